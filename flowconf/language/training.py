@@ -1,0 +1,153 @@
+"""The training sections of a config as Pydantic models: `data`, `loss`, `metrics`, `optimizer`, `schedule`, `trainer`, `seed`.
+
+Unknown keys are refused everywhere, except that `data`, `optimizer` and `schedule` hold the arguments of what they name
+beside the keys given here; those arguments are checked against the signature of the named thing (`flowconf.train.check`).
+A member of `loss`, `metrics` or `optimizer.groups` that is null is removed: that is how a pivot takes one away.
+The JSON Schema of the config is made from these models, so the texts under the fields are what an editor shows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _without_removed(members: object) -> object:
+    if isinstance(members, dict):
+        return {name: member for name, member in members.items() if member is not None}
+    return members
+
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Reference = Annotated[str, Field(min_length=1)]
+References = Reference | Annotated[list[Reference], Field(min_length=1)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no guessing of types, nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class OpenSection(Section):
+    """A section that names a registered thing and holds that thing's arguments beside its own keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments of the named thing: every key that is not one of the section's own."""
+        return dict(self.model_extra or {})
+
+
+class DataSection(OpenSection):
+    """Which data set, how it is batched, and the data set's own arguments."""
+
+    name: str
+    """The data set's registered name, such as `digits`."""
+    batch_size: Positive = 64
+    """Rows in one batch of training."""
+    evaluation_batch_size: Positive | None = None
+    """Rows in one batch of validation and test; null means `batch_size`. It changes speed and memory, not results."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch when it has fewer than `batch_size` rows."""
+
+
+class MetricSection(Section):
+    """A value that is averaged over every element of a split."""
+
+    fn: str
+    """The registered name of the function, such as `accuracy`, or the class name of a torchmetrics metric."""
+    input: References
+    """A reference, or a list of them: a step, a tag, a path anywhere in the tree, or a field of the batch."""
+    target: References | None = None
+    """What the input is compared with: references of the same kind; null when the function takes none."""
+    mask: Reference | None = None
+    """A reference to the weights of the elements (booleans or numbers), broadcast from the left; null means all count."""
+    args: dict[str, Any] = {}
+    """Further arguments of the function, by name."""
+
+
+class LossSection(MetricSection):
+    """One term of the loss: the mean of a function over the elements of a batch, times `weight`."""
+
+    fn: str
+    """The registered name of the function, such as `cross_entropy`."""
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """The factor of this term in the sum of all terms."""
+
+
+class OptimizerSection(OpenSection):
+    """The optimizer and its arguments, as torch names them."""
+
+    name: str = "adamw"
+    """The registered name of the optimizer, such as `adamw`."""
+    groups: Annotated[dict[str, dict[str, Any]], BeforeValidator(_without_removed)] = {}
+    """Label path -> arguments that differ for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`.
+    The nearest path above a parameter wins."""
+
+
+class ScheduleSection(OpenSection):
+    """The learning rate as a function of the step, as a factor of the optimizer's `lr`, and the arguments of its shape."""
+
+    name: str = "constant"
+    """The registered name of the shape, such as `cosine`."""
+    warmup: Count = 0
+    """Steps in which the factor first rises linearly from 0 to 1; 0 means none. The shape spans the steps after them."""
+
+
+class TrainerSection(Section):
+    """How long, where and how exactly the run is done, and what it leaves behind."""
+
+    epochs: Positive | None = None
+    """Passes over the training split. The run ends at `epochs` or `steps`, whichever comes first; with neither: 10 epochs."""
+    steps: Positive | None = None
+    """Optimizer steps; null means that only `epochs` counts."""
+    devices: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"
+    """Where to train: `auto` (the first CUDA device if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """The number format of the forward pass: `bf16` and `fp16` run under autocast (`fp16` with a gradient scaler)."""
+    compile: bool = False
+    """Compile the training forward with `torch.compile`. The first step then takes from seconds to minutes."""
+    threads: Positive | None = None
+    """Threads that torch may use on the CPU; null leaves torch's own choice."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """The largest norm of all gradients together; larger ones are scaled down to it; null means no limit."""
+    evaluate_every: Count = 0
+    """Steps between two evaluations of the validation split; 0 means at the end of every epoch. There is always one at the end."""
+    checkpoint_every: Count = 0
+    """Steps between two saves of the last weights; 0 means with every evaluation. There is always one at the end."""
+    log_every: Positive = 50
+    """Steps between two readings of the training losses. Between them the losses stay on the device."""
+    best: str = "val/loss"
+    """The value that decides which weights are the best: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
+    mode: Literal["min", "max"] | None = None
+    """Whether the best value is the smallest or the largest; null: `min` for losses and errors, `max` for any other metric."""
+    progress: bool = True
+    """Draw a progress bar when the output is a terminal."""
+    tensorboard: bool = True
+    """Write TensorBoard events into the run folder."""
+    runs: str = "runs"
+    """The folder that run folders are made in, relative to the current folder."""
+
+
+class TrainingConfig(Section):
+    """Everything in a training config but `model`."""
+
+    data: DataSection
+    """The data set and its batches."""
+    loss: Annotated[dict[Identifier, LossSection], Field(min_length=1), BeforeValidator(_without_removed)]
+    """Name -> term. The loss is the sum of all terms."""
+    metrics: Annotated[dict[Identifier, MetricSection], BeforeValidator(_without_removed)] = {}
+    """Name -> metric of the validation and test splits."""
+    optimizer: OptimizerSection = OptimizerSection()
+    """The optimizer, its arguments, and what differs by path."""
+    schedule: ScheduleSection = ScheduleSection()
+    """The learning rate over the steps."""
+    trainer: TrainerSection = TrainerSection()
+    """The run."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """The one seed of weights, data order, noise and dropout."""
