@@ -1,0 +1,70 @@
+"""Small windows on an image: what a reader that looks around sees.
+
+A location is `(x, y)` in [-1, 1]: the centres of the corner pixels are at -1 and 1 (`align_corners=True`
+of `torch.nn.functional.grid_sample`), and what lies outside of the image is black. A window is always
+measured in pixels, so the same block works on an image of any size, and its output is differentiable in
+both the image and the location.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample
+
+
+def sample(image: Tensor, grid: Tensor) -> Tensor:
+    """Pixels of `image` [B, C, H, W] at the locations `grid` [B, h, w, 2]: [B, C, h, w]."""
+    return grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+class _Window(nn.Module):
+    """Knows the pixel offsets of its samples from its centre."""
+
+    across: Tensor
+    down: Tensor
+
+    def __init__(self, size: int | Sequence[int], step: float = 1.0) -> None:
+        super().__init__()
+        height, width = (size, size) if isinstance(size, int) else size
+        if height < 1 or width < 1:
+            raise ValueError(f"`size` must be positive, got {height} x {width}")
+        if step <= 0:
+            raise ValueError(f"`step` must be a positive number of pixels, got {step}")
+        self.size, self.step = (height, width), step
+        # Each holds zeros for the other axis, so that the image's size enters by two scalars only.
+        offsets = torch.zeros(2, 1, height, width, 2)
+        offsets[0, ..., 0] = (torch.arange(width) - (width - 1) / 2) * step
+        offsets[1, ..., 1] = ((torch.arange(height) - (height - 1) / 2) * step)[:, None]
+        self.register_buffer("across", offsets[0].clone(), persistent=False)
+        self.register_buffer("down", offsets[1].clone(), persistent=False)
+
+    def crop(self, image: Tensor, at: Tensor) -> Tensor:
+        """The window of `image` [B, C, H, W] with its centre `at` [B, 2]: [B, C, h, w]."""
+        height, width = image.shape[-2:]
+        offsets = self.across * (2 / max(width - 1, 1)) + self.down * (2 / max(height - 1, 1))
+        return sample(image, at[:, None, None, :] + offsets)
+
+    def extra_repr(self) -> str:
+        return f"{list(self.size)}, step={self.step:g}"
+
+
+class Glimpse(_Window):
+    """A patch of an image: `size` samples ([h, w], or one number for both), `step` pixels apart."""
+
+    def forward(self, image: Tensor, at: Tensor) -> Tensor:
+        """`image` [B, C, H, W], `at` [B, 2] in [-1, 1]: the patch around it, [B, C, h, w]."""
+        return self.crop(image, at)
+
+
+class View(_Window):
+    """`Glimpse` for a stream of locations: the part of `image` that a nested reader is given to see."""
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        super().__init__(size)
+
+    def forward(self, at: Tensor, image: Tensor) -> Tensor:
+        """`at` [B, 2] in [-1, 1], `image` [B, C, H, W]: the part around it, [B, C, h, w]."""
+        return self.crop(image, at)
