@@ -1,0 +1,68 @@
+# Everything here needs Python 3.11 or newer and a package index, and nothing else.
+#
+#   make train     set up .venv once, then train the word reader (and its letter reader first)
+#   make test      set up .venv once, then run the tests
+#
+# `make PYTHON=/path/to/python3.12 ...` chooses the interpreter; ARGS are passed on:
+# `make train ARGS="trainer.epochs=1"`, `make test ARGS="-k loop"`.
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint types bench clean
+
+help:
+	@echo "make train | test | test-all | lint | types | bench | setup | clean"
+
+setup: $(READY)
+
+# The environment is made again only when what it is made from has changed.
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	python="$(PYTHON)"; \
+	for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  [ -z "$$python" ] || break; \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$name"; fi; \
+	done; \
+	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	  echo "flowconf needs Python 3.11 or newer, and $${python:-no python here} is not; name one: make PYTHON=/path/to/python3.11 ..." >&2; \
+	  exit 3; \
+	fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  rm -rf $(VENV); \
+	  if ! "$$python" -m venv $(VENV); then \
+	    rm -rf $(VENV); \
+	    echo "$$python cannot make a virtual environment; on Debian and Ubuntu, install the package python3-venv" >&2; \
+	    exit 3; \
+	  fi; \
+	fi; \
+	echo "setting up $(VENV) (once; a few minutes, most of it for torch)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	touch $(READY)
+
+train: $(READY)
+	$(BIN)/flowconf train configs/fbrl_word.yaml $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
