@@ -1,0 +1,1 @@
+"""Pictures of a Plan: DOT text, and what Graphviz makes of it. Needs no torch."""

@@ -1,0 +1,393 @@
+"""A Plan as DOT text: a cluster for each graph, a node for each step, an edge for each value that flows.
+
+Solid edges carry the stream, dashed ones what `using` brings, and dotted ones what comes from the previous
+iteration or call. The same Plan gives the same text. Labels are plain text, never HTML, because the bundled
+renderer has no HTML labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flowconf.diagnostics import Place, shown_path
+from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Step, Value, join
+
+Ends = Callable[[], tuple[str, ...]]
+"""The nodes that a value comes from. Asked for once everything is drawn, since a reference may look ahead."""
+
+FONT = "Helvetica,Arial,sans-serif"
+INK, GREY, ICE = "#1f2933", "#7b8794", "#4a8fc1"
+GRAPH_DEFAULTS = {
+    "graph": {"rankdir": "TB", "fontname": FONT, "fontsize": "11", "fontcolor": INK, "bgcolor": "white"}
+    | {"nodesep": "0.35", "ranksep": "0.38", "pad": "0.2", "labeljust": "l"},
+    "node": {"fontname": FONT, "fontsize": "10.5", "fontcolor": INK, "shape": "box", "style": "rounded,filled"}
+    | {"fillcolor": "white", "color": GREY, "penwidth": "1", "margin": "0.14,0.07", "height": "0.32"},
+    "edge": {"fontname": FONT, "fontsize": "9", "fontcolor": GREY, "color": "#52606d", "arrowsize": "0.6"},
+}
+STEP_STYLES = {
+    "fork": {"fillcolor": "#edf8f1", "color": "#3f9c6c"},
+    "loop": {"fillcolor": "#f6f2fd", "color": "#8061c0"},
+    "map": {"fillcolor": "#fff7e8", "color": "#c58a1c", "shape": "box3d", "style": "filled"},
+    "repeat": {"shape": "box3d", "style": "filled"},
+    "router": {
+        "fillcolor": "#fdf1f3",
+        "color": "#c0566b",
+        "shape": "hexagon",
+        "style": "filled",
+        "margin": "0.01,0.03",
+    },
+}
+JOINT_STYLE = {"shape": "circle", "fillcolor": "#f0f2f5", "width": "0.3", "height": "0.3", "margin": "0.02"}
+INPUT_STYLE = {"shape": "box", "style": "filled", "fillcolor": "#f0f2f5", "color": "#f0f2f5", "fontsize": "9.5"}
+CLUSTER_STYLES = {
+    "through": {"color": "#b8c1cc", "bgcolor": "#fafbfc"},
+    "loop": {"color": "#8061c0", "bgcolor": "#faf8fe"},
+    "map": {"color": "#c58a1c", "bgcolor": "#fffcf5"},
+}
+FROZEN_STYLE = {"color": ICE, "fillcolor": "#e9f3fa", "bgcolor": "#f1f8fc"}
+USING = {"style": "dashed", "color": GREY}
+AGAIN = {"style": "dotted", "color": "#8061c0", "penwidth": "1.4", "constraint": "false"}
+MERGE_SIGNS = {"add": "+", "mul": "×"}
+
+
+def dot(plan: GraphPlan, shapes: Mapping[str, str] | None = None) -> str:
+    """The picture of `plan` as DOT text; `shapes` adds what is known of the outputs, by label path."""
+    return _Drawing(plan, shapes or {}).text()
+
+
+@dataclass
+class _Scope:
+    """What the references of one graph mean: the nodes behind each input, step, branch and nested graph."""
+
+    plan: GraphPlan
+    prefix: str
+    values: dict[tuple[str, str | None], Ends] = field(default_factory=dict)
+    children: dict[tuple[str, str | None], _Scope] = field(default_factory=dict)
+
+    def ends(self, value: Value) -> tuple[str, ...]:
+        """The nodes that `value` comes from; a field that has no node of its own comes from the whole."""
+        step = self.plan.step(value.member)
+        name = step.name if step else value.member
+        child = self.children.get((name, value.field)) or self.children.get((name, None))
+        if child is not None and value.inner is not None:
+            return child.ends(value.inner)
+        if (name, value.field) in self.values:
+            return self.values[name, value.field]()
+        if child is not None and value.field is not None:
+            for output, inner in child.plan.outputs:
+                if output == value.field:
+                    return child.ends(inner)
+        return self.values[name, None]()
+
+    def outputs(self) -> tuple[str, ...]:
+        """The nodes that the graph's outputs come from, each once."""
+        return tuple(dict.fromkeys(node for _, value in self.plan.outputs for node in self.ends(value)))
+
+    def looks_ahead(self, step: Step, value: Value) -> bool:
+        """Whether `value` is what a later step, or `step` itself, gave in the previous call."""
+        target = self.plan.step(value.member)
+        order = [other.name for other in self.plan.steps]
+        return target is not None and order.index(target.name) >= order.index(step.name)
+
+
+class _Drawing:
+    def __init__(self, plan: GraphPlan, shapes: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.shapes = shapes
+        self.frozen = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen}
+        self.checkpoints = {path: setting.checkpoint for path, setting in plan.all_settings() if setting.checkpoint}
+        self.lines: list[str] = []
+        self.edges: list[tuple[Ends, str, dict[str, str]]] = []
+        self.depth = 1
+
+    def text(self) -> str:
+        for kind, attributes in GRAPH_DEFAULTS.items():
+            self.write(f"{kind} {_attributes(attributes)}")
+        scope = self.graph(self.plan, "", {})
+        for name, value in self.plan.outputs:
+            node = f"output {name}"
+            label = name if len(self.plan.outputs) > 1 else "output"
+            self.node(node, [label], INPUT_STYLE, value.place)
+            self.edge(_later(scope, value), node, {})
+        return "\n".join([f"digraph {_quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
+
+    def edge_lines(self) -> Iterator[str]:
+        for ends, target, attributes in self.edges:
+            for source in ends():
+                yield f"  {_quoted(source)} -> {_quoted(target)}{_spaced(attributes)}"
+
+    # What is written
+
+    def write(self, text: str) -> None:
+        self.lines.append("  " * self.depth + text)
+
+    def node(self, name: str, label: list[str], style: Mapping[str, str], place: Place) -> tuple[str, ...]:
+        self.write(f"{_quoted(name)} {_attributes({'label': _label(label)} | dict(style) | _link(place))}")
+        return (name,)
+
+    def edge(self, ends: Ends, target: str, attributes: dict[str, str]) -> None:
+        self.edges.append((ends, target, attributes))
+
+    def is_frozen(self, path: str) -> str | None:
+        """How the modules at `path` are frozen: the nearest setting at or above it says."""
+        while True:
+            if path in self.frozen:
+                return None if self.frozen[path] == "no" else self.frozen[path]
+            if not path:
+                return None
+            path = path.rpartition(".")[0]
+
+    def mark(self, path: str) -> str:
+        """The word for what is said about freezing at `path` itself; what is below shows it by colour only."""
+        above = self.is_frozen(path.rpartition(".")[0]) if path else None
+        words = {"all": "  ❄ frozen", "params": "  ❄ parameters frozen", "no": "  thawed" if above else ""}
+        return words[self.frozen[path]] if path in self.frozen else ""
+
+    # Graphs and steps
+
+    def graph(self, plan: GraphPlan, prefix: str, given: Mapping[str, Ends]) -> _Scope:
+        scope = _Scope(plan, prefix)
+        for entry in plan.inputs:
+            if entry.captured and entry.name in given:
+                scope.values[entry.name, None] = given[entry.name]
+                continue
+            node = f"{prefix} input {entry.name}".strip()
+            scope.values[entry.name, None] = _fixed(self.node(node, _input_label(entry), INPUT_STYLE, entry.place))
+            if entry.name in given:
+                self.edge(given[entry.name], node, {} if entry is plan.inputs[0] else USING)
+        for step in plan.steps:
+            self.step(scope, step)
+        return scope
+
+    def step(self, scope: _Scope, step: Step) -> None:
+        stream = _later(scope, step.over if step.over is not None else step.stream)
+        if step.verb in ("split", "gate", "switch"):
+            after = self.branches(scope, step, stream)
+        else:
+            after = self.applied(scope, step, None, step.body, stream)
+            if step.verb == "also":
+                after = self.residual(scope, step, stream, after)
+        if step.condition is not None:
+            self.applied(scope, step, "condition", step.condition, after, "router")
+        if step.verb != "fork":
+            scope.values[step.name, None] = after
+        else:
+            scope.values.setdefault((step.name, None), after)
+
+    def residual(self, scope: _Scope, step: Step, stream: Ends, after: Ends) -> Ends:
+        kept = stream
+        if step.skip is not None:
+            kept = self.applied(scope, step, "skip", step.skip, stream)
+        plus = self.joint(scope, step, "+")
+        self.edge(after, plus, {})
+        self.edge(kept, plus, {"color": "#9aa5b1"} if step.skip is None else {})
+        return _fixed((plus,))
+
+    def branches(self, scope: _Scope, step: Step, stream: Ends) -> Ends:
+        ends = {name: self.applied(scope, step, name, part, stream) for name, part in step.parts}
+        for name, end in ends.items():
+            scope.values[step.name, name] = end
+        if isinstance(step.merge, Applied):
+            merged: list[Ends] = list(ends.values())
+            return self.applied(scope, step, "merge", step.merge, _all(merged))
+        sign = {"gate": "Σ", "switch": "?"}.get(step.verb) or MERGE_SIGNS.get(step.merge or "", step.merge or "")
+        joint = self.joint(scope, step, sign if step.dim is None else f"{sign} {step.dim}")
+        for end in ends.values():
+            self.edge(end, joint, {})
+        if step.router is not None:
+            router = self.applied(scope, step, "router", step.router, stream, "router")
+            self.edge(router, joint, USING | {"label": "weights" if step.verb == "gate" else "picks"})
+        return _fixed((joint,))
+
+    def joint(self, scope: _Scope, step: Step, sign: str) -> str:
+        name = f"{join(scope.prefix, step.path)} joint"
+        style = JOINT_STYLE if len(sign) == 1 else JOINT_STYLE | {"shape": "box", "margin": "0.08,0.03"}
+        self.node(name, [sign], style, step.place)
+        return name
+
+    # Modules
+
+    def applied(
+        self, scope: _Scope, step: Step, part: str | None, applied: Applied, stream: Ends, kind: str | None = None
+    ) -> Ends:
+        """Draw one module of a step with the edges that lead into it; gives where its output comes from."""
+        path = join(scope.prefix, applied.path)
+        module = applied.module
+        if isinstance(module, Mount):
+            return self.mount(scope, step, part, applied, module, stream)
+        if isinstance(module, Chain) and any(isinstance(member.module, Mount) for member in module.members):
+            for member in module.members:
+                stream = self.applied(scope, step, part, member, stream, kind)
+            return stream
+        main = part is None
+        kind = kind or (step.verb if main else None) or "through"
+        style = dict(STEP_STYLES.get(kind) or (STEP_STYLES["repeat"] if step.repeat is not None and main else {}))
+        frozen = self.is_frozen(path)
+        if frozen:
+            style |= {"fillcolor": FROZEN_STYLE["fillcolor"], "color": ICE}
+        label = [_title(step, part) + self.mark(path), *_call_lines(applied)]
+        label += _counts(step) if main else []
+        if main and path in self.shapes:
+            label.append(f"→ {self.shapes[path]}")
+        self.node(path, label, style, step.body_place if main else step.place)
+        self.edge(stream, path, {})
+        self.using(scope, step, applied, path)
+        if main and step.verb == "loop":
+            self.edge(_fixed((path,)), path, AGAIN)
+        return _fixed((path,))
+
+    def using(self, scope: _Scope, step: Step, applied: Applied, node: str) -> None:
+        members = applied.module.members if isinstance(applied.module, Chain) else ()
+        for one in (applied, *members):
+            for argument, value in one.using:
+                style = AGAIN if scope.looks_ahead(step, value) else USING
+                named = {} if argument == value.name else {"label": argument}
+                self.edge(_later(scope, value), node, style | named)
+
+    def mount(self, scope: _Scope, step: Step, part: str | None, applied: Applied, module: Mount, stream: Ends) -> Ends:
+        path = join(scope.prefix, applied.path)
+        frozen = self.is_frozen(path)
+        verb = step.verb if part is None else "through"
+        style = dict(CLUSTER_STYLES.get(verb, CLUSTER_STYLES["through"])) | {"style": "rounded", "penwidth": "1.1"}
+        if frozen:
+            style |= {"color": ICE, "bgcolor": FROZEN_STYLE["bgcolor"], "style": "rounded,dashed", "penwidth": "1.5"}
+        title = [_cluster_title(step, part, module) + self.mark(path)]
+        title += _counts(step) if part is None else []
+        if path in self.checkpoints:
+            title.append(f"weights: {_source(self.checkpoints[path])}")
+        self.write(f"subgraph {_quoted(f'cluster {path}')} {{")
+        self.depth += 1
+        place = module.graph.place if module.graph.place.file else module.place
+        self.write(f"graph {_attributes({'label': _label(title, 'l')} | style | _link(place))}")
+        child = self.graph(module.graph, path, _given(scope, step, applied, module.graph, stream))
+        self.depth -= 1
+        self.write("}")
+        scope.children[step.name, part] = child
+        if verb == "loop":
+            self.again(child, path)
+        return child.outputs
+
+    def again(self, child: _Scope, path: str) -> None:
+        """What one iteration hands to the next: each output to the input of its name, a single one to the first."""
+        inputs = [entry.name for entry in child.plan.inputs if not entry.captured]
+        single = len(child.plan.outputs) == 1
+        for name, value in child.plan.outputs:
+            target = inputs[0] if single and inputs else name
+            if target in inputs:
+                self.edge(_later(child, value), f"{path} input {target}", AGAIN)
+
+
+def _given(scope: _Scope, step: Step, applied: Applied, graph: GraphPlan, stream: Ends) -> dict[str, Ends]:
+    """Where each input of a mounted graph comes from."""
+    given: dict[str, Ends] = {}
+    names = [entry.name for entry in graph.inputs]
+    if step.stream_fields is not None and step.over is None and len(names) > 1:
+        for name in step.stream_fields:
+            given[name] = _later(scope, Value(step.stream.member, name, step.stream.inner, step.stream.index))
+    elif names:
+        given[names[0]] = stream
+    for argument, value in applied.using:
+        given[argument] = _later(scope, value)
+    return given
+
+
+def _later(scope: _Scope, value: Value) -> Ends:
+    return lambda: scope.ends(value)
+
+
+def _fixed(nodes: tuple[str, ...]) -> Ends:
+    return lambda: nodes
+
+
+def _all(ends: list[Ends]) -> Ends:
+    return lambda: tuple(node for end in ends for node in end())
+
+
+# Labels
+
+
+def _title(step: Step, part: str | None) -> str:
+    return f"{step.name}.{part}" if part is not None else _named(step, step.name)
+
+
+def _cluster_title(step: Step, part: str | None, module: Mount) -> str:
+    name = module.graph.label or step.name
+    name = _named(step, name) if part is None else name
+    return f"{name}  ({module.graph.source_name})" if module.graph.source_name else name
+
+
+def _named(step: Step, name: str) -> str:
+    """The name with the verb before it, where the verb is not plain to see, and with how often and under what tag."""
+    verb = "" if step.verb in ("through", "graph", "also") else f"{step.verb}  "
+    times = f"  × {step.times.text}" if step.verb == "loop" and step.halt is None and step.times is not None else ""
+    tag = f"  ‹{step.tag}›" if step.tag else ""
+    return f"{verb}{name}{times}{tag}"
+
+
+def _call_lines(applied: Applied) -> list[str]:
+    members = applied.module.members if isinstance(applied.module, Chain) else (applied,)
+    return [_shortened(str(member.module)) for member in members]
+
+
+def _counts(step: Step) -> list[str]:
+    """What the body runs over, how long, and what is taken of it."""
+    lines = []
+    if step.verb == "map":
+        over = str(step.over) if step.over is not None else "the stream"
+        cut = f"{step.slices.text} slices of" if step.slices is not None else f"each along axis {step.dim} of"
+        lines.append(f"{cut} {over}")
+    if step.halt is not None and step.condition is not None:
+        most = f", at most {step.times.text} times" if step.times is not None else ""
+        lines.append(f"{step.halt} {step.condition.module}{most}")
+    if step.repeat is not None:
+        lines.append(f"{step.repeat.text} copies in series")
+    if step.take is not None:
+        lines.append(f"takes {step.take}")
+    return lines
+
+
+def _input_label(entry: Input) -> list[str]:
+    if entry.shape is None:
+        return [entry.name]
+    shape = f"[{', '.join(str(size) for size in entry.shape)}]"
+    return [f"{entry.name}  {shape}" + ("" if entry.dtype == "float32" else f"  {entry.dtype}")]
+
+
+def _source(checkpoint: Checkpoint) -> str:
+    source = checkpoint.path or checkpoint.config or ""
+    return source if checkpoint.at is None else f"{source} at {checkpoint.at}"
+
+
+def _shortened(text: str, most: int = 56) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+# DOT
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+
+
+def _label(lines: list[str], ending: str = "n") -> str:
+    """A label of several lines; `ending` is DOT's letter for a centred (n) or left-justified (l) line."""
+    escaped = [line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for line in lines]
+    text = f"\\{ending}".join(escaped)
+    return f'"{text}\\l"' if ending == "l" else f'"{text}"'
+
+
+def _link(place: Place) -> dict[str, str]:
+    if place.file is None:
+        return {"tooltip": _quoted(str(place))}
+    file = shown_path(place.file)
+    return {"tooltip": _quoted(str(place)), "URL": _quoted(f"{file}#L{place.line}" if place.line else file)}
+
+
+def _attributes(attributes: Mapping[str, str]) -> str:
+    shown = (f"{name}={value if value.startswith(chr(34)) else _quoted(value)}" for name, value in attributes.items())
+    return f"[{', '.join(shown)}]"
+
+
+def _spaced(attributes: Mapping[str, str]) -> str:
+    return f" {_attributes(attributes)}" if attributes else ""

