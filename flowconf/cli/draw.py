@@ -1,0 +1,34 @@
+"""`flowconf draw`: the picture of a graph."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.arguments import File, Overrides
+
+
+def draw(
+    file: File,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .dot, .svg, .png or .pdf file. DOT goes to standard output without it."),
+    ] = None,
+) -> None:
+    """Draw the graph that FILE describes."""
+    from flowconf.api import load
+    from flowconf.draw.dot import dot
+    from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES, write
+
+    if output is not None and output.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
+        known = ", ".join((*TEXT_SUFFIXES, *IMAGE_SUFFIXES))
+        raise typer.BadParameter(f"`{output}` ends in none of {known}", param_hint="'-o'")
+    text = dot(load(file, overrides or []).model)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write(text, output)

@@ -1,0 +1,92 @@
+"""The `flowconf` command: its subcommands, and the one place where an exception becomes words and an exit code.
+
+Exit codes: 0 fine, 1 the run failed, 2 the config or the command line is wrong, 3 the environment is, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.check import check
+from flowconf.cli.draw import draw
+from flowconf.cli.show import show
+from flowconf.cli.summary import summary
+from flowconf.cli.train import train
+from flowconf.diagnostics import FlowconfError, render_text, wants_colour
+
+FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
+TRACE = "FLOWCONF_FULL_TRACE"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, check, draw, show, summary):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"flowconf {version('flowconf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train neural networks that are described, not assembled."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code. A closed pipe ends it silently, as any program's."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        app(arguments, prog_name="flowconf")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except FlowconfError as error:
+        return _tell(error, render_text(error.diagnostics, wants_colour()), error.exit_code)
+    except OSError as error:
+        return _tell(error, _short(error), WRONG_ENVIRONMENT)
+    except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here
+        return _tell(error, _short(error), FAILED)
+    return 0
+
+
+def _tell(error: Exception, text: str, code: int) -> int:
+    if os.environ.get(TRACE, "0") not in ("", "0"):
+        traceback.print_exception(error)
+    print(text, file=sys.stderr)
+    return code
+
+
+def _short(error: Exception) -> str:
+    lines = [f"flowconf: {type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+    return "\n".join([*lines, f"({TRACE}=1 shows where it was raised)"])

@@ -1,0 +1,28 @@
+"""`flowconf show`: the composed config, and where each of its values was written."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.arguments import File, Overrides
+
+
+def show(
+    file: File,
+    overrides: Overrides = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Note where each value was written, and over what.")] = False,
+) -> None:
+    """Print what FILE and the overrides compose to, as YAML that reads back the same."""
+    from flowconf.api import compose
+    from flowconf.text.write import describe, dump
+
+    document = compose(file, overrides or [])
+    origins = document.origins
+
+    def note(path: tuple[str | int, ...]) -> str:
+        return describe(origins.value(path), origins.history(path))
+
+    sys.stdout.write(dump(document.data, note if origin else None))

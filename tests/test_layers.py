@@ -1,0 +1,98 @@
+"""The road of the design: who may import whom, and what a glance at `--help` may cost."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import flowconf.diagnostics
+
+PACKAGE = Path(flowconf.diagnostics.__file__).parent
+ROAD = ["diagnostics", "text", "language", "graph", "api", "train", "draw", "cli"]
+"""A part may import those that stand before it."""
+
+ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
+    "draw": {"diagnostics", "text", "language"},
+    "train": {"diagnostics", "text", "language", "graph", "api", "draw"},
+    "fbrl": {"diagnostics", "text", "language", "graph", "api", "train"},
+    "__init__": {"diagnostics", "text", "language", "graph", "api"},
+    "__main__": {"cli"},
+}
+HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
+WITHOUT_TORCH = ("diagnostics", "text", "language", "draw")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(file: Path) -> Iterator[tuple[int, str]]:
+    """Every imported module of a file, those inside functions as well, those for type checkers left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively"
+            module = node.module or ""
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down_the_road(file):
+    part = part_of(file)
+    allowed = ALLOWED[part] | {part}
+    for line, module in imports(file):
+        names = module.split(".")
+        if names[0] != "flowconf" or len(names) == 1:
+            continue
+        assert names[1] in allowed, f"{file}:{line}: `{part}` may not import `{module}`"
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if part_of(file) in WITHOUT_TORCH], ids=lambda file: str(file.relative_to(PACKAGE))
+)
+def test_torch_begins_in_graph(file):
+    for line, module in imports(file):
+        assert module.split(".")[0] != "torch", f"{file}:{line} imports torch"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_file_is_long(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 620
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The top-level packages that a Python call imports."""
+    call = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, check=True, timeout=120)
+    names = re.findall(r"^import time:.*\|\s*(\S+)$", done.stderr, flags=re.MULTILINE)
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["check", "--help"]], ids=" ".join)
+def test_help_is_light(arguments):
+    assert imported_by("-m", "flowconf", *arguments).isdisjoint(HEAVY)
+
+
+def test_importing_the_package_is_light():
+    assert imported_by("-c", "import flowconf").isdisjoint(HEAVY)
+
+
+def test_checking_needs_no_torch():
+    assert "torch" not in imported_by("-c", "import flowconf.language.config, flowconf.draw.svg")
