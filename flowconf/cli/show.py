@@ -15,7 +15,7 @@ def show(
     overrides: Overrides = None,
     origin: Annotated[bool, typer.Option("--origin", help="Note where each value was written, and over what.")] = False,
 ) -> None:
-    """Print what FILE and the overrides compose to, as YAML that reads back the same."""
+    """Print the composed config as YAML that reads back the same."""
     from flowconf.api import compose
     from flowconf.text.write import describe, dump
 

@@ -16,7 +16,7 @@ NUMBERS = ("parameters",)
 
 
 def summary(file: File, overrides: Overrides = None) -> None:
-    """Print the graph's tree: shapes, parameters, what is frozen, and where weights come from."""
+    """Print the tree: shapes, parameters, frozen parts, weights."""
     from flowconf.api import build, load
 
     graph = build(load(file, overrides or []).model, weights=False)
