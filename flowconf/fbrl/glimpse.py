@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+__all__ = ["Glimpse", "View"]
+
 
 def sample(image: Tensor, grid: Tensor) -> Tensor:
     """Pixels of `image` [B, C, H, W] at the locations `grid` [B, h, w, 2]: [B, C, h, w]."""
@@ -44,7 +46,9 @@ class _Window(nn.Module):
     def crop(self, image: Tensor, at: Tensor) -> Tensor:
         """The window of `image` [B, C, H, W] with its centre `at` [B, 2]: [B, C, h, w]."""
         height, width = image.shape[-2:]
-        offsets = self.across * (2 / max(width - 1, 1)) + self.down * (2 / max(height - 1, 1))
+        if height < 2 or width < 2:
+            raise ValueError(f"locations need an image of at least 2 x 2 pixels, got {height} x {width}")
+        offsets = self.across * (2 / (width - 1)) + self.down * (2 / (height - 1))
         return sample(image, at[:, None, None, :] + offsets)
 
     def extra_repr(self) -> str:

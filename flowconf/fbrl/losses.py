@@ -1,4 +1,4 @@
-"""What keeps a reader's gaze honest, and the measure of a word reader.
+"""What keeps a reader's gaze honest.
 
 Locations are `(x, y)` in [-1, 1] as in `flowconf.fbrl.glimpse`. Losses are one number a row.
 """
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from flowconf.fbrl.glimpse import sample
+
+__all__ = ["diversity", "guide"]
 
 
 def _places(at: Tensor) -> Tensor:
@@ -37,13 +39,3 @@ def diversity(*at: Tensor, sigma: float = 0.1) -> Tensor:
     near = torch.exp(distance / (-2 * sigma**2))
     # Each of the `count` diagonal entries is exactly exp(0) = 1, and their gradient is 0.
     return (near.sum(dim=(1, 2)) - count) / count**2
-
-
-def word_accuracy(letters: Tensor, count: Tensor, letters_target: Tensor, count_target: Tensor) -> Tensor:
-    """1 for a row read without a mistake, its length included, else 0.
-
-    `letters` [B, N, classes] and `count` [B, counts] are logits; `letters_target` [B, N] is -100 where the
-    word has no letter; `count_target` [B]; the result [B] in float32.
-    """
-    letters_right = (letters.argmax(dim=-1) == letters_target) | (letters_target == -100)
-    return (letters_right.all(dim=1) & (count.argmax(dim=-1) == count_target)).float()

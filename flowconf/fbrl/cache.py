@@ -1,0 +1,52 @@
+"""Rendered images kept in a folder, for data sets whose config names one.
+
+A file is named after everything that its content depends on, so it is never stale; it appears whole or
+not at all; and one that cannot be read, or holds something else, is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from torch import Tensor
+
+
+def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """`make()`, or what it gave before for the same `key` (plain data) and the same code of this package."""
+    if folder is None:
+        return make()
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    file = Path(folder) / f"{_digest(key)}.safetensors"
+    if file.is_file():
+        try:
+            return load(file.read_bytes())
+        except (SafetensorError, OSError, ValueError, KeyError):
+            pass  # cut or foreign: made anew below
+    made = make()
+    _write(file, made)
+    return made
+
+
+def _digest(key: dict[str, object]) -> str:
+    code = sorted((entry.name, entry.read_bytes()) for entry in files("flowconf.fbrl").iterdir() if entry.is_file())
+    parts = [json.dumps(key, sort_keys=True).encode(), *(part for name, text in code for part in (name.encode(), text))]
+    return sha256(b"\0".join(sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=file.parent, prefix=file.stem, suffix=".part", delete=False) as part:
+        part.write(save(tensors))
+        part.flush()
+        os.fsync(part.fileno())
+    Path(part.name).replace(file)

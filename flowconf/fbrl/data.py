@@ -1,0 +1,317 @@
+"""Rendered text to train and judge readers on: `fbrl_letters` and `fbrl_words`.
+
+Pictures are put together once, on a canvas a little larger than the image; a batch is cut from them at
+random shifts and gets random noise, both from the generator that is passed. So a batch is a pure function
+of its rows and the generator. Validation and test sets are batches of this kind made once from constants:
+equal for every seed, and of words that no training picture shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from string import ascii_lowercase
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.fbrl.cache import cached
+from flowconf.fbrl.text import Face, fingerprint
+from flowconf.fbrl.words import common_words
+from flowconf.train.data import Batch, Field, Resident, Split, Splits, provides
+
+__all__ = ["fbrl_letters", "fbrl_words"]
+
+LONGEST = 4
+"""Letters in the longest word; a word's places beyond its length have the label -100 and are not `present`."""
+
+Draw = Callable[[Random], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What both data sets share: how text looks, and how much a picture of it varies.
+
+    `size` is [height, width] of the image, `shift` the largest shift [across, down], both in pixels;
+    `neighbours` is the probability of other text beside; `noise` the largest standard deviation of a
+    picture's pixel noise, whose own is uniform from 0 up to it (pixels are in [0, 1]).
+    """
+
+    fonts: Sequence[str]
+    font_size: int
+    size: Sequence[int]
+    neighbours: float
+    shift: Sequence[int]
+    noise: float
+
+    def __post_init__(self) -> None:
+        _check(len(self.fonts) > 0, "fonts", "`fonts` names no font")
+        _check(self.font_size > 0, "font_size", f"`font_size` must be positive, got {self.font_size}")
+        pair = "`{}` must be two {} numbers, got {}"
+        _check(_pair(self.size, 1), "size", pair.format("size", "positive", self.size))
+        _check(_pair(self.shift, 0), "shift", pair.format("shift", "non-negative", self.shift))
+        _check(0 <= self.neighbours <= 1, "neighbours", f"`neighbours` is a probability, got {self.neighbours}")
+        _check(self.noise >= 0, "noise", f"`noise` must not be negative, got {self.noise}")
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Rows and columns that hold the image at every shift."""
+        return self.size[0] + 2 * self.shift[1], self.size[1] + 2 * self.shift[0]
+
+    def faces(self) -> list[Face]:
+        return [Face(font, self.font_size, self.canvas[0]) for font in self.fonts]
+
+    def key(self, **more: object) -> dict[str, object]:
+        """What a rendered pool depends on, as plain data."""
+        looks = {"size": [*self.size], "shift": [*self.shift], "font_size": self.font_size}
+        return looks | {"neighbours": self.neighbours, "fonts": fingerprint(self.fonts)} | more
+
+
+@provides("image", "label", "clean", "guide")
+def fbrl_letters(
+    *,
+    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    font_size: int = 22,
+    size: Sequence[int] = (32, 32),
+    images: int = 7800,
+    neighbours: float = 0.5,
+    shift: Sequence[int] = (3, 2),
+    noise: float = 0.1,
+    cache: str | None = None,
+    seed: int,
+) -> Splits:
+    """Single lower-case letters, some of them with one or two others on one side or both.
+
+    Fields: `image` [1, H, W] in [0, 1]; `label` (0 is a); `clean` [1, H/2, W/2], the letter alone without
+    noise at half the resolution; `guide` [1, H, W], the letter alone and blurred (sigma 0.16 of the height).
+    Validation and test hold ten pictures of each letter in each font. `cache` is a folder that keeps
+    the pictures. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    """
+    style = Style(fonts, font_size, size, neighbours, shift, noise)
+    _check(images > 0, "images", f"`images` must be positive, got {images}")
+    _check(size[0] % 2 == 0 and size[1] % 2 == 0, "size", f"`size` must be even for `clean`, got {[*size]}")
+
+    def split(name: str, count: int) -> Resident:
+        key = style.key(data="letters", split=name, images=count)
+        pool = cached(cache, key, lambda: _letter_pictures(style, count, Random(f"letters/{name}")))
+        cut = _Letters(style, pool.pop("drawn"))
+        return Resident(pool, cut, cut.fields)
+
+    judged = 10 * len(ascii_lowercase) * len(fonts)
+    return Splits(
+        train=split(f"train/{seed}", images),
+        validation=_fixed(split("validation", judged), 1),
+        test=_fixed(split("test", judged), 2),
+    )
+
+
+@provides("image", "centres", "present", "letters", "count")
+def fbrl_words(
+    *,
+    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    font_size: int = 22,
+    size: Sequence[int] = (32, 96),
+    images: int = 8000,
+    neighbours: float = 0.5,
+    shift: Sequence[int] = (8, 2),
+    noise: float = 0.1,
+    random: float = 0.3,
+    cache: str | None = None,
+    seed: int,
+) -> Splits:
+    """Words of two to four lower-case letters, some of them with another word on a side, 9-15 pixels away.
+
+    Fields: `image` [1, H, W] in [0, 1]; `centres` [4, 2], the (x, y) of each letter in [-1, 1]; `present`
+    [4], 1 where the word has a letter and 0 beyond its length (`centres` is 0 there); `letters` [4] (0 is
+    a, -100 beyond the length); `count`, the class of the length: one less than it.
+    A share `random` of the training words are random letters. The words of validation and test, also those
+    beside them, are never shown in training: each in each font at two places. `cache` is a folder that
+    keeps the pictures. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    """
+    style = Style(fonts, font_size, size, neighbours, shift, noise)
+    _check(images > 0, "images", f"`images` must be positive, got {images}")
+    _check(0 <= random <= 1, "random", f"`random` is a probability, got {random}")
+    words = common_words()
+
+    def split(name: str, draw: Draw, texts: Sequence[str] | None = None) -> Resident:
+        def make() -> dict[str, Tensor]:
+            chance = Random(f"words/{name}")
+            faces = style.faces()
+            if texts is None:
+                drawn = [(chance.choice(faces), draw(chance)) for _ in range(images)]
+            else:
+                drawn = [(face, text) for text in texts for face in faces for _ in range(2)]
+            return _word_pictures(style, drawn, draw, chance)
+
+        pool = cached(cache, style.key(data="words", split=name, images=images, random=random), make)
+        cut = _Words(style)
+        return Resident(pool, cut, cut.fields)
+
+    def train_word(chance: Random) -> str:
+        while chance.random() < random:
+            text = "".join(chance.choices(ascii_lowercase, k=chance.randint(2, LONGEST)))
+            if text not in words.held_out:
+                return text
+        return chance.choice(words.train)
+
+    return Splits(
+        train=split(f"train/{seed}", train_word),
+        validation=_fixed(split("validation", lambda chance: chance.choice(words.validation), words.validation), 1),
+        test=_fixed(split("test", lambda chance: chance.choice(words.test), words.test), 2),
+    )
+
+
+class _Cut:
+    """What both kinds of batches have in common: each image cut from its canvas, and its noise."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+
+    def corners(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The upper left corner of each image on its canvas: rows and columns, [count] each."""
+        across, down = self.style.shift
+        device = generator.device
+        top = torch.randint(2 * down + 1, (count,), generator=generator, device=device)
+        return top, torch.randint(2 * across + 1, (count,), generator=generator, device=device)
+
+    def cut(self, canvases: Tensor, corners: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:
+        """The images [B, 1, H, W] at the `corners` of `canvases` [B, ...], or of their `rows` [B]."""
+        height, width = self.style.size
+        windows = canvases.unfold(1, height, 1).unfold(2, width, 1)
+        rows = torch.arange(len(canvases), device=canvases.device) if rows is None else rows
+        return windows[rows, *corners].unsqueeze(1)
+
+    def image(self, canvases: Tensor, corners: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """The noisy images [B, 1, H, W] in [0, 1] from uint8 `canvases`."""
+        clean = self.cut(canvases, corners) / 255
+        device = generator.device
+        deviation = torch.rand(len(clean), 1, 1, 1, generator=generator, device=device) * self.style.noise
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        return clean.add_(noise.mul_(deviation)).clamp_(0, 1)
+
+
+class _Letters(_Cut):
+    """From `images`, `letter` and `alone`, the row of its letter in `drawn` [letters, ...], to a batch."""
+
+    def __init__(self, style: Style, drawn: Tensor) -> None:
+        super().__init__(style)
+        height, width = style.size
+        self.fields: dict[str, Field] = {
+            "image": ((1, height, width), torch.float32),
+            "label": ((), torch.int64),
+            "clean": ((1, height // 2, width // 2), torch.float32),
+            "guide": ((1, height, width), torch.float32),
+        }
+        self.drawn = drawn / 255
+        self.blurred = _blur(self.drawn, 0.16 * height)
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        rows, device = batch["alone"], generator.device
+        corners = self.corners(len(rows), generator)
+        return {
+            "image": self.image(batch["images"], corners, generator),
+            "label": batch["letter"],
+            "clean": avg_pool2d(self.cut(self.drawn.to(device), corners, rows), 2),
+            "guide": self.cut(self.blurred.to(device), corners, rows),
+        }
+
+
+class _Words(_Cut):
+    """From `images`, `letters` and `columns`, the centre of each letter on the canvas, to a batch."""
+
+    def __init__(self, style: Style) -> None:
+        super().__init__(style)
+        self.fields: dict[str, Field] = {
+            "image": ((1, *style.size), torch.float32),
+            "centres": ((LONGEST, 2), torch.float32),
+            "present": ((LONGEST,), torch.float32),
+            "letters": ((LONGEST,), torch.int64),
+            "count": ((), torch.int64),
+        }
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        top, left = self.corners(len(batch["images"]), generator)
+        present = batch["letters"] >= 0
+        height, width = self.style.size
+        line = (self.style.canvas[0] - 1) / 2 - top
+        across = (batch["columns"] - left[:, None]) * (2 / (width - 1)) - 1
+        down = (line * (2 / (height - 1)) - 1)[:, None].expand_as(across)
+        return {
+            "image": self.image(batch["images"], (top, left), generator),
+            "centres": torch.stack((across, down), dim=-1) * present[:, :, None],
+            "present": present.float(),
+            "letters": batch["letters"],
+            "count": present.sum(dim=1) - 1,
+        }
+
+
+def _fixed(split: Split, seed: int) -> Resident:
+    """All of a split as one batch, made once: its rows are the same whatever the generator."""
+    return Resident(split.batch(torch.arange(len(split)), torch.Generator().manual_seed(seed)))
+
+
+def _letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tensor]:
+    """`count` letters, each of each font equally often, centred, half of them alone."""
+    faces = style.faces()
+    alone = [(face, letter) for face in faces for letter in ascii_lowercase]
+    drawn = torch.zeros(len(alone), *style.canvas, dtype=torch.uint8)
+    for canvas, (face, letter) in zip(drawn, alone, strict=True):
+        face.paint(canvas, letter, _left(style, face, letter, 0))
+    rows = torch.arange(count) % len(alone)
+    images = drawn[rows]
+    for canvas, row in zip(images, rows.tolist(), strict=True):
+        if chance.random() < style.neighbours:
+            sides = chance.choice(((True, False), (False, True), (True, True)))
+            before, after = ("".join(chance.choices(ascii_lowercase, k=chance.randint(1, 2))) * side for side in sides)
+            face, letter = alone[row]
+            text = before + letter + after
+            face.paint(canvas, text, _left(style, face, text, len(before)))
+    return {"images": images, "letter": rows % len(ascii_lowercase), "alone": rows, "drawn": drawn}
+
+
+def _left(style: Style, face: Face, text: str, letter: int) -> int:
+    """Where `text` starts when the given one of its letters stands in the middle of the canvas."""
+    start, end = face.places(text)[letter]
+    return (style.canvas[1] - start - end) // 2
+
+
+def _word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, chance: Random) -> dict[str, Tensor]:
+    """Each of `words` centred, with another word that `draw` gives on some sides."""
+    images = torch.zeros(len(words), *style.canvas, dtype=torch.uint8)
+    letters = torch.full((len(words), LONGEST), -100)
+    columns = torch.zeros(len(words), LONGEST)
+    for row, (face, word) in enumerate(words):
+        places = face.places(word)
+        width = places[-1][1]
+        left = (style.canvas[1] - width) // 2
+        face.paint(images[row], word, left)
+        if chance.random() < style.neighbours:
+            other = draw(chance)
+            face.paint(images[row], other, left - chance.randint(9, 15) - face.places(other)[-1][1])
+        if chance.random() < style.neighbours:
+            face.paint(images[row], draw(chance), left + width + chance.randint(9, 15))
+        for place, (start, end) in enumerate(places):
+            letters[row, place] = ord(word[place]) - ord("a")
+            columns[row, place] = left + (start + end - 1) / 2
+    return {"images": images, "letters": letters, "columns": columns}
+
+
+def _blur(pictures: Tensor, sigma: float) -> Tensor:
+    """`pictures` [N, H, W] under a Gaussian that is cut at two sigma."""
+    reach = round(2 * sigma)
+    weights = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * sigma**2))
+    kernel = weights / weights.sum()
+    padded = pad(pictures[:, None], (reach, reach, reach, reach))
+    return conv2d(conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+
+
+def _pair(pair: Sequence[int], least: int) -> bool:
+    return len(pair) == 2 and all(number >= least for number in pair)
+
+
+def _check(fine: bool, argument: str, message: str) -> None:
+    if not fine:
+        raise ConfigError(Diagnostic("FC0123", message, path=f"data.{argument}"))

@@ -1,0 +1,137 @@
+"""Letters and words as pixels, from fonts that come as pip packages.
+
+Every letter of a font is drawn once, by Pillow with its basic layout: pens then advance by whole pixels
+and no ligature or machine-dependent kerning takes part, so a word is exactly its letters side by side,
+and putting it together needs no drawing. White ink (255) on black (0), uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, suggest
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+FONTS: dict[str, tuple[str, str]] = {
+    "amatic_sc": ("font-amatic-sc", "AmaticSC-Regular.ttf"),
+    "caladea": ("font-caladea", "Caladea-Regular.ttf"),
+    "fjallaone": ("font-fjallaone", "FjallaOne-Regular.ttf"),
+    "fredoka_one": ("font-fredoka-one", "FredokaOne-Regular.ttf"),
+    "hanken_grotesk": ("font-hanken-grotesk", "HankenGrotesk-Regular.otf"),
+    "intuitive": ("font-intuitive", "Intuitive.ttf"),
+    "lato": ("font-lato", "Lato-Regular.ttf"),
+    "manrope": ("font-manrope", "Manrope-Regular.ttf"),
+    "roboto": ("font-roboto", "Roboto-Regular.ttf"),
+    "source_sans_pro": ("font-source-sans-pro", "SourceSansPro-Regular.ttf"),
+    "source_serif_pro": ("font-source-serif-pro", "SourceSerifPro-Regular.ttf"),
+}
+"""Name -> (distribution, file in it)."""
+
+INSTALL = 'install it with `pip install "flowconf[fbrl]"`'
+
+
+def font_file(name: str) -> Path:
+    """Where the font `name` lies. ConfigError for an unknown name, MachineError when it is not installed."""
+    if name not in FONTS:
+        raise ConfigError(
+            Diagnostic("FC0501", f"there is no font `{name}`", path="data.fonts", help=suggest(name, FONTS, "fonts"))
+        )
+    package, file = FONTS[name]
+    try:
+        listed = distribution(package).files or []
+    except PackageNotFoundError:
+        listed = []
+    for entry in listed:
+        if entry.name == file:
+            return Path(str(entry.locate()))
+    raise MachineError(Diagnostic("FC0601", f"the font package `{package}` is not installed", help=INSTALL))
+
+
+def fingerprint(fonts: Sequence[str]) -> dict[str, str]:
+    """What the looks of `fonts` depend on: a hash of each file, and the version that draws them."""
+    hashes = {name: sha256(font_file(name).read_bytes()).hexdigest() for name in fonts}
+    return hashes | {"pillow": distribution("pillow").version}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One letter of a font. `ink` [height, width] is cut to its inked columns; `left` is where they start
+    from the pen, `advance` how far the pen moves, both in pixels."""
+
+    ink: Tensor
+    left: int
+    advance: int
+
+
+class Face:
+    """The letters a-z of one font at one size (in pixels), on strips of one height.
+
+    The line is centred in the strip: the middle between the highest and the lowest ink of all letters. So
+    each letter stands where it stands in text, whatever its own height.
+    """
+
+    def __init__(self, name: str, size: int, height: int) -> None:
+        font = _open(font_file(name), size)
+        drawn = {letter: _draw(font, letter, size) for letter in ascii_lowercase}
+        top = min(int(pixels.any(dim=1).nonzero()[0]) for pixels in drawn.values())
+        bottom = max(int(pixels.any(dim=1).nonzero()[-1]) for pixels in drawn.values()) + 1
+        if bottom - top > height:
+            message = f"`{name}` at {size} px needs {bottom - top} rows, but the image has {height}"
+            raise ConfigError(Diagnostic("FC0123", message, path="data.font_size"))
+        above = (height - (bottom - top)) // 2
+        strip = slice(above, above + bottom - top)
+        self.letters: dict[str, Letter] = {}
+        for letter, pixels in drawn.items():
+            inked = pixels.any(dim=0).nonzero().flatten()
+            first, last = int(inked[0]), int(inked[-1]) + 1
+            ink = torch.zeros(height, last - first, dtype=torch.uint8)
+            ink[strip] = pixels[top:bottom, first:last]
+            self.letters[letter] = Letter(ink, first - size, round(font.getlength(letter)))
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Each letter's first inked column and the one past its last, from the start of the text's ink."""
+        spans, pen = [], 0
+        for letter in map(self.letters.__getitem__, text):
+            start = pen + letter.left
+            spans.append((start, start + letter.ink.shape[1]))
+            pen += letter.advance
+        first = min(start for start, _ in spans)
+        return [(start - first, end - first) for start, end in spans]
+
+    def paint(self, canvas: Tensor, text: str, left: int) -> None:
+        """Write `text` on `canvas` [height, width] with its ink starting at column `left`; the rest is cut."""
+        width = canvas.shape[1]
+        for letter, (start, end) in zip(text, self.places(text), strict=True):
+            start, end = start + left, end + left
+            first, last = max(start, 0), min(end, width)
+            if first < last:
+                part = canvas[:, first:last]
+                torch.maximum(part, self.letters[letter].ink[:, first - start : last - start], out=part)
+
+
+def _open(file: Path, size: int) -> FreeTypeFont:
+    try:
+        from PIL import ImageFont
+    except ImportError:
+        raise MachineError(Diagnostic("FC0601", "`Pillow` is not installed", help=INSTALL)) from None
+    return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _draw(font: FreeTypeFont, letter: str, size: int) -> Tensor:
+    """`letter` with its pen at column and row (`size`, 2 `size`) of a picture that holds it whole."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("L", (4 * size, 4 * size))
+    ImageDraw.Draw(image).text((size, 2 * size), letter, fill=255, font=font, anchor="ls")
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(4 * size, 4 * size)

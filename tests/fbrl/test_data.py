@@ -1,0 +1,220 @@
+"""The rendered data sets: pure, disjoint, and consistent with their own labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import ConfigError
+from flowconf.fbrl import data
+from flowconf.fbrl.data import fbrl_letters, fbrl_words
+from flowconf.fbrl.glimpse import View
+from flowconf.fbrl.words import common_words
+from flowconf.train.data import Batch, Split, Splits
+
+pytest.importorskip("PIL")
+MAKERS = [fbrl_letters, fbrl_words]
+
+
+@pytest.fixture(scope="module")
+def letters() -> Splits:
+    return fbrl_letters(images=156, seed=0)
+
+
+@pytest.fixture(scope="module")
+def words() -> Splits:
+    return fbrl_words(images=120, seed=0)
+
+
+def batch(split: Split | None, rows: Tensor | None = None, seed: int = 0) -> Batch:
+    assert split is not None
+    return split.batch(torch.arange(len(split)) if rows is None else rows, torch.Generator().manual_seed(seed))
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def spelled(letters: Tensor) -> str:
+    return "".join(chr(ord("a") + number) for number in letters.tolist() if number >= 0)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_fields_say_what_batches_hold(make: Any) -> None:
+    splits = make(images=30, seed=0)
+    for _, split in splits.named():
+        for rows in (torch.tensor([4]), torch.tensor([3, 0, 3])):
+            made = batch(split, rows)
+            assert set(made) == set(make.provides) == set(split.fields)
+            for name, (shape, dtype) in split.fields.items():
+                assert made[name].shape == (len(rows), *shape)
+                assert made[name].dtype == dtype
+            assert 0 <= made["image"].min() <= made["image"].max() <= 1
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_batch_is_a_function_of_its_rows_and_the_generator(make: Any) -> None:
+    rows = torch.tensor([5, 1, 1])
+    one = batch(make(images=30, seed=3).train, rows, seed=1)
+    assert equal(one, batch(make(images=30, seed=3).train, rows, seed=1))
+    assert not torch.equal(one["image"], batch(make(images=30, seed=3).train, rows, seed=2)["image"])
+    assert not torch.equal(one["image"], batch(make(images=30, seed=4).train, rows, seed=1)["image"])
+    assert not torch.equal(one["image"][1], one["image"][2])
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_is_judged_on_depends_on_no_seed_and_no_generator(make: Any) -> None:
+    one, other = make(images=20, seed=0), make(images=10, seed=1)
+    assert equal(batch(one.validation, seed=0), batch(other.validation, seed=1))
+    assert equal(batch(one.test, seed=0), batch(other.test, seed=1))
+    shorter = min(len(one.validation), len(one.test))
+    images = [batch(split, torch.arange(shorter))["image"] for split in (one.validation, one.test)]
+    assert not torch.equal(*images)
+
+
+def test_letters_come_equally_often(letters: Splits) -> None:
+    assert torch.bincount(batch(letters.train)["label"]).tolist() == [6] * 26
+    assert torch.bincount(batch(letters.test)["label"]).tolist() == [30] * 26
+
+
+def test_the_clean_letter_is_where_the_image_has_it() -> None:
+    alone = batch(fbrl_letters(images=78, neighbours=0, noise=0, seed=0).train)
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(alone["image"], 2), alone["clean"])
+    crowded = batch(fbrl_letters(images=78, neighbours=1, noise=0, seed=0).train)
+    pooled = torch.nn.functional.avg_pool2d(crowded["image"], 2)
+    assert (pooled >= crowded["clean"] - 1e-6).all()
+    assert (pooled.sum(dim=(1, 2, 3)) > crowded["clean"].sum(dim=(1, 2, 3)) + 1).sum() > 70
+
+
+def test_the_guide_is_brightest_around_the_letter(letters: Splits) -> None:
+    made = batch(letters.train)
+    columns, rows = torch.arange(32.0), torch.arange(32.0)[:, None]
+    for name, where, step in (("x", columns, columns[::2] + 0.5), ("y", rows, rows[::2] + 0.5)):
+        guided = (made["guide"] * where).sum(dim=(1, 2, 3)) / made["guide"].sum(dim=(1, 2, 3))
+        inked = (made["clean"] * step).sum(dim=(1, 2, 3)) / made["clean"].sum(dim=(1, 2, 3))
+        assert (guided - inked).abs().max() < 1.5, name
+
+
+def test_shifts_cover_their_range_and_no_more() -> None:
+    split = fbrl_letters(images=2000, neighbours=0, noise=0, shift=(2, 1), seed=0).train
+    i_of_roboto = batch(split, torch.full((200,), 8))["image"]
+    assert len({bytes((picture * 255).byte().flatten().tolist()) for picture in i_of_roboto}) == 15
+    fixed = fbrl_letters(images=30, neighbours=0, noise=0, shift=(0, 0), seed=0).train
+    assert equal(batch(fixed, seed=0), batch(fixed, seed=1))
+
+
+def test_words_are_of_their_own_split(words: Splits) -> None:
+    lists = common_words()
+    for split, allowed in ((words.validation, lists.validation), (words.test, lists.test)):
+        texts = [spelled(row) for row in batch(split)["letters"]]
+        assert sorted(set(texts)) == list(allowed)
+        assert {texts.count(text) for text in allowed} == {6}
+    shown = {spelled(row) for row in batch(words.train)["letters"]}
+    assert shown.isdisjoint(lists.held_out)
+    assert 0.55 < sum(text in lists.train for text in shown) / len(shown) < 0.85
+
+
+def test_training_never_draws_a_held_out_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    original = data._word_pictures
+
+    def recorded(style: Any, texts: Any, draw: Any, chance: Random) -> Any:
+        drawn.extend(draw(chance) for _ in range(20_000))
+        return original(style, texts, draw, chance)
+
+    monkeypatch.setattr(data, "_word_pictures", recorded)
+    fbrl_words(images=1, random=0.9, seed=0)
+    train, rest = drawn[:20_000], common_words().held_out
+    assert not rest & set(train)
+    assert {len(text) for text in train} == {2, 3, 4}
+
+
+def test_lengths_masks_and_labels_agree(words: Splits) -> None:
+    for split in (words.train, words.test):
+        made = batch(split)
+        lengths = made["present"].sum(dim=1).long()
+        assert torch.equal(made["count"], lengths - 1)
+        assert torch.equal(made["letters"] >= 0, made["present"] == 1)
+        assert torch.equal(made["letters"] == -100, made["present"] == 0)
+        assert (made["present"].diff(dim=1) <= 0).all()
+        assert (made["centres"][made["present"] == 0] == 0).all()
+
+
+def test_a_view_at_a_letters_centre_shows_that_letter() -> None:
+    """But for what is beside it, and for half a pixel where the ink is an odd number of pixels wide."""
+    made = batch(fbrl_words(fonts=("roboto",), images=200, neighbours=0, noise=0, seed=0).train)
+    alone = batch(fbrl_letters(fonts=("roboto",), images=26, neighbours=0, noise=0, shift=(0, 0), seed=0).train)[
+        "image"
+    ]
+    view = View(32)
+    for place in range(4):
+        rows = made["present"][:, place] == 1
+        seen = view(made["centres"][rows, place], made["image"][rows])
+        meant = alone[made["letters"][rows, place]]
+        distance = torch.nn.functional.avg_pool2d(meant - seen, 2, stride=1).clamp_min(0).amax(dim=(1, 2, 3))
+        assert distance.max() < 0.45
+
+
+def test_neighbouring_words_keep_their_distance() -> None:
+    made = batch(fbrl_words(images=300, neighbours=1, noise=0, shift=(0, 0), size=(32, 200), seed=0).train)
+    inked = made["image"].amax(dim=(1, 2)) > 0
+    for row in range(0, 300, 10):
+        gaps = "".join("#" if column else " " for column in inked[row].tolist()).strip().split("#")
+        wide = [len(gap) for gap in gaps if len(gap) >= 9]
+        assert len(wide) == 2
+        assert all(9 <= gap <= 15 for gap in wide)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def through() -> Batch:
+        return batch(make(images=20, cache=str(tmp_path / "cache"), seed=0).train)
+
+    plain = batch(make(images=20, seed=0).train)
+    assert equal(plain, through())
+    files = sorted((tmp_path / "cache").iterdir())
+    assert len(files) == 3
+    assert {file.suffix for file in files} == {".safetensors"}
+    with monkeypatch.context() as patched:
+        patched.setattr(data, f"_{make.__name__[5:-1]}_pictures", None)
+        assert equal(plain, through())
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    assert equal(plain, through())
+    assert sorted((tmp_path / "cache").iterdir()) == files
+    make(images=20, font_size=21, cache=str(tmp_path / "cache"), seed=0)
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fonts": []}, "`fonts` names no font"),
+        ({"font_size": 0}, "`font_size` must be positive, got 0"),
+        ({"size": [32]}, "`size` must be two positive numbers"),
+        ({"shift": [-1, 2]}, "`shift` must be two non-negative numbers"),
+        ({"neighbours": 1.5}, "`neighbours` is a probability, got 1.5"),
+        ({"noise": -0.1}, "`noise` must not be negative, got -0.1"),
+        ({"images": 0}, "`images` must be positive, got 0"),
+    ],
+)
+@pytest.mark.parametrize("make", MAKERS)
+def test_arguments_out_of_range_are_refused(make: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**arguments, seed=0)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "FC0123"
+    assert message in diagnostic.message
+    assert diagnostic.path == f"data.{next(iter(arguments))}"
+
+
+def test_arguments_of_one_set_alone() -> None:
+    with pytest.raises(ConfigError, match="`size` must be even"):
+        fbrl_letters(size=(31, 32), shift=(3, 2), seed=0)
+    with pytest.raises(ConfigError, match="`random` is a probability, got 2"):
+        fbrl_words(random=2, seed=0)
