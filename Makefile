@@ -29,7 +29,8 @@ $(READY): pyproject.toml constraints.txt
 	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$name"; fi; \
 	done; \
 	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	  echo "flowconf needs Python 3.11 or newer, and $${python:-no python here} is not; name one: make PYTHON=/path/to/python3.11 ..." >&2; \
+	  if [ -n "$$python" ]; then found="$$python is older or does not run"; else found="there is none on the PATH"; fi; \
+	  echo "flowconf needs Python 3.11 or newer, and $$found; name one: make PYTHON=/path/to/python3.11 ..." >&2; \
 	  exit 3; \
 	fi; \
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
