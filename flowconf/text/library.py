@@ -1,0 +1,204 @@
+"""The folders in which configs and graphs are looked up, and what was read from them.
+
+A library belongs to one composition, or to one sweep: a file is read once, so that all jobs of a sweep see the same
+text. It also puts graph files where a `graph:` names them.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path as File
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, nearest, suggest
+from flowconf.text.documents import SUFFIXES, read
+from flowconf.text.merge import Kind, MergeRules, kind_below
+from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Path, dotted
+
+CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
+PROJECT_MARKS = ("pyproject.toml", ".git")
+BUILT_IN = File(__file__).parent.parent / "configs"
+MAX_COMPOSED = 100_000
+"""A composed config holds at most so many values."""
+
+
+def config_roots(file: File) -> tuple[File, ...]:
+    """Where the groups of a config are looked up: its folder, the folders above up to the config root, the built-ins.
+
+    The config root is the nearest folder that is called `configs`, `config` or `conf`, or that holds a project. Where
+    there is none, only the file's own folder counts.
+    """
+    above = [file.parent]
+    for folder in file.parents:
+        if folder != file.parent:
+            above.append(folder)
+        if folder.name in CONFIG_FOLDERS or any((folder / mark).exists() for mark in PROJECT_MARKS):
+            return (*above, BUILT_IN)
+    return (file.parent, BUILT_IN)
+
+
+class Library:
+    """Config roots with a memory of the documents read.
+
+    Attributes:
+        roots: the folders, first found wins.
+        main: the absolute path of the file that is composed.
+    """
+
+    def __init__(self, main: File, rules: MergeRules) -> None:
+        self.main = main
+        self.rules = rules
+        self.roots = config_roots(main)
+        self._documents: dict[str, Document] = {}
+
+    def read(self, file: File) -> Document:
+        """The document of a file, read once."""
+        name = str(file)
+        if name not in self._documents:
+            self._documents[name] = read(name)
+        return self._documents[name]
+
+    def find(self, root: File, name: str) -> File | None:
+        """The config called `name` below one root, or None; `..` does not lead out of the root.
+
+        Raises:
+            ConfigError: FC0104 where two files have that name.
+        """
+        inside = posixpath.normpath(name)
+        if inside.startswith(("..", "/")) or "\0" in inside:
+            return None
+        path = root / inside
+        if path.suffix in SUFFIXES and path.is_file():
+            return path
+        found = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+        found = [file for file in found if file.is_file()]
+        if len(found) > 1:
+            message = f"both `{found[0].name}` and `{found[1].name}` exist: keep one"
+            raise ConfigError(Diagnostic("FC0104", message, Place(str(found[0]))))
+        return found[0] if found else None
+
+    def find_anywhere(self, name: str) -> File | None:
+        """The config called `name` in the first root that has it."""
+        return next((file for root in self.roots if (file := self.find(root, name)) is not None), None)
+
+    def options(self, group: str) -> list[str]:
+        """The names of the configs in a group, over all roots, without suffixes."""
+        names = {name for root in self.roots for name in _configs_below(root / group)}
+        return sorted(names)
+
+    def groups(self) -> list[str]:
+        """The names of the groups in all roots."""
+        folders = (entry for root in self.roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
+        return sorted({folder.name for folder in folders if has_configs(folder)})
+
+    # graphs
+
+    def expand(self, root: Node, chain: tuple[str, ...] = ()) -> Node:
+        """`root` with every graph that a step or body names by text put in its place.
+
+        Raises:
+            ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle, FC0006 for too much.
+        """
+        return _Expansion(self).node(root, Kind.PLAIN, (), chain or (str(self.main),))
+
+    def graph_file(self, node: Node, path: Path) -> File:
+        """The file that the text of `node` names."""
+        name: str = node.value
+        says = File(node.place.file) if node.place.file is not None else self.main
+        if File(name).suffix in SUFFIXES:
+            file = File(os.path.normpath(says.parent / name))
+            if not any(file.is_relative_to(root) for root in self.roots):
+                raise self._no_graph(f"`{name}` lies outside of the config root", node, path, None)
+            if file.is_file():
+                return file
+            beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+            close = nearest(file.name, beside)
+            advice = f"write `{posixpath.join(posixpath.dirname(name), close)}`" if close else None
+            raise self._no_graph(f"there is no graph file `{name}`", node, path, advice)
+        folder = self.rules.mount
+        found = self.find_anywhere(f"{folder}/{name}")
+        if found is not None:
+            return found
+        advice = suggest(name, self.options(folder), "graphs")
+        raise self._no_graph(f"there is no graph `{name}`", node, path, advice)
+
+    def _no_graph(self, message: str, node: Node, path: Path, advice: str | None) -> ConfigError:
+        return ConfigError(Diagnostic("FC0105", message, node.place, dotted(path), help=advice))
+
+
+class _Expansion:
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.count = 0
+
+    def node(self, node: Node, kind: Kind, path: Path, chain: tuple[str, ...]) -> Node:
+        rules = self.library.rules
+        self.count += 1
+        if self.count > MAX_COMPOSED or len(path) > 2 * MAX_DEPTH:
+            much = "deeper" if len(path) > 2 * MAX_DEPTH else "larger"
+            raise ConfigError(Diagnostic("FC0006", f"the composed config is {much} than allowed", node.place))
+        if node.mount is not None:
+            chain = (*chain, node.mount.file)
+        if isinstance(node.value, list):
+            return self.members(node, dict(enumerate(node.value)), Kind.PLAIN, path, chain)
+        if not isinstance(node.value, dict):
+            return node
+        named = node.value.get(rules.mount)
+        if named is not None and kind in (Kind.STEP, Kind.BODY) and _is_name(named.value):
+            node = replace(node, value={**node.value, rules.mount: self.mounted(named, (*path, rules.mount), chain)})
+        return self.members(node, node.value, kind, path, chain)
+
+    def members(
+        self, node: Node, members: dict[str, Node] | dict[int, Node], kind: Kind, path: Path, chain: tuple[str, ...]
+    ) -> Node:
+        """`node` with its members expanded; the same object where nothing changes."""
+        rules = self.library.rules
+        changed = {}
+        for key, child in members.items():
+            new = self.node(child, kind_below(kind, key, members, rules), (*path, key), chain)
+            if new is not child:
+                changed[key] = new
+        if not changed:
+            return node
+        whole = {**members, **changed}
+        return replace(node, value=list(whole.values()) if isinstance(node.value, list) else whole)
+
+    def mounted(self, node: Node, path: Path, chain: tuple[str, ...]) -> Node:
+        """The document of a graph in place of its name."""
+        file = self.library.graph_file(node, path)
+        if str(file) in chain:
+            steps = tuple(Label(f"`{File(one).name}` is opened here", Place(one, 1, 1)) for one in chain)
+            message = f"the graph `{node.value}` contains itself"
+            raise ConfigError(Diagnostic("FC0106", message, node.place, dotted(path), labels=steps[-1:]))
+        document = self.library.read(file).origins.root
+        listed = document.child("defaults")
+        if listed is not None:
+            message = f"`{node.value}` has a defaults list, which a graph named by `{self.library.rules.mount}:` cannot"
+            advice = f"mount it in the config's own defaults: `- {self.library.rules.mount}@...: {node.value}`"
+            raise ConfigError(Diagnostic("FC0104", message, node.place, dotted(path),
+                                         (Label("the list", listed.key),), advice))
+        mount = Mount(node.value, str(file), node.place)
+        return replace(document, key=node.key, history=node.history, mount=mount)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "${" not in value and value != "???"
+
+
+def _configs_below(folder: File, depth: int = 3) -> Iterator[str]:
+    """The configs in a folder and below it, as `sub/name`."""
+    if not folder.is_dir():
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.is_file() and entry.suffix in SUFFIXES:
+            yield entry.stem
+        elif depth > 1 and entry.is_dir() and not entry.name.startswith("."):
+            for name in _configs_below(entry, depth - 1):
+                yield f"{entry.name}/{name}"
+
+
+def has_configs(folder: File) -> bool:
+    """Whether a folder is a config group: it, or a folder in it, holds a config."""
+    return next(_configs_below(folder), None) is not None

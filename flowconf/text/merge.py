@@ -1,0 +1,171 @@
+"""The one merge: files over files, and the words of the command line over both.
+
+Mappings are united, anything else is replaced, and a key keeps its place in the order. Below a `flow` the merge knows
+what a step is:
+
+- a step, or body, given with another verb replaces the earlier one instead of mixing with it;
+- a mapping without a verb over a call turns the call into `{through: call}` first;
+- null takes a member out and keeps its place, so that a later file may fill it.
+
+`???` never replaces anything. Replaced places are kept as history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from flowconf.diagnostics import Place
+from flowconf.text.origins import Node, Path
+
+MISSING = "???"
+
+
+@dataclass(frozen=True)
+class MergeRules:
+    """What the merge and the command line must know of the language.
+
+    `verbs` are the verbs of a step; `bodies` further keys of a step that hold a body. `flow` is the key of a mapping
+    of steps, `mount` the verb that takes a graph, and the folder in which named graphs lie.
+
+    The command line sets keys that exist. Two sets make exceptions: a key in `settable` may be set on any step, or on
+    a body that is a call or has a verb or flow, whether or not it is written there; a pattern in `optional` is a
+    dotted key that may be set although no file has it, with everything below it, and `*` stands for any one part.
+    """
+
+    verbs: frozenset[str]
+    flow: str = "flow"
+    mount: str = "graph"
+    bodies: frozenset[str] = frozenset({"skip", "router", "while", "until", "merge"})
+    settable: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+
+
+class Kind(Enum):
+    """What a value is, by where it stands."""
+
+    PLAIN = "a value outside of any step"
+    FLOW = "a mapping of steps"
+    STEP = "a step"
+    BODY = "what a verb takes: a call, a graph, or branches"
+
+
+def kind_below(kind: Kind, key: str | int, keys: Iterable[Any], rules: MergeRules) -> Kind:
+    """The kind of the member `key` of a mapping that has this kind and these keys."""
+    if kind is Kind.FLOW:
+        return Kind.STEP
+    if key == rules.flow:
+        return Kind.FLOW
+    if kind is Kind.STEP and (key in rules.verbs or key in rules.bodies):
+        return Kind.BODY
+    if kind is Kind.BODY:
+        is_graph = rules.flow in keys or rules.mount in keys
+        return Kind.PLAIN if is_graph and key != rules.mount else Kind.BODY
+    return Kind.PLAIN
+
+
+def heads(node: Node, kind: Kind, rules: MergeRules) -> frozenset[str]:
+    """The keys that say what a step or body is: its verbs, or its flow."""
+    if kind not in (Kind.STEP, Kind.BODY) or not isinstance(node.value, dict):
+        return frozenset()
+    return frozenset(node.value.keys() & (rules.verbs | {rules.flow}))
+
+
+def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLAIN) -> Node:
+    """`new` over `base`."""
+    if base is None:
+        return new
+    if new.value == MISSING:
+        return base
+    if isinstance(base.value, str) and isinstance(new.value, dict) and kind in (Kind.STEP, Kind.BODY):
+        base = _as_mapping(base, new, kind, rules)
+    if not isinstance(base.value, dict) or not isinstance(new.value, dict):
+        return _replaced(base, new)
+    ours, theirs = heads(base, kind, rules), heads(new, kind, rules)
+    if ours and theirs and ours != theirs:
+        return _replaced(base, new)
+    keys = base.value.keys() | new.value.keys()
+    members = dict(base.value)
+    for key, child in new.value.items():
+        below = kind_below(kind, key, keys, rules)
+        old = members.get(key)
+        members[key] = merge(old, child, rules, below) if old else _revived(child, base.gone.get(key, ()))
+    return replace(base, value=members, mount=new.mount or base.mount)
+
+
+def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:
+    """A call that is given modifiers becomes the mapping it stands for."""
+    if heads(new, kind, rules) or base.value == MISSING:
+        return base
+    call = replace(base, key=base.place, history=())
+    return replace(base, value={"through": call})
+
+
+def _replaced(base: Node, new: Node) -> Node:
+    if base.place == new.place:
+        return new
+    return replace(new, history=(*base.history, base.place, *new.history))
+
+
+def _revived(child: Node, before: tuple[Place, ...]) -> Node:
+    return replace(child, history=(*before, *child.history)) if before else child
+
+
+def nested(path: Path, node: Node) -> Node:
+    """`node` below mappings for each step of `path`, all written where its key was."""
+    for step in reversed(path):
+        node = Node({str(step): node}, node.key, node.key)
+    return node
+
+
+def put(root: Node, path: Path, node: Node, rules: MergeRules) -> Node:
+    """`node` merged onto what stands at `path`, making the mappings that are missing; items of lists count too."""
+    for index in reversed(range(len(path))):
+        container = root.at(path[:index])
+        step = path[index]
+        if container is not None and isinstance(container.value, list) and isinstance(step, int):
+            items = list(container.value)
+            items[step] = merge(items[step], node, rules, kind_at(root, path[: index + 1], rules))
+            node = replace(container, value=items)
+        else:
+            node = Node({str(step): node}, node.key, node.key)
+    return merge(root, node, rules)
+
+
+def drop(root: Node, path: Path, place: Place, rules: MergeRules) -> Node:
+    """Without the member at `path`: a step becomes null and keeps its place, anything else goes."""
+    parent = root.at(path[:-1])
+    assert parent is not None
+    old = parent.child(path[-1])
+    assert old is not None
+    if kind_at(root, path[:-1], rules) is Kind.FLOW:
+        return _swap(root, path, _replaced(old, Node(None, place, place)))
+    if isinstance(parent.value, list):
+        rest: Any = [item for index, item in enumerate(parent.value) if index != path[-1]]
+        return _swap(root, path[:-1], replace(parent, value=rest))
+    rest = {key: child for key, child in parent.value.items() if key != path[-1]}
+    gone = {**parent.gone, str(path[-1]): (*old.history, old.place, place)}
+    return _swap(root, path[:-1], replace(parent, value=rest, gone=gone))
+
+
+def _swap(root: Node, path: Path, node: Node) -> Node:
+    """`node` in place of what stands at `path`."""
+    if not path:
+        return node
+    child = root.child(path[0])
+    assert child is not None
+    inner: Any = list(root.value) if isinstance(root.value, list) else dict(root.value)
+    inner[path[0]] = _swap(child, path[1:], node)
+    return replace(root, value=inner)
+
+
+def kind_at(root: Node, path: Path, rules: MergeRules) -> Kind:
+    """The kind of what stands, or would stand, at `path`."""
+    kind, node = Kind.PLAIN, root
+    for step in path:
+        keys = node.value.keys() if isinstance(node.value, dict) else ()
+        kind = kind_below(kind, step, keys, rules)
+        node = node.child(step) or Node(None)
+    return kind

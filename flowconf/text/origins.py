@@ -1,0 +1,192 @@
+"""Plain data that knows where each part of it was written.
+
+A `Node` holds one value and the places of its key and its value. A tree of nodes is never changed: merging and
+overriding make new nodes along the changed path and share the rest, so that nothing needs copying. `Origins` and
+`Document` are what the other parts of flowconf see of such a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Place
+
+Path = tuple[str | int, ...]
+
+MAX_DEPTH = 64
+"""Nesting beyond this is refused, in files as well as in what is composed from them."""
+
+MAX_VALUES = 20_000
+"""One file or dict holds at most so many values, aliases expanded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mapping that came from a graph file or group: its name, its file, and the place that asked for it."""
+
+    name: str
+    file: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value and its places.
+
+    `value` is a dict or list of nodes, or a leaf. `history` has the places of earlier values, oldest first; `gone`
+    has the same for members that were deleted from this mapping.
+    """
+
+    value: Any
+    place: Place = NOWHERE
+    key: Place = NOWHERE
+    history: tuple[Place, ...] = ()
+    mount: Mount | None = None
+    gone: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+
+    def child(self, step: str | int) -> Node | None:
+        """The member `step`, or None where there is none."""
+        if isinstance(self.value, dict):
+            member = self.value.get(step)
+            return member if isinstance(member, Node) else None
+        if isinstance(self.value, list) and isinstance(step, int) and 0 <= step < len(self.value):
+            item = self.value[step]
+            return item if isinstance(item, Node) else None
+        return None
+
+    def at(self, path: Path) -> Node | None:
+        """The node at `path` below this one, or None where there is none."""
+        found: Node | None = self
+        for step in path:
+            if found is None:
+                return None
+            found = found.child(step)
+        return found
+
+    def members(self) -> Iterator[tuple[str | int, Node]]:
+        """The members of a mapping or list with their keys; nothing for a leaf."""
+        if isinstance(self.value, dict):
+            yield from self.value.items()
+        elif isinstance(self.value, list):
+            yield from enumerate(self.value)
+
+    def plain(self) -> Any:
+        """The value as plain dicts, lists and leaves."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: `model.flow.stem`."""
+    return ".".join(str(step) for step in path)
+
+
+def from_plain(value: Any, place: Place) -> Node:
+    """A tree in which everything was written at `place`: a word of the command line, or Python.
+
+    Keys become texts and tuples become lists; leaves of any type are kept as they are.
+
+    Raises:
+        ConfigError: FC0005 for data that contains itself, FC0006 for data that is too deep or too large.
+    """
+    return _Importer(place).node(value, ())
+
+
+class _Importer:
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.count = 0
+        self.open: set[int] = set()
+
+    def node(self, value: Any, path: Path) -> Node:
+        self.count += 1
+        if len(path) > MAX_DEPTH:
+            self.refuse("FC0006", f"nested deeper than {MAX_DEPTH} levels", path[:3])
+        if self.count > MAX_VALUES:
+            self.refuse("FC0006", f"more than {MAX_VALUES:,} values", path[:3])
+        if not isinstance(value, Mapping | list | tuple):
+            return Node(value, self.place, self.place)
+        if id(value) in self.open:
+            self.refuse("FC0005", "data that contains itself", path[:3])
+        self.open.add(id(value))
+        inner: Any
+        if isinstance(value, Mapping):
+            inner = {str(key): self.node(member, (*path, str(key))) for key, member in value.items()}
+        else:
+            inner = [self.node(member, (*path, index)) for index, member in enumerate(value)]
+        self.open.discard(id(value))
+        return Node(inner, self.place, self.place)
+
+    def refuse(self, code: str, message: str, path: Path) -> None:
+        raise ConfigError(Diagnostic(code, message, self.place, dotted(path)))
+
+
+class Origins:
+    """Where every key and value of a document was written."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+
+    def value(self, path: Path) -> Place:
+        """The place of the value at `path`, or of its nearest known ancestor."""
+        return self._nearest(path).place
+
+    def key(self, path: Path) -> Place:
+        """The place of the last key of `path`; where that is unknown, the place of the nearest known value."""
+        node = self.root.at(path)
+        return node.key if node is not None and node.key != NOWHERE else self.value(path)
+
+    def history(self, path: Path) -> tuple[Place, ...]:
+        """The places whose value at `path` was replaced or removed, oldest first, and the place of a removal."""
+        node = self.root.at(path)
+        if node is not None:
+            return node.history
+        parent = self.root.at(path[:-1]) if path else None
+        return parent.gone.get(str(path[-1]), ()) if parent is not None else ()
+
+    @cached_property
+    def mounts(self) -> dict[Path, Mount]:
+        """The mappings that came from a graph file or group."""
+        return {path: node.mount for path, node in self.items() if node.mount is not None}
+
+    def below(self, path: Path) -> Origins:
+        """The same with `path`, or its nearest known ancestor, as the root."""
+        return Origins(self._nearest(path))
+
+    def items(self) -> Iterator[tuple[Path, Node]]:
+        """Every path with its node, parents first, in the order of the text."""
+        pending: list[tuple[Path, Node]] = [((), self.root)]
+        while pending:
+            path, node = pending.pop()
+            yield path, node
+            pending += [((*path, step), child) for step, child in reversed(list(node.members()))]
+
+    def _nearest(self, path: Path) -> Node:
+        node = self.root
+        for step in path:
+            child = node.child(step)
+            if child is None:
+                break
+            node = child
+        return node
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data with its origins. `warnings` are FC0008 diagnostics of everything that was read for it."""
+
+    data: dict[str, Any]
+    origins: Origins
+    file: str | None
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @classmethod
+    def of(cls, root: Node, file: str | None, warnings: tuple[Diagnostic, ...] = ()) -> Document:
+        """The document of a tree whose root is a mapping."""
+        return cls(root.plain(), Origins(root), file, warnings)

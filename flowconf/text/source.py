@@ -1,0 +1,112 @@
+"""A text and the places in it: how YAML and TOML files come in, and how offsets become lines and columns."""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from pathlib import Path
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Place
+
+MAX_BYTES = 4_000_000
+"""A larger file is refused before it is read."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_WIDE_MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+
+
+class Source:
+    """A text with the name of its file; offsets count characters from 0."""
+
+    def __init__(self, text: str, file: str | None) -> None:
+        self.text = text
+        self.file = file
+        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def place(self, start: int, end: int | None = None) -> Place:
+        """The place of the characters from `start` up to `end`, cut at the end of the line."""
+        start = min(start, len(self.text))
+        line = bisect_right(self._starts, start)
+        newline = self.text.find("\n", start)
+        stop = len(self.text) if newline < 0 else newline
+        if end is not None:
+            stop = min(stop, end)
+        length = len(self.text[start:stop].rstrip())
+        return Place(self.file, line, start - self._starts[line - 1] + 1, max(1, length))
+
+    def offset(self, line: int, column: int) -> int:
+        """The offset of a line and column that both start at 1."""
+        return self._starts[min(line, len(self._starts)) - 1] + column - 1
+
+    def line(self, offset: int) -> str:
+        """The line in which `offset` lies."""
+        number = bisect_right(self._starts, offset)
+        return self.text[self._starts[number - 1] :].split("\n", 1)[0]
+
+
+def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
+    """The text of a file as UTF-8, or `text` as if it stood in that file.
+
+    Raises:
+        ConfigError: FC0001 where the file is missing, not a file, too large, binary, or not UTF-8; FC0002 for
+            control characters.
+    """
+    name = os.path.abspath(file)
+    source = Source(_decoded(name) if text is None else text, name)
+    if len(source.text) > MAX_BYTES:
+        raise _unreadable(name, f"the text has {len(source.text):,} characters, at most {MAX_BYTES:,} are read")
+    bad = _CONTROL.search(source.text)
+    if bad is not None and bad.group() == "\0":
+        raise _unreadable(name, f"`{Path(name).name}` is a binary file")
+    if bad is not None:
+        message = f"the control character U+{ord(bad.group()):04X} cannot stand in a config"
+        raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), help="remove it"))
+    return source
+
+
+def _decoded(name: str) -> str:
+    path = Path(name)
+    try:
+        if not path.exists():
+            raise _unreadable(name, f"there is no file `{path.name}`", _neighbour(path))
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise _unreadable(name, f"`{path.name}` is {kind}")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _unreadable(name, f"`{path.name}` has {size:,} bytes, at most {MAX_BYTES:,} are read")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(name, f"`{path.name}` cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise _unreadable(name.replace("\0", ""), "a file name cannot hold a NUL character") from error
+    for mark, encoding in _WIDE_MARKS:
+        if raw.startswith(mark):
+            raise _unreadable(name, f"`{path.name}` is {encoding} text", "save it as UTF-8")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise _unreadable(name, f"`{path.name}` is a binary file") from error
+        before = Source(raw[: error.start].decode("utf-8", "replace"), name)
+        place = before.place(len(before.text))
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8 text"
+        raise ConfigError(Diagnostic("FC0001", message, place, help="save the file as UTF-8")) from error
+
+
+def _neighbour(path: Path) -> str | None:
+    """The help for a missing file: the file beside it whose name is nearest."""
+    from flowconf.diagnostics import nearest
+
+    if not path.parent.is_dir():
+        return f"the folder `{path.parent.name}` does not exist"
+    beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]
+    close = nearest(path.name, beside)
+    return f"write `{close}`" if close else None
+
+
+def _unreadable(name: str, message: str, advice: str | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0001", message, Place(name), help=advice))
