@@ -1,7 +1,7 @@
 """The training sections of a config as Pydantic models: `data`, `loss`, `metrics`, `optimizer`, `schedule`, `trainer`, `seed`.
 
 Unknown keys are refused everywhere, except that `data`, `optimizer` and `schedule` hold the arguments of what they name
-beside the keys given here; those arguments are checked against the signature of the named thing (`flowconf.train.check`).
+beside the keys given here; those arguments are checked against the signature of the named thing (`check_training`).
 A member of `loss`, `metrics` or `optimizer.groups` that is null is removed: that is how a pivot takes one away.
 The JSON Schema of the config is made from these models, so the texts under the fields are what an editor shows.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
 def _without_removed(members: object) -> object:
@@ -19,9 +19,16 @@ def _without_removed(members: object) -> object:
     return members
 
 
+def _kind_of_references(value: object) -> str:
+    return "<list>" if isinstance(value, list) else "<text>"
+
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reference = Annotated[str, Field(min_length=1)]
-References = Reference | Annotated[list[Reference], Field(min_length=1)]
+References = Annotated[
+    Annotated[Reference, Tag("<text>")] | Annotated[list[Reference], Field(min_length=1), Tag("<list>")],
+    Discriminator(_kind_of_references),
+]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 

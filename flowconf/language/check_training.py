@@ -1,0 +1,247 @@
+"""Everything wrong with the training sections that can be told without data: names, arguments, references, fields.
+
+Signatures are read from source. Only the question which fields a data set provides imports that data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from flowconf.diagnostics import Collector, Place, suggest
+from flowconf.language import references, registry, signatures
+from flowconf.language.plan import GraphPlan, Input
+from flowconf.language.registry import Table
+from flowconf.language.signatures import Signature
+from flowconf.language.training import MetricSection, TrainingConfig
+from flowconf.text.origins import Origins, Path
+
+TORCHMETRICS = "torchmetrics"
+ERRORS = {"mae", "mse"}
+"""Metrics of which the smallest value is the best; so are all losses."""
+
+
+def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
+    """Note every mistake in the training sections."""
+    check_names(training, origins, collector)
+    fields = provided_fields(training.data.name)
+    check_references(training, plan, fields, origins, collector)
+    if fields is not None:
+        check_inputs(plan, dict.fromkeys(fields), origins, collector)
+
+
+def check_names(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+    """Note unknown names of data sets, losses, metrics, optimizers and schedules, and arguments that they do not take."""
+    checker = _Names(origins, collector)
+    checker.section(registry.datasets, ("data",), training.data.name, training.data.args)
+    checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
+    checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
+    if training.optimizer.name in registry.optimizers:
+        signature = registry.optimizers.signature(training.optimizer.name)
+        for path, args in training.optimizer.groups.items():
+            checker.arguments(training.optimizer.name, signature, args, ("optimizer", "groups", path), given=1)
+    for name, loss in training.loss.items():
+        checker.function([registry.losses], ("loss", name), loss)
+    for name, metric in training.metrics.items():
+        if not uses_torchmetrics(metric.fn):
+            checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
+    _check_best(training, origins, collector)
+
+
+def uses_torchmetrics(name: str) -> bool:
+    """Whether a metric's name is not one of ours and one of torchmetrics' classes."""
+    ours = name in registry.metrics or name in registry.losses
+    return not ours and name in signatures.public_names(TORCHMETRICS)
+
+
+def provided_fields(data_set: str) -> tuple[str, ...] | None:
+    """The fields that a data set says its batches hold, None when it does not say."""
+    if data_set not in registry.datasets:
+        return None
+    found: tuple[str, ...] | None = getattr(registry.datasets.load(data_set), "provides", None)
+    return found
+
+
+def check_references(
+    training: TrainingConfig,
+    plan: GraphPlan,
+    fields: Collection[str] | None,
+    origins: Origins,
+    collector: Collector,
+) -> None:
+    """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
+    sections: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
+    sections |= {("metrics", name): metric for name, metric in training.metrics.items()}
+    for path, section in sections.items():
+        for key in ("input", "target", "mask"):
+            written = getattr(section, key)
+            for number, reference in enumerate(listed(written)):
+                where = (*path, key, number) if isinstance(written, list) else (*path, key)
+                _check_reference(reference, plan, fields, where, origins, collector)
+
+
+def _check_reference(
+    reference: str,
+    plan: GraphPlan,
+    fields: Collection[str] | None,
+    where: Path,
+    origins: Origins,
+    collector: Collector,
+) -> None:
+    if fields is not None and reference in fields:
+        return
+    try:
+        references.find_anywhere(plan, reference)
+    except references.NotFound as problem:
+        # A name that is a plain word may still be a field of a data set that has not said what it holds.
+        if fields is None and reference.isidentifier() and where[2] != "input":
+            return
+        advice = problem.help
+        if reference.isidentifier() and "stands for" not in problem.message:
+            names = [*(fields or ()), *references.Planned(plan).names()]
+            advice = suggest(reference, names, "fields and steps")
+        collector.error(
+            "FC0402", f"`{reference}` is neither a value of the graph nor a field of the data", origins.value(where),
+            path=".".join(str(part) for part in where), help=advice,
+        )  # fmt: skip
+
+
+def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, collector: Collector) -> None:
+    """Note inputs of the graph that the data set does not give, or gives in another shape or type.
+
+    `fields` is what a `Split` says of itself; a field that is None is only known by name.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for given in plan.inputs:
+        if given.captured:
+            continue
+        if given.name not in fields:
+            message = f"the graph needs the input `{given.name}`, and the data set has no such field"
+            advice = suggest(given.name, fields, "fields")
+            collector.error("FC0502", message, _place_of(given, origins), path="data", help=advice)
+        elif fields[given.name] is not None and given.shape is not None:
+            _check_shape(given, fields[given.name], sizes, origins, collector)
+
+
+def _check_shape(
+    given: Input, field: Any, sizes: dict[str, tuple[int, str]], origins: Origins, collector: Collector
+) -> None:
+    shape, dtype = field
+    assert given.shape is not None
+    wanted = given.shape[1:]
+    fits = len(wanted) == len(shape)
+    for want, have in zip(wanted, shape, strict=False):
+        if isinstance(want, str):
+            fits = fits and sizes.setdefault(want, (have, given.name))[0] == have
+        else:
+            fits = fits and want == have
+    kind = str(dtype).removeprefix("torch.")
+    if not fits:
+        message = f"the input `{given.name}` is declared as {_shape(given.shape)}, and the data set gives {_shape(['B', *shape])}"
+        collector.error("FC0502", message, _place_of(given, origins), path="data")
+    elif kind != given.dtype:
+        message = f"the input `{given.name}` is declared as {given.dtype}, and the data set gives {kind}"
+        collector.error("FC0502", message, _place_of(given, origins), path="data")
+
+
+def _shape(sizes: Iterable[object]) -> str:
+    return f"[{', '.join(str(size) for size in sizes)}]"
+
+
+def _place_of(given: Input, origins: Origins) -> Place:
+    return given.place if given.place != Place() else origins.value(("model", "inputs"))
+
+
+def _check_best(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+    known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
+    best = training.trainer.best
+    if best not in known:
+        message = f"`{best}` is no value of the validation split"
+        place = origins.value(("trainer", "best"))
+        collector.error("FC0402", message, place, path="trainer.best", help=suggest(best, known, "values"))
+
+
+def direction(training: TrainingConfig) -> str:
+    """`min` or `max`: which value of `trainer.best` is the best one."""
+    trainer = training.trainer
+    if trainer.mode is not None:
+        return trainer.mode
+    metric = training.metrics.get(trainer.best.removeprefix("val/"))
+    if metric is None or metric.fn in ERRORS or metric.fn in registry.losses:
+        return "min"
+    return "max"
+
+
+class _Names:
+    """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
+
+    def __init__(self, origins: Origins, collector: Collector) -> None:
+        self.origins = origins
+        self.collector = collector
+
+    def section(self, table: Table, path: Path, name: str, args: Mapping[str, Any], given: int = 0) -> None:
+        """A section that names a thing and holds its arguments."""
+        if name not in table:
+            self.collector.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
+            return
+        signature = table.signature(name)
+        self.arguments(name, signature, args, path, given)
+        self.required(name, signature.missing(given, set(args)), path)
+
+    def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
+        """A loss or metric: its name, how many references it takes, its arguments."""
+        table = next((table for table in tables if section.fn in table), None)
+        if table is None:
+            also = [name for other in tables[1:] for name in other.names()]
+            if len(tables) > 1:
+                also += signatures.public_names(TORCHMETRICS)
+            place = self.origins.value((*path, "fn"))
+            self.collector.diagnostics.append(tables[0].unknown(section.fn, place, _dotted(path), also))
+            return
+        signature = table.signature(section.fn)
+        given = len(listed(section.input)) + len(listed(section.target))
+        self.arguments(section.fn, signature, section.args, (*path, "args"), given, {"reduction"})
+        lacking = signature.missing(given, set(section.args))
+        takes = signature.positional
+        if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
+            shown = ", ".join(f"`{argument}`" for argument in takes)
+            message = f"`{section.fn}` takes {shown}, and `input` and `target` give {given} of them"
+            self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
+        else:
+            self.required(section.fn, lacking, path)
+
+    def arguments(
+        self,
+        name: str,
+        signature: Signature,
+        args: Mapping[str, Any],
+        path: Path,
+        given: int,
+        hidden: Collection[str] = (),
+    ) -> None:
+        """Whether the callable takes these arguments by name."""
+        taken = {*signature.positional[:given], *hidden}
+        allowed = [argument for argument in signature.names if argument not in taken]
+        for argument in args:
+            if argument in taken or not signature.takes(argument):
+                where = (*path, argument)
+                message = f"`{name}` takes no argument `{argument}`"
+                close = suggest(argument, allowed, "arguments")
+                self.collector.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=close)
+
+    def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
+        """Arguments that have no default and are not given."""
+        for argument in lacking:
+            message = f"`{name}` needs the argument `{argument}`"
+            self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
+
+
+def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One reference, several or none, as a tuple."""
+    if written is None:
+        return ()
+    return (written,) if isinstance(written, str) else tuple(written)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(part) for part in path)

@@ -1,0 +1,175 @@
+"""What a data set is to the trainer, the order in which its rows come, and the seeds of everything random in it.
+
+A batch is a function of the data set, the rows and a generator that is seeded from (seed, step): nothing that happened
+before has a part in it, so the place in a run is three numbers (seed, epoch, position) and a run can go on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+Field = tuple[tuple[int, ...], torch.dtype]
+"""The shape of one row's value, without the batch, and its type."""
+Factory = TypeVar("Factory", bound=Callable[..., "Splits"])
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Rows that can be gathered into batches of named tensors."""
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """Name -> (shape without the batch, dtype) of everything a batch holds."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """The given rows (int64 [B]); `generator` is for noise and augmentation, seeded for this batch alone."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a data set: what is trained on, what the best weights are chosen on, and what nothing is chosen on."""
+
+    train: Split
+    validation: Split | None = None
+    test: Split | None = None
+
+    def named(self) -> Iterator[tuple[str, Split]]:
+        """The splits that there are, by the names they have in logs."""
+        for name, split in (("train", self.train), ("val", self.validation), ("test", self.test)):
+            if split is not None:
+                yield name, split
+
+
+class Resident:
+    """A split whose tensors stay on the device: a batch is one `index_select` for each field.
+
+    `augment` changes a batch after it is gathered, on the same device, with the batch's generator. It may add fields or
+    change shapes; `fields` then says what comes out (default: the fields of the tensors).
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
+        fields: Mapping[str, Field] | None = None,
+    ) -> None:
+        lengths = {name: len(tensor) for name, tensor in tensors.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the fields of a split need the same number of rows, and these have {lengths}")
+        self.tensors = dict(tensors)
+        self.augment = augment
+        self.fields: Mapping[str, Field] = fields or {
+            name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in tensors.items()
+        }
+        self._length = next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        batch = {name: tensor.index_select(0, rows) for name, tensor in self.tensors.items()}
+        return batch if self.augment is None else self.augment(batch, generator)
+
+    def to(self, device: torch.device) -> Resident:
+        """The same split with its tensors on `device`."""
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return Resident(moved, self.augment, self.fields)
+
+
+def seed_for(seed: int, *parts: object) -> int:
+    """A seed of its own for each use (63 bits), the same on every machine."""
+    text = repr((seed, *parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training rows in one epoch: int64 [rows], on the CPU, the same whatever the device."""
+    generator = torch.Generator().manual_seed(seed_for(seed, "order", epoch))
+    return torch.randperm(rows, generator=generator)
+
+
+@dataclass
+class Sampler:
+    """Batches of row numbers, epoch after epoch. Its whole state is (seed, epoch, position); position is in rows."""
+
+    rows: int
+    batch_size: int
+    seed: int
+    device: torch.device
+    drop_last: bool = False
+    epoch: int = 0
+    position: int = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches in one epoch."""
+        whole, rest = divmod(self.rows, self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether the last batch of the epoch has been given out."""
+        return self.position >= min(self.batches * self.batch_size, self.rows)
+
+    def rest_of_epoch(self) -> Iterator[Tensor]:
+        """The row numbers of each batch from `position` on; after the last one, `epoch` has gone up by one."""
+        order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
+        while not self.epoch_is_over:
+            rows = order[self.position : self.position + self.batch_size]
+            self.position += len(rows)
+            yield rows
+        self.epoch, self.position = self.epoch + 1, 0
+
+
+class Feed:
+    """A split on its way to the device: resident there when it can be, else moved there batch by batch.
+
+    `home` is where row numbers and the generator belong. The generator is seeded anew for every batch.
+    """
+
+    def __init__(self, split: Split, device: torch.device, seed: int, use: str) -> None:
+        resident = isinstance(split, Resident)
+        self.split: Split = split.to(device) if isinstance(split, Resident) else split
+        self.home = device if resident else torch.device("cpu")
+        self.device = device
+        self.seed = seed
+        self.use = use
+        self.generator = torch.Generator(self.home)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, rows: Tensor, number: int) -> Batch:
+        """The given rows as batch `number` of this use: a function of these and the seed alone."""
+        generator = self.generator.manual_seed(seed_for(self.seed, self.use, number))
+        batch = self.split.batch(rows, generator)
+        if self.home == self.device:
+            return batch
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All rows once, in their own order."""
+        rows = torch.arange(len(self), device=self.home)
+        for number, some in enumerate(rows.split(batch_size)):
+            yield self.batch(some, number)
+
+
+def provides(*fields: str) -> Callable[[Factory], Factory]:
+    """Says which fields a data set's batches hold, so that references to them are checked before it is made."""
+
+    def mark(factory: Factory) -> Factory:
+        cast_any: Any = factory
+        cast_any.provides = fields
+        return factory
+
+    return mark

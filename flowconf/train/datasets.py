@@ -1,0 +1,116 @@
+"""Data sets by name that need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
+from flowconf.train.data import Resident, Splits, provides, seed_for
+
+__all__ = ["arrays", "digits", "synthetic"]
+
+
+@provides("image", "label")
+def digits(*, flat: bool = True, validation: float = 0.15, test: float = 0.15, split_seed: int = 0) -> Splits:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels in [0, 1].
+
+    Fields: `image` [64], or [1, 8, 8] without `flat`, and `label` (0 to 9). `validation` and `test` are shares of the
+    rows; which rows they get depends on `split_seed` alone, so that runs with other seeds can be compared.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        message = "the data set `digits` needs scikit-learn"
+        raise MachineError(Diagnostic("FC0601", message, help="run `pip install 'flowconf[digits]'`")) from None
+    found = load_digits()
+    image = torch.tensor(found.data, dtype=torch.float32).div_(16)
+    tensors = {"image": image if flat else image.view(-1, 1, 8, 8), "label": torch.tensor(found.target).long()}
+    return _split(tensors, validation, test, split_seed)
+
+
+@provides("image", "label")
+def synthetic(
+    *,
+    rows: int = 4096,
+    shape: Sequence[int] = (32,),
+    classes: int = 10,
+    spread: float = 1.0,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> Splits:
+    """Normal clouds around one random centre for each class: for benchmarks and first steps.
+
+    Fields: `image` of the given `shape` and `label`. `spread` is the clouds' standard deviation; the centres' is 1.
+    """
+    generator = torch.Generator().manual_seed(seed_for(seed, "synthetic"))
+    centres = torch.randn(classes, *shape, generator=generator)
+    label = torch.randint(classes, (rows,), generator=generator)
+    image = centres[label] + spread * torch.randn(rows, *shape, generator=generator)
+    return _split({"image": image, "label": label}, validation, test, seed)
+
+
+def arrays(
+    *,
+    train: str,
+    validation: str | float | None = None,
+    test: str | float | None = None,
+    split_seed: int = 0,
+) -> Splits:
+    """Named arrays from `.npz` or `.safetensors` files, whose first axis is the rows; each array is a field.
+
+    `validation` and `test` are files of their own, or shares of the rows of `train`. Paths are relative to the current
+    folder. Floating-point arrays become float32; pickled ones are refused.
+    """
+    tensors = _read_arrays(train)
+    shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
+    splits = _split(tensors, shares[0], shares[1], split_seed)
+    return Splits(
+        splits.train,
+        Resident(_read_arrays(validation)) if isinstance(validation, str) else splits.validation,
+        Resident(_read_arrays(test)) if isinstance(test, str) else splits.test,
+    )
+
+
+def _read_arrays(file: str) -> dict[str, Tensor]:
+    kind = Path(file).suffix
+    if kind not in (".npz", ".safetensors"):
+        message = f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`"
+        raise ConfigError(Diagnostic("FC0501", message, path="data"))
+    try:
+        if kind == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors = load_file(file)
+        else:
+            import numpy
+
+            with numpy.load(file, allow_pickle=False) as found:
+                tensors = {name: torch.from_numpy(found[name]) for name in found.files}
+    except (OSError, ValueError) as problem:
+        raise ConfigError(Diagnostic("FC0501", f"cannot read `{file}`: {problem}", Place(file), "data")) from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        message = f"the shares of validation ({validation}) and test ({test}) must be at least 0 and leave rows to train on"
+        raise ConfigError(Diagnostic("FC0501", message, path="data"))
+    rows = len(next(iter(tensors.values())))
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
+    held = round(rows * validation)
+    tested = round(rows * test)
+
+    def part(start: int, end: int) -> Resident:
+        chosen = order[start:end]
+        return Resident({name: tensor[chosen] for name, tensor in tensors.items()})
+
+    return Splits(
+        part(held + tested, rows),
+        part(0, held) if held else None,
+        part(held, held + tested) if tested else None,
+    )

@@ -1,0 +1,162 @@
+"""Everything that one run needs, made from its config in the order in which mistakes are cheapest to find.
+
+The seed comes first; then the graph with its weights; then the data. Making the data leaves the random numbers of
+torch where they were, so weights and dropout are those of a hand-written script with the same seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
+from flowconf.graph import Graph, build
+from flowconf.language import references, registry
+from flowconf.language.config import Config
+from flowconf.language.plan import GraphPlan
+from flowconf.language.check_training import check_inputs, check_references
+from flowconf.train.data import Feed, Sampler, Splits
+from flowconf.train.metering import Metric, build_metrics
+from flowconf.train.objective import Term, loss_terms
+from flowconf.train.optim import LearningRate, parameter_groups
+from flowconf.train.precision import Precision, pick_device
+from flowconf.train.seeds import seed_everything, undisturbed
+
+DEFAULT_EPOCHS = 10
+
+
+@dataclass
+class Job:
+    """A run that is ready to go."""
+
+    config: Config
+    graph: Graph
+    device: torch.device
+    precision: Precision
+    train: Feed
+    held_out: dict[str, Feed]
+    """`val` and `test`, as far as the data set has them."""
+    sampler: Sampler
+    terms: list[Term]
+    metrics: list[Metric]
+    training_view: Callable[..., dict[str, Tensor]]
+    evaluation_view: Callable[..., dict[str, Tensor]]
+    trained: list[nn.Parameter]
+    optimizer: optim.Optimizer
+    learning_rate: LearningRate
+    total_steps: int
+
+
+def prepare(config: Config) -> Job:
+    """Build the graph with its weights, make the data, and everything that follows from both."""
+    training = config.training
+    trainer = training.trainer
+    origins = config.composition.document.origins
+    device = pick_device(trainer.devices, origins.value(("trainer", "devices")))
+    if trainer.threads is not None:
+        torch.set_num_threads(trainer.threads)
+    seed_everything(training.seed)
+    graph = build(config.model).to(device)
+    groups = parameter_groups(
+        graph.named_parameters(),
+        training.optimizer.groups,
+        graph.named_parameters_at,
+        lambda path: origins.key(("optimizer", "groups", path)),
+    )
+    splits = _make_data(config, device)
+    fields = dict(splits.train.fields)
+    _check_against_data(config, fields)
+    in_graph = functools.partial(is_graph_value, config.model)
+    terms = loss_terms(training.loss, registry.losses.load, _gives_mean, fields, in_graph)
+    metrics = build_metrics(
+        training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name))
+    )
+    optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
+    feeds = {name: Feed(split, device, training.seed, name) for name, split in splits.named()}
+    feed = feeds.pop("train")
+    sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
+    total = _total_steps(config, sampler)
+    shape = functools.partial(registry.schedules.load(training.schedule.name), **training.schedule.args)
+    needed = _unique(reference for term in terms for reference in term.references)
+    watched = _unique([*needed, *(reference for metric in metrics for reference in metric.references)])
+    training_view = graph.view(needed)
+    return Job(
+        config=config,
+        graph=graph,
+        device=device,
+        precision=Precision(trainer.precision, device),
+        train=feed,
+        held_out=feeds,
+        sampler=sampler,
+        terms=terms,
+        metrics=metrics,
+        training_view=torch.compile(training_view) if trainer.compile else training_view,
+        evaluation_view=graph.view(watched),
+        trained=[parameter for group in groups for parameter in group["params"]],
+        optimizer=optimizer,
+        learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
+        total_steps=total,
+    )
+
+
+def is_graph_value(plan: GraphPlan, reference: str) -> bool:
+    """Whether `reference` names a value of the graph."""
+    try:
+        references.find_anywhere(plan, reference)
+    except references.NotFound:
+        return False
+    return True
+
+
+def _make_data(config: Config, device: torch.device) -> Splits:
+    section = config.training.data
+    factory = registry.datasets.load(section.name)
+    args = dict(section.args)
+    if "seed" in inspect.signature(factory).parameters:
+        args.setdefault("seed", config.training.seed)
+    place = config.composition.document.origins.value(("data",))
+    try:
+        with undisturbed(device):
+            splits: Splits = factory(**args)
+    except FlowconfError:
+        raise
+    except (TypeError, ValueError) as problem:
+        message = f"the data set `{section.name}` refuses its arguments: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
+    empty = [name for name, split in splits.named() if not len(split)]
+    if empty:
+        raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data"))
+    return splits
+
+
+def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
+    collector = Collector()
+    origins = config.composition.document.origins
+    check_inputs(config.model, fields, origins, collector)
+    check_references(config.training, config.model, fields, origins, collector)
+    collector.stop_on_errors()
+
+
+def _gives_mean(loss: str) -> bool:
+    return registry.losses.signature(loss).takes("reduction")
+
+
+def _total_steps(config: Config, sampler: Sampler) -> int:
+    trainer = config.training.trainer
+    if not sampler.batches:
+        place = config.composition.document.origins.value(("data", "batch_size"))
+        message = f"an epoch has no batch: {sampler.rows} rows, {sampler.batch_size} in a batch, and `drop_last`"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data.batch_size"))
+    epochs = trainer.epochs or (math.inf if trainer.steps else DEFAULT_EPOCHS)
+    return int(min(epochs * sampler.batches, trainer.steps or math.inf))
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

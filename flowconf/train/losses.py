@@ -1,0 +1,152 @@
+"""Losses by name: thin functions over `torch.nn.functional` with explicit arguments.
+
+A loss takes its inputs, then its targets, and gives one value for every element (any shape that starts with the
+batch), or such values together with the elements' own weights, which the mean divides by. With `reduction="mean"` it
+gives that mean itself, through torch's fused kernel where there is one. A loss that a project registers needs neither
+`reduction` nor weights. Predictions and targets of different shapes are refused: torch would broadcast them, and
+`[64, 1]` against `[64]` is never what was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Result = Tensor | tuple[Tensor, Tensor]
+"""One value for every element, or these and the weight of every element."""
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    dim: int = 1,
+    weight: Sequence[float] | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+) -> Result:
+    """Cross entropy of `logits` along the class axis `dim`.
+
+    `target` holds class indices (the shape of `logits` without `dim`) or class probabilities (the shape of `logits`).
+    `weight` is one factor for each class. Elements whose target is `ignore_index` count nothing.
+    """
+    rows = logits.movedim(dim, -1)
+    classes = weight if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device)
+    if target.is_floating_point():
+        _same_shape(logits, target)
+        goal = target.movedim(dim, -1).reshape(-1, rows.shape[-1])
+    else:
+        if target.shape != rows.shape[:-1]:
+            raise ValueError(
+                f"targets of shape {list(target.shape)} do not fit logits of shape {list(logits.shape)} "
+                f"with their classes along dimension {dim}"
+            )
+        goal = target.reshape(-1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    values = F.cross_entropy(flat, goal, classes, None, ignore_index, None, reduction, label_smoothing)
+    if reduction != "none":
+        return values
+    values = values.view(rows.shape[:-1])
+    if target.is_floating_point():
+        return values
+    counted = target != ignore_index
+    if classes is None:
+        return values, counted
+    # torch weighs the values already, and divides by the sum of the classes' weights.
+    share = classes[target.clamp_min(0)] * counted
+    return torch.where(share > 0, values / share.clamp_min(torch.finfo(share.dtype).tiny), 0), share
+
+
+def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
+    """Negative log-likelihood of class indices under log-probabilities along `dim`."""
+    rows = log_probabilities.movedim(dim, -1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    values = F.nll_loss(flat, target.reshape(-1), None, None, ignore_index, None, "none")
+    return values.view(target.shape), target != ignore_index
+
+
+def bce_with_logits(
+    logits: Tensor, target: Tensor, *, pos_weight: float | None = None, reduction: str = "none"
+) -> Tensor:
+    """Binary cross entropy of `logits` with targets in [0, 1]; `pos_weight` is the factor of the positive ones."""
+    _same_shape(logits, target)
+    factor = None if pos_weight is None else torch.tensor(pos_weight, dtype=logits.dtype, device=logits.device)
+    goal = _floating(target, logits)
+    return F.binary_cross_entropy_with_logits(logits, goal, pos_weight=factor, reduction=reduction)
+
+
+def bce(probabilities: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
+    """Binary cross entropy of probabilities in [0, 1]; prefer `bce_with_logits`, which is exact near 0 and 1."""
+    _same_shape(probabilities, target)
+    return F.binary_cross_entropy(probabilities, _floating(target, probabilities), reduction=reduction)
+
+
+def mse(predicted: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
+    """Squared error."""
+    _same_shape(predicted, target)
+    return F.mse_loss(predicted, _floating(target, predicted), reduction=reduction)
+
+
+def l1(predicted: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
+    """Absolute error."""
+    _same_shape(predicted, target)
+    return F.l1_loss(predicted, _floating(target, predicted), reduction=reduction)
+
+
+def smooth_l1(predicted: Tensor, target: Tensor, *, beta: float = 1.0, reduction: str = "none") -> Tensor:
+    """Squared error below `beta`, absolute error above, divided by `beta` so that the slope above is 1."""
+    _same_shape(predicted, target)
+    return F.smooth_l1_loss(predicted, _floating(target, predicted), reduction=reduction, beta=beta)
+
+
+def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: str = "none") -> Tensor:
+    """Squared error below `delta`, absolute error above, with slope `delta` there."""
+    _same_shape(predicted, target)
+    return F.huber_loss(predicted, _floating(target, predicted), reduction=reduction, delta=delta)
+
+
+def kl_div(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
+    """Kullback-Leibler divergence of `target` from log-probabilities, summed along `dim`: one value for each distribution.
+
+    `target` holds probabilities, or log-probabilities with `log_target`.
+    """
+    _same_shape(log_probabilities, target)
+    return F.kl_div(log_probabilities, target, reduction="none", log_target=log_target).sum(dim)
+
+
+def poisson_nll(predicted: Tensor, target: Tensor, *, log_input: bool = True, reduction: str = "none") -> Tensor:
+    """Negative log-likelihood of counts under a Poisson rate; `log_input` says that its logarithm is predicted."""
+    _same_shape(predicted, target)
+    return F.poisson_nll_loss(predicted, _floating(target, predicted), log_input=log_input, reduction=reduction)
+
+
+def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, *, full: bool = False, eps: float = 1e-6) -> Tensor:
+    """Negative log-likelihood under a normal distribution; `full` adds the constant term, `eps` bounds the variance."""
+    _same_shape(mean, target)
+    return F.gaussian_nll_loss(mean, _floating(target, mean), variance, full=full, eps=eps, reduction="none")
+
+
+def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
+    """One minus the cosine similarity along `dim`: 0 for the same direction, 2 for opposite ones."""
+    _same_shape(predicted, target)
+    return 1 - F.cosine_similarity(predicted, target, dim=dim)
+
+
+def value(values: Tensor) -> Tensor:
+    """The values themselves: for penalties and rewards that the graph works out (a reward has a negative weight)."""
+    return values
+
+
+def _same_shape(predicted: Tensor, target: Tensor) -> None:
+    if predicted.shape != target.shape:
+        raise ValueError(
+            f"predictions of shape {list(predicted.shape)} and targets of shape {list(target.shape)} differ"
+        )
+
+
+def _floating(target: Tensor, like: Tensor) -> Tensor:
+    return target if target.is_floating_point() else target.to(like.dtype)

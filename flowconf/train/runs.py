@@ -1,0 +1,167 @@
+"""The run folder: everything needed to repeat a run and to judge it. Nothing is written outside of it.
+
+`runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, and how it ended), `config.yaml` (composed and
+resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the account
+of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and never written by another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+from flowconf.diagnostics import Diagnostic, Place, RunError
+from flowconf.text.write import dump
+from flowconf.train.events import EventFile
+
+PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
+
+
+@dataclass
+class Run:
+    """One run folder, from its making to its end."""
+
+    folder: Path
+    record: dict[str, Any]
+    _lines: TextIO = field(init=False, repr=False)
+    _events: EventFile | None = field(init=False, default=None, repr=False)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def open(self, tensorboard: bool) -> None:
+        """Start the logs."""
+        self._lines = (self.folder / "metrics.jsonl").open("x", encoding="utf-8")
+        if tensorboard:
+            self._events = EventFile(self.folder)
+
+    def log(self, step: int, values: Mapping[str, float], **more: object) -> None:
+        """Note named numbers for one step, in the buffered logs; `more` goes into the JSON line alone."""
+        self._lines.write(json.dumps({"step": step, **more, **values}) + "\n")
+        if self._events is not None:
+            self._events.scalars(step, values)
+
+    def flush(self) -> None:
+        """Make the logs readable from outside up to here."""
+        self._lines.flush()
+        if self._events is not None:
+            self._events.flush()
+
+    def update(self, **changes: object) -> None:
+        """Change the record, whole or not at all."""
+        self.record.update(changes)
+        _write_json(self.folder / "run.json", self.record)
+
+    def end(self, status: str, **changes: object) -> None:
+        """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`."""
+        for log in (getattr(self, "_lines", None), self._events):
+            if log is not None:
+                log.close()
+        self.update(status=status, ended=_now(), **changes)
+
+
+def create_run(
+    root: Path,
+    config: Path,
+    overrides: Sequence[str],
+    seed: int,
+    document: Mapping[str, Any],
+    origins: Mapping[str, str],
+) -> Run:
+    """Make the folder and write down what is about to be run. Raises `RunError` when that is not possible."""
+    record = {
+        "config": str(config.resolve()),
+        "overrides": list(overrides),
+        "status": "running",
+        "seed": seed,
+        "started": _now(),
+        "ended": None,
+        "metrics": {},
+        "git": git_state(config.resolve().parent),
+        "environment": environment(),
+    }
+    try:
+        run = Run(_new_folder(root / config.stem), record)
+        run.checkpoints.mkdir()
+        (run.folder / "config.yaml").write_text(dump(document), encoding="utf-8")
+        _write_json(run.folder / "origins.json", origins)
+        run.update()
+    except OSError as problem:
+        message = f"cannot make a run folder under `{root}`: {problem.strerror or problem}"
+        raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
+    return run
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the packages, as far as they can change a result."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if cuda else None,
+        "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if cuda else [],
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "command": sys.argv,
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit, branch and the files that differ from it in the repository around `folder`; None outside of one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = found.stdout.splitlines()
+    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+    changed = [line.split(" ", 8)[-1] for line in lines if not line.startswith("#")]
+    return {"commit": heads.get("branch.oid"), "branch": heads.get("branch.head"), "changed": changed}
+
+
+def _new_folder(parent: Path) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _write_json(file: Path, data: Mapping[str, Any]) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

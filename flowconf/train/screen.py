@@ -1,0 +1,92 @@
+"""What a run says while it goes on: plain lines, and below them a progress bar when the output is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+REFRESH = 0.1
+"""Seconds between two redraws of the bar."""
+SILENCE = 20.0
+"""Seconds without a word after which a run that draws no bar says how far it is."""
+
+
+class Screen:
+    """Lines and a bar on one stream. As a context it takes the bar away at the end."""
+
+    def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
+        self.stream = sys.stdout if stream is None else stream
+        self.wants_bar = bar and self.stream.isatty()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._drawn = 0.0
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def say(self, text: str = "") -> None:
+        """Write a line, above the bar when there is one."""
+        self._spoke = time.monotonic()
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+    def start(self, total: int) -> None:
+        """Begin to show progress towards `total` steps."""
+        self._spoke = time.monotonic()
+        if not self.wants_bar:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(file=self.stream), auto_refresh=False, transient=True)
+        self._task = self._bar.add_task("", total=total)
+        self._bar.start()
+
+    def step(self, step: int) -> None:
+        """Called after every step; redraws at most ten times a second."""
+        if self._bar is None or self._task is None:
+            return
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH:
+            self._drawn = now
+            self._bar.update(self._task, completed=step, refresh=True)
+
+    def reading(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """The newest training values: beside the bar, or as a line when nothing was said for a while."""
+        text = shown(values)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=text)
+        elif time.monotonic() - self._spoke > SILENCE:
+            self.say(f"  step {step:,} of {total:,}: {text}")
+
+    def stop(self) -> None:
+        """Take the bar away; lines may follow."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+
+def shown(values: Mapping[str, float]) -> str:
+    """Named numbers on one line."""
+    return "  ".join(f"{name} {number(value)}" for name, value in values.items())
+
+
+def number(value: float) -> str:
+    """A number with four significant digits, without an exponent where it can be read without one."""
+    return f"{value:.4f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"

@@ -1,0 +1,120 @@
+"""Stages: a config whose weights another config wants is trained first, as a run of its own.
+
+A `checkpoint: {config: X}` anywhere in the graph means the newest finished run of X. Where there is none, X becomes a
+stage: the same composition, seed and run folder as `flowconf train X`, so the same weights. All stages are known, and
+said, before the first one runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
+from flowconf.graph.sources import find_run
+from flowconf.language.config import Config
+
+Load = Callable[[str], Config]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A config whose weights are wanted: who asks for them, at which path of its graph, and where that is written."""
+
+    asker: Path
+    file: Path
+    at: str
+    place: Place
+
+
+@dataclass
+class Stages:
+    """The runs to do, sources first, and the finished runs that are used."""
+
+    runs: list[Config] = field(default_factory=list)
+    reasons: dict[Path, Wanted] = field(default_factory=dict)
+    found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The plan in words; empty when there is one run and it needs no other."""
+        lines = [f"weights of `{wanted.at}`: {told(run)}" for run, wanted in self.found.values()]
+        if len(self.runs) > 1:
+            lines.append(f"{len(self.runs)} stages:")
+            for number, config in enumerate(self.runs, 1):
+                file = config_file(config)
+                wanted = self.reasons.get(file)
+                why = f": `{wanted.at}` needs its weights, and it has no finished run" if wanted else ""
+                lines.append(f"  {number}. {shown_path(str(file))}{why}")
+        return lines
+
+
+def plan_stages(config: Config, load: Load, runs: Path) -> Stages:
+    """The stages of `config`, itself the last; finished runs are looked for in `runs`.
+
+    Raises `ConfigError` (FC0404) when stages wait for each other.
+    """
+    stages = Stages()
+    _visit(config, [], stages, load, runs)
+    return stages
+
+
+def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs: Path) -> None:
+    """Add what `config` waits for, then `config`; `chain` leads from the last stage to it."""
+    here = config_file(config)
+    for wanted in wanted_configs(config):
+        above = [here, *(link.asker for link in chain)]
+        if wanted.file in above:
+            raise _circle([*chain, wanted], wanted.file)
+        if wanted.file in stages.found or wanted.file in stages.reasons:
+            continue
+        run = find_run(wanted.file, runs)
+        if run is not None:
+            stages.found[wanted.file] = (run, wanted)
+            continue
+        stages.reasons[wanted.file] = wanted
+        _visit(load(str(wanted.file)), [*chain, wanted], stages, load, runs)
+    stages.runs.append(config)
+
+
+def _circle(chain: list[Wanted], start: Path) -> ConfigError:
+    links = chain[next(number for number, link in enumerate(chain) if link.asker == start) :]
+    names = " waits for ".join(f"`{shown_path(str(link.asker))}`" for link in links)
+    message = f"stages wait for each other: {names} waits for `{shown_path(str(start))}`"
+    labels = tuple(
+        Label(f"`{shown_path(str(link.asker))}` takes weights from `{shown_path(str(link.file))}`", link.place)
+        for link in links[:-1]
+    )
+    return ConfigError(Diagnostic("FC0404", message, links[-1].place, links[-1].at, labels, "name one of them by `path`"))
+
+
+def wanted_configs(config: Config) -> list[Wanted]:
+    """The configs that the graph of `config` takes weights from, in the order of the graph."""
+    return [
+        Wanted(config_file(config), beside(setting.checkpoint.config, setting.checkpoint.place), path, setting.checkpoint.place)
+        for path, setting in config.model.all_settings()
+        if setting.checkpoint is not None and setting.checkpoint.config is not None
+    ]
+
+
+def beside(file: str, place: Place) -> Path:
+    """A path as the file that says it means it; the command line means the current folder."""
+    folder = Path(place.file).parent if place.file is not None else Path()
+    return (folder / file).resolve()
+
+
+def config_file(config: Config) -> Path:
+    """The file that a config was composed from."""
+    return Path(config.composition.file).resolve()
+
+
+def told(run: Path) -> str:
+    """A finished run on one line: where it is, when it ended, what was overridden, how good it is."""
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    parts = [f"ended {record.get('ended', 'at an unknown time')}"]
+    if record.get("overrides"):
+        parts.append(f"with {' '.join(record['overrides'])}")
+    metrics = record.get("metrics", {})
+    parts += [f"{name} {value:.4g}" for name, value in metrics.items() if name.count("/") == 1]
+    return f"{run} ({', '.join(parts)})"

@@ -1,0 +1,181 @@
+"""Terms of the loss: per-element values, weights, masks, and means over batches of any size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowconf.language.training import LossSection
+from flowconf.train import losses, metrics
+from flowconf.train.objective import Average, loss_terms, total_of
+
+FIELDS = ("label", "image", "mask")
+
+
+def term(function, reduces=True, **section):
+    section = LossSection(fn="any", **section)
+    return loss_terms({"a": section}, lambda name: function, lambda name: reduces, FIELDS, lambda name: name == "y")[0]
+
+
+@pytest.fixture
+def values():
+    torch.manual_seed(0)
+    return {"y": torch.randn(6, 4, 5)}
+
+
+def test_the_plain_mean_is_torchs(values):
+    label = torch.randint(4, (6, 5))
+    mean = term(losses.cross_entropy, input="y", target="label").mean(values, {"label": label})
+    torch.testing.assert_close(mean, F.cross_entropy(values["y"], label))
+
+
+def test_a_class_axis_at_the_end(values):
+    label = torch.randint(5, (6, 4))
+    mean = term(losses.cross_entropy, input="y", target="label", args={"dim": -1}).mean(values, {"label": label})
+    assert torch.equal(mean, F.cross_entropy(values["y"].reshape(-1, 5), label.reshape(-1)))
+
+
+@pytest.mark.parametrize("classes", [None, [0.5, 1.0, 2.0, 0.0]])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_mask_of_ones_changes_nothing(values, classes, ignored):
+    label = torch.randint(3, (6, 5))
+    if ignored:
+        label[:, 2:] = -100
+    args = {"weight": classes}
+    batch = {"label": label, "mask": torch.ones(6)}
+    plain = term(losses.cross_entropy, input="y", target="label", args=args).mean(values, batch)
+    masked = term(losses.cross_entropy, input="y", target="label", mask="mask", args=args).mean(values, batch)
+    torch.testing.assert_close(plain, masked)
+    torch.testing.assert_close(plain, F.cross_entropy(values["y"], label, classes and torch.tensor(classes)))
+
+
+def test_a_mask_picks_elements_from_the_left(values):
+    goal = torch.zeros(6, 4, 5)
+    mask = torch.tensor([True, False, True, False, False, False])
+    mean = term(losses.mse, input="y", target="label", mask="mask").mean(values, {"label": goal, "mask": mask})
+    torch.testing.assert_close(mean, values["y"][[0, 2]].square().mean())
+
+
+def test_an_empty_mask_gives_zero_and_no_gradient(values):
+    y = values["y"].requires_grad_()
+    batch = {"label": torch.zeros(6, 4, 5), "mask": torch.zeros(6, dtype=torch.bool)}
+    mean = term(losses.mse, input="y", target="label", mask="mask").mean({"y": y}, batch)
+    mean.backward()
+    assert mean == 0 and not y.grad.any()
+
+
+def test_a_mask_that_does_not_fit_is_refused(values):
+    batch = {"label": torch.zeros(6, 4, 5), "mask": torch.ones(6, 5)}
+    with pytest.raises(ValueError, match=r"a mask of shape \[6, 5\] does not fit"):
+        term(losses.mse, input="y", target="label", mask="mask").mean(values, batch)
+
+
+def test_shapes_that_torch_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match="differ"):
+        losses.mse(torch.zeros(4, 1), torch.zeros(4))
+    with pytest.raises(ValueError, match="do not fit logits"):
+        losses.cross_entropy(torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.int64))
+
+
+def test_targets_are_fields_first_and_inputs_are_values_first():
+    found = loss_terms(
+        {"a": LossSection(fn="any", input=["label", "image"], target=["label"], mask="y")},
+        lambda name: losses.mse, lambda name: False, FIELDS, lambda name: name in ("label", "y"),
+    )[0]  # fmt: skip
+    assert [source.in_batch for source in found.operands] == [False, True, True]
+    assert found.references == ["label", "y"]
+
+
+def test_terms_with_weight_zero_do_not_run():
+    sections = {"a": LossSection(fn="mse", input="y", weight=0.0), "b": LossSection(fn="value", input="y")}
+    found = loss_terms(sections, lambda name: losses.value, lambda name: False, FIELDS, lambda name: True)
+    assert [term.name for term in found] == ["b"]
+
+
+def test_the_total_is_the_weighted_sum(values):
+    first = term(losses.value, reduces=False, input="y")
+    second = term(losses.value, reduces=False, input="y", weight=-2)
+    total, means = total_of([first, second], values, {})
+    torch.testing.assert_close(total, -values["y"].mean())
+    assert torch.equal(means[0], means[1])
+
+
+def test_a_failing_loss_says_its_name(values):
+    with pytest.raises(ValueError) as caught:
+        total_of([term(losses.mse, input="y", target="label")], values, {"label": torch.zeros(1)})
+    assert caught.value.__notes__ == ["in the loss `a`"]
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(0, 1000))
+def test_an_average_does_not_depend_on_the_batches(sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = sum(sizes)
+    y = torch.randn(rows, 3, generator=generator)
+    label = torch.randint(3, (rows,), generator=generator)
+    label[rows // 2 :] = -100
+    whole, parts = (Average(term(losses.cross_entropy, input="y", target="label")) for _ in range(2))
+    whole.update({"y": y}, {"label": label})
+    for some, goal in zip(y.split(sizes), label.split(sizes), strict=True):
+        parts.update({"y": some}, {"label": goal})
+    assert parts.compute() == pytest.approx(whole.compute(), nan_ok=True, rel=1e-6)
+
+
+def test_one_number_for_a_batch_counts_for_its_rows():
+    average = Average(term(lambda y: y.sum(), reduces=False, input="y"))
+    average.update({"y": torch.ones(1)}, {"label": torch.zeros(1)})
+    average.update({"y": torch.ones(3)}, {"label": torch.zeros(3)})
+    assert average.compute() == (1 * 1 + 3 * 3) / 4
+
+
+def test_accuracy():
+    scores = torch.tensor([[1.0, 3.0, 2.0], [3.0, 2.0, 1.0], [0.0, 0.0, 9.0]])
+    label = torch.tensor([2, 0, -100])
+    right, counted = metrics.accuracy(scores, label)
+    assert right.tolist()[:2] == [0, 1] and counted.tolist() == [True, True, False]
+    right, _ = metrics.accuracy(scores, label, top=2)
+    assert right.tolist()[:2] == [1, 1]
+    assert metrics.accuracy(torch.tensor([-1.0, 2.0]), torch.tensor([0, 1]))[0].tolist() == [1, 1]
+
+
+def test_exact_needs_every_element_that_counts():
+    scores = torch.eye(3)[torch.tensor([[0, 1, 2], [0, 1, 1]])]
+    label = torch.tensor([[0, 1, -100], [0, 1, 2]])
+    assert metrics.exact(scores, label).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("mse", F.mse_loss), ("l1", F.l1_loss), ("smooth_l1", F.smooth_l1_loss), ("huber", F.huber_loss),
+        ("bce_with_logits", F.binary_cross_entropy_with_logits), ("bce", F.binary_cross_entropy),
+        ("poisson_nll", F.poisson_nll_loss),
+    ],
+)  # fmt: skip
+def test_reduced_is_the_mean_of_the_elements_and_torchs(name, reference):
+    torch.manual_seed(1)
+    predicted, target = torch.rand(5, 3), torch.rand(5, 3)
+    function = getattr(losses, name)
+    fused = function(predicted, target, reduction="mean")
+    assert torch.equal(fused, reference(predicted, target))
+    torch.testing.assert_close(function(predicted, target).mean(), fused)
+
+
+def test_the_other_losses_are_torchs():
+    torch.manual_seed(1)
+    x, p = torch.randn(5, 3).log_softmax(1), torch.rand(5, 3).softmax(1)
+    torch.testing.assert_close(losses.kl_div(x, p).mean(), F.kl_div(x, p, reduction="batchmean"))
+    label = torch.tensor([0, 1, 2, -100, 1])
+    values, weights = losses.nll(x, label)
+    torch.testing.assert_close((values * weights).sum() / weights.sum(), F.nll_loss(x, label))
+    variance = torch.rand(5, 3) + 0.1
+    torch.testing.assert_close(losses.gaussian_nll(x, variance, p).mean(), F.gaussian_nll_loss(x, p, variance))
+    torch.testing.assert_close(losses.cosine(x, p), 1 - F.cosine_similarity(x, p, dim=-1))
+
+
+def test_boolean_targets_are_numbers():
+    logits = torch.randn(4)
+    goal = torch.tensor([True, False, True, True])
+    assert torch.equal(losses.bce_with_logits(logits, goal), losses.bce_with_logits(logits, goal.float()))

@@ -1,0 +1,187 @@
+"""Schedules, optimizers, parameter groups, saved state and TensorBoard events."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
+from flowconf.train import optimizers, schedules
+from flowconf.train.events import EventFile, crc32c
+from flowconf.train.optim import LearningRate, parameter_groups
+from flowconf.train.schedules import factor_at
+from flowconf.train.seeds import seed_everything, undisturbed
+from flowconf.train.state import load_state, save_state
+
+ALL_OPTIMIZERS = sorted(optimizers.__all__)
+
+
+def factors(shape, total=10, warmup=0):
+    return [factor_at(step, total, warmup, shape) for step in range(total)]
+
+
+def test_schedules_begin_at_one_and_end_near_final():
+    for shape in (schedules.linear, schedules.cosine, schedules.exponential):
+        found = factors(functools.partial(shape, final=0.1), 1000)
+        assert found[0] == 1 and found[-1] == pytest.approx(0.1, abs=0.01)
+        assert found == sorted(found, reverse=True)
+    assert factors(schedules.constant) == [1.0] * 10
+
+
+def test_the_cosine_is_torchs():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    for mine in factors(schedules.cosine, 20):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(mine, abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_warmup_rises_and_the_shape_spans_the_rest():
+    found = factors(schedules.linear, total=8, warmup=4)
+    assert found == [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
+
+
+def test_steps_fall_at_their_places():
+    assert factors(functools.partial(schedules.steps, at=[0.5, 0.75], factor=0.5), 4) == [1, 1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", ALL_OPTIMIZERS)
+def test_optimizers_have_torchs_arguments_and_defaults(name):
+    classes = {option.lower(): option for option in dir(torch.optim)}
+    theirs = inspect.signature(getattr(torch.optim, classes[name])).parameters
+    ours = inspect.signature(getattr(optimizers, name)).parameters
+    for argument, parameter in ours.items():
+        assert argument in theirs
+        if argument not in ("params", "fused"):
+            assert parameter.default == theirs[argument].default, argument
+
+
+@pytest.mark.parametrize("name", ALL_OPTIMIZERS)
+def test_optimizers_train_and_are_fused_where_torch_can(name):
+    layer = nn.Linear(3, 1)
+    before = layer.weight.detach().clone()
+    optimizer = getattr(optimizers, name)([{"params": list(layer.parameters())}], lr=0.1)
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, layer.weight)
+    if "fused" in inspect.signature(getattr(optimizers, name)).parameters:
+        assert optimizer.param_groups[0]["fused"]
+
+
+def test_fused_can_be_refused():
+    groups = [{"params": [nn.Parameter(torch.zeros(1))]}]
+    assert not optimizers.adamw(groups, fused=False).param_groups[0]["fused"]
+
+
+def test_the_learning_rate_scales_every_group():
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
+    optimizer = torch.optim.SGD(groups)
+    rate = LearningRate(optimizer, schedules.linear, 0, 4)
+    rate.set(2)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.05]
+
+
+class Tree(nn.Module):
+    """A module tree that finds parameters by path, as a graph does."""
+
+    def __init__(self):
+        super().__init__()
+        self.reader = nn.ModuleDict({"eye": nn.Linear(1, 1), "hand": nn.Linear(1, 1)})
+        self.head = nn.Linear(1, 1)
+
+    def at(self, path):
+        try:
+            return list(self.get_submodule(path).named_parameters())
+        except AttributeError:
+            raise PathError(Diagnostic("FC0701", f"no `{path}`", help="write `reader`")) from None
+
+    def groups(self, **groups):
+        groups = {path.replace("_", "."): args for path, args in groups.items()}
+        return parameter_groups(self.named_parameters(), groups, self.at, lambda path: Place("x.yaml", 3, 1))
+
+
+def test_the_nearest_path_wins():
+    tree = Tree()
+    rest, reader, eye = tree.groups(reader={"lr": 1}, reader_eye={"lr": 2})
+    assert (reader["lr"], eye["lr"]) == (1, 2)
+    assert {id(p) for p in eye["params"]} == {id(p) for p in tree.reader["eye"].parameters()}
+    assert {id(p) for p in reader["params"]} == {id(p) for p in tree.reader["hand"].parameters()}
+    assert {id(p) for p in rest["params"]} == {id(p) for p in tree.head.parameters()}
+
+
+def test_frozen_parameters_are_left_out():
+    tree = Tree()
+    tree.reader.requires_grad_(False)
+    assert len(tree.groups(reader={"lr": 1})) == 1
+    tree.head.requires_grad_(False)
+    with pytest.raises(ConfigError) as caught:
+        tree.groups()
+    assert caught.value.diagnostics[0].code == "FC0403"
+
+
+def test_a_group_that_names_nothing_is_refused_with_its_place():
+    with pytest.raises(ConfigError) as caught:
+        Tree().groups(raeder={"lr": 1}, other={"lr": 1})
+    assert [(d.code, d.place.line, d.help) for d in caught.value.diagnostics] == [("FC0405", 3, "write `reader`")] * 2
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "rmsprop"])
+def test_saved_state_goes_on_bit_by_bit(tmp_path, name):
+    def make():
+        torch.manual_seed(3)
+        layer = nn.Linear(4, 2)
+        return layer, getattr(optimizers, name)([{"params": list(layer.parameters())}], lr=0.01)
+
+    def train(layer, optimizer, steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            layer(torch.randn(5, 4) + random.random()).square().mean().backward()
+            optimizer.step()
+
+    layer, optimizer = make()
+    seed_everything(0)
+    train(layer, optimizer, 3)
+    save_state(tmp_path / "state.safetensors", optimizer, None, {"step": 3})
+    weights = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+    train(layer, optimizer, 3)
+    again, its_optimizer = make()
+    again.load_state_dict(weights)
+    seed_everything(99)
+    assert load_state(tmp_path / "state.safetensors", its_optimizer, None) == {"step": 3}
+    train(again, its_optimizer, 3)
+    assert torch.equal(layer.weight, again.weight)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_undisturbed_random_numbers():
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    with undisturbed(torch.device("cpu")):
+        torch.rand(100)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_checksum_is_castagnolis():
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    file = EventFile(tmp_path)
+    for step in (0, 1, 300):
+        file.scalars(step, {"train/loss": step / 2, "val/accuracy": 1.0})
+    file.scalars(2**40, {"train/loss": math.nan})
+    file.close()
+    found = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert set(found.Tags()["scalars"]) == {"train/loss", "val/accuracy"}
+    assert [(event.step, event.value) for event in found.Scalars("train/loss")][:3] == [(0, 0), (1, 0.5), (300, 150)]
+    assert found.Scalars("train/loss")[-1].step == 2**40
