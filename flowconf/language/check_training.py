@@ -31,7 +31,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
 
 
 def check_names(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
-    """Note unknown names of data sets, losses, metrics, optimizers and schedules, and arguments that they do not take."""
+    """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
     checker = _Names(origins, collector)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args)
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
@@ -137,7 +137,8 @@ def _check_shape(
             fits = fits and want == have
     kind = str(dtype).removeprefix("torch.")
     if not fits:
-        message = f"the input `{given.name}` is declared as {_shape(given.shape)}, and the data set gives {_shape(['B', *shape])}"
+        gives = _shape(["B", *shape])
+        message = f"the input `{given.name}` is declared as {_shape(given.shape)}, and the data set gives {gives}"
         collector.error("FC0502", message, _place_of(given, origins), path="data")
     elif kind != given.dtype:
         message = f"the input `{given.name}` is declared as {given.dtype}, and the data set gives {kind}"

@@ -1,4 +1,4 @@
-"""The training sections of a config as Pydantic models: `data`, `loss`, `metrics`, `optimizer`, `schedule`, `trainer`, `seed`.
+"""The training sections of a config as Pydantic models: everything in a training config but `model`.
 
 Unknown keys are refused everywhere, except that `data`, `optimizer` and `schedule` hold the arguments of what they name
 beside the keys given here; those arguments are checked against the signature of the named thing (`check_training`).
@@ -73,7 +73,7 @@ class MetricSection(Section):
     target: References | None = None
     """What the input is compared with: references of the same kind; null when the function takes none."""
     mask: Reference | None = None
-    """A reference to the weights of the elements (booleans or numbers), broadcast from the left; null means all count."""
+    """A reference to the weights of the elements (booleans or numbers), broadcast from the left; null: all count."""
     args: dict[str, Any] = {}
     """Further arguments of the function, by name."""
 
@@ -98,19 +98,19 @@ class OptimizerSection(OpenSection):
 
 
 class ScheduleSection(OpenSection):
-    """The learning rate as a function of the step, as a factor of the optimizer's `lr`, and the arguments of its shape."""
+    """The learning rate over the steps, as a factor of the optimizer's `lr`, and the arguments of its shape."""
 
     name: str = "constant"
     """The registered name of the shape, such as `cosine`."""
     warmup: Count = 0
-    """Steps in which the factor first rises linearly from 0 to 1; 0 means none. The shape spans the steps after them."""
+    """Steps in which the factor first rises linearly to 1; 0 means none. The shape spans the steps after them."""
 
 
 class TrainerSection(Section):
     """How long, where and how exactly the run is done, and what it leaves behind."""
 
     epochs: Positive | None = None
-    """Passes over the training split. The run ends at `epochs` or `steps`, whichever comes first; with neither: 10 epochs."""
+    """Passes over the training split. The run ends at `epochs` or `steps`, whichever is first; neither: 10 epochs."""
     steps: Positive | None = None
     """Optimizer steps; null means that only `epochs` counts."""
     devices: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"
@@ -124,15 +124,15 @@ class TrainerSection(Section):
     clip: Annotated[float, Field(gt=0)] | None = None
     """The largest norm of all gradients together; larger ones are scaled down to it; null means no limit."""
     evaluate_every: Count = 0
-    """Steps between two evaluations of the validation split; 0 means at the end of every epoch. There is always one at the end."""
+    """Steps between two evaluations of the validation split; 0: after every epoch. The run ends with one, too."""
     checkpoint_every: Count = 0
-    """Steps between two saves of the last weights; 0 means with every evaluation. There is always one at the end."""
+    """Steps between two saves of the last weights; 0: with every evaluation. The run ends with one, too."""
     log_every: Positive = 50
     """Steps between two readings of the training losses. Between them the losses stay on the device."""
     best: str = "val/loss"
     """The value that decides which weights are the best: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
     mode: Literal["min", "max"] | None = None
-    """Whether the best value is the smallest or the largest; null: `min` for losses and errors, `max` for any other metric."""
+    """Whether the best value is the smallest or the largest; null: `min` for losses and errors, else `max`."""
     progress: bool = True
     """Draw a progress bar when the output is a terminal."""
     tensorboard: bool = True

@@ -14,18 +14,21 @@ def arithmetic(job: Job) -> list[str]:
     """Lines that say what is trained, on what, for how long, where and how."""
     training = job.config.training
     epochs = job.total_steps / job.sampler.batches
+    steps = f"{job.total_steps:,}"
     rows = [f"{len(job.train):,} train", *(f"{len(feed):,} {name}" for name, feed in job.held_out.items())]
     threads = f", {torch.get_num_threads()} threads" if job.device.type == "cpu" else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
     groups = job.optimizer.param_groups
     fused = ", fused" if any(group.get("fused") for group in groups) else ""
     several = f", {len(groups)} groups" if len(groups) > 1 else ""
+    compiled = ", compiled" if training.trainer.compile else ""
+    schedule = training.schedule.name
     return [
         *parameter_table(job.graph.named_parameters()),
         f"data       {training.data.name}: {', '.join(rows)}",
-        f"steps      {job.total_steps:,} of {training.data.batch_size} rows = {epochs:g} epochs of {job.sampler.batches:,}",
-        f"optimizer  {training.optimizer.name}, lr {job.learning_rate.base[0]:g}{fused}{several}; {training.schedule.name} schedule",
-        f"device     {name}{threads}, {training.trainer.precision}{', compiled' if training.trainer.compile else ''}",
+        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:g} epochs",
+        f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{several}, {schedule} schedule",
+        f"device     {name}{threads}, {training.trainer.precision}{compiled}",
         f"seed       {training.seed}",
     ]
 

@@ -37,7 +37,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set: what is trained on, what the best weights are chosen on, and what nothing is chosen on."""
+    """The parts of a data set: to train on, to choose the best weights on, and to choose nothing on."""
 
     train: Split
     validation: Split | None = None

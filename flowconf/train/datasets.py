@@ -98,7 +98,9 @@ def _read_arrays(file: str) -> dict[str, Tensor]:
 
 def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        message = f"the shares of validation ({validation}) and test ({test}) must be at least 0 and leave rows to train on"
+        message = (
+            f"the shares {validation} (validation) and {test} (test) must not be negative and leave rows to train on"
+        )
         raise ConfigError(Diagnostic("FC0501", message, path="data"))
     rows = len(next(iter(tensors.values())))
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))

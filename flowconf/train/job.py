@@ -19,9 +19,9 @@ from torch import Tensor, nn, optim
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
 from flowconf.graph import Graph, build
 from flowconf.language import references, registry
+from flowconf.language.check_training import check_inputs, check_references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
-from flowconf.language.check_training import check_inputs, check_references
 from flowconf.train.data import Feed, Sampler, Splits
 from flowconf.train.metering import Metric, build_metrics
 from flowconf.train.objective import Term, loss_terms
@@ -75,9 +75,7 @@ def prepare(config: Config) -> Job:
     _check_against_data(config, fields)
     in_graph = functools.partial(is_graph_value, config.model)
     terms = loss_terms(training.loss, registry.losses.load, _gives_mean, fields, in_graph)
-    metrics = build_metrics(
-        training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name))
-    )
+    metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     feeds = {name: Feed(split, device, training.seed, name) for name, split in splits.named()}
     feed = feeds.pop("train")
@@ -132,7 +130,9 @@ def _make_data(config: Config, device: torch.device) -> Splits:
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
     empty = [name for name, split in splits.named() if not len(split)]
     if empty:
-        raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data"))
+        raise ConfigError(
+            Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data")
+        )
     return splits
 
 

@@ -96,7 +96,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
 
 
 def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Sequence[Sequence[Tensor]]) -> None:
-    """Read the losses of the last steps from the device, and log their means. Raises `RunError` when one is not finite."""
+    """Read the last steps' losses from the device and log their means. Raises `RunError` when one is not finite."""
     means = torch.stack([value for row in window for value in row]).view(len(window), -1).mean(0).tolist()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.terms)]
     values = dict(zip(names, means, strict=True))

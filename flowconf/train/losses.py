@@ -110,7 +110,7 @@ def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: s
 
 
 def kl_div(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
-    """Kullback-Leibler divergence of `target` from log-probabilities, summed along `dim`: one value for each distribution.
+    """Kullback-Leibler divergence of `target` from log-probabilities, summed along `dim`.
 
     `target` holds probabilities, or log-probabilities with `log_target`.
     """

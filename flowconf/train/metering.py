@@ -10,8 +10,8 @@ from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
 from flowconf.language import registry
-from flowconf.language.training import MetricSection
 from flowconf.language.check_training import uses_torchmetrics
+from flowconf.language.training import MetricSection
 from flowconf.train.objective import Average, Term, Values, metric_term
 
 

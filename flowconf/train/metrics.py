@@ -30,11 +30,8 @@ def accuracy(
             f"targets of shape {list(target.shape)} do not fit scores of shape {list(predicted.shape)} "
             f"with their classes along dimension {dim}"
         )
-    if top == 1:
-        right = scores.argmax(-1) == target
-    else:
-        right = (scores.topk(top, dim=-1).indices == target[..., None]).any(-1)
-    return right.float(), target != ignore_index
+    chosen = scores.argmax(-1, keepdim=True) if top == 1 else scores.topk(top, dim=-1).indices
+    return (chosen == target[..., None]).any(-1).float(), target != ignore_index
 
 
 def exact(predicted: Tensor, target: Tensor, *, dim: int = -1, ignore_index: int = -100) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.language.training import LossSection, MetricSection
 from flowconf.language.check_training import listed
+from flowconf.language.training import LossSection, MetricSection
 from flowconf.train.losses import Result
 
 Values = Mapping[str, Tensor]
@@ -43,7 +43,7 @@ def targets(references: Sequence[str], fields: Collection[str]) -> tuple[Source,
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A loss or a metric: a function of some values, its arguments, the weights of its elements, its place in the sum."""
+    """A loss or a metric: a function of some values, its arguments, and the weights of its elements."""
 
     name: str
     function: Callable[..., Result]

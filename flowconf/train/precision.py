@@ -13,7 +13,7 @@ FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(wanted: str, place: Place) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` stands for. Raises `MachineError` when it is not there."""
+    """The device that `auto`, `cpu`, `cuda:1` or the like stands for. Raises `MachineError` when it is not there."""
     if wanted == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     device = torch.device(wanted)

@@ -1,8 +1,8 @@
 """The run folder: everything needed to repeat a run and to judge it. Nothing is written outside of it.
 
-`runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, and how it ended), `config.yaml` (composed and
-resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the account
-of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and never written by another.
+`runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, how it ended), `config.yaml` (composed and
+resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the
+account of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and never written by another.
 """
 
 from __future__ import annotations

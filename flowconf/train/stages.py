@@ -86,15 +86,16 @@ def _circle(chain: list[Wanted], start: Path) -> ConfigError:
         Label(f"`{shown_path(str(link.asker))}` takes weights from `{shown_path(str(link.file))}`", link.place)
         for link in links[:-1]
     )
-    return ConfigError(Diagnostic("FC0404", message, links[-1].place, links[-1].at, labels, "name one of them by `path`"))
+    last = links[-1]
+    return ConfigError(Diagnostic("FC0404", message, last.place, last.at, labels, "name one of them by `path`"))
 
 
 def wanted_configs(config: Config) -> list[Wanted]:
     """The configs that the graph of `config` takes weights from, in the order of the graph."""
     return [
-        Wanted(config_file(config), beside(setting.checkpoint.config, setting.checkpoint.place), path, setting.checkpoint.place)
+        Wanted(config_file(config), beside(source.config, source.place), path, source.place)
         for path, setting in config.model.all_settings()
-        if setting.checkpoint is not None and setting.checkpoint.config is not None
+        if (source := setting.checkpoint) is not None and source.config is not None
     ]
 
 

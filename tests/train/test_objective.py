@@ -64,7 +64,8 @@ def test_an_empty_mask_gives_zero_and_no_gradient(values):
     batch = {"label": torch.zeros(6, 4, 5), "mask": torch.zeros(6, dtype=torch.bool)}
     mean = term(losses.mse, input="y", target="label", mask="mask").mean({"y": y}, batch)
     mean.backward()
-    assert mean == 0 and not y.grad.any()
+    assert mean == 0
+    assert not y.grad.any()
 
 
 def test_a_mask_that_does_not_fit_is_refused(values):
@@ -134,7 +135,8 @@ def test_accuracy():
     scores = torch.tensor([[1.0, 3.0, 2.0], [3.0, 2.0, 1.0], [0.0, 0.0, 9.0]])
     label = torch.tensor([2, 0, -100])
     right, counted = metrics.accuracy(scores, label)
-    assert right.tolist()[:2] == [0, 1] and counted.tolist() == [True, True, False]
+    assert right.tolist()[:2] == [0, 1]
+    assert counted.tolist() == [True, True, False]
     right, _ = metrics.accuracy(scores, label, top=2)
     assert right.tolist()[:2] == [1, 1]
     assert metrics.accuracy(torch.tensor([-1.0, 2.0]), torch.tensor([0, 1]))[0].tolist() == [1, 1]

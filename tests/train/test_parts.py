@@ -29,7 +29,8 @@ def factors(shape, total=10, warmup=0):
 def test_schedules_begin_at_one_and_end_near_final():
     for shape in (schedules.linear, schedules.cosine, schedules.exponential):
         found = factors(functools.partial(shape, final=0.1), 1000)
-        assert found[0] == 1 and found[-1] == pytest.approx(0.1, abs=0.01)
+        assert found[0] == 1
+        assert found[-1] == pytest.approx(0.1, abs=0.01)
         assert found == sorted(found, reverse=True)
     assert factors(schedules.constant) == [1.0] * 10
 
