@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flowconf.diagnostics import Place, shown_path
-from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Step, Value, join
+from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Shared, Step, Value, join
 
 Ends = Callable[[], tuple[str, ...]]
 """The nodes that a value comes from. Asked for once everything is drawn, since a reference may look ahead."""
@@ -62,6 +62,7 @@ class _Scope:
 
     plan: GraphPlan
     prefix: str
+    shares: Mapping[str, str]
     values: dict[tuple[str, str | None], Ends] = field(default_factory=dict)
     children: dict[tuple[str, str | None], _Scope] = field(default_factory=dict)
 
@@ -79,6 +80,10 @@ class _Scope:
                 if output == value.field:
                     return child.ends(inner)
         return self.values[name, None]()
+
+    def full(self, path: str) -> str:
+        """The path of a module of this graph, or of one that a graph around shares with it, from the root."""
+        return self.shares.get(path) or join(self.prefix, path)
 
     def outputs(self) -> tuple[str, ...]:
         """The nodes that the graph's outputs come from, each once."""
@@ -104,11 +109,12 @@ class _Drawing:
     def text(self) -> str:
         for kind, attributes in GRAPH_DEFAULTS.items():
             self.write(f"{kind} {_attributes(attributes)}")
-        scope = self.graph(self.plan, "", {})
+        scope = self.graph(self.plan, "", {}, {})
         for name, value in self.plan.outputs:
             node = f"output {name}"
             label = name if len(self.plan.outputs) > 1 else "output"
-            self.node(node, [label], INPUT_STYLE, value.place)
+            step = self.plan.step(value.member)
+            self.node(node, [label], INPUT_STYLE, step.place if step and not value.place.file else value.place)
             self.edge(_later(scope, value), node, {})
         return "\n".join([f"digraph {_quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
 
@@ -146,8 +152,8 @@ class _Drawing:
 
     # Graphs and steps
 
-    def graph(self, plan: GraphPlan, prefix: str, given: Mapping[str, Ends]) -> _Scope:
-        scope = _Scope(plan, prefix)
+    def graph(self, plan: GraphPlan, prefix: str, given: Mapping[str, Ends], shares: Mapping[str, str]) -> _Scope:
+        scope = _Scope(plan, prefix, shares)
         for entry in plan.inputs:
             if entry.captured and entry.name in given:
                 scope.values[entry.name, None] = given[entry.name]
@@ -226,7 +232,7 @@ class _Drawing:
         frozen = self.is_frozen(path)
         if frozen:
             style |= {"fillcolor": FROZEN_STYLE["fillcolor"], "color": ICE}
-        label = [_title(step, part) + self.mark(path), *_call_lines(applied)]
+        label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
         label += _counts(step) if main else []
         if main and path in self.shapes:
             label.append(f"→ {self.shapes[path]}")
@@ -260,7 +266,8 @@ class _Drawing:
         self.depth += 1
         place = module.graph.place if module.graph.place.file else module.place
         self.write(f"graph {_attributes({'label': _label(title, 'l')} | style | _link(place))}")
-        child = self.graph(module.graph, path, _given(scope, step, applied, module.graph, stream))
+        shares = {mine: scope.full(theirs) for mine, theirs in module.shares}
+        child = self.graph(module.graph, path, _given(scope, step, applied, module.graph, stream), shares)
         self.depth -= 1
         self.write("}")
         scope.children[step.name, part] = child
@@ -325,7 +332,10 @@ def _named(step: Step, name: str) -> str:
     return f"{verb}{name}{times}{tag}"
 
 
-def _call_lines(applied: Applied) -> list[str]:
+def _call_lines(scope: _Scope, applied: Applied) -> list[str]:
+    """What the module is, one line for each member of a chain."""
+    if isinstance(applied.module, Shared):
+        return [f"the module of {scope.full(applied.module.path)}"]
     members = applied.module.members if isinstance(applied.module, Chain) else (applied,)
     return [_shortened(str(member.module)) for member in members]
 
@@ -379,7 +389,7 @@ def _label(lines: list[str], ending: str = "n") -> str:
 
 def _link(place: Place) -> dict[str, str]:
     if place.file is None:
-        return {"tooltip": _quoted(str(place))}
+        return {}
     file = shown_path(place.file)
     return {"tooltip": _quoted(str(place)), "URL": _quoted(f"{file}#L{place.line}" if place.line else file)}
 

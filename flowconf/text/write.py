@@ -11,15 +11,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-import yaml
-
 from flowconf.diagnostics import Place
 
 Comment = Callable[[tuple[str | int, ...]], str | None]
 
 PLAIN = re.compile(r"[A-Za-z_/][^\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]*")
 PLAIN_IN_LIST = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-LOOKS_OTHERWISE = frozenset({"y", "n", "Y", "N"})
+LOOKS_OTHERWISE = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+"""Lower-cased, the only texts that begin with a letter and that some reader takes for a value of another kind."""
 COMMENT_COLUMN = 60
 
 
@@ -82,11 +81,9 @@ def _float(value: float) -> str:
 
 
 def _is_plain(text: str, inside: bool) -> bool:
-    if not (PLAIN_IN_LIST if inside else PLAIN).fullmatch(text) or text in LOOKS_OTHERWISE:
+    if not (PLAIN_IN_LIST if inside else PLAIN).fullmatch(text) or text.lower() in LOOKS_OTHERWISE:
         return False
-    if text.endswith((":", " ")) or ": " in text or " #" in text or not text.isprintable():
-        return False
-    return str(yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))) == "tag:yaml.org,2002:str"
+    return not text.endswith((":", " ")) and ": " not in text and " #" not in text and text.isprintable()
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,29 @@ from flowconf.diagnostics import Place
 from flowconf.text.write import describe, dump
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
-    ["yes", "n", "1e-3", "0o17", "012", "1_000", "2024-01-01", "~", "null", "a: b", "a #b", "- a", "x:", "${a}", "..."]
+    [
+        "yes",
+        "n",
+        "Off",
+        "NULL",
+        "nan",
+        "_1",
+        "e3",
+        "/a",
+        "1e-3",
+        "0o17",
+        "012",
+        "1_000",
+        "2024-01-01",
+        "~",
+        "null",
+        "a: b",
+        "a #b",
+        "- a",
+        "x:",
+        "${a}",
+        "...",
+    ]
 )
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
 VALUES = st.recursive(

