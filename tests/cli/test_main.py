@@ -1,0 +1,139 @@
+"""What the command line says and returns, whatever happens inside a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import flowconf.api
+from flowconf.cli.main import main
+from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, RunError
+
+GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
+
+
+@pytest.fixture
+def graph(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graph.yaml").write_text(GRAPH, encoding="utf-8")
+    return "graph.yaml"
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes `flowconf check` raise what it is given."""
+
+    def arrange(error: BaseException) -> None:
+        def fail(*arguments, **more):
+            raise error
+
+        monkeypatch.setattr(flowconf.api, "check", fail)
+
+    return arrange
+
+
+def flowconf_process(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "flowconf", *arguments]
+    return subprocess.run(call, text=True, capture_output=True, timeout=120, check=False, **more)
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in ("train", "check", "draw", "show", "summary"):
+        assert f"\n  {command} " in shown
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("flowconf 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["check"], "FILE"),
+        (["chekc", "a.yaml"], "chekc"),
+        (["check", "a.yaml", "--formt", "json"], "--formt"),
+        (["check", "a.yaml", "--format", "xml"], "xml"),
+        (["draw", "graph.yaml", "-o", "graph.jpg"], "graph.jpg"),
+    ],
+)
+def test_a_wrong_command_line_is_2_with_a_short_word(arguments, word, graph, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert word in err
+    assert len(err.splitlines()) <= 5
+
+
+@pytest.mark.parametrize("kind", [ConfigError, RunError, MachineError])
+def test_a_refusal_is_drawn_on_stderr_and_gives_its_code(kind, failing, capsys):
+    failing(kind(Diagnostic("FC0102", "there is no `lr`", Place(word="lr=1"), help="write `optimizer.lr`")))
+    assert main(["check", "a.yaml"]) == kind.exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error[FC0102]: there is no `lr`\n --> command line, `lr=1`\n  = help: write `optimizer.lr`\n"
+
+
+def test_any_other_exception_is_short(failing, capsys):
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    error.add_note("in `letter.read` (configs/letter.yaml:12:5)")
+    failing(error)
+    assert main(["check", "a.yaml"]) == 1
+    assert capsys.readouterr().err == (
+        "flowconf: RuntimeError: mat1 and mat2 shapes cannot be multiplied\n"
+        "in `letter.read` (configs/letter.yaml:12:5)\n"
+        "(FLOWCONF_FULL_TRACE=1 shows where it was raised)\n"
+    )
+
+
+def test_the_environment_is_3(failing, capsys):
+    failing(OSError(28, "No space left on device"))
+    assert main(["check", "a.yaml"]) == 3
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_an_interruption_is_130(failing):
+    failing(KeyboardInterrupt())
+    assert main(["check", "a.yaml"]) == 130
+
+
+def test_the_trace_is_shown_on_request(failing, capsys, monkeypatch):
+    monkeypatch.setenv("FLOWCONF_FULL_TRACE", "1")
+    failing(RuntimeError("boom"))
+    assert main(["check", "a.yaml"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_silent(graph):
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [sys.executable, "-m", "flowconf", "show", graph]
+    try:
+        done = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_a_mistake_makes_no_traceback_in_a_real_process(graph):
+    done = flowconf_process("check", "nowhere.yaml")
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_help_takes_under_a_third_of_a_second():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert flowconf_process("--help").returncode == 0
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
