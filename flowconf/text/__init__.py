@@ -1,0 +1,23 @@
+"""Texts to plain data with places: reads YAML and TOML, and composes configs.
+
+Knows nothing of networks. Hydra is imported by the first composition, not before.
+"""
+
+from flowconf.text.compose import Composition, compose, compose_graph_file, sweep
+from flowconf.text.documents import from_data, read
+from flowconf.text.merge import MergeRules
+from flowconf.text.origins import Document, Mount, Origins, Path
+
+__all__ = [
+    "Composition",
+    "Document",
+    "MergeRules",
+    "Mount",
+    "Origins",
+    "Path",
+    "compose",
+    "compose_graph_file",
+    "from_data",
+    "read",
+    "sweep",
+]

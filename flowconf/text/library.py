@@ -6,9 +6,10 @@ text. It also puts graph files where a `graph:` names them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path as File
 
@@ -59,6 +60,19 @@ class Library:
         if name not in self._documents:
             self._documents[name] = read(name)
         return self._documents[name]
+
+    def documents(self) -> list[Document]:
+        """What was read so far, in that order."""
+        return list(self._documents.values())
+
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The warnings of everything that was read so far."""
+        return tuple(warning for document in self.documents() for warning in document.warnings)
+
+    def add_roots(self, folders: Iterable[File]) -> None:
+        """Adds folders after the config's own roots, before the built-ins."""
+        *own, built_in = self.roots
+        self.roots = (*own, *folders, built_in)
 
     def find(self, root: File, name: str) -> File | None:
         """The config called `name` below one root, or None; `..` does not lead out of the root.
@@ -162,8 +176,8 @@ class _Expansion:
                 changed[key] = new
         if not changed:
             return node
-        whole = {**members, **changed}
-        return replace(node, value=list(whole.values()) if isinstance(node.value, list) else whole)
+        whole = [(key, changed.get(key, child)) for key, child in members.items()]
+        return replace(node, value=[child for _, child in whole] if isinstance(node.value, list) else dict(whole))
 
     def mounted(self, node: Node, path: Path, chain: tuple[str, ...]) -> Node:
         """The document of a graph in place of its name."""
@@ -177,8 +191,9 @@ class _Expansion:
         if listed is not None:
             message = f"`{node.value}` has a defaults list, which a graph named by `{self.library.rules.mount}:` cannot"
             advice = f"mount it in the config's own defaults: `- {self.library.rules.mount}@...: {node.value}`"
-            raise ConfigError(Diagnostic("FC0104", message, node.place, dotted(path),
-                                         (Label("the list", listed.key),), advice))
+            raise ConfigError(
+                Diagnostic("FC0104", message, node.place, dotted(path), (Label("the list", listed.key),), advice)
+            )
         mount = Mount(node.value, str(file), node.place)
         return replace(document, key=node.key, history=node.history, mount=mount)
 
@@ -188,14 +203,16 @@ def _is_name(value: object) -> bool:
 
 
 def _configs_below(folder: File, depth: int = 3) -> Iterator[str]:
-    """The configs in a folder and below it, as `sub/name`."""
-    if not folder.is_dir():
+    """The configs in a folder and below it, as `sub/name`; a very large folder is not looked through to its end."""
+    try:
+        found = list(itertools.islice(os.scandir(folder), 10_000))
+    except OSError:
         return
-    for entry in sorted(folder.iterdir()):
-        if entry.is_file() and entry.suffix in SUFFIXES:
-            yield entry.stem
-        elif depth > 1 and entry.is_dir() and not entry.name.startswith("."):
-            for name in _configs_below(entry, depth - 1):
+    for entry in sorted(found, key=lambda one: (one.is_dir(), one.name)):
+        if entry.is_file() and File(entry.name).suffix in SUFFIXES:
+            yield File(entry.name).stem
+        elif depth > 1 and entry.is_dir() and not entry.name.startswith((".", "__")):
+            for name in _configs_below(File(entry.path), depth - 1):
                 yield f"{entry.name}/{name}"
 
 

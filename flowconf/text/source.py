@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from pathlib import Path
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place
+from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -52,7 +52,7 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
         ConfigError: FC0001 where the file is missing, not a file, too large, binary, or not UTF-8; FC0002 for
             control characters.
     """
-    name = os.path.abspath(file)
+    name = str(absolute(file))
     source = Source(_decoded(name) if text is None else text, name)
     if len(source.text) > MAX_BYTES:
         raise _unreadable(name, f"the text has {len(source.text):,} characters, at most {MAX_BYTES:,} are read")
@@ -63,6 +63,11 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
         message = f"the control character U+{ord(bad.group()):04X} cannot stand in a config"
         raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), help="remove it"))
     return source
+
+
+def absolute(file: str | os.PathLike[str]) -> Path:
+    """The file's absolute path without `..`; links are not followed."""
+    return Path(os.path.normpath(Path(file).absolute()))
 
 
 def _decoded(name: str) -> str:
@@ -99,8 +104,6 @@ def _decoded(name: str) -> str:
 
 def _neighbour(path: Path) -> str | None:
     """The help for a missing file: the file beside it whose name is nearest."""
-    from flowconf.diagnostics import nearest
-
     if not path.parent.is_dir():
         return f"the folder `{path.parent.name}` does not exist"
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]

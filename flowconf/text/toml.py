@@ -79,7 +79,7 @@ class _Builder:
         return Node(None if in_flow and value == REMOVE else value, place, key)
 
 
-class _Stop(Exception):
+class _NotTomlError(Exception):
     """The text is not TOML here: `tomllib` says why."""
 
 
@@ -103,7 +103,7 @@ class _Scanner:
                     table = self.header()
                 else:
                     self.pair(table)
-        except _Stop:
+        except _NotTomlError:
             return
 
     def header(self) -> Path:
@@ -214,14 +214,14 @@ class _Scanner:
     def match(self, pattern: re.Pattern[str]) -> str:
         found = pattern.match(self.text, self.at)
         if found is None or not found.group():
-            raise _Stop
+            raise _NotTomlError
         self.at = found.end()
         return found.group()
 
     def expect(self, sign: str) -> None:
         self.skip(_SPACE)
         if not self.text.startswith(sign, self.at):
-            raise _Stop
+            raise _NotTomlError
         self.at += len(sign)
 
     # what was found
@@ -253,4 +253,4 @@ def _unquoted(part: str) -> str:
     try:
         return str(tomllib.loads(f"key = {part}")["key"])
     except ValueError as error:
-        raise _Stop from error
+        raise _NotTomlError from error

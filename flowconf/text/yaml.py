@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -339,7 +339,7 @@ class _Builder:
             labels = (Label(str(context), self.source.place(context_mark.index, context_mark.index + 1)),)
         self.notes.error("FC0002", f"not valid YAML: {problem}", place, labels=labels, help=advice)
 
-    def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> Any:
+    def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> NoReturn:
         self.notes.error(code, message, place, help=advice)
         self.notes.stop_on_errors()
         raise AssertionError("an error was noted")

@@ -1,0 +1,267 @@
+"""A main config, the configs that its defaults list names, and the command line, put together.
+
+Hydra says which files take part, in which order and at which package; everything is then merged by `merge`, graphs
+named by `graph:` are put in their places as soon as the file that names them is merged, the command line comes last,
+and interpolations are resolved at the very end. Nothing is written and the current folder stays what it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
+from flowconf.text import defaults
+from flowconf.text import overrides as words
+from flowconf.text.interpolate import resolve
+from flowconf.text.library import Library
+from flowconf.text.merge import MISSING, MergeRules, merge, nested
+from flowconf.text.origins import Document, Mount, Node, Origins, dotted, from_plain
+from flowconf.text.overrides import Override
+from flowconf.text.source import absolute
+
+if TYPE_CHECKING:
+    from flowconf.text.hydra_bridge import Composed, Included, Lists
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A composed config.
+
+    Attributes:
+        document: plain data without `defaults` and `hydra`, interpolations resolved.
+        overrides: the words of the command line; in a sweep, as the sweeper wrote them.
+        choices: config group -> chosen option, a list of options, or None.
+        file: the absolute path of the main file.
+    """
+
+    document: Document
+    overrides: tuple[str, ...]
+    choices: dict[str, Any]
+    file: str
+
+
+def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Composition:
+    """The config that `file` and the words of the command line make together.
+
+    Raises:
+        ConfigError: whatever is wrong with the files (FC00xx) and with how they go together (FC010x).
+    """
+    return _Composer(_library(file, overrides, rules)).compose(overrides)
+
+
+def compose_graph_file(file: str | os.PathLike[str], rules: MergeRules) -> Document:
+    """A bare graph document: the graphs that it names are put in their places, interpolations are resolved.
+
+    Raises:
+        ConfigError: as `read` and `compose` do.
+    """
+    library = Library(absolute(file), rules)
+    document = library.read(library.main)
+    root = resolve(library.expand(document.origins.root))
+    return Document.of(root, document.file, library.warnings())
+
+
+def sweep(
+    file: str | os.PathLike[str],
+    overrides: Sequence[str],
+    rules: MergeRules,
+    job: Callable[[Composition], object],
+    folder: str | os.PathLike[str] = "runs",
+) -> None:
+    """Calls `job` for each combination of the values in `overrides`, by Hydra's sweepers and launchers.
+
+    All jobs see the files as they are now. Every combination is composed before the first job starts. The sweeper's
+    own files go to `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job` returns is the
+    sweeper's objective; what it raises ends the sweep.
+
+    Raises:
+        ConfigError: as `compose` does, for any of the combinations.
+    """
+    from flowconf.text import hydra_bridge
+
+    composer = _Composer(_library(file, overrides, rules))
+    typed = words.parse(overrides)
+    composer.check_settings(typed)
+    settings = hydra_bridge.sweep_settings(_sweep_folder(File(folder), composer.library.main.stem))
+    quoted = [*settings, *(words.quoted(one.typed) for one in typed)]
+    try:
+        hydra_bridge.sweep(composer.library, quoted, composer.compose, _Job(composer, job))
+    except hydra_bridge.HYDRA_ERRORS as error:
+        raise ConfigError(composer.explained(error, typed)) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a launcher runs, perhaps in another process."""
+
+    composer: _Composer
+    job: Callable[[Composition], object]
+
+    def __call__(self) -> object:
+        from flowconf.text import hydra_bridge
+
+        return self.job(self.composer.compose(hydra_bridge.job_overrides()))
+
+
+class _Composer:
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.rules = library.rules
+
+    @cached_property
+    def lists(self) -> Lists:
+        from flowconf.text.hydra_bridge import Lists
+
+        return Lists(self.library)
+
+    def compose(self, typed: Sequence[str]) -> Composition:
+        overrides = words.parse(typed)
+        words.refuse_sweeps(overrides)
+        self.check_settings(overrides)
+        chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
+        composed = self.defaults_list(chosen)
+        root = self.merged(composed, chosen)
+        for override in overrides:
+            if not override.parsed.is_hydra_override() and not self.chooses(override):
+                root = words.apply(root, override, self.rules, self.library.groups)
+                root = self.library.expand(root)
+        root = self.finished(root)
+        document = Document.of(root, str(self.library.main), self.library.warnings())
+        return Composition(document, tuple(typed), composed.choices, str(self.library.main))
+
+    def chooses(self, override: Override) -> bool:
+        """Whether an override chooses options of a config group.
+
+        Raises:
+            ConfigError: FC0101 where it can only be meant so, and there is no such group.
+        """
+        if isinstance(override.parsed.value(), dict):
+            return False
+        if self.lists.is_group(override.key):
+            return True
+        if override.parsed.package is not None or "/" in override.key:
+            advice = suggest(override.key, self.library.groups(), "groups")
+            message = f"there is no config group `{override.key}`"
+            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, help=advice))
+        return False
+
+    def check_settings(self, overrides: Sequence[Override]) -> None:
+        """Refuses words that would make Hydra run code, and a main config that does not lead its own order."""
+        defaults.check(self.library.read(self.library.main))
+        defaults.check_main(self.library.read(self.library.main))
+        for override in overrides:
+            if override.parsed.is_hydra_override() and re.search(r"_target_|^hydra[./]callbacks", override.typed):
+                message = "a word of the command line cannot name code to run"
+                raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, help="remove it"))
+
+    def defaults_list(self, chosen: Sequence[Override]) -> Composed:
+        from flowconf.text import hydra_bridge
+
+        try:
+            return self.lists.compose([override.parsed for override in chosen])
+        except ConfigError:
+            raise
+        except (*hydra_bridge.HYDRA_ERRORS, ValueError, RecursionError) as error:
+            raise ConfigError(self.explained(error, chosen)) from error
+
+    def explained(self, error: Exception, overrides: Sequence[Override]) -> Diagnostic:
+        """Hydra's complaint with a place and in flowconf's words."""
+        from flowconf.text import hydra_bridge
+
+        if isinstance(error, RecursionError | hydra_bridge.TooManyLoads):
+            return defaults.circle(self.library)
+        missing = getattr(error, "missing_cfg_file", None)
+        if missing:
+            return defaults.missing_config(self.library, missing, getattr(error, "options", None), overrides)
+        return defaults.explained(self.library, str(error), overrides, self.lists.options)
+
+    def merged(self, composed: Composed, chosen: Sequence[Override]) -> Node:
+        """Everything that the defaults list includes, in its order."""
+        main = self.library.read(self.library.main).origins.root
+        root = Node({}, main.place, main.key)
+        for included in composed.included:
+            if included.package.partition(".")[0] != "hydra":
+                root = merge(root, self.embedded(included, chosen), self.rules)
+                root = self.library.expand(root)
+        return root
+
+    def embedded(self, included: Included, chosen: Sequence[Override]) -> Node:
+        """The content of one config, below the keys of its package."""
+        whole = included.document.origins.root
+        kept = {key: child for key, child in whole.value.items() if key != "defaults"}
+        if not included.package:
+            kept.pop("hydra", None)
+            return replace(whole, value=kept)
+        place = defaults.place_of(self.library, included.config_path, chosen)
+        path = tuple(included.package.split("."))
+        mount = None
+        if path[-1] == self.rules.mount:
+            mount = Mount(included.config_path, str(included.document.file), place)
+        return nested(path, replace(whole, value=kept, key=place, mount=mount))
+
+    def finished(self, root: Node) -> Node:
+        """`root` with its interpolations resolved, and with the graphs that these name."""
+        notes = Collector()
+        for path, node in Origins(root).items():
+            if node.value == MISSING:
+                key = dotted(path)
+                notes.error("FC0122", f"`{key}` has no value yet", node.place, path=key, help=f"write `{key}=...`")
+        notes.stop_on_errors()
+        resolved = resolve(root)
+        return resolved if resolved is root else resolve(self.library.expand(resolved))
+
+
+def _sweep_folder(folder: File, name: str) -> File:
+    """A folder for one sweep that does not exist yet."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    tries = (folder.absolute() / name / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
+    return next(one for one in tries if not one.exists())
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    for number in itertools.count(1):
+        yield f"-{number}"
+
+
+def _library(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Library:
+    """The library of a main config, with the folders of `hydra.searchpath`."""
+    library = Library(absolute(file), rules)
+    section = library.read(library.main).origins.root.at(("hydra", "searchpath"))
+    base = library.main.parent
+    for override in words.parse([word for word in overrides if "hydra.searchpath" in word]):
+        section, base = from_plain(override.parsed.value(), override.place), File.cwd()
+    if section is not None and section.value is not None:
+        library.add_roots(_searched(section, base))
+    return library
+
+
+def _searched(section: Node, base: File) -> Iterator[File]:
+    """The folders that `hydra.searchpath` names, relative to `base`."""
+    for item in section.value if isinstance(section.value, list) else [section]:
+        scheme, _, name = str(item.value).rpartition("://")
+        folder = _package_folder(name) if scheme == "pkg" else base / name
+        advice = "write a folder, or `pkg://package.folder`"
+        if not isinstance(section.value, list) or scheme not in ("", "file", "pkg"):
+            raise ConfigError(Diagnostic("FC0104", "`hydra.searchpath` is a list of folders", item.place, help=advice))
+        if folder is None or not folder.is_dir():
+            message = f"the search path `{item.value}` is not a folder"
+            raise ConfigError(Diagnostic("FC0104", message, item.place, help=advice))
+        yield File(os.path.normpath(folder))
+
+
+def _package_folder(name: str) -> File | None:
+    """The folder of an installed package, found without importing anything."""
+    top, *rest = name.split(".")
+    spec = importlib.util.find_spec(top) if top else None
+    locations = spec.submodule_search_locations if spec is not None else None
+    return File(next(iter(locations))).joinpath(*rest) if locations else None

@@ -1,0 +1,251 @@
+"""Defaults lists: what may stand in them, where an entry was written, and Hydra's complaints in flowconf's words.
+
+An entry is `_self_`, the name of a config, or one config group with its option: `- optimizer: adamw`,
+`- graph@model.flow.letter.graph: letter`, `- override pivot: none`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
+from flowconf.text.library import Library
+from flowconf.text.origins import MAX_DEPTH, Document, Node, Origins
+from flowconf.text.overrides import Override, listed
+
+SELF = "_self_"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a defaults list. `group` is None for a plain config name, which is then the only option."""
+
+    place: Place
+    keywords: tuple[str, ...]
+    group: str | None
+    package: str
+    options: tuple[str, ...]
+
+    @property
+    def is_self(self) -> bool:
+        return self.group is None and self.options == (SELF,)
+
+    def paths(self) -> list[str]:
+        """The config paths that the entry names, relative to its own file's group unless they begin with `/`."""
+        return [option if self.group is None else f"{self.group}/{option}" for option in self.options]
+
+
+def entries(document: Document) -> list[Entry]:
+    """The well-formed entries of a document's defaults list."""
+    listing = document.origins.root.child("defaults")
+    items = listing.value if listing is not None and isinstance(listing.value, list) else []
+    return [entry for item in items if (entry := _entry(item)) is not None]
+
+
+def _entry(item: Node) -> Entry | None:
+    if isinstance(item.value, str):
+        name, _, package = item.value.partition("@")
+        return Entry(item.place, (), None, package, (name,))
+    if not isinstance(item.value, dict) or len(item.value) != 1:
+        return None
+    key, value = next(iter(item.value.items()))
+    options = value.plain()
+    if not isinstance(options, str | list | None):
+        return None
+    *keywords, group = key.split(" ")
+    name, _, package = group.partition("@")
+    place = value.place if options is not None and not isinstance(options, list) else value.key
+    return Entry(place, tuple(keywords), name, package, () if options is None else tuple(listed(options)))
+
+
+def check(document: Document) -> None:
+    """Refuses (FC0104) a list that Hydra could not read, and a `hydra` section that would run code."""
+    notes = Collector()
+    listing = document.origins.root.child("defaults")
+    if listing is not None and listing.value is not None and not isinstance(listing.value, list):
+        notes.error("FC0104", "`defaults` must be a list", listing.place, help="write `- _self_` as its first entry")
+    for item in listing.value if listing is not None and isinstance(listing.value, list) else ():
+        _check_entry(item, notes)
+    section = document.origins.root.child("hydra")
+    for path, node in section_items(section):
+        if path and path[-1] == "_target_":
+            notes.error("FC0104", "`_target_` is refused: a config cannot name code to run", node.key, help="remove it")
+        elif path == ("callbacks",) and node.value is not None:
+            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, help="remove it")
+    notes.stop_on_errors()
+
+
+def section_items(section: Node | None) -> Iterator[tuple[tuple[Any, ...], Node]]:
+    """Everything in a `hydra` section."""
+    return iter(()) if section is None else Origins(section).items()
+
+
+def _check_entry(item: Node, notes: Collector) -> None:
+    entry = _entry(item)
+    if entry is None or (entry.group is not None and not entry.group):
+        advice = "write a config's name, or `- group: option`"
+        notes.error("FC0104", "this is not an entry of a defaults list", item.place, help=advice)
+        return
+    unknown = [word for word in entry.keywords if word not in ("override", "optional", "")]
+    if unknown:
+        message = f"`{unknown[0]}` is not a keyword of a defaults list"
+        notes.error("FC0104", message, item.place, help=suggest(unknown[0], ("override", "optional")))
+    if entry.package.count(".") >= MAX_DEPTH:
+        notes.error("FC0104", f"the package has more than {MAX_DEPTH} parts", item.place)
+    if entry.is_self and entry.package:
+        notes.error("FC0104", f"`{SELF}` takes no package", item.place, help=f"write `- {SELF}`")
+    value = next(iter(item.value.values())) if isinstance(item.value, dict) else None
+    if value is not None and isinstance(value.value, list):
+        for option in value.value:
+            if not isinstance(option.value, str):
+                notes.error("FC0104", "an option must be a text", option.place, help="quote it")
+
+
+def check_main(document: Document) -> None:
+    """Refuses (FC0104) a main config that would not lead the order of its own members.
+
+    With `_self_` after a group, members that the group touches would come first in the flow. A config that extends
+    another one names it first instead, and may have `_self_` last.
+    """
+    found = [entry for entry in entries(document) if "override" not in entry.keywords]
+    if not found or found[0].is_self or any(entry.group is None and not entry.is_self for entry in found):
+        return
+    listing = document.origins.root.child("defaults")
+    assert listing is not None
+    labels = tuple(Label(f"move `- {SELF}` up from here", entry.place) for entry in found if entry.is_self)
+    notes = Collector()
+    message = f"the defaults list of a main config begins with `{SELF}`"
+    advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
+    notes.error("FC0104", message, found[0].place, labels=labels, help=advice)
+    notes.stop_on_errors()
+
+
+def place_of(library: Library, config_path: str, overrides: Sequence[Override]) -> Place:
+    """Where `config_path` was asked for: a word of the command line, an entry of a list, or the main file."""
+    for override in reversed(overrides):
+        value = override.parsed.value()
+        if value is not None and config_path in [f"{override.key}/{option}" for option in listed(value)]:
+            return override.place
+    for document in library.documents():
+        for entry in entries(document):
+            if any(_ends_with(config_path, path) for path in entry.paths()):
+                return entry.place
+    return Place(str(library.main), 1, 1)
+
+
+def _ends_with(config_path: str, path: str) -> bool:
+    path = posixpath.normpath(path.lstrip("/"))
+    return config_path == path or config_path.endswith(f"/{path}") or posixpath.normpath(config_path).endswith(path)
+
+
+def _group_place(library: Library, key: str, overrides: Sequence[Override]) -> tuple[Place, Override | None]:
+    """Where the group `key` (perhaps with `@package`) was chosen."""
+    for override in reversed(overrides):
+        if override.parsed.get_key_element().lstrip("+~") == key or override.key == key:
+            return override.place, override
+    group = key.partition("@")[0]
+    for document in library.documents():
+        for entry in entries(document):
+            if entry.group is not None and _ends_with(group, entry.group):
+                return entry.place, None
+    main = library.read(library.main).origins
+    return main.key(("defaults",)), None
+
+
+def circle(library: Library) -> Diagnostic:
+    """The configs that include each other, for the case that Hydra does not come to an end."""
+    open_paths: list[str] = []
+    done: set[str] = set()
+
+    def follow(config_path: str) -> Entry | None:
+        file = library.find_anywhere(config_path)
+        if file is None or config_path in done:
+            return None
+        open_paths.append(config_path)
+        folder = posixpath.dirname(config_path)
+        for entry in entries(library.read(file)):
+            for path in [] if entry.is_self else entry.paths():
+                target = path[1:] if path.startswith("/") else posixpath.join(folder, path)
+                if target in open_paths or library.find_anywhere(target) == library.main:
+                    return entry
+                if len(open_paths) < 500 and (closing := follow(target)) is not None:
+                    return closing
+        open_paths.pop()
+        done.add(config_path)
+        return None
+
+    closing = follow(library.main.name)
+    if closing is None:
+        return Diagnostic("FC0106", "the defaults lists do not come to an end", Place(str(library.main), 1, 1))
+    name = closing.paths()[0]
+    return Diagnostic(
+        "FC0106", f"`{name}` includes itself through its defaults list", closing.place, help="remove one of the entries"
+    )
+
+
+def missing_config(
+    library: Library,
+    config_path: str,
+    options: Sequence[str] | None,
+    overrides: Sequence[Override],
+) -> Diagnostic:
+    """A group or option that does not exist."""
+    place = place_of(library, config_path, overrides)
+    group, _, option = config_path.rpartition("/")
+    if options:
+        return Diagnostic(
+            "FC0101", f"`{group}` has no option `{option}`", place, group, (), suggest(option, options, "options")
+        )
+    if not group or library.options(group):
+        known = [name for name in library.options(group) if "/" not in name]
+        return Diagnostic(
+            "FC0101", f"there is no config `{config_path}`", place, "", (), suggest(option, known, "configs")
+        )
+    return Diagnostic(
+        "FC0101", f"there is no config group `{group}`", place, group, (), suggest(group, library.groups(), "groups")
+    )
+
+
+def explained(library: Library, message: str, overrides: Sequence[Override], options: Any) -> Diagnostic:
+    """What Hydra says about the defaults lists or its own section, with its place."""
+    found = re.search(r"Could not (override|delete) '([^']+)'", message)
+    if found is not None and "defaults list" not in message and "Did you mean" not in message:
+        key = found[2]
+        place, _ = _group_place(library, key, overrides)
+        return Diagnostic("FC0102", f"`{key}` does not exist", place, key)
+    if found is not None:
+        key = found[2].partition("=")[0]
+        place, override = _group_place(library, key, overrides)
+        near = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", message)
+        advice = f"`{near[1]}` is in it" if near else f"add `- {key}: null` after `- {SELF}` in the config's defaults"
+        if override is not None and not near and found[1] == "override":
+            advice += f", or write `+{override.typed}`"
+        return Diagnostic("FC0101", f"no defaults list has the group `{key}`", place, key, (), advice)
+    found = re.search(r"You must specify '([^']+)'", message)
+    if found is not None:
+        place, _ = _group_place(library, found[1], overrides)
+        names = options(found[1].partition("@")[0])
+        listed_names = ", ".join(f"`{name}`" for name in names)
+        return Diagnostic(
+            "FC0104",
+            f"no option is chosen for `{found[1]}`",
+            place,
+            found[1],
+            (),
+            f"write `{found[1]}=<option>`; the options are {listed_names}",
+        )
+    found = re.search(r"Multiple values for ([^\s]+)\.|(\S+) appears more than once", message)
+    if found is not None:
+        key = found[1] or found[2]
+        place, override = _group_place(library, key, overrides)
+        advice = (
+            f"write `{override.typed.lstrip('+')}`" if override else f"write `- override {key}: ...` for the second"
+        )
+        return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice)
+    words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
+    place = library.read(library.main).origins.key(("defaults",))
+    return Diagnostic("FC0104", f"the defaults list cannot be used: {words}", place)

@@ -1,0 +1,313 @@
+"""What flowconf takes from Hydra and OmegaConf: the only file that knows their private parts.
+
+Hydra gives the defaults list with its packages, the grammar of overrides, sweepers and launchers; OmegaConf the
+grammar of interpolations. Merging is not among them (see `merge`), nor is `instantiate` ever called on user data.
+`tests/text/test_upstream_hydra.py` pins what is used here. Importing this module imports Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path as File
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.types import Override as Parsed
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.grammar_parser import parse as parse_interpolation
+from omegaconf.grammar_visitor import GrammarVisitor
+
+from flowconf.text import defaults
+from flowconf.text.library import Library, has_configs
+from flowconf.text.origins import Document
+
+VERSION_BASE = "1.3"
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+MAX_LOADS = 2_000
+"""Configs that all defaults lists together may include, counted as often as they are included."""
+
+
+# the grammars
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def parse_override(word: str) -> Parsed:
+    """One word by Hydra's grammar; `ValueError` when it is not one."""
+    version.setbase(VERSION_BASE)
+    try:
+        return _parser().parse_overrides([word])[0]
+    except HydraException as error:
+        raise ValueError(str(error)) from error
+
+
+@cache
+def override_functions() -> frozenset[str]:
+    """The functions of Hydra's grammar: `choice`, `range` and so on."""
+    return frozenset(create_functions().functions)
+
+
+def quote(text: str) -> str:
+    """The text in quotes that the grammar takes off again."""
+    return QuotedString(text, Quote.double if "'" in text and '"' not in text else Quote.single).with_quotes()
+
+
+def evaluate(text: str, refer: Callable[..., Any], call: Callable[..., Any]) -> Any:
+    """A text with `${...}` by OmegaConf's grammar; `ValueError` when it cannot be read."""
+    try:
+        return GrammarVisitor(refer, call, None).visit(parse_interpolation(text))
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error)) from error
+
+
+@cache
+def _nowhere() -> DictConfig:
+    setup_globals()
+    return OmegaConf.create({"value": None})
+
+
+def has_resolver(name: str) -> bool:
+    """Whether OmegaConf knows a resolver of that name."""
+    _nowhere()
+    return OmegaConf.has_resolver(name)
+
+
+def call_resolver(name: str, args: tuple[Any, ...], args_str: tuple[str, ...]) -> Any:
+    """What a resolver gives, as plain data. It sees none of the config but its arguments."""
+    config = _nowhere()
+    found = BaseContainer._resolvers[name](config, config, config._get_node("value"), args, args_str)
+    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+
+# configs, as Hydra looks them up
+
+
+@dataclass
+class FlowResult(ConfigResult):
+    """Hydra's result with the document it came from."""
+
+    document: Document | None = None
+
+
+class FlowSource(ConfigSource):
+    """One config root of a library. Hydra is shown only the defaults list and the `hydra` section of a file."""
+
+    def __init__(self, library: Library, root: File, provider: str) -> None:
+        super().__init__(provider, f"flow://{root}")
+        self.library = library
+        self.root = root
+
+    def __deepcopy__(self, memo: object) -> FlowSource:
+        return self
+
+    @staticmethod
+    def scheme() -> str:
+        return "flow"
+
+    def load_config(self, config_path: str) -> FlowResult:
+        file = self.library.find(self.root, config_path)
+        if file is None:
+            raise ConfigLoadError(f"no config `{config_path}` in {self.root}")
+        document = self.library.read(file)
+        defaults.check(document)
+        shown = {key: document.data[key] for key in ("defaults", "hydra") if document.data.get(key) is not None}
+        header = header_of(file)
+        if config_path.startswith("hydra/") or (header["package"] or "").startswith("hydra"):
+            shown = dict(document.data)
+        if isinstance(shown.get("hydra"), dict):
+            shown["hydra"] = {key: value for key, value in shown["hydra"].items() if key != "searchpath"}
+        config = OmegaConf.create(shown)
+        return FlowResult(self.provider, self.full_path(), config, header, document=document)
+
+    def available(self) -> bool:
+        return self.root.is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return bool(config_path) and ".." not in config_path and has_configs(self.root / config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return self.library.find(self.root, config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return self.library.options(config_path) if results_filter != ObjectType.GROUP else []
+
+
+def header_of(file: File) -> dict[str, str | None]:
+    """The `# @package` line of a file, as Hydra reads it."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        return ConfigSource._get_header_dict(lines.read(512))
+
+
+class FlowRepository(ConfigRepository):
+    """The roots of a library, then Hydra's own configs and those of its plugins."""
+
+    def __init__(self, library: Library) -> None:
+        version.setbase(VERSION_BASE)
+        search_path = ConfigSearchPathImpl()
+        search_path.append("hydra", "pkg://hydra.conf")
+        for plugin in Plugins.instance().discover(SearchPathPlugin):
+            assert issubclass(plugin, SearchPathPlugin)
+            plugin().manipulate_search_path(search_path)
+        search_path.append("schema", "structured://")
+        super().__init__(search_path)
+        roots = enumerate(library.roots)
+        self.sources[0:0] = [FlowSource(library, root, f"root{index}" if index else "main") for index, root in roots]
+
+
+class _Loads(CachingConfigRepository):
+    """Counts, because lists that include each other twice at every level would never end."""
+
+    count = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        self.count += 1
+        if self.count > MAX_LOADS:
+            raise TooManyLoads(f"more than {MAX_LOADS} configs are included")
+        return super().load_config(config_path)
+
+
+class TooManyLoads(HydraException):
+    """Defaults lists that include more than they may."""
+
+
+@dataclass(frozen=True)
+class Included:
+    """One config of the final defaults list, in the order of merging. `package` is where it goes, dotted."""
+
+    config_path: str
+    package: str
+    parent: str | None
+    document: Document
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What Hydra makes of a main config and overrides: the configs to merge, and the chosen options."""
+
+    included: tuple[Included, ...]
+    choices: dict[str, Any]
+
+
+class Lists:
+    """Defaults lists over one library."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.repository = FlowRepository(library)
+
+    def is_group(self, name: str) -> bool:
+        """Whether an override with this key chooses an option of a config group."""
+        return bool(self.repository.group_exists(name))
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group, Hydra's own groups as well."""
+        return list(self.repository.get_group_options(group, ObjectType.CONFIG))
+
+    def compose(self, overrides: Sequence[Parsed]) -> Composed:
+        """The configs that the main file and the group overrides ask for.
+
+        Raises:
+            HydraException, ValueError, RecursionError: as Hydra gives them; `compose` turns them into diagnostics.
+        """
+        repository = _Loads(self.repository)
+        made = create_defaults_list(repository, self.library.main.name, list(overrides), True, skip_missing=False)
+        included = []
+        for default in made.defaults:
+            assert default.config_path is not None
+            loaded = repository.load_config(default.config_path)
+            if isinstance(loaded, FlowResult) and loaded.document is not None:
+                package = default.package or ""
+                included.append(Included(default.config_path, package, default.parent, loaded.document))
+        chosen = {**made.overrides.known_choices, **made.overrides.override_choices}
+        choices = {key: value for key, value in chosen.items() if not key.startswith("hydra/")}
+        return Composed(tuple(included), choices)
+
+
+# sweeps
+
+
+class SweepLoader(ConfigLoaderImpl):
+    """Hydra's loader for a sweep: Hydra composes its own section, flowconf checks that each job composes."""
+
+    def __init__(self, library: Library, check: Callable[[Sequence[str]], object]) -> None:
+        self.lists = Lists(library)
+        self.check = check
+        self.repository = self.lists.repository
+        self.config_search_path = self.repository.config_search_path
+
+    def _process_config_searchpath(self, *unused: object) -> None:
+        """The library has the search path already."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        parsed = [parse_override(word) for word in overrides]
+        task = [one for one in parsed if not one.is_hydra_override()]
+        if run_mode == RunMode.RUN:
+            self.check([str(one.input_line) for one in task])
+        kept = [one for one in parsed if one.is_hydra_override() or self.lists.is_group(one.key_or_group)]
+        words = [str(one.input_line) for one in kept]
+        config = super().load_configuration(config_name, words, run_mode, from_shell, validate_sweep_overrides)
+        with open_dict(config.hydra):
+            config.hydra.overrides.task = [one.input_line for one in task]
+            config.hydra.job.override_dirname = get_overrides_dirname(task, [], ",", "=")
+        return config
+
+
+def sweep_settings(folder: File) -> list[str]:
+    """Words that keep Hydra's files in `folder` and its hands off logging."""
+    return [
+        "hydra/hydra_logging=none",
+        "hydra/job_logging=none",
+        "hydra.output_subdir=null",
+        "hydra.sweep.subdir=.",
+        f"hydra.sweep.dir={quote(str(folder))}",
+    ]
+
+
+def sweep(library: Library, words: Sequence[str], check: Callable[..., object], job: Callable[[], object]) -> None:
+    """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose."""
+    loader = SweepLoader(library, check)
+    Hydra(task_name=library.main.stem, config_loader=loader).multirun(
+        library.main.name, _Task(job), list(words), with_log_configuration=False
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    job: Callable[[], object]
+
+    def __call__(self, config: object) -> object:
+        return self.job()
+
+
+def job_overrides() -> list[str]:
+    """The words of the sweep's job that is running."""
+    return [str(word) for word in HydraConfig.get().overrides.task]

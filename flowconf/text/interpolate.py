@@ -1,0 +1,235 @@
+"""`${...}`: values that refer to other values, to the environment, or to a resolver.
+
+OmegaConf's grammar reads the text; looking things up is done here, over nodes, each value once. So a mistake has the
+place of the value that makes it, circles are seen, and no chain of references can grow without bound. OmegaConf is
+imported only when a text holds `${`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from flowconf.diagnostics import NOWHERE, Collector, nearest
+from flowconf.text.origins import Node, Path, dotted, from_plain
+
+MAX_EFFORT = 300
+"""Nested look-ups and containers on the way to one value; keeps the recursion bounded."""
+MAX_SIZE = 100_000
+"""Values and characters that all interpolations together may make."""
+MAX_TEXT = 50_000
+"""Characters of all interpolated texts together."""
+_RESOLVERS = ("oc.env", "oc.select", "oc.decode", "oc.create", "oc.dict.keys", "oc.dict.values", "now")
+
+
+def resolve(root: Node) -> Node:
+    """`root` with every interpolation replaced by its value; a mapping or list stays one.
+
+    Raises:
+        ConfigError: FC0009, one for each value that cannot be resolved.
+    """
+    texts = [node.value for node in _all(root) if _refers(node.value)]
+    if not texts:
+        return root
+    resolver = _Resolver(root)
+    if sum(map(len, texts)) > MAX_TEXT:
+        resolver.notes.error("FC0009", f"interpolated texts have more than {MAX_TEXT:,} characters", root.place)
+        resolver.notes.stop_on_errors()
+    done = resolver.tolerant(root, ())
+    resolver.notes.stop_on_errors()
+    return done
+
+
+def _all(node: Node) -> Iterator[Node]:
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        yield one
+        pending += [child for _, child in one.members()]
+
+
+def _refers(value: object) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+class _UnresolvedError(Exception):
+    """A value that cannot be resolved, with its diagnostic already noted."""
+
+
+class _Whole:
+    """A mapping or list on its way through the grammar, which may only stand alone."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __str__(self) -> str:
+        raise ValueError("a mapping or list cannot stand inside a text")
+
+
+class _Resolver:
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.notes = Collector()
+        self.done: dict[Path, Node] = {}
+        self.failed: set[Path] = set()
+        self.open: list[Path] = []
+        self.effort = 0
+        self.size = 0
+
+    def tolerant(self, node: Node, path: Path) -> Node:
+        """`node` with everything in it resolved. Failures are noted and leave their value as it was."""
+        if isinstance(node.value, dict | list):
+            return self.members(node, path, self.tolerant)
+        try:
+            return self.strict(node, path)
+        except _UnresolvedError:
+            return node
+
+    def members(self, node: Node, path: Path, each: Any) -> Node:
+        done = {step: each(child, (*path, step)) for step, child in node.members()}
+        if all(new is node.child(step) for step, new in done.items()):
+            return node
+        return replace(node, value=list(done.values()) if isinstance(node.value, list) else done)
+
+    def strict(self, node: Node, path: Path) -> Node:
+        """`node` resolved, or `_UnresolvedError`."""
+        if isinstance(node.value, dict | list):
+            if any(path == one[: len(path)] for one in self.open):
+                self.fail(self.open[-1], f"`{dotted(self.open[-1])}` refers to a mapping that contains it")
+            self.spend(2)
+            done = self.members(node, path, self.strict)
+            self.effort -= 2
+            return done
+        if not _refers(node.value):
+            return node
+        if path not in self.done:
+            self.done[path] = self.looked_up(node, path)
+        return self.done[path]
+
+    def looked_up(self, node: Node, path: Path) -> Node:
+        if path in self.failed:
+            raise _UnresolvedError
+        if path in self.open:
+            chain = " -> ".join(f"`{dotted(one)}`" for one in (*self.open[self.open.index(path) :], path))
+            self.fail(path, f"a value refers to itself: {chain}")
+        self.open.append(path)
+        self.spend(10)
+        try:
+            value = self.evaluate(node, path)
+        finally:
+            self.open.pop()
+            self.effort -= 10
+        if isinstance(value, _Whole):
+            self.grow(sum(1 for _ in _all(value.node)), path)
+            return replace(node, value=value.node.value)
+        if isinstance(value, dict | list | tuple):
+            made = from_plain(value, node.place)
+            self.grow(sum(1 for _ in _all(made)), path)
+            return replace(node, value=made.value)
+        self.grow(len(value) if isinstance(value, str) else 1, path)
+        return replace(node, value=value)
+
+    def evaluate(self, node: Node, path: Path) -> Any:
+        from flowconf.text import hydra_bridge
+
+        def refer(key: str, memo: object) -> Any:
+            return self.reference(key, path)
+
+        def call(name: str, args: tuple[Any, ...], args_str: tuple[str, ...]) -> Any:
+            return self.resolver(name, args, args_str, path)
+
+        try:
+            return hydra_bridge.evaluate(node.value, refer, call)
+        except _UnresolvedError:
+            self.failed.add(path)
+            raise
+        except RecursionError:
+            return self.fail(path, f"`{_short(node.value)}` is nested too deeply")
+        except ValueError as error:
+            message = f"`{_short(node.value)}` cannot be resolved: {str(error).splitlines()[0]}"
+            return self.fail(path, message, "write `${section.key}`")
+
+    def reference(self, key: str, path: Path) -> Any:
+        """The value that `${key}` names; leading dots count containers upwards from the one that says it."""
+        dots = len(key) - len(key.lstrip("."))
+        steps = [step for step in re.split(r"[.\[\]]+", key) if step]
+        start = path[: len(path) - dots] if dots else ()
+        if dots > len(path):
+            self.fail(path, f"`${{{key}}}` leads above the root")
+        node = self.root.at(start)
+        target: list[str | int] = list(start)
+        for step in steps:
+            assert node is not None
+            if _refers(node.value):
+                node = self.strict(node, tuple(target))
+            child = node.child(int(step) if isinstance(node.value, list) and step.isdigit() else step)
+            if child is None:
+                close = nearest(step, [str(name) for name, _ in node.members()])
+                better = dotted((*target, close)) if close else None
+                self.fail(path, f"`${{{key}}}` names nothing", f"write `${{{better}}}`" if better else None)
+            target.append(int(step) if isinstance(node.value, list) else step)
+            node = child
+        assert node is not None
+        found = self.strict(node, tuple(target))
+        if found.value == "???":
+            self.fail(path, f"`${{{key}}}` has no value yet")
+        return _Whole(found) if isinstance(found.value, dict | list) else found.value
+
+    def resolver(self, name: str, args: tuple[Any, ...], args_str: tuple[str, ...], path: Path) -> Any:
+        """What `${name:args}` gives."""
+        from flowconf.text import hydra_bridge
+
+        args = tuple(arg.node.plain() if isinstance(arg, _Whole) else arg for arg in args)
+        if name == "oc.select" and 1 <= len(args) <= 2:
+            return self.reference(str(args[0]), path) if self.exists(str(args[0])) else (*args, None)[1]
+        if name in ("oc.dict.keys", "oc.dict.values") and len(args) == 1:
+            whole = self.reference(str(args[0]), path)
+            if not isinstance(whole, _Whole) or not isinstance(whole.node.value, dict):
+                self.fail(path, f"`{name}` takes the key of a mapping, got `{args[0]}`")
+            plain = whole.node.plain()
+            return list(plain) if name.endswith("keys") else list(plain.values())
+        if not hydra_bridge.has_resolver(name):
+            close = nearest(name, _RESOLVERS)
+            listed = ", ".join(f"`{one}`" for one in _RESOLVERS)
+            self.fail(path, f"there is no resolver `{name}`", f"write `{close}`" if close else f"they are {listed}")
+        try:
+            return hydra_bridge.call_resolver(name, args, args_str)
+        except Exception as error:  # noqa: BLE001 - a resolver is foreign code
+            words = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return self.fail(path, f"`${{{name}:{','.join(args_str)}}}` cannot be resolved: {words}")
+
+    def exists(self, key: str) -> bool:
+        node: Node | None = self.root
+        for step in re.split(r"[.\[\]]+", key):
+            if node is not None and step:
+                node = node.child(int(step) if isinstance(node.value, list) and step.isdigit() else step)
+        return node is not None
+
+    # limits and mistakes
+
+    def spend(self, effort: int) -> None:
+        self.effort += effort
+        if self.effort > MAX_EFFORT:
+            self.effort -= effort
+            self.fail(self.open[-1], "too many references lead to one value")
+
+    def grow(self, size: int, path: Path) -> None:
+        self.size += size
+        if self.size > MAX_SIZE:
+            place = self.root.at(path)
+            message = f"the interpolations make more than {MAX_SIZE:,} values and characters"
+            self.notes.error("FC0009", message, place.place if place else NOWHERE, path=dotted(path))
+            self.notes.stop_on_errors()
+
+    def fail(self, path: Path, message: str, advice: str | None = None) -> Any:
+        node = self.root.at(path)
+        place = node.place if node is not None else NOWHERE
+        self.failed.add(path)
+        self.notes.error("FC0009", message, place, path=dotted(path), help=advice)
+        raise _UnresolvedError
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

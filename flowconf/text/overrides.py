@@ -1,0 +1,314 @@
+"""The words of the command line: `key=value`, `+key=value`, `++key=value`, `~key` and `~key=value`.
+
+Hydra's grammar reads them, after calls have been put in quotes: `model.flow.stem=Linear(784, 256)` needs none from the
+user. Each is then applied by the same merge that files go through. A plain `key=value` must meet a key that exists,
+but for what `MergeRules` makes settable or optional.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Label, Place, nearest, suggest
+from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
+from flowconf.text.origins import MAX_DEPTH, Node, Path, dotted, from_plain
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override as Parsed
+
+FORMS = "write `key=value`, `+key=value`, `++key=value` or `~key`"
+
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+_FUNCTION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(")
+_ARGUMENT = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")
+_ESCAPED = re.compile(r"\\.")
+_INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
+_UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
+"""What Hydra's grammar cannot read without quotes: `(`, `>`, letters beyond ASCII, and so on."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """One word of the command line, as typed and as Hydra reads it."""
+
+    typed: str
+    parsed: Parsed
+
+    @property
+    def place(self) -> Place:
+        return Place(word=self.typed)
+
+    @property
+    def key(self) -> str:
+        """The dotted key or the name of the group, without `+` and `~`."""
+        return str(self.parsed.key_or_group)
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    """All words, parsed.
+
+    Raises:
+        ConfigError: FC0103, one for each word that cannot be read.
+    """
+    from flowconf.text import hydra_bridge
+
+    notes, found = Collector(), []
+    for word in words:
+        try:
+            found.append(Override(word, hydra_bridge.parse_override(quoted(word))))
+        except ValueError as error:
+            place = Place(word=word)
+            if "=" not in word and not word.startswith("~"):
+                bare = word.lstrip("+")
+                notes.error("FC0103", f"`{word}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
+            elif isinstance(error, _UnbalancedError):
+                notes.error("FC0103", f"`{word}` cannot be read: {error}", place, help="close it, or quote the text")
+            else:
+                notes.error("FC0103", f"`{word}` cannot be read as an override", place, help=FORMS)
+    notes.stop_on_errors()
+    return found
+
+
+def refuse_sweeps(overrides: Sequence[Override]) -> None:
+    """Raises FC0103 for words with several values, which only a sweep can take."""
+    notes = Collector()
+    for one in overrides:
+        if one.parsed.is_sweep_override():
+            advice = f"add `-m` to sweep, or write `{one.key}=[...]` for a list"
+            notes.error("FC0103", f"`{one.typed}` holds several values", one.place, path=one.key, help=advice)
+    notes.stop_on_errors()
+
+
+def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[], list[str]] = list) -> Node:
+    """`root` changed by one word.
+
+    Args:
+        groups: gives the names of the config groups, for the help when a key does not exist.
+
+    Raises:
+        ConfigError: FC0102 for a key that does not exist, or exists where `+` adds one; FC0101 for a group.
+    """
+    parsed, place = override.parsed, override.place
+    path = _path(root, override.key)
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(Diagnostic("FC0103", f"the key has more than {MAX_DEPTH} parts", place))
+    old = root.at(path)
+    if parsed.is_delete():
+        return _delete(root, override, path, old, rules, groups)
+    if parsed.is_add() and old is not None and old.value is not None and not isinstance(parsed.value(), dict):
+        message = f"`{override.key}` exists already"
+        advice = f"write `{override.typed.lstrip('+')}`"
+        labels = (Label("it is set here", old.place),)
+        raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
+    if not parsed.is_add() and not parsed.is_force_add():
+        _check_exists(root, override, path, rules, groups)
+    return put(root, path, from_plain(parsed.value(), place), rules)
+
+
+def _path(root: Node, key: str) -> Path:
+    """The path of a dotted key; numbers are positions where a list stands."""
+    path: Path = ()
+    for step in key.split("."):
+        parent = root.at(path)
+        is_list = parent is not None and isinstance(parent.value, list)
+        path = (*path, int(step) if is_list and step.isdigit() else step)
+    return path
+
+
+def _delete(
+    root: Node, override: Override, path: Path, old: Node | None, rules: MergeRules, groups: Callable[[], list[str]]
+) -> Node:
+    if old is None:
+        raise _unknown(root, override, path, rules, groups)
+    wanted = override.parsed.value()
+    if wanted is not None and wanted != old.plain():
+        message = f"`{override.key}` is `{old.plain()}`, not `{wanted}`"
+        labels = (Label("it is set here", old.place),)
+        raise ConfigError(
+            Diagnostic("FC0102", message, override.place, override.key, labels, f"write `~{override.key}`")
+        )
+    if old.value is None and kind_at(root, path, rules) is Kind.STEP:
+        return root
+    return drop(root, path, override.place, rules)
+
+
+def _check_exists(
+    root: Node, override: Override, path: Path, rules: MergeRules, groups: Callable[[], list[str]]
+) -> None:
+    if root.at(path) is not None or _is_optional(path, rules):
+        return
+    known = _known(root, path)
+    parent = root.at(path[:known])
+    assert parent is not None
+    if path[known] in rules.settable and _takes_modifiers(root, path[:known], parent, rules):
+        return
+    raise _unknown(root, override, path, rules, groups)
+
+
+def _known(root: Node, path: Path) -> int:
+    """How many steps of `path` exist."""
+    return next(length for length in reversed(range(len(path) + 1)) if root.at(path[:length]) is not None)
+
+
+def _is_optional(path: Path, rules: MergeRules) -> bool:
+    parts = [str(step) for step in path]
+    return any(_matches(pattern.split("."), parts) for pattern in rules.optional)
+
+
+def _matches(pattern: list[str], parts: list[str]) -> bool:
+    return len(pattern) <= len(parts) and all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
+
+
+def _takes_modifiers(root: Node, path: Path, node: Node, rules: MergeRules) -> bool:
+    """Whether modifiers may be set on this: a step, or a body that is a call or has a verb or flow."""
+    kind = kind_at(root, path, rules)
+    if kind is Kind.STEP:
+        return node.value is not None
+    return kind is Kind.BODY and (isinstance(node.value, str) or bool(heads(node, kind, rules)))
+
+
+def _unknown(
+    root: Node, override: Override, path: Path, rules: MergeRules, groups: Callable[[], list[str]]
+) -> ConfigError:
+    """The key does not exist: what was nearest, at the level where it fails."""
+    known = _known(root, path)
+    parent, above, wrong = root.at(path[:known]), path[:known], str(path[known])
+    assert parent is not None
+    allowed = [str(name) for name, _ in parent.members()]
+    if _takes_modifiers(root, above, parent, rules):
+        allowed += sorted(rules.settable)
+    allowed += sorted(
+        parts[known]
+        for pattern in rules.optional
+        if len(parts := pattern.split(".")) > known and _matches(parts[:known], [str(step) for step in above])
+    )
+    allowed = list(dict.fromkeys(name for name in allowed if name != "*"))
+    failing, key = dotted((*above, wrong)), override.key
+    labels: tuple[Label, ...] = ()
+    group = nearest(wrong, [*allowed, *groups()]) if known == 0 else None
+    if group is not None and group not in allowed:
+        advice = f"write `{override.typed.replace(wrong, group, 1)}`"
+        return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), advice))
+    message = f"`{failing}` does not exist"
+    if parent.value is None and above:
+        message = f"`{failing}` does not exist: `{dotted(above)}` is removed"
+        labels = (Label("removed here", parent.place),)
+    elif not isinstance(parent.value, dict | list):
+        message = f"`{failing}` does not exist: `{dotted(above)}` is `{parent.value}`"
+        labels = (Label("it is set here", parent.place),)
+    close = nearest(wrong, allowed)
+    if close is not None:
+        better = dotted((*above, close, *path[known + 1 :]))
+        advice = f"write `{override.typed.replace(key, better, 1)}`"
+    else:
+        listed = suggest(wrong, allowed, "keys")
+        advice = "; ".join(part for part in (listed, _to_add(override)) if part)
+    return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
+
+
+def _to_add(override: Override) -> str | None:
+    return None if override.parsed.is_delete() else f"to add a new key, write `+{override.typed}`"
+
+
+# quoting
+
+
+class _UnbalancedError(ValueError):
+    """A bracket or quote that is not closed."""
+
+
+def quoted(word: str) -> str:
+    """A word with quotes around the calls in it, and `a[0]` written as `a.0`, for Hydra's grammar.
+
+    Raises:
+        ValueError: a bracket or quote is not closed.
+    """
+    key, equals, value = word.partition("=")
+    if "@" not in key and "/" not in key:
+        key = re.sub(r"\[(\d+)\]", r".\1", key)
+    return key + equals + (_elements(value) if equals else "")
+
+
+def _elements(text: str, with_names: bool = False) -> str:
+    """Elements separated by commas, each quoted where it needs to be; `with_names` for a function's arguments."""
+    done = []
+    for piece in _split(text, ","):
+        name = _ARGUMENT.match(piece) if with_names else None
+        head = name.group() if name else ""
+        done.append(head + _element(piece[len(head) :]))
+    return ",".join(done)
+
+
+def _element(text: str) -> str:
+    bare = text.strip()
+    if not bare or bare[0] in "'\"":
+        return text
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    if bare[0] == "[" and bare[-1] == "]":
+        inner = f"[{_elements(bare[1:-1])}]"
+    elif bare[0] == "{" and bare[-1] == "}":
+        inner = f"{{{','.join(_pair(piece) for piece in _split(bare[1:-1], ','))}}}"
+    else:
+        inner = _scalar(bare)
+    return before + inner + after
+
+
+def _pair(text: str) -> str:
+    parts = _split(text, ":")
+    return text if len(parts) < 2 else f"{parts[0]}:{_element(text[len(parts[0]) + 1 :])}"
+
+
+def _scalar(text: str) -> str:
+    from flowconf.text import hydra_bridge
+
+    function = _FUNCTION.match(text)
+    if function is not None and text.endswith(")") and function.group(1) in hydra_bridge.override_functions():
+        return f"{text[: function.end()]}{_elements(text[function.end() : -1], with_names=True)})"
+    naked = _INTERPOLATION.sub("", _ESCAPED.sub("", text))
+    return hydra_bridge.quote(text) if _UNUSUAL.search(naked) else text
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The pieces between separators that stand outside of brackets and quotes."""
+    pieces, waiting, start, at, quote = [], [], 0, 0, ""
+    while at < len(text):
+        sign = text[at]
+        if sign == "\\":
+            at += 1
+        elif quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in _PAIRS:
+            waiting.append(_PAIRS[sign])
+            if len(waiting) > MAX_DEPTH:
+                raise _UnbalancedError(f"brackets are nested deeper than {MAX_DEPTH}")
+        elif sign in ")]}":
+            if not waiting or waiting.pop() != sign:
+                raise _UnbalancedError(f"`{sign}` closes nothing")
+        elif sign == separator and not waiting:
+            pieces.append(text[start:at])
+            start = at + 1
+        at += 1
+    if waiting or quote:
+        raise _UnbalancedError(f"`{waiting[-1] if waiting else quote}` is missing")
+    return [*pieces, text[start:]]
+
+
+def as_choice(override: Override) -> Override:
+    """An override of a group in the form that Hydra takes: `group=null` is `~group`, `group=1` names the option "1"."""
+    from flowconf.text import hydra_bridge
+
+    value, key = override.parsed.value(), override.parsed.get_key_element()
+    if override.parsed.is_delete() or isinstance(value, str | list):
+        return override
+    word = f"~{key.lstrip('+')}" if value is None else f"{key}={hydra_bridge.quote(str(value))}"
+    return replace(override, parsed=hydra_bridge.parse_override(word))
+
+
+def listed(value: Any) -> list[str]:
+    """The options that a group override or a defaults entry names."""
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
