@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowconf.cli.arguments import File, Overrides
 
 if TYPE_CHECKING:
-    from flowconf.graph.tree import Row
+    from flowconf.graph.rows import Row
 
-HEADER = ("path", "what", "gives", "parameters", "frozen", "weights from")
+HEADER = ("path", "verb", "module", "gives", "parameters", "frozen", "weights from")
 NUMBERS = ("parameters",)
+LONGEST = 48
 
 
 def summary(file: File, overrides: Overrides = None) -> None:
@@ -24,18 +25,26 @@ def summary(file: File, overrides: Overrides = None) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned columns, each path indented below its parent's, and the totals in a last line."""
+    """The rows as aligned columns, each indented below its parent; the first row is the whole and gives the totals."""
     cells = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([*lines, "", *_totals(rows)]) + "\n"
+    whole = rows[0]
+    total = f"{whole.parameters:,} parameters, {whole.trainable:,} trainable, "
+    return "\n".join([*lines, "", f"{total}{whole.parameters - whole.trainable:,} frozen"]) + "\n"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    depth = row.path.count(".")
-    name = "  " * depth + row.path.rpartition(".")[2]
-    return (name, row.kind, row.shape or "", f"{row.parameters:,}", row.frozen or "", row.checkpoint or "")
+    name = "  " * row.depth + row.path.rpartition(".")[2]
+    text = row.text if len(row.text) <= LONGEST else row.text[: LONGEST - 1] + "…"
+    return (name, row.kind, text, row.shape, f"{row.parameters:,}", _frozen(row), row.checkpoint)
+
+
+def _frozen(row: Row) -> str:
+    if row.frozen:
+        return "yes"
+    return "partly" if row.trainable < row.parameters else ""
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -44,10 +53,3 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
         for text, width, name in zip(row, widths, HEADER, strict=True)
     )
     return "  ".join(aligned).rstrip()
-
-
-def _totals(rows: Sequence[Row]) -> Iterator[str]:
-    top = [row for row in rows if "." not in row.path]
-    parameters = sum(row.parameters for row in top)
-    trainable = sum(row.trainable for row in top)
-    yield f"{parameters:,} parameters, {trainable:,} trainable, {parameters - trainable:,} frozen"

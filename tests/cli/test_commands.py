@@ -167,21 +167,24 @@ def test_summary_shows_the_tree(capsys):
     assert shown.splitlines()[-1] == "154 parameters, 136 trainable, 18 frozen"
 
 
-def test_a_table_is_aligned_and_counts_the_top_level_once():
+def test_a_table_is_aligned_and_ends_with_the_totals():
+    names = ("path", "kind", "text", "shape", "parameters", "trainable", "frozen", "checkpoint", "depth")
     rows = [
-        SimpleNamespace(path=path, kind=kind, shape=shape, parameters=n, trainable=t, frozen=frozen, checkpoint=source)
-        for path, kind, shape, n, t, frozen, source in [
-            ("stem", "Linear(16, 8)", "[B, 8]", 1136, 1136, "", ""),
-            ("head", "graph", "[B, 2]", 18, 0, "all", "runs/letter"),
-            ("head.out", "Linear(8, 2)", "[B, 2]", 18, 0, "all", ""),
+        SimpleNamespace(**dict(zip(names, row, strict=True)))
+        for row in [
+            ("small", "graph", "", "", 1154, 1136, False, "", 0),
+            ("stem", "through", "Linear(16, 8)", "[B, 8]", 1136, 1136, False, "", 1),
+            ("head", "graph", "", "[B, 2]", 18, 0, True, "runs/letter", 1),
+            ("head.out", "through", "Linear(8, 2)", "[B, 2]", 18, 0, True, "", 2),
         ]
     ]
     assert table(rows) == (
-        "path   what           gives   parameters  frozen  weights from\n"
-        "--------------------------------------------------------------\n"
-        "stem   Linear(16, 8)  [B, 8]       1,136\n"
-        "head   graph          [B, 2]          18  all     runs/letter\n"
-        "  out  Linear(8, 2)   [B, 2]          18  all\n"
+        "path     verb     module         gives   parameters  frozen  weights from\n"
+        "-------------------------------------------------------------------------\n"
+        "small    graph                                1,154  partly\n"
+        "  stem   through  Linear(16, 8)  [B, 8]       1,136\n"
+        "  head   graph                   [B, 2]          18  yes     runs/letter\n"
+        "    out  through  Linear(8, 2)   [B, 2]          18  yes\n"
         "\n"
         "1,154 parameters, 1,136 trainable, 18 frozen\n"
     )
