@@ -1,0 +1,54 @@
+"""flowconf: neural networks that are described, not assembled.
+
+The public names are imported when they are first used, so that `flowconf --help` needs none of torch, Hydra or Pydantic.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowconf.api import build, check, compose, load, plan
+    from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, MachineError, PathError, RunError, StepError
+    from flowconf.graph import Graph, WeightReport
+    from flowconf.language.registry import register, register_dataset, register_loss, register_metric
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "flowconf.api": ("build", "check", "compose", "load", "plan"),
+    "flowconf.diagnostics": (
+        "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
+    ),
+    "flowconf.graph": ("Graph", "WeightReport"),
+    "flowconf.language.registry": ("register", "register_dataset", "register_loss", "register_metric"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ConfigError",
+    "Diagnostic",
+    "FlowconfError",
+    "Graph",
+    "MachineError",
+    "PathError",
+    "RunError",
+    "StepError",
+    "WeightReport",
+    "build",
+    "check",
+    "compose",
+    "load",
+    "plan",
+    "register",
+    "register_dataset",
+    "register_loss",
+    "register_metric",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module `flowconf` has no attribute `{name}`")
+    return getattr(import_module(_HOME_OF[name]), name)

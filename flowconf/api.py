@@ -1,0 +1,82 @@
+"""The Python interface: load a config, build a graph, check either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowconf.diagnostics import Diagnostic, FlowconfError
+from flowconf.language import config as configs
+from flowconf.language.config import Config, plan_of
+from flowconf.language.plan import GraphPlan
+from flowconf.language.resolve import resolve
+from flowconf.text import Composition, from_data
+
+if TYPE_CHECKING:
+    from flowconf.graph import Graph
+
+Source = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
+
+
+def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
+    """The composed text of a config, with the place of every value. Raises `ConfigError`."""
+    return configs.compose(file, overrides)
+
+
+def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """A training config: composed, validated, its graph resolved. Raises `ConfigError`."""
+    return configs.load(file, overrides)
+
+
+def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
+    """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
+
+    `origin` names a place for the mistakes of a dict.
+    """
+    if isinstance(source, GraphPlan):
+        return source
+    if isinstance(source, Mapping):
+        return resolve(from_data(dict(source), origin))
+    return plan_of(compose(source, overrides))
+
+
+def build(
+    source: Source, overrides: Sequence[str] = (), *, weights: bool = True, runs: str = "runs", origin: str | None = None
+) -> Graph:
+    """The graph that `source` describes, as a module; with the weights that its `checkpoint:` keys name.
+
+    `runs` is the folder in which runs of other configs are looked for. Raises `ConfigError`.
+    """
+    from flowconf.graph import build_graph, load_checkpoints
+
+    found = plan(source, overrides, origin)
+    graph = build_graph(found)
+    if weights:
+        load_checkpoints(graph, found, runs)
+    return graph
+
+
+def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
+    """Every mistake of the first stage that has one, up to shapes and checkpoint sources; nothing is read or run."""
+    from flowconf.graph import check_shapes
+    from flowconf.graph.sources import check_source
+
+    try:
+        found: list[Diagnostic] = []
+        if isinstance(source, GraphPlan | Mapping):
+            resolved = plan(source, overrides, origin)
+        else:
+            composition = compose(source, overrides)
+            found += composition.document.warnings
+            resolved = plan_of(composition)
+        check_shapes(resolved)
+        for _, setting in resolved.all_settings():
+            if setting.checkpoint is not None:
+                found += check_source(setting.checkpoint)
+    except FlowconfError as error:
+        return list(dict.fromkeys([*found, *error.diagnostics]))
+    return found
+
+

@@ -1,0 +1,115 @@
+"""Small modules that graphs need and `torch.nn` does not have. Every public class here can be called by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+Number = int | float
+
+
+class Learned(nn.Module):
+    """A learned tensor that does not depend on the stream, one copy for each of its rows."""
+
+    def __init__(self, *size: int) -> None:
+        """`size` is the shape of one row. The values start at zero."""
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ...]: [B, *size]."""
+        return self.value.expand(x.shape[0], *self.value.shape)
+
+    def extra_repr(self) -> str:
+        return ", ".join(str(size) for size in self.value.shape)
+
+
+class Constant(nn.Module):
+    """A fixed tensor that does not depend on the stream, one copy for each of its rows."""
+
+    value: Tensor
+
+    def __init__(self, value: Number | Sequence[Number]) -> None:
+        """`value` is one row: a number or a (nested) list."""
+        super().__init__()
+        self.register_buffer("value", torch.tensor(value, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ...]: [B, *value.shape]."""
+        return self.value.expand(x.shape[0], *self.value.shape)
+
+    def extra_repr(self) -> str:
+        return str(self.value.tolist())
+
+
+class Reshape(nn.Module):
+    """Each row in another shape."""
+
+    def __init__(self, *size: int) -> None:
+        """`size` is the shape of one row; one size may be -1."""
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ...]: [B, *size]."""
+        return x.reshape(x.shape[0], *self.size)
+
+    def extra_repr(self) -> str:
+        return ", ".join(str(size) for size in self.size)
+
+
+class Scale(nn.Module):
+    """The stream times a constant, which is broadcast over it."""
+
+    factor: Tensor
+
+    def __init__(self, factor: Number | Sequence[Number]) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(factor, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., *factor.shape]: the same shape."""
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return str(self.factor.tolist())
+
+
+class Select(nn.Module):
+    """One index of a dimension."""
+
+    def __init__(self, index: int, dim: int = 1) -> None:
+        super().__init__()
+        self.index, self.dim = index, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ..., N, ...]: the same without the dimension `dim`."""
+        return x.select(self.dim, self.index)
+
+    def extra_repr(self) -> str:
+        return f"{self.index}, dim={self.dim}"
+
+
+class Concat(nn.Module):
+    """The stream and one more value, one behind the other."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """`x` and `other` have the same sizes but for `dim`."""
+        return torch.cat([x, other], self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class StateAdd(nn.Module):
+    """The stream plus one more value."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        """`x` and `state` can be broadcast to each other."""
+        return x + state

@@ -1,0 +1,116 @@
+"""From a Plan to a `Graph`: shapes first, then the source, then the real modules, then what the document says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
+from flowconf.graph import freezing
+from flowconf.graph.emit import emit
+from flowconf.graph.graph import Graph, attach
+from flowconf.graph.program import run
+from flowconf.graph.shapes import Inference, infer
+from flowconf.graph.sizes import first_line
+from flowconf.graph.sources import locate
+from flowconf.graph.weights import WeightReport, load_checkpoint
+from flowconf.language.plan import Call, GraphPlan, Literal, Start
+
+
+def build_graph(plan: GraphPlan) -> Graph:
+    """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
+    inference = check_shapes(plan)
+    program = run(emit(plan, inference.holes), Graph)
+    try:
+        graph = program.classes[program.main.name]()
+    except (RuntimeError, MemoryError) as problem:
+        message = f"the modules of `{plan.label}` cannot be made: {first_line(problem)}"
+        raise ConfigError(Diagnostic("FC0202", message, plan.place)) from None
+    assert isinstance(graph, Graph)
+    graph.__dict__["_holes"] = inference.holes
+    attach(graph, plan, inference.shapes)
+    apply_starts(graph, plan)
+    apply_frozen(graph, plan)
+    return graph
+
+
+def check_shapes(plan: GraphPlan) -> Inference:
+    """The shape check of a whole graph. Raises `ConfigError` with every mistake."""
+    inference = infer(plan)
+    inference.collector.stop_on_errors()
+    return inference
+
+
+def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
+    """Freeze and thaw what the document says, outer parts first."""
+    for path, setting in plan.all_settings():
+        if setting.frozen is not None:
+            freezing.set_frozen(graph, graph.module_at(path), setting.frozen)
+
+
+def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -> list[WeightReport]:
+    """Load what the document's `checkpoint:` keys name, outer parts first, so that an inner one has the last word.
+
+    Runs of a config are looked for in the folder `runs`. Raises `ConfigError`.
+    """
+    reports = []
+    for path, setting in plan.all_settings():
+        if setting.checkpoint is not None:
+            module = graph.module_at(path)
+            reports.append(load_checkpoint(module, setting.checkpoint, path, locate(setting.checkpoint, runs)))
+    return reports
+
+
+# starting values
+
+
+def apply_starts(graph: Graph, plan: GraphPlan) -> None:
+    """Give parameters the values that `init` says. Raises `ConfigError`."""
+    collector = Collector()
+    for path, setting in plan.all_settings():
+        for start in setting.init:
+            _apply_start(graph.module_at(path), path, start, collector)
+    collector.stop_on_errors()
+
+
+def _apply_start(module: nn.Module, path: str, start: Start, collector: Collector) -> None:
+    parameters = dict(module.named_parameters())
+    parameter = parameters.get(start.parameter)
+    if parameter is None:
+        message = f"`{path}` has no parameter `{start.parameter}`"
+        collector.error("FC0207", message, start.place, path=path, help=suggest(start.parameter, parameters, "parameters"))
+        return
+    try:
+        with torch.no_grad():
+            _fill(parameter, start)
+    except (RuntimeError, ValueError, TypeError) as problem:
+        message = f"`{path}.{start.parameter}` {list(parameter.shape)} cannot start so: {first_line(problem)}"
+        collector.error("FC0207", message, start.place, path=path)
+
+
+def _fill(parameter: Tensor, start: Start) -> None:
+    if start.scale is not None:
+        parameter.mul_(start.scale)
+    elif isinstance(start.how, Literal):
+        value = torch.tensor(_plain(start.how.value), dtype=parameter.dtype)
+        if value.dim() and value.shape != parameter.shape:
+            raise ValueError(f"the list has the shape {list(value.shape)}")
+        parameter.copy_(value)
+    else:
+        args, kwargs = _values(start.how)
+        getattr(nn.init, f"{start.how.name}_")(parameter, *args, **kwargs)
+
+
+def _values(call: Call) -> tuple[list[Any], dict[str, Any]]:
+    def value(argument: object) -> Any:
+        assert isinstance(argument, Literal)
+        return _plain(argument.value)
+
+    return [value(item) for item in call.args], {name: value(item) for name, item in call.kwargs}
+
+
+def _plain(value: object) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,92 @@
+"""What is asked of a graph: which values a forward pass has to give, and which steps it needs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flowconf.language.plan import GraphPlan, Input, Step, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One value inside a graph. `each`: every iteration's value, stacked; otherwise the last one's (or the indexed)."""
+
+    value: Value
+    each: bool = False
+    alias: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name among what a forward pass also returns."""
+        return self.alias or (f"{self.value}*" if self.each and self.value.index is None else str(self.value))
+
+    @property
+    def inside(self) -> Want | None:
+        """The same as it is asked of the graph that the step mounts."""
+        inner = self.value.inner
+        if inner is None:
+            return None
+        return Want(inner, self.each and (inner.inner is not None or inner.entry is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one graph has to give: its own outputs (`main`), and further values."""
+
+    main: bool = True
+    wants: tuple[Want, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a demand means inside a graph: the steps that run, and what each is asked for."""
+
+    steps: tuple[Step, ...]
+    wants: dict[str, tuple[Want, ...]]
+    uses: dict[str, tuple[int, ...]]
+    """Member -> the positions (in `steps`) that read it; `len(steps)` stands for the return."""
+
+
+def needs(graph: GraphPlan, demand: Demand) -> Needs:
+    """Walk backwards from what is demanded and keep only what it takes."""
+    returned = [Want(value) for _, value in graph.outputs] if demand.main else []
+    returned += demand.wants
+    wanted: dict[str, list[Want]] = {}
+    for want in returned:
+        wanted.setdefault(want.value.member, []).append(want)
+    kept: list[Step] = []
+    for step in reversed(graph.steps):
+        if step.name in wanted:
+            kept.append(step)
+            for value in step.reads():
+                wanted.setdefault(value.member, []).append(Want(value))
+    kept.reverse()
+    uses: dict[str, list[int]] = {}
+    for position, step in enumerate(kept):
+        for value in step.reads():
+            uses.setdefault(value.member, []).append(position)
+    for want in returned:
+        uses.setdefault(want.value.member, []).append(len(kept))
+    return Needs(
+        tuple(kept),
+        {name: tuple(dict.fromkeys(wants)) for name, wants in wanted.items()},
+        {name: tuple(dict.fromkeys(positions)) for name, positions in uses.items()},
+    )
+
+
+def needed_inputs(graph: GraphPlan, found: Needs) -> list[Input]:
+    """The captured inputs that a pruned graph still reads, and all declared ones."""
+    return [given for given in graph.inputs if not given.captured or given.name in found.uses]
+
+
+def inner_wants(wants: Iterable[Want]) -> tuple[Want, ...]:
+    """What the graph that a step mounts is asked for."""
+    found = [want.inside for want in wants]
+    return tuple(dict.fromkeys(want for want in found if want is not None))
+
+
+def wants_main(step: Step, wants: Iterable[Want]) -> bool:
+    """Whether the step's own value is read, or carried from one iteration to the next."""
+    carried = step.verb == "loop" or step.repeat is not None
+    return carried or any(want.value.inner is None for want in wants)

@@ -1,0 +1,316 @@
+"""Prints a Plan as plain PyTorch: one class for each distinct graph, whose `forward` reads like the document.
+
+What always holds: the text is all there is at run time, a value is dropped where hand-written code would drop it, and
+every line knows the step that it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flowconf.diagnostics import Place
+from flowconf.graph.demand import Demand, Needs, needed_inputs, needs
+from flowconf.graph.forward import ForwardWriter, count_attribute, inside_wants, main_wanted
+from flowconf.language import signatures
+from flowconf.language.plan import (
+    Applied,
+    Argument,
+    Call,
+    Chain,
+    GraphPlan,
+    Hole,
+    Instance,
+    Literal,
+    Module,
+    Mount,
+    Sequence,
+    Shared,
+    Step,
+    join,
+)
+from flowconf.language.registry import modules
+
+Holes = Mapping[str, tuple[int, ...]]
+"""Path of a call -> the sizes that its `_` stand for, in the order in which they are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a class: its text, and the step (local path and place) behind it."""
+
+    text: str
+    path: str = ""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphClass:
+    """One generated class. `children` maps local paths of nested graphs to their classes' names."""
+
+    name: str
+    lines: tuple[Line, ...]
+    children: tuple[tuple[str, str], ...]
+    members: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.text for line in self.lines)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The classes of a graph in the order in which Python needs them; the last one is the graph itself."""
+
+    header: tuple[str, ...]
+    classes: tuple[GraphClass, ...]
+    instances: Mapping[str, object]
+
+    @property
+    def source(self) -> str:
+        """The whole program as one Python file."""
+        return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
+
+
+def emit(graph: GraphPlan, holes: Holes, demand: Demand = Demand()) -> Program:
+    """The program of a graph. `holes` come from the shape check."""
+    emitter = _Emitter(holes, set(_used_names(graph)))
+    emitter.graph_class(graph, "", demand)
+    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
+
+
+def _used_names(graph: GraphPlan) -> Iterable[str]:
+    """Every module name that the graph calls: generated classes keep clear of them."""
+    for step in graph.steps:
+        for applied in step.applied():
+            yield from _names_in(applied.module)
+
+
+def _names_in(module: Module | Argument) -> Iterable[str]:
+    match module:
+        case Call():
+            yield module.name
+            for argument in (*module.args, *(value for _, value in module.kwargs)):
+                yield from _names_in(argument)
+        case Chain():
+            for member in module.members:
+                yield from _names_in(member.module)
+        case Mount():
+            yield from _used_names(module.graph)
+        case Sequence():
+            for item in module.items:
+                yield from _names_in(item)
+
+
+@dataclass
+class _Emitter:
+    holes: Holes
+    taken: set[str]
+    classes: dict[str, GraphClass] = field(default_factory=dict)
+    imports: dict[str, set[str]] = field(default_factory=dict)
+    instances: dict[str, object] = field(default_factory=dict)
+    uses_torch: bool = False
+
+    def header(self) -> tuple[str, ...]:
+        """The imports, in the order of the import sorter."""
+        lines = ["import torch"] if self.uses_torch else []
+        lines.append("from torch import nn")
+        own = [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
+        return (*lines, *([""] if own else []), *own)
+
+    def graph_class(self, graph: GraphPlan, path: str, demand: Demand) -> GraphClass:
+        """The class of `graph`, which stands at `path`; equal graphs share one."""
+        found = needs(graph, demand)
+        children = {
+            applied.path: self.graph_class(applied.module.graph, join(path, applied.path), _child_demand(applied, found))
+            for step in graph.steps
+            for applied in step.applied()
+            if isinstance(applied.module, Mount)
+        }
+        names = {child: cls.name for child, cls in children.items()}
+        lines = [*self._init(graph, path, names), Line("")]
+        writer = ForwardWriter(graph, found, demand, {n: self._inputs_of(graph, found, n) for n in names})
+        lines += [Line(text, step, place) for text, step, place in writer.lines()]
+        self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
+        key = "\n".join(line.text for line in lines)
+        if key not in self.classes:
+            name = self._class_name(graph.label)
+            documented = f"    {_docstring(graph)}"
+            head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
+            members = tuple(applied.path for step in found.steps for applied in step.applied())
+            self.classes[key] = GraphClass(name, (*head, *lines), tuple(names.items()), members)
+        return self.classes[key]
+
+    @staticmethod
+    def _inputs_of(graph: GraphPlan, found: Needs, path: str) -> frozenset[str]:
+        """The inputs that the graph mounted at `path` still reads once it is pruned."""
+        for step in graph.steps:
+            for applied in step.applied():
+                if applied.path == path and isinstance(applied.module, Mount):
+                    inner = applied.module.graph
+                    pruned = needs(inner, _child_demand(applied, found))
+                    return frozenset(given.name for given in needed_inputs(inner, pruned))
+        return frozenset()
+
+    def _class_name(self, label: str) -> str:
+        base = re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
+        base = f"{base}Graph" if base in modules or not base.isidentifier() else base
+        name, number = base, 2
+        while name in self.taken:
+            name, number = f"{base}{number}", number + 1
+        self.taken.add(name)
+        return name
+
+    # __init__
+
+    def _init(self, graph: GraphPlan, path: str, children: Mapping[str, str]) -> list[Line]:
+        own = dict(graph.params)
+        outer = [name for name in free_parameters(graph) if name not in own]
+        defaults = [f"{name}={value.value!r}" for name, value in graph.params]
+        signature = ", ".join(["self", *graph.shares, *outer, *defaults])
+        lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
+        for name, expression in _counts(graph).items():
+            lines.append(Line(f"        self.{name} = {expression}"))
+        for step in graph.steps:
+            lines += [Line(f"        {text}", step.path, step.place) for text in self._members(step, path, children)]
+        return lines
+
+    def _members(self, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
+        """The assignments that make a step's modules."""
+        construct = {applied.path: self._construct(applied, path, children) for applied in step.applied()}
+        construct = {name: text for name, text in construct.items() if text is not None}
+        extras = [applied for applied in step.applied() if applied.path != step.path]
+        together = len(step.parts) > 1 or (extras and not isinstance(step.body.module, Call | Mount | Instance))
+        if step.repeat is not None:
+            yield f"self.{step.path} = {self._repeated(step, construct)}"
+        elif together:
+            if construct:
+                yield f"self.{step.path} = {_module_dict(step, construct)}"
+        else:
+            for applied in step.applied():
+                if applied.path in construct:
+                    yield f"self.{applied.path} = {construct[applied.path]}"
+
+    @staticmethod
+    def _repeated(step: Step, construct: Mapping[str, str]) -> str:
+        one = construct.get(step.path) if len(construct) == 1 else None
+        one = one or _module_dict(step, construct)
+        assert step.repeat is not None
+        return f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
+
+    def _construct(self, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
+        match applied.module:
+            case Shared():
+                return applied.module.path if applied.module.path == applied.path else None
+            case Mount():
+                given = [f"{name}=self.{theirs}" for name, theirs in applied.module.shares]
+                given += [f"{name}={name}" for name in self._inherited(applied.module)]
+                given += [f"{name}={value.text}" for name, value in applied.module.params]
+                return f"{children[applied.path]}({', '.join(given)})"
+            case Chain(members):
+                made = [self._construct(member, path, children) for member in members]
+                return f"nn.Sequential({', '.join(text for text in made if text)})"
+            case Call():
+                return self._call(applied.module, iter(self.holes.get(join(path, applied.path), ())))
+            case Instance():
+                name = f"_instance_{len(self.instances)}"
+                self.instances[name] = applied.module.module
+                return name
+
+    @staticmethod
+    def _inherited(mount: Mount) -> list[str]:
+        own = {name for name, _ in mount.graph.params}
+        return [name for name in free_parameters(mount.graph) if name not in own]
+
+    def _call(self, call: Call, sizes: Iterable[int]) -> str:
+        source = modules.locations().get(call.name)
+        name = call.name
+        if call.name in modules.registered:
+            source = modules.registered[call.name].__module__
+        if source and source.startswith("torch.nn"):
+            name = f"nn.{call.name}"
+        elif source:
+            self.imports.setdefault(source, set()).add(call.name)
+        given = [self._argument(argument, sizes) for argument in call.args]
+        given += [f"{key}={self._argument(argument, sizes)}" for key, argument in call.kwargs]
+        return f"{name}({', '.join(given)})"
+
+    def _argument(self, argument: Argument, sizes: Iterable[int]) -> str:
+        match argument:
+            case Literal(text=text):
+                return text
+            case Hole():
+                return str(next(iter(sizes)))
+            case Sequence(items):
+                return f"[{', '.join(self._argument(item, sizes) for item in items)}]"
+            case Call():
+                return self._call(argument, sizes)
+
+
+def _child_demand(applied: Applied, found: Needs) -> Demand:
+    """What a nested graph is asked for by the graph that holds it; its own outputs when it is not run at all."""
+    wants = inside_wants(found, applied.path)
+    return Demand(not wants or main_wanted(found, applied.path), wants)
+
+
+def _docstring(graph: GraphPlan) -> str:
+    source = graph.source_name or (None if graph.inline else graph.label)
+    text = f"Part `{graph.label}` of the graph around it." if source is None else f"The graph `{source}`."
+    return f'"""{text}"""'
+
+
+def _module_dict(step: Step, construct: Mapping[str, str]) -> str:
+    """The modules of a step under one path: its branches, or `body` and `skip`."""
+    made = []
+    for path, text in construct.items():
+        key = path.removeprefix(f"{step.path}.") if path != step.path else "body"
+        made.append(f'"{key}": {text}')
+    return f"nn.ModuleDict({{{', '.join(made)}}})"
+
+
+def _counts(graph: GraphPlan) -> dict[str, str]:
+    """Attributes for numbers that `forward` needs and that a parameter sets: name -> expression."""
+    counts = {}
+    for step in graph.steps:
+        for key, literal in (("times", step.times), ("slices", step.slices)):
+            attribute = literal and count_attribute(graph, step, key, literal)
+            if literal is not None and attribute:
+                counts[attribute] = literal.text
+    return counts
+
+
+def free_parameters(graph: GraphPlan) -> list[str]:
+    """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
+    found: dict[str, None] = {}
+    for step in graph.steps:
+        for literal in (step.times, step.slices, step.repeat):
+            if literal is not None:
+                found.update(dict.fromkeys(_names_of(literal.text)))
+        for applied in step.applied():
+            found.update(dict.fromkeys(_free_in(applied.module)))
+    return list(found)
+
+
+def _free_in(module: Module | Argument) -> Iterable[str]:
+    match module:
+        case Literal(text=text):
+            yield from _names_of(text)
+        case Call():
+            for argument in (*module.args, *(value for _, value in module.kwargs)):
+                yield from _free_in(argument)
+        case Sequence(items):
+            for item in items:
+                yield from _free_in(item)
+        case Chain(members):
+            for member in members:
+                yield from _free_in(member.module)
+        case Mount():
+            for _, value in module.params:
+                yield from _names_of(value.text)
+            own = {name for name, _ in module.graph.params}
+            yield from (name for name in free_parameters(module.graph) if name not in own)
+
+
+def _names_of(text: str) -> list[str]:
+    return list(signatures.names_in(text))

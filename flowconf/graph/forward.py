@@ -1,0 +1,438 @@
+"""Prints the `forward` of one graph.
+
+A value that only the next statement reads is called `x`, as one would write by hand; any other keeps the name of its
+step and is deleted after its last use, so that no intermediate outlives its need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flowconf.diagnostics import Place
+from flowconf.graph.demand import Demand, Needs, Want, inner_wants, needed_inputs, wants_main
+from flowconf.language.plan import Applied, Chain, GraphPlan, Literal, Module, Mount, Shared, Step, Value
+
+MERGE = {"add": " + ", "mul": " * "}
+
+
+@dataclass
+class ForwardWriter:
+    """Writes the statements of one graph, in the order of its steps."""
+
+    graph: GraphPlan
+    found: Needs
+    demand: Demand
+    child_inputs: Mapping[str, frozenset[str]]
+    read: dict[Want, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.inputs = [given.name for given in needed_inputs(self.graph, self.found)]
+        self.rolling = self._rolling_name()
+        for name in self.inputs:
+            self.read[Want(Value(name))] = self.read[Want(Value(name), True)] = name
+
+    def _rolling_name(self) -> str:
+        """`x`, unless an input of that name is still needed later."""
+        own = {step.name for step in self.found.steps}
+        uses = self.found.uses.get("x", (0,))
+        free = "x" not in own and ("x" not in self.inputs or max(uses) == 0)
+        return "x" if free else next(name for name in ("y", "z", "stream") if name not in own and name not in self.inputs)
+
+    def lines(self) -> Iterator[tuple[str, str, Place | None]]:
+        """Every line with the path and place of its step."""
+        yield f"    def forward({', '.join(['self', *self.inputs])}):", "", self.graph.place
+        last = len(self.found.steps) - 1
+        for position, step in enumerate(self.found.steps):
+            returns = position == last and self._is_the_return(step)
+            target = "return" if returns else self._variable(step, position)
+            for text in self._statement(step, target):
+                yield f"        {text}", step.path, step.place
+            for name in self._dead_after(position, target):
+                yield f"        del {name}", step.path, step.place
+            if returns:
+                return
+        yield f"        return {self._returned()}", "", self.graph.place
+
+    # names and lifetimes
+
+    def _variable(self, step: Step, position: int) -> str:
+        uses = self.found.uses.get(step.name, ())
+        wants = self.found.wants.get(step.name, ())
+        simple = all(want.value.inner is None and want.value.index is None and not want.each for want in wants)
+        return self.rolling if uses == (position + 1,) and simple else step.name
+
+    def _dead_after(self, position: int, target: str) -> list[str]:
+        """Named values whose last reader was the statement at `position`, when more computing follows."""
+        if target == "return" or position >= len(self.found.steps) - 1:
+            return []
+        steps = self.found.steps[: position + 1]
+        named = [step for at, step in enumerate(steps) if self._variable(step, at) == step.name]
+        return [step.name for step in named if max(self.found.uses.get(step.name, (position,))) == position]
+
+    def _is_the_return(self, step: Step) -> bool:
+        """Whether the last step's expression can stand behind `return`."""
+        if not self.demand.main or self.demand.wants or len(self.graph.outputs) != 1 or step.repeat is not None:
+            return False
+        value = self.graph.outputs[0][1]
+        plain = value == Value(step.name) and step.verb not in ("loop", "map", "split")
+        alone = set(self.found.uses.get(step.name, ())) == {len(self.found.steps)}
+        return plain and alone and not inner_wants(self.found.wants.get(step.name, ()))
+
+    def _returned(self) -> str:
+        main = ""
+        if self.demand.main:
+            values = [(name, self.read[Want(value)]) for name, value in self.graph.outputs]
+            main = values[0][1] if len(values) == 1 else _dict(values)
+        if not self.demand.wants:
+            return main
+        seen = _dict([(want.key, self.read[want]) for want in self.demand.wants])
+        return f"{main}, {seen}" if main else seen
+
+    # statements
+
+    def _statement(self, step: Step, target: str) -> list[str]:
+        stream = self.read[Want(step.stream)]
+        if step.repeat is None:
+            return self._once(step, stream, target, self._address(step))
+        return self._in_series(step, stream, target)
+
+    def _once(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        match step.verb:
+            case "loop":
+                return self._loop(step, stream, target, address)
+            case "map":
+                return self._map(step, stream, target, address)
+            case "split":
+                return self._split(step, stream, target, address)
+            case "also":
+                return self._also(step, stream, target, address)
+        return self._through(step, stream, target, address)
+
+    def _through(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        wants = self.found.wants.get(step.name, ())
+        call = self._call(step.body, stream, step.stream_fields, address)
+        take = "" if step.take is None else f"[{step.take!r}]"
+        if target == "return":
+            return [f"return {call}{take}"]
+        if not self._has_seen(step.body):
+            self._define(step, wants, target, "")
+            return [f"{target} = {call}{take}"]
+        seen = f"{step.name}_seen"
+        lines = [f"{self._unpacked(step, target, seen)} = {call}"]
+        if take:
+            lines.append(f"{target} = {target}{take}")
+        self._define(step, wants, target, seen)
+        return lines
+
+    def _also(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        wants = self.found.wants.get(step.name, ())
+        body = f'{address}["body"]' if step.skip is not None and isinstance(step.body.module, Chain) else address
+        call = self._call(step.body, stream, step.stream_fields, body)
+        seen = f"{step.name}_seen"
+        lines = []
+        if self._has_seen(step.body):
+            lines.append(f"{step.name}_change, {seen} = {call}")
+            call = f"{step.name}_change"
+        kept = stream
+        if step.skip is not None:
+            skip = f'{address}["skip"]' if body != address else f"{address}.skip"
+            kept = self._call(step.skip, stream, step.stream_fields, skip)
+        self._define(step, wants, target, seen)
+        assign = "return" if target == "return" else f"{target} ="
+        take = "" if step.take is None else f"[{step.take!r}]"
+        total = f"({kept} + {call}){take}" if take else f"{kept} + {call}"
+        return [*lines, f"{assign} {total}"]
+
+    def _split(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        wants = self.found.wants.get(step.name, ())
+        lines, branches = [], []
+        named = {want.value.entry for want in wants if want.value.entry is not None}
+        for branch, applied in step.parts:
+            call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
+            variable = f"{step.name}_{branch}"
+            if self._has_seen(applied):
+                lines.append(f"{variable}, {variable}_seen = {call}")
+            elif branch in named:
+                lines.append(f"{variable} = {call}")
+            else:
+                variable = call
+            branches.append(variable)
+            self._define(step, [want for want in wants if want.value.entry == branch], variable, f"{variable}_seen")
+        plain = [want for want in wants if want.value.entry is None]
+        self._define(step, plain, target, "")
+        if not plain:
+            return lines
+        take = "" if step.take is None else f"[{step.take!r}]"
+        return [*lines, f"{target} = {self._merged(step, branches, address)}{take}"]
+
+    def _merged(self, step: Step, branches: list[str], address: str) -> str:
+        merge = step.merge
+        if isinstance(merge, Applied):
+            return self._call(merge, f"[{', '.join(branches)}]", None, f'{address}["merge"]')
+        listed = ", ".join(branches)
+        match merge:
+            case "add" | "mul":
+                total = MERGE[merge].join(branches)
+                return f"({total})" if step.take is not None else total
+            case "mean":
+                return f"({' + '.join(branches)}) / {len(branches)}"
+            case "max":
+                nested = branches[0]
+                for branch in branches[1:]:
+                    nested = f"torch.maximum({nested}, {branch})"
+                return nested
+            case "cat" | "stack":
+                return f"torch.{merge}([{listed}], {step.dim})"
+        raise AssertionError(merge)
+
+    def _loop(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        wants = self.found.wants.get(step.name, ())
+        assert step.times is not None
+        body = self._call(step.body, target, step.stream_fields, address)
+        seen = f"{step.name}_seen"
+        left = self._unpacked(step, target, seen) if self._has_seen(step.body) else target
+        before, inside = self._collected(step, wants, target, seen)
+        if step.times.text == "1" and not inside:
+            first = self._call(step.body, stream, step.stream_fields, address)
+            lines = [f"{left} = {first}"]
+        else:
+            lines = [f"{target} = {stream}"] if target != stream else []
+            lines += [*before, f"for _ in range({self._count(step, 'times', step.times)}):"]
+            lines += [f"    {text}" for text in (f"{left} = {body}", *inside)]
+        if step.take is not None:
+            lines.append(f"{target} = {target}[{step.take!r}]")
+        return lines
+
+    def _in_series(self, step: Step, stream: str, target: str) -> list[str]:
+        """`repeat`: the statement once for each copy."""
+        wants = self.found.wants.get(step.name, ())
+        module = f"{step.name}_copy"
+        body = self._once(step, target, target, module)
+        before, inside = self._collected(step, wants, target, f"{step.name}_seen")
+        lines = [f"{target} = {stream}"] if target != stream else []
+        return [*lines, *before, f"for {module} in {self._address(step)}:", *(f"    {text}" for text in (*body, *inside))]
+
+    def _collected(self, step: Step, wants: Iterable[Want], target: str, seen: str) -> tuple[list[str], list[str]]:
+        """Lists that gather the values of every iteration: the lines before the loop, and those inside."""
+        before, inside = [], []
+        for want in wants:
+            once = self._within(want, target, seen)
+            if not want.each and want.value.index is None:
+                self.read[want] = once
+                continue
+            name = f"{step.name}_{want.value.name}_each" if want.value.name != step.name else f"{step.name}_each"
+            name = name if f"{name} = []" not in before else f"{name}_{len(before)}"
+            before.append(f"{name} = []")
+            inside.append(f"{name}.append({once})")
+            self.read[want] = f"torch.stack({name}, 1)" if want.value.index is None else f"{name}[{want.value.index}]"
+        return before, inside
+
+    def _map(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        if step.slices is not None:
+            return self._slices(step, stream, target, address)
+        if step.batched:
+            return self._batched(step, stream, target, address)
+        wants = self.found.wants.get(step.name, ())
+        call = self._call(step.body, "item", None, address)
+        items = f"for item in {stream}.unbind({step.dim})"
+        has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
+        seen = f"{step.name}_seen"
+        self._define_stacked(step, wants, target, seen)
+        if not has_seen and step.fields is None:
+            return [f"{target} = torch.stack([{call} {items}], {step.dim})"]
+        parts = f"{step.name}_parts"
+        lines = [f"{parts} = [{call} {items}]"]
+        pair = has_main and has_seen
+        if has_main:
+            lines.append(f"{target} = {_stacked(parts, '[0]' if pair else '', step.fields is not None, step.dim or 0)}")
+        if has_seen:
+            lines.append(f"{seen} = {_stacked(parts, '[1]' if pair else '', True, 1)}")
+        return lines
+
+    def _slices(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        assert step.slices is not None
+        call = self._call(step.body, "piece", None, address)
+        pieces = f"{stream}.chunk({self._count(step, 'slices', step.slices)}, -1)"
+        self._define(step, self.found.wants.get(step.name, ()), target, "")
+        return [f"{target} = torch.cat([{call} for piece in {pieces}], -1)"]
+
+    def _batched(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        wants = self.found.wants.get(step.name, ())
+        slices = f"{stream}.movedim({step.dim}, 1)" if step.dim != 1 else stream
+        lines = []
+        if slices != stream:
+            lines.append(f"{step.name}_slices = {slices}")
+            slices = f"{step.name}_slices"
+        call = self._call(step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)")
+        unfold = f".unflatten(0, {slices}.shape[:2])"
+        back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
+        has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
+        seen = f"{step.name}_seen"
+        self._define_stacked(step, wants, target, seen)
+        if has_main and not has_seen and step.fields is None:
+            return [*lines, f"{target} = {call}{unfold}{back}"]
+        if target == slices:
+            target_now = f"{step.name}_flat"
+        else:
+            target_now = target
+        left = ", ".join([target_now] * has_main + [seen] * has_seen)
+        lines.append(f"{left} = {call}")
+        shape = f"{slices}.shape[:2]"
+        if has_main and step.fields is not None:
+            lines.append(f"{target} = {{name: value.unflatten(0, {shape}){back} for name, value in {target_now}.items()}}")
+        elif has_main:
+            lines.append(f"{target} = {target_now}{unfold}{back}")
+        if has_seen:
+            lines.append(f"{seen} = {{name: value.unflatten(0, {shape}) for name, value in {seen}.items()}}")
+        return lines
+
+    # values
+
+    def _define(self, step: Step, wants: Iterable[Want], target: str, seen: str) -> None:
+        """How the values of a step that runs once are read from now on."""
+        if step.iterates and step.slices is None:
+            return
+        for want in wants:
+            self.read[want] = self._within(want, target, seen)
+
+    def _define_stacked(self, step: Step, wants: Iterable[Want], target: str, seen: str) -> None:
+        for want in wants:
+            text = self._within(want, target, seen)
+            if want.value.index is not None:
+                dim = 1 if want.value.inner is not None else step.dim
+                text = f"{text}.select({dim}, {want.value.index})"
+            self.read[want] = text
+
+    def _within(self, want: Want, target: str, seen: str) -> str:
+        if want.inside is not None:
+            return f'{seen}["{want.inside.key}"]'
+        step = self.graph.step(want.value.member)
+        if want.value.entry is not None and step is not None and len(step.parts) == 1:
+            return f'{target}["{want.value.entry}"]'
+        return target
+
+    def _has_seen(self, applied: Applied) -> bool:
+        """Whether the module at the applied path also returns values from inside."""
+        path = applied.module.path if isinstance(applied.module, Shared) else applied.path
+        return bool(self._wanted_inside(path))
+
+    def _wanted_inside(self, path: str) -> tuple[Want, ...]:
+        return inside_wants(self.found, path)
+
+    def _unpacked(self, step: Step, target: str, seen: str) -> str:
+        path = step.body.module.path if isinstance(step.body.module, Shared) else step.body.path
+        main = any(_main_of(other, self.found) for other in self.found.steps if _home(other.body) == path)
+        return f"{target}, {seen}" if main else seen
+
+    # calls
+
+    def _address(self, step: Step) -> str:
+        if isinstance(step.body.module, Shared):
+            return f"self.{address(self.graph, step.body.module.path)}"
+        return f"self.{step.path}"
+
+    def _call(
+        self, applied: Applied, stream: str, fields: tuple[str, ...] | None, at: str, repeated: str = ""
+    ) -> str:
+        module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+        if isinstance(module, Chain) and any(member.using for member in module.members):
+            value = stream
+            for number, member in enumerate(module.members):
+                value = self._call(member, value, None, f"{at}[{number}]", repeated)
+            return value
+        home = applied.module.path if isinstance(applied.module, Shared) else applied.path
+        kept = self.child_inputs.get(home)
+        given = [_stream_argument(module, stream, fields)]
+        for name, value in applied.using:
+            if kept is None or name in kept:
+                given.append(f"{name}={self.read[Want(value)]}{repeated}")
+        return f"{at}({', '.join(given)})"
+
+    def _count(self, step: Step, key: str, literal: Literal) -> str:
+        attribute = count_attribute(self.graph, step, key, literal)
+        return literal.text if attribute is None else f"self.{attribute}"
+
+
+def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
+    """The attribute that keeps a number for `forward`: the parameter's own name where that is free; None for a plain number."""
+    if literal.text.isdigit():
+        return None
+    taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
+    own = literal.text if literal.text.isidentifier() and literal.text not in taken else None
+    return own or f"{step.name}_{key}"
+
+
+def inside_wants(found: Needs, path: str) -> tuple[Want, ...]:
+    """What the graph mounted at `path` is asked for, by every step of this graph that runs it."""
+    wants: list[Want] = []
+    for step in found.steps:
+        of_step = found.wants.get(step.name, ())
+        for branch, applied in step.parts:
+            if _home(applied) == path:
+                wants += inner_wants(w for w in of_step if len(step.parts) == 1 or w.value.entry == branch)
+    return tuple(dict.fromkeys(wants))
+
+
+def main_wanted(found: Needs, path: str) -> bool:
+    """Whether any step of this graph reads the own value of the graph mounted at `path`."""
+    return any(
+        len(step.parts) > 1 or _main_of(step, found)
+        for step in found.steps
+        for _, applied in step.parts
+        if _home(applied) == path
+    )
+
+
+def _main_of(step: Step, found: Needs) -> bool:
+    return wants_main(step, found.wants.get(step.name, ()))
+
+
+def _home(applied: Applied) -> str:
+    return applied.module.path if isinstance(applied.module, Shared) else applied.path
+
+
+def address(graph: GraphPlan, path: str) -> str:
+    """A path of the graph as Python reaches it from `self`: through attributes, `["branch"]` and `[index]`."""
+    head, *rest = path.split(".")
+    step = next((s for s in graph.steps if s.path == head), None)
+    if step is None or not rest:
+        return ".".join([head, *rest])
+    applied, text = step.body, head
+    if len(step.parts) > 1:
+        branch = rest.pop(0)
+        applied, text = dict(step.parts)[branch], f'{head}["{branch}"]'
+    return text + _rest(applied.module, rest)
+
+
+def _rest(module: Module, rest: list[str]) -> str:
+    if not rest:
+        return ""
+    if isinstance(module, Shared):
+        return _rest(module.module, rest)
+    if isinstance(module, Mount):
+        return f".{address(module.graph, '.'.join(rest))}"
+    if isinstance(module, Chain):
+        return f"[{rest[0]}]" + _rest(module.members[int(rest[0])].module, rest[1:])
+    return f".{'.'.join(rest)}"
+
+
+def _stream_argument(module: Module, stream: str, fields: tuple[str, ...] | None) -> str:
+    if not isinstance(module, Mount) or fields is None:
+        return stream
+    own = [given.name for given in module.graph.inputs if not given.captured]
+    if len(own) == 1:
+        return stream
+    if set(fields) <= set(own):
+        return f"**{stream}"
+    return ", ".join(f'{name}={stream}["{name}"]' for name in fields if name in own)
+
+
+def _stacked(parts: str, pick: str, is_dict: bool, dim: int) -> str:
+    if not is_dict:
+        return f"torch.stack([part{pick} for part in {parts}], {dim})"
+    return f"{{name: torch.stack([part{pick}[name] for part in {parts}], {dim}) for name in {parts}[0]{pick}}}"
+
+
+def _dict(items: Iterable[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in items) + "}"

@@ -1,0 +1,57 @@
+"""Frozen parts: no gradients, and evaluation mode that no call of `train` undoes.
+
+What a document or a call says is kept on the module itself; what follows for the modules below is worked out from the
+root each time. The nearest setting above a module wins; a module that stands in two places belongs to the first.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+SETTING = "_flowconf_frozen"
+INHERITED = "_flowconf_inherited"
+
+
+def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
+    """Freeze ("all", "params") or thaw ("no") `module`, which stands below `root`."""
+    module.__dict__[SETTING] = setting
+    _spread(root, root.__dict__.get(INHERITED), root.training, set())
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether nothing below `module` learns; a module without parameters is frozen when it keeps evaluating."""
+    parameters = list(module.parameters())
+    if parameters:
+        return not any(parameter.requires_grad for parameter in parameters)
+    return _effective(module) == "all"
+
+
+def keep_evaluating(module: nn.Module, mode: bool) -> None:
+    """After `train(mode)`: frozen modules back to evaluation mode."""
+    for part in module.modules():
+        if _effective(part) == "all":
+            part.training = False
+        elif SETTING in part.__dict__:
+            part.training = mode
+
+
+def _effective(module: nn.Module) -> str | None:
+    return module.__dict__.get(SETTING) or module.__dict__.get(INHERITED)
+
+
+def _spread(module: nn.Module, inherited: str | None, mode: bool, visited: set[int]) -> None:
+    if id(module) in visited:
+        return
+    visited.add(id(module))
+    was_evaluating = _effective(module) == "all"
+    module.__dict__[INHERITED] = inherited
+    setting = _effective(module)
+    if setting is not None:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(setting == "no")
+    if setting == "all":
+        module.training = False
+    elif was_evaluating or SETTING in module.__dict__:
+        module.training = mode
+    for child in module.children():
+        _spread(child, setting, mode, visited)

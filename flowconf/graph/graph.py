@@ -1,0 +1,244 @@
+"""A built graph: a module whose `forward` is generated source, with the tree of paths that its document describes.
+
+Every graph in the tree, nested ones included, is an instance of `Graph`; what stands at a path is found, frozen, loaded
+and observed by the same names that the document, the picture and the checkpoint use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
+from flowconf.graph import freezing, views, weights
+from flowconf.graph.explain import add_notes
+from flowconf.graph.program import CompiledProgram, restore
+from flowconf.graph.rows import Row, rows
+from flowconf.graph.weights import WeightReport
+from flowconf.language.plan import GraphPlan, Mount, Shared, Step
+from flowconf.language.references import visible_names
+
+
+class Graph(nn.Module):
+    """What all generated classes are; `flowconf.build` makes them."""
+
+    _program: CompiledProgram
+    _plan: GraphPlan
+    _shapes: Mapping[str, str]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception as problem:
+            add_notes(problem, self, args, kwargs)
+            raise
+
+    @property
+    def plan(self) -> GraphPlan:
+        """The resolved document that this graph was built from."""
+        return self._plan
+
+    @property
+    def source(self) -> str:
+        """The generated Python of this graph and everything below it."""
+        return self._program.program.source
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs in call order."""
+        return tuple(given.name for given in self._plan.inputs if not given.captured)
+
+    @property
+    def shapes(self) -> Mapping[str, str]:
+        """Path -> shape as text (`[B, 128]`), as far as the document's `inputs` tell."""
+        return self._shapes
+
+    # paths
+
+    def module_at(self, path: str) -> nn.Module:
+        """The module at a path; the empty path is the graph itself. Raises `PathError`."""
+        module: nn.Module = self
+        walked: list[str] = []
+        names = path.split(".") if path else []
+        while names:
+            name = names.pop(0)
+            step = module._plan.step(name) if isinstance(module, Graph) else None
+            if step is not None and isinstance(step.body.module, Shared) and step.path not in module._modules:
+                names = [*step.body.module.path.split("."), *names]
+                continue
+            child = module._modules.get(step.path if step is not None else name)
+            if child is None:
+                raise _no_such_path(path, ".".join(walked), name, module)
+            walked.append(name)
+            module = child
+        return module
+
+    def subgraph(self, path: str) -> Graph:
+        """The graph at a path. Raises `PathError` when there is no graph."""
+        found = self.module_at(path)
+        if not isinstance(found, Graph):
+            message = f"`{path}` is a `{type(found).__name__}`, not a graph"
+            raise PathError(Diagnostic("FC0701", message, NOWHERE, path))
+        return found
+
+    def kind(self, path: str) -> str:
+        """What stands at a path: "graph", "step", "branch", "input" or "tag". Raises `PathError`."""
+        *above, last = path.split(".")
+        owner = self.module_at(".".join(above))
+        if isinstance(owner, Graph):
+            step = owner._plan.step(last)
+            if owner._plan.input(last) is not None:
+                return "input"
+            if step is not None and step.tag == last:
+                return "tag"
+        found = self.module_at(path)
+        if isinstance(found, Graph):
+            return "graph"
+        return "step" if isinstance(owner, Graph) else "branch"
+
+    def named_parameters_at(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters below a path, named from there on. Raises `PathError`."""
+        return self.module_at(path).named_parameters()
+
+    def parameters_at(self, path: str) -> list[nn.Parameter]:
+        """The parameters below a path. Raises `PathError`."""
+        return list(self.module_at(path).parameters())
+
+    # frozen parts
+
+    def freeze(self, path: str = "", params_only: bool = False) -> None:
+        """Freeze what stands at a path: no gradients, and evaluation mode unless `params_only`.
+
+        The nearest setting above a parameter wins, so a part below that was thawed by name stays thawed.
+        Raises `PathError`.
+        """
+        freezing.set_frozen(self, self.module_at(path), "params" if params_only else "all")
+
+    def thaw(self, path: str = "") -> None:
+        """The opposite of `freeze`. Raises `PathError`."""
+        freezing.set_frozen(self, self.module_at(path), "no")
+
+    def is_frozen(self, path: str = "") -> bool:
+        """Whether everything at a path is frozen. Raises `PathError`."""
+        return freezing.is_frozen(self.module_at(path))
+
+    def train(self, mode: bool = True) -> Graph:
+        """Training or evaluation mode for everything that is not frozen."""
+        super().train(mode)
+        freezing.keep_evaluating(self, mode)
+        return self
+
+    def train_at(self, path: str, mode: bool = True) -> None:
+        """`train` for what stands at a path. Raises `PathError`."""
+        module = self.module_at(path)
+        module.train(mode)
+        freezing.keep_evaluating(module, mode)
+
+    # values
+
+    def view(self, references: Sequence[str]) -> Graph:
+        """A module on the same parameters that gives just these values, as a dict by reference.
+
+        Only what they need runs. A value inside a loop, map or repeat comes with all its iterations, stacked along
+        dimension 1 (`[B, iterations, ...]`). Raises `PathError` for a reference that names nothing.
+        """
+        return views.view(self, references)
+
+    @contextmanager
+    def observe(self, *references: str) -> Iterator[dict[str, Any]]:
+        """Within the block, every call of this graph also notes these values.
+
+        A value inside a loop, map or repeat is noted as the list of all its values. Raises `PathError`.
+        """
+        with views.observe(self, references) as seen:
+            yield seen
+
+    def tagged(self, reference: str) -> Any:
+        """The value of a reference that `observe` noted last, or None. Raises `PathError` for one that names nothing."""
+        return views.tagged(self, reference)
+
+    # weights
+
+    def load(
+        self,
+        source: str | PathLike[str],
+        at: str = "",
+        *,
+        source_at: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        missing: str = "error",
+        unused: str = "warn",
+        sha256: str | None = None,
+    ) -> WeightReport:
+        """Load weights into what stands at `at`, and account for every tensor on both sides.
+
+        `source` is a file or folder of weights, `source_at` takes only that subtree of it, `rename` maps old prefixes to
+        new ones; `missing` and `unused` are "error", "warn" or "ignore". Raises `PathError` and `ConfigError`.
+        """
+        request = weights.Request(str(source), source_at, tuple((rename or {}).items()), missing, unused, sha256)
+        return weights.load(self.module_at(at), request, at)
+
+    def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        """Save what stands at `at` as safetensors, atomically; the graph's document travels in the metadata."""
+        module = self.module_at(at)
+        plan = module._plan if isinstance(module, Graph) else None
+        weights.save(module, plan, Path(file), metadata or {})
+
+    # pictures and tables
+
+    def summary(self) -> list[Row]:
+        """One row for each path: kind, shape, parameters, frozen, checkpoint."""
+        return rows(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restore, (self._program, type(self).__name__), self.__getstate__()
+
+
+def attach(graph: Graph, plan: GraphPlan, shapes: Mapping[str, str]) -> None:
+    """Tell every graph in the tree which plan and which shapes are its own."""
+    graph._plan = plan
+    graph._shapes = shapes
+    for path, mount in plan.mounts():
+        below = {name.removeprefix(f"{path}."): shape for name, shape in shapes.items() if name.startswith(f"{path}.")}
+        for child in mounted(graph, plan, path):
+            attach(child, mount.graph, below)
+
+
+def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[Graph]:
+    """The graphs that stand at a local path: one, or one for each copy of a repeated step."""
+    head, *rest = path.split(".")
+    step = next(s for s in plan.steps if s.path == head)
+    holder: Any = graph._modules[head]
+    for copy in holder if step.repeat is not None else [holder]:
+        if isinstance(copy, Graph):
+            yield copy
+        elif copy is not None:
+            found = copy._modules.get(rest[0] if rest else "body")
+            if isinstance(found, Graph):
+                yield found
+
+
+def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathError:
+    names = list(module._modules)
+    if isinstance(module, Graph):
+        names = [n for n in visible_names((), module._plan.steps) if not n.startswith("_")]
+    where = f"in `{walked}`" if walked else "in the graph"
+    message = f"`{name}` names nothing {where}"
+    return PathError(Diagnostic("FC0701", message, NOWHERE, path, help=suggest(name, names)))
+
+
+def mounts_of(step: Step) -> list[Mount]:
+    """The graphs that a step mounts."""
+    return [applied.module for applied in step.applied() if isinstance(applied.module, Mount)]
+
+
+def is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)

@@ -1,0 +1,87 @@
+"""A graph as a table: one row for each path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from flowconf.graph.freezing import is_frozen
+from flowconf.language.plan import Checkpoint, Mount, Setting, Shared, Step, join
+
+if TYPE_CHECKING:
+    from flowconf.graph.graph import Graph
+
+
+@dataclass(frozen=True)
+class Row:
+    """What stands at a path. Counts are of single numbers; `checkpoint` names the source of the weights."""
+
+    path: str
+    kind: str
+    text: str
+    shape: str
+    parameters: int
+    trainable: int
+    frozen: bool
+    checkpoint: str
+    depth: int
+
+
+def rows(graph: Graph) -> list[Row]:
+    """Rows from the root down, each graph before its members, in declared order."""
+    sources = {path: setting for path, setting in graph.plan.all_settings()}
+    top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
+    return [top, *_below(graph, "", sources, 1)]
+
+
+def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:
+    for step in graph.plan.steps:
+        path = join(prefix, step.path)
+        shape = graph.shapes.get(step.name, "")
+        module = graph._modules.get(step.path)
+        yield _row(module, path, step.path, _kind(step), _text(step), shape, sources, depth)
+        for part, applied in step.parts:
+            below = join(path, part) if len(step.parts) > 1 else path
+            inner = graph.module_at(below.removeprefix(f"{prefix}.") if prefix else below) if module is not None else None
+            if len(step.parts) > 1:
+                yield _row(inner, below, part, "branch", str(applied.module), "", sources, depth + 1)
+            if isinstance(applied.module, Mount) and hasattr(inner, "plan"):
+                yield from _below(inner, below, sources, depth + 1 + (len(step.parts) > 1))  # type: ignore[arg-type]
+
+
+def _row(
+    module: nn.Module | None, path: str, name: str, kind: str, text: str, shape: str, sources: dict[str, Setting], depth: int
+) -> Row:
+    parameters = list(module.parameters()) if module is not None else []
+    total = sum(parameter.numel() for parameter in parameters)
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    setting = sources.get(path)
+    checkpoint = setting.checkpoint if setting is not None else None
+    frozen = module is not None and is_frozen(module)
+    return Row(path or name, kind, text, shape, total, trainable, frozen, _source(checkpoint), depth)
+
+
+def _kind(step: Step) -> str:
+    if step.repeat is not None:
+        return f"{step.verb} x{step.repeat.value}"
+    if step.times is not None:
+        return f"loop x{step.times.value}"
+    return step.verb
+
+
+def _text(step: Step) -> str:
+    module = step.body.module
+    if len(step.parts) > 1:
+        return f"merge: {step.merge}" if isinstance(step.merge, str) else ""
+    if isinstance(module, Mount):
+        return module.graph.source_name or ""
+    return f"reuse {module.path}" if isinstance(module, Shared) else str(module)
+
+
+def _source(checkpoint: Checkpoint | None) -> str:
+    if checkpoint is None:
+        return ""
+    return f"config {checkpoint.config}" if checkpoint.config is not None else str(checkpoint.path)

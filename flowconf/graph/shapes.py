@@ -1,0 +1,488 @@
+"""The shape check: every module is built and called once on fake tensors, step by step, before anything real exists.
+
+It fills in `_`, finds every size that does not fit, and knows the shape of every step. A step whose input is not known
+(no declared shape, or a mistake before it) is built but not called, so that one cause gives one diagnostic.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place
+from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
+from flowconf.language.plan import (
+    Applied,
+    Argument,
+    Call,
+    Chain,
+    GraphPlan,
+    Hole,
+    Input,
+    Instance,
+    Literal,
+    Module,
+    Mount,
+    Sequence,
+    Shared,
+    Step,
+    Value,
+    join,
+)
+from flowconf.language.registry import modules
+
+
+class _Unknown:
+    """A value of which nothing is known."""
+
+
+UNKNOWN = _Unknown()
+
+
+@dataclass
+class Inference:
+    """What the check found: shapes by full path, the sizes behind `_`, and the mistakes."""
+
+    shapes: dict[str, str] = field(default_factory=dict)
+    holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    parameters: int = 0
+    collector: Collector = field(default_factory=Collector)
+
+
+def infer(graph: GraphPlan) -> Inference:
+    """Check a whole graph. Mistakes are in the result's collector."""
+    with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        checker = _Checker(Inference(), Sizes())
+        given = {entry.name: checker.declared(entry) for entry in graph.inputs}
+        checker.graph(graph, "", given, {})
+        return checker.result
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs an error for every failing fake call; the diagnostic says it better."""
+    loggers = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Poisoned(Exception):
+    """The value cannot be known; why is in the collector, or lies before."""
+
+
+@dataclass
+class _Source:
+    """Where an arriving value comes from, for the other side of a mistake."""
+
+    name: str
+    place: Place
+
+
+@dataclass
+class _Checker:
+    result: Inference
+    sizes: Sizes
+    built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+
+    def declared(self, entry: Input) -> Any:
+        """A fake tensor of an input's declared shape."""
+        if entry.shape is None:
+            return UNKNOWN
+        shape = [self.sizes.of(size) for size in entry.shape]
+        return torch.empty(shape, dtype=getattr(torch, entry.dtype))
+
+    def graph(self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, _Source]) -> tuple[Any, _Scope]:
+        """Run one graph on fake values: its output, and everything it held."""
+        local = {entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, graph) for entry in graph.inputs}
+        for entry in graph.inputs:
+            self._record(join(path, entry.name), local[entry.name])
+        places = {entry.name: _Source(entry.name, entry.place) for entry in graph.inputs}
+        places |= origins
+        scope = _Scope(graph, path, local, places)
+        for step in graph.steps:
+            try:
+                local[step.name] = self._step(step, scope)
+            except _Poisoned:
+                local[step.name] = UNKNOWN
+            self._record(join(path, step.name), local[step.name])
+            places[step.name] = _Source(step.name, step.place)
+        outputs = {name: scope.value(value) for name, value in graph.outputs}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
+
+    def _record(self, path: str, value: Any) -> None:
+        if value is not UNKNOWN:
+            self.result.shapes.setdefault(path, self.sizes.show(value))
+
+    def _input(self, entry: Input, value: Any, path: str, graph: GraphPlan) -> Any:
+        """Hold what arrives against what the input declares."""
+        if value is UNKNOWN or entry.shape is None:
+            return self.declared(entry) if value is UNKNOWN and not entry.captured else value
+        if not path or entry.captured:
+            return value
+        bound: dict[str, int] = {}
+        fits = isinstance(value, Tensor) and value.dim() == len(entry.shape)
+        if fits:
+            for size, actual in zip(entry.shape, value.shape, strict=True):
+                expected = bound.setdefault(size, actual) if isinstance(size, str) else size
+                fits = fits and expected == actual
+        if not fits:
+            shown = f"[{', '.join(str(size) for size in entry.shape)}]"
+            message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
+            self.result.collector.error("FC0206", message, entry.place, path=path)
+            return self.declared(entry)
+        return value
+
+    # steps
+
+    def _step(self, step: Step, scope: _Scope) -> Any:
+        stream = scope.value(step.stream)
+        source = scope.source(step.stream)
+        value = stream
+        for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
+            before = value
+            value = self._verb(step, value, source, scope)
+            source = _Source(step.name, step.place)
+            if _alike(before, value) is None:
+                break
+        if step.take is not None and value is not UNKNOWN:
+            value = self._taken(step, value)
+        return value
+
+    def _verb(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        match step.verb:
+            case "also":
+                return self._also(step, stream, source, scope)
+            case "split":
+                branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
+                scope.branches[step.name] = branches
+                return self._merged(step, branches, scope)
+            case "loop":
+                return self._loop(step, stream, source, scope)
+            case "map":
+                return self._map(step, stream, source, scope)
+        return self._apply(step.body, stream, source, scope, step)
+
+    def _attempt(self, applied: Applied, stream: Any, source: _Source, scope: _Scope, step: Step) -> Any:
+        try:
+            return self._apply(applied, stream, source, scope, step)
+        except _Poisoned:
+            return UNKNOWN
+
+    def _also(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        change = self._attempt(step.body, stream, source, scope, step)
+        kept = stream if step.skip is None else self._attempt(step.skip, stream, source, scope, step)
+        if kept is UNKNOWN or change is UNKNOWN:
+            return UNKNOWN
+        try:
+            return kept + change
+        except (RuntimeError, TypeError):
+            shown = f"{self.sizes.show(change)} cannot be added to {self.sizes.show(kept)}"
+            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
+            self._error("FC0203", f"`{step.path}`: {shown}", step.body_place, step, scope, (label,), "give both the same shape, or put a module under `skip`")
+
+    def _merged(self, step: Step, branches: dict[str, Any], scope: _Scope) -> Any:
+        if any(value is UNKNOWN for value in branches.values()):
+            raise _Poisoned
+        values = list(branches.values())
+        if isinstance(step.merge, Applied):
+            return self._apply(step.merge, values, _Source(step.name, step.place), scope, step)
+        try:
+            return MERGES[str(step.merge)](values, step.dim)
+        except (RuntimeError, TypeError, IndexError):
+            shown = ", ".join(f"`{step.path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items())
+            labels = tuple(
+                Label(f"`{step.path}.{name}` gives {self.sizes.show(branches[name])}", _place_of(part, step))
+                for name, part in step.parts
+            )
+            self._error("FC0203", f"the branches of `{step.path}` cannot be merged by `{step.merge}`: {shown}", step.place, step, scope, labels)
+
+    def _loop(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        result = self._apply(step.body, stream, source, scope, step)
+        times = step.times.value if step.times is not None else 1
+        if times == 1 or result is UNKNOWN or stream is UNKNOWN:
+            return result
+        difference = _alike(stream, result)
+        if difference is not None:
+            got, gives = (stream, result) if difference == "" else (stream[difference], result[difference])
+            what = f"`{difference}` of " if difference else ""
+            message = f"the loop `{step.path}` changes {what}its stream from {self.sizes.show(got)} to {self.sizes.show(gives)}"
+            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
+            self._error("FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes")
+        return result
+
+    def _map(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        if stream is UNKNOWN:
+            return self._apply(step.body, UNKNOWN, source, scope, step)
+        if not isinstance(stream, Tensor):
+            self._error("FC0201", f"`{step.path}` maps over {self.sizes.show(stream)}, and needs a tensor", step.place, step, scope)
+        if step.slices is not None:
+            return self._slices(step, stream, source, scope)
+        dim = step.dim or 0
+        if not -stream.dim() <= dim < stream.dim():
+            message = f"`{step.path}` maps over dimension {dim}, and `{source.name}` gives {self.sizes.show(stream)}"
+            self._error("FC0201", message, step.place, step, scope, (Label("comes from here", source.place),))
+        moved = stream.movedim(dim, 1) if step.batched else stream
+        count = stream.shape[dim]
+        if step.batched:
+            result = self._apply(step.body, moved.flatten(0, 1), source, scope, step, repeated=count)
+
+            def unfold(value: Tensor) -> Tensor:
+                return value.unflatten(0, moved.shape[:2]).movedim(1, dim)
+
+        else:
+            result = self._apply(step.body, stream.select(dim, 0), source, scope, step)
+
+            def unfold(value: Tensor) -> Tensor:
+                return value.unsqueeze(dim).expand(_spread(value, dim, count))
+
+        if step.name in scope.inside:
+            scope.inside[step.name] = (scope.inside[step.name][0], unfold)
+        return UNKNOWN if result is UNKNOWN else _each(result, unfold)
+
+    def _slices(self, step: Step, stream: Tensor, source: _Source, scope: _Scope) -> Any:
+        count = step.slices.value if step.slices is not None else 1
+        assert isinstance(count, int)
+        if stream.dim() == 0 or stream.shape[-1] % count:
+            message = f"`{step.path}` cannot cut {self.sizes.show(stream)} into {count} equal slices"
+            self._error("FC0201", message, step.place, step, scope, (Label("comes from here", source.place),))
+        result = self._apply(step.body, stream.chunk(count, -1)[0], source, scope, step)
+        return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
+
+    def _taken(self, step: Step, value: Any) -> Any:
+        try:
+            return value[step.take]
+        except (IndexError, KeyError, TypeError, RuntimeError):
+            names = f": it holds {', '.join(f'`{name}`' for name in value)}" if isinstance(value, dict) else ""
+            message = f"`take: {step.take}` finds nothing in {self.sizes.show(value)}{names}"
+            self.result.collector.error("FC0201", message, step.place, path=step.path)
+            raise _Poisoned from None
+
+    # modules
+
+    def _apply(
+        self, applied: Applied, stream: Any, source: _Source, scope: _Scope, step: Step, repeated: int = 1
+    ) -> Any:
+        path = join(scope.path, applied.path)
+        using = {name: _repeat(scope.value(value), repeated) for name, value in applied.using}
+        module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+        if isinstance(module, Chain):
+            for member in module.members:
+                stream = self._apply(member, stream, source, scope, step, repeated)
+                source = _Source(str(member.module), _call_place(member.module, step))
+            return stream
+        if isinstance(module, Mount):
+            return self._mounted(module, path, stream, using, source, step, scope)
+        built = self._build(module, path, stream, step, scope)
+        if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
+            return UNKNOWN
+        return self._run(built, module, stream, using, source, step, scope)
+
+    def _mounted(
+        self, mount: Mount, path: str, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope
+    ) -> Any:
+        own = [entry.name for entry in mount.graph.inputs if not entry.captured]
+        values = dict(using)
+        if isinstance(stream, dict) and len(own) > 1:
+            values |= {name: value for name, value in stream.items() if name in own}
+        else:
+            values[own[0]] = stream
+        origins = {own[0]: source} if values.get(own[0]) is stream else {}
+        result, inner = self.graph(mount.graph, path, values, origins)
+        scope.inside[step.name] = (inner, lambda tensor: tensor)
+        return result
+
+    def _build(self, module: Module, path: str, stream: Any, step: Step, scope: _Scope) -> nn.Module:
+        if isinstance(module, Instance):
+            assert isinstance(module.module, nn.Module)
+            return module.module
+        assert isinstance(module, Call)
+        sizes = tuple(self._holes(module, stream, step, scope))
+        if sizes:
+            self.result.holes[path] = sizes
+        key = (module, sizes)
+        if key not in self.built:
+            self.built[key] = self._construct(module, iter(sizes), step, scope)
+        return self.built[key]
+
+    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: _Scope) -> nn.Module:
+        def value(argument: Argument) -> Any:
+            match argument:
+                case Literal(value=tuple(items)):
+                    return _listed(items)
+                case Literal(value=plain):
+                    return plain
+                case Hole():
+                    return next(sizes)
+                case Sequence(items):
+                    return [value(item) for item in items]
+                case Call():
+                    return self._construct(argument, sizes, step, scope)
+
+        args = [value(argument) for argument in call.args]
+        kwargs = {name: value(argument) for name, argument in call.kwargs}
+        try:
+            made = modules.load(call.name)(*args, **kwargs)
+        except Exception as problem:  # a constructor may raise anything
+            message = f"`{call}` cannot be built: {first_line(problem)}"
+            self._error("FC0202", message, call.place, step, scope)
+        if not isinstance(made, nn.Module):
+            self._error("FC0202", f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module", call.place, step, scope)
+        return made
+
+    def _holes(self, call: Call, stream: Any, step: Step, scope: _Scope) -> Iterator[int]:
+        """The sizes behind the `_` of a call, in the order in which they are written."""
+        positional = modules.class_source(call.name).init.positional
+        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
+        for name, argument in (*given, *call.kwargs):
+            if isinstance(argument, Call):
+                yield from self._holes(argument, stream, step, scope)
+            if not isinstance(argument, Hole):
+                continue
+            axis = EXPECTS.get(name)
+            if axis is None:
+                offered = ", ".join(f"`{known}`" for known in EXPECTS)
+                self._error("FC0204", f"`_` cannot stand for `{name}` of `{call.name}`", argument.place, step, scope, help=f"write the number; `_` stands for one of {offered}")
+            if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
+                known = "nothing is known of the shape" if stream is UNKNOWN else f"{self.sizes.show(stream)} has no such size"
+                reported = stream is UNKNOWN and bool(self.result.collector.errors)
+                if reported:
+                    raise _Poisoned
+                self._error("FC0204", f"`_` in `{call}` has nothing to be filled in from: {known} that arrives", argument.place, step, scope, help="give the graph `inputs` with shapes, or write the number")
+            yield int(stream.shape[axis])
+
+    def _run(
+        self, built: nn.Module, module: Module, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope
+    ) -> Any:
+        try:
+            return built(stream, **using)
+        except torch._subclasses.fake_tensor.DataDependentOutputException:
+            return UNKNOWN
+        except torch._subclasses.fake_tensor.DynamicOutputShapeException:
+            return UNKNOWN
+        except Exception as problem:  # a module may raise anything
+            self._misfit(built, module, stream, using, source, step, scope, problem)
+
+    def _misfit(
+        self, built: nn.Module, module: Module, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope, problem: Exception
+    ) -> NoReturn:
+        gives = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
+        path = join(scope.path, step.path)
+        found = expectation(built, module, stream) if isinstance(module, Call) else None
+        if found is not None:
+            message = f"`{path}` expects {found.expected} {found.unit}, but `{source.name}` gives {self.sizes.number(found.actual)}"
+            advice = f"write `{found.repaired}`" if found.repaired else None
+            self._error("FC0201", message, found.place, step, scope, (gives,), advice)
+        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
+        text = str(module)
+        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {self.sizes.reworded(first_line(problem))}"
+        self._error("FC0201", message, _call_place(module, step), step, scope, (gives,))
+
+    def _error(
+        self, code: str, message: str, place: Place, step: Step, scope: _Scope, labels: tuple[Label, ...] = (), help: str | None = None
+    ) -> NoReturn:
+        labels = tuple(label for label in labels if label.place != place)
+        path = join(scope.path, step.path)
+        if not any(known.place == place and known.code == code for known in self.result.collector.diagnostics):
+            self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        raise _Poisoned
+
+
+@dataclass
+class _Scope:
+    """The values of one graph while it runs."""
+
+    graph: GraphPlan
+    path: str
+    local: dict[str, Any]
+    places: dict[str, _Source]
+    inside: dict[str, tuple[_Scope, Callable[[Tensor], Tensor]]] = field(default_factory=dict)
+    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def value(self, value: Value) -> Any:
+        """The fake value of a reference."""
+        if value.inner is not None:
+            if value.member not in self.inside or value.member in self.branches:
+                return UNKNOWN
+            inner, change = self.inside[value.member]
+            return _each(inner.value(value.inner), change)
+        found = self.local.get(value.member, UNKNOWN)
+        if value.entry is None or found is UNKNOWN:
+            return found
+        if value.member in self.branches:
+            return self.branches[value.member][value.entry]
+        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else UNKNOWN
+
+    def source(self, value: Value) -> _Source:
+        known = self.places.get(value.member)
+        return _Source(str(value), known.place if known else value.place)
+
+
+MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
+    "add": lambda values, dim: sum(values[1:], values[0]),
+    "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
+    "mul": lambda values, dim: torch.stack(torch.broadcast_tensors(*values)).prod(0),
+    "max": lambda values, dim: torch.stack(torch.broadcast_tensors(*values)).amax(0),
+    "cat": lambda values, dim: torch.cat(values, dim or 0),
+    "stack": lambda values, dim: torch.stack(values, dim or 0),
+}
+
+
+def _listed(items: tuple[Any, ...]) -> list[Any]:
+    return [_listed(item) if isinstance(item, tuple) else item for item in items]
+
+
+def _repeat(value: Any, times: int) -> Any:
+    if times == 1 or value is UNKNOWN:
+        return value
+    return _each(value, lambda tensor: tensor.repeat_interleave(times, 0))
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`change` on every tensor of a value."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _each(item, change) for name, item in value.items()}
+    return UNKNOWN
+
+
+def _alike(a: Any, b: Any) -> str | None:
+    """None when both have one structure and shape, else the field that differs ("" for the whole)."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return None if a.shape == b.shape else ""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for name, value in b.items():
+            if name in a and value is not UNKNOWN and a[name] is not UNKNOWN and _alike(a[name], value) is not None:
+                return str(name)
+        return None
+    return "" if isinstance(a, Tensor) != isinstance(b, Tensor) else None
+
+
+def _spread(value: Tensor, dim: int, count: int) -> list[int]:
+    shape = list(value.shape)
+    shape.insert(dim if dim >= 0 else len(shape) + 1 + dim, count)
+    return shape
+
+
+def _place_of(applied: Applied, step: Step) -> Place:
+    return _call_place(applied.module, step)
+
+
+def _call_place(module: Module, step: Step) -> Place:
+    if isinstance(module, Chain):
+        return _call_place(module.members[-1].module, step)
+    place = getattr(module, "place", None)
+    return place if isinstance(place, Place) and (place.line or place.word) else step.body_place

@@ -1,0 +1,114 @@
+"""Sizes as the shape check computes with them and as a person reads them.
+
+A symbol such as `B` is given a large prime: no real size equals it, so a size that is a multiple of it is shown as one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from flowconf.diagnostics import Place
+from flowconf.language.plan import Argument, Call, Literal
+from flowconf.language.registry import modules
+
+PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
+
+EXPECTS = {
+    "in_features": -1,
+    "input_size": -1,
+    "normalized_shape": -1,
+    "embed_dim": -1,
+    "d_model": -1,
+    "in1_features": -1,
+    "in_channels": 1,
+    "num_features": 1,
+    "num_channels": 1,
+}
+"""Constructor arguments that are a size of the arriving tensor, and which: the last one, or the channels."""
+
+UNITS = {-1: "features", 1: "channels"}
+
+
+@dataclass
+class Sizes:
+    """The numbers behind the symbols of one check."""
+
+    symbols: dict[str, int] = field(default_factory=dict)
+
+    def of(self, size: int | str) -> int:
+        """The number that the check uses for a size."""
+        if isinstance(size, int):
+            return size
+        return self.symbols.setdefault(size, PRIMES[len(self.symbols) % len(PRIMES)])
+
+    def number(self, size: int) -> str:
+        """A size in terms of the symbols."""
+        for symbol, prime in self.symbols.items():
+            if size == prime:
+                return symbol
+            if size and size % prime == 0:
+                return f"{size // prime}*{symbol}"
+        return str(size)
+
+    def show(self, value: Any) -> str:
+        """The shape of a value: `[B, 128]`, or the parts of a tuple or dict."""
+        if isinstance(value, Tensor):
+            dtype = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
+            return f"[{', '.join(self.number(size) for size in value.shape)}]{dtype}"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{name}: {self.show(item)}" for name, item in value.items()) + "}"
+        if isinstance(value, tuple | list):
+            return "(" + ", ".join(self.show(item) for item in value) + ")"
+        return "a value of unknown shape" if not isinstance(value, int | float) else str(value)
+
+    def reworded(self, message: str) -> str:
+        """torch's words with the symbols for their numbers."""
+        return re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A size that a module was built for, the one that arrives, and the call that would fit."""
+
+    expected: int
+    actual: int
+    unit: str
+    place: Place
+    repaired: str | None
+
+
+def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None:
+    """Which argument of `call` does not fit the arriving tensor, or None when it is something else."""
+    if not isinstance(stream, Tensor):
+        return None
+    positional = modules.class_source(call.name).init.positional
+    given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
+    for name, argument in (*given, *call.kwargs):
+        axis = EXPECTS.get(name)
+        expected = getattr(built, name, None)
+        if isinstance(expected, tuple) and len(expected) == 1:
+            expected = expected[0]
+        if axis is None or not isinstance(expected, int) or stream.dim() < (2 if axis == 1 else 1):
+            continue
+        actual = int(stream.shape[axis])
+        if actual != expected:
+            place = argument.place if isinstance(argument, Literal) else call.place
+            return Expectation(expected, actual, UNITS[axis], place, _repaired(call, argument, actual))
+    return None
+
+
+def _repaired(call: Call, wrong: Argument, size: int) -> str:
+    right = Literal(size, str(size))
+    args = tuple(right if argument is wrong else argument for argument in call.args)
+    kwargs = tuple((name, right if argument is wrong else argument) for name, argument in call.kwargs)
+    return str(replace(call, args=args, kwargs=kwargs))
+
+
+def first_line(problem: BaseException) -> str:
+    """The first line of an exception's words, without a closing full stop."""
+    text = str(problem).strip().splitlines()
+    return (text[0].rstrip(".") if text else type(problem).__name__)[:300]

@@ -1,0 +1,127 @@
+"""Where weights come from: files, and the folders that runs leave behind.
+
+A run folder is `<runs>/<config's name>/<time>/`. It holds `run.json`, whose `status` is `finished` once the run is,
+and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_path
+from flowconf.language.plan import Checkpoint
+
+RECORD = "run.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+ENDINGS = (".safetensors", ".pt", ".pth")
+
+
+def find_run(config: str | Path, runs: str | Path) -> Path | None:
+    """The folder of the newest finished run of the training config `config` below `runs`, or None.
+
+    Runs of another config of the same name, somewhere else, do not count.
+    """
+    config = Path(config).resolve()
+    folder = Path(runs) / config.stem
+    finished = [run for run in folder.glob("*/") if _is_finished_run_of(run, config)]
+    return max(finished, key=lambda run: (str(record(run).get("ended", "")), run.name), default=None)
+
+
+def record(run: Path) -> dict[str, Any]:
+    """What a run says of itself; empty when it says nothing that can be read."""
+    try:
+        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The best weights of a run, or its last when none were called best."""
+    best = run / CHECKPOINTS / BEST
+    return best if best.is_file() else run / CHECKPOINTS / LAST
+
+
+def beside(path: str, place: Place) -> Path:
+    """A path as the file that says it means it; the command line means the current folder."""
+    folder = Path(place.file).parent if place.file is not None else Path()
+    return (folder / path).absolute()
+
+
+def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
+    """The file or folder that a `checkpoint:` key stands for.
+
+    A `path` lies beside the file that says it, or else in the current folder; a `config` stands for its newest finished
+    run in `runs`. Raises `ConfigError` when there is none.
+    """
+    place = checkpoint.place
+    if checkpoint.config is None:
+        assert checkpoint.path is not None
+        near = beside(checkpoint.path, place)
+        return near if near.exists() else Path(checkpoint.path)
+    config = beside(checkpoint.config, place)
+    if not config.is_file():
+        message = f"the config `{checkpoint.config}` does not exist"
+        raise ConfigError(Diagnostic("FC0301", message, place, help=suggest_file(config)))
+    run = find_run(config, runs)
+    if run is None:
+        message = f"`{checkpoint.config}` has no finished run in `{runs}`"
+        advice = f"run `flowconf train {shown_path(str(config))}` first"
+        raise ConfigError(Diagnostic("FC0301", message, place, help=advice))
+    return run
+
+
+def suggest_file(file: Path) -> str:
+    """The help for a file that does not exist: the nearest one beside it, or where it was looked for."""
+    others = [other.name for other in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
+    close = nearest(file.name, sorted(others))
+    return f"write `{close}`" if close else f"it was looked for at {shown_path(str(file))}"
+
+
+def weights_file(path: str | Path, place: Place) -> Path:
+    """The file of tensors that a path stands for: a file, a folder of checkpoints, or a run folder.
+
+    Raises `ConfigError` when there is none.
+    """
+    found = Path(path)
+    if found.is_dir():
+        found = best_checkpoint(found) if (found / RECORD).is_file() else _in_folder(found)
+    if not found.is_file():
+        message = f"the checkpoint `{path}` does not exist"
+        raise ConfigError(Diagnostic("FC0301", message, place, help=f"from here it is {Path(path).absolute()}"))
+    if found.suffix not in ENDINGS:
+        message = f"`{path}` is not a file of weights"
+        advice = f"files of weights end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
+        raise ConfigError(Diagnostic("FC0301", message, place, help=advice))
+    return found
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in (BEST, LAST, "model.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    only = sorted(folder.glob("*.safetensors"))
+    return only[0] if len(only) == 1 else folder / BEST
+
+
+def _is_finished_run_of(run: Path, config: Path) -> bool:
+    known = record(run)
+    named = known.get("config")
+    same = isinstance(named, str) and Path(named).resolve() == config
+    return known.get("status") == "finished" and same and best_checkpoint(run).is_file()
+
+
+def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
+    """What is wrong with a `checkpoint:` key that can be told without reading weights; a missing run is not."""
+    try:
+        if checkpoint.config is None:
+            weights_file(locate(checkpoint, ""), checkpoint.place)
+        elif not beside(checkpoint.config, checkpoint.place).is_file():
+            locate(checkpoint, "")
+    except ConfigError as error:
+        return list(error.diagnostics)
+    return []

@@ -1,0 +1,274 @@
+"""Calls: `Linear(784, width) >> GELU`. Parsed with `ast`, checked against the registry, never evaluated.
+
+Inside a call stand literals, `true`, `false`, `none`, parameters, arithmetic on them, lists and nested calls.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from flowconf.diagnostics import Collector, Place, suggest
+from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.registry import modules
+from flowconf.language.signatures import Signature
+
+Scope = Mapping[str, Literal]
+
+LONGEST = 20_000
+LARGEST = 2**63
+CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", operator.pow),
+}
+
+
+class Refused(Exception):
+    """Parsing stops here; the mistake is in the collector."""
+
+
+@dataclass
+class CallParser:
+    """Parses the texts of one document; mistakes go to `collector`."""
+
+    scope: Scope
+    collector: Collector
+    path: str = ""
+
+    def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
+        """The members of `A >> B >> C`; a single call is a chain of one. None when there is a mistake."""
+        try:
+            node = self._expression(text, place)
+            at = _Spot(place, text)
+            return tuple([self._call(member, at) for member in _links(node)])
+        except Refused:
+            return None
+
+    def value(self, text: str, place: Place) -> Literal | None:
+        """A number, text or list, in terms of the scope's parameters."""
+        try:
+            found = self._argument(self._expression(text, place), _Spot(place, text))
+        except Refused:
+            return None
+        if isinstance(found, Literal):
+            return replace(found, place=place)
+        self.collector.error("FC0131", f"`{text}` must be a value, not a module", place, path=self.path)
+        return None
+
+    def how(self, text: str, place: Place, allowed: list[str]) -> Call | None:
+        """A call of one of the functions in `allowed`, whose arguments the caller checks."""
+        try:
+            node = self._expression(text, place)
+            spot = _Spot(place, text)
+            name = node.func if isinstance(node, ast.Call) else node
+            if not isinstance(name, ast.Name) or name.id not in allowed:
+                shown = ast.unparse(name)
+                self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), suggest(shown, allowed, "ways"))
+            assert isinstance(name, ast.Name)
+            if isinstance(node, ast.Name):
+                return Call(name.id, place=place)
+            assert isinstance(node, ast.Call)
+            return self._arguments(name.id, node, spot)
+        except Refused:
+            return None
+
+    def _expression(self, text: str, place: Place) -> ast.expr:
+        if len(text) > LONGEST:
+            self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
+        try:
+            return ast.parse(text.strip(), mode="eval").body
+        except SyntaxError as problem:
+            spot = _Spot(place, text)
+            column = min(problem.offset or 1, len(text) + 1)
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {problem.msg}", spot.at(column - 1))
+        except (RecursionError, MemoryError, ValueError):
+            self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
+        raise AssertionError
+
+    def _refuse(self, code: str, message: str, place: Place, help: str | None = None) -> None:
+        self.collector.error(code, message, place, path=self.path, help=help)
+        raise Refused
+
+    def _call(self, node: ast.expr, spot: _Spot) -> Call:
+        name = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(name, ast.Name):
+            shown = _short(ast.unparse(node))
+            self._refuse("FC0131", f"`{shown}` is not a module's name or a call of one", spot(node))
+        assert isinstance(name, ast.Name)
+        if name.id not in modules:
+            unknown = modules.unknown(name.id, spot(name), self.path)
+            if name.id in self.scope:
+                unknown = replace(unknown, help=f"`{name.id}` is a parameter: a step needs a module")
+            self.collector.diagnostics.append(unknown)
+            raise Refused
+        if not isinstance(node, ast.Call):
+            call = Call(name.id, place=spot(node))
+        else:
+            call = self._arguments(name.id, node, spot)
+        self._check(call, node, spot)
+        return call
+
+    def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
+        args, kwargs, failed = [], [], False
+        for item in [*node.args, *node.keywords]:
+            value = item.value if isinstance(item, ast.keyword) else item
+            try:
+                if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
+                    self._refuse("FC0131", "`*` and `**` do not stand in a call", spot(value))
+                parsed = self._argument(value, spot)
+                if isinstance(item, ast.keyword):
+                    kwargs.append((str(item.arg), parsed))
+                else:
+                    args.append(parsed)
+            except Refused:
+                failed = True
+        if failed:
+            raise Refused
+        return Call(name, tuple(args), tuple(kwargs), spot(node))
+
+    def _argument(self, node: ast.expr, spot: _Spot) -> Argument:
+        match node:
+            case ast.Constant(value=value) if isinstance(value, bool | int | float | str) or value is None:
+                self._bounded(value, node, spot)
+                return Literal(value, repr(value), spot(node))
+            case ast.Name(id="_"):
+                return Hole(spot(node))
+            case ast.Name(id=name) if name in self.scope:
+                return replace(self.scope[name], text=name, place=spot(node))
+            case ast.Name(id=name) if name in CONSTANTS:
+                return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
+            case ast.Name(id=name) if name not in modules:
+                known = [*self.scope, *modules.names()] if name[:1].isupper() else list(self.scope)
+                advice = suggest(name, known, "parameters")
+                self._refuse("FC0134", f"unknown parameter `{name}`", spot(node), advice)
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return self._list([self._argument(item, spot) for item in items], spot(node))
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                return self._signed(node, self._number(operand, spot), spot)
+            case ast.BinOp(op=op) if type(op) in OPERATORS:
+                return self._arithmetic(node, spot)
+            case ast.Name() | ast.Call():
+                return self._call(node, spot)
+        shown = _short(ast.unparse(node))
+        self._refuse("FC0131", f"`{shown}` cannot stand in a call", spot(node), "only literals, parameters, arithmetic, lists and calls can")
+        raise AssertionError
+
+    @staticmethod
+    def _list(items: list[Argument], place: Place) -> Argument:
+        if all(isinstance(item, Literal) for item in items):
+            literals = [item for item in items if isinstance(item, Literal)]
+            text = f"[{', '.join(item.text for item in literals)}]"
+            return Literal(tuple(item.value for item in literals), text, place)
+        return Sequence(tuple(items))
+
+    def _number(self, node: ast.expr, spot: _Spot) -> Literal:
+        found = self._argument(node, spot)
+        if isinstance(found, Literal) and isinstance(found.value, int | float) and not isinstance(found.value, bool):
+            return found
+        self._refuse("FC0131", f"arithmetic needs numbers, and `{_short(ast.unparse(node))}` is none", spot(node))
+        raise AssertionError
+
+    def _signed(self, node: ast.UnaryOp, operand: Literal, spot: _Spot) -> Literal:
+        assert isinstance(operand.value, int | float)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        inner = f"({operand.text})" if isinstance(node.operand, ast.BinOp) else operand.text
+        return Literal(-operand.value, f"-{inner}", spot(node))
+
+    def _arithmetic(self, node: ast.BinOp, spot: _Spot) -> Literal:
+        left, right = self._number(node.left, spot), self._number(node.right, spot)
+        sign, compute = OPERATORS[type(node.op)]
+        a, b = left.value, right.value
+        assert isinstance(a, int | float) and isinstance(b, int | float)
+        if sign == "**" and (abs(b) > 64 or abs(a) > 1_000_000):
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large", spot(node))
+        try:
+            result = compute(a, b)
+        except (ZeroDivisionError, OverflowError) as problem:
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
+        self._bounded(result, node, spot)
+        wrap = [f"({side.text})" if isinstance(n, ast.BinOp) else side.text for side, n in ((left, node.left), (right, node.right))]
+        return Literal(result, f"{wrap[0]} {sign} {wrap[1]}", spot(node))
+
+    def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
+        if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large for a number", spot(node))
+
+    def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
+        """Hold a call against the constructor's signature."""
+        signature = modules.class_source(call.name).init
+        before = len(self.collector.diagnostics)
+        if isinstance(node, ast.Call):
+            self._check_names(call, signature, node, spot)
+        if len(self.collector.diagnostics) > before:
+            raise Refused
+        missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
+        if missing:
+            listed = ", ".join(f"`{name}`" for name in missing)
+            self._refuse("FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`")
+
+    def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
+        room = len(signature.positional)
+        if len(call.args) > room and not signature.variadic:
+            message = f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
+            advice = f"its arguments are {', '.join(f'`{name}`' for name in signature.names)}" if signature.names else None
+            self.collector.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
+        seen = set(signature.positional[: len(call.args)])
+        for keyword in node.keywords:
+            name = str(keyword.arg)
+            place = spot.span(keyword.col_offset, len(name))
+            if not signature.takes(name):
+                advice = suggest(name, signature.names, "arguments")
+                self.collector.error("FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, help=advice)
+            elif name in seen:
+                self.collector.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
+            seen.add(name)
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """From a node of a parsed text to its place in the file."""
+
+    place: Place
+    text: str
+
+    def at(self, offset: int, length: int = 1) -> Place:
+        if self.place.file is None or not self.place.line or "\n" in self.text:
+            return self.place
+        quote = 1 if self.place.length == len(self.text) + 2 else 0
+        lead = len(self.text) - len(self.text.lstrip())
+        return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
+
+    def span(self, offset: int, length: int) -> Place:
+        stripped = self.text.strip().encode()
+        return self.at(len(stripped[:offset].decode(errors="ignore")), length)
+
+    def __call__(self, node: ast.expr) -> Place:
+        end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
+        return self.span(node.col_offset, end - node.col_offset)
+
+
+def _links(node: ast.expr) -> list[ast.expr]:
+    """The members of a chain; written as a loop, since a chain may be long."""
+    links: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        links.append(node.right)
+        node = node.left
+    return [node, *reversed(links)]
+
+
+def _usage(name: str, signature: Signature) -> str:
+    required = [p.name for p in signature.parameters if p.required]
+    return f"{name}({', '.join(required)})"
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

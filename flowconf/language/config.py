@@ -1,0 +1,80 @@
+"""A whole training config: composed, validated, its graph resolved, its sections checked. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic
+from flowconf.language import check_training, registry, schema
+from flowconf.language.plan import GraphPlan
+from flowconf.language.resolve import resolve, resolve_model
+from flowconf.language.training import TrainingConfig
+from flowconf.language.validate import validate
+from flowconf.text import Composition, Document, MergeRules
+from flowconf.text import compose as compose_text
+
+
+class ConfigDocument(TrainingConfig):
+    """A training config: the graph, and how it is trained."""
+
+    model: schema.GraphDocument
+    """The graph."""
+
+
+RULES = MergeRules(
+    verbs=frozenset(schema.VERBS),
+    settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
+    optional=frozenset({"seed", "trainer.*", "optimizer.*", "schedule.*", "data.*", "loss.*.*", "metrics.*.*"}),
+)
+"""What composing has to know of the language."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training config that is right as far as can be told without torch."""
+
+    composition: Composition
+    model: GraphPlan
+    training: TrainingConfig
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
+    """The files and the command line put together; nothing is checked but how they go together."""
+    registry.import_project(Path(file).resolve().parent)
+    return compose_text(file, overrides, RULES)
+
+
+def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """The training config in `file`. Raises `ConfigError` with every mistake of the first stage that has one."""
+    return read(compose(file, overrides))
+
+
+def read(composition: Composition) -> Config:
+    """What a composed training config says. Raises `ConfigError`."""
+    document = composition.document
+    if is_graph(document):
+        message = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
+        raise ConfigError(Diagnostic("FC0122", message, document.origins.value(("flow",))))
+    collector = Collector(list(document.warnings))
+    found = validate(ConfigDocument, document.data, document.origins, (), collector)
+    collector.stop_on_errors()
+    assert found is not None
+    plan = resolve_model(found.model, document, ("model",), collector)
+    if not collector.errors:
+        check_training.check(found, plan, document.origins, collector)
+    collector.stop_on_errors()
+    return Config(composition, plan, found, tuple(collector.diagnostics))
+
+
+def is_graph(document: Document) -> bool:
+    """Whether a document is a bare graph: it has a `flow` and no `model`."""
+    return "flow" in document.data and "model" not in document.data
+
+
+def plan_of(composition: Composition) -> GraphPlan:
+    """The Plan of a training config or of a bare graph document. Raises `ConfigError`."""
+    return resolve(composition.document) if is_graph(composition.document) else read(composition).model

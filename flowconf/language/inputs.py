@@ -1,0 +1,65 @@
+"""The `inputs` of a graph document: names, sizes and types."""
+
+from __future__ import annotations
+
+import re
+
+from flowconf.diagnostics import Collector, nearest, suggest
+from flowconf.language import names, schema
+from flowconf.language.calls import CallParser, Scope
+from flowconf.language.plan import Input
+from flowconf.language.validate import dotted
+from flowconf.text.origins import Origins, Path
+
+SYMBOL = re.compile(r"^[A-Z][A-Za-z0-9_]*$")
+DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "complex64", "complex128",
+    "int64", "int32", "int16", "int8", "uint8", "bool",
+)  # fmt: skip
+LARGEST_SIZE = 2**40
+
+
+def read_inputs(
+    model: schema.GraphDocument, path: Path, scope: Scope, origins: Origins, collector: Collector
+) -> list[Input]:
+    """The inputs in call order; one called `x` when the document says nothing."""
+    if not model.inputs:
+        if model.inputs is not None:
+            collector.error("FC0123", "a graph needs at least one input", origins.value((*path, "inputs")))
+        return [Input("x")]
+    found = []
+    for name, given in model.inputs.items():
+        at = (*path, "inputs", name)
+        sizes = given.shape if isinstance(given, schema.InputSpec) else given
+        dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
+        if dtype not in DTYPES:
+            place = origins.value((*at, "dtype"))
+            help = suggest(dtype, DTYPES, "types")
+            collector.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=help)
+        if name in names.GENERATED:
+            collector.error("FC0126", f"`{name}` cannot be an input: it is used by the generated source", origins.key(at))
+        where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
+        shape = tuple(_size(size, (*where, i), scope, origins, collector) for i, size in enumerate(sizes))
+        found.append(Input(name, shape, dtype, place=origins.key(at)))
+    return found
+
+
+def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: Collector) -> int | str:
+    place = origins.value(at)
+    if isinstance(size, str) and SYMBOL.match(size) and size not in scope:
+        return size
+    value: object = size
+    if isinstance(size, str):
+        if size.isidentifier() and size not in scope:
+            close = nearest(size, scope)
+            advice = f"write `{close}`" if close else f"add it to `params`, or write `{size[:1].upper()}` for a size that is open"
+            collector.error("FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
+            return 1
+        literal = CallParser(scope, collector, dotted(at)).value(size, place)
+        if literal is None:
+            return 1
+        value = literal.value
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < LARGEST_SIZE:
+        collector.error("FC0123", f"a size must be a whole number above 0, got `{value}`", place, path=dotted(at))
+        return 1
+    return value

@@ -1,0 +1,42 @@
+"""Names that a document cannot give to its members, because they mean something to Python or to a module."""
+
+from __future__ import annotations
+
+import keyword
+
+MODULE_ATTRIBUTES = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
+    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
+    state_dict to to_empty train training type xpu zero_grad
+    """.split()
+)
+"""What `torch.nn.Module` itself is called by; a test compares it with the installed torch."""
+
+GRAPH_ATTRIBUTES = frozenset(
+    """
+    dot freeze inputs is_frozen kind load module_at named_parameters_at observe parameters_at plan save shapes source
+    subgraph summary svg swap tagged thaw train_at view detach_state reset_state has_state
+    """.split()
+)
+"""What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
+
+GENERATED = frozenset({"self", "torch", "nn", "range", "zip", "list"})
+"""Names that generated source uses for itself."""
+
+
+def refusal(name: str) -> str | None:
+    """Why a member cannot be called `name`, or None when it can."""
+    if keyword.iskeyword(name):
+        return "is a word of Python"
+    if name in MODULE_ATTRIBUTES:
+        return "is what every module already has under that name"
+    if name in GRAPH_ATTRIBUTES:
+        return "is what every graph already has under that name"
+    if name in GENERATED:
+        return "is used by the generated source"
+    return "begins with two underscores" if name.startswith("__") else None

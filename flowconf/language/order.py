@@ -1,0 +1,65 @@
+"""The order of a flow's members: as they were declared, and then as `after` and `before` say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowconf.diagnostics import Collector, suggest
+from flowconf.language.schema import Modifiers
+from flowconf.language.validate import dotted
+from flowconf.text.origins import Origins, Path
+
+
+def ordered(flow: Mapping[str, object], path: Path, origins: Origins, collector: Collector) -> list[str]:
+    """The names of `flow` in the order in which they run.
+
+    Members that stand after (or before) the same one keep their declared order among themselves.
+    """
+    placed = {name: _placement(name, step, flow, path, origins, collector) for name, step in flow.items()}
+    order = [name for name, placement in placed.items() if placement is None]
+    waiting = {name: placement for name, placement in placed.items() if placement is not None}
+    while waiting:
+        ready = [name for name, (_, target) in waiting.items() if target in order]
+        if not ready:
+            name, (key, target) = next(iter(waiting.items()))
+            place = origins.value((*path, "flow", name, key))
+            message = f"`{name}` waits for `{target}`, which waits for it"
+            collector.error("FC0144", message, place, path=dotted((*path, "flow", name)))
+            return [*order, *waiting]
+        _insert(ready, waiting, order)
+        for name in ready:
+            del waiting[name]
+    return order
+
+
+def _insert(ready: list[str], waiting: Mapping[str, tuple[str, str]], order: list[str]) -> None:
+    followers: dict[str, str] = {}
+    for name in ready:
+        key, target = waiting[name]
+        if key == "after":
+            order.insert(order.index(followers.get(target, target)) + 1, name)
+            followers[target] = name
+        else:
+            order.insert(order.index(target), name)
+
+
+def _placement(
+    name: str, step: object, flow: Mapping[str, object], path: Path, origins: Origins, collector: Collector
+) -> tuple[str, str] | None:
+    if not isinstance(step, Modifiers) or (step.after is None and step.before is None):
+        return None
+    at = (*path, "flow", name)
+    if step.after is not None and step.before is not None:
+        message = f"`{name}` has both `after` and `before`"
+        collector.error("FC0144", message, origins.key((*at, "before")), path=dotted(at), help="keep one of them")
+        return None
+    key = "after" if step.after is not None else "before"
+    target = step.after or step.before
+    assert target is not None
+    if target not in flow or target == name:
+        others = [other for other in flow if other != name]
+        message = f"`{name}` cannot stand {key} `{target}`: there is no such other member"
+        place = origins.value((*at, key))
+        collector.error("FC0144", message, place, path=dotted(at), help=suggest(target, others, "members"))
+        return None
+    return key, target

@@ -1,0 +1,164 @@
+"""The closed tables of names that a config may use: modules, losses, metrics, optimizers, schedules, data sets.
+
+A name comes from flowconf itself, from `torch.nn`, or from code that the project or an installed package registers.
+A config can never add one. Names are known, and their arguments checked, before the code behind them is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Place, suggest
+from flowconf.language import builtins, signatures
+from flowconf.language.signatures import ClassSource, Signature
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+GRAMMAR_WORDS = frozenset(
+    {"bool", "choice", "float", "glob", "int", "interval", "range", "shuffle", "sort", "str", "tag", "extend_list"}
+)
+"""Functions of the override grammar: a call of such a name on the command line would not reach the registry."""
+
+
+@dataclass
+class Table:
+    """One closed table of names; `sources` are the modules whose public names it offers."""
+
+    kind: str
+    code: str
+    sources: tuple[str, ...]
+    torch_nn: bool = False
+    registered: dict[str, Any] = field(default_factory=dict)
+
+    def locations(self) -> dict[str, str]:
+        """Name -> the module that defines it, in order of precedence."""
+        found: dict[str, str] = {}
+        for source in self.sources:
+            for name in signatures.public_names(source):
+                found.setdefault(name, source)
+        if self.torch_nn:
+            for name, source in signatures.imported_names(builtins.TORCH_NN).items():
+                if name not in builtins.NOT_CALLABLE and not name.startswith("Lazy"):
+                    found.setdefault(name, source)
+        return found
+
+    def names(self) -> list[str]:
+        """Every name that a config may use here."""
+        return [*self.registered, *self.locations()]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.registered or name in self.locations()
+
+    def unknown(self, name: str, place: Place, path: str = "", also: Iterable[str] = ()) -> Diagnostic:
+        """The diagnostic for a name that is not in the table."""
+        if name.startswith("Lazy") and name[4:] in self:
+            advice: str | None = f"write `{name[4:]}(_, ...)`: `_` is filled in from the shape that arrives"
+        else:
+            advice = suggest(name, [*also, *self.names()], f"{self.kind}s")
+        return Diagnostic(self.code, f"unknown {self.kind} `{name}`", place, path, help=advice)
+
+    def class_source(self, name: str) -> ClassSource:
+        """The signatures of a module class."""
+        if name in self.registered:
+            return signatures.of_class(self.registered[name])
+        return signatures.read_class(self.locations()[name], name)
+
+    def signature(self, name: str) -> Signature:
+        """The signature of a function, or of a class's constructor."""
+        if name in self.registered:
+            return signatures.of_function(self.registered[name])
+        return signatures.read_function(self.locations()[name], name)
+
+    def load(self, name: str) -> Any:
+        """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
+        if name in self.registered:
+            return self.registered[name]
+        return getattr(importlib.import_module(self.locations()[name]), name)
+
+    def register(self, item: T, name: str | None = None) -> T:
+        """Make `item` usable by its name. Raises `ConfigError` when the name is taken or cannot be used."""
+        name = name or item.__name__
+        known = self.registered.get(name)
+        same = known is not None and (known.__module__, known.__qualname__) == (item.__module__, item.__qualname__)
+        taken = name in self and not same
+        if taken or name in GRAMMAR_WORDS or not name.isidentifier():
+            why = "is taken" if taken else "cannot be used in a config"
+            message = f"the name `{name}` {why}"
+            raise ConfigError(Diagnostic("FC0126", message, help="register it under another name"))
+        self.registered[name] = item
+        return item
+
+
+modules = Table("module", "FC0132", builtins.MODULES, torch_nn=True)
+losses = Table("loss", "FC0401", builtins.LOSSES)
+metrics = Table("metric", "FC0401", builtins.METRICS)
+optimizers = Table("optimizer", "FC0401", builtins.OPTIMIZERS)
+schedules = Table("schedule", "FC0401", builtins.SCHEDULES)
+datasets = Table("data set", "FC0501", builtins.DATASETS)
+
+
+def _registrar(table: Table) -> Any:
+    @overload
+    def register(item: T) -> T: ...
+    @overload
+    def register(item: None = None, *, name: str) -> Callable[[T], T]: ...
+    def register(item: T | None = None, *, name: str | None = None) -> T | Callable[[T], T]:
+        if item is not None:
+            return table.register(item, name)
+        return lambda later: table.register(later, name)
+
+    register.__doc__ = f"Make a {table.kind} usable by its name in configs; `name=` gives it another one."
+    return register
+
+
+register = _registrar(modules)
+register_loss = _registrar(losses)
+register_metric = _registrar(metrics)
+register_dataset = _registrar(datasets)
+
+
+def import_project(start: Path) -> None:
+    """Import what the project around `start` and installed packages register.
+
+    The modules listed under `[tool.flowconf] modules` in the nearest `pyproject.toml` at or above `start`, then the
+    entry points of the group `flowconf.modules`. Raises `ConfigError` when one of them cannot be imported.
+    """
+    for folder in (start, *start.parents):
+        project = folder / "pyproject.toml"
+        if project.is_file():
+            _import_listed(project)
+            break
+    for entry in sorted(entry_points(group="flowconf.modules"), key=lambda entry: entry.name):
+        _import(entry.module, Place(f"entry point {entry.name}"))
+
+
+def _import_listed(project: Path) -> None:
+    try:
+        tool = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise ConfigError(Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))) from None
+    listed = tool.get("flowconf", {}).get("modules", [])
+    place = Place(str(project))
+    if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
+        message = "`modules` under `[tool.flowconf]` must be a list of module names"
+        raise ConfigError(Diagnostic("FC0123", message, place))
+    root = str(project.parent)
+    if listed and root not in sys.path:
+        sys.path.insert(0, root)
+    for name in listed:
+        _import(name, place)
+
+
+def _import(name: str, place: Place) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception as problem:  # the project's own code may raise anything
+        message = f"the module `{name}` cannot be imported: {type(problem).__name__}: {problem}"
+        raise ConfigError(Diagnostic("FC0132", message, place)) from problem

@@ -1,0 +1,592 @@
+"""From a graph document to its Plan: names, references, parameters and structure, with every mistake at its place.
+
+An inline body is resolved inside the document it stands in: names and modules of the graph around it that it uses
+become further inputs (`captures`) and shared modules (`shares`) of its Plan. A graph from a file or group starts with
+nothing but its own parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from flowconf.diagnostics import Collector, Label, Place, suggest
+from flowconf.language import names, references, schema
+from flowconf.language.calls import CallParser
+from flowconf.language.inputs import read_inputs
+from flowconf.language.order import ordered
+from flowconf.language.plan import (
+    Applied,
+    Call,
+    Chain,
+    GraphPlan,
+    Input,
+    Instance,
+    Literal,
+    Module,
+    Mount,
+    Setting,
+    Shared,
+    Step,
+    Value,
+    join,
+)
+from flowconf.language.references import NotFound
+from flowconf.language.registry import modules
+from flowconf.language.settings import read_setting
+from flowconf.language.validate import dotted, validate
+from flowconf.text.origins import Document, Path
+
+Using = list[tuple[str | None, Value]]
+LATER = ("gate", "switch")
+
+
+def resolve(document: Document, at: Path = ()) -> GraphPlan:
+    """The Plan of the graph document that stands at `at`.
+
+    Raises `ConfigError` with every mistake of the first stage that has one.
+    """
+    collector = Collector(list(document.warnings))
+    model = validate(schema.GraphDocument, _at(document.data, at), document.origins, at, collector)
+    collector.stop_on_errors()
+    assert model is not None
+    plan = resolve_model(model, document, at, collector)
+    collector.stop_on_errors()
+    return plan
+
+
+def resolve_model(model: schema.GraphDocument, document: Document, at: Path, collector: Collector) -> GraphPlan:
+    """The Plan of a graph document whose keys are right; mistakes go to `collector`, and are missing in the Plan."""
+    return _Resolver(document, collector).graph(model, at, model.label or "graph", None, {})
+
+
+@dataclass
+class _Frame:
+    """One graph while it is being resolved."""
+
+    path: Path
+    scope: dict[str, Literal]
+    around: _Frame | None
+    members: dict[str, Place]
+    inputs: list[Input]
+    steps: list[Step] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
+    captures: dict[str, Value] = field(default_factory=dict)
+    shares: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    stream: Value = field(default_factory=lambda: Value("x"))
+
+    def step(self, name: str) -> Step | None:
+        return next((s for s in self.steps if name in (s.name, s.path, s.tag)), None)
+
+    def input(self, name: str) -> Input | None:
+        return next((given for given in self.inputs if given.name == name and not given.captured), None)
+
+    def names(self) -> list[str]:
+        own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
+        return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
+
+
+class _Unresolved(Exception):
+    """The member cannot be resolved; the mistake is in the collector."""
+
+
+class _Resolver:
+    """Resolves one document; knows where everything was written."""
+
+    def __init__(self, document: Document, collector: Collector) -> None:
+        self.data, self.origins, self.collector = document.data, document.origins, collector
+
+    def graph(
+        self, model: schema.GraphDocument, path: Path, label: str, around: _Frame | None, given: dict[str, Literal]
+    ) -> GraphPlan:
+        """The plan of one document; `given` are the values that a parent's `with` sets."""
+        plan, _ = self._document(model, path, label, around, given)
+        return plan
+
+    def _document(
+        self, model: schema.GraphDocument, path: Path, label: str, around: _Frame | None, given: dict[str, Literal]
+    ) -> tuple[GraphPlan, _Frame]:
+        params = self._params(model, path)
+        scope = dict(around.scope) if around else {}
+        scope |= {name: replace(given.get(name, value), text=name) for name, value in params.items()}
+        inputs = read_inputs(model, path, scope, self.origins, self.collector)
+        frame = _Frame(path, scope, around, {}, inputs, stream=Value(inputs[0].name))
+        self._claim_names(model, frame)
+        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
+        for name in order:
+            try:
+                self._step(name, model.flow[name], frame)
+            except _Unresolved:
+                frame.failed.add(name)
+                frame.stream = Value(name)
+        outputs = self._outputs(model, frame)
+        mount = self.origins.mounts.get(path)
+        plan = GraphPlan(
+            label=label,
+            params=tuple(params.items()),
+            inputs=tuple(frame.inputs),
+            steps=tuple(frame.steps),
+            outputs=outputs,
+            settings=tuple(frame.settings),
+            shares=tuple(frame.shares),
+            source_name=mount.name if mount else None,
+            inline=around is not None,
+            document=_at(self.data, path),
+            place=self.origins.key(path) if path else self.origins.value(path),
+        )
+        return plan, frame
+
+    def _params(self, model: schema.GraphDocument, path: Path) -> dict[str, Literal]:
+        found = {}
+        for name, value in model.params.items():
+            place = self.origins.value((*path, "params", name))
+            self._check_name(name, self.origins.key((*path, "params", name)), modules_too=True)
+            found[name] = _literal(value, place)
+        return found
+
+    def _check_name(self, name: str, place: Place, attribute: bool = True, modules_too: bool = False) -> None:
+        why = names.refusal(name)
+        if why and not attribute and why.startswith("is what"):
+            why = None
+        if why is None and modules_too and name in modules:
+            why = "is a module"
+        if why:
+            self.collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
+
+    def _claim_names(self, model: schema.GraphDocument, frame: _Frame) -> None:
+        """Every name of a graph stands for one thing: inputs, steps, tags and labels share one namespace."""
+        claims: list[tuple[str, str, Place]] = []
+        for given in frame.inputs:
+            claims.append((given.name, given.name, given.place))
+        for name, step in model.flow.items():
+            at = (*frame.path, "flow", name)
+            claims.append((name, name, self.origins.key(at)))
+            if isinstance(step, schema.Modifiers):
+                for key in ("tag", "label"):
+                    if getattr(step, key):
+                        claims.append((getattr(step, key), name, self.origins.value((*at, key))))
+                body = _body_of(step)
+                if isinstance(body, schema.Settings) and body.label:
+                    claims.append((body.label, name, self.origins.value((*at, type(step).__name__.lower(), "label"))))
+        owners: dict[str, str] = {}
+        for name, owner, place in claims:
+            self._check_name(name, place, attribute=frame.input(name) is None)
+            first = frame.members.get(name)
+            if first is not None and owners[name] != owner:
+                label = Label("first given here", first)
+                self.collector.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
+            frame.members.setdefault(name, place)
+            owners.setdefault(name, owner)
+
+    # steps
+
+    def _step(self, name: str, model: schema.Modifiers | str | object, frame: _Frame) -> None:
+        at: Path = (*frame.path, "flow", name)
+        if isinstance(model, schema.Modifiers):
+            step = self._mapping_step(name, model, at, frame)
+        else:
+            body = self._part(model, at, name, frame, {}, Value("x"))
+            step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
+            step = replace(step, body_place=self.origins.value(at))
+        step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
+        self._check_filled(step, frame)
+        frame.steps.append(step)
+        if step.verb != "fork":
+            frame.stream = Value(name)
+
+    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: _Frame) -> Step:
+        verb = type(model).__name__.lower()
+        if verb in LATER or (isinstance(model, schema.Loop) and (model.while_ is not None or model.until is not None)):
+            shown = verb if verb in LATER else "loop with `while` or `until`"
+            self._fail("FC0146", f"this version does not run a {shown}", self.origins.key(at), name)
+        body = _body_of(model)
+        path = model.label or (body.label if isinstance(body, schema.Settings) and body.label else None) or name
+        settings = [(model, at)] + ([(body, (*at, verb))] if isinstance(body, schema.Settings) else [])
+        for owner, where in settings:
+            setting = read_setting(owner, where, path, self.origins, self.collector, frame.scope)
+            if setting is not None:
+                frame.settings.append(setting)
+        stream = frame.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), frame)
+        step = Step(
+            name,
+            path,
+            verb,
+            stream,
+            (),
+            tag=model.tag,
+            take=model.take,
+            repeat=self._count(model.repeat, (*at, "repeat"), frame),
+            place=self.origins.key(at),
+            body_place=self.origins.value((*at, verb)),
+        )
+        using = self._using(model, at, frame)
+        taken: set[int] = set()
+        step = self._with_verb(step, model, at, frame, using, taken)
+        self._check_taken(model, at, step, using, taken)
+        return step
+
+    def _with_verb(
+        self, step: Step, model: schema.Modifiers, at: Path, frame: _Frame, using: Using, taken: set[int]
+    ) -> Step:
+        def part(body: object, key: str, path: str, reads: Using) -> Applied:
+            return self._part(body, (*at, *key.split("/")), path, frame, dict(enumerate(reads)), step.stream, taken)
+
+        match model:
+            case schema.Split():
+                if len(model.split) < 2:
+                    message = f"`{step.name}` has {len(model.split)} branch, and a split needs at least 2"
+                    self._fail("FC0145", message, self.origins.value((*at, "split")), step.name)
+                parts = tuple(
+                    (branch, part(body, f"split/{branch}", f"{step.path}.{branch}", using))
+                    for branch, body in model.split.items()
+                )
+                merge: str | Applied = model.merge
+                if model.merge not in schema.MERGES:
+                    merge = self._merge(model.merge, at, step, frame)
+                elif model.dim is not None and model.merge not in ("cat", "stack"):
+                    place = self.origins.key((*at, "dim"))
+                    self._fail("FC0125", f"`dim` means nothing for `merge: {model.merge}`", place, step.name, "remove it")
+                return replace(step, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
+            case schema.Also():
+                skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
+                return replace(step, parts=(("body", part(model.also, "also", step.path, using)),), skip=skip)
+            case schema.Loop():
+                times = self._count(model.times, (*at, "times"), frame)
+                if times is None:
+                    self._fail("FC0122", f"the loop `{step.name}` needs `times`", self.origins.key(at), step.name, "write `times: ...`")
+                if model.max is not None:
+                    self._fail("FC0125", "`max` means nothing for a loop with `times`", self.origins.key((*at, "max")), step.name, "remove it")
+                return replace(step, parts=(("body", part(model.loop, "loop", step.path, using)),), times=times)
+            case schema.Map():
+                return self._map(replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame)
+            case schema.Graph():
+                mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
+                body = self._mounted(mounted, at, step.path, frame, dict(enumerate(using)), taken)
+                return replace(step, parts=(("body", body),))
+            case schema.Reuse():
+                return replace(step, parts=(("body", self._reuse(model, step, at, frame, using, taken)),))
+            case schema.Through() | schema.Fork():
+                body = getattr(model, step.verb)
+                return replace(step, parts=(("body", part(body, step.verb, step.path, using)),))
+        raise AssertionError(step.verb)
+
+    def _map(self, step: Step, model: schema.Map, at: Path, frame: _Frame) -> Step:
+        over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
+        slices = self._count(model.slices, (*at, "slices"), frame)
+        if slices is not None and (model.dim is not None or model.batched):
+            key = "dim" if model.dim is not None else "batched"
+            self._fail("FC0125", f"`{key}` means nothing with `slices`", self.origins.key((*at, key)), step.name, "remove it")
+        dim = 1 if model.dim is None else model.dim
+        if model.batched and dim == 0:
+            self._fail("FC0123", "a batched map cannot go over dimension 0, the batch", self.origins.value((*at, "dim")), step.name)
+        return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
+
+    def _merge(self, text: str, at: Path, step: Step, frame: _Frame) -> Applied:
+        place = self.origins.value((*at, "merge"))
+        name = text.split("(")[0].strip()
+        if name.isidentifier() and name not in modules:
+            self.collector.diagnostics.append(modules.unknown(name, place, step.name, also=schema.MERGES))
+            raise _Unresolved
+        return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
+
+    def _count(self, value: int | str | None, at: Path, frame: _Frame) -> Literal | None:
+        """A positive whole number, given as one or in terms of parameters."""
+        if value is None:
+            return None
+        place = self.origins.value(at)
+        found = self._parser(frame, at).value(value, place) if isinstance(value, str) else _literal(value, place)
+        if found is None:
+            raise _Unresolved
+        if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 1:
+            self._fail("FC0123", f"`{at[-1]}` must be a whole number of at least 1, got `{found.value}`", place, dotted(at))
+        if found.value > 100_000:
+            self._fail("FC0123", f"`{at[-1]}` must be at most 100,000, got `{found.value}`", place, dotted(at))
+        return found
+
+    # bodies
+
+    def _part(
+        self,
+        model: object,
+        at: Path,
+        path: str,
+        frame: _Frame,
+        using: dict[int, tuple[str | None, Value]],
+        stream: Value,
+        taken: set[int] | None = None,
+    ) -> Applied:
+        """A body at `at` of the document, at `path` of the graph, and what it takes of `using`."""
+        taken = set() if taken is None else taken
+        if isinstance(model, str):
+            return self._chain(model, at, path, frame, using, taken)
+        if isinstance(model, schema.InlineBody):
+            plan, inner = self._document(model, at, _last(path), frame, {})
+            return self._mount(plan, inner, (), at, path, using, taken)
+        if isinstance(model, schema.MountedBody):
+            return self._mounted(model, at, path, frame, using, taken)
+        place = self.origins.value(at)
+        if not callable(model):
+            self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
+        accepted = {i: (n or v.name, v) for i, (n, v) in using.items()}
+        taken.update(accepted)
+        return Applied(path, Instance(model, place), tuple(accepted.values()))
+
+    def _chain(
+        self, text: str, at: Path, path: str, frame: _Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
+    ) -> Applied:
+        calls = self._parser(frame, at).chain(text, self.origins.value(at))
+        if calls is None:
+            raise _Unresolved
+        members = [self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)]
+        return members[0] if len(members) == 1 else Applied(path, Chain(tuple(members)))
+
+    def _call(self, call: Call, path: str, using: dict[int, tuple[str | None, Value]], taken: set[int]) -> Applied:
+        forward = modules.class_source(call.name).forward
+        accepted = []
+        for index, (given, value) in using.items():
+            name = given or value.name
+            if forward.takes(name) and forward.positional[:1] != [name]:
+                accepted.append((name, value))
+                taken.add(index)
+        return Applied(path, call, tuple(accepted))
+
+    def _mounted(
+        self, model: schema.MountedBody, at: Path, path: str, frame: _Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
+    ) -> Applied:
+        where = (*at, "graph")
+        if isinstance(model.graph, str):
+            self._fail("FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path)
+        assert isinstance(model.graph, schema.GraphDocument)
+        given = self._with(model, at, frame)
+        around = None if where in self.origins.mounts else frame
+        plan, inner = self._document(model.graph, where, _last(path), around, given)
+        return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
+
+    def _with(self, model: schema.MountedBody, at: Path, frame: _Frame) -> dict[str, Literal]:
+        assert isinstance(model.graph, schema.GraphDocument)
+        given = {}
+        for name, value in model.with_.items():
+            where = (*at, "with", name)
+            if name not in model.graph.params:
+                advice = suggest(name, model.graph.params, "parameters")
+                message = f"the graph has no parameter `{name}`"
+                self.collector.error("FC0134", message, self.origins.key(where), path=dotted(where), help=advice)
+                continue
+            place = self.origins.value(where)
+            is_text = isinstance(model.graph.params[name], str)
+            found = self._parser(frame, where).value(value, place) if isinstance(value, str) and not is_text else _literal(value, place)
+            if found is not None:
+                given[name] = found
+        return given
+
+    def _mount(
+        self,
+        plan: GraphPlan,
+        inner: _Frame,
+        params: tuple[tuple[str, Literal], ...],
+        at: Path,
+        path: str,
+        using: dict[int, tuple[str | None, Value]],
+        taken: set[int],
+    ) -> Applied:
+        accepted = []
+        for index, (given, value) in using.items():
+            name = given or value.name
+            if plan.input(name) is not None:
+                accepted.append((name, value))
+                taken.add(index)
+        captured = [(name, value) for name, value in inner.captures.items()]
+        mount = Mount(plan, params, tuple(inner.shares.items()), self.origins.value(at))
+        return Applied(path, mount, (*accepted, *captured))
+
+    def _reuse(
+        self, model: schema.Reuse, step: Step, at: Path, frame: _Frame, using: Using, taken: set[int]
+    ) -> Applied:
+        place = self.origins.value((*at, "reuse"))
+        try:
+            path, found = self._find_module(model.reuse, step.path, frame)
+        except NotFound as problem:
+            self._fail("FC0141", problem.message, place, step.name, problem.help)
+        module = found.module.module if isinstance(found.module, Shared) else found.module
+        if isinstance(module, Mount) and any(given.captured for given in module.graph.inputs):
+            message = f"`{model.reuse}` reads names of the graph around it, and cannot be used elsewhere"
+            self._fail("FC0146", message, place, step.name, "give it those values as inputs, by `using`")
+        indexed = dict(enumerate(using))
+        if isinstance(module, Call):
+            accepted = self._call(module, path, indexed, taken).using
+        elif isinstance(module, Mount):
+            names_taken = {i: (n or v.name, v) for i, (n, v) in indexed.items() if module.graph.input(n or v.name)}
+            taken.update(names_taken)
+            accepted = tuple(names_taken.values())
+        elif isinstance(module, Chain):
+            members = tuple(self._call(m.module, f"{path}.{i}", indexed, taken) for i, m in enumerate(module.members) if isinstance(m.module, Call))
+            return Applied(step.path, Shared(path, Chain(members), place))
+        else:
+            accepted = tuple((n or v.name, v) for n, v in using)
+            taken.update(indexed)
+        return Applied(step.path, Shared(path, module, place), accepted)
+
+    def _find_module(self, text: str, name: str, frame: _Frame) -> tuple[str, Applied]:
+        """The module at `text` in this graph, or in the graphs around, which then share it as `name`."""
+        parts, _ = references.split(text)
+        try:
+            return references.find_module(frame, parts)
+        except NotFound:
+            if frame.around is None or frame.step(parts[0]) is not None:
+                raise
+        path, found = self._find_module(text, name, frame.around)
+        existing = next((mine for mine, theirs in frame.shares.items() if theirs == path), None)
+        frame.shares.setdefault(existing or name, path)
+        return existing or name, found
+
+    # references
+
+    def _using(self, model: schema.Modifiers, at: Path, frame: _Frame) -> Using:
+        match model.using:
+            case None:
+                return []
+            case str(text):
+                return [(None, self._reference(text, (*at, "using"), frame))]
+            case list(texts):
+                return [(None, self._reference(text, (*at, "using", i), frame)) for i, text in enumerate(texts)]
+            case dict(mapping):
+                return [(name, self._reference(text, (*at, "using", name), frame)) for name, text in mapping.items()]
+
+    def _reference(self, text: str, at: Path, frame: _Frame) -> Value:
+        place = self.origins.value(at)
+        try:
+            return replace(self._find(text, frame), place=place)
+        except NotFound as problem:
+            head = text.split(".")[0].split("[")[0]
+            if self._broken(head, frame):
+                raise _Unresolved from None
+            if self._comes_later(head, frame):
+                message = f"`{head}` comes later than this step, and this version keeps no recurrent state"
+                self._fail("FC0146", message, place, dotted(at), "refer to an earlier step")
+            owner = dotted(frame.path) or "this graph"
+            message = problem.message.replace(" names nothing here", f" names nothing in `{owner}`")
+            self._fail("FC0141", message.replace("`this graph`", "this graph"), place, dotted(at), problem.help)
+
+    def _find(self, text: str, frame: _Frame) -> Value:
+        """Look a reference up here, then in the graphs around; what is found there becomes a captured input."""
+        try:
+            return references.find(frame, text)
+        except NotFound:
+            head = references.split(text)[0][0]
+            known_here = head in frame.members
+            if frame.around is None or known_here:
+                raise
+        outer = self._find(text, frame.around)
+        name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")
+        while name in frame.members and frame.captures.get(name) != outer:
+            name += "_"
+        if name not in frame.captures:
+            frame.captures[name] = outer
+            shape = frame.around.input(outer.member).shape if frame.around.input(outer.member) and not outer.entry else None
+            frame.inputs.append(Input(name, shape, captured=True, place=outer.place))
+        return Value(name)
+
+    def _broken(self, name: str, frame: _Frame | None) -> bool:
+        """Whether `name` is a member that has a mistake of its own."""
+        return frame is not None and (name in frame.failed or self._broken(name, frame.around))
+
+    def _comes_later(self, name: str, frame: _Frame | None) -> bool:
+        return frame is not None and (name in frame.members or self._comes_later(name, frame.around))
+
+    def _outputs(self, model: schema.GraphDocument, frame: _Frame) -> tuple[tuple[str, Value], ...]:
+        if model.outputs is None:
+            return ((frame.stream.member, frame.stream),)
+        found = []
+        for name, text in model.outputs.items():
+            try:
+                found.append((name, self._reference(text, (*frame.path, "outputs", name), frame)))
+            except _Unresolved:
+                continue
+        return tuple(found)
+
+    # checks
+
+    def _check_taken(self, model: schema.Modifiers, at: Path, step: Step, using: Using, taken: set[int]) -> None:
+        """Every reference in `using` must be an argument of something."""
+        for index, (given, value) in enumerate(using):
+            if index in taken:
+                continue
+            name = given or value.name
+            key: Path = (*at, "using")
+            key = (*key, given) if isinstance(model.using, dict) else (*key, index) if isinstance(model.using, list) else key
+            offered = _arguments(step)
+            advice = None
+            if offered:
+                advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {', '.join(f'`{o}`' for o in offered)}"
+            what = " >> ".join(_shown(part.module) for _, part in step.parts[:2])
+            self.collector.error("FC0143", f"`{what}` takes no argument `{name}`", self.origins.value(key), path=dotted(at), help=advice)
+
+    def _check_filled(self, step: Step, frame: _Frame) -> None:
+        """Every input of a mounted graph must be filled by the stream, or by `using`."""
+        for _, applied in step.parts:
+            module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+            if not isinstance(module, Mount):
+                continue
+            own = [given.name for given in module.graph.inputs if not given.captured]
+            filled = {name for name, _ in applied.using}
+            if step.stream_fields is not None and len(own) > 1:
+                filled |= set(step.stream_fields)
+            else:
+                filled.add(own[0])
+            for name in own:
+                if name not in filled:
+                    message = f"nothing fills the input `{name}` of `{applied.path}`"
+                    at = module.graph.input(name)
+                    labels = (Label("declared here", at.place),) if at else ()
+                    self.collector.error("FC0147", message, step.place, path=step.path, labels=labels, help=f"add `using: {name}`, or `using: {{{name}: ...}}`")
+
+    def _parser(self, frame: _Frame, at: Path) -> CallParser:
+        return CallParser(frame.scope, self.collector, dotted(at))
+
+    def _fail(self, code: str, message: str, place: Place, path: str, help: str | None = None) -> NoReturn:
+        self.collector.error(code, message, place, path=path, help=help)
+        raise _Unresolved
+
+
+def _at(data: object, path: Path) -> object:
+    for key in path:
+        data = data[key] if isinstance(data, Mapping) and key in data else None
+    return data
+
+
+def _literal(value: object, place: Place) -> Literal:
+    frozen = tuple(value) if isinstance(value, list) else value
+    return Literal(frozen, repr(value), place)  # type: ignore[arg-type]
+
+
+def _body_of(step: schema.Modifiers) -> object:
+    """What stands under the step's verb."""
+    return getattr(step, type(step).__name__.lower())
+
+
+def _fields_after(step: Step) -> tuple[str, ...] | None:
+    """The names that the step's value holds, when that is a dict."""
+    if step.take is not None or step.verb not in ("through", "graph", "fork", "loop", "map", "reuse"):
+        return None
+    module = step.body.module.module if isinstance(step.body.module, Shared) else step.body.module
+    return module.graph.fields if isinstance(module, Mount) else None
+
+
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
+
+
+def _arguments(step: Step) -> list[str]:
+    """What the step's module takes besides the stream."""
+    module = step.body.module.module if isinstance(step.body.module, Shared) else step.body.module
+    if isinstance(module, Call):
+        return modules.class_source(module.name).forward.names[1:]
+    if isinstance(module, Mount):
+        return [given.name for given in module.graph.inputs[1:] if not given.captured]
+    return []
+
+
+def _shown(module: Module) -> str:
+    return str(module.module) if isinstance(module, Shared) else str(module)

@@ -1,0 +1,103 @@
+"""What a document says about the modules at a path: frozen, where weights come from, how parameters start."""
+
+from __future__ import annotations
+
+import math
+
+from flowconf.diagnostics import Collector
+from flowconf.language import schema, signatures
+from flowconf.language.calls import CallParser, Scope
+from flowconf.language.plan import Checkpoint, Literal, Setting, Start
+from flowconf.language.validate import dotted
+from flowconf.text.origins import Origins, Path
+
+INITIALIZERS = (
+    "normal", "uniform", "trunc_normal", "constant", "zeros", "ones", "eye", "dirac", "orthogonal",
+    "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "sparse",
+)  # fmt: skip
+FROZEN = {True: "all", False: "no", "params": "params", None: None}
+
+
+def read_setting(
+    model: schema.Settings, at: Path, path: str, origins: Origins, collector: Collector, scope: Scope
+) -> Setting | None:
+    """The setting of the modules at `path`, or None when the document says nothing about them."""
+    init = []
+    for parameter, how in model.init.items():
+        start = _start(parameter, how, (*at, "init", parameter), origins, collector, scope)
+        if start is not None:
+            init.append(start)
+    checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), origins, collector)
+    if model.frozen is None and checkpoint is None and not init:
+        return None
+    key = "frozen" if model.frozen is not None else "checkpoint" if checkpoint is not None else "init"
+    return Setting(path, FROZEN[model.frozen], checkpoint, tuple(init), origins.key((*at, key)))
+
+
+def _checkpoint(
+    model: str | schema.CheckpointSource | None, at: Path, origins: Origins, collector: Collector
+) -> Checkpoint | None:
+    place = origins.value(at)
+    if model is None:
+        return None
+    if isinstance(model, str):
+        return Checkpoint(path=model, place=place)
+    if (model.path is None) == (model.config is None):
+        what = "neither `path` nor `config`" if model.path is None else "both `path` and `config`"
+        message = f"the checkpoint has {what}"
+        collector.error("FC0122", message, origins.key(at), path=dotted(at), help="keep one of `path` and `config`")
+        return None
+    key = "path" if model.path is not None else "config"
+    return Checkpoint(
+        model.path,
+        model.config,
+        model.at,
+        tuple(model.rename.items()),
+        model.missing,
+        model.unused,
+        model.sha256,
+        origins.value((*at, key)),
+    )
+
+
+def _start(
+    parameter: str, how: object, at: Path, origins: Origins, collector: Collector, scope: Scope
+) -> Start | None:
+    place = origins.value(at)
+    if isinstance(how, schema.Scaled):
+        return Start(parameter, Literal(None, "none"), float(how.scale), place)
+    if isinstance(how, int | float):
+        return Start(parameter, Literal(float(how), repr(float(how)), place), None, place)
+    if isinstance(how, list):
+        return _listed(parameter, how, at, origins, collector)
+    call = CallParser(scope, collector, dotted(at)).how(str(how), place, list(INITIALIZERS))
+    if call is None:
+        return None
+    signature = signatures.read_function("torch.nn.init", f"{call.name}_")
+    given = {name for name, _ in call.kwargs}
+    unknown = [name for name in given if name == "tensor" or not signature.takes(name)]
+    missing = [name for name in signature.missing(len(call.args) + 1, given) if name != "tensor"]
+    if unknown or missing or len(call.args) + 1 > len(signature.positional):
+        wrong = f"has no argument `{unknown[0]}`" if unknown else f"needs `{missing[0]}`" if missing else "has too many arguments"
+        offered = ", ".join(f"`{name}`" for name in signature.names[1:])
+        collector.error("FC0133", f"`{call.name}` {wrong}", call.place, path=dotted(at), help=f"its arguments are {offered}")
+        return None
+    return Start(parameter, call, None, place)
+
+
+def _listed(parameter: str, values: list[object], at: Path, origins: Origins, collector: Collector) -> Start | None:
+    def tupled(value: object) -> object:
+        return tuple(tupled(item) for item in value) if isinstance(value, list) else value
+
+    def numbers(value: object) -> bool:
+        if isinstance(value, list):
+            return all(numbers(item) for item in value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    place = origins.value(at)
+    if not numbers(values):
+        collector.error("FC0123", f"`{dotted(at)}` must hold finite numbers only", place, path=dotted(at))
+        return None
+    found = tupled(values)
+    assert isinstance(found, tuple)
+    return Start(parameter, Literal(found, repr(values), place), None, place)

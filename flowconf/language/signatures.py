@@ -1,0 +1,213 @@
+"""Signatures of classes and functions, read from their source text.
+
+Nothing is imported: the file is found, parsed by `ast` and searched, so that a config is checked against the
+installed torch in milliseconds, and overloads keep their argument names (`inspect` loses them for `LSTM`).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument. `kind` is "positional", "keyword", "*" or "**"; a positional one may be given by name too."""
+
+    name: str
+    kind: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The arguments of a callable, without `self`."""
+
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [p.name for p in self.parameters if p.kind in ("positional", "keyword")]
+
+    @property
+    def positional(self) -> list[str]:
+        return [p.name for p in self.parameters if p.kind == "positional"]
+
+    @property
+    def open(self) -> bool:
+        """Whether any further argument name is accepted."""
+        return any(p.kind == "**" for p in self.parameters)
+
+    @property
+    def variadic(self) -> bool:
+        return any(p.kind == "*" for p in self.parameters)
+
+    def takes(self, name: str) -> bool:
+        return self.open or name in self.names
+
+    def missing(self, positional: int, keywords: set[str]) -> list[str]:
+        """The required arguments that such a call leaves out."""
+        given = set(self.positional[:positional]) | keywords
+        return [p.name for p in self.parameters if p.required and p.name not in given]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSource:
+    """A module class as far as calling it needs."""
+
+    init: Signature
+    forward: Signature
+
+
+ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
+
+
+@lru_cache(maxsize=512)
+def read_class(module: str, name: str) -> ClassSource:
+    """The constructor's and forward's signatures of `module.name`, inherited ones included."""
+    return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"))
+
+
+@lru_cache(maxsize=512)
+def read_function(module: str, name: str) -> Signature:
+    """The signature of the function `module.name`."""
+    node = _definitions(module).get(name)
+    if isinstance(node, ast.FunctionDef):
+        return _signature(node.args, skip_self=False)
+    if isinstance(node, ast.ClassDef):
+        return _method(module, name, "__init__")
+    return ANYTHING
+
+
+@lru_cache(maxsize=64)
+def public_names(module: str) -> tuple[str, ...]:
+    """What a module offers: its `__all__` when it has one, else its own public classes and functions."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return tuple(name for name in _definitions(module) if not name.startswith("_"))
+
+
+@lru_cache(maxsize=8)
+def imported_names(module: str) -> dict[str, str]:
+    """Name -> the module it comes from, for what a module imports from its relatives."""
+    found: dict[str, str] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom):
+            source = _absolute(module, node)
+            for alias in node.names:
+                found[alias.asname or alias.name] = source
+    return found
+
+
+def of_class(cls: type) -> ClassSource:
+    """The same for a class at hand, whose source may be nowhere."""
+    forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
+    return ClassSource(_inspected(cls.__init__), _inspected(forward))
+
+
+def of_function(function: Callable[..., object]) -> Signature:
+    """The same for a function at hand."""
+    return _inspected(function, skip=0)
+
+
+def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return ANYTHING
+    kinds = {
+        inspect.Parameter.VAR_POSITIONAL: "*",
+        inspect.Parameter.VAR_KEYWORD: "**",
+        inspect.Parameter.KEYWORD_ONLY: "keyword",
+    }
+    return Signature(
+        tuple(
+            Parameter(
+                p.name,
+                kinds.get(p.kind, "positional"),
+                p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD),
+            )
+            for p in parameters
+        )
+    )
+
+
+@lru_cache(maxsize=128)
+def _tree(module: str) -> ast.Module:
+    file = _file(module)
+    return ast.parse(file.read_text(encoding="utf-8")) if file else ast.Module([], [])
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module, found without importing its parents."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if not rest:
+        return Path(spec.origin)
+    base = Path(spec.origin).parent.joinpath(*rest)
+    candidates = (base.with_name(base.name + ".py"), base / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+@lru_cache(maxsize=128)
+def _definitions(module: str) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    return {node.name: node for node in _tree(module).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    file = _file(module)
+    parts = module.split(".")
+    is_package = file is not None and file.name == "__init__.py"
+    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*parts, node.module] if node.module else parts)
+
+
+def _method(module: str, name: str, method: str, depth: int = 0) -> Signature:
+    node = _definitions(module).get(name)
+    if not isinstance(node, ast.ClassDef):
+        source = imported_names(module).get(name)
+        return _method(source, name, method, depth + 1) if source and depth < 8 else ANYTHING
+    own = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == method]
+    for candidate in own:
+        signature = _signature(candidate.args)
+        if signature.names or not signature.open:
+            return signature
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id not in ("Module", "object") and depth < 8:
+            signature = _method(module, base.id, method, depth + 1)
+            if signature is not ANYTHING:
+                return signature
+    inherits_nothing = method == "__init__" and not own
+    return Signature(()) if inherits_nothing else ANYTHING
+
+
+def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
+    positional = [*args.posonlyargs, *args.args]
+    required = len(positional) - len(args.defaults)
+    found = [Parameter(a.arg, "positional", i < required) for i, a in enumerate(positional)]
+    if skip_self:
+        found = found[1:]
+    if args.vararg:
+        found.append(Parameter(args.vararg.arg, "*", False))
+    for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        found.append(Parameter(a.arg, "keyword", default is None))
+    if args.kwarg:
+        found.append(Parameter(args.kwarg.arg, "**", False))
+    return Signature(tuple(found))
+
+
+@lru_cache(maxsize=4096)
+def names_in(expression: str) -> tuple[str, ...]:
+    """The names that an expression of a call reads, in order of appearance."""
+    found = [node.id for node in ast.walk(ast.parse(expression, mode="eval")) if isinstance(node, ast.Name)]
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,286 @@
+"""Holds plain data against a Pydantic model and tells every mistake with its place in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from flowconf.diagnostics import Collector, Fix, Place, nearest, suggest
+from flowconf.language import schema
+from flowconf.text.origins import Origins, Path
+
+M = TypeVar("M", bound=BaseModel)
+Problem = dict[str, Any]
+
+EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "none_required": "null",
+    "is_instance_of": "a module",
+}
+
+
+def validate(model: type[M], data: object, origins: Origins, path: Path, collector: Collector) -> M | None:
+    """An instance of `model`, or None when `data`, which stands at `path` of the document, has mistakes."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        _Report(data, origins, path, collector).tell(model, error)
+    except RecursionError:
+        collector.error("FC0006", "the document is nested too deeply", origins.value(path))
+    return None
+
+
+class _Report:
+    """Turns Pydantic's list of problems into diagnostics, one for each cause."""
+
+    def __init__(self, data: object, origins: Origins, base: Path, collector: Collector) -> None:
+        self.data, self.origins, self.base, self.collector = data, origins, base, collector
+
+    def tell(self, model: type[BaseModel], error: ValidationError) -> None:
+        grouped: dict[Path, list[Problem]] = {}
+        for problem in error.errors(include_url=False):
+            grouped.setdefault(self._where(problem["loc"]), []).append(problem)
+        for where, problems in grouped.items():
+            deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
+            alternatives = all(problem["type"] in EXPECTED for problem in problems)
+            if not (alternatives and deeper):
+                self._tell_one(model, where, problems, grouped)
+
+    def _where(self, loc: Sequence[str | int]) -> Path:
+        """The path in the data that a problem is about, without the marks of union members."""
+        node, path = self.data, ()
+        for position, item in enumerate(loc):
+            if isinstance(node, dict) and item in node:
+                node = node[item]
+                path = (*path, item)
+            elif isinstance(node, list) and isinstance(item, int) and item < len(node):
+                node = node[item]
+                path = (*path, item)
+            elif position == len(loc) - 1 and isinstance(node, dict) and not str(item).startswith(("<", "[")):
+                path = (*path, item)
+        return path
+
+    def _tell_one(self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: Iterable[Path]) -> None:
+        first = problems[0]
+        match first["type"]:
+            case "extra_forbidden":
+                self._unknown_key(model, where, first["loc"])
+            case "missing":
+                self._missing_key(where, grouped)
+            case "step":
+                self._verbs(where)
+            case "body":
+                self._body(where)
+            case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
+                message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
+                self._error("FC0126", message, self._key(where), where)
+            case "invalid_key":
+                message = f"the key `{where[-1]}` must be a text"
+                self._error("FC0126", message, self._key(where), where)
+            case _:
+                self._wrong_value(where, problems)
+
+    def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
+        self.collector.error(code, message, place, path=dotted((*self.base, *where)), **more)
+
+    def _key(self, where: Path) -> Place:
+        return self.origins.key((*self.base, *where))
+
+    def _value(self, where: Path) -> Place:
+        return self.origins.value((*self.base, *where))
+
+    def _owner(self, where: Path) -> str:
+        owner = dotted((*self.base, *where[:-1]))
+        return f"in `{owner}`" if owner else "at the top of the document"
+
+    def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int]) -> None:
+        key, owner = str(where[-1]), self._at(where[:-1])
+        allowed = _keys_here(model, loc)
+        verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
+        if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
+            belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
+            advice = f"`{key}` belongs to {_listed(belongs)}"
+            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, help=advice)
+            return
+        close = nearest(key, [name for name in allowed if not (isinstance(owner, dict) and name in owner)])
+        place = self._key(where)
+        self._error(
+            "FC0121",
+            f"unknown key `{key}` {self._owner(where)}",
+            place,
+            where,
+            help=f"write `{close}`" if close else suggest(key, allowed, "keys"),
+            fix=Fix(place, close) if close else None,
+        )
+
+    def _missing_key(self, where: Path, grouped: Iterable[Path]) -> None:
+        key = str(where[-1])
+        owner = self._at(where[:-1])
+        unknown = [str(p[-1]) for p in grouped if len(p) == len(where) and p[:-1] == where[:-1] and p != where]
+        if isinstance(owner, dict) and nearest(key, [name for name in unknown if name in owner]):
+            return
+        advice = f"write `{key}: ...`"
+        if key == "merge":
+            advice = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
+        name = self._owner(where).removeprefix("in ")
+        self._error("FC0122", f"{name} needs `{key}`", self._key(where[:-1]), where, help=advice)
+
+    def _verbs(self, where: Path) -> None:
+        step, name = self._at(where), where[-1]
+        if not isinstance(step, dict):
+            self._error("FC0123", f"the step `{name}` must be a call or a mapping, got {_shown(step)}", self._value(where), where)
+            return
+        verbs = [verb for verb in schema.VERBS if verb in step]
+        if verbs:
+            second = self._key((*where, verbs[1]))
+            message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
+            self._error("FC0124", message, second, where, help=f"keep one of {_listed(verbs)}")
+            return
+        for key in step:
+            close = nearest(str(key), schema.VERBS) if key not in schema.STEP_KEYS else None
+            if close:
+                place = self._key((*where, key))
+                self._error("FC0121", f"unknown key `{key}` {self._owner((*where, key))}", place, (*where, key), help=f"write `{close}`", fix=Fix(place, close))
+                return
+        removed = self.origins.history((*self.base, *where))
+        note = f"; the step was taken away at {removed[-1]}" if removed else ""
+        advice = f"add one of {_listed(list(schema.VERBS))}"
+        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, help=advice)
+
+    def _body(self, where: Path) -> None:
+        body = self._at(where)
+        if isinstance(body, dict):
+            for key in body:
+                close = nearest(str(key), ["flow", "graph"])
+                if close:
+                    place = self._key((*where, key))
+                    self._error("FC0121", f"unknown key `{key}` {self._owner((*where, key))}", place, (*where, key), help=f"write `{close}`", fix=Fix(place, close))
+                    return
+        message = f"`{where[-1]}` must be a call, or a mapping with `flow` or `graph`"
+        self._error("FC0123", message, self._value(where), where)
+
+    def _wrong_value(self, where: Path, problems: list[Problem]) -> None:
+        wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
+        got = self._at(where)
+        subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
+        if got is None and (*where,):
+            message = f"{subject} has no value, and must be {' or '.join(wanted)}"
+        else:
+            message = f"{subject} must be {' or '.join(wanted)}, got {_shown(got)}"
+        literal = next((p for p in problems if p["type"] == "literal_error"), None)
+        advice = None
+        if literal is not None and isinstance(got, str):
+            advice = suggest(got, [word.strip("'") for word in literal["ctx"]["expected"].replace(" or ", ", ").split(", ")], "values")
+        self._error("FC0123", message, self._value(where), where, help=advice)
+
+    def _at(self, where: Path) -> object:
+        node: Any = self.data
+        for item in where:
+            try:
+                node = node[item]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return node
+
+
+def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that the model at `loc` allows, found by walking the models' fields."""
+    tag = next((str(item).strip("<>") for item in reversed(loc) if str(item).startswith("<")), None)
+    last_tag = max((i for i, item in enumerate(loc) if str(item).startswith("<")), default=-1)
+    if tag in schema.STEPS and last_tag == len(loc) - 2:
+        return schema.keys_of(schema.STEPS[tag])
+    tagged: dict[str | None, type[BaseModel]] = {
+        "inline": schema.InlineBody,
+        "mounted": schema.MountedBody,
+        "document": schema.GraphDocument,
+        "scaled": schema.Scaled,
+    }
+    if tag in tagged and last_tag == len(loc) - 2:
+        return _field_keys(tagged[tag])
+    if tag == "mapping" and last_tag == len(loc) - 2:
+        return _field_keys(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
+    return _field_keys(_descend(model, loc[:-1]))
+
+
+def _descend(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
+    for item in loc:
+        field = model.model_fields.get(str(item)) or next(
+            (f for f in model.model_fields.values() if f.alias == item), None
+        )
+        if field is None:
+            continue
+        inner = _model_in(field.annotation)
+        model = inner if inner is not None else model
+    return model
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _field_keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _expected(problem: Problem) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in EXPECTED:
+        return EXPECTED[kind]
+    match kind:
+        case "literal_error":
+            return f"one of {context['expected'].replace(chr(39), '`')}"
+        case "greater_than":
+            return f"greater than {context['gt']:g}"
+        case "greater_than_equal":
+            return f"at least {context['ge']:g}"
+        case "less_than":
+            return f"less than {context['lt']:g}"
+        case "less_than_equal":
+            return f"at most {context['le']:g}"
+        case "too_short":
+            return f"given at least {context['min_length']} {'entry' if context['min_length'] == 1 else 'entries'}"
+        case "string_too_short":
+            return "a text that is not empty"
+        case "string_pattern_mismatch":
+            return f"a text of the form `{context['pattern'].strip('^$')}`"
+        case "finite_number":
+            return "a finite number"
+        case _:
+            return str(problem["msg"]).lower()
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f"the text `{value if len(value) <= 40 else value[:37] + '...'}`"
+    return "null" if value is None else f"`{value}`"
+
+
+def dotted(path: Path) -> str:
+    """A config key as it is written on the command line."""
+    return ".".join(str(item) for item in path)
