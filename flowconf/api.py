@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowconf.diagnostics import Diagnostic, FlowconfError
+from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
 from flowconf.language import config as configs
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
@@ -76,7 +76,7 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
             if setting.checkpoint is not None:
                 found += check_source(setting.checkpoint)
     except FlowconfError as error:
-        return list(dict.fromkeys([*found, *error.diagnostics]))
-    return found
+        found += error.diagnostics
+    return Collector(found).told_once()
 
 

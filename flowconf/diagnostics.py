@@ -201,7 +201,16 @@ class Collector:
     def stop_on_errors(self) -> None:
         """Raise `ConfigError` when anything so far is an error."""
         if self.errors:
-            raise ConfigError(*dict.fromkeys(self.diagnostics))
+            raise ConfigError(*self.told_once())
+
+    def told_once(self) -> list[Diagnostic]:
+        """One diagnostic for each code and place, and no warning where an error stands."""
+        wrong = {d.place for d in self.errors if d.place != NOWHERE}
+        kept: dict[object, Diagnostic] = {}
+        for d in self.diagnostics:
+            if d.severity == "error" or d.place not in wrong:
+                kept.setdefault((d.code, d.place) if d.place != NOWHERE else d, d)
+        return list(kept.values())
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

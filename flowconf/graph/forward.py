@@ -63,8 +63,8 @@ class ForwardWriter:
         return self.rolling if uses == (position + 1,) and simple else step.name
 
     def _dead_after(self, position: int, target: str) -> list[str]:
-        """Named values whose last reader was the statement at `position`, when more computing follows."""
-        if target == "return" or position >= len(self.found.steps) - 1:
+        """Named values whose last reader was the statement at `position`, when more than one statement follows."""
+        if target == "return" or position >= len(self.found.steps) - 2:
             return []
         steps = self.found.steps[: position + 1]
         named = [step for at, step in enumerate(steps) if self._variable(step, at) == step.name]

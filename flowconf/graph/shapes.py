@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
 from flowconf.language.plan import (
     Applied,
@@ -48,11 +48,11 @@ UNKNOWN = _Unknown()
 
 @dataclass
 class Inference:
-    """What the check found: shapes by full path, the sizes behind `_`, and the mistakes."""
+    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
 
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    parameters: int = 0
+    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     collector: Collector = field(default_factory=Collector)
 
 
@@ -62,6 +62,7 @@ def infer(graph: GraphPlan) -> Inference:
         checker = _Checker(Inference(), Sizes())
         given = {entry.name: checker.declared(entry) for entry in graph.inputs}
         checker.graph(graph, "", given, {})
+        checker.starts(graph)
         return checker.result
 
 
@@ -106,7 +107,10 @@ class _Checker:
 
     def graph(self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, _Source]) -> tuple[Any, _Scope]:
         """Run one graph on fake values: its output, and everything it held."""
-        local = {entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, graph) for entry in graph.inputs}
+        local = {
+            entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name))
+            for entry in graph.inputs
+        }
         for entry in graph.inputs:
             self._record(join(path, entry.name), local[entry.name])
         places = {entry.name: _Source(entry.name, entry.place) for entry in graph.inputs}
@@ -122,11 +126,29 @@ class _Checker:
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
 
+    def starts(self, graph: GraphPlan) -> None:
+        """Hold what `init` says against the parameters there are."""
+        if self.result.collector.errors:
+            return
+        for path, setting in graph.all_settings():
+            below = {name.removeprefix(f"{path}."): size for name, size in self.result.parameters.items() if name.startswith(f"{path}.")}
+            for start in setting.init:
+                size = below.get(start.parameter)
+                if size is None:
+                    message = f"`{path}` has no parameter `{start.parameter}`"
+                    advice = suggest(start.parameter, below, "parameters")
+                    self.result.collector.error("FC0207", message, start.place, path=path, help=advice)
+                elif isinstance(start.how, Literal) and isinstance(start.how.value, tuple):
+                    given = tuple(torch.tensor(_listed(start.how.value)).shape)
+                    if given != size:
+                        message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
+                        self.result.collector.error("FC0207", message, start.place, path=path)
+
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
             self.result.shapes.setdefault(path, self.sizes.show(value))
 
-    def _input(self, entry: Input, value: Any, path: str, graph: GraphPlan) -> Any:
+    def _input(self, entry: Input, value: Any, path: str, source: _Source | None) -> Any:
         """Hold what arrives against what the input declares."""
         if value is UNKNOWN or entry.shape is None:
             return self.declared(entry) if value is UNKNOWN and not entry.captured else value
@@ -141,8 +163,9 @@ class _Checker:
         if not fits:
             shown = f"[{', '.join(str(size) for size in entry.shape)}]"
             message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
-            self.result.collector.error("FC0206", message, entry.place, path=path)
-            return self.declared(entry)
+            labels = (Label(f"`{source.name}` gives {self.sizes.show(value)}", source.place),) if source else ()
+            self.result.collector.error("FC0206", message, entry.place, path=path, labels=labels)
+            return UNKNOWN
         return value
 
     # steps
@@ -284,22 +307,32 @@ class _Checker:
                 source = _Source(str(member.module), _call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
-            return self._mounted(module, path, stream, using, source, step, scope)
+            origins = {name: scope.source(value) for name, value in applied.using}
+            return self._mounted(module, path, stream, using, origins, source, step, scope)
         built = self._build(module, path, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
         return self._run(built, module, stream, using, source, step, scope)
 
     def _mounted(
-        self, mount: Mount, path: str, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope
+        self,
+        mount: Mount,
+        path: str,
+        stream: Any,
+        using: dict[str, Any],
+        origins: dict[str, _Source],
+        source: _Source,
+        step: Step,
+        scope: _Scope,
     ) -> Any:
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
         values = dict(using)
         if isinstance(stream, dict) and len(own) > 1:
             values |= {name: value for name, value in stream.items() if name in own}
+            origins |= {name: source for name in stream if name in own}
         else:
             values[own[0]] = stream
-        origins = {own[0]: source} if values.get(own[0]) is stream else {}
+            origins[own[0]] = source
         result, inner = self.graph(mount.graph, path, values, origins)
         scope.inside[step.name] = (inner, lambda tensor: tensor)
         return result
@@ -307,6 +340,7 @@ class _Checker:
     def _build(self, module: Module, path: str, stream: Any, step: Step, scope: _Scope) -> nn.Module:
         if isinstance(module, Instance):
             assert isinstance(module.module, nn.Module)
+            self.result.parameters |= {join(path, n): tuple(p.shape) for n, p in module.module.named_parameters()}
             return module.module
         assert isinstance(module, Call)
         sizes = tuple(self._holes(module, stream, step, scope))
@@ -315,7 +349,9 @@ class _Checker:
         key = (module, sizes)
         if key not in self.built:
             self.built[key] = self._construct(module, iter(sizes), step, scope)
-        return self.built[key]
+        built = self.built[key]
+        self.result.parameters |= {join(path, name): tuple(p.shape) for name, p in built.named_parameters()}
+        return built
 
     def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: _Scope) -> nn.Module:
         def value(argument: Argument) -> Any:

@@ -24,6 +24,7 @@ ERRORS = {"mae", "mse"}
 def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
     """Note every mistake in the training sections."""
     check_names(training, origins, collector)
+    _check_groups(training, plan, origins, collector)
     fields = provided_fields(training.data.name)
     check_references(training, plan, fields, origins, collector)
     if fields is not None:
@@ -78,6 +79,16 @@ def check_references(
             for number, reference in enumerate(listed(written)):
                 where = (*path, key, number) if isinstance(written, list) else (*path, key)
                 _check_reference(reference, plan, fields, where, origins, collector)
+
+
+def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
+    for path in training.optimizer.groups:
+        try:
+            references.find_module(references.Planned(plan), path.split("."))
+        except references.NotFound as problem:
+            where = ("optimizer", "groups", path)
+            message = f"the optimizer group `{path}` names nothing in the graph"
+            collector.error("FC0405", message, origins.key(where), path=".".join(where), help=problem.help)
 
 
 def _check_reference(

@@ -181,7 +181,7 @@ def find_module(members: Members, names: Sequence[str]) -> tuple[str, Applied]:
     """The module at a path, and that path in full. Raises `NotFound`."""
     step = members.step(names[0])
     if step is None:
-        raise NotFound(f"`{names[0]}` is no earlier step here", suggest(names[0], members.names(), "steps"))
+        raise NotFound(f"`{names[0]}` is no earlier step here", suggest(names[0], members.names(), "names"))
     applied, rest = step.body, list(names[1:])
     if len(step.parts) > 1:
         parts = dict(step.parts)
@@ -198,7 +198,11 @@ def _descend(applied: Applied, rest: list[str]) -> tuple[str, Applied]:
     if isinstance(module, Chain) and rest[0].isdigit() and int(rest[0]) < len(module.members):
         return _descend(module.members[int(rest[0])], rest[1:])
     if isinstance(module, Mount):
-        path, found = find_module(Planned(module.graph), rest)
+        try:
+            path, found = find_module(Planned(module.graph), rest)
+        except NotFound as problem:
+            message = problem.message.replace(" is no earlier step here", f" is no step of `{applied.path}`")
+            raise NotFound(message, problem.help) from None
         return f"{applied.path}.{path}", found
     what = "a module made outside" if isinstance(module, Instance) else "one module"
     raise NotFound(f"`{applied.path}` is {what}, and nothing in it is called `{rest[0]}`")

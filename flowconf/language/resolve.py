@@ -66,6 +66,7 @@ class _Frame:
     """One graph while it is being resolved."""
 
     path: Path
+    title: str
     scope: dict[str, Literal]
     around: _Frame | None
     members: dict[str, Place]
@@ -112,7 +113,9 @@ class _Resolver:
         scope = dict(around.scope) if around else {}
         scope |= {name: replace(given.get(name, value), text=name) for name, value in params.items()}
         inputs = read_inputs(model, path, scope, self.origins, self.collector)
-        frame = _Frame(path, scope, around, {}, inputs, stream=Value(inputs[0].name))
+        mount = self.origins.mounts.get(path)
+        title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
+        frame = _Frame(path, title, scope, around, {}, inputs, stream=Value(inputs[0].name))
         self._claim_names(model, frame)
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
         for name in order:
@@ -122,7 +125,6 @@ class _Resolver:
                 frame.failed.add(name)
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
-        mount = self.origins.mounts.get(path)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),
@@ -184,6 +186,7 @@ class _Resolver:
 
     def _step(self, name: str, model: schema.Modifiers | str | object, frame: _Frame) -> None:
         at: Path = (*frame.path, "flow", name)
+        before = len(self.collector.errors)
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, frame)
         else:
@@ -191,7 +194,10 @@ class _Resolver:
             step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
             step = replace(step, body_place=self.origins.value(at))
         step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
-        self._check_filled(step, frame)
+        if len(self.collector.errors) > before:
+            frame.failed |= {name, step.path}
+        elif not self._broken(step.stream.member, frame):
+            self._check_filled(step, frame)
         frame.steps.append(step)
         if step.verb != "fork":
             frame.stream = Value(name)
@@ -350,6 +356,12 @@ class _Resolver:
             if forward.takes(name) and forward.positional[:1] != [name]:
                 accepted.append((name, value))
                 taken.add(index)
+        names_given = {name for name, _ in accepted}
+        missing = [] if using.keys() - taken else forward.missing(1, names_given)
+        if missing:
+            message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
+            advice = f"add `using: {missing[0]}`, or `using: {{{missing[0]}: ...}}`"
+            self.collector.error("FC0147", message, call.place, path=path, help=advice)
         return Applied(path, call, tuple(accepted))
 
     def _mounted(
@@ -408,6 +420,8 @@ class _Resolver:
         try:
             path, found = self._find_module(model.reuse, step.path, frame)
         except NotFound as problem:
+            if self._broken(model.reuse.split(".")[0], frame):
+                raise _Unresolved from None
             self._fail("FC0141", problem.message, place, step.name, problem.help)
         module = found.module.module if isinstance(found.module, Shared) else found.module
         if isinstance(module, Mount) and any(given.captured for given in module.graph.inputs):
@@ -465,9 +479,8 @@ class _Resolver:
             if self._comes_later(head, frame):
                 message = f"`{head}` comes later than this step, and this version keeps no recurrent state"
                 self._fail("FC0146", message, place, dotted(at), "refer to an earlier step")
-            owner = dotted(frame.path) or "this graph"
-            message = problem.message.replace(" names nothing here", f" names nothing in `{owner}`")
-            self._fail("FC0141", message.replace("`this graph`", "this graph"), place, dotted(at), problem.help)
+            message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
+            self._fail("FC0141", message, place, dotted(at), problem.help)
 
     def _find(self, text: str, frame: _Frame) -> Value:
         """Look a reference up here, then in the graphs around; what is found there becomes a captured input."""
@@ -489,11 +502,14 @@ class _Resolver:
         return Value(name)
 
     def _broken(self, name: str, frame: _Frame | None) -> bool:
-        """Whether `name` is a member that has a mistake of its own."""
+        """Whether `name` is a member that has a mistake, in itself or below."""
         return frame is not None and (name in frame.failed or self._broken(name, frame.around))
 
     def _comes_later(self, name: str, frame: _Frame | None) -> bool:
-        return frame is not None and (name in frame.members or self._comes_later(name, frame.around))
+        if frame is None:
+            return False
+        defined = frame.step(name) is not None or frame.input(name) is not None
+        return (name in frame.members and not defined) or (not defined and self._comes_later(name, frame.around))
 
     def _outputs(self, model: schema.GraphDocument, frame: _Frame) -> tuple[tuple[str, Value], ...]:
         if model.outputs is None:
@@ -540,6 +556,10 @@ class _Resolver:
                     message = f"nothing fills the input `{name}` of `{applied.path}`"
                     at = module.graph.input(name)
                     labels = (Label("declared here", at.place),) if at else ()
+                    giver = frame.step(step.stream.member)
+                    if step.stream_fields is not None and giver is not None:
+                        held = ", ".join(f"`{held}`" for held in step.stream_fields)
+                        labels = (*labels, Label(f"the stream `{step.stream}` holds {held}", giver.place))
                     self.collector.error("FC0147", message, step.place, path=step.path, labels=labels, help=f"add `using: {name}`, or `using: {{{name}: ...}}`")
 
     def _parser(self, frame: _Frame, at: Path) -> CallParser:

@@ -63,11 +63,11 @@ def _checkpoint(
 def _start(
     parameter: str, how: object, at: Path, origins: Origins, collector: Collector, scope: Scope
 ) -> Start | None:
-    place = origins.value(at)
+    place, key = origins.value(at), origins.key(at)
     if isinstance(how, schema.Scaled):
-        return Start(parameter, Literal(None, "none"), float(how.scale), place)
+        return Start(parameter, Literal(None, "none"), float(how.scale), key)
     if isinstance(how, int | float):
-        return Start(parameter, Literal(float(how), repr(float(how)), place), None, place)
+        return Start(parameter, Literal(float(how), repr(float(how)), place), None, key)
     if isinstance(how, list):
         return _listed(parameter, how, at, origins, collector)
     call = CallParser(scope, collector, dotted(at)).how(str(how), place, list(INITIALIZERS))
@@ -82,7 +82,7 @@ def _start(
         offered = ", ".join(f"`{name}`" for name in signature.names[1:])
         collector.error("FC0133", f"`{call.name}` {wrong}", call.place, path=dotted(at), help=f"its arguments are {offered}")
         return None
-    return Start(parameter, call, None, place)
+    return Start(parameter, call, None, key)
 
 
 def _listed(parameter: str, values: list[object], at: Path, origins: Origins, collector: Collector) -> Start | None:
@@ -100,4 +100,4 @@ def _listed(parameter: str, values: list[object], at: Path, origins: Origins, co
         return None
     found = tupled(values)
     assert isinstance(found, tuple)
-    return Start(parameter, Literal(found, repr(values), place), None, place)
+    return Start(parameter, Literal(found, repr(values), place), None, origins.key(at))

@@ -179,7 +179,9 @@ class _Report:
         literal = next((p for p in problems if p["type"] == "literal_error"), None)
         advice = None
         if literal is not None and isinstance(got, str):
-            advice = suggest(got, [word.strip("'") for word in literal["ctx"]["expected"].replace(" or ", ", ").split(", ")], "values")
+            values = [word.strip("'") for word in literal["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+            close = nearest(got, values)
+            advice = f"write `{close}`" if close else None
         self._error("FC0123", message, self._value(where), where, help=advice)
 
     def _at(self, where: Path) -> object:
