@@ -136,7 +136,8 @@ class _Composer:
                 root = self.library.expand(root)
         root = self.finished(root)
         document = Document.of(root, str(self.library.main), self.library.warnings())
-        return Composition(document, tuple(typed), composed.choices, str(self.library.main))
+        choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
+        return Composition(document, tuple(typed), choices, str(self.library.main))
 
     def chooses(self, override: Override) -> bool:
         """Whether an override chooses options of a config group.
@@ -144,9 +145,7 @@ class _Composer:
         Raises:
             ConfigError: FC0101 where it can only be meant so, and there is no such group.
         """
-        if isinstance(override.parsed.value(), dict):
-            return False
-        if self.lists.is_group(override.key):
+        if self.lists.chooses(override.parsed):
             return True
         if override.parsed.package is not None or "/" in override.key:
             advice = suggest(override.key, self.library.groups(), "groups")
@@ -159,7 +158,7 @@ class _Composer:
         defaults.check(self.library.read(self.library.main))
         defaults.check_main(self.library.read(self.library.main))
         for override in overrides:
-            if override.parsed.is_hydra_override() and re.search(r"_target_|^hydra[./]callbacks", override.typed):
+            if override.parsed.is_hydra_override() and re.search(r"_target_|^[+~]*hydra[./]callbacks", override.typed):
                 message = "a word of the command line cannot name code to run"
                 raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, help="remove it"))
 
@@ -170,7 +169,7 @@ class _Composer:
             return self.lists.compose([override.parsed for override in chosen])
         except ConfigError:
             raise
-        except (*hydra_bridge.HYDRA_ERRORS, ValueError, RecursionError) as error:
+        except (*hydra_bridge.HYDRA_ERRORS, ValueError, OSError, RecursionError) as error:
             raise ConfigError(self.explained(error, chosen)) from error
 
     def explained(self, error: Exception, overrides: Sequence[Override]) -> Diagnostic:

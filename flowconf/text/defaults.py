@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place, nearest, suggest
 from flowconf.text.library import Library
 from flowconf.text.origins import MAX_DEPTH, Document, Node, Origins
 from flowconf.text.overrides import Override, listed
 
 SELF = "_self_"
+_NAMES_CODE = re.compile(r"_target_|oc\.(?:create|decode|select|dict)")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a defaults list. `group` is None for a plain config name, which is then the only option."""
+    """One entry of a defaults list. `group` is None for a plain config name, which is then the only option.
 
+    `key` and `place` are the places of the group and of its option.
+    """
+
+    key: Place
     place: Place
     keywords: tuple[str, ...]
     group: str | None
@@ -49,7 +54,7 @@ def entries(document: Document) -> list[Entry]:
 def _entry(item: Node) -> Entry | None:
     if isinstance(item.value, str):
         name, _, package = item.value.partition("@")
-        return Entry(item.place, (), None, package, (name,))
+        return Entry(item.place, item.place, (), None, package, (name,))
     if not isinstance(item.value, dict) or len(item.value) != 1:
         return None
     key, value = next(iter(item.value.items()))
@@ -59,29 +64,36 @@ def _entry(item: Node) -> Entry | None:
     *keywords, group = key.split(" ")
     name, _, package = group.partition("@")
     place = value.place if options is not None and not isinstance(options, list) else value.key
-    return Entry(place, tuple(keywords), name, package, () if options is None else tuple(listed(options)))
+    return Entry(value.key, place, tuple(keywords), name, package, () if options is None else tuple(listed(options)))
 
 
-def check(document: Document) -> None:
-    """Refuses (FC0104) a list that Hydra could not read, and a `hydra` section that would run code."""
+def check(document: Document, is_hydras: bool = False) -> None:
+    """Refuses (FC0104) a list that Hydra could not read, and settings of Hydra that would run code.
+
+    Settings are the `hydra` section, or everything in a config that goes to Hydra as a whole.
+    """
     notes = Collector()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
         notes.error("FC0104", "`defaults` must be a list", listing.place, help="write `- _self_` as its first entry")
     for item in listing.value if listing is not None and isinstance(listing.value, list) else ():
         _check_entry(item, notes)
-    section = document.origins.root.child("hydra")
-    for path, node in section_items(section):
-        if path and path[-1] == "_target_":
-            notes.error("FC0104", "`_target_` is refused: a config cannot name code to run", node.key, help="remove it")
-        elif path == ("callbacks",) and node.value is not None:
-            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, help="remove it")
+    root = document.origins.root
+    _check_settings(root if is_hydras else root.child("hydra"), notes)
     notes.stop_on_errors()
 
 
-def section_items(section: Node | None) -> Iterator[tuple[tuple[Any, ...], Node]]:
-    """Everything in a `hydra` section."""
-    return iter(()) if section is None else Origins(section).items()
+def _check_settings(section: Node | None, notes: Collector) -> None:
+    """Refuses what would make Hydra run code that a config names."""
+    for path, node in Origins(section).items() if section is not None else ():
+        if path and _NAMES_CODE.search(str(path[-1])):
+            notes.error(
+                "FC0104", f"`{path[-1]}` is refused: a config cannot name code to run", node.key, help="remove it"
+            )
+        elif isinstance(node.value, str) and _NAMES_CODE.search(node.value):
+            notes.error("FC0104", "this is refused: a config cannot name code to run", node.place, help="remove it")
+        elif path == ("callbacks",) and node.value is not None:
+            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, help="remove it")
 
 
 def _check_entry(item: Node, notes: Collector) -> None:
@@ -124,8 +136,11 @@ def check_main(document: Document) -> None:
     notes.stop_on_errors()
 
 
-def place_of(library: Library, config_path: str, overrides: Sequence[Override]) -> Place:
-    """Where `config_path` was asked for: a word of the command line, an entry of a list, or the main file."""
+def place_of(library: Library, config_path: str, overrides: Sequence[Override], of_group: bool = False) -> Place:
+    """Where `config_path` was asked for: a word of the command line, an entry of a list, or the main file.
+
+    With `of_group` it is the group's place in the entry, not the option's.
+    """
     for override in reversed(overrides):
         value = override.parsed.value()
         if value is not None and config_path in [f"{override.key}/{option}" for option in listed(value)]:
@@ -133,7 +148,7 @@ def place_of(library: Library, config_path: str, overrides: Sequence[Override]) 
     for document in library.documents():
         for entry in entries(document):
             if any(_ends_with(config_path, path) for path in entry.paths()):
-                return entry.place
+                return entry.key if of_group else entry.place
     return Place(str(library.main), 1, 1)
 
 
@@ -149,9 +164,9 @@ def _group_place(library: Library, key: str, overrides: Sequence[Override]) -> t
             return override.place, override
     group = key.partition("@")[0]
     for document in library.documents():
-        for entry in entries(document):
+        for entry in reversed(entries(document)):
             if entry.group is not None and _ends_with(group, entry.group):
-                return entry.place, None
+                return entry.key, None
     main = library.read(library.main).origins
     return main.key(("defaults",)), None
 
@@ -180,7 +195,8 @@ def circle(library: Library) -> Diagnostic:
 
     closing = follow(library.main.name)
     if closing is None:
-        return Diagnostic("FC0106", "the defaults lists do not come to an end", Place(str(library.main), 1, 1))
+        place = library.read(library.main).origins.key(("defaults",))
+        return Diagnostic("FC0104", "the defaults lists include too many configs", place)
     name = closing.paths()[0]
     return Diagnostic(
         "FC0106", f"`{name}` includes itself through its defaults list", closing.place, help="remove one of the entries"
@@ -194,13 +210,14 @@ def missing_config(
     overrides: Sequence[Override],
 ) -> Diagnostic:
     """A group or option that does not exist."""
-    place = place_of(library, config_path, overrides)
     group, _, option = config_path.rpartition("/")
+    of_group = not options and bool(group) and not library.options(group)
+    place = place_of(library, config_path, overrides, of_group)
     if options:
         return Diagnostic(
             "FC0101", f"`{group}` has no option `{option}`", place, group, (), suggest(option, options, "options")
         )
-    if not group or library.options(group):
+    if not of_group:
         known = [name for name in library.options(group) if "/" not in name]
         return Diagnostic(
             "FC0101", f"there is no config `{config_path}`", place, "", (), suggest(option, known, "configs")
@@ -221,9 +238,13 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
         key = found[2].partition("=")[0]
         place, override = _group_place(library, key, overrides)
         near = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", message)
-        advice = f"`{near[1]}` is in it" if near else f"add `- {key}: null` after `- {SELF}` in the config's defaults"
-        if override is not None and not near and found[1] == "override":
-            advice += f", or write `+{override.typed}`"
+        if near is not None:
+            better = near[1] if override is None else override.typed.replace(key, near[1].split(",")[0], 1)
+            advice = f"write `{better}`"
+        else:
+            close = nearest(key, library.groups())
+            advice = f"write `{close}`" if close and close != key else f"add `- {key}: null` after `- {SELF}`"
+            advice += f", or write `+{override.typed}`" if override is not None and found[1] == "override" else ""
         return Diagnostic("FC0101", f"no defaults list has the group `{key}`", place, key, (), advice)
     found = re.search(r"You must specify '([^']+)'", message)
     if found is not None:

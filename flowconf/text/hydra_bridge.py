@@ -36,6 +36,7 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse as parse_interpolation
 from omegaconf.grammar_visitor import GrammarVisitor
 
+from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.text import defaults
 from flowconf.text.library import Library, has_configs
 from flowconf.text.origins import Document
@@ -61,6 +62,14 @@ def parse_override(word: str) -> Parsed:
         return _parser().parse_overrides([word])[0]
     except HydraException as error:
         raise ValueError(str(error)) from error
+
+
+def as_choice(parsed: Parsed) -> Parsed:
+    """An override of a group in the form that Hydra takes: `group=null` is `~group`, `group=1` names the option "1"."""
+    value, key = parsed.value(), parsed.get_key_element()
+    if parsed.is_delete() or parsed.is_sweep_override() or isinstance(value, str | list):
+        return parsed
+    return parse_override(f"~{key.lstrip('+')}" if value is None else f"{key}={quote(str(value))}")
 
 
 @cache
@@ -131,10 +140,11 @@ class FlowSource(ConfigSource):
         if file is None:
             raise ConfigLoadError(f"no config `{config_path}` in {self.root}")
         document = self.library.read(file)
-        defaults.check(document)
-        shown = {key: document.data[key] for key in ("defaults", "hydra") if document.data.get(key) is not None}
         header = header_of(file)
-        if config_path.startswith("hydra/") or (header["package"] or "").startswith("hydra"):
+        is_hydras = config_path.startswith("hydra/") or (header["package"] or "").startswith("hydra")
+        defaults.check(document, is_hydras)
+        shown = {key: document.data[key] for key in ("defaults", "hydra") if document.data.get(key) is not None}
+        if is_hydras:
             shown = dict(document.data)
         if isinstance(shown.get("hydra"), dict):
             shown["hydra"] = {key: value for key, value in shown["hydra"].items() if key != "searchpath"}
@@ -157,7 +167,13 @@ class FlowSource(ConfigSource):
 def header_of(file: File) -> dict[str, str | None]:
     """The `# @package` line of a file, as Hydra reads it."""
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        return ConfigSource._get_header_dict(lines.read(512))
+        text = lines.read(512)
+    try:
+        return ConfigSource._get_header_dict(text)
+    except ValueError as error:
+        advice = "write `# @package _global_`, or no `# @` in the first lines"
+        place = Place(str(file), 1, 1)
+        raise ConfigError(Diagnostic("FC0104", "the `# @` line cannot be read", place, help=advice)) from error
 
 
 class FlowRepository(ConfigRepository):
@@ -172,6 +188,7 @@ class FlowRepository(ConfigRepository):
             plugin().manipulate_search_path(search_path)
         search_path.append("schema", "structured://")
         super().__init__(search_path)
+        self.search_path = search_path
         roots = enumerate(library.roots)
         self.sources[0:0] = [FlowSource(library, root, f"root{index}" if index else "main") for index, root in roots]
 
@@ -217,9 +234,9 @@ class Lists:
         self.library = library
         self.repository = FlowRepository(library)
 
-    def is_group(self, name: str) -> bool:
-        """Whether an override with this key chooses an option of a config group."""
-        return bool(self.repository.group_exists(name))
+    def chooses(self, override: Parsed) -> bool:
+        """Whether an override chooses options of a config group that exists."""
+        return not isinstance(override.value(), dict) and bool(self.repository.group_exists(override.key_or_group))
 
     def options(self, group: str) -> list[str]:
         """The options of a group, Hydra's own groups as well."""
@@ -255,7 +272,7 @@ class SweepLoader(ConfigLoaderImpl):
         self.lists = Lists(library)
         self.check = check
         self.repository = self.lists.repository
-        self.config_search_path = self.repository.config_search_path
+        self.config_search_path = self.repository.search_path
 
     def _process_config_searchpath(self, *unused: object) -> None:
         """The library has the search path already."""
@@ -272,8 +289,8 @@ class SweepLoader(ConfigLoaderImpl):
         task = [one for one in parsed if not one.is_hydra_override()]
         if run_mode == RunMode.RUN:
             self.check([str(one.input_line) for one in task])
-        kept = [one for one in parsed if one.is_hydra_override() or self.lists.is_group(one.key_or_group)]
-        words = [str(one.input_line) for one in kept]
+        words = [str(one.input_line) for one in parsed if one.is_hydra_override()]
+        words += [str(as_choice(one).input_line) for one in task if self.lists.chooses(one)]
         config = super().load_configuration(config_name, words, run_mode, from_shell, validate_sweep_overrides)
         with open_dict(config.hydra):
             config.hydra.overrides.task = [one.input_line for one in task]

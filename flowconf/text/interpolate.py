@@ -14,6 +14,7 @@ from typing import Any
 
 from flowconf.diagnostics import NOWHERE, Collector, nearest
 from flowconf.text.origins import Node, Path, dotted, from_plain
+from flowconf.text.source import shown
 
 MAX_EFFORT = 300
 """Nested look-ups and containers on the way to one value; keeps the recursion bounded."""
@@ -146,9 +147,9 @@ class _Resolver:
             self.failed.add(path)
             raise
         except RecursionError:
-            return self.fail(path, f"`{_short(node.value)}` is nested too deeply")
+            return self.fail(path, f"`{shown(node.value)}` is nested too deeply")
         except ValueError as error:
-            message = f"`{_short(node.value)}` cannot be resolved: {str(error).splitlines()[0]}"
+            message = f"`{shown(node.value)}` cannot be resolved: {str(error).splitlines()[0]}"
             return self.fail(path, message, "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:
@@ -229,7 +230,3 @@ class _Resolver:
         self.failed.add(path)
         self.notes.error("FC0009", message, place, path=dotted(path), help=advice)
         raise _UnresolvedError
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -21,7 +21,7 @@ from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Path, dotted
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
 BUILT_IN = File(__file__).parent.parent / "configs"
-MAX_COMPOSED = 100_000
+MAX_COMPOSED = 50_000
 """A composed config holds at most so many values."""
 
 
@@ -84,10 +84,10 @@ class Library:
         if inside.startswith(("..", "/")) or "\0" in inside:
             return None
         path = root / inside
-        if path.suffix in SUFFIXES and path.is_file():
+        if path.suffix in SUFFIXES and _is_file(path):
             return path
         found = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-        found = [file for file in found if file.is_file()]
+        found = [file for file in found if _is_file(file)]
         if len(found) > 1:
             message = f"both `{found[0].name}` and `{found[1].name}` exist: keep one"
             raise ConfigError(Diagnostic("FC0104", message, Place(str(found[0]))))
@@ -125,7 +125,7 @@ class Library:
             file = File(os.path.normpath(says.parent / name))
             if not any(file.is_relative_to(root) for root in self.roots):
                 raise self._no_graph(f"`{name}` lies outside of the config root", node, path, None)
-            if file.is_file():
+            if _is_file(file):
                 return file
             beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
             close = nearest(file.name, beside)
@@ -146,6 +146,7 @@ class _Expansion:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.count = 0
+        self.files: dict[tuple[str | None, str], File] = {}
 
     def node(self, node: Node, kind: Kind, path: Path, chain: tuple[str, ...]) -> Node:
         rules = self.library.rules
@@ -181,7 +182,8 @@ class _Expansion:
 
     def mounted(self, node: Node, path: Path, chain: tuple[str, ...]) -> Node:
         """The document of a graph in place of its name."""
-        file = self.library.graph_file(node, path)
+        asked = (node.place.file, node.value)
+        file = self.files[asked] = self.files.get(asked) or self.library.graph_file(node, path)
         if str(file) in chain:
             steps = tuple(Label(f"`{File(one).name}` is opened here", Place(one, 1, 1)) for one in chain)
             message = f"the graph `{node.value}` contains itself"
@@ -196,6 +198,13 @@ class _Expansion:
             )
         mount = Mount(node.value, str(file), node.place)
         return replace(document, key=node.key, history=node.history, mount=mount)
+
+
+def _is_file(path: File) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def _is_name(value: object) -> bool:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Label, Place, nearest, suggest
 from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
 from flowconf.text.origins import MAX_DEPTH, Node, Path, dotted, from_plain
+from flowconf.text.source import shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed
 
+MAX_KEY = 500
 FORMS = "write `key=value`, `+key=value`, `++key=value` or `~key`"
 
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -57,6 +59,11 @@ def parse(words: Sequence[str]) -> list[Override]:
 
     notes, found = Collector(), []
     for word in words:
+        key = word.partition("=")[0]
+        if key.count(".") + key.count("[") >= MAX_DEPTH or len(key) > MAX_KEY:
+            message = f"a key has at most {MAX_DEPTH} parts and {MAX_KEY} characters"
+            notes.error("FC0103", message, Place(word=shown(word)))
+            continue
         try:
             found.append(Override(word, hydra_bridge.parse_override(quoted(word))))
         except ValueError as error:
@@ -93,8 +100,6 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
     """
     parsed, place = override.parsed, override.place
     path = _path(root, override.key)
-    if len(path) > MAX_DEPTH:
-        raise ConfigError(Diagnostic("FC0103", f"the key has more than {MAX_DEPTH} parts", place))
     old = root.at(path)
     if parsed.is_delete():
         return _delete(root, override, path, old, rules, groups)
@@ -103,8 +108,9 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
         advice = f"write `{override.typed.lstrip('+')}`"
         labels = (Label("it is set here", old.place),)
         raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
-    if not parsed.is_add() and not parsed.is_force_add():
-        _check_exists(root, override, path, rules, groups)
+    adds = parsed.is_add() or parsed.is_force_add()
+    if not _can_hold(root, path, rules) or not (adds or old is not None or _may_be_set(root, path, rules)):
+        raise _unknown(root, override, path, rules, groups)
     return put(root, path, from_plain(parsed.value(), place), rules)
 
 
@@ -135,17 +141,22 @@ def _delete(
     return drop(root, path, override.place, rules)
 
 
-def _check_exists(
-    root: Node, override: Override, path: Path, rules: MergeRules, groups: Callable[[], list[str]]
-) -> None:
-    if root.at(path) is not None or _is_optional(path, rules):
-        return
+def _may_be_set(root: Node, path: Path, rules: MergeRules) -> bool:
+    """Whether a key that does not exist may be set without `+`."""
+    if any(_matches(pattern.split("."), path) for pattern in rules.optional):
+        return True
     known = _known(root, path)
-    parent = root.at(path[:known])
-    assert parent is not None
-    if path[known] in rules.settable and _takes_modifiers(root, path[:known], parent, rules):
-        return
-    raise _unknown(root, override, path, rules, groups)
+    return path[known] in rules.settable and _takes_modifiers(root, path[:known], rules)
+
+
+def _can_hold(root: Node, path: Path, rules: MergeRules) -> bool:
+    """Whether the deepest value that exists on the way can be given what is missing: a mapping, null, or a call."""
+    known = _known(root, path)
+    if known == len(path):
+        return True
+    node = root.at(path[:known])
+    assert node is not None
+    return isinstance(node.value, dict | None) or _takes_modifiers(root, path[:known], rules)
 
 
 def _known(root: Node, path: Path) -> int:
@@ -153,21 +164,17 @@ def _known(root: Node, path: Path) -> int:
     return next(length for length in reversed(range(len(path) + 1)) if root.at(path[:length]) is not None)
 
 
-def _is_optional(path: Path, rules: MergeRules) -> bool:
-    parts = [str(step) for step in path]
-    return any(_matches(pattern.split("."), parts) for pattern in rules.optional)
+def _matches(pattern: Sequence[str], path: Path) -> bool:
+    """Whether a pattern names `path` or something above it; `*` stands for any part."""
+    return len(pattern) <= len(path) and all(one in ("*", str(step)) for one, step in zip(pattern, path, strict=False))
 
 
-def _matches(pattern: list[str], parts: list[str]) -> bool:
-    return len(pattern) <= len(parts) and all(one in ("*", part) for one, part in zip(pattern, parts, strict=False))
-
-
-def _takes_modifiers(root: Node, path: Path, node: Node, rules: MergeRules) -> bool:
-    """Whether modifiers may be set on this: a step, or a body that is a call or has a verb or flow."""
-    kind = kind_at(root, path, rules)
-    if kind is Kind.STEP:
-        return node.value is not None
-    return kind is Kind.BODY and (isinstance(node.value, str) or bool(heads(node, kind, rules)))
+def _takes_modifiers(root: Node, path: Path, rules: MergeRules) -> bool:
+    """Whether modifiers may be set on what stands here: a step, or a body that is a call or has a verb or flow."""
+    kind, node = kind_at(root, path, rules), root.at(path)
+    if node is None or not isinstance(node.value, str | dict):
+        return False
+    return kind is Kind.STEP or (kind is Kind.BODY and (isinstance(node.value, str) or bool(heads(node, kind, rules))))
 
 
 def _unknown(
@@ -178,12 +185,12 @@ def _unknown(
     parent, above, wrong = root.at(path[:known]), path[:known], str(path[known])
     assert parent is not None
     allowed = [str(name) for name, _ in parent.members()]
-    if _takes_modifiers(root, above, parent, rules):
+    if _takes_modifiers(root, above, rules):
         allowed += sorted(rules.settable)
     allowed += sorted(
         parts[known]
         for pattern in rules.optional
-        if len(parts := pattern.split(".")) > known and _matches(parts[:known], [str(step) for step in above])
+        if len(parts := pattern.split(".")) > known and _matches(parts[:known], above)
     )
     allowed = list(dict.fromkeys(name for name in allowed if name != "*"))
     failing, key = dotted((*above, wrong)), override.key
@@ -205,12 +212,14 @@ def _unknown(
         advice = f"write `{override.typed.replace(key, better, 1)}`"
     else:
         listed = suggest(wrong, allowed, "keys")
-        advice = "; ".join(part for part in (listed, _to_add(override)) if part)
+        to_add = _to_add(override) if _can_hold(root, path, rules) else None
+        advice = "; ".join(part for part in (listed, to_add) if part)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
 
 
 def _to_add(override: Override) -> str | None:
-    return None if override.parsed.is_delete() else f"to add a new key, write `+{override.typed}`"
+    typed = override.typed
+    return None if typed.startswith(("~", "+")) else f"to add a new key, write `+{typed}`"
 
 
 # quoting
@@ -299,14 +308,10 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def as_choice(override: Override) -> Override:
-    """An override of a group in the form that Hydra takes: `group=null` is `~group`, `group=1` names the option "1"."""
+    """The override of a config group in the form that Hydra takes."""
     from flowconf.text import hydra_bridge
 
-    value, key = override.parsed.value(), override.parsed.get_key_element()
-    if override.parsed.is_delete() or isinstance(value, str | list):
-        return override
-    word = f"~{key.lstrip('+')}" if value is None else f"{key}={hydra_bridge.quote(str(value))}"
-    return replace(override, parsed=hydra_bridge.parse_override(word))
+    return replace(override, parsed=hydra_bridge.as_choice(override.parsed))
 
 
 def listed(value: Any) -> list[str]:

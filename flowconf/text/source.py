@@ -7,10 +7,15 @@ import re
 from bisect import bisect_right
 from pathlib import Path
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest
+from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, nearest
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
+
+MAX_LENGTH = 1_000
+"""Longer values are marked up to here."""
+MAX_MISTAKES = 100
+"""After so many mistakes or warnings no more are told."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _WIDE_MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -28,10 +33,8 @@ class Source:
         """The place of the characters from `start` up to `end`, cut at the end of the line."""
         start = min(start, len(self.text))
         line = bisect_right(self._starts, start)
-        newline = self.text.find("\n", start)
-        stop = len(self.text) if newline < 0 else newline
-        if end is not None:
-            stop = min(stop, end)
+        stop = self._starts[line] - 1 if line < len(self._starts) else len(self.text)
+        stop = min(stop, start + MAX_LENGTH, stop if end is None else end)
         length = len(self.text[start:stop].rstrip())
         return Place(self.file, line, start - self._starts[line - 1] + 1, max(1, length))
 
@@ -40,9 +43,25 @@ class Source:
         return self._starts[min(line, len(self._starts)) - 1] + column - 1
 
     def line(self, offset: int) -> str:
-        """The line in which `offset` lies."""
-        number = bisect_right(self._starts, offset)
-        return self.text[self._starts[number - 1] :].split("\n", 1)[0]
+        """The line in which `offset` lies, at most its first 1,000 characters."""
+        start = self._starts[bisect_right(self._starts, offset) - 1]
+        return self.text[start : start + MAX_LENGTH].split("\n", 1)[0]
+
+
+class Notes(Collector):
+    """The mistakes of one text; gives up after a hundred."""
+
+    def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
+        """Note one mistake; too many of them are raised at once."""
+        super().error(code, message, place, **more)
+        if len(self.diagnostics) >= MAX_MISTAKES:
+            self.stop_on_errors()
+            self.diagnostics.pop()
+
+
+def shown(text: str) -> str:
+    """A text short enough for a message."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def load(file: str | os.PathLike[str], text: str | None = None) -> Source:

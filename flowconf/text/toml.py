@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Label
+from flowconf.diagnostics import ConfigError, Diagnostic, Label
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node, Path, dotted
-from flowconf.text.source import Source
+from flowconf.text.source import Notes, Source, shown
 
 REMOVE = "remove"
 Span = tuple[int, int]
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
-_PART = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
+_PART = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*'""")
 _STRING = re.compile(
-    r'"""(?:[^\\"]|\\.|"(?!""))*"{3,5}' r"|'''(?:[^']|'(?!''))*'{3,5}" r"""|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""", re.DOTALL
+    r'"""(?:[^\\"]++|\\.|"(?!""))*+"{3,5}'
+    r"|'''(?:[^']++|'(?!''))*+'{3,5}"
+    r"""|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*'""",
+    re.DOTALL,
 )
 _BARE = re.compile(r"[^,\]}\n#]*")
 
@@ -93,7 +96,7 @@ class _Scanner:
         self.spans: dict[Path, _Spans] = {(): _Spans((0, 1), (0, 1))}
         self.lengths: dict[Path, int] = {}
         self.headers: set[Path] = set()
-        self.notes = Collector()
+        self.notes = Notes()
 
     def run(self) -> None:
         table: Path = ()
@@ -238,7 +241,7 @@ class _Scanner:
         raise ConfigError(Diagnostic("FC0006", f"nested deeper than {MAX_DEPTH} levels", self.source.place(offset)))
 
     def twice(self, path: Path, span: Span) -> None:
-        name = dotted(path)
+        name = shown(dotted(path))
         first = Label(f"`{name}` stands here first", self.source.place(*self.spans[path].key))
         advice = f"remove one `{name}`, or rename it"
         place = self.source.place(*span)

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import yaml
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Fix, Label, Place
+from flowconf.diagnostics import ConfigError, Diagnostic, Fix, Label, Place
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
-from flowconf.text.source import Source
+from flowconf.text.source import Notes, Source, shown
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
@@ -105,7 +105,7 @@ class _Anchored:
 class _Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.notes = Collector()
+        self.notes = Notes()
         self.root: Node | None = None
         self.frames: list[_Frame] = []
         self.anchors: dict[str, _Anchored] = {}
@@ -230,14 +230,18 @@ class _Builder:
         elif plain and key == "<<":
             frame.key = _MERGE
         elif key in frame.items and key not in frame.merged:
-            first = Label(f"`{key}` stands here first", frame.items[key].key)
-            advice = f"remove one `{key}`, or rename it"
-            self.notes.error("FC0003", f"the key `{key}` stands twice", place, labels=(first,), help=advice)
+            name = shown(key)
+            first = Label(f"`{name}` stands here first", frame.items[key].key)
+            advice = f"remove one `{name}`, or rename it"
+            self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(first,), help=advice)
         else:
             frame.key = key
 
     def complex_key(self, place: Place) -> None:
-        self.notes.error("FC0002", "a key must be a plain name", place, help="quote a key that holds `{`, `[` or `*`")
+        if not any(frame.is_key for frame in self.frames):
+            self.notes.error(
+                "FC0002", "a key must be a plain name", place, help="quote a key that holds `{`, `[` or `*`"
+            )
         self.frames[-1].key = _IGNORED
 
     def grow(self, size: int, event: Any) -> None:
@@ -263,7 +267,7 @@ class _Builder:
     def report_cut(self, event: Any) -> None:
         start = event.start_mark.index
         call = self.whole_call(start)
-        message = f"`{event.value}` is a piece of a call: inside braces or brackets a comma cuts it"
+        message = f"`{shown(event.value)}` is a piece of a call: inside braces or brackets a comma cuts it"
         if call is None:
             advice = 'inside { } or [ ], quote the call: `"Linear(1, 2)"`'
             self.notes.error("FC0007", message, self.place(event), help=advice)
@@ -290,7 +294,7 @@ class _Builder:
     def refuse_tag(self, event: Any) -> None:
         if event.tag is None:
             return
-        short = event.tag.replace("tag:yaml.org,2002:", "!!")
+        short = shown(event.tag.replace("tag:yaml.org,2002:", "!!"))
         end = event.start_mark.index + len(short)
         advice = 'remove it; quote a text, as in `"012"`' if short in ("!!str", "!") else "remove it"
         place = self.source.place(event.start_mark.index, end)
