@@ -1,6 +1,6 @@
 """flowconf: neural networks that are described, not assembled.
 
-The public names are imported when they are first used, so that `flowconf --help` needs none of torch, Hydra or Pydantic.
+Public names are imported when they are first used, so that `flowconf --help` needs none of torch, Hydra or Pydantic.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowconf.api import build, check, compose, load, plan
-    from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, MachineError, PathError, RunError, StepError
+    from flowconf.diagnostics import (
+        ConfigError,
+        Diagnostic,
+        FlowconfError,
+        MachineError,
+        PathError,
+        RunError,
+        StepError,
+    )
     from flowconf.graph import Graph, WeightReport
     from flowconf.language.registry import register, register_dataset, register_loss, register_metric
 

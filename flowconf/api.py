@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
@@ -43,7 +42,12 @@ def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = Non
 
 
 def build(
-    source: Source, overrides: Sequence[str] = (), *, weights: bool = True, runs: str = "runs", origin: str | None = None
+    source: Source,
+    overrides: Sequence[str] = (),
+    *,
+    weights: bool = True,
+    runs: str = "runs",
+    origin: str | None = None,
 ) -> Graph:
     """The graph that `source` describes, as a module; with the weights that its `checkpoint:` keys name.
 
@@ -78,5 +82,3 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
     except FlowconfError as error:
         found += error.diagnostics
     return Collector(found).told_once()
-
-

@@ -1,4 +1,4 @@
-"""From a Plan to a `Graph`: shapes first, then the source, then the real modules, then what the document says of them."""
+"""From a Plan to a `Graph`: shapes, then source, then real modules, then what the document says of them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def _apply_start(module: nn.Module, path: str, start: Start, collector: Collecto
     parameter = parameters.get(start.parameter)
     if parameter is None:
         message = f"`{path}` has no parameter `{start.parameter}`"
-        collector.error("FC0207", message, start.place, path=path, help=suggest(start.parameter, parameters, "parameters"))
+        collector.error(
+            "FC0207", message, start.place, path=path, help=suggest(start.parameter, parameters, "parameters")
+        )
         return
     try:
         with torch.no_grad():

@@ -38,6 +38,10 @@ class Demand:
     wants: tuple[Want, ...] = ()
 
 
+OUTPUTS = Demand()
+"""What a plain call of a graph asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a demand means inside a graph: the steps that run, and what each is asked for."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flowconf.diagnostics import Place
-from flowconf.graph.demand import Demand, Needs, needed_inputs, needs
+from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
 from flowconf.graph.forward import ForwardWriter, count_attribute, inside_wants, main_wanted
 from flowconf.language import signatures
 from flowconf.language.plan import (
@@ -73,7 +73,7 @@ class Program:
         return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
 
 
-def emit(graph: GraphPlan, holes: Holes, demand: Demand = Demand()) -> Program:
+def emit(graph: GraphPlan, holes: Holes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `holes` come from the shape check."""
     emitter = _Emitter(holes, set(_used_names(graph)))
     emitter.graph_class(graph, "", demand)
@@ -123,7 +123,9 @@ class _Emitter:
         """The class of `graph`, which stands at `path`; equal graphs share one."""
         found = needs(graph, demand)
         children = {
-            applied.path: self.graph_class(applied.module.graph, join(path, applied.path), _child_demand(applied, found))
+            applied.path: self.graph_class(
+                applied.module.graph, join(path, applied.path), _child_demand(applied, found)
+            )
             for step in graph.steps
             for applied in step.applied()
             if isinstance(applied.module, Mount)
@@ -178,8 +180,8 @@ class _Emitter:
 
     def _members(self, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
         """The assignments that make a step's modules."""
-        construct = {applied.path: self._construct(applied, path, children) for applied in step.applied()}
-        construct = {name: text for name, text in construct.items() if text is not None}
+        made = {applied.path: self._construct(applied, path, children) for applied in step.applied()}
+        construct = {name: text for name, text in made.items() if text is not None}
         extras = [applied for applied in step.applied() if applied.path != step.path]
         together = len(step.parts) > 1 or (extras and not isinstance(step.body.module, Call | Mount | Instance))
         if step.repeat is not None:

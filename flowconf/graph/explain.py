@@ -1,4 +1,4 @@
-"""What failed inside a forward pass: the step, its place in the document, and what arrived. Costs nothing until then."""
+"""What failed inside a forward pass: the step, its place in the document, what arrived. Costs nothing until then."""
 
 from __future__ import annotations
 

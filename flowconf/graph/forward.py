@@ -37,7 +37,9 @@ class ForwardWriter:
         own = {step.name for step in self.found.steps}
         uses = self.found.uses.get("x", (0,))
         free = "x" not in own and ("x" not in self.inputs or max(uses) == 0)
-        return "x" if free else next(name for name in ("y", "z", "stream") if name not in own and name not in self.inputs)
+        return (
+            "x" if free else next(name for name in ("y", "z", "stream") if name not in own and name not in self.inputs)
+        )
 
     def lines(self) -> Iterator[tuple[str, str, Place | None]]:
         """Every line with the path and place of its step."""
@@ -211,11 +213,17 @@ class ForwardWriter:
         body = self._once(step, target, target, module)
         before, inside = self._collected(step, wants, target, f"{step.name}_seen")
         lines = [f"{target} = {stream}"] if target != stream else []
-        return [*lines, *before, f"for {module} in {self._address(step)}:", *(f"    {text}" for text in (*body, *inside))]
+        return [
+            *lines,
+            *before,
+            f"for {module} in {self._address(step)}:",
+            *(f"    {text}" for text in (*body, *inside)),
+        ]
 
     def _collected(self, step: Step, wants: Iterable[Want], target: str, seen: str) -> tuple[list[str], list[str]]:
         """Lists that gather the values of every iteration: the lines before the loop, and those inside."""
-        before, inside = [], []
+        before: list[str] = []
+        inside: list[str] = []
         for want in wants:
             once = self._within(want, target, seen)
             if not want.each and want.value.index is None:
@@ -264,7 +272,9 @@ class ForwardWriter:
         if slices != stream:
             lines.append(f"{step.name}_slices = {slices}")
             slices = f"{step.name}_slices"
-        call = self._call(step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)")
+        call = self._call(
+            step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)"
+        )
         unfold = f".unflatten(0, {slices}.shape[:2])"
         back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
@@ -272,15 +282,14 @@ class ForwardWriter:
         self._define_stacked(step, wants, target, seen)
         if has_main and not has_seen and step.fields is None:
             return [*lines, f"{target} = {call}{unfold}{back}"]
-        if target == slices:
-            target_now = f"{step.name}_flat"
-        else:
-            target_now = target
+        target_now = f"{step.name}_flat" if target == slices else target
         left = ", ".join([target_now] * has_main + [seen] * has_seen)
         lines.append(f"{left} = {call}")
         shape = f"{slices}.shape[:2]"
         if has_main and step.fields is not None:
-            lines.append(f"{target} = {{name: value.unflatten(0, {shape}){back} for name, value in {target_now}.items()}}")
+            lines.append(
+                f"{target} = {{name: value.unflatten(0, {shape}){back} for name, value in {target_now}.items()}}"
+            )
         elif has_main:
             lines.append(f"{target} = {target_now}{unfold}{back}")
         if has_seen:
@@ -332,15 +341,13 @@ class ForwardWriter:
             return f"self.{address(self.graph, step.body.module.path)}"
         return f"self.{step.path}"
 
-    def _call(
-        self, applied: Applied, stream: str, fields: tuple[str, ...] | None, at: str, repeated: str = ""
-    ) -> str:
+    def _call(self, applied: Applied, stream: str, fields: tuple[str, ...] | None, at: str, repeated: str = "") -> str:
         module = applied.module.module if isinstance(applied.module, Shared) else applied.module
         if isinstance(module, Chain) and any(member.using for member in module.members):
-            value = stream
+            passed = stream
             for number, member in enumerate(module.members):
-                value = self._call(member, value, None, f"{at}[{number}]", repeated)
-            return value
+                passed = self._call(member, passed, None, f"{at}[{number}]", repeated)
+            return passed
         home = applied.module.path if isinstance(applied.module, Shared) else applied.path
         kept = self.child_inputs.get(home)
         given = [_stream_argument(module, stream, fields)]
@@ -355,7 +362,7 @@ class ForwardWriter:
 
 
 def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
-    """The attribute that keeps a number for `forward`: the parameter's own name where that is free; None for a plain number."""
+    """The attribute that keeps a number for `forward`, called like its parameter if it can be; None for a literal."""
     if literal.text.isdigit():
         return None
     taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
 from flowconf.graph import freezing, views, weights
@@ -20,7 +20,7 @@ from flowconf.graph.explain import add_notes
 from flowconf.graph.program import CompiledProgram, restore
 from flowconf.graph.rows import Row, rows
 from flowconf.graph.weights import WeightReport
-from flowconf.language.plan import GraphPlan, Mount, Shared, Step
+from flowconf.language.plan import GraphPlan, Shared
 from flowconf.language.references import visible_names
 
 
@@ -159,7 +159,7 @@ class Graph(nn.Module):
             yield seen
 
     def tagged(self, reference: str) -> Any:
-        """The value of a reference that `observe` noted last, or None. Raises `PathError` for one that names nothing."""
+        """What `observe` noted last of a reference, or None. Raises `PathError` for one that names nothing."""
         return views.tagged(self, reference)
 
     # weights
@@ -177,8 +177,8 @@ class Graph(nn.Module):
     ) -> WeightReport:
         """Load weights into what stands at `at`, and account for every tensor on both sides.
 
-        `source` is a file or folder of weights, `source_at` takes only that subtree of it, `rename` maps old prefixes to
-        new ones; `missing` and `unused` are "error", "warn" or "ignore". Raises `PathError` and `ConfigError`.
+        `source` is a file or folder of weights, `source_at` takes only that subtree of it, `rename` maps old prefixes
+        to new ones; `missing` and `unused` are "error", "warn" or "ignore". Raises `PathError` and `ConfigError`.
         """
         request = weights.Request(str(source), source_at, tuple((rename or {}).items()), missing, unused, sha256)
         return weights.load(self.module_at(at), request, at)
@@ -233,12 +233,3 @@ def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathE
     where = f"in `{walked}`" if walked else "in the graph"
     message = f"`{name}` names nothing {where}"
     return PathError(Diagnostic("FC0701", message, NOWHERE, path, help=suggest(name, names)))
-
-
-def mounts_of(step: Step) -> list[Mount]:
-    """The graphs that a step mounts."""
-    return [applied.module for applied in step.applied() if isinstance(applied.module, Mount)]
-
-
-def is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)

@@ -74,7 +74,11 @@ class _Same:
 
     def __eq__(self, other: object) -> bool:
         mine, theirs = self.program, other.program if isinstance(other, _Same) else None
-        return theirs is not None and mine.source == theirs.source and list(mine.instances.items()) == list(theirs.instances.items())
+        return (
+            theirs is not None
+            and mine.source == theirs.source
+            and list(mine.instances.items()) == list(theirs.instances.items())
+        )
 
     def __hash__(self) -> int:
         return hash(self.program.source)
@@ -88,7 +92,7 @@ def compiled(key: _Same, base: type[nn.Module]) -> CompiledProgram:
 
 def run(program: Program, base: type[nn.Module]) -> CompiledProgram:
     """`compiled` for a program that may hold module instances, which are never shared."""
-    return CompiledProgram(program, base) if program.instances else compiled(_Same(program), base)
+    return CompiledProgram(program, base) if program.instances else compiled(_Same(program), base)  # type: ignore[arg-type]
 
 
 def restore(program: CompiledProgram, name: str) -> nn.Module:

@@ -32,7 +32,7 @@ class Row:
 
 def rows(graph: Graph) -> list[Row]:
     """Rows from the root down, each graph before its members, in declared order."""
-    sources = {path: setting for path, setting in graph.plan.all_settings()}
+    sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
     return [top, *_below(graph, "", sources, 1)]
 
@@ -45,7 +45,9 @@ def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -
         yield _row(module, path, step.path, _kind(step), _text(step), shape, sources, depth)
         for part, applied in step.parts:
             below = join(path, part) if len(step.parts) > 1 else path
-            inner = graph.module_at(below.removeprefix(f"{prefix}.") if prefix else below) if module is not None else None
+            inner = (
+                graph.module_at(below.removeprefix(f"{prefix}.") if prefix else below) if module is not None else None
+            )
             if len(step.parts) > 1:
                 yield _row(inner, below, part, "branch", str(applied.module), "", sources, depth + 1)
             if isinstance(applied.module, Mount) and hasattr(inner, "plan"):
@@ -53,7 +55,14 @@ def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -
 
 
 def _row(
-    module: nn.Module | None, path: str, name: str, kind: str, text: str, shape: str, sources: dict[str, Setting], depth: int
+    module: nn.Module | None,
+    path: str,
+    name: str,
+    kind: str,
+    text: str,
+    shape: str,
+    sources: dict[str, Setting],
+    depth: int,
 ) -> Row:
     parameters = list(module.parameters()) if module is not None else []
     total = sum(parameter.numel() for parameter in parameters)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
+from flowconf.graph.fakes import UNKNOWN, as_list, difference, each, repeat_rows, spread
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
 from flowconf.language.plan import (
     Applied,
@@ -37,13 +39,6 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.registry import modules
-
-
-class _Unknown:
-    """A value of which nothing is known."""
-
-
-UNKNOWN = _Unknown()
 
 
 @dataclass
@@ -69,7 +64,9 @@ def infer(graph: GraphPlan) -> Inference:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """torch logs an error for every failing fake call; the diagnostic says it better."""
-    loggers = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -105,7 +102,9 @@ class _Checker:
         shape = [self.sizes.of(size) for size in entry.shape]
         return torch.empty(shape, dtype=getattr(torch, entry.dtype))
 
-    def graph(self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, _Source]) -> tuple[Any, _Scope]:
+    def graph(
+        self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, _Source]
+    ) -> tuple[Any, _Scope]:
         """Run one graph on fake values: its output, and everything it held."""
         local = {
             entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name))
@@ -131,7 +130,11 @@ class _Checker:
         if self.result.collector.errors:
             return
         for path, setting in graph.all_settings():
-            below = {name.removeprefix(f"{path}."): size for name, size in self.result.parameters.items() if name.startswith(f"{path}.")}
+            below = {
+                name.removeprefix(f"{path}."): size
+                for name, size in self.result.parameters.items()
+                if name.startswith(f"{path}.")
+            }
             for start in setting.init:
                 size = below.get(start.parameter)
                 if size is None:
@@ -139,7 +142,7 @@ class _Checker:
                     advice = suggest(start.parameter, below, "parameters")
                     self.result.collector.error("FC0207", message, start.place, path=path, help=advice)
                 elif isinstance(start.how, Literal) and isinstance(start.how.value, tuple):
-                    given = tuple(torch.tensor(_listed(start.how.value)).shape)
+                    given = tuple(torch.tensor(as_list(start.how.value)).shape)
                     if given != size:
                         message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
                         self.result.collector.error("FC0207", message, start.place, path=path)
@@ -178,7 +181,7 @@ class _Checker:
             before = value
             value = self._verb(step, value, source, scope)
             source = _Source(step.name, step.place)
-            if _alike(before, value) is None:
+            if difference(before, value) is None:
                 break
         if step.take is not None and value is not UNKNOWN:
             value = self._taken(step, value)
@@ -214,7 +217,15 @@ class _Checker:
         except (RuntimeError, TypeError):
             shown = f"{self.sizes.show(change)} cannot be added to {self.sizes.show(kept)}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self._error("FC0203", f"`{step.path}`: {shown}", step.body_place, step, scope, (label,), "give both the same shape, or put a module under `skip`")
+            self._error(
+                "FC0203",
+                f"`{step.path}`: {shown}",
+                step.body_place,
+                step,
+                scope,
+                (label,),
+                "give both the same shape, or put a module under `skip`",
+            )
 
     def _merged(self, step: Step, branches: dict[str, Any], scope: _Scope) -> Any:
         if any(value is UNKNOWN for value in branches.values()):
@@ -225,32 +236,50 @@ class _Checker:
         try:
             return MERGES[str(step.merge)](values, step.dim)
         except (RuntimeError, TypeError, IndexError):
-            shown = ", ".join(f"`{step.path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items())
+            shown = ", ".join(
+                f"`{step.path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items()
+            )
             labels = tuple(
                 Label(f"`{step.path}.{name}` gives {self.sizes.show(branches[name])}", _place_of(part, step))
                 for name, part in step.parts
             )
-            self._error("FC0203", f"the branches of `{step.path}` cannot be merged by `{step.merge}`: {shown}", step.place, step, scope, labels)
+            self._error(
+                "FC0203",
+                f"the branches of `{step.path}` cannot be merged by `{step.merge}`: {shown}",
+                step.place,
+                step,
+                scope,
+                labels,
+            )
 
     def _loop(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
         result = self._apply(step.body, stream, source, scope, step)
         times = step.times.value if step.times is not None else 1
         if times == 1 or result is UNKNOWN or stream is UNKNOWN:
             return result
-        difference = _alike(stream, result)
-        if difference is not None:
-            got, gives = (stream, result) if difference == "" else (stream[difference], result[difference])
-            what = f"`{difference}` of " if difference else ""
-            message = f"the loop `{step.path}` changes {what}its stream from {self.sizes.show(got)} to {self.sizes.show(gives)}"
+        where = difference(stream, result)
+        if where is not None:
+            got, gives = (stream, result) if where == "" else (stream[where], result[where])
+            what = f"`{where}` of " if where else ""
+            change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
+            message = f"the loop `{step.path}` changes {what}its stream {change}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self._error("FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes")
+            self._error(
+                "FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes"
+            )
         return result
 
     def _map(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
         if stream is UNKNOWN:
             return self._apply(step.body, UNKNOWN, source, scope, step)
         if not isinstance(stream, Tensor):
-            self._error("FC0201", f"`{step.path}` maps over {self.sizes.show(stream)}, and needs a tensor", step.place, step, scope)
+            self._error(
+                "FC0201",
+                f"`{step.path}` maps over {self.sizes.show(stream)}, and needs a tensor",
+                step.place,
+                step,
+                scope,
+            )
         if step.slices is not None:
             return self._slices(step, stream, source, scope)
         dim = step.dim or 0
@@ -263,17 +292,17 @@ class _Checker:
             result = self._apply(step.body, moved.flatten(0, 1), source, scope, step, repeated=count)
 
             def unfold(value: Tensor) -> Tensor:
-                return value.unflatten(0, moved.shape[:2]).movedim(1, dim)
+                return value.reshape(*moved.shape[:2], *value.shape[1:]).movedim(1, dim)
 
         else:
             result = self._apply(step.body, stream.select(dim, 0), source, scope, step)
 
             def unfold(value: Tensor) -> Tensor:
-                return value.unsqueeze(dim).expand(_spread(value, dim, count))
+                return value.unsqueeze(dim).expand(spread(value, dim, count))
 
         if step.name in scope.inside:
             scope.inside[step.name] = (scope.inside[step.name][0], unfold)
-        return UNKNOWN if result is UNKNOWN else _each(result, unfold)
+        return UNKNOWN if result is UNKNOWN else each(result, unfold)
 
     def _slices(self, step: Step, stream: Tensor, source: _Source, scope: _Scope) -> Any:
         count = step.slices.value if step.slices is not None else 1
@@ -299,7 +328,7 @@ class _Checker:
         self, applied: Applied, stream: Any, source: _Source, scope: _Scope, step: Step, repeated: int = 1
     ) -> Any:
         path = join(scope.path, applied.path)
-        using = {name: _repeat(scope.value(value), repeated) for name, value in applied.using}
+        using = {name: repeat_rows(scope.value(value), repeated) for name, value in applied.using}
         module = applied.module.module if isinstance(applied.module, Shared) else applied.module
         if isinstance(module, Chain):
             for member in module.members:
@@ -357,7 +386,7 @@ class _Checker:
         def value(argument: Argument) -> Any:
             match argument:
                 case Literal(value=tuple(items)):
-                    return _listed(items)
+                    return as_list(items)
                 case Literal(value=plain):
                     return plain
                 case Hole():
@@ -371,11 +400,17 @@ class _Checker:
         kwargs = {name: value(argument) for name, argument in call.kwargs}
         try:
             made = modules.load(call.name)(*args, **kwargs)
-        except Exception as problem:  # a constructor may raise anything
+        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
             message = f"`{call}` cannot be built: {first_line(problem)}"
             self._error("FC0202", message, call.place, step, scope)
         if not isinstance(made, nn.Module):
-            self._error("FC0202", f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module", call.place, step, scope)
+            self._error(
+                "FC0202",
+                f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module",
+                call.place,
+                step,
+                scope,
+            )
         return made
 
     def _holes(self, call: Call, stream: Any, step: Step, scope: _Scope) -> Iterator[int]:
@@ -390,17 +425,42 @@ class _Checker:
             axis = EXPECTS.get(name)
             if axis is None:
                 offered = ", ".join(f"`{known}`" for known in EXPECTS)
-                self._error("FC0204", f"`_` cannot stand for `{name}` of `{call.name}`", argument.place, step, scope, help=f"write the number; `_` stands for one of {offered}")
+                self._error(
+                    "FC0204",
+                    f"`_` cannot stand for `{name}` of `{call.name}`",
+                    argument.place,
+                    step,
+                    scope,
+                    help=f"write the number; `_` stands for one of {offered}",
+                )
             if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
-                known = "nothing is known of the shape" if stream is UNKNOWN else f"{self.sizes.show(stream)} has no such size"
+                known = (
+                    "nothing is known of the shape"
+                    if stream is UNKNOWN
+                    else f"{self.sizes.show(stream)} has no such size"
+                )
                 reported = stream is UNKNOWN and bool(self.result.collector.errors)
                 if reported:
                     raise _Poisoned
-                self._error("FC0204", f"`_` in `{call}` has nothing to be filled in from: {known} that arrives", argument.place, step, scope, help="give the graph `inputs` with shapes, or write the number")
+                self._error(
+                    "FC0204",
+                    f"`_` in `{call}` has nothing to be filled in from: {known} that arrives",
+                    argument.place,
+                    step,
+                    scope,
+                    help="give the graph `inputs` with shapes, or write the number",
+                )
             yield int(stream.shape[axis])
 
     def _run(
-        self, built: nn.Module, module: Module, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope
+        self,
+        built: nn.Module,
+        module: Module,
+        stream: Any,
+        using: dict[str, Any],
+        source: _Source,
+        step: Step,
+        scope: _Scope,
     ) -> Any:
         try:
             return built(stream, **using)
@@ -408,26 +468,43 @@ class _Checker:
             return UNKNOWN
         except torch._subclasses.fake_tensor.DynamicOutputShapeException:
             return UNKNOWN
-        except Exception as problem:  # a module may raise anything
+        except Exception as problem:  # noqa: BLE001 - a module may raise anything
             self._misfit(built, module, stream, using, source, step, scope, problem)
 
     def _misfit(
-        self, built: nn.Module, module: Module, stream: Any, using: dict[str, Any], source: _Source, step: Step, scope: _Scope, problem: Exception
+        self,
+        built: nn.Module,
+        module: Module,
+        stream: Any,
+        using: dict[str, Any],
+        source: _Source,
+        step: Step,
+        scope: _Scope,
+        problem: Exception,
     ) -> NoReturn:
         gives = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
         path = join(scope.path, step.path)
         found = expectation(built, module, stream) if isinstance(module, Call) else None
         if found is not None:
-            message = f"`{path}` expects {found.expected} {found.unit}, but `{source.name}` gives {self.sizes.number(found.actual)}"
+            wanted = f"`{path}` expects {found.expected} {found.unit}"
+            message = f"{wanted}, but `{source.name}` gives {self.sizes.number(found.actual)}"
             advice = f"write `{found.repaired}`" if found.repaired else None
             self._error("FC0201", message, found.place, step, scope, (gives,), advice)
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
         text = str(module)
-        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {self.sizes.reworded(first_line(problem))}"
+        why = self.sizes.reworded(first_line(problem))
+        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
         self._error("FC0201", message, _call_place(module, step), step, scope, (gives,))
 
     def _error(
-        self, code: str, message: str, place: Place, step: Step, scope: _Scope, labels: tuple[Label, ...] = (), help: str | None = None
+        self,
+        code: str,
+        message: str,
+        place: Place,
+        step: Step,
+        scope: _Scope,
+        labels: tuple[Label, ...] = (),
+        help: str | None = None,
     ) -> NoReturn:
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
@@ -453,7 +530,7 @@ class _Scope:
             if value.member not in self.inside or value.member in self.branches:
                 return UNKNOWN
             inner, change = self.inside[value.member]
-            return _each(inner.value(value.inner), change)
+            return each(inner.value(value.inner), change)
         found = self.local.get(value.member, UNKNOWN)
         if value.entry is None or found is UNKNOWN:
             return found
@@ -469,48 +546,11 @@ class _Scope:
 MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
     "add": lambda values, dim: sum(values[1:], values[0]),
     "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
-    "mul": lambda values, dim: torch.stack(torch.broadcast_tensors(*values)).prod(0),
-    "max": lambda values, dim: torch.stack(torch.broadcast_tensors(*values)).amax(0),
+    "mul": lambda values, dim: reduce(torch.mul, values),
+    "max": lambda values, dim: reduce(torch.maximum, values),
     "cat": lambda values, dim: torch.cat(values, dim or 0),
     "stack": lambda values, dim: torch.stack(values, dim or 0),
 }
-
-
-def _listed(items: tuple[Any, ...]) -> list[Any]:
-    return [_listed(item) if isinstance(item, tuple) else item for item in items]
-
-
-def _repeat(value: Any, times: int) -> Any:
-    if times == 1 or value is UNKNOWN:
-        return value
-    return _each(value, lambda tensor: tensor.repeat_interleave(times, 0))
-
-
-def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`change` on every tensor of a value."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: _each(item, change) for name, item in value.items()}
-    return UNKNOWN
-
-
-def _alike(a: Any, b: Any) -> str | None:
-    """None when both have one structure and shape, else the field that differs ("" for the whole)."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return None if a.shape == b.shape else ""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for name, value in b.items():
-            if name in a and value is not UNKNOWN and a[name] is not UNKNOWN and _alike(a[name], value) is not None:
-                return str(name)
-        return None
-    return "" if isinstance(a, Tensor) != isinstance(b, Tensor) else None
-
-
-def _spread(value: Tensor, dim: int, count: int) -> list[int]:
-    shape = list(value.shape)
-    shape.insert(dim if dim >= 0 else len(shape) + 1 + dim, count)
-    return shape
 
 
 def _place_of(applied: Applied, step: Step) -> Place:

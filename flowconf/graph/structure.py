@@ -64,7 +64,9 @@ def _module(module: Module) -> Any:
             return ["shared", module.path]
         case Instance():
             message = "a graph that holds a module made outside of its document has no structural hash"
-            raise ConfigError(Diagnostic("FC0146", message, module.place, help="register the module's class and call it"))
+            raise ConfigError(
+                Diagnostic("FC0146", message, module.place, help="register the module's class and call it")
+            )
 
 
 def _argument(argument: Argument) -> Any:

@@ -1,7 +1,7 @@
 """Weights in and out of a graph's subtree, with an account of every tensor on both sides.
 
-Tensors go to safetensors, never to a pickle; a `.pt` file is read through `weights_only`. Of a safetensors file only the
-tensors that are taken are read from disk.
+Tensors go to safetensors, never to a pickle; a `.pt` file is read through `weights_only`. Of a safetensors file only
+the tensors that are taken are read from disk.
 """
 
 from __future__ import annotations
@@ -143,12 +143,16 @@ def _opened(file: Path, place: Place) -> Iterator[Reader]:
 def _unpickled(file: Path, place: Place) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as problem:  # a hostile or damaged file may raise anything
+    except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
         raise _unreadable(file, place, problem) from None
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, Mapping) else {}
+    tensors = (
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, Mapping)
+        else {}
+    )
     if not tensors:
         message = f"`{shown_path(str(file))}` holds no named tensors"
         raise ConfigError(Diagnostic("FC0301", message, place))

@@ -118,7 +118,8 @@ class CallParser:
 
     def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
         args, kwargs, failed = [], [], False
-        for item in [*node.args, *node.keywords]:
+        items: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
+        for item in items:
             value = item.value if isinstance(item, ast.keyword) else item
             try:
                 if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
@@ -158,7 +159,12 @@ class CallParser:
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
         shown = _short(ast.unparse(node))
-        self._refuse("FC0131", f"`{shown}` cannot stand in a call", spot(node), "only literals, parameters, arithmetic, lists and calls can")
+        self._refuse(
+            "FC0131",
+            f"`{shown}` cannot stand in a call",
+            spot(node),
+            "only literals, parameters, arithmetic, lists and calls can",
+        )
         raise AssertionError
 
     @staticmethod
@@ -187,7 +193,8 @@ class CallParser:
         left, right = self._number(node.left, spot), self._number(node.right, spot)
         sign, compute = OPERATORS[type(node.op)]
         a, b = left.value, right.value
-        assert isinstance(a, int | float) and isinstance(b, int | float)
+        assert isinstance(a, int | float)
+        assert isinstance(b, int | float)
         if sign == "**" and (abs(b) > 64 or abs(a) > 1_000_000):
             self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large", spot(node))
         try:
@@ -195,7 +202,10 @@ class CallParser:
         except (ZeroDivisionError, OverflowError) as problem:
             self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
         self._bounded(result, node, spot)
-        wrap = [f"({side.text})" if isinstance(n, ast.BinOp) else side.text for side, n in ((left, node.left), (right, node.right))]
+        wrap = [
+            f"({side.text})" if isinstance(n, ast.BinOp) else side.text
+            for side, n in ((left, node.left), (right, node.right))
+        ]
         return Literal(result, f"{wrap[0]} {sign} {wrap[1]}", spot(node))
 
     def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
@@ -213,13 +223,19 @@ class CallParser:
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
-            self._refuse("FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`")
+            self._refuse(
+                "FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`"
+            )
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
         room = len(signature.positional)
         if len(call.args) > room and not signature.variadic:
-            message = f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
-            advice = f"its arguments are {', '.join(f'`{name}`' for name in signature.names)}" if signature.names else None
+            message = (
+                f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
+            )
+            advice = (
+                f"its arguments are {', '.join(f'`{name}`' for name in signature.names)}" if signature.names else None
+            )
             self.collector.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
@@ -227,7 +243,9 @@ class CallParser:
             place = spot.span(keyword.col_offset, len(name))
             if not signature.takes(name):
                 advice = suggest(name, signature.names, "arguments")
-                self.collector.error("FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, help=advice)
+                self.collector.error(
+                    "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, help=advice
+                )
             elif name in seen:
                 self.collector.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
             seen.add(name)

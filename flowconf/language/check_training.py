@@ -204,11 +204,7 @@ class _Names:
         """A loss or metric: its name, how many references it takes, its arguments."""
         table = next((table for table in tables if section.fn in table), None)
         if table is None:
-            also = [name for other in tables[1:] for name in other.names()]
-            if len(tables) > 1:
-                also += signatures.public_names(TORCHMETRICS)
-            place = self.origins.value((*path, "fn"))
-            self.collector.diagnostics.append(tables[0].unknown(section.fn, place, _dotted(path), also))
+            self.unknown_function(tables, path, section.fn)
             return
         signature = table.signature(section.fn)
         given = len(listed(section.input)) + len(listed(section.target))
@@ -221,6 +217,15 @@ class _Names:
             self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
         else:
             self.required(section.fn, lacking, path)
+
+    def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
+        """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""
+        kind = tables[0].kind
+        known = [name for table in tables for name in table.names()]
+        known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
+        place = self.origins.value((*path, "fn"))
+        advice = suggest(name, known, f"{kind}s")
+        self.collector.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
 
     def arguments(
         self,

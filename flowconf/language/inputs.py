@@ -34,10 +34,12 @@ def read_inputs(
         dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
         if dtype not in DTYPES:
             place = origins.value((*at, "dtype"))
-            help = suggest(dtype, DTYPES, "types")
-            collector.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=help)
+            advice = suggest(dtype, DTYPES, "types")
+            collector.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=advice)
         if name in names.GENERATED:
-            collector.error("FC0126", f"`{name}` cannot be an input: it is used by the generated source", origins.key(at))
+            collector.error(
+                "FC0126", f"`{name}` cannot be an input: it is used by the generated source", origins.key(at)
+            )
         where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
         shape = tuple(_size(size, (*where, i), scope, origins, collector) for i, size in enumerate(sizes))
         found.append(Input(name, shape, dtype, place=origins.key(at)))
@@ -52,7 +54,11 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
     if isinstance(size, str):
         if size.isidentifier() and size not in scope:
             close = nearest(size, scope)
-            advice = f"write `{close}`" if close else f"add it to `params`, or write `{size[:1].upper()}` for a size that is open"
+            advice = (
+                f"write `{close}`"
+                if close
+                else f"add it to `params`, or write `{size[:1].upper()}` for a size that is open"
+            )
             collector.error("FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
             return 1
         literal = CallParser(scope, collector, dotted(at)).value(size, place)

@@ -5,23 +5,93 @@ from __future__ import annotations
 import keyword
 
 MODULE_ATTRIBUTES = frozenset(
-    """
-    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
-    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
-    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
-    state_dict to to_empty train training type xpu zero_grad
-    """.split()
+    [
+        "T_destination",
+        "add_module",
+        "apply",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "requires_grad_",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "xpu",
+        "zero_grad",
+    ]
 )
 """What `torch.nn.Module` itself is called by; a test compares it with the installed torch."""
 
 GRAPH_ATTRIBUTES = frozenset(
-    """
-    dot freeze inputs is_frozen kind load module_at named_parameters_at observe parameters_at plan save shapes source
-    subgraph summary svg swap tagged thaw train_at view detach_state reset_state has_state
-    """.split()
+    [
+        "dot",
+        "freeze",
+        "inputs",
+        "is_frozen",
+        "kind",
+        "load",
+        "module_at",
+        "named_parameters_at",
+        "observe",
+        "parameters_at",
+        "plan",
+        "save",
+        "shapes",
+        "source",
+        "subgraph",
+        "summary",
+        "svg",
+        "swap",
+        "tagged",
+        "thaw",
+        "train_at",
+        "view",
+        "detach_state",
+        "reset_state",
+        "has_state",
+    ]
 )
 """What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flowconf.diagnostics import NOWHERE, Place
 
@@ -242,7 +243,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How one parameter starts: a call from `torch.nn.init`, a number, a list of values, or a scale of what was drawn."""
+    """How one parameter starts: a call from `torch.nn.init`, a number, a list, or a scale of what was drawn."""
 
     parameter: str
     how: Call | Literal
@@ -261,7 +262,7 @@ class Setting:
     place: Place = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GraphPlan:
     """One graph document, resolved."""
 
@@ -284,10 +285,16 @@ class GraphPlan:
 
     def step(self, name: str) -> Step | None:
         """The step called or tagged `name`, or mounted under that label."""
-        for candidate in self.steps:
-            if name in (candidate.name, candidate.path, candidate.tag):
-                return candidate
-        return None
+        return self._named.get(name)
+
+    @cached_property
+    def _named(self) -> dict[str, Step]:
+        found: dict[str, Step] = {}
+        for step in self.steps:
+            for name in (step.name, step.path, step.tag):
+                if name is not None:
+                    found.setdefault(name, step)
+        return found
 
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)

@@ -1,6 +1,6 @@
 """References: from `letter.read.at[2]` to a `Value` of the Plan, one name at a time.
 
-The same walk serves a document's own references, the losses of a training config, and the paths of the Python interface.
+The same walk serves a document's own references, the losses of a training config, and the Python interface.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
         return find(Planned(graph), text)
     except NotFound as problem:
         names, index = split(text)
-        found = [value for value in _everywhere(graph, names) if value is not None]
+        found = list(_everywhere(graph, names))
         if len(found) > 1:
             listed = ", ".join(f"`{value}`" for value in found[:4])
             raise NotFound(f"`{text}` stands for {len(found)} things: {listed}", "write the whole path") from None
@@ -131,7 +131,9 @@ def _inside(step: Step, rest: Sequence[str]) -> Value:
     if len(rest) == 1 and branch is None and rest[0] in dict(graph.outputs):
         return Value(step.name, rest[0] if graph.fields else None)
     if rest[0].startswith("_"):
-        raise NotFound(f"`{rest[0]}` is internal to `{applied.path}`: names that begin with `_` are not seen from outside")
+        raise NotFound(
+            f"`{rest[0]}` is internal to `{applied.path}`: names that begin with `_` are not seen from outside"
+        )
     try:
         return Value(step.name, branch, first(Planned(graph), rest))
     except NotFound as problem:

@@ -143,7 +143,9 @@ def _import_listed(project: Path) -> None:
     try:
         tool = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
-        raise ConfigError(Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))) from None
+        raise ConfigError(
+            Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))
+        ) from None
     listed = tool.get("flowconf", {}).get("modules", [])
     place = Place(str(project))
     if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):

@@ -8,12 +8,13 @@ nothing but its own parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NoReturn
 
 from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import names, references, schema
 from flowconf.language.calls import CallParser
+from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
 from flowconf.language.order import ordered
 from flowconf.language.plan import (
@@ -21,16 +22,13 @@ from flowconf.language.plan import (
     Call,
     Chain,
     GraphPlan,
-    Input,
     Instance,
     Literal,
     Module,
     Mount,
-    Setting,
     Shared,
     Step,
     Value,
-    join,
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
@@ -61,34 +59,6 @@ def resolve_model(model: schema.GraphDocument, document: Document, at: Path, col
     return _Resolver(document, collector).graph(model, at, model.label or "graph", None, {})
 
 
-@dataclass
-class _Frame:
-    """One graph while it is being resolved."""
-
-    path: Path
-    title: str
-    scope: dict[str, Literal]
-    around: _Frame | None
-    members: dict[str, Place]
-    inputs: list[Input]
-    steps: list[Step] = field(default_factory=list)
-    settings: list[Setting] = field(default_factory=list)
-    captures: dict[str, Value] = field(default_factory=dict)
-    shares: dict[str, str] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-    stream: Value = field(default_factory=lambda: Value("x"))
-
-    def step(self, name: str) -> Step | None:
-        return next((s for s in self.steps if name in (s.name, s.path, s.tag)), None)
-
-    def input(self, name: str) -> Input | None:
-        return next((given for given in self.inputs if given.name == name and not given.captured), None)
-
-    def names(self) -> list[str]:
-        own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
-        return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
-
-
 class _Unresolved(Exception):
     """The member cannot be resolved; the mistake is in the collector."""
 
@@ -100,22 +70,22 @@ class _Resolver:
         self.data, self.origins, self.collector = document.data, document.origins, collector
 
     def graph(
-        self, model: schema.GraphDocument, path: Path, label: str, around: _Frame | None, given: dict[str, Literal]
+        self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> GraphPlan:
         """The plan of one document; `given` are the values that a parent's `with` sets."""
         plan, _ = self._document(model, path, label, around, given)
         return plan
 
     def _document(
-        self, model: schema.GraphDocument, path: Path, label: str, around: _Frame | None, given: dict[str, Literal]
-    ) -> tuple[GraphPlan, _Frame]:
+        self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
+    ) -> tuple[GraphPlan, Frame]:
         params = self._params(model, path)
         scope = dict(around.scope) if around else {}
         scope |= {name: replace(given.get(name, value), text=name) for name, value in params.items()}
         inputs = read_inputs(model, path, scope, self.origins, self.collector)
         mount = self.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
-        frame = _Frame(path, title, scope, around, {}, inputs, stream=Value(inputs[0].name))
+        frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
         self._claim_names(model, frame)
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
         for name in order:
@@ -157,18 +127,15 @@ class _Resolver:
         if why:
             self.collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
 
-    def _claim_names(self, model: schema.GraphDocument, frame: _Frame) -> None:
+    def _claim_names(self, model: schema.GraphDocument, frame: Frame) -> None:
         """Every name of a graph stands for one thing: inputs, steps, tags and labels share one namespace."""
-        claims: list[tuple[str, str, Place]] = []
-        for given in frame.inputs:
-            claims.append((given.name, given.name, given.place))
+        claims = [(given.name, given.name, given.place) for given in frame.inputs]
         for name, step in model.flow.items():
             at = (*frame.path, "flow", name)
             claims.append((name, name, self.origins.key(at)))
             if isinstance(step, schema.Modifiers):
-                for key in ("tag", "label"):
-                    if getattr(step, key):
-                        claims.append((getattr(step, key), name, self.origins.value((*at, key))))
+                given_names = {key: getattr(step, key) for key in ("tag", "label") if getattr(step, key)}
+                claims += [(given, name, self.origins.value((*at, key))) for key, given in given_names.items()]
                 body = _body_of(step)
                 if isinstance(body, schema.Settings) and body.label:
                     claims.append((body.label, name, self.origins.value((*at, type(step).__name__.lower(), "label"))))
@@ -184,7 +151,7 @@ class _Resolver:
 
     # steps
 
-    def _step(self, name: str, model: schema.Modifiers | str | object, frame: _Frame) -> None:
+    def _step(self, name: str, model: schema.Modifiers | str | object, frame: Frame) -> None:
         at: Path = (*frame.path, "flow", name)
         before = len(self.collector.errors)
         if isinstance(model, schema.Modifiers):
@@ -196,13 +163,13 @@ class _Resolver:
         step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
         if len(self.collector.errors) > before:
             frame.failed |= {name, step.path}
-        elif not self._broken(step.stream.member, frame):
+        elif not frame.is_broken(step.stream.member):
             self._check_filled(step, frame)
-        frame.steps.append(step)
+        frame.add(step)
         if step.verb != "fork":
             frame.stream = Value(name)
 
-    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: _Frame) -> Step:
+    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: Frame) -> Step:
         verb = type(model).__name__.lower()
         if verb in LATER or (isinstance(model, schema.Loop) and (model.while_ is not None or model.until is not None)):
             shown = verb if verb in LATER else "loop with `while` or `until`"
@@ -234,7 +201,7 @@ class _Resolver:
         return step
 
     def _with_verb(
-        self, step: Step, model: schema.Modifiers, at: Path, frame: _Frame, using: Using, taken: set[int]
+        self, step: Step, model: schema.Modifiers, at: Path, frame: Frame, using: Using, taken: set[int]
     ) -> Step:
         def part(body: object, key: str, path: str, reads: Using) -> Applied:
             return self._part(body, (*at, *key.split("/")), path, frame, dict(enumerate(reads)), step.stream, taken)
@@ -253,7 +220,9 @@ class _Resolver:
                     merge = self._merge(model.merge, at, step, frame)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
                     place = self.origins.key((*at, "dim"))
-                    self._fail("FC0125", f"`dim` means nothing for `merge: {model.merge}`", place, step.name, "remove it")
+                    self._fail(
+                        "FC0125", f"`dim` means nothing for `merge: {model.merge}`", place, step.name, "remove it"
+                    )
                 return replace(step, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
             case schema.Also():
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
@@ -261,12 +230,26 @@ class _Resolver:
             case schema.Loop():
                 times = self._count(model.times, (*at, "times"), frame)
                 if times is None:
-                    self._fail("FC0122", f"the loop `{step.name}` needs `times`", self.origins.key(at), step.name, "write `times: ...`")
+                    self._fail(
+                        "FC0122",
+                        f"the loop `{step.name}` needs `times`",
+                        self.origins.key(at),
+                        step.name,
+                        "write `times: ...`",
+                    )
                 if model.max is not None:
-                    self._fail("FC0125", "`max` means nothing for a loop with `times`", self.origins.key((*at, "max")), step.name, "remove it")
+                    self._fail(
+                        "FC0125",
+                        "`max` means nothing for a loop with `times`",
+                        self.origins.key((*at, "max")),
+                        step.name,
+                        "remove it",
+                    )
                 return replace(step, parts=(("body", part(model.loop, "loop", step.path, using)),), times=times)
             case schema.Map():
-                return self._map(replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame)
+                return self._map(
+                    replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame
+                )
             case schema.Graph():
                 mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
                 body = self._mounted(mounted, at, step.path, frame, dict(enumerate(using)), taken)
@@ -278,18 +261,25 @@ class _Resolver:
                 return replace(step, parts=(("body", part(body, step.verb, step.path, using)),))
         raise AssertionError(step.verb)
 
-    def _map(self, step: Step, model: schema.Map, at: Path, frame: _Frame) -> Step:
+    def _map(self, step: Step, model: schema.Map, at: Path, frame: Frame) -> Step:
         over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
         slices = self._count(model.slices, (*at, "slices"), frame)
         if slices is not None and (model.dim is not None or model.batched):
             key = "dim" if model.dim is not None else "batched"
-            self._fail("FC0125", f"`{key}` means nothing with `slices`", self.origins.key((*at, key)), step.name, "remove it")
+            self._fail(
+                "FC0125", f"`{key}` means nothing with `slices`", self.origins.key((*at, key)), step.name, "remove it"
+            )
         dim = 1 if model.dim is None else model.dim
         if model.batched and dim == 0:
-            self._fail("FC0123", "a batched map cannot go over dimension 0, the batch", self.origins.value((*at, "dim")), step.name)
+            self._fail(
+                "FC0123",
+                "a batched map cannot go over dimension 0, the batch",
+                self.origins.value((*at, "dim")),
+                step.name,
+            )
         return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
 
-    def _merge(self, text: str, at: Path, step: Step, frame: _Frame) -> Applied:
+    def _merge(self, text: str, at: Path, step: Step, frame: Frame) -> Applied:
         place = self.origins.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name.isidentifier() and name not in modules:
@@ -297,7 +287,7 @@ class _Resolver:
             raise _Unresolved
         return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
 
-    def _count(self, value: int | str | None, at: Path, frame: _Frame) -> Literal | None:
+    def _count(self, value: int | str | None, at: Path, frame: Frame) -> Literal | None:
         """A positive whole number, given as one or in terms of parameters."""
         if value is None:
             return None
@@ -306,7 +296,9 @@ class _Resolver:
         if found is None:
             raise _Unresolved
         if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 1:
-            self._fail("FC0123", f"`{at[-1]}` must be a whole number of at least 1, got `{found.value}`", place, dotted(at))
+            self._fail(
+                "FC0123", f"`{at[-1]}` must be a whole number of at least 1, got `{found.value}`", place, dotted(at)
+            )
         if found.value > 100_000:
             self._fail("FC0123", f"`{at[-1]}` must be at most 100,000, got `{found.value}`", place, dotted(at))
         return found
@@ -318,7 +310,7 @@ class _Resolver:
         model: object,
         at: Path,
         path: str,
-        frame: _Frame,
+        frame: Frame,
         using: dict[int, tuple[str | None, Value]],
         stream: Value,
         taken: set[int] | None = None,
@@ -340,12 +332,14 @@ class _Resolver:
         return Applied(path, Instance(model, place), tuple(accepted.values()))
 
     def _chain(
-        self, text: str, at: Path, path: str, frame: _Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
+        self, text: str, at: Path, path: str, frame: Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
     ) -> Applied:
         calls = self._parser(frame, at).chain(text, self.origins.value(at))
         if calls is None:
             raise _Unresolved
-        members = [self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)]
+        members = [
+            self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)
+        ]
         return members[0] if len(members) == 1 else Applied(path, Chain(tuple(members)))
 
     def _call(self, call: Call, path: str, using: dict[int, tuple[str | None, Value]], taken: set[int]) -> Applied:
@@ -365,18 +359,26 @@ class _Resolver:
         return Applied(path, call, tuple(accepted))
 
     def _mounted(
-        self, model: schema.MountedBody, at: Path, path: str, frame: _Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
+        self,
+        model: schema.MountedBody,
+        at: Path,
+        path: str,
+        frame: Frame,
+        using: dict[int, tuple[str | None, Value]],
+        taken: set[int],
     ) -> Applied:
         where = (*at, "graph")
         if isinstance(model.graph, str):
-            self._fail("FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path)
+            self._fail(
+                "FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path
+            )
         assert isinstance(model.graph, schema.GraphDocument)
         given = self._with(model, at, frame)
         around = None if where in self.origins.mounts else frame
         plan, inner = self._document(model.graph, where, _last(path), around, given)
         return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
 
-    def _with(self, model: schema.MountedBody, at: Path, frame: _Frame) -> dict[str, Literal]:
+    def _with(self, model: schema.MountedBody, at: Path, frame: Frame) -> dict[str, Literal]:
         assert isinstance(model.graph, schema.GraphDocument)
         given = {}
         for name, value in model.with_.items():
@@ -388,7 +390,11 @@ class _Resolver:
                 continue
             place = self.origins.value(where)
             is_text = isinstance(model.graph.params[name], str)
-            found = self._parser(frame, where).value(value, place) if isinstance(value, str) and not is_text else _literal(value, place)
+            found = (
+                self._parser(frame, where).value(value, place)
+                if isinstance(value, str) and not is_text
+                else _literal(value, place)
+            )
             if found is not None:
                 given[name] = found
         return given
@@ -396,7 +402,7 @@ class _Resolver:
     def _mount(
         self,
         plan: GraphPlan,
-        inner: _Frame,
+        inner: Frame,
         params: tuple[tuple[str, Literal], ...],
         at: Path,
         path: str,
@@ -413,14 +419,12 @@ class _Resolver:
         mount = Mount(plan, params, tuple(inner.shares.items()), self.origins.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
-    def _reuse(
-        self, model: schema.Reuse, step: Step, at: Path, frame: _Frame, using: Using, taken: set[int]
-    ) -> Applied:
+    def _reuse(self, model: schema.Reuse, step: Step, at: Path, frame: Frame, using: Using, taken: set[int]) -> Applied:
         place = self.origins.value((*at, "reuse"))
         try:
-            path, found = self._find_module(model.reuse, step.path, frame)
+            path, found = frame.find_module(model.reuse, step.path)
         except NotFound as problem:
-            if self._broken(model.reuse.split(".")[0], frame):
+            if frame.is_broken(model.reuse.split(".")[0]):
                 raise _Unresolved from None
             self._fail("FC0141", problem.message, place, step.name, problem.help)
         module = found.module.module if isinstance(found.module, Shared) else found.module
@@ -435,29 +439,20 @@ class _Resolver:
             taken.update(names_taken)
             accepted = tuple(names_taken.values())
         elif isinstance(module, Chain):
-            members = tuple(self._call(m.module, f"{path}.{i}", indexed, taken) for i, m in enumerate(module.members) if isinstance(m.module, Call))
+            members = tuple(
+                self._call(m.module, f"{path}.{i}", indexed, taken)
+                for i, m in enumerate(module.members)
+                if isinstance(m.module, Call)
+            )
             return Applied(step.path, Shared(path, Chain(members), place))
         else:
             accepted = tuple((n or v.name, v) for n, v in using)
             taken.update(indexed)
         return Applied(step.path, Shared(path, module, place), accepted)
 
-    def _find_module(self, text: str, name: str, frame: _Frame) -> tuple[str, Applied]:
-        """The module at `text` in this graph, or in the graphs around, which then share it as `name`."""
-        parts, _ = references.split(text)
-        try:
-            return references.find_module(frame, parts)
-        except NotFound:
-            if frame.around is None or frame.step(parts[0]) is not None:
-                raise
-        path, found = self._find_module(text, name, frame.around)
-        existing = next((mine for mine, theirs in frame.shares.items() if theirs == path), None)
-        frame.shares.setdefault(existing or name, path)
-        return existing or name, found
-
     # references
 
-    def _using(self, model: schema.Modifiers, at: Path, frame: _Frame) -> Using:
+    def _using(self, model: schema.Modifiers, at: Path, frame: Frame) -> Using:
         match model.using:
             case None:
                 return []
@@ -468,50 +463,21 @@ class _Resolver:
             case dict(mapping):
                 return [(name, self._reference(text, (*at, "using", name), frame)) for name, text in mapping.items()]
 
-    def _reference(self, text: str, at: Path, frame: _Frame) -> Value:
+    def _reference(self, text: str, at: Path, frame: Frame) -> Value:
         place = self.origins.value(at)
         try:
-            return replace(self._find(text, frame), place=place)
+            return replace(frame.find(text), place=place)
         except NotFound as problem:
             head = text.split(".")[0].split("[")[0]
-            if self._broken(head, frame):
+            if frame.is_broken(head):
                 raise _Unresolved from None
-            if self._comes_later(head, frame):
+            if frame.comes_later(head):
                 message = f"`{head}` comes later than this step, and this version keeps no recurrent state"
                 self._fail("FC0146", message, place, dotted(at), "refer to an earlier step")
             message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
             self._fail("FC0141", message, place, dotted(at), problem.help)
 
-    def _find(self, text: str, frame: _Frame) -> Value:
-        """Look a reference up here, then in the graphs around; what is found there becomes a captured input."""
-        try:
-            return references.find(frame, text)
-        except NotFound:
-            head = references.split(text)[0][0]
-            known_here = head in frame.members
-            if frame.around is None or known_here:
-                raise
-        outer = self._find(text, frame.around)
-        name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")
-        while name in frame.members and frame.captures.get(name) != outer:
-            name += "_"
-        if name not in frame.captures:
-            frame.captures[name] = outer
-            shape = frame.around.input(outer.member).shape if frame.around.input(outer.member) and not outer.entry else None
-            frame.inputs.append(Input(name, shape, captured=True, place=outer.place))
-        return Value(name)
-
-    def _broken(self, name: str, frame: _Frame | None) -> bool:
-        """Whether `name` is a member that has a mistake, in itself or below."""
-        return frame is not None and (name in frame.failed or self._broken(name, frame.around))
-
-    def _comes_later(self, name: str, frame: _Frame | None) -> bool:
-        if frame is None:
-            return False
-        defined = frame.step(name) is not None or frame.input(name) is not None
-        return (name in frame.members and not defined) or (not defined and self._comes_later(name, frame.around))
-
-    def _outputs(self, model: schema.GraphDocument, frame: _Frame) -> tuple[tuple[str, Value], ...]:
+    def _outputs(self, model: schema.GraphDocument, frame: Frame) -> tuple[tuple[str, Value], ...]:
         if model.outputs is None:
             return ((frame.stream.member, frame.stream),)
         found = []
@@ -531,15 +497,19 @@ class _Resolver:
                 continue
             name = given or value.name
             key: Path = (*at, "using")
-            key = (*key, given) if isinstance(model.using, dict) else (*key, index) if isinstance(model.using, list) else key
+            if not isinstance(model.using, str):
+                key = (*key, index if given is None else given)
             offered = _arguments(step)
             advice = None
             if offered:
-                advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {', '.join(f'`{o}`' for o in offered)}"
+                listed = ", ".join(f"`{argument}`" for argument in offered)
+                advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {listed}"
             what = " >> ".join(_shown(part.module) for _, part in step.parts[:2])
-            self.collector.error("FC0143", f"`{what}` takes no argument `{name}`", self.origins.value(key), path=dotted(at), help=advice)
+            self.collector.error(
+                "FC0143", f"`{what}` takes no argument `{name}`", self.origins.value(key), path=dotted(at), help=advice
+            )
 
-    def _check_filled(self, step: Step, frame: _Frame) -> None:
+    def _check_filled(self, step: Step, frame: Frame) -> None:
         """Every input of a mounted graph must be filled by the stream, or by `using`."""
         for _, applied in step.parts:
             module = applied.module.module if isinstance(applied.module, Shared) else applied.module
@@ -560,9 +530,16 @@ class _Resolver:
                     if step.stream_fields is not None and giver is not None:
                         held = ", ".join(f"`{held}`" for held in step.stream_fields)
                         labels = (*labels, Label(f"the stream `{step.stream}` holds {held}", giver.place))
-                    self.collector.error("FC0147", message, step.place, path=step.path, labels=labels, help=f"add `using: {name}`, or `using: {{{name}: ...}}`")
+                    self.collector.error(
+                        "FC0147",
+                        message,
+                        step.place,
+                        path=step.path,
+                        labels=labels,
+                        help=f"add `using: {name}`, or `using: {{{name}: ...}}`",
+                    )
 
-    def _parser(self, frame: _Frame, at: Path) -> CallParser:
+    def _parser(self, frame: Frame, at: Path) -> CallParser:
         return CallParser(frame.scope, self.collector, dotted(at))
 
     def _fail(self, code: str, message: str, place: Place, path: str, help: str | None = None) -> NoReturn:

@@ -46,7 +46,7 @@ class CheckpointSource(Model):
     """Where the weights of a subgraph come from; give `path` or `config`."""
 
     path: str | None = None
-    """A `.safetensors` file, a checkpoint folder, a run folder (its best checkpoint), or a `.pt` file of plain tensors."""
+    """A `.safetensors` or `.pt` file, a folder of checkpoints, or a run folder (its best checkpoint)."""
     config: str | None = None
     """A training config beside this file: its newest finished run, which is trained first when there is none."""
     at: str | None = None
@@ -98,9 +98,9 @@ class Settings(Model):
     label: Name | None = None
     """The name of a nested graph in paths; default: the step's name."""
     frozen: bool | Literal["params"] | None = None
-    """`true`: no gradients and evaluation mode for everything below; `params`: no gradients only; `false` thaws a part."""
+    """`true`: no gradients and evaluation mode below; `params`: no gradients only; `false` thaws a part."""
     init: dict[str, How] = {}
-    """How parameters start: parameter -> a call from torch.nn.init, a number, a list of values, or `{scale: factor}`."""
+    """Parameter -> how it starts: a call from torch.nn.init, a number, a list, or `{scale: factor}`."""
     checkpoint: CheckpointKey | None = None
     """Where these weights come from."""
 
@@ -345,5 +345,6 @@ def keys_of(model: type[Model]) -> list[str]:
 MODIFIERS = tuple(keys_of(Modifiers))
 STEP_KEYS = tuple(dict.fromkeys(key for model in STEPS.values() for key in keys_of(model)))
 
-for _model in (GraphDocument, InlineBody, MountedBody, *STEPS.values()):
+_MODELS: tuple[type[Model], ...] = (GraphDocument, InlineBody, MountedBody, *STEPS.values())
+for _model in _MODELS:
     _model.model_rebuild()

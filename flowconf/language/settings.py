@@ -60,9 +60,7 @@ def _checkpoint(
     )
 
 
-def _start(
-    parameter: str, how: object, at: Path, origins: Origins, collector: Collector, scope: Scope
-) -> Start | None:
+def _start(parameter: str, how: object, at: Path, origins: Origins, collector: Collector, scope: Scope) -> Start | None:
     place, key = origins.value(at), origins.key(at)
     if isinstance(how, schema.Scaled):
         return Start(parameter, Literal(None, "none"), float(how.scale), key)
@@ -78,9 +76,17 @@ def _start(
     unknown = [name for name in given if name == "tensor" or not signature.takes(name)]
     missing = [name for name in signature.missing(len(call.args) + 1, given) if name != "tensor"]
     if unknown or missing or len(call.args) + 1 > len(signature.positional):
-        wrong = f"has no argument `{unknown[0]}`" if unknown else f"needs `{missing[0]}`" if missing else "has too many arguments"
+        wrong = (
+            f"has no argument `{unknown[0]}`"
+            if unknown
+            else f"needs `{missing[0]}`"
+            if missing
+            else "has too many arguments"
+        )
         offered = ", ".join(f"`{name}`" for name in signature.names[1:])
-        collector.error("FC0133", f"`{call.name}` {wrong}", call.place, path=dotted(at), help=f"its arguments are {offered}")
+        collector.error(
+            "FC0133", f"`{call.name}` {wrong}", call.place, path=dotted(at), help=f"its arguments are {offered}"
+        )
         return None
     return Start(parameter, call, None, key)
 

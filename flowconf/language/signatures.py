@@ -108,7 +108,7 @@ def imported_names(module: str) -> dict[str, str]:
 def of_class(cls: type) -> ClassSource:
     """The same for a class at hand, whose source may be nowhere."""
     forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
-    return ClassSource(_inspected(cls.__init__), _inspected(forward))
+    return ClassSource(_inspected(vars(cls).get("__init__") or getattr(cls, "__init__")), _inspected(forward))  # noqa: B009
 
 
 def of_function(function: Callable[..., object]) -> Signature:
@@ -121,7 +121,7 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
         parameters = list(inspect.signature(function).parameters.values())[skip:]
     except (TypeError, ValueError):
         return ANYTHING
-    kinds = {
+    kinds: dict[object, str] = {
         inspect.Parameter.VAR_POSITIONAL: "*",
         inspect.Parameter.VAR_KEYWORD: "**",
         inspect.Parameter.KEYWORD_ONLY: "keyword",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,7 +48,7 @@ class _Report:
     def tell(self, model: type[BaseModel], error: ValidationError) -> None:
         grouped: dict[Path, list[Problem]] = {}
         for problem in error.errors(include_url=False):
-            grouped.setdefault(self._where(problem["loc"]), []).append(problem)
+            grouped.setdefault(self._where(problem["loc"]), []).append(dict(problem))
         for where, problems in grouped.items():
             deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
             alternatives = all(problem["type"] in EXPECTED for problem in problems)
@@ -57,13 +57,11 @@ class _Report:
 
     def _where(self, loc: Sequence[str | int]) -> Path:
         """The path in the data that a problem is about, without the marks of union members."""
-        node, path = self.data, ()
+        node, path = self.data, cast(Path, ())
         for position, item in enumerate(loc):
-            if isinstance(node, dict) and item in node:
-                node = node[item]
-                path = (*path, item)
-            elif isinstance(node, list) and isinstance(item, int) and item < len(node):
-                node = node[item]
+            in_list = isinstance(node, list) and isinstance(item, int) and item < len(node)
+            if in_list or (isinstance(node, dict) and item in node):
+                node = cast(Any, node)[item]
                 path = (*path, item)
             elif position == len(loc) - 1 and isinstance(node, dict) and not str(item).startswith(("<", "[")):
                 path = (*path, item)
@@ -137,7 +135,12 @@ class _Report:
     def _verbs(self, where: Path) -> None:
         step, name = self._at(where), where[-1]
         if not isinstance(step, dict):
-            self._error("FC0123", f"the step `{name}` must be a call or a mapping, got {_shown(step)}", self._value(where), where)
+            self._error(
+                "FC0123",
+                f"the step `{name}` must be a call or a mapping, got {_shown(step)}",
+                self._value(where),
+                where,
+            )
             return
         verbs = [verb for verb in schema.VERBS if verb in step]
         if verbs:
@@ -145,12 +148,8 @@ class _Report:
             message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
             self._error("FC0124", message, second, where, help=f"keep one of {_listed(verbs)}")
             return
-        for key in step:
-            close = nearest(str(key), schema.VERBS) if key not in schema.STEP_KEYS else None
-            if close:
-                place = self._key((*where, key))
-                self._error("FC0121", f"unknown key `{key}` {self._owner((*where, key))}", place, (*where, key), help=f"write `{close}`", fix=Fix(place, close))
-                return
+        if self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
+            return
         removed = self.origins.history((*self.base, *where))
         note = f"; the step was taken away at {removed[-1]}" if removed else ""
         advice = f"add one of {_listed(list(schema.VERBS))}"
@@ -158,21 +157,28 @@ class _Report:
 
     def _body(self, where: Path) -> None:
         body = self._at(where)
-        if isinstance(body, dict):
-            for key in body:
-                close = nearest(str(key), ["flow", "graph"])
-                if close:
-                    place = self._key((*where, key))
-                    self._error("FC0121", f"unknown key `{key}` {self._owner((*where, key))}", place, (*where, key), help=f"write `{close}`", fix=Fix(place, close))
-                    return
+        if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph")):
+            return
         message = f"`{where[-1]}` must be a call, or a mapping with `flow` or `graph`"
         self._error("FC0123", message, self._value(where), where)
+
+    def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
+        """Tell of the first key that is nearly one of those wanted; whether there is one."""
+        for key in owner:
+            close = nearest(str(key), wanted) if key not in known else None
+            if close:
+                at = (*where, key)
+                place = self._key(at)
+                message = f"unknown key `{key}` {self._owner(at)}"
+                self._error("FC0121", message, place, at, help=f"write `{close}`", fix=Fix(place, close))
+                return True
+        return False
 
     def _wrong_value(self, where: Path, problems: list[Problem]) -> None:
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
         got = self._at(where)
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
-        if got is None and (*where,):
+        if got is None and where:
             message = f"{subject} has no value, and must be {' or '.join(wanted)}"
         else:
             message = f"{subject} must be {' or '.join(wanted)}, got {_shown(got)}"

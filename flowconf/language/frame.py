@@ -1,0 +1,98 @@
+"""A graph while it is being resolved: what its members are called so far, and what it takes from the graphs around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flowconf.diagnostics import Place
+from flowconf.language import references
+from flowconf.language.plan import Applied, Input, Literal, Setting, Step, Value
+from flowconf.language.references import NotFound
+from flowconf.text import Path
+
+
+@dataclass
+class Frame:
+    """One graph document on its way to a Plan.
+
+    `around` is the frame of the document that an inline body stands in. `captures` are values of the graphs around that
+    became inputs, `shares` modules of theirs (own name -> their path). `failed` holds the members with a mistake.
+    """
+
+    path: Path
+    title: str
+    scope: dict[str, Literal]
+    around: Frame | None
+    inputs: list[Input]
+    stream: Value
+    members: dict[str, Place] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
+    captures: dict[str, Value] = field(default_factory=dict)
+    shares: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    named: dict[str, Step] = field(default_factory=dict)
+
+    def add(self, step: Step) -> None:
+        """The next step; from now on references may name it."""
+        self.steps.append(step)
+        for name in (step.name, step.path, step.tag):
+            if name is not None:
+                self.named.setdefault(name, step)
+
+    def step(self, name: str) -> Step | None:
+        return self.named.get(name)
+
+    def input(self, name: str) -> Input | None:
+        return next((given for given in self.inputs if given.name == name and not given.captured), None)
+
+    def names(self) -> list[str]:
+        own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
+        return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
+
+    def find(self, text: str) -> Value:
+        """What a reference means, here or in the graphs around. Raises `NotFound`."""
+        try:
+            return references.find(self, text)
+        except NotFound:
+            if self.around is None or references.split(text)[0][0] in self.members:
+                raise
+        return self._captured(self.around.find(text), self.around)
+
+    def _captured(self, outer: Value, around: Frame) -> Value:
+        """A value of the graph around as an input of this one."""
+        name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")
+        while name in self.members and self.captures.get(name) != outer:
+            name += "_"
+        if name not in self.captures:
+            self.captures[name] = outer
+            given = around.input(outer.member)
+            shape = given.shape if given is not None and outer.entry is None else None
+            self.inputs.append(Input(name, shape, captured=True, place=outer.place))
+        return Value(name)
+
+    def find_module(self, text: str, name: str) -> tuple[str, Applied]:
+        """The module at `text`, with its path here; one of the graphs around is shared from now on, as `name`.
+
+        Raises `NotFound`.
+        """
+        parts, _ = references.split(text)
+        try:
+            return references.find_module(self, parts)
+        except NotFound:
+            if self.around is None or self.step(parts[0]) is not None:
+                raise
+        path, found = self.around.find_module(text, name)
+        known = next((mine for mine, theirs in self.shares.items() if theirs == path), name)
+        self.shares.setdefault(known, path)
+        return known, found
+
+    def is_broken(self, name: str) -> bool:
+        """Whether `name` is a member, here or around, that has a mistake in itself or below."""
+        return name in self.failed or (self.around is not None and self.around.is_broken(name))
+
+    def comes_later(self, name: str) -> bool:
+        """Whether `name` is a member, here or around, that is not resolved yet."""
+        if self.step(name) is not None or self.input(name) is not None:
+            return False
+        return name in self.members or (self.around is not None and self.around.comes_later(name))
