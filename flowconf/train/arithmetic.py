@@ -16,7 +16,8 @@ def arithmetic(job: Job) -> list[str]:
     epochs = job.total_steps / job.sampler.batches
     steps = f"{job.total_steps:,}"
     rows = [f"{len(job.train):,} train", *(f"{len(feed):,} {name}" for name, feed in job.held_out.items())]
-    threads = f", {torch.get_num_threads()} threads" if job.device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' if count > 1 else ''}" if job.device.type == "cpu" else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
     groups = job.optimizer.param_groups
     fused = ", fused" if any(group.get("fused") for group in groups) else ""

@@ -8,7 +8,11 @@ from pathlib import Path
 from flowconf.api import load
 from flowconf.diagnostics import shown_path
 from flowconf.draw.dot import dot
-from flowconf.language.config import Config
+from flowconf.graph import check_shapes
+from flowconf.graph.sources import record
+from flowconf.language.config import RULES, Config, read
+from flowconf.text import Composition
+from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
@@ -22,14 +26,16 @@ from flowconf.train.stages import config_file, plan_stages
 def train(config: Config, screen: Screen | None = None) -> Path:
     """Train `config`, and before it every config whose weights it needs. Gives the run folder.
 
-    Raises `FlowconfError` for what is wrong with a config before any data is read. The run folder of a run that fails
-    or is interrupted says so.
+    Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
+    fails or is interrupted says so.
     """
     screen = screen or Screen(bar=config.training.trainer.progress)
     runs = Path(config.training.trainer.runs)
     stages = plan_stages(config, load, runs)
     for line in stages.lines():
         screen.say(line)
+    for later in stages.runs[1:]:
+        check_shapes(later.model)
     folders = [_run_stage(stage, runs, screen) for stage in stages.runs]
     return folders[-1]
 
@@ -37,6 +43,18 @@ def train(config: Config, screen: Screen | None = None) -> Path:
 def train_file(file: str, overrides: Sequence[str]) -> None:
     """What `flowconf train FILE` does."""
     train(load(file, overrides))
+
+
+def sweep(file: str, overrides: Sequence[str]) -> None:
+    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers."""
+    sweep_text(file, overrides, RULES, sweep_job)
+
+
+def sweep_job(composition: Composition) -> float:
+    """One run of a sweep; gives what the sweeper looks at, the best value of `trainer.best`."""
+    config = read(composition)
+    metrics: dict[str, float] = record(train(config))["metrics"]
+    return metrics.get(config.training.trainer.best, float("nan"))
 
 
 def _run_stage(config: Config, runs: Path, screen: Screen) -> Path:

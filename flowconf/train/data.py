@@ -123,11 +123,12 @@ class Sampler:
 
     def rest_of_epoch(self) -> Iterator[Tensor]:
         """The row numbers of each batch from `position` on; after the last one, `epoch` has gone up by one."""
-        order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
-        while not self.epoch_is_over:
-            rows = order[self.position : self.position + self.batch_size]
-            self.position += len(rows)
-            yield rows
+        end = min(self.batches * self.batch_size, self.rows)
+        if self.position < end:
+            order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
+            for rows in torch.split(order[self.position : end], self.batch_size):
+                self.position = min(self.position + self.batch_size, end)
+                yield rows
         self.epoch, self.position = self.epoch + 1, 0
 
 
@@ -160,7 +161,7 @@ class Feed:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, in their own order."""
         rows = torch.arange(len(self), device=self.home)
-        for number, some in enumerate(rows.split(batch_size)):
+        for number, some in enumerate(torch.split(rows, batch_size)):
             yield self.batch(some, number)
 
 

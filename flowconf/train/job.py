@@ -11,13 +11,14 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
-from flowconf.graph import Graph, build
+from flowconf.graph import Graph, build_graph, load_checkpoints
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references
 from flowconf.language.config import Config
@@ -52,9 +53,11 @@ class Job:
     optimizer: optim.Optimizer
     learning_rate: LearningRate
     total_steps: int
+    accounts: list[str]
+    """What was loaded into the graph, in words."""
 
 
-def prepare(config: Config) -> Job:
+def prepare(config: Config, runs: Path) -> Job:
     """Build the graph with its weights, make the data, and everything that follows from both."""
     training = config.training
     trainer = training.trainer
@@ -63,7 +66,9 @@ def prepare(config: Config) -> Job:
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)
-    graph = build(config.model).to(device)
+    graph = build_graph(config.model)
+    reports = load_checkpoints(graph, config.model, runs)
+    graph.to(device)
     groups = parameter_groups(
         graph.named_parameters(),
         training.optimizer.groups,
@@ -101,6 +106,7 @@ def prepare(config: Config) -> Job:
         optimizer=optimizer,
         learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
         total_steps=total,
+        accounts=[str(report) for report in reports],
     )
 
 

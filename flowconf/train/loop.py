@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Diagnostic, RunError
+from flowconf.graph.sources import BEST, LAST
 from flowconf.language.check_training import direction
 from flowconf.train.data import Feed
 from flowconf.train.job import Job
@@ -132,7 +133,7 @@ def epoch_at(job: Job, step: int) -> float:
 
 def save_last(job: Job, run: Run, step: int) -> None:
     """Save the weights and all that going on from here needs."""
-    job.graph.save(run.checkpoints / "last.safetensors", metadata={"step": str(step)})
+    job.graph.save(run.checkpoints / LAST, metadata={"step": str(step)})
     progress = {"step": step, "epoch": job.sampler.epoch, "position": job.sampler.position}
     save_state(run.checkpoints / "state.safetensors", job.optimizer, job.precision.scaler, progress)
     run.flush()
@@ -143,7 +144,7 @@ class Best:
 
     def __init__(self, job: Job, run: Run) -> None:
         self.job = job
-        self.file = run.checkpoints / "best.safetensors"
+        self.file = run.checkpoints / BEST
         self.name = job.config.training.trainer.best
         self.sign = 1 if direction(job.config.training) == "max" else -1
         self.step = 0

@@ -34,20 +34,19 @@ def cross_entropy(
     `target` holds class indices (the shape of `logits` without `dim`) or class probabilities (the shape of `logits`).
     `weight` is one factor for each class. Elements whose target is `ignore_index` count nothing.
     """
-    rows = logits.movedim(dim, -1)
+    rows = _classes_last(logits, dim)
     classes = weight if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device)
     if target.is_floating_point():
         _same_shape(logits, target)
-        goal = target.movedim(dim, -1).reshape(-1, rows.shape[-1])
+        goal = _flat(_classes_last(target, dim))
     else:
         if target.shape != rows.shape[:-1]:
             raise ValueError(
                 f"targets of shape {list(target.shape)} do not fit logits of shape {list(logits.shape)} "
                 f"with their classes along dimension {dim}"
             )
-        goal = target.reshape(-1)
-    flat = rows.reshape(-1, rows.shape[-1])
-    values = F.cross_entropy(flat, goal, classes, None, ignore_index, None, reduction, label_smoothing)
+        goal = target if target.ndim == 1 else target.reshape(-1)
+    values = F.cross_entropy(_flat(rows), goal, classes, None, ignore_index, None, reduction, label_smoothing)
     if reduction != "none":
         return values
     values = values.view(rows.shape[:-1])
@@ -63,9 +62,8 @@ def cross_entropy(
 
 def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
     """Negative log-likelihood of class indices under log-probabilities along `dim`."""
-    rows = log_probabilities.movedim(dim, -1)
-    flat = rows.reshape(-1, rows.shape[-1])
-    values = F.nll_loss(flat, target.reshape(-1), None, None, ignore_index, None, "none")
+    rows = _flat(_classes_last(log_probabilities, dim))
+    values = F.nll_loss(rows, target.reshape(-1), None, None, ignore_index, None, "none")
     return values.view(target.shape), target != ignore_index
 
 
@@ -146,6 +144,14 @@ def _same_shape(predicted: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"predictions of shape {list(predicted.shape)} and targets of shape {list(target.shape)} differ"
         )
+
+
+def _classes_last(scores: Tensor, dim: int) -> Tensor:
+    return scores if dim in (-1, scores.ndim - 1) else scores.movedim(dim, -1)
+
+
+def _flat(rows: Tensor) -> Tensor:
+    return rows if rows.ndim == 2 else rows.reshape(-1, rows.shape[-1])
 
 
 def _floating(target: Tensor, like: Tensor) -> Tensor:

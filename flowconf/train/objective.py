@@ -62,13 +62,12 @@ class Term:
 
     def mean(self, values: Values, batch: Values) -> Tensor:
         """The mean over the elements of one batch."""
-        operands = [source.read(values, batch) for source in self.operands]
         if self.reduces and self.mask is None:
+            operands = [source.read(values, batch) for source in self.operands]
             mean = self.function(*operands, reduction="mean", **self.args)
             assert isinstance(mean, Tensor)
             return mean
-        result = self.function(*operands, **self.args)
-        elements, weights = weighed(result, self.mask and self.mask.read(values, batch))
+        elements, weights = self.elements(values, batch)
         if weights is None:
             return elements.mean()
         total = weights.sum()
@@ -78,7 +77,7 @@ class Term:
         """Every element and its weight (None: 1)."""
         operands = [source.read(values, batch) for source in self.operands]
         result = self.function(*operands, **self.args)
-        return weighed(result, self.mask and self.mask.read(values, batch))
+        return weighed(result, self.mask.read(values, batch) if self.mask is not None else None)
 
 
 def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -35,7 +35,7 @@ def parameter_groups(
             unknown.append(Diagnostic("FC0405", message, place(path), path, help=help_text))
     if unknown:
         raise ConfigError(*unknown)
-    members: dict[str, list[nn.Parameter]] = {"": []} | {path: [] for path in groups}
+    members: dict[str, list[nn.Parameter]] = {path: [] for path in ("", *groups)}
     for _, parameter in named:
         if parameter.requires_grad:
             members[owner.get(id(parameter), "")].append(parameter)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flowconf.diagnostics import Diagnostic, Place, RunError
+from flowconf.graph.sources import CHECKPOINTS, RECORD
 from flowconf.text.write import dump
 from flowconf.train.events import EventFile
 
@@ -37,7 +38,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def open(self, tensorboard: bool) -> None:
         """Start the logs."""
@@ -60,7 +61,7 @@ class Run:
     def update(self, **changes: object) -> None:
         """Change the record, whole or not at all."""
         self.record.update(changes)
-        _write_json(self.folder / "run.json", self.record)
+        _write_json(self.folder / RECORD, self.record)
 
     def end(self, status: str, **changes: object) -> None:
         """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`."""

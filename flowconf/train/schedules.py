@@ -25,7 +25,7 @@ def cosine(progress: float, *, final: float = 0.0) -> float:
 
 def exponential(progress: float, *, final: float = 0.01) -> float:
     """A constant ratio from step to step, from 1 down to `final`, which is above 0."""
-    return final**progress
+    return math.pow(final, progress)
 
 
 def steps(progress: float, *, at: Sequence[float], factor: float = 0.1) -> float:

@@ -7,13 +7,12 @@ said, before the first one runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
-from flowconf.graph.sources import find_run
+from flowconf.graph.sources import beside, check_source, find_run, record
 from flowconf.language.config import Config
 
 Load = Callable[[str], Config]
@@ -63,6 +62,7 @@ def plan_stages(config: Config, load: Load, runs: Path) -> Stages:
 def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs: Path) -> None:
     """Add what `config` waits for, then `config`; `chain` leads from the last stage to it."""
     here = config_file(config)
+    _check_sources(config)
     for wanted in wanted_configs(config):
         above = [here, *(link.asker for link in chain)]
         if wanted.file in above:
@@ -76,6 +76,14 @@ def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs
         stages.reasons[wanted.file] = wanted
         _visit(load(str(wanted.file)), [*chain, wanted], stages, load, runs)
     stages.runs.append(config)
+
+
+def _check_sources(config: Config) -> None:
+    """Raise `ConfigError` for sources that do not exist, before anything is trained for the others."""
+    settings = (setting for _, setting in config.model.all_settings())
+    problems = [problem for setting in settings if setting.checkpoint for problem in check_source(setting.checkpoint)]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _circle(chain: list[Wanted], start: Path) -> ConfigError:
@@ -93,16 +101,10 @@ def _circle(chain: list[Wanted], start: Path) -> ConfigError:
 def wanted_configs(config: Config) -> list[Wanted]:
     """The configs that the graph of `config` takes weights from, in the order of the graph."""
     return [
-        Wanted(config_file(config), beside(source.config, source.place), path, source.place)
+        Wanted(config_file(config), beside(source.config, source.place).resolve(), path, source.place)
         for path, setting in config.model.all_settings()
         if (source := setting.checkpoint) is not None and source.config is not None
     ]
-
-
-def beside(file: str, place: Place) -> Path:
-    """A path as the file that says it means it; the command line means the current folder."""
-    folder = Path(place.file).parent if place.file is not None else Path()
-    return (folder / file).resolve()
 
 
 def config_file(config: Config) -> Path:
@@ -112,10 +114,10 @@ def config_file(config: Config) -> Path:
 
 def told(run: Path) -> str:
     """A finished run on one line: where it is, when it ended, what was overridden, how good it is."""
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    parts = [f"ended {record.get('ended', 'at an unknown time')}"]
-    if record.get("overrides"):
-        parts.append(f"with {' '.join(record['overrides'])}")
-    metrics = record.get("metrics", {})
+    known = record(run)
+    parts = [f"finished {known.get('ended', 'at an unknown time')}"]
+    if known.get("overrides"):
+        parts.append(f"with {' '.join(known['overrides'])}")
+    metrics = known.get("metrics", {})
     parts += [f"{name} {value:.4g}" for name, value in metrics.items() if name.count("/") == 1]
     return f"{run} ({', '.join(parts)})"

@@ -6,7 +6,6 @@ Tensors go to a safetensors file, everything else as JSON into that file's metad
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, optim
+
+from flowconf.graph.files import save_tensors
 
 
 def save_state(
@@ -28,7 +28,7 @@ def save_state(
     if scaler is not None:
         rest["scaler"] = scaler.state_dict()
     rest["random"] = _random_state(tensors)
-    write_atomically(file, tensors, {"state": json.dumps(rest)})
+    save_tensors(file, tensors, {"state": json.dumps(rest)})
 
 
 def load_state(file: Path, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None) -> dict[str, Any]:
@@ -49,23 +49,6 @@ def load_state(file: Path, optimizer: optim.Optimizer, scaler: torch.amp.GradSca
     _restore_random(rest["random"], tensors)
     progress: dict[str, Any] = rest["progress"]
     return progress
-
-
-def write_atomically(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file so that either the old or the new one is there, whole, whatever happens."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Mistakes in the training sections: each told once, with its code and place, before any data is made."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowconf.api import load
+from flowconf.diagnostics import ConfigError
+from flowconf.language import registry
+from flowconf.train import job
+from flowconf.train.data import Resident, Splits
+
+CONFIG = """\
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    stem:
+      through: Linear(8, 16)
+      tag: early
+    logits: Linear(16, 4)
+data: {name: synthetic, shape: [8], classes: 4}
+loss:
+  label: {fn: cross_entropy, input: logits, target: label, args: {label_smoothing: 0.1}}
+metrics:
+  accuracy: {fn: accuracy, input: logits, target: label}
+optimizer: {name: adamw, lr: 0.01, groups: {stem: {lr: 0.1}}}
+schedule: {name: cosine, final: 0.1}
+trainer: {epochs: 2, best: val/accuracy}
+"""
+
+MISTAKES = [
+    ("name: synthetic", "name: syntetic", "FC0501", 8, "write `synthetic`"),
+    ("classes: 4", "clases: 4", "FC0133", 8, "write `classes`"),
+    ("fn: cross_entropy", "fn: cross_entrpy", "FC0401", 10, "write `cross_entropy`"),
+    ("input: logits, target: label, args", "input: logitz, target: label, args", "FC0402", 10, "write `logits`"),
+    ("target: label, args", "target: lable, args", "FC0402", 10, "write `label`"),
+    ("target: label, args", "target: [label, image], args", "FC0133", 10, None),
+    ("target: label, args", "args", "FC0133", 10, None),
+    ("label_smoothing", "label_smothing", "FC0133", 10, "write `label_smoothing`"),
+    ("label_smoothing: 0.1", "reduction: mean", "FC0133", 10, None),
+    ("label_smoothing: 0.1", "logits: 1", "FC0133", 10, None),
+    ("fn: accuracy", "fn: acuracy", "FC0401", 12, "write `accuracy`"),
+    ("name: adamw", "name: adamww", "FC0401", 13, "write `adamw`"),
+    ("lr: 0.01", "learning_rate: 0.01", "FC0133", 13, None),
+    ("{stem: {lr: 0.1}}", "{stm: {lr: 0.1}}", "FC0405", 13, "write `stem`"),
+    ("{stem: {lr: 0.1}}", "{stem: {rl: 0.1}}", "FC0133", 13, None),
+    ("name: cosine", "name: cosin", "FC0401", 14, "write `cosine`"),
+    ("final: 0.1", "finel: 0.1", "FC0133", 14, "write `final`"),
+    ("{name: cosine, final: 0.1}", "{name: steps}", "FC0133", 14, None),
+    ("val/accuracy", "val/acuracy", "FC0402", 15, "write `val/accuracy`"),
+    ("{image: [B, 8]}", "{picture: [B, 8]}", "FC0502", 2, None),
+    ("epochs: 2", "epochs: 0", "FC0123", 15, None),
+    ("epochs: 2", "epocs: 2", "FC0121", 15, "write `epochs`"),
+]
+
+
+@pytest.fixture
+def mistakes(tmp_path, monkeypatch):
+    def forbidden(**arguments):
+        raise AssertionError("data was made")
+
+    monkeypatch.setattr("flowconf.train.datasets.synthetic.__code__", forbidden.__code__)
+
+    def find(text):
+        file = tmp_path / "config.yaml"
+        file.write_text(text, encoding="utf-8")
+        try:
+            load(file)
+        except ConfigError as error:
+            return error.diagnostics
+        return ()
+
+    return find
+
+
+def test_nothing_is_wrong(mistakes):
+    assert mistakes(CONFIG) == ()
+    assert mistakes(CONFIG.replace("input: logits", "input: [early]")) == ()
+
+
+@pytest.mark.parametrize(("old", "new", "code", "line", "advice"), MISTAKES, ids=[new for _, new, *_ in MISTAKES])
+def test_one_mistake_gives_one_message(mistakes, old, new, code, line, advice):
+    assert old in CONFIG
+    (found,) = mistakes(CONFIG.replace(old, new, 1))
+    assert (found.code, found.place.line) == (code, line)
+    if advice is not None:
+        assert found.help == advice
+
+
+def test_null_removes_members(mistakes):
+    assert (
+        mistakes(CONFIG.replace("metrics:\n", "metrics:\n  gone: null\n").replace("loss:\n", "loss:\n  b: null\n"))
+        == ()
+    )
+
+
+def test_a_field_wins_for_targets_even_when_unknown(mistakes, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "mine", lambda: None)
+    text = CONFIG.replace("{name: synthetic, shape: [8], classes: 4}", "{name: mine}")
+    assert mistakes(text.replace("target: label, args", "target: anything, args")) == ()
+    (found,) = mistakes(text.replace("input: logits, target: label, args", "input: logitz, target: label, args"))
+    assert found.code == "FC0402"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {"image": torch.zeros(4, 9), "label": torch.zeros(4)},
+            r"declared as \[B, 8\], and the data set gives \[B, 9\]",
+        ),
+        ({"image": torch.zeros(4, 8, 1), "label": torch.zeros(4)}, r"the data set gives \[B, 8, 1\]"),
+        (
+            {"image": torch.zeros(4, 8).long(), "label": torch.zeros(4)},
+            "declared as float32, and the data set gives int64",
+        ),
+        (
+            {"picture": torch.zeros(4, 8), "label": torch.zeros(4)},
+            "needs the input `image`, and the data set has no such field",
+        ),
+        ({"image": torch.zeros(4, 8)}, "`label` is neither a value of the graph nor a field of the data"),
+    ],
+)
+def test_data_that_does_not_fit(tmp_path, monkeypatch, tensors, message):
+    monkeypatch.setitem(registry.datasets.registered, "mine", lambda: Splits(Resident(tensors)))
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.replace("{name: synthetic, shape: [8], classes: 4}", "{name: mine}"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        job.prepare(load(file), tmp_path)
+
+
+def test_symbolic_sizes_agree_between_inputs(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        registry.datasets.registered, "mine", lambda: Splits(Resident({"a": torch.zeros(4, 3), "b": torch.zeros(4, 5)}))
+    )
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "model:\n  inputs: {a: [B, T], b: [B, T]}\n  flow: {y: 'Linear(3, 1)'}\n"
+        "data: {name: mine}\nloss: {x: {fn: value, input: y}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError):
+        job.prepare(load(file), tmp_path)

@@ -1,0 +1,66 @@
+"""A tiny config that trains in a fraction of a second, and the folder it runs in."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flowconf.api import load
+from flowconf.train.command import train
+from flowconf.train.screen import Screen
+
+TINY = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    stem: Linear(8, 16)
+    hidden: ReLU
+    drop: Dropout(0.1)
+    logits: Linear(16, 4)
+data: {name: synthetic, shape: [8], classes: 4, rows: 320, batch_size: 32}
+loss:
+  label: {fn: cross_entropy, input: logits, target: label}
+metrics:
+  accuracy: {fn: accuracy, input: logits, target: label}
+optimizer: {name: adamw, lr: 0.01}
+trainer: {epochs: 2, best: val/accuracy, devices: cpu}
+"""
+
+
+class Folder:
+    """A working folder with configs in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said = StringIO()
+
+    def write(self, text: str = TINY, name: str = "tiny.yaml") -> str:
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return str(file)
+
+    def train(self, *overrides: str, text: str = TINY, name: str = "tiny.yaml") -> SimpleNamespace:
+        """Run a config; gives the folder, the record and the lines of the log."""
+        folder = self.path / train(load(self.write(text, name), overrides), Screen(self.said))
+        return self.run(folder)
+
+    def run(self, folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(
+            folder=folder,
+            record=json.loads((folder / "run.json").read_text()),
+            log=[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()],
+        )
+
+    def runs(self, name: str = "tiny") -> list[Path]:
+        return sorted((self.path / "runs" / name).iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Folder(tmp_path)
