@@ -20,14 +20,14 @@ def draw(
     ] = None,
 ) -> None:
     """Draw the graph that FILE describes."""
-    from flowconf.api import load
+    from flowconf.api import plan
     from flowconf.draw.dot import dot
     from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES, write
 
     if output is not None and output.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
         known = ", ".join((*TEXT_SUFFIXES, *IMAGE_SUFFIXES))
         raise typer.BadParameter(f"`{output}` ends in none of {known}", param_hint="'-o'")
-    text = dot(load(file, overrides or []).model)
+    text = dot(plan(file, overrides or []))
     if output is None:
         sys.stdout.write(text)
     else:

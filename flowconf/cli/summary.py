@@ -18,9 +18,9 @@ LONGEST = 48
 
 def summary(file: File, overrides: Overrides = None) -> None:
     """Print the tree: shapes, parameters, frozen parts, weights."""
-    from flowconf.api import build, load
+    from flowconf.api import build
 
-    graph = build(load(file, overrides or []).model, weights=False)
+    graph = build(file, overrides or [], weights=False)
     sys.stdout.write(table(graph.summary()))
 
 
