@@ -19,7 +19,7 @@ def show(
     from flowconf.api import compose
     from flowconf.text.write import describe, dump
 
-    document = compose(file, overrides or [])
+    document = compose(file, overrides or []).document
     origins = document.origins
 
     def note(path: tuple[str | int, ...]) -> str:
