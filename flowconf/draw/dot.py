@@ -70,14 +70,14 @@ class _Scope:
         """The nodes that `value` comes from; a field that has no node of its own comes from the whole."""
         step = self.plan.step(value.member)
         name = step.name if step else value.member
-        child = self.children.get((name, value.field)) or self.children.get((name, None))
+        child = self.children.get((name, value.entry)) or self.children.get((name, None))
         if child is not None and value.inner is not None:
             return child.ends(value.inner)
-        if (name, value.field) in self.values:
-            return self.values[name, value.field]()
-        if child is not None and value.field is not None:
+        if (name, value.entry) in self.values:
+            return self.values[name, value.entry]()
+        if child is not None and value.entry is not None:
             for output, inner in child.plan.outputs:
-                if output == value.field:
+                if output == value.entry:
                     return child.ends(inner)
         return self.values[name, None]()
 
