@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     "FC0145": "this needs more branches",
     "FC0146": "a construct that this version does not run",
     "FC0147": "an input of a graph that nothing fills",
+    "FC0148": "a forward pass cannot go on",
     # shapes
     "FC0201": "sizes do not fit",
     "FC0202": "a module cannot be built from its arguments",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -113,3 +113,96 @@ class StateAdd(nn.Module):
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
         """`x` and `state` can be broadcast to each other."""
         return x + state
+
+
+def _total(x: Tensor, added: Mapping[str, Tensor]) -> Tensor:
+    """The stream plus what a router reads besides, in declared order."""
+    for value in added.values():
+        x = x + value
+    return x
+
+
+class SoftmaxRouter(nn.Module):
+    """One weight for each expert, all positive and summing to one."""
+
+    def __init__(self, in_features: int, experts: int) -> None:
+        super().__init__()
+        self.in_features, self.experts = in_features, experts
+        self.score = nn.Linear(in_features, experts)
+
+    def forward(self, x: Tensor, **added: Tensor) -> Tensor:
+        """`x` [..., in_features], to which further values are added: [..., experts]."""
+        return torch.softmax(self.score(_total(x, added)), -1)
+
+
+class SigmoidRouter(nn.Module):
+    """One weight for each expert, each between zero and one by itself."""
+
+    def __init__(self, in_features: int, experts: int) -> None:
+        super().__init__()
+        self.in_features, self.experts = in_features, experts
+        self.score = nn.Linear(in_features, experts)
+
+    def forward(self, x: Tensor, **added: Tensor) -> Tensor:
+        """`x` [..., in_features], to which further values are added: [..., experts]."""
+        return torch.sigmoid(self.score(_total(x, added)))
+
+
+class ArgmaxSelector(nn.Module):
+    """For each row, the branch with the highest score. The choice itself has no gradient."""
+
+    def __init__(self, in_features: int, branches: int) -> None:
+        super().__init__()
+        self.in_features, self.branches = in_features, branches
+        self.score = nn.Linear(in_features, branches)
+
+    def forward(self, x: Tensor, **added: Tensor) -> Tensor:
+        """`x` [B, in_features], to which further values are added: [B] int64."""
+        scores: Tensor = self.score(_total(x, added))
+        return scores.argmax(-1)
+
+
+class FixedSelector(nn.Module):
+    """Always the same branch."""
+
+    index: Tensor
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.tensor(index), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape: one int64 number."""
+        return self.index
+
+    def extra_repr(self) -> str:
+        return str(int(self.index))
+
+
+class ThresholdHalt(nn.Module):
+    """Says stop once the largest element of the stream is above a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape: one number, positive to stop."""
+        return x.max() - self.threshold
+
+    def extra_repr(self) -> str:
+        return f"{self.threshold:g}"
+
+
+class LearnedHalt(nn.Module):
+    """A learned score of the stream, averaged over all of it: positive says stop."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.score = nn.Linear(in_features, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., in_features]: one number, positive to stop."""
+        score: Tensor = self.score(x)
+        return score.mean()

@@ -23,14 +23,14 @@ from flowconf.language.plan import Call, GraphPlan, Literal, Start
 def build_graph(plan: GraphPlan) -> Graph:
     """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
     inference = check_shapes(plan)
-    program = run(emit(plan, inference.holes), Graph)
+    program = run(emit(plan, inference.sizes), Graph)
     try:
         graph = program.classes[program.main.name]()
     except (RuntimeError, MemoryError) as problem:
         message = f"the modules of `{plan.label}` cannot be made: {first_line(problem)}"
         raise ConfigError(Diagnostic("FC0202", message, plan.place)) from None
     assert isinstance(graph, Graph)
-    graph.__dict__["_holes"] = inference.holes
+    graph.__dict__["_sizes"] = inference.sizes
     attach(graph, plan, inference.shapes)
     apply_starts(graph, plan)
     apply_frozen(graph, plan)

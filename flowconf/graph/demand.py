@@ -59,21 +59,24 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
     wanted: dict[str, list[Want]] = {}
     for want in returned:
         wanted.setdefault(want.value.member, []).append(want)
-    kept: list[Step] = []
-    for step in reversed(graph.steps):
-        if step.name in wanted:
-            kept.append(step)
-            for value in step.reads():
-                wanted.setdefault(value.member, []).append(Want(value))
-    kept.reverse()
+    kept: dict[str, Step] = {}
+    before = -1
+    while len(kept) > before:  # once more for each reference to a later step
+        before = len(kept)
+        for step in reversed(graph.steps):
+            if step.name in wanted and step.name not in kept:
+                kept[step.name] = step
+                for value in step.reads():
+                    wanted.setdefault(value.member, []).append(Want(value))
+    steps = tuple(step for step in graph.steps if step.name in kept)
     uses: dict[str, list[int]] = {}
-    for position, step in enumerate(kept):
+    for position, step in enumerate(steps):
         for value in step.reads():
-            uses.setdefault(value.member, []).append(position)
+            uses.setdefault(value.member, []).append(len(steps) if value.recurrent else position)
     for want in returned:
-        uses.setdefault(want.value.member, []).append(len(kept))
+        uses.setdefault(want.value.member, []).append(len(steps))
     return Needs(
-        tuple(kept),
+        steps,
         {name: tuple(dict.fromkeys(wants)) for name, wants in wanted.items()},
         {name: tuple(dict.fromkeys(positions)) for name, positions in uses.items()},
     )

@@ -32,8 +32,21 @@ from flowconf.language.plan import (
 )
 from flowconf.language.registry import modules
 
-Holes = Mapping[str, tuple[int, ...]]
-"""Path of a call -> the sizes that its `_` stand for, in the order in which they are written."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the shape check knows and the source needs.
+
+    `holes`: path of a call -> the sizes that its `_` stand for, in the order in which they are written. `ranks`: path
+    of a gate -> how many more dimensions its experts' outputs have than its weights.
+    """
+
+    holes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+RUNTIME = ("halts", "recall", "route")
+"""Functions of `flowconf.graph.runtime` that generated source may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +86,9 @@ class Program:
         return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
 
 
-def emit(graph: GraphPlan, holes: Holes, demand: Demand = OUTPUTS) -> Program:
-    """The program of a graph. `holes` come from the shape check."""
-    emitter = _Emitter(holes, set(_used_names(graph)))
+def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
+    """The program of a graph. `sizes` come from the shape check."""
+    emitter = _Emitter(sizes, set(_used_names(graph)))
     emitter.graph_class(graph, "", demand)
     return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
 
@@ -105,7 +118,7 @@ def _names_in(module: Module | Argument) -> Iterable[str]:
 
 @dataclass
 class _Emitter:
-    holes: Holes
+    sizes: Sizes
     taken: set[str]
     classes: dict[str, GraphClass] = field(default_factory=dict)
     imports: dict[str, set[str]] = field(default_factory=dict)
@@ -132,9 +145,13 @@ class _Emitter:
         }
         names = {child: cls.name for child, cls in children.items()}
         lines = [*self._init(graph, path, names), Line("")]
-        writer = ForwardWriter(graph, found, demand, {n: self._inputs_of(graph, found, n) for n in names})
+        ranks = {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps}
+        writer = ForwardWriter(graph, found, demand, {n: self._inputs_of(graph, found, n) for n in names}, ranks)
         lines += [Line(text, step, place) for text, step, place in writer.lines()]
         self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
+        called = {name for name in RUNTIME if any(f" {name}(" in line.text for line in lines)}
+        if called:
+            self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
         key = "\n".join(line.text for line in lines)
         if key not in self.classes:
             name = self._class_name(graph.label)
@@ -174,6 +191,8 @@ class _Emitter:
         lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
         for name, expression in _counts(graph).items():
             lines.append(Line(f"        self.{name} = {expression}"))
+        if any(value.recurrent for step in graph.steps for value in step.reads()):
+            lines.append(Line("        self.memory = {}"))
         for step in graph.steps:
             lines += [Line(f"        {text}", step.path, step.place) for text in self._members(step, path, children)]
         return lines
@@ -214,7 +233,7 @@ class _Emitter:
                 made = [self._construct(member, path, children) for member in members]
                 return f"nn.Sequential({', '.join(text for text in made if text)})"
             case Call():
-                return self._call(applied.module, iter(self.holes.get(join(path, applied.path), ())))
+                return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
             case Instance():
                 name = f"_instance_{len(self.instances)}"
                 self.instances[name] = applied.module.module

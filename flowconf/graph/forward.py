@@ -24,11 +24,14 @@ class ForwardWriter:
     found: Needs
     demand: Demand
     child_inputs: Mapping[str, frozenset[str]]
+    ranks: Mapping[str, int]
     read: dict[Want, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.inputs = [given.name for given in needed_inputs(self.graph, self.found)]
         self.rolling = self._rolling_name()
+        self.states = recurrent_members(self.found)
+        self.recalled: set[str] = set()
         for name in self.inputs:
             self.read[Want(Value(name))] = self.read[Want(Value(name), True)] = name
 
@@ -48,12 +51,14 @@ class ForwardWriter:
         for position, step in enumerate(self.found.steps):
             returns = position == last and self._is_the_return(step)
             target = "return" if returns else self._variable(step, position)
-            for text in self._statement(step, target):
+            for text in (*self._recalled(step), *self._statement(step, target)):
                 yield f"        {text}", step.path, step.place
             for name in self._dead_after(position, target):
                 yield f"        del {name}", step.path, step.place
             if returns:
                 return
+        for name in self.states:
+            yield f'        self.memory["{name}"] = {self.read[Want(Value(name))]}', name, self.graph.place
         yield f"        return {self._returned()}", "", self.graph.place
 
     # names and lifetimes
@@ -62,7 +67,7 @@ class ForwardWriter:
         uses = self.found.uses.get(step.name, ())
         wants = self.found.wants.get(step.name, ())
         simple = all(want.value.inner is None and want.value.index is None and not want.each for want in wants)
-        return self.rolling if uses == (position + 1,) and simple else step.name
+        return self.rolling if uses == (position + 1,) and simple and step.verb != "gate" else step.name
 
     def _dead_after(self, position: int, target: str) -> list[str]:
         """Named values whose last reader was the statement at `position`, when more than one statement follows."""
@@ -76,8 +81,10 @@ class ForwardWriter:
         """Whether the last step's expression can stand behind `return`."""
         if not self.demand.main or self.demand.wants or len(self.graph.outputs) != 1 or step.repeat is not None:
             return False
+        if self.states:
+            return False
         value = self.graph.outputs[0][1]
-        plain = value == Value(step.name) and step.verb not in ("loop", "map", "split")
+        plain = value == Value(step.name) and step.verb not in ("loop", "map", "split", "gate")
         alone = set(self.found.uses.get(step.name, ())) == {len(self.found.steps)}
         return plain and alone and not inner_wants(self.found.wants.get(step.name, ()))
 
@@ -90,6 +97,16 @@ class ForwardWriter:
             return main
         seen = _dict([(want.key, self.read[want]) for want in self.demand.wants])
         return f"{main}, {seen}" if main else seen
+
+    def _recalled(self, step: Step) -> Iterator[str]:
+        """The previous call's values that a step is the first to read."""
+        for value in step.reads():
+            if value.recurrent and value.member not in self.recalled:
+                self.recalled.add(value.member)
+                name = f"{value.member}_before"
+                like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
+                yield f'{name} = recall(self.memory, "{value.member}", {like})'
+                self.read[Want(value)] = name
 
     # statements
 
@@ -109,6 +126,10 @@ class ForwardWriter:
                 return self._split(step, stream, target, address)
             case "also":
                 return self._also(step, stream, target, address)
+            case "gate":
+                return self._gate(step, stream, target, address)
+            case "switch":
+                return self._switch(step, stream, target, address)
         return self._through(step, stream, target, address)
 
     def _through(self, step: Step, stream: str, target: str, address: str) -> list[str]:
@@ -129,7 +150,7 @@ class ForwardWriter:
 
     def _also(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
-        body = f'{address}["body"]' if step.skip is not None and isinstance(step.body.module, Chain) else address
+        body = f'{address}["body"]' if _in_dict(step) else address
         call = self._call(step.body, stream, step.stream_fields, body)
         seen = f"{step.name}_seen"
         lines = []
@@ -168,6 +189,37 @@ class ForwardWriter:
         take = "" if step.take is None else f"[{step.take!r}]"
         return [*lines, f"{target} = {self._merged(step, branches, address)}{take}"]
 
+    def _gate(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        """The experts' outputs, weighed by the router and added one after the other."""
+        assert step.router is not None
+        wants = self.found.wants.get(step.name, ())
+        weights = f"{step.name}_weights"
+        routed = self._call(step.router, stream, step.stream_fields, f'{address}["router"]')
+        lines = [f"{weights} = {routed}"]
+        axes = ", None" * (self.ranks.get(step.name, 0) + 1)
+        for number, (branch, applied) in enumerate(step.parts):
+            call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
+            variable, inside = f"{step.name}_{branch}", [want for want in wants if want.value.entry == branch]
+            if self._has_seen(applied):
+                lines.append(f"{variable}, {variable}_seen = {call}")
+            elif inside:
+                lines.append(f"{variable} = {call}")
+            self._define(step, inside, variable, f"{variable}_seen")
+            term = f"{weights}[..., {number}{axes}] * {variable if inside else call}"
+            lines.append(f"{target} = {term}" if number == 0 else f"{target} = {target} + {term}")
+        self._define(step, [want for want in wants if want.value.entry is None], target, "")
+        return [*lines, *([f"{target} = {target}[{step.take!r}]"] if step.take is not None else [])]
+
+    def _switch(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        assert step.router is not None
+        router = self._call(step.router, stream, step.stream_fields, f'{address}["router"]')
+        branches = ", ".join(f'{address}["{branch}"]' for branch, _ in step.parts)
+        names = ", ".join(f'"{branch}"' for branch, _ in step.parts)
+        take = "" if step.take is None else f"[{step.take!r}]"
+        self._define(step, self.found.wants.get(step.name, ()), target, "")
+        assign = "return" if target == "return" else f"{target} ="
+        return [f"{assign} route({stream}, {router}, [{branches}], [{names}]){take}"]
+
     def _merged(self, step: Step, branches: list[str], address: str) -> str:
         merge = step.merge
         if isinstance(merge, Applied):
@@ -191,20 +243,29 @@ class ForwardWriter:
     def _loop(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
         assert step.times is not None
-        body = self._call(step.body, target, step.stream_fields, address)
+        inner = f'{address}["body"]' if _in_dict(step) else address
+        body = self._call(step.body, target, step.stream_fields, inner)
         seen = f"{step.name}_seen"
         left = self._unpacked(step, target, seen) if self._has_seen(step.body) else target
         before, inside = self._collected(step, wants, target, seen)
-        if step.times.text == "1" and not inside:
-            first = self._call(step.body, stream, step.stream_fields, address)
+        if step.times.text == "1" and not inside and step.condition is None:
+            first = self._call(step.body, stream, step.stream_fields, inner)
             lines = [f"{left} = {first}"]
         else:
             lines = [f"{target} = {stream}"] if target != stream else []
             lines += [*before, f"for _ in range({self._count(step, 'times', step.times)}):"]
-            lines += [f"    {text}" for text in (f"{left} = {body}", *inside)]
+            halt = self._halt(step, target, address)
+            before_body, after_body = (halt, []) if step.halt == "while" else ([], halt)
+            lines += [f"    {text}" for text in (*before_body, f"{left} = {body}", *inside, *after_body)]
         if step.take is not None:
             lines.append(f"{target} = {target}[{step.take!r}]")
         return lines
+
+    def _halt(self, step: Step, target: str, address: str) -> list[str]:
+        if step.condition is None:
+            return []
+        at = f'{address}["condition"]' if _in_dict(step) else f"{address}.condition"
+        return [f"if halts({self._call(step.condition, target, step.stream_fields, at)}):", "    break"]
 
     def _in_series(self, step: Step, stream: str, target: str) -> list[str]:
         """`repeat`: the statement once for each copy."""
@@ -359,6 +420,17 @@ class ForwardWriter:
     def _count(self, step: Step, key: str, literal: Literal) -> str:
         attribute = count_attribute(self.graph, step, key, literal)
         return literal.text if attribute is None else f"self.{attribute}"
+
+
+def _in_dict(step: Step) -> bool:
+    """Whether the step's body stands in a `ModuleDict`, because something else stands below its path."""
+    return (step.skip is not None or step.condition is not None) and isinstance(step.body.module, Chain | Shared)
+
+
+def recurrent_members(found: Needs) -> list[str]:
+    """The members whose value is kept for the next call, in declared order."""
+    read = {value.member for step in found.steps for value in step.reads() if value.recurrent}
+    return [step.name for step in found.steps if step.name in read]
 
 
 def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:

@@ -162,6 +162,24 @@ class Graph(nn.Module):
         """What `observe` noted last of a reference, or None. Raises `PathError` for one that names nothing."""
         return views.tagged(self, reference)
 
+    # state between calls
+
+    @property
+    def has_state(self) -> bool:
+        """Whether any value is kept from one call to the next: a reference to a later step."""
+        return any("memory" in module.__dict__ for module in self.modules())
+
+    def reset_state(self) -> None:
+        """Forget what earlier calls kept; the next call starts from zeros."""
+        for module in self.modules():
+            module.__dict__.get("memory", {}).clear()
+
+    def detach_state(self) -> None:
+        """Keep the values, and cut their gradients: truncated backpropagation through time."""
+        for module in self.modules():
+            memory = module.__dict__.get("memory", {})
+            memory.update({name: value.detach() for name, value in memory.items()})
+
     # weights
 
     def load(
@@ -196,7 +214,8 @@ class Graph(nn.Module):
         return rows(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}
+        return {**state, "memory": {}} if "memory" in state else state
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restore, (self._program, type(self).__name__), self.__getstate__()

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from flowconf.diagnostics import Place
-from flowconf.graph.emit import GraphClass, Program
+from flowconf.graph import runtime
+from flowconf.graph.emit import RUNTIME, GraphClass, Program
 from flowconf.language.registry import modules
 
 _numbers = count(1)
@@ -30,6 +31,7 @@ class CompiledProgram:
         text = self._laid_out()
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
         namespace: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": "flowconf.generated", **program.instances}
+        namespace |= {name: getattr(runtime, name) for name in RUNTIME}
         namespace |= {name: modules.load(name) for name in _called(program)}
         self.classes: dict[str, type[nn.Module]] = {}
         offset = 0
@@ -107,4 +109,4 @@ def _called(program: Program) -> list[str]:
     for line in program.header:
         if line.startswith("from ") and " import " in line and line != "from torch import nn":
             found += [name.strip() for name in line.split(" import ")[1].split(",")]
-    return found
+    return [name for name in found if name not in RUNTIME]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
+from flowconf.graph.emit import Sizes as KnownSizes
 from flowconf.graph.fakes import UNKNOWN, as_list, difference, each, repeat_rows, spread
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
 from flowconf.language.plan import (
@@ -47,8 +48,14 @@ class Inference:
 
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     collector: Collector = field(default_factory=Collector)
+
+    @property
+    def sizes(self) -> KnownSizes:
+        """What the source needs of it."""
+        return KnownSizes(self.holes, self.ranks)
 
 
 def infer(graph: GraphPlan) -> Inference:
@@ -122,6 +129,7 @@ class _Checker:
                 local[step.name] = UNKNOWN
             self._record(join(path, step.name), local[step.name])
             places[step.name] = _Source(step.name, step.place)
+        self._states(graph, scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
 
@@ -146,6 +154,19 @@ class _Checker:
                     if given != size:
                         message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
                         self.result.collector.error("FC0207", message, start.place, path=path)
+
+    def _states(self, graph: GraphPlan, scope: _Scope) -> None:
+        """What is kept from call to call must have the shape of the zeros that the first call reads."""
+        for step in graph.steps:
+            for value in step.reads():
+                kept, like = scope.local.get(value.member), scope.value(step.stream)
+                if not value.recurrent or not isinstance(kept, Tensor) or not isinstance(like, Tensor):
+                    continue
+                if kept.shape != like.shape:
+                    shown = f"`{value.member}` gives {self.sizes.show(kept)}"
+                    message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
+                    labels = (Label(shown, scope.places[value.member].place),)
+                    self.result.collector.error("FC0205", message, value.place, path=step.path, labels=labels)
 
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
@@ -174,7 +195,7 @@ class _Checker:
     # steps
 
     def _step(self, step: Step, scope: _Scope) -> Any:
-        stream = scope.value(step.stream)
+        stream = scope.before = scope.value(step.stream)
         source = scope.source(step.stream)
         value = stream
         for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
@@ -195,6 +216,8 @@ class _Checker:
                 branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
                 scope.branches[step.name] = branches
                 return self._merged(step, branches, scope)
+            case "gate" | "switch":
+                return self._routed(step, stream, source, scope)
             case "loop":
                 return self._loop(step, stream, source, scope)
             case "map":
@@ -252,7 +275,40 @@ class _Checker:
                 labels,
             )
 
+    def _routed(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        """A gate's weighted sum, or a switch's choice: all branches must give one shape."""
+        assert step.router is not None
+        choice = self._attempt(step.router, stream, source, scope, step)
+        branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
+        scope.branches[step.name] = branches
+        if choice is UNKNOWN or any(value is UNKNOWN for value in branches.values()):
+            raise _Poisoned
+        first = next(iter(branches.values()))
+        odd = next((name for name, value in branches.items() if difference(first, value) is not None), None)
+        if odd is not None:
+            shown = f"`{step.path}.{odd}` gives {self.sizes.show(branches[odd])}"
+            message = f"the branches of `{step.path}` must give one shape: {shown}, the first {self.sizes.show(first)}"
+            self._error("FC0203", message, _place_of(dict(step.parts)[odd], step), step, scope)
+        if step.verb == "switch":
+            return first
+        weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
+        if weights != len(branches) or not isinstance(first, Tensor):
+            message = f"the router of `{step.path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
+            detail = f"{message} experts, and there are {len(branches)}"
+            self._error("FC0201", detail, _place_of(step.router, step), step, scope)
+        self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
+        return first
+
+    def _condition(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> None:
+        if step.condition is None:
+            return
+        value = self._attempt(step.condition, stream, source, scope, step)
+        if isinstance(value, Tensor) and value.numel() != 1:
+            message = f"the condition of `{step.path}` gives {self.sizes.show(value)}, and must give one number"
+            self._error("FC0201", message, _place_of(step.condition, step), step, scope)
+
     def _loop(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+        self._condition(step, stream, source, scope)
         result = self._apply(step.body, stream, source, scope, step)
         times = step.times.value if step.times is not None else 1
         if times == 1 or result is UNKNOWN or stream is UNKNOWN:
@@ -523,9 +579,13 @@ class _Scope:
     places: dict[str, _Source]
     inside: dict[str, tuple[_Scope, Callable[[Tensor], Tensor]]] = field(default_factory=dict)
     branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    before: Any = UNKNOWN
+    """What the step at hand would read of a previous call: zeros like its stream."""
 
     def value(self, value: Value) -> Any:
         """The fake value of a reference."""
+        if value.recurrent:
+            return self.before
         if value.inner is not None:
             if value.member not in self.inside or value.member in self.branches:
                 return UNKNOWN

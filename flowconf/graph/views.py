@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError
 from flowconf.graph.demand import Demand, Want
-from flowconf.graph.emit import emit
+from flowconf.graph.emit import Sizes, emit
 from flowconf.graph.program import CompiledProgram, run
 from flowconf.language.plan import join
 from flowconf.language.references import NotFound, find_anywhere
@@ -91,17 +91,15 @@ def _passes_iterations(graph: Graph, want: Want) -> bool:
 def _mirrored(graph: Graph, demand: Demand) -> Graph:
     from flowconf.graph.graph import Graph
 
-    program = run(emit(graph.plan, _holes(graph), demand), Graph)
+    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph)
     return _mirror(graph, program, program.main.name)
 
 
-def _holes(graph: Graph) -> Mapping[str, tuple[int, ...]]:
-    holes: Mapping[str, tuple[int, ...]] = graph.__dict__.get("_holes", {})
-    return holes
+def _mirror(original: Graph, program: CompiledProgram, name: str, extras: Sequence[str] = ()) -> Graph:
+    """An instance of a generated class that holds the modules of `original`, as far as its forward needs them.
 
-
-def _mirror(original: Graph, program: CompiledProgram, name: str) -> Graph:
-    """An instance of a generated class that holds the modules of `original`, as far as its forward needs them."""
+    `extras` are modules that the graph around keeps below this one's path: a skip, a condition.
+    """
     cls = program.classes[name]
     mirror = cls.__new__(cls)
     nn.Module.__init__(mirror)
@@ -109,22 +107,25 @@ def _mirror(original: Graph, program: CompiledProgram, name: str) -> Graph:
     mirror.__dict__.update(own)
     mirror.training = original.training
     part = next(part for part in program.program.classes if part.name == name)
-    used = {path.split(".")[0] for path in part.members}
+    used = {path.split(".")[0] for path in part.members} | set(extras)
     children = dict(part.children)
     for path, module in original._modules.items():
         if path in used and module is not None:
-            mirror._modules[path] = _mirror_part(module, path, children, program)
+            below = [member.removeprefix(f"{path}.") for member in part.members if member.startswith(f"{path}.")]
+            mirror._modules[path] = _mirror_part(module, path, children, program, below)
     return mirror  # type: ignore[return-value]
 
 
-def _mirror_part(module: nn.Module, path: str, children: Mapping[str, str], program: CompiledProgram) -> nn.Module:
+def _mirror_part(
+    module: nn.Module, path: str, children: Mapping[str, str], program: CompiledProgram, extras: Sequence[str] = ()
+) -> nn.Module:
     from flowconf.graph.graph import Graph
 
     if isinstance(module, Graph) and path in children:
-        return _mirror(module, program, children[path])
+        return _mirror(module, program, children[path], extras)
     below = [child for child in children if child == path or child.startswith(f"{path}.")]
     if isinstance(module, nn.ModuleList) and below:
-        return nn.ModuleList([_mirror_part(copy, path, children, program) for copy in module])
+        return nn.ModuleList([_mirror_part(copy, path, children, program, extras) for copy in module])
     if isinstance(module, nn.ModuleDict) and below:
         parts = {}
         for key, value in module.items():

@@ -59,6 +59,13 @@ class Frame:
                 raise
         return self._captured(self.around.find(text), self.around)
 
+    def later(self, name: str, place: Place) -> Value:
+        """The previous call's value of a member, here or around, that is not resolved yet."""
+        if name in self.members:
+            return Value(name, recurrent=True, place=place)
+        assert self.around is not None
+        return self._captured(self.around.later(name, place), self.around)
+
     def _captured(self, outer: Value, around: Frame) -> Value:
         """A value of the graph around as an input of this one."""
         name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")

@@ -95,7 +95,7 @@ GRAPH_ATTRIBUTES = frozenset(
 )
 """What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
 
-GENERATED = frozenset({"self", "torch", "nn", "range", "zip", "list"})
+GENERATED = frozenset({"self", "torch", "nn", "range", "route", "halts", "recall", "memory"})
 """Names that generated source uses for itself."""
 
 

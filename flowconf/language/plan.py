@@ -97,13 +97,14 @@ class Value:
     """Something that a forward pass holds: an input or step of this graph, or a value inside one of its graphs.
 
     `member` is the local name. `entry` picks one of several outputs or a branch, `inner` goes into the graph that
-    the step mounts, and `index` picks one iteration (None: the last).
+    the step mounts, and `index` picks one iteration (None: the last). `recurrent`: the value of the previous call.
     """
 
     member: str
     entry: str | None = None
     inner: Value | None = None
     index: int | None = None
+    recurrent: bool = False
     place: Place = field(default=NOWHERE, compare=False)
 
     @property

@@ -122,6 +122,8 @@ def _inside(step: Step, rest: Sequence[str]) -> Value:
         branch, parts = rest[0], dict(step.parts)
         if branch not in parts:
             raise NotFound(f"`{step.path}` has no branch `{branch}`", suggest(branch, parts, "branches"))
+        if step.verb == "switch":
+            raise NotFound(f"`{step.path}.{branch}` may not have run: a switch runs only what its router chooses")
         if len(rest) == 1:
             return Value(step.name, branch)
         applied, rest = parts[branch], rest[1:]

@@ -7,7 +7,7 @@ nothing but its own parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NoReturn
 
@@ -37,7 +37,9 @@ from flowconf.language.validate import dotted, validate
 from flowconf.text.origins import Document, Path
 
 Using = list[tuple[str | None, Value]]
-LATER = ("gate", "switch")
+
+EXTRAS = ("skip", "router", "condition", "merge", "body")
+"""Names that stand for more than a branch below a step's path."""
 
 
 def resolve(document: Document, at: Path = ()) -> GraphPlan:
@@ -160,6 +162,7 @@ class _Resolver:
             body = self._part(model, at, name, frame, {}, Value("x"))
             step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
             step = replace(step, body_place=self.origins.value(at))
+        self._check_extras(step)
         step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
         if len(self.collector.errors) > before:
             frame.failed |= {name, step.path}
@@ -171,9 +174,6 @@ class _Resolver:
 
     def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: Frame) -> Step:
         verb = type(model).__name__.lower()
-        if verb in LATER or (isinstance(model, schema.Loop) and (model.while_ is not None or model.until is not None)):
-            shown = verb if verb in LATER else "loop with `while` or `until`"
-            self._fail("FC0146", f"this version does not run a {shown}", self.origins.key(at), name)
         body = _body_of(model)
         path = model.label or (body.label if isinstance(body, schema.Settings) and body.label else None) or name
         settings = [(model, at)] + ([(body, (*at, verb))] if isinstance(body, schema.Settings) else [])
@@ -208,44 +208,23 @@ class _Resolver:
 
         match model:
             case schema.Split():
-                if len(model.split) < 2:
-                    message = f"`{step.name}` has {len(model.split)} branch, and a split needs at least 2"
-                    self._fail("FC0145", message, self.origins.value((*at, "split")), step.name)
-                parts = tuple(
-                    (branch, part(body, f"split/{branch}", f"{step.path}.{branch}", using))
-                    for branch, body in model.split.items()
-                )
+                parts = self._branches(model.split, step, at, part, using)
                 merge: str | Applied = model.merge
                 if model.merge not in schema.MERGES:
                     merge = self._merge(model.merge, at, step, frame)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
-                    place = self.origins.key((*at, "dim"))
-                    self._fail(
-                        "FC0125", f"`dim` means nothing for `merge: {model.merge}`", place, step.name, "remove it"
-                    )
+                    message = f"`dim` means nothing for `merge: {model.merge}`"
+                    self._fail("FC0125", message, self.origins.key((*at, "dim")), step.name, "remove it")
                 return replace(step, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
+            case schema.Gate() | schema.Switch():
+                parts = self._branches(getattr(model, step.verb), step, at, part, [])
+                return replace(step, parts=parts, router=part(model.router, "router", f"{step.path}.router", using))
             case schema.Also():
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
                 return replace(step, parts=(("body", part(model.also, "also", step.path, using)),), skip=skip)
             case schema.Loop():
-                times = self._count(model.times, (*at, "times"), frame)
-                if times is None:
-                    self._fail(
-                        "FC0122",
-                        f"the loop `{step.name}` needs `times`",
-                        self.origins.key(at),
-                        step.name,
-                        "write `times: ...`",
-                    )
-                if model.max is not None:
-                    self._fail(
-                        "FC0125",
-                        "`max` means nothing for a loop with `times`",
-                        self.origins.key((*at, "max")),
-                        step.name,
-                        "remove it",
-                    )
-                return replace(step, parts=(("body", part(model.loop, "loop", step.path, using)),), times=times)
+                body = part(model.loop, "loop", step.path, using)
+                return self._loop(replace(step, parts=(("body", body),)), model, at, frame)
             case schema.Map():
                 return self._map(
                     replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame
@@ -260,6 +239,45 @@ class _Resolver:
                 body = getattr(model, step.verb)
                 return replace(step, parts=(("body", part(body, step.verb, step.path, using)),))
         raise AssertionError(step.verb)
+
+    def _branches(
+        self,
+        models: Mapping[str, object],
+        step: Step,
+        at: Path,
+        part: Callable[[object, str, str, Using], Applied],
+        using: Using,
+    ) -> tuple[tuple[str, Applied], ...]:
+        if len(models) < 2:
+            message = f"`{step.name}` has {len(models)} branch, and a {step.verb} needs at least 2"
+            self._fail("FC0145", message, self.origins.value((*at, step.verb)), step.name)
+        for name in models:
+            if name in EXTRAS:
+                place = self.origins.key((*at, step.verb, name))
+                self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
+        return tuple(
+            (name, part(body, f"{step.verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
+        )
+
+    def _loop(self, step: Step, model: schema.Loop, at: Path, frame: Frame) -> Step:
+        conditions = {"while": model.while_, "until": model.until}
+        given = [key for key, value in {"times": model.times, **conditions}.items() if value is not None]
+        if len(given) != 1:
+            what = f"has {' and '.join(f'`{key}`' for key in given)}" if given else "does not say how often"
+            place = self.origins.key((*at, given[-1]) if given else at)
+            advice = "keep one of them" if given else "write `times: ...`, or `until: ...` with `max: ...`"
+            self._fail("FC0122", f"the loop `{step.name}` {what}", place, step.name, advice)
+        if given == ["times"]:
+            if model.max is not None:
+                place = self.origins.key((*at, "max"))
+                self._fail("FC0125", "`max` means nothing for a loop with `times`", place, step.name, "remove it")
+            return replace(step, times=self._count(model.times, (*at, "times"), frame))
+        if model.max is None:
+            message = f"the loop `{step.name}` needs `max`, since `{given[0]}` may never stop it"
+            self._fail("FC0122", message, self.origins.key((*at, given[0])), step.name, "write `max: ...`")
+        condition = self._part(conditions[given[0]], (*at, given[0]), f"{step.path}.condition", frame, {}, step.stream)
+        times = self._count(model.max, (*at, "max"), frame)
+        return replace(step, times=times, condition=condition, halt=given[0])
 
     def _map(self, step: Step, model: schema.Map, at: Path, frame: Frame) -> Step:
         over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
@@ -472,8 +490,10 @@ class _Resolver:
             if frame.is_broken(head):
                 raise _Unresolved from None
             if frame.comes_later(head):
-                message = f"`{head}` comes later than this step, and this version keeps no recurrent state"
-                self._fail("FC0146", message, place, dotted(at), "refer to an earlier step")
+                if head == text.strip():
+                    return frame.later(head, place)
+                message = f"`{head}` comes later than this step: only its whole value is kept from call to call"
+                self._fail("FC0146", message, place, dotted(at), f"give that value a step of its own behind `{head}`")
             message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
             self._fail("FC0141", message, place, dotted(at), problem.help)
 
@@ -508,6 +528,19 @@ class _Resolver:
             self.collector.error(
                 "FC0143", f"`{what}` takes no argument `{name}`", self.origins.value(key), path=dotted(at), help=advice
             )
+
+    def _check_extras(self, step: Step) -> None:
+        """What stands below a step's path must not meet a member of the graph that stands at it."""
+        module = step.body.module if step.parts else None
+        if len(step.parts) != 1 or not isinstance(module, Mount):
+            return
+        for extra, applied in (("skip", step.skip), ("condition", step.condition)):
+            member = module.graph.step(extra)
+            if applied is not None and member is not None:
+                message = f"`{step.path}.{extra}` would stand for two things"
+                labels = (Label("the body's own member", member.place),)
+                advice = f"give the member `{extra}` of the body another name"
+                self.collector.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
 
     def _check_filled(self, step: Step, frame: Frame) -> None:
         """Every input of a mounted graph must be filled by the stream, or by `using`."""

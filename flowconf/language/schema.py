@@ -265,9 +265,9 @@ class Loop(Modifiers):
     times: Size | None = None
     """How often."""
     while_: Annotated[Body | None, Field(alias="while")] = None
-    """Go on while this module's output is positive; tested before the body."""
+    """Stop once this module's output, one number, is positive; tested before the body."""
     until: Body | None = None
-    """Stop once this module's output is positive; tested after the body."""
+    """Stop once this module's output, one number, is positive; tested after the body."""
     max: Size | None = None
     """At most so many iterations of a conditional loop."""
 
