@@ -50,7 +50,7 @@ def halts(value: Tensor) -> bool:
 
 
 def recall(memory: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    """The previous call's value of `name`; zeros like `like` in the first. Raises `StepError` if the batch size changed."""
+    """What the last call kept as `name`; zeros like `like` in the first. Raises `StepError` for another batch size."""
     before = memory.get(name)
     if before is None:
         return torch.zeros_like(like)

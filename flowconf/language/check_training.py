@@ -1,10 +1,11 @@
 """Everything wrong with the training sections that can be told without data: names, arguments, references, fields.
 
-Signatures are read from source. Only the question which fields a data set provides imports that data set.
+Signatures and the fields that a data set provides are read from source, so this needs no torch.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
 def check_names(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
     """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
     checker = _Names(origins, collector)
-    checker.section(registry.datasets, ("data",), training.data.name, training.data.args)
+    checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
     checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
     if training.optimizer.name in registry.optimizers:
@@ -56,11 +57,19 @@ def uses_torchmetrics(name: str) -> bool:
 
 
 def provided_fields(data_set: str) -> tuple[str, ...] | None:
-    """The fields that a data set says its batches hold, None when it does not say."""
-    if data_set not in registry.datasets:
-        return None
-    found: tuple[str, ...] | None = getattr(registry.datasets.load(data_set), "provides", None)
-    return found
+    """The fields that a data set says its batches hold (`@provides(...)`), None when it does not say.
+
+    For our own data sets this is read from source, like their signatures.
+    """
+    table = registry.datasets
+    if data_set in table.registered:
+        found: tuple[str, ...] | None = getattr(table.registered[data_set], "provides", None)
+        return found
+    if data_set in table:
+        for call in signatures.decorators(table.locations()[data_set], data_set):
+            if ast.unparse(call.func).split(".")[-1] == "provides":
+                return tuple(ast.literal_eval(argument) for argument in call.args)
+    return None
 
 
 def check_references(
@@ -191,14 +200,22 @@ class _Names:
         self.origins = origins
         self.collector = collector
 
-    def section(self, table: Table, path: Path, name: str, args: Mapping[str, Any], given: int = 0) -> None:
-        """A section that names a thing and holds its arguments."""
+    def section(
+        self,
+        table: Table,
+        path: Path,
+        name: str,
+        args: Mapping[str, Any],
+        given: int = 0,
+        supplied: Collection[str] = (),
+    ) -> None:
+        """A section that names a thing and holds its arguments; the trainer adds the first `given`, and `supplied`."""
         if name not in table:
             self.collector.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
             return
         signature = table.signature(name)
         self.arguments(name, signature, args, path, given)
-        self.required(name, signature.missing(given, set(args)), path)
+        self.required(name, signature.missing(given, {*args, *supplied}), path)
 
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
         """A loss or metric: its name, how many references it takes, its arguments."""

@@ -105,6 +105,12 @@ def imported_names(module: str) -> dict[str, str]:
     return found
 
 
+def decorators(module: str, name: str) -> list[ast.Call]:
+    """The calls that decorate the function `module.name`."""
+    node = _definitions(module).get(name)
+    return [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)] if node else []
+
+
 def of_class(cls: type) -> ClassSource:
     """The same for a class at hand, whose source may be nowhere."""
     forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
