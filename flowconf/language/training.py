@@ -58,7 +58,7 @@ class DataSection(OpenSection):
     batch_size: Positive = 64
     """Rows in one batch of training."""
     evaluation_batch_size: Positive | None = None
-    """Rows in one batch of validation and test; null: four times `batch_size`, for nothing is kept for gradients there."""
+    """Rows in one batch of validation and test; null: four times `batch_size`, for no gradients are kept."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it has fewer than `batch_size` rows."""
 

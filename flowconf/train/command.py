@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from flowconf.api import load
-from flowconf.diagnostics import shown_path
+from flowconf.diagnostics import render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
 from flowconf.graph.sources import record
@@ -32,8 +34,8 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     screen = screen or Screen(bar=config.training.trainer.progress)
     runs = Path(config.training.trainer.runs)
     stages = plan_stages(config, load, runs)
-    for line in stages.lines():
-        screen.say(line)
+    for text in [*(render_text([warning]) for warning in config.warnings), *stages.lines()]:
+        screen.say(text)
     for later in stages.runs[1:]:
         check_shapes(later.model)
     folders = [_run_stage(stage, runs, screen) for stage in stages.runs]
@@ -58,7 +60,16 @@ def sweep_job(composition: Composition) -> float:
 
 
 def _run_stage(config: Config, runs: Path, screen: Screen) -> Path:
-    job = prepare(config, runs)
+    """One run. It leaves torch as it was, so that a stage means the same alone and among others."""
+    threads = torch.get_num_threads()
+    try:
+        return _run(prepare(config, runs), runs, screen)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(job: Job, runs: Path, screen: Screen) -> Path:
+    config = job.config
     run = create_run(
         runs,
         config_file(config),

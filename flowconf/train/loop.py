@@ -82,7 +82,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     meters = {metric.name: metric.new_meter() for metric in job.metrics}
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device), job.precision.forward():
-        for batch in feed.in_order(section.evaluation_batch_size or section.batch_size):
+        for batch in feed.in_order(section.evaluation_batch_size or 4 * section.batch_size):
             values = job.evaluation_view(**{name: batch[name] for name in job.graph.inputs})
             for meter in (*terms, *meters.values()):
                 meter.update(values, batch)
