@@ -27,7 +27,7 @@ def arithmetic(job: Job) -> list[str]:
     return [
         *parameter_table(job.graph.named_parameters()),
         f"data       {training.data.name}: {', '.join(rows)}",
-        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:g} epochs",
+        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:.4g} epochs",
         f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{several}, {schedule} schedule",
         f"device     {name}{threads}, {training.trainer.precision}{compiled}",
         f"seed       {training.seed}",

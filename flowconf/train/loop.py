@@ -116,8 +116,8 @@ def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float
     run.log(step, found, epoch=epoch_at(job, step))
     run.flush()
     said = {name: value for name, value in found.items() if name.count("/") == 1}
-    where = f"epoch {epoch_at(job, step):g}".ljust(10) + f"step {step:,}".ljust(13)
-    screen.say(f"{where} {shown(said)}" + (f"  ({note})" if note else ""))
+    where = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
+    screen.say(f"{where}{shown(said)}" + (f"  ({note})" if note else ""))
 
 
 def due(job: Job, every: int, step: int) -> bool:

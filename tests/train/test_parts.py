@@ -6,9 +6,11 @@ import functools
 import inspect
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
@@ -19,6 +21,7 @@ from flowconf.train.schedules import factor_at
 from flowconf.train.seeds import seed_everything, undisturbed
 from flowconf.train.state import load_state, save_state
 
+CONFIGS = Path(optimizers.__file__).parents[1] / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)
 
 
@@ -186,3 +189,11 @@ def test_tensorboard_reads_the_events(tmp_path):
     assert set(found.Tags()["scalars"]) == {"train/loss", "val/accuracy"}
     assert [(event.step, event.value) for event in found.Scalars("train/loss")][:3] == [(0, 0), (1, 0.5), (300, 150)]
     assert found.Scalars("train/loss")[-1].step == 2**40
+
+
+def test_built_in_groups_overrule_nothing_but_the_name():
+    for group in ("optimizer", "schedule"):
+        files = sorted((CONFIGS / group).glob("*.yaml"))
+        assert files
+        for file in files:
+            assert yaml.safe_load(file.read_text()) == {"name": file.stem}
