@@ -31,6 +31,9 @@ from flowconf.text.source import absolute
 if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Composed, Included, Lists
 
+MAX_ROUNDS = 8
+"""How often a graph that an interpolation names may bring another one."""
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -208,15 +211,19 @@ class _Composer:
         return nested(path, replace(whole, value=kept, key=place, mount=mount))
 
     def finished(self, root: Node) -> Node:
-        """`root` with its interpolations resolved, and with the graphs that these name."""
+        """`root` with the graphs that interpolations name, and then with all interpolations resolved."""
         notes = Collector()
         for path, node in Origins(root).items():
             if node.value == MISSING:
                 key = dotted(path)
                 notes.error("FC0122", f"`{key}` has no value yet", node.place, path=key, help=f"write `{key}=...`")
         notes.stop_on_errors()
-        resolved = resolve(root)
-        return resolved if resolved is root else resolve(self.library.expand(resolved))
+        for _ in range(MAX_ROUNDS):
+            names = self.library.open_names(root)
+            if not names:
+                break
+            root = self.library.expand(resolve(root, names))
+        return resolve(root)
 
 
 def _sweep_folder(folder: File, name: str) -> File:

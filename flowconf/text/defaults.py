@@ -16,6 +16,7 @@ from flowconf.diagnostics import Collector, Diagnostic, Label, Place, nearest, s
 from flowconf.text.library import Library
 from flowconf.text.origins import MAX_DEPTH, Document, Node, Origins
 from flowconf.text.overrides import Override, listed
+from flowconf.text.source import shown
 
 SELF = "_self_"
 _NAMES_CODE = re.compile(r"_target_|oc\.(?:create|decode|select|dict)")
@@ -269,4 +270,4 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
         return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice)
     words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
     place = library.read(library.main).origins.key(("defaults",))
-    return Diagnostic("FC0104", f"the defaults list cannot be used: {words}", place)
+    return Diagnostic("FC0104", f"the defaults list cannot be used: {shown(words)}", place)

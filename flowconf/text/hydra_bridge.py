@@ -140,7 +140,7 @@ class FlowSource(ConfigSource):
         if file is None:
             raise ConfigLoadError(f"no config `{config_path}` in {self.root}")
         document = self.library.read(file)
-        header = header_of(file)
+        header = header_of(file, self.library.head(file))
         is_hydras = config_path.startswith("hydra/") or (header["package"] or "").startswith("hydra")
         defaults.check(document, is_hydras)
         shown = {key: document.data[key] for key in ("defaults", "hydra") if document.data.get(key) is not None}
@@ -164,10 +164,8 @@ class FlowSource(ConfigSource):
         return self.library.options(config_path) if results_filter != ObjectType.GROUP else []
 
 
-def header_of(file: File) -> dict[str, str | None]:
-    """The `# @package` line of a file, as Hydra reads it."""
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        text = lines.read(512)
+def header_of(file: File, text: str) -> dict[str, str | None]:
+    """The `# @package` line at the beginning of a file's text, as Hydra reads it."""
     try:
         return ConfigSource._get_header_dict(text)
     except ValueError as error:

@@ -8,7 +8,7 @@ imported only when a text holds `${`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,11 @@ MAX_TEXT = 50_000
 _RESOLVERS = ("oc.env", "oc.select", "oc.decode", "oc.create", "oc.dict.keys", "oc.dict.values", "now")
 
 
-def resolve(root: Node) -> Node:
+def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
     """`root` with every interpolation replaced by its value; a mapping or list stays one.
+
+    Args:
+        only: the paths to resolve; the rest is left as it is.
 
     Raises:
         ConfigError: FC0009, one for each value that cannot be resolved.
@@ -34,7 +37,7 @@ def resolve(root: Node) -> Node:
     texts = [node.value for node in _all(root) if _refers(node.value)]
     if not texts:
         return root
-    resolver = _Resolver(root)
+    resolver = _Resolver(root, only)
     if sum(map(len, texts)) > MAX_TEXT:
         resolver.notes.error("FC0009", f"interpolated texts have more than {MAX_TEXT:,} characters", root.place)
         resolver.notes.stop_on_errors()
@@ -70,8 +73,9 @@ class _Whole:
 
 
 class _Resolver:
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, only: Collection[Path] | None) -> None:
         self.root = root
+        self.only = only
         self.notes = Collector()
         self.done: dict[Path, Node] = {}
         self.failed: set[Path] = set()
@@ -83,6 +87,8 @@ class _Resolver:
         """`node` with everything in it resolved. Failures are noted and leave their value as it was."""
         if isinstance(node.value, dict | list):
             return self.members(node, path, self.tolerant)
+        if self.only is not None and path not in self.only:
+            return node
         try:
             return self.strict(node, path)
         except _UnresolvedError:
@@ -149,7 +155,7 @@ class _Resolver:
         except RecursionError:
             return self.fail(path, f"`{shown(node.value)}` is nested too deeply")
         except ValueError as error:
-            message = f"`{shown(node.value)}` cannot be resolved: {str(error).splitlines()[0]}"
+            message = f"`{shown(node.value)}` cannot be resolved: {shown(str(error).splitlines()[0])}"
             return self.fail(path, message, "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:

@@ -15,8 +15,9 @@ from pathlib import Path as File
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, nearest, suggest
 from flowconf.text.documents import SUFFIXES, read
-from flowconf.text.merge import Kind, MergeRules, kind_below
-from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Path, dotted
+from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
+from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Origins, Path, dotted
+from flowconf.text.source import shown
 
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
@@ -53,6 +54,7 @@ class Library:
         self.rules = rules
         self.roots = config_roots(main)
         self._documents: dict[str, Document] = {}
+        self._heads: dict[str, str] = {}
 
     def read(self, file: File) -> Document:
         """The document of a file, read once."""
@@ -60,6 +62,14 @@ class Library:
         if name not in self._documents:
             self._documents[name] = read(name)
         return self._documents[name]
+
+    def head(self, file: File) -> str:
+        """The first characters of a file, where a `# @package` line stands, read once."""
+        name = str(file)
+        if name not in self._heads:
+            with file.open(encoding="utf-8-sig", errors="replace") as lines:
+                self._heads[name] = lines.read(512)
+        return self._heads[name]
 
     def documents(self) -> list[Document]:
         """What was read so far, in that order."""
@@ -117,6 +127,17 @@ class Library:
         """
         return _Expansion(self).node(root, Kind.PLAIN, (), chain or (str(self.main),))
 
+    def open_names(self, root: Node) -> list[Path]:
+        """The paths of graphs that are named through an interpolation, which `expand` leaves alone."""
+        return [
+            path
+            for path, node in Origins(root).items()
+            if path[-1:] == (self.rules.mount,)
+            and isinstance(node.value, str)
+            and "${" in node.value
+            and kind_at(root, path[:-1], self.rules) in (Kind.STEP, Kind.BODY)
+        ]
+
     def graph_file(self, node: Node, path: Path) -> File:
         """The file that the text of `node` names."""
         name: str = node.value
@@ -130,13 +151,13 @@ class Library:
             beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
             close = nearest(file.name, beside)
             advice = f"write `{posixpath.join(posixpath.dirname(name), close)}`" if close else None
-            raise self._no_graph(f"there is no graph file `{name}`", node, path, advice)
+            raise self._no_graph(f"there is no graph file `{shown(name)}`", node, path, advice)
         folder = self.rules.mount
         found = self.find_anywhere(f"{folder}/{name}")
         if found is not None:
             return found
         advice = suggest(name, self.options(folder), "graphs")
-        raise self._no_graph(f"there is no graph `{name}`", node, path, advice)
+        raise self._no_graph(f"there is no graph `{shown(name)}`", node, path, advice)
 
     def _no_graph(self, message: str, node: Node, path: Path, advice: str | None) -> ConfigError:
         return ConfigError(Diagnostic("FC0105", message, node.place, dotted(path), help=advice))

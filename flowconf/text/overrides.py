@@ -65,16 +65,18 @@ def parse(words: Sequence[str]) -> list[Override]:
             notes.error("FC0103", message, Place(word=shown(word)))
             continue
         try:
+            if not key.strip("+~ "):
+                raise ValueError("no key")
             found.append(Override(word, hydra_bridge.parse_override(quoted(word))))
         except ValueError as error:
             place = Place(word=word)
-            if "=" not in word and not word.startswith("~"):
-                bare = word.lstrip("+")
-                notes.error("FC0103", f"`{word}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
+            bare, short = word.lstrip("+"), shown(word)
+            if bare and "=" not in word and not word.startswith("~"):
+                notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
             elif isinstance(error, _UnbalancedError):
-                notes.error("FC0103", f"`{word}` cannot be read: {error}", place, help="close it, or quote the text")
+                notes.error("FC0103", f"`{short}` cannot be read: {error}", place, help="close it, or quote the text")
             else:
-                notes.error("FC0103", f"`{word}` cannot be read as an override", place, help=FORMS)
+                notes.error("FC0103", f"`{short}` cannot be read as an override", place, help=FORMS)
     notes.stop_on_errors()
     return found
 

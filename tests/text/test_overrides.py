@@ -1,0 +1,277 @@
+"""The words of the command line: quoting, parsing, and what each does to a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.text import Composition
+from flowconf.text.overrides import parse, quoted
+
+
+def value(word: str) -> Any:
+    (override,) = parse([word])
+    found = override.parsed
+    return list(found.sweep_string_iterator()) if found.is_discrete_sweep() else found.value()
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("x=Linear(784,256)", "Linear(784,256)"),
+        ("x=Linear(784, ${width})", "Linear(784, ${width})"),
+        ("x=nn.Linear(1,2)", "nn.Linear(1,2)"),
+        ("x=GELU()", "GELU()"),
+        ("x=Linear(1,2) >> ReLU", "Linear(1,2) >> ReLU"),
+        ("x=ReLU >> Linear(_, 2)", "ReLU >> Linear(_, 2)"),
+        ("x=Conv2d(1, 8, 3, padding='same')", "Conv2d(1, 8, 3, padding='same')"),
+        ('x=Conv2d(1, 8, padding="same")', 'Conv2d(1, 8, padding="same")'),
+        ("x=Foo('a', \"b\")", "Foo('a', \"b\")"),
+        ("x=Foo(['a', {b: 1}])", "Foo(['a', {b: 1}])"),
+        ("+x={through: Dropout(0.1), after: hidden}", {"through": "Dropout(0.1)", "after": "hidden"}),
+        ("x={split: {a: Linear(1,2), b: [ReLU, L(2)]}}", {"split": {"a": "Linear(1,2)", "b": ["ReLU", "L(2)"]}}),
+        ("x=[ReLU,Linear(1,2)]", ["ReLU", "Linear(1,2)"]),
+        ("x=2*(width+1)", "2*(width+1)"),
+        ("x=é#!", "é#!"),
+        ("x='Linear(1,2)'", "Linear(1,2)"),
+        ("x=Linear\\(1\\,2\\)", "Linear(1,2)"),
+        ("x=LayerNorm(${eval:'1+2'})", "LayerNorm(${eval:'1+2'})"),
+        ("x=${oc.env:HOME,elsewhere}", "${oc.env:HOME,elsewhere}"),
+        ("x={url: http://a:80/b}", {"url": "http://a:80/b"}),
+        ("x={a:[1,2],b:'c,d'}", {"a": [1, 2], "b": "c,d"}),
+        ("x=1e-3", 0.001),
+        ("x=null", None),
+        ("x=true", True),
+        ("x=yes", "yes"),
+        ("x=012", "012"),
+        ("x=", ""),
+        ("x=str(3)", "3"),
+        ("~x", None),
+        ("~x=Linear(1,2)", "Linear(1,2)"),
+        ("a[0].b[12]=1", 1),
+    ],
+)
+def test_a_word_has_its_value(word: str, expected: object) -> None:
+    assert value(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("x=Linear(1,2),Linear(3,4)", ["'Linear(1,2)'", "'Linear(3,4)'"]),
+        ("x=choice(Linear(1,2),ReLU)", ["Linear\\(1\\,2\\)", "ReLU"]),
+        ("x=A(1) >> B, C", ["'A(1) >> B'", "C"]),
+        ("x=range(1,4)", ["1", "2", "3"]),
+        ("x=sort(B(2),A(1))", ["A\\(1\\)", "B\\(2\\)"]),
+        ("x=1,2,3", ["1", "2", "3"]),
+    ],
+)
+def test_a_sweep_has_its_values(word: str, expected: list[str]) -> None:
+    assert value(word) == expected
+
+
+@pytest.mark.parametrize(
+    "word", ["x=1", "x=[1,2]", "pivot=none", "graph@a.b=c", "x=${width}", "x={a: 1}", "~x", "x=a b"]
+)
+def test_plain_words_are_not_touched(word: str) -> None:
+    assert quoted(word) == word
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("seed", "write `seed=value` or `~seed`"),
+        ("x=Linear(1", "`)` is missing"),
+        ("x=Linear 1)", "`)` closes nothing"),
+        ("x='a", "`'` is missing"),
+        ("x=a=b", "cannot be read"),
+        ("=3", "cannot be read"),
+        ("", "cannot be read"),
+        ("~", "cannot be read"),
+        ("a b=1", "cannot be read"),
+        ("x=" + "[" * 500 + "]" * 500, "deeper than 64"),
+        ("a" + ".a" * 500 + "=1", "at most 64 parts"),
+    ],
+)
+def test_a_word_that_cannot_be_read(word: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(["fine=1", word])
+    (one,) = caught.value.diagnostics
+    assert one.code == "FC0103"
+    assert words in f"{one.message} {one.help}"
+
+
+@given(st.text(alphabet="abx=+~.,()[]{}'\"\\$:@/0 #>é", max_size=30))
+def test_any_word_is_read_or_refused(word: str) -> None:
+    codes = {"FC0103"}
+    try:
+        parse([word])
+    except ConfigError as error:
+        codes = {one.code for one in error.diagnostics}
+    assert codes == {"FC0103"}
+
+
+@given(st.text(alphabet="ab(),'\"\\ >[]{}:=#é$", min_size=1, max_size=20))
+def test_quotes_come_off_again(text: str) -> None:
+    from flowconf.text import hydra_bridge
+
+    assert hydra_bridge.parse_override(f"x={hydra_bridge.quote(text)}").value() == text
+
+
+MAIN = {
+    "configs/main.yaml": """
+        model:
+          params: {width: 128}
+          inputs: {image: [B, 784]}
+          flow:
+            stem: Linear(784, width)
+            hidden: GELU
+            residual:
+              also: Linear(width, width)
+              tag: res
+            removed: null
+            heads:
+              split: {a: "Linear(1, 2)", b: {flow: {x: ReLU}}}
+              merge: add
+            letters:
+              map:
+                graph: letter
+                label: letter
+              over: stem
+        trainer: {epochs: 20}
+        seed: 0
+        items: [{n: 1}, {n: 2}]
+        """,
+    "configs/graph/letter.yaml": "flow:\n  read: Linear(3, 4)\n  sub: {graph: part}\n",
+    "configs/graph/part.yaml": "flow: {a: GELU}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "expected"),
+    [
+        (["model.flow.hidden=Linear(784, 256)"], "model.flow.hidden", "Linear(784, 256)"),
+        (["model.params.width=256"], "model.params.width", 256),
+        (["model.inputs.image[1]=100"], "model.inputs.image", ["B", 100]),
+        (["model.inputs.image.0=C"], "model.inputs.image", ["C", 784]),
+        (["items[1].n=5"], "items", [{"n": 1}, {"n": 5}]),
+        (["trainer.clip=1"], "trainer.clip", 1),
+        (["loss.label.weight=0.5"], "loss", {"label": {"weight": 0.5}}),
+        (["+extra.deep.key=1"], "extra", {"deep": {"key": 1}}),
+        (["++seed=7"], "seed", 7),
+        (["++new=7"], "new", 7),
+        (["+trainer={clip: 1}"], "trainer", {"epochs": 20, "clip": 1}),
+        (["~trainer.epochs"], "trainer", {}),
+        (["~trainer.epochs=20"], "trainer", {}),
+        (["~items.0"], "items", [{"n": 2}]),
+        (["~trainer.epochs", "+trainer.epochs=3"], "trainer.epochs", 3),
+        (["model.flow.residual=null"], "model.flow.residual", None),
+        (["~model.flow.residual"], "model.flow.residual", None),
+        (["~model.flow.removed"], "model.flow.removed", None),
+        (["~model.flow.residual.tag"], "model.flow.residual", {"also": "Linear(width, width)"}),
+        (["model.flow.residual={through: GELU}"], "model.flow.residual", {"through": "GELU"}),
+        (["++model.flow.residual={through: GELU}"], "model.flow.residual", {"through": "GELU"}),
+        (["model.flow.residual={also: GELU}"], "model.flow.residual", {"also": "GELU", "tag": "res"}),
+        (["model.flow.residual=GELU"], "model.flow.residual", "GELU"),
+        (["model.flow.removed=GELU"], "model.flow.removed", "GELU"),
+        (["+model.flow.removed={through: GELU}"], "model.flow.removed", {"through": "GELU"}),
+        (["model.flow.residual=null", "+model.flow.residual=B"], "model.flow.residual", "B"),
+        (["model.flow.stem.frozen=true"], "model.flow.stem", {"through": "Linear(784, width)", "frozen": True}),
+        (["model.flow.residual.frozen=true"], "model.flow.residual.frozen", True),
+        (["model.flow.letters.map.frozen=false"], "model.flow.letters.map.frozen", False),
+        (["model.flow.letters.map.with.width=3"], "model.flow.letters.map.with", {"width": 3}),
+        (
+            ["model.flow.heads.split.a.frozen=true"],
+            "model.flow.heads.split.a",
+            {"through": "Linear(1, 2)", "frozen": True},
+        ),
+        (["model.flow.heads.split.b.frozen=true"], "model.flow.heads.split.b", {"flow": {"x": "ReLU"}, "frozen": True}),
+        (
+            ["model.flow.letters.map.graph.flow.read.frozen=false"],
+            "model.flow.letters.map.graph.flow.read",
+            {"through": "Linear(3, 4)", "frozen": False},
+        ),
+        (
+            ["model.flow.letters.map.graph=part", "model.flow.letters.map.graph.flow.a=ReLU"],
+            "model.flow.letters.map.graph",
+            {"flow": {"a": "ReLU"}},
+        ),
+        (
+            ["+model.flow.drop={through: Dropout(0.1), after: hidden}"],
+            "model.flow.drop",
+            {"through": "Dropout(0.1)", "after": "hidden"},
+        ),
+    ],
+)
+def test_what_words_do(composed: Callable[..., Composition], words: list[str], path: str, expected: object) -> None:
+    found: Any = composed(MAIN, *words).document.data
+    for step in path.split("."):
+        found = found[step]
+    assert found == expected
+
+
+@pytest.mark.parametrize("word", ["model.flow.residual={through: A}", "model.flow.residual=A", "~model.flow.residual"])
+def test_a_replaced_step_keeps_its_place_in_the_order(composed: Callable[..., Composition], word: str) -> None:
+    plain, changed = composed(MAIN), composed(MAIN, word)
+    assert list(changed.document.data["model"]["flow"]) == list(plain.document.data["model"]["flow"])
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "advice"),
+    [
+        ("model.flow.hiden=ReLU", "FC0102", "write `model.flow.hidden=ReLU`"),
+        ("modl.flow.hidden=ReLU", "FC0102", "write `model.flow.hidden=ReLU`"),
+        ("model.flow.letters.map.graph.flow.raed.frozen=false", "FC0102",
+         "write `model.flow.letters.map.graph.flow.read.frozen=false`"),
+        ("model.flow.stem.frozn=true", "FC0102", "write `model.flow.stem.frozen=true`"),
+        ("model.flow.letters.map.frozn=true", "FC0102", "write `model.flow.letters.map.frozen=true`"),
+        ("model.flow.heads.split.frozen=true", "FC0102", "the keys here are `a`, `b`; to add a new key, write "
+         "`+model.flow.heads.split.frozen=true`"),
+        ("trainer.epoch=3", "FC0102", "write `trainer.epochs=3`"),
+        ("trainer.clp=3", "FC0102", "write `trainer.clip=3`"),
+        ("loss.label.wieght=3", "FC0102", None),
+        ("~sed", "FC0102", "write `~seed`"),
+        ("~seed=1", "FC0102", "write `~seed`"),
+        ("+seed=1", "FC0102", "write `seed=1`"),
+        ("seed.x=1", "FC0102", None),
+        ("+seed.x=1", "FC0102", None),
+        ("items.5=1", "FC0102", "the keys here are `0`, `1`"),
+        ("+items.5=1", "FC0102", "the keys here are `0`, `1`"),
+        ("++items.x=1", "FC0102", "the keys here are `0`, `1`"),
+        ("model.flow.removed.frozen=true", "FC0102", None),
+        ("model.flow.new={through: A}", "FC0102", None),
+        ("seed=1,2", "FC0103", "add `-m` to sweep, or write `seed=[...]` for a list"),
+        ("model.flow.letters.map.graph=lettr", "FC0105", "write `letter`"),
+        ("seed=${trainer.epoch}", "FC0009", "write `${trainer.epochs}`"),
+    ],
+)  # fmt: skip
+def test_what_words_cannot_do(
+    refused: Callable[..., tuple[Diagnostic, ...]], word: str, code: str, advice: str | None
+) -> None:
+    (one,) = refused(MAIN, word)
+    assert (one.code, one.place.word, one.place.file) == (code, word, None)
+    if advice is not None:
+        assert one.help == advice
+
+
+def test_a_word_shows_what_it_meets(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
+    (one,) = refused(MAIN, "model.flow.removed.frozen=true")
+    assert one.message == "`model.flow.removed.frozen` does not exist: `model.flow.removed` is removed"
+    assert (one.labels[0].message, one.labels[0].place.line) == ("removed here", 11)
+
+
+def test_the_origin_is_the_word_and_the_history_the_file(composed: Callable[..., Composition]) -> None:
+    origins = composed(MAIN, "seed=3", "~trainer.epochs", "~model.flow.residual", "++seed=4").document.origins
+    assert origins.value(("seed",)).word == origins.key(("seed",)).word == "++seed=4"
+    assert [place.word or place.line for place in origins.history(("seed",))] == [21, "seed=3"]
+    assert [place.word or place.line for place in origins.history(("trainer", "epochs"))] == [20, "~trainer.epochs"]
+    assert origins.value(("model", "flow", "residual")).word == "~model.flow.residual"
+
+
+def test_all_unreadable_words_come_at_once(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
+    assert len(refused(MAIN, "seed", "x=(", "seed=3", "a==b")) == 3
