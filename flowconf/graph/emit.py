@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from flowconf.diagnostics import Place
 from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
@@ -132,12 +133,12 @@ class _Emitter:
         own = [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
         return (*lines, *([""] if own else []), *own)
 
-    def graph_class(self, graph: GraphPlan, path: str, demand: Demand) -> GraphClass:
-        """The class of `graph`, which stands at `path`; equal graphs share one."""
+    def graph_class(self, graph: GraphPlan, path: str, demand: Demand, around: str = "") -> GraphClass:
+        """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one."""
         found = needs(graph, demand)
         children = {
             applied.path: self.graph_class(
-                applied.module.graph, join(path, applied.path), _child_demand(applied, found)
+                applied.module.graph, join(path, applied.path), _child_demand(applied, found), graph.label
             )
             for step in graph.steps
             for applied in step.applied()
@@ -154,7 +155,7 @@ class _Emitter:
             self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
         key = "\n".join(line.text for line in lines)
         if key not in self.classes:
-            name = self._class_name(graph.label)
+            name = self._class_name(graph.label, around)
             documented = f"    {_docstring(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
             members = tuple(applied.path for step in found.steps for applied in step.applied())
@@ -172,12 +173,13 @@ class _Emitter:
                     return frozenset(given.name for given in needed_inputs(inner, pruned))
         return frozenset()
 
-    def _class_name(self, label: str) -> str:
-        base = re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
+    def _class_name(self, label: str, around: str) -> str:
+        """`Scan`, or else `LetterScan`, or else a number behind it."""
+        base = _camel(label)
         base = f"{base}Graph" if base in modules or not base.isidentifier() else base
-        name, number = base, 2
-        while name in self.taken:
-            name, number = f"{base}{number}", number + 1
+        longer = _camel(around) + base
+        numbered = (f"{longer}{number}" for number in count(2))
+        name = next(name for name in chain((base, longer), numbered) if name not in self.taken)
         self.taken.add(name)
         return name
 
@@ -273,6 +275,10 @@ def _child_demand(applied: Applied, found: Needs) -> Demand:
     """What a nested graph is asked for by the graph that holds it; its own outputs when it is not run at all."""
     wants = inside_wants(found, applied.path)
     return Demand(not wants or main_wanted(found, applied.path), wants)
+
+
+def _camel(label: str) -> str:
+    return re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
 
 
 def _docstring(graph: GraphPlan) -> str:

@@ -67,7 +67,19 @@ class ForwardWriter:
         uses = self.found.uses.get(step.name, ())
         wants = self.found.wants.get(step.name, ())
         simple = all(want.value.inner is None and want.value.index is None and not want.each for want in wants)
-        return self.rolling if uses == (position + 1,) and simple and step.verb != "gate" else step.name
+        if uses != (position + 1,) or not simple or step.verb == "gate":
+            return step.name
+        return self._carried_by_next(step, position) or self.rolling
+
+    def _carried_by_next(self, step: Step, position: int) -> str | None:
+        """The name of the next statement's value when that starts as this one: a loop's, or a repeat's."""
+        if position + 1 >= len(self.found.steps):
+            return None
+        following = self.found.steps[position + 1]
+        iterates = following.repeat is not None or (following.verb == "loop" and following.times != Literal(1, "1"))
+        if not iterates or following.stream != Value(step.name):
+            return None
+        return self._variable(following, position + 1)
 
     def _dead_after(self, position: int, target: str) -> list[str]:
         """Named values whose last reader was the statement at `position`, when more than one statement follows."""

@@ -52,6 +52,11 @@ def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -
                 yield _row(inner, below, part, "branch", str(applied.module), "", sources, depth + 1)
             if isinstance(applied.module, Mount) and hasattr(inner, "plan"):
                 yield from _below(inner, below, sources, depth + 1 + (len(step.parts) > 1))  # type: ignore[arg-type]
+        for extra in step.applied():
+            name = extra.path.rsplit(".", 1)[-1]
+            if extra.path != step.path and name not in dict(step.parts) and step.repeat is None and module is not None:
+                inner = graph.module_at(extra.path)
+                yield _row(inner, join(prefix, extra.path), name, name, str(extra.module), "", sources, depth + 1)
 
 
 def _row(

@@ -29,6 +29,7 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]]
     ast.Mod: ("%", operator.mod),
     ast.Pow: ("**", operator.pow),
 }
+PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
 
 
 class Refused(Exception):
@@ -202,11 +203,8 @@ class CallParser:
         except (ZeroDivisionError, OverflowError) as problem:
             self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
         self._bounded(result, node, spot)
-        wrap = [
-            f"({side.text})" if isinstance(n, ast.BinOp) else side.text
-            for side, n in ((left, node.left), (right, node.right))
-        ]
-        return Literal(result, f"{wrap[0]} {sign} {wrap[1]}", spot(node))
+        text = f"{_wrapped(node.left, left, sign)} {sign} {_wrapped(node.right, right, sign, right_side=True)}"
+        return Literal(result, text, spot(node))
 
     def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
         if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
@@ -281,6 +279,15 @@ def _links(node: ast.expr) -> list[ast.expr]:
         links.append(node.right)
         node = node.left
     return [node, *reversed(links)]
+
+
+def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = False) -> str:
+    """An operand in brackets where leaving them out would change the result."""
+    if not isinstance(node, ast.BinOp):
+        return operand.text
+    inner = OPERATORS[type(node.op)][0]
+    binds = PRECEDENCE[inner] - PRECEDENCE[sign]
+    return operand.text if binds > 0 or (binds == 0 and not right_side and sign != "**") else f"({operand.text})"
 
 
 def _usage(name: str, signature: Signature) -> str:

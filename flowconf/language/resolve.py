@@ -176,11 +176,7 @@ class _Resolver:
         verb = type(model).__name__.lower()
         body = _body_of(model)
         path = model.label or (body.label if isinstance(body, schema.Settings) and body.label else None) or name
-        settings = [(model, at)] + ([(body, (*at, verb))] if isinstance(body, schema.Settings) else [])
-        for owner, where in settings:
-            setting = read_setting(owner, where, path, self.origins, self.collector, frame.scope)
-            if setting is not None:
-                frame.settings.append(setting)
+        self._settings(model, at, path, frame)
         stream = frame.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), frame)
         step = Step(
             name,
@@ -199,6 +195,19 @@ class _Resolver:
         step = self._with_verb(step, model, at, frame, using, taken)
         self._check_taken(model, at, step, using, taken)
         return step
+
+    def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
+        """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
+        found = read_setting(model, at, path, self.origins, self.collector, frame.scope)
+        if found is None:
+            return
+        for known in frame.settings:
+            for key in ("frozen", "checkpoint"):
+                if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
+                    labels = (Label("first said here", known.place),)
+                    message = f"`{key}` is said twice of `{path}`"
+                    self.collector.error("FC0142", message, found.place, path=path, labels=labels, help="keep one")
+        frame.settings.append(found)
 
     def _with_verb(
         self, step: Step, model: schema.Modifiers, at: Path, frame: Frame, using: Using, taken: set[int]
@@ -335,8 +344,12 @@ class _Resolver:
     ) -> Applied:
         """A body at `at` of the document, at `path` of the graph, and what it takes of `using`."""
         taken = set() if taken is None else taken
+        if isinstance(model, schema.Settings):
+            self._settings(model, at, path, frame)
         if isinstance(model, str):
             return self._chain(model, at, path, frame, using, taken)
+        if isinstance(model, schema.CallBody):
+            return self._chain(model.through, (*at, "through"), path, frame, using, taken)
         if isinstance(model, schema.InlineBody):
             plan, inner = self._document(model, at, _last(path), frame, {})
             return self._mount(plan, inner, (), at, path, using, taken)

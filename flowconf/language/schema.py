@@ -161,6 +161,13 @@ class InlineBody(GraphDocument, Settings):
     """A graph written where a module may stand; it sees the names and parameters around it."""
 
 
+class CallBody(Settings):
+    """A module with something said about it."""
+
+    through: str
+    """The module, or a chain of them."""
+
+
 class MountedBody(Settings):
     """A graph from a file or group, where a module may stand."""
 
@@ -183,9 +190,10 @@ def _kind_of_body(value: object) -> str | None:
     if isinstance(value, str):
         return "<call>"
     if isinstance(value, dict):
-        return "<mounted>" if "graph" in value else "<inline>" if "flow" in value else None
-    if isinstance(value, MountedBody | InlineBody):
-        return "<mounted>" if isinstance(value, MountedBody) else "<inline>"
+        kinds = {"graph": "<mounted>", "flow": "<inline>", "through": "<settled>"}
+        return next((kind for key, kind in kinds.items() if key in value), None)
+    if isinstance(value, CallBody | MountedBody | InlineBody):
+        return {CallBody: "<settled>", MountedBody: "<mounted>", InlineBody: "<inline>"}[type(value)]
     return None if value is None or isinstance(value, int | float | list) else "<instance>"
 
 
@@ -193,6 +201,7 @@ Body = Annotated[
     Annotated[str, Tag("<call>")]
     | Annotated[InlineBody, Tag("<inline>")]
     | Annotated[MountedBody, Tag("<mounted>")]
+    | Annotated[CallBody, Tag("<settled>")]
     | Annotated[Any, Tag("<instance>")],
     Discriminator(_kind_of_body, custom_error_type="body", custom_error_message="a body"),
 ]

@@ -157,9 +157,9 @@ class _Report:
 
     def _body(self, where: Path) -> None:
         body = self._at(where)
-        if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph")):
+        if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph", "through")):
             return
-        message = f"`{where[-1]}` must be a call, or a mapping with `flow` or `graph`"
+        message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`"
         self._error("FC0123", message, self._value(where), where)
 
     def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
@@ -209,6 +209,7 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     tagged: dict[str | None, type[BaseModel]] = {
         "inline": schema.InlineBody,
         "mounted": schema.MountedBody,
+        "settled": schema.CallBody,
         "document": schema.GraphDocument,
         "scaled": schema.Scaled,
     }
