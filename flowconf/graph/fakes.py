@@ -1,11 +1,17 @@
-"""Small things that the shape check does with fake values: tensors, dicts of them, or nothing known."""
+"""The values of the shape check: fake tensors, dicts of them, or nothing known; and where each comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from flowconf.diagnostics import Place
+from flowconf.language.plan import GraphPlan, Value
 
 
 class Unknown:
@@ -50,3 +56,55 @@ def repeat_rows(value: Any, times: int) -> Any:
 
 def as_list(items: tuple[Any, ...]) -> list[Any]:
     return [as_list(item) if isinstance(item, tuple) else item for item in items]
+
+
+@dataclass
+class Source:
+    """Where an arriving value comes from, for the other side of a mistake."""
+
+    name: str
+    place: Place
+
+
+@dataclass
+class Scope:
+    """The values of one graph while it runs."""
+
+    graph: GraphPlan
+    path: str
+    local: dict[str, Any]
+    places: dict[str, Source]
+    inside: dict[str, tuple[Scope, Callable[[Tensor], Tensor]]] = field(default_factory=dict)
+    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    before: Any = UNKNOWN
+    """What the step at hand would read of a previous call: zeros like its stream."""
+
+    def value(self, value: Value) -> Any:
+        """The fake value of a reference."""
+        if value.recurrent:
+            return self.before
+        if value.inner is not None:
+            if value.member not in self.inside or value.member in self.branches:
+                return UNKNOWN
+            inner, change = self.inside[value.member]
+            return each(inner.value(value.inner), change)
+        found = self.local.get(value.member, UNKNOWN)
+        if value.entry is None or found is UNKNOWN:
+            return found
+        if value.member in self.branches:
+            return self.branches[value.member][value.entry]
+        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else UNKNOWN
+
+    def source(self, value: Value) -> Source:
+        known = self.places.get(value.member)
+        return Source(str(value), known.place if known else value.place)
+
+
+MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
+    "add": lambda values, dim: sum(values[1:], values[0]),
+    "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
+    "mul": lambda values, dim: reduce(torch.mul, values),
+    "max": lambda values, dim: reduce(torch.maximum, values),
+    "cat": lambda values, dim: torch.cat(values, dim or 0),
+    "stack": lambda values, dim: torch.stack(values, dim or 0),
+}

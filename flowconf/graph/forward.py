@@ -396,15 +396,15 @@ class ForwardWriter:
 
     def _has_seen(self, applied: Applied) -> bool:
         """Whether the module at the applied path also returns values from inside."""
-        path = applied.module.path if isinstance(applied.module, Shared) else applied.path
+        path = applied.home
         return bool(self._wanted_inside(path))
 
     def _wanted_inside(self, path: str) -> tuple[Want, ...]:
         return inside_wants(self.found, path)
 
     def _unpacked(self, step: Step, target: str, seen: str) -> str:
-        path = step.body.module.path if isinstance(step.body.module, Shared) else step.body.path
-        main = any(_main_of(other, self.found) for other in self.found.steps if _home(other.body) == path)
+        path = step.body.home
+        main = any(_main_of(other, self.found) for other in self.found.steps if other.body.home == path)
         return f"{target}, {seen}" if main else seen
 
     # calls
@@ -415,13 +415,13 @@ class ForwardWriter:
         return f"self.{step.path}"
 
     def _call(self, applied: Applied, stream: str, fields: tuple[str, ...] | None, at: str, repeated: str = "") -> str:
-        module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+        module = applied.target
         if isinstance(module, Chain) and any(member.using for member in module.members):
             passed = stream
             for number, member in enumerate(module.members):
                 passed = self._call(member, passed, None, f"{at}[{number}]", repeated)
             return passed
-        home = applied.module.path if isinstance(applied.module, Shared) else applied.path
+        home = applied.home
         kept = self.child_inputs.get(home)
         given = [_stream_argument(module, stream, fields)]
         for name, value in applied.using:
@@ -460,7 +460,7 @@ def inside_wants(found: Needs, path: str) -> tuple[Want, ...]:
     for step in found.steps:
         of_step = found.wants.get(step.name, ())
         for branch, applied in step.parts:
-            if _home(applied) == path:
+            if applied.home == path:
                 wants += inner_wants(w for w in of_step if len(step.parts) == 1 or w.value.entry == branch)
     return tuple(dict.fromkeys(wants))
 
@@ -471,16 +471,12 @@ def main_wanted(found: Needs, path: str) -> bool:
         len(step.parts) > 1 or _main_of(step, found)
         for step in found.steps
         for _, applied in step.parts
-        if _home(applied) == path
+        if applied.home == path
     )
 
 
 def _main_of(step: Step, found: Needs) -> bool:
     return wants_main(step, found.wants.get(step.name, ()))
-
-
-def _home(applied: Applied) -> str:
-    return applied.module.path if isinstance(applied.module, Shared) else applied.path
 
 
 def address(graph: GraphPlan, path: str) -> str:

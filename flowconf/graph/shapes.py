@@ -7,10 +7,9 @@ It fills in `_`, finds every size that does not fit, and knows the shape of ever
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, NoReturn
 
 import torch
@@ -19,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
 from flowconf.graph.emit import Sizes as KnownSizes
-from flowconf.graph.fakes import UNKNOWN, as_list, difference, each, repeat_rows, spread
+from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, repeat_rows, spread
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
 from flowconf.language.plan import (
     Applied,
@@ -34,9 +33,7 @@ from flowconf.language.plan import (
     Module,
     Mount,
     Sequence,
-    Shared,
     Step,
-    Value,
     join,
 )
 from flowconf.language.registry import modules
@@ -89,14 +86,6 @@ class _Poisoned(Exception):
 
 
 @dataclass
-class _Source:
-    """Where an arriving value comes from, for the other side of a mistake."""
-
-    name: str
-    place: Place
-
-
-@dataclass
 class _Checker:
     result: Inference
     sizes: Sizes
@@ -110,8 +99,8 @@ class _Checker:
         return torch.empty(shape, dtype=getattr(torch, entry.dtype))
 
     def graph(
-        self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, _Source]
-    ) -> tuple[Any, _Scope]:
+        self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, Source]
+    ) -> tuple[Any, Scope]:
         """Run one graph on fake values: its output, and everything it held."""
         local = {
             entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name))
@@ -119,16 +108,16 @@ class _Checker:
         }
         for entry in graph.inputs:
             self._record(join(path, entry.name), local[entry.name])
-        places = {entry.name: _Source(entry.name, entry.place) for entry in graph.inputs}
+        places = {entry.name: Source(entry.name, entry.place) for entry in graph.inputs}
         places |= origins
-        scope = _Scope(graph, path, local, places)
+        scope = Scope(graph, path, local, places)
         for step in graph.steps:
             try:
                 local[step.name] = self._step(step, scope)
             except _Poisoned:
                 local[step.name] = UNKNOWN
             self._record(join(path, step.name), local[step.name])
-            places[step.name] = _Source(step.name, step.place)
+            places[step.name] = Source(step.name, step.place)
         self._states(graph, scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
@@ -155,7 +144,7 @@ class _Checker:
                         message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
                         self.result.collector.error("FC0207", message, start.place, path=path)
 
-    def _states(self, graph: GraphPlan, scope: _Scope) -> None:
+    def _states(self, graph: GraphPlan, scope: Scope) -> None:
         """What is kept from call to call must have the shape of the zeros that the first call reads."""
         for step in graph.steps:
             for value in step.reads():
@@ -172,7 +161,7 @@ class _Checker:
         if value is not UNKNOWN:
             self.result.shapes.setdefault(path, self.sizes.show(value))
 
-    def _input(self, entry: Input, value: Any, path: str, source: _Source | None) -> Any:
+    def _input(self, entry: Input, value: Any, path: str, source: Source | None) -> Any:
         """Hold what arrives against what the input declares."""
         if value is UNKNOWN or entry.shape is None:
             return self.declared(entry) if value is UNKNOWN and not entry.captured else value
@@ -194,21 +183,21 @@ class _Checker:
 
     # steps
 
-    def _step(self, step: Step, scope: _Scope) -> Any:
+    def _step(self, step: Step, scope: Scope) -> Any:
         stream = scope.before = scope.value(step.stream)
         source = scope.source(step.stream)
         value = stream
         for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
             before = value
             value = self._verb(step, value, source, scope)
-            source = _Source(step.name, step.place)
+            source = Source(step.name, step.place)
             if difference(before, value) is None:
                 break
         if step.take is not None and value is not UNKNOWN:
             value = self._taken(step, value)
         return value
 
-    def _verb(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+    def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         match step.verb:
             case "also":
                 return self._also(step, stream, source, scope)
@@ -224,13 +213,13 @@ class _Checker:
                 return self._map(step, stream, source, scope)
         return self._apply(step.body, stream, source, scope, step)
 
-    def _attempt(self, applied: Applied, stream: Any, source: _Source, scope: _Scope, step: Step) -> Any:
+    def _attempt(self, applied: Applied, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
         try:
             return self._apply(applied, stream, source, scope, step)
         except _Poisoned:
             return UNKNOWN
 
-    def _also(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+    def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         change = self._attempt(step.body, stream, source, scope, step)
         kept = stream if step.skip is None else self._attempt(step.skip, stream, source, scope, step)
         if kept is UNKNOWN or change is UNKNOWN:
@@ -250,12 +239,12 @@ class _Checker:
                 "give both the same shape, or put a module under `skip`",
             )
 
-    def _merged(self, step: Step, branches: dict[str, Any], scope: _Scope) -> Any:
+    def _merged(self, step: Step, branches: dict[str, Any], scope: Scope) -> Any:
         if any(value is UNKNOWN for value in branches.values()):
             raise _Poisoned
         values = list(branches.values())
         if isinstance(step.merge, Applied):
-            return self._apply(step.merge, values, _Source(step.name, step.place), scope, step)
+            return self._apply(step.merge, values, Source(step.name, step.place), scope, step)
         try:
             return MERGES[str(step.merge)](values, step.dim)
         except (RuntimeError, TypeError, IndexError):
@@ -275,7 +264,7 @@ class _Checker:
                 labels,
             )
 
-    def _routed(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+    def _routed(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         """A gate's weighted sum, or a switch's choice: all branches must give one shape."""
         assert step.router is not None
         choice = self._attempt(step.router, stream, source, scope, step)
@@ -299,7 +288,7 @@ class _Checker:
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
 
-    def _condition(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> None:
+    def _condition(self, step: Step, stream: Any, source: Source, scope: Scope) -> None:
         if step.condition is None:
             return
         value = self._attempt(step.condition, stream, source, scope, step)
@@ -307,7 +296,7 @@ class _Checker:
             message = f"the condition of `{step.path}` gives {self.sizes.show(value)}, and must give one number"
             self._error("FC0201", message, _place_of(step.condition, step), step, scope)
 
-    def _loop(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+    def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
         result = self._apply(step.body, stream, source, scope, step)
         times = step.times.value if step.times is not None else 1
@@ -325,7 +314,7 @@ class _Checker:
             )
         return result
 
-    def _map(self, step: Step, stream: Any, source: _Source, scope: _Scope) -> Any:
+    def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         if stream is UNKNOWN:
             return self._apply(step.body, UNKNOWN, source, scope, step)
         if not isinstance(stream, Tensor):
@@ -360,7 +349,7 @@ class _Checker:
             scope.inside[step.name] = (scope.inside[step.name][0], unfold)
         return UNKNOWN if result is UNKNOWN else each(result, unfold)
 
-    def _slices(self, step: Step, stream: Tensor, source: _Source, scope: _Scope) -> Any:
+    def _slices(self, step: Step, stream: Tensor, source: Source, scope: Scope) -> Any:
         count = step.slices.value if step.slices is not None else 1
         assert isinstance(count, int)
         if stream.dim() == 0 or stream.shape[-1] % count:
@@ -380,16 +369,14 @@ class _Checker:
 
     # modules
 
-    def _apply(
-        self, applied: Applied, stream: Any, source: _Source, scope: _Scope, step: Step, repeated: int = 1
-    ) -> Any:
+    def _apply(self, applied: Applied, stream: Any, source: Source, scope: Scope, step: Step, repeated: int = 1) -> Any:
         path = join(scope.path, applied.path)
         using = {name: repeat_rows(scope.value(value), repeated) for name, value in applied.using}
-        module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+        module = applied.target
         if isinstance(module, Chain):
             for member in module.members:
                 stream = self._apply(member, stream, source, scope, step, repeated)
-                source = _Source(str(member.module), _call_place(member.module, step))
+                source = Source(str(member.module), _call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
             origins = {name: scope.source(value) for name, value in applied.using}
@@ -405,10 +392,10 @@ class _Checker:
         path: str,
         stream: Any,
         using: dict[str, Any],
-        origins: dict[str, _Source],
-        source: _Source,
+        origins: dict[str, Source],
+        source: Source,
         step: Step,
-        scope: _Scope,
+        scope: Scope,
     ) -> Any:
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
         values = dict(using)
@@ -422,7 +409,7 @@ class _Checker:
         scope.inside[step.name] = (inner, lambda tensor: tensor)
         return result
 
-    def _build(self, module: Module, path: str, stream: Any, step: Step, scope: _Scope) -> nn.Module:
+    def _build(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
         if isinstance(module, Instance):
             assert isinstance(module.module, nn.Module)
             self.result.parameters |= {join(path, n): tuple(p.shape) for n, p in module.module.named_parameters()}
@@ -438,7 +425,7 @@ class _Checker:
         self.result.parameters |= {join(path, name): tuple(p.shape) for name, p in built.named_parameters()}
         return built
 
-    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: _Scope) -> nn.Module:
+    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
         def value(argument: Argument) -> Any:
             match argument:
                 case Literal(value=tuple(items)):
@@ -469,7 +456,7 @@ class _Checker:
             )
         return made
 
-    def _holes(self, call: Call, stream: Any, step: Step, scope: _Scope) -> Iterator[int]:
+    def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
         """The sizes behind the `_` of a call, in the order in which they are written."""
         positional = modules.class_source(call.name).init.positional
         given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
@@ -514,9 +501,9 @@ class _Checker:
         module: Module,
         stream: Any,
         using: dict[str, Any],
-        source: _Source,
+        source: Source,
         step: Step,
-        scope: _Scope,
+        scope: Scope,
     ) -> Any:
         try:
             return built(stream, **using)
@@ -533,9 +520,9 @@ class _Checker:
         module: Module,
         stream: Any,
         using: dict[str, Any],
-        source: _Source,
+        source: Source,
         step: Step,
-        scope: _Scope,
+        scope: Scope,
         problem: Exception,
     ) -> NoReturn:
         gives = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
@@ -558,7 +545,7 @@ class _Checker:
         message: str,
         place: Place,
         step: Step,
-        scope: _Scope,
+        scope: Scope,
         labels: tuple[Label, ...] = (),
         help: str | None = None,
     ) -> NoReturn:
@@ -567,50 +554,6 @@ class _Checker:
         if not any(known.place == place and known.code == code for known in self.result.collector.diagnostics):
             self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
         raise _Poisoned
-
-
-@dataclass
-class _Scope:
-    """The values of one graph while it runs."""
-
-    graph: GraphPlan
-    path: str
-    local: dict[str, Any]
-    places: dict[str, _Source]
-    inside: dict[str, tuple[_Scope, Callable[[Tensor], Tensor]]] = field(default_factory=dict)
-    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
-    before: Any = UNKNOWN
-    """What the step at hand would read of a previous call: zeros like its stream."""
-
-    def value(self, value: Value) -> Any:
-        """The fake value of a reference."""
-        if value.recurrent:
-            return self.before
-        if value.inner is not None:
-            if value.member not in self.inside or value.member in self.branches:
-                return UNKNOWN
-            inner, change = self.inside[value.member]
-            return each(inner.value(value.inner), change)
-        found = self.local.get(value.member, UNKNOWN)
-        if value.entry is None or found is UNKNOWN:
-            return found
-        if value.member in self.branches:
-            return self.branches[value.member][value.entry]
-        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else UNKNOWN
-
-    def source(self, value: Value) -> _Source:
-        known = self.places.get(value.member)
-        return _Source(str(value), known.place if known else value.place)
-
-
-MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
-    "add": lambda values, dim: sum(values[1:], values[0]),
-    "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
-    "mul": lambda values, dim: reduce(torch.mul, values),
-    "max": lambda values, dim: reduce(torch.maximum, values),
-    "cat": lambda values, dim: torch.cat(values, dim or 0),
-    "stack": lambda values, dim: torch.stack(values, dim or 0),
-}
 
 
 def _place_of(applied: Applied, step: Step) -> Place:

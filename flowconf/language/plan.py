@@ -155,6 +155,16 @@ class Applied:
     module: Module
     using: tuple[tuple[str, Value], ...] = ()
 
+    @property
+    def target(self) -> Call | Chain | Mount | Instance:
+        """The module itself, also where it is one that stands elsewhere."""
+        return self.module.module if isinstance(self.module, Shared) else self.module
+
+    @property
+    def home(self) -> str:
+        """The path at which the module itself stands."""
+        return self.module.path if isinstance(self.module, Shared) else self.path
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -198,7 +198,7 @@ def find_module(members: Members, names: Sequence[str]) -> tuple[str, Applied]:
 def _descend(applied: Applied, rest: list[str]) -> tuple[str, Applied]:
     if not rest:
         return applied.path, applied
-    module = applied.module.module if isinstance(applied.module, Shared) else applied.module
+    module = applied.target
     if isinstance(module, Chain) and rest[0].isdigit() and int(rest[0]) < len(module.members):
         return _descend(module.members[int(rest[0])], rest[1:])
     if isinstance(module, Mount):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from flowconf.diagnostics import Collector, Label, Place, suggest
-from flowconf.language import names, references, schema
+from flowconf.language import names, references, schema, wiring
 from flowconf.language.calls import CallParser
 from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
@@ -24,7 +24,6 @@ from flowconf.language.plan import (
     GraphPlan,
     Instance,
     Literal,
-    Module,
     Mount,
     Shared,
     Step,
@@ -34,9 +33,8 @@ from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
 from flowconf.language.settings import read_setting
 from flowconf.language.validate import dotted, validate
+from flowconf.language.wiring import Using
 from flowconf.text.origins import Document, Path
-
-Using = list[tuple[str | None, Value]]
 
 EXTRAS = ("skip", "router", "condition", "merge", "body")
 """Names that stand for more than a branch below a step's path."""
@@ -162,12 +160,12 @@ class _Resolver:
             body = self._part(model, at, name, frame, {}, Value("x"))
             step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
             step = replace(step, body_place=self.origins.value(at))
-        self._check_extras(step)
+        wiring.check_extras(step, self.collector)
         step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
         if len(self.collector.errors) > before:
             frame.failed |= {name, step.path}
         elif not frame.is_broken(step.stream.member):
-            self._check_filled(step, frame)
+            wiring.check_filled(step, frame, self.collector)
         frame.add(step)
         if step.verb != "fork":
             frame.stream = Value(name)
@@ -193,7 +191,7 @@ class _Resolver:
         using = self._using(model, at, frame)
         taken: set[int] = set()
         step = self._with_verb(step, model, at, frame, using, taken)
-        self._check_taken(model, at, step, using, taken)
+        wiring.check_taken(step, using, taken, self._places_of_using(model, at), self.collector)
         return step
 
     def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
@@ -458,7 +456,7 @@ class _Resolver:
             if frame.is_broken(model.reuse.split(".")[0]):
                 raise _Unresolved from None
             self._fail("FC0141", problem.message, place, step.name, problem.help)
-        module = found.module.module if isinstance(found.module, Shared) else found.module
+        module = found.target
         if isinstance(module, Mount) and any(given.captured for given in module.graph.inputs):
             message = f"`{model.reuse}` reads names of the graph around it, and cannot be used elsewhere"
             self._fail("FC0146", message, place, step.name, "give it those values as inputs, by `using`")
@@ -494,6 +492,14 @@ class _Resolver:
             case dict(mapping):
                 return [(name, self._reference(text, (*at, "using", name), frame)) for name, text in mapping.items()]
 
+    def _places_of_using(self, model: schema.Modifiers, at: Path) -> list[Place]:
+        keys: list[Path] = [()] if not isinstance(model.using, list | dict) else []
+        if isinstance(model.using, list):
+            keys = [(index,) for index in range(len(model.using))]
+        elif isinstance(model.using, dict):
+            keys = [(name,) for name in model.using]
+        return [self.origins.value((*at, "using", *key)) for key in keys]
+
     def _reference(self, text: str, at: Path, frame: Frame) -> Value:
         place = self.origins.value(at)
         try:
@@ -520,70 +526,6 @@ class _Resolver:
             except _Unresolved:
                 continue
         return tuple(found)
-
-    # checks
-
-    def _check_taken(self, model: schema.Modifiers, at: Path, step: Step, using: Using, taken: set[int]) -> None:
-        """Every reference in `using` must be an argument of something."""
-        for index, (given, value) in enumerate(using):
-            if index in taken:
-                continue
-            name = given or value.name
-            key: Path = (*at, "using")
-            if not isinstance(model.using, str):
-                key = (*key, index if given is None else given)
-            offered = _arguments(step)
-            advice = None
-            if offered:
-                listed = ", ".join(f"`{argument}`" for argument in offered)
-                advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {listed}"
-            what = " >> ".join(_shown(part.module) for _, part in step.parts[:2])
-            self.collector.error(
-                "FC0143", f"`{what}` takes no argument `{name}`", self.origins.value(key), path=dotted(at), help=advice
-            )
-
-    def _check_extras(self, step: Step) -> None:
-        """What stands below a step's path must not meet a member of the graph that stands at it."""
-        module = step.body.module if step.parts else None
-        if len(step.parts) != 1 or not isinstance(module, Mount):
-            return
-        for extra, applied in (("skip", step.skip), ("condition", step.condition)):
-            member = module.graph.step(extra)
-            if applied is not None and member is not None:
-                message = f"`{step.path}.{extra}` would stand for two things"
-                labels = (Label("the body's own member", member.place),)
-                advice = f"give the member `{extra}` of the body another name"
-                self.collector.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
-
-    def _check_filled(self, step: Step, frame: Frame) -> None:
-        """Every input of a mounted graph must be filled by the stream, or by `using`."""
-        for _, applied in step.parts:
-            module = applied.module.module if isinstance(applied.module, Shared) else applied.module
-            if not isinstance(module, Mount):
-                continue
-            own = [given.name for given in module.graph.inputs if not given.captured]
-            filled = {name for name, _ in applied.using}
-            if step.stream_fields is not None and len(own) > 1:
-                filled |= set(step.stream_fields)
-            else:
-                filled.add(own[0])
-            for name in own:
-                if name not in filled:
-                    message = f"nothing fills the input `{name}` of `{applied.path}`"
-                    at = module.graph.input(name)
-                    labels = (Label("declared here", at.place),) if at else ()
-                    giver = frame.step(step.stream.member)
-                    if step.stream_fields is not None and giver is not None:
-                        held = ", ".join(f"`{held}`" for held in step.stream_fields)
-                        labels = (*labels, Label(f"the stream `{step.stream}` holds {held}", giver.place))
-                    self.collector.error(
-                        "FC0147",
-                        message,
-                        step.place,
-                        path=step.path,
-                        labels=labels,
-                        help=f"add `using: {name}`, or `using: {{{name}: ...}}`",
-                    )
 
     def _parser(self, frame: Frame, at: Path) -> CallParser:
         return CallParser(frame.scope, self.collector, dotted(at))
@@ -613,23 +555,9 @@ def _fields_after(step: Step) -> tuple[str, ...] | None:
     """The names that the step's value holds, when that is a dict."""
     if step.take is not None or step.verb not in ("through", "graph", "fork", "loop", "map", "reuse"):
         return None
-    module = step.body.module.module if isinstance(step.body.module, Shared) else step.body.module
+    module = step.body.target
     return module.graph.fields if isinstance(module, Mount) else None
 
 
 def _last(path: str) -> str:
     return path.rsplit(".", 1)[-1]
-
-
-def _arguments(step: Step) -> list[str]:
-    """What the step's module takes besides the stream."""
-    module = step.body.module.module if isinstance(step.body.module, Shared) else step.body.module
-    if isinstance(module, Call):
-        return modules.class_source(module.name).forward.names[1:]
-    if isinstance(module, Mount):
-        return [given.name for given in module.graph.inputs[1:] if not given.captured]
-    return []
-
-
-def _shown(module: Module) -> str:
-    return str(module.module) if isinstance(module, Shared) else str(module)
