@@ -24,8 +24,8 @@ from flowconf.language.check_training import check_inputs, check_references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.train.data import Feed, Sampler, Splits
-from flowconf.train.metering import Metric, build_metrics
-from flowconf.train.objective import Term, loss_terms
+from flowconf.train.metering import Meter, Metric, build_metrics
+from flowconf.train.objective import Average, Term, loss_terms
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.precision import Precision, pick_device
 from flowconf.train.seeds import seed_everything, undisturbed
@@ -90,7 +90,7 @@ def prepare(config: Config, runs: Path) -> Job:
     needed = _unique(reference for term in terms for reference in term.references)
     watched = _unique([*needed, *(reference for metric in metrics for reference in metric.references)])
     training_view = graph.view(needed)
-    return Job(
+    job = Job(
         config=config,
         graph=graph,
         device=device,
@@ -108,6 +108,8 @@ def prepare(config: Config, runs: Path) -> Job:
         total_steps=total,
         accounts=[str(report) for report in reports],
     )
+    _try_values(job)
+    return job
 
 
 def is_graph_value(plan: GraphPlan, reference: str) -> bool:
@@ -147,6 +149,26 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
     origins = config.composition.document.origins
     check_inputs(config.model, fields, origins, collector)
     check_references(config.training, config.model, fields, origins, collector)
+    collector.stop_on_errors()
+
+
+def _try_values(job: Job) -> None:
+    """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
+    origins = job.config.composition.document.origins
+    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    job.graph.eval()
+    with torch.no_grad(), undisturbed(job.device), job.precision.forward():
+        values = job.evaluation_view(**{name: batch[name] for name in job.graph.inputs})
+        meters: dict[tuple[str, str], Meter] = {("loss", term.name): Average(term) for term in job.terms}
+        meters |= {("metrics", metric.name): metric.new_meter() for metric in job.metrics}
+        collector = Collector()
+        for path, meter in meters.items():
+            try:
+                meter.update(values, batch)
+            except (ValueError, RuntimeError, IndexError, TypeError) as problem:
+                message = f"`{'.'.join(path)}` cannot be computed: {problem}"
+                collector.error("FC0402", message, origins.key(path), path=".".join(path))
+    job.graph.reset_state()
     collector.stop_on_errors()
 
 

@@ -193,3 +193,16 @@ def test_torchmetrics_are_named_in_suggestions(folder):
     with pytest.raises(ConfigError) as caught:
         folder.train("metrics.accuracy.fn=F1Scor")
     assert [(d.code, d.help) for d in caught.value.diagnostics] == [("FC0401", "write `F1Score`")]
+
+
+def test_losses_and_metrics_that_do_not_fit_are_told_before_the_first_step(folder):
+    text = TINY.replace("input: logits, target: label}\noptimizer", "input: logits, target: image}\noptimizer").replace(
+        "fn: cross_entropy, input: logits", "fn: mse, input: logits"
+    )
+    with pytest.raises(ConfigError) as caught:
+        folder.train(text=text)
+    assert [(d.code, d.path, d.place.line) for d in caught.value.diagnostics] == [
+        ("FC0402", "loss.label", 11),
+        ("FC0402", "metrics.accuracy", 13),
+    ]
+    assert not (folder.path / "runs").exists()
