@@ -15,6 +15,7 @@ import typer
 
 from flowconf.cli.check import check
 from flowconf.cli.draw import draw
+from flowconf.cli.eject import eject
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary):
+for command in (train, check, draw, show, summary, eject):
     app.command()(command)
 
 

@@ -14,6 +14,7 @@ from itertools import chain, count
 from flowconf.diagnostics import Place
 from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
 from flowconf.graph.forward import ForwardWriter, count_attribute, inside_wants, main_wanted
+from flowconf.graph.layout import broken
 from flowconf.language import signatures
 from flowconf.language.plan import (
     Applied,
@@ -153,6 +154,7 @@ class _Emitter:
         called = {name for name in RUNTIME if any(f" {name}(" in line.text for line in lines)}
         if called:
             self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
+        lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]
         key = "\n".join(line.text for line in lines)
         if key not in self.classes:
             name = self._class_name(graph.label, around)

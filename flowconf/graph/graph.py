@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
-from flowconf.graph import freezing, views, weights
+from flowconf.graph import freezing, swapping, views, weights
 from flowconf.graph.explain import add_notes
 from flowconf.graph.program import CompiledProgram, restore
 from flowconf.graph.rows import Row, rows
@@ -138,6 +138,14 @@ class Graph(nn.Module):
         module = self.module_at(path)
         module.train(mode)
         freezing.keep_evaluating(module, mode)
+
+    def swap(self, path: str, other: Graph) -> None:
+        """Put another graph, with its weights, in the place of the nested graph at a path.
+
+        It must take the same inputs and give the same outputs; shapes are checked anew. To be called on the outermost
+        graph. Raises `PathError` and `ConfigError`, and then changes nothing.
+        """
+        swapping.swap(self, path, other)
 
     # values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,23 +14,28 @@ Values = Any
 """A tensor, or a dict of tensors, with the rows of a batch along dimension 0."""
 
 
+def refuse(message: str, help: str | None = None) -> NoReturn:
+    """Raise `StepError`."""
+    raise StepError(Diagnostic("FC0148", message, help=help))
+
+
 def route(x: Values, index: Tensor, branches: Sequence[Callable[[Values], Values]], names: Sequence[str]) -> Values:
     """Each row through the branch that `index` names; only chosen branches run.
 
     `index` holds one number for the whole batch, or one for each row of `x`. Rows that agree make one call, and the
-    order of the rows is kept. Raises `StepError` for any other count, and for a number that names no branch.
+    order of the rows is kept. Any other count is refused, and a number that names no branch.
     """
     chosen = index.flatten().tolist()
     rows = _rows(x)
     if len(chosen) not in (1, rows):
         message = f"the router gives {len(chosen)} numbers for {rows} rows, and must give 1 or {rows}"
-        raise StepError(Diagnostic("FC0148", message))
+        refuse(message)
     for row, number in enumerate(chosen):
         if number != int(number) or not 0 <= number < len(branches):
             listed = ", ".join(f"{i} `{name}`" for i, name in enumerate(names))
             where = f"row {row}" if len(chosen) > 1 else "the batch"
             message = f"the router gives {number:g} for {where}, and the branches are {listed}"
-            raise StepError(Diagnostic("FC0148", message))
+            refuse(message)
     used = sorted({int(number) for number in chosen})
     if len(used) == 1:
         return branches[used[0]](x)
@@ -42,21 +47,21 @@ def route(x: Values, index: Tensor, branches: Sequence[Callable[[Values], Values
 
 
 def halts(value: Tensor) -> bool:
-    """Whether a loop's condition says stop: its one number is positive. Raises `StepError` for more than one number."""
+    """Whether a loop's condition says stop: its one number is positive. More than one number is refused."""
     if value.numel() != 1:
         message = f"a loop's condition must give one number, and gives {list(value.shape)}"
-        raise StepError(Diagnostic("FC0148", message, help="reduce it, for example by a mean"))
+        refuse(message, "reduce it, for example by a mean")
     return bool(value > 0)
 
 
 def recall(memory: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    """What the last call kept as `name`; zeros like `like` in the first. Raises `StepError` for another batch size."""
+    """What the last call kept as `name`; zeros like `like` in the first. Another batch size is refused."""
     before = memory.get(name)
     if before is None:
         return torch.zeros_like(like)
     if before.shape[:1] != like.shape[:1]:
         message = f"the state `{name}` is kept for {before.shape[0]} rows, and this batch has {like.shape[0]}"
-        raise StepError(Diagnostic("FC0148", message, help="call `reset_state()` between sequences"))
+        refuse(message, "call `reset_state()` between sequences")
     return before
 
 

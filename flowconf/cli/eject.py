@@ -1,0 +1,29 @@
+"""`flowconf eject`: a graph as one plain PyTorch file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.arguments import File, Overrides
+
+
+def eject(
+    file: File,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="A file, checkpoint folder or run whose weights go beside it.")
+    ] = None,
+) -> None:
+    """Write the graph as plain PyTorch, without flowconf."""
+    from flowconf.api import build
+    from flowconf.graph.eject import eject as write
+
+    graph = build(file, overrides or [], weights=False)
+    if weights is not None:
+        print(graph.load(weights))
+    beside = write(graph, output, weights is not None)
+    print(f"wrote {output}" + (f" and {beside}" if beside is not None else " (no weights: give --weights)"))

@@ -1,0 +1,131 @@
+"""Putting another graph in the place of a nested one, in a graph that is already built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.graph.emit import emit
+from flowconf.graph.program import CompiledProgram, run
+from flowconf.graph.shapes import infer
+from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
+
+if TYPE_CHECKING:
+    from flowconf.graph.graph import Graph
+
+
+def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
+    """`plan` with `other` in the place of the graph at `path`. Raises `ConfigError` when it cannot stand there."""
+    steps = tuple(_swapped_step(step, path, other) for step in plan.steps)
+    if steps == plan.steps:
+        message = f"no graph of its own stands at `{path}` in `{plan.label}`"
+        raise ConfigError(Diagnostic("FC0701", message, plan.place, path))
+    prefix = f"{path}."
+    settings = tuple(setting for setting in plan.settings if not setting.path.startswith(prefix))
+    return replace(plan, steps=steps, settings=settings)
+
+
+def _swapped_step(step: Step, path: str, other: GraphPlan) -> Step:
+    parts = tuple((name, _swapped(applied, path, other)) for name, applied in step.parts)
+    return replace(step, parts=parts) if parts != step.parts else step
+
+
+def _swapped(applied: Applied, path: str, other: GraphPlan) -> Applied:
+    module = applied.module
+    if not isinstance(module, Mount):
+        return applied
+    if path.startswith(f"{applied.path}."):
+        inner = swapped_plan(module.graph, path.removeprefix(f"{applied.path}."), other)
+        return replace(applied, module=replace(module, graph=inner))
+    if path != applied.path:
+        return applied
+    _check_interface(path, module, other)
+    names = {given.name for given in other.inputs}
+    using = tuple((name, value) for name, value in applied.using if name in names)
+    return replace(applied, module=Mount(other, place=module.place), using=using)
+
+
+def _check_interface(path: str, old: Mount, new: GraphPlan) -> None:
+    """A graph that takes another's place takes the same inputs and gives the same outputs."""
+    wants = [given.name for given in old.graph.inputs if not given.captured]
+    has = [given.name for given in new.inputs]
+    problem = None
+    if old.shares:
+        problem = f"it shares `{old.shares[0][1]}` with the graph around it"
+    elif len(wants) > 1 and wants != has:
+        problem = f"its inputs are {_listed(wants)}, and the other's are {_listed(has)}"
+    elif len(wants) == 1 and len(has) != 1:
+        problem = f"it has one input, and the other has {_listed(has)}"
+    elif old.graph.fields != new.fields:
+        given = [_listed(fields) if fields else "one value" for fields in (old.graph.fields, new.fields)]
+        problem = f"it gives {given[0]}, and the other {given[1]}"
+    if problem is not None:
+        raise ConfigError(Diagnostic("FC0206", f"`{path}` cannot be swapped: {problem}", new.place, path))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def swap(root: Graph, path: str, other: Graph) -> None:
+    """Put `other`, with its weights, at `path` below `root`, and write the source anew. Raises `ConfigError`."""
+    from flowconf.graph.graph import Graph, attach
+
+    target = root.module_at(path)
+    shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
+    used_elsewhere = _reused(root.plan, path)
+    if len(shared) > 1 or used_elsewhere:
+        where = used_elsewhere or shared[1]
+        message = f"`{path}` cannot be swapped: `{where}` uses the same module"
+        raise ConfigError(Diagnostic("FC0206", message, root.plan.place, path))
+    plan = swapped_plan(root.plan, path, other.plan)
+    inference = infer(plan)
+    inference.collector.stop_on_errors()
+    owner, _, name = path.rpartition(".")
+    holder = root.module_at(owner)
+    holder._modules[name] = other
+    program = run(emit(plan, inference.sizes), Graph)
+    _change_classes(root, program, program.main.name)
+    root.__dict__["_sizes"] = inference.sizes
+    attach(root, plan, inference.shapes)
+
+
+def _reused(plan: GraphPlan, path: str, prefix: str = "") -> str | None:
+    """A step below that uses the module at `path`, or one inside of it, once more."""
+    for step in plan.steps:
+        for applied in step.applied():
+            module = applied.module
+            home = join(prefix, applied.home)
+            if isinstance(module, Shared) and (home == path or home.startswith(f"{path}.")):
+                return join(prefix, step.path)
+            if isinstance(module, Mount):
+                inside = any(join(prefix, theirs).startswith(path) for _, theirs in module.shares)
+                found = join(prefix, step.path) if inside else _reused(module.graph, path, join(prefix, applied.path))
+                if found is not None:
+                    return found
+    return None
+
+
+def _change_classes(graph: Graph, program: CompiledProgram, name: str) -> None:
+    """Give a tree of graphs the classes of a program, in place."""
+    from flowconf.graph.graph import Graph
+
+    graph.__class__ = program.classes[name]  # type: ignore[assignment]
+    for path, child in program.children(name).items():
+        for module in _standing_at(graph, path):
+            if isinstance(module, Graph):
+                _change_classes(module, program, child)
+
+
+def _standing_at(graph: nn.Module, path: str) -> list[nn.Module]:
+    """The modules at a local path: one, or one for each copy of a repeated step."""
+    head, *rest = path.split(".")
+    holder = graph._modules[head]
+    assert holder is not None
+    copies = list(holder) if isinstance(holder, nn.ModuleList) else [holder]
+    key = rest[0] if rest else "body"
+    return [copy[key] if isinstance(copy, nn.ModuleDict) else copy for copy in copies]
