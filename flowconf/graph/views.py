@@ -47,7 +47,7 @@ def observe(graph: Graph, references: Sequence[str]) -> Iterator[dict[str, Any]]
     store = graph.__dict__.setdefault("_seen", {})
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        output, values = type(mirror).forward(mirror, *args, **kwargs)
+        output, values = mirror(*args, **kwargs)
         for name, value in values.items():
             seen[name] = list(value.unbind(1)) if iterated[name] and isinstance(value, Tensor) else value
         store.update(seen)
