@@ -16,6 +16,7 @@ import typer
 from flowconf.cli.check import check
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
+from flowconf.cli.schema import schema
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary, eject):
+for command in (train, check, draw, show, summary, eject, schema):
     app.command()(command)
 
 

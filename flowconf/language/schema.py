@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import Identifier, Section
+from flowconf.language.training import Identifier, Section, named_in
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -18,6 +18,7 @@ VERBS = ("through", "also", "fork", "split", "gate", "switch", "loop", "map", "g
 MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 
 Name = Identifier
+CallText = Annotated[str, named_in("modules")]
 Number = int | float
 Parameter = bool | int | float | str | list[Any]
 Reference = Annotated[str, Field(min_length=1)]
@@ -164,7 +165,7 @@ class InlineBody(GraphDocument, Settings):
 class CallBody(Settings):
     """A module with something said about it."""
 
-    through: str
+    through: CallText
     """The module, or a chain of them."""
 
 
@@ -198,7 +199,7 @@ def _kind_of_body(value: object) -> str | None:
 
 
 Body = Annotated[
-    Annotated[str, Tag("<call>")]
+    Annotated[CallText, Tag("<call>")]
     | Annotated[InlineBody, Tag("<inline>")]
     | Annotated[MountedBody, Tag("<mounted>")]
     | Annotated[CallBody, Tag("<settled>")]
@@ -239,7 +240,7 @@ class Split(Modifiers):
     verb: ClassVar[str] = "split"
     split: dict[Name, Body]
     """Branch -> module."""
-    merge: str
+    merge: Annotated[str, Field(examples=list(MERGES))]
     """`add`, `mean`, `mul`, `max`, `cat`, `stack`, or a module that takes the list."""
     dim: int | None = None
     """The dimension of `cat` and `stack`; default: 1."""
@@ -330,7 +331,7 @@ def _kind_of_step(value: object) -> str | None:
 
 
 Step = Annotated[
-    Annotated[str, Tag("<call>")]
+    Annotated[CallText, Tag("<call>")]
     | Annotated[Through, Tag("<through>")]
     | Annotated[Also, Tag("<also>")]
     | Annotated[Fork, Tag("<fork>")]

@@ -33,6 +33,15 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
+def named_in(table: str) -> Any:
+    """A text that is a name of a registry table; the JSON Schema offers these names."""
+    return Field(json_schema_extra={"names": table})
+
+
+REMOVABLE = Field(json_schema_extra={"removable": True})
+"""Marks a mapping whose members null removes."""
+
+
 class Section(BaseModel):
     """What all sections share: no unknown keys, no guessing of types, nothing changes once it is read."""
 
@@ -53,7 +62,7 @@ class OpenSection(Section):
 class DataSection(OpenSection):
     """Which data set, how it is batched, and the data set's own arguments."""
 
-    name: str
+    name: Annotated[str, named_in("datasets")]
     """The data set's registered name, such as `digits`."""
     batch_size: Positive = 64
     """Rows in one batch of training."""
@@ -66,7 +75,7 @@ class DataSection(OpenSection):
 class MetricSection(Section):
     """A value that is averaged over every element of a split."""
 
-    fn: str
+    fn: Annotated[str, named_in("metrics")]
     """The registered name of the function, such as `accuracy`, or the class name of a torchmetrics metric."""
     input: References
     """A reference, or a list of them: a step, a tag, a path anywhere in the tree, or a field of the batch."""
@@ -81,7 +90,7 @@ class MetricSection(Section):
 class LossSection(MetricSection):
     """One term of the loss: the mean of a function over the elements of a batch, times `weight`."""
 
-    fn: str
+    fn: Annotated[str, named_in("losses")]
     """The registered name of the function, such as `cross_entropy`."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """The factor of this term in the sum of all terms."""
@@ -90,9 +99,9 @@ class LossSection(MetricSection):
 class OptimizerSection(OpenSection):
     """The optimizer and its arguments, as torch names them."""
 
-    name: str = "adamw"
+    name: Annotated[str, named_in("optimizers")] = "adamw"
     """The registered name of the optimizer, such as `adamw`."""
-    groups: Annotated[dict[str, dict[str, Any]], BeforeValidator(_without_removed)] = {}
+    groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(_without_removed)] = {}
     """Label path -> arguments that differ for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`.
     The nearest path above a parameter wins."""
 
@@ -100,7 +109,7 @@ class OptimizerSection(OpenSection):
 class ScheduleSection(OpenSection):
     """The learning rate over the steps, as a factor of the optimizer's `lr`, and the arguments of its shape."""
 
-    name: str = "constant"
+    name: Annotated[str, named_in("schedules")] = "constant"
     """The registered name of the shape, such as `cosine`."""
     warmup: Count = 0
     """Steps in which the factor first rises linearly to 1; 0 means none. The shape spans the steps after them."""
@@ -146,9 +155,9 @@ class TrainingConfig(Section):
 
     data: DataSection
     """The data set and its batches."""
-    loss: Annotated[dict[Identifier, LossSection], Field(min_length=1), BeforeValidator(_without_removed)]
+    loss: Annotated[dict[Identifier, LossSection], REMOVABLE, Field(min_length=1), BeforeValidator(_without_removed)]
     """Name -> term. The loss is the sum of all terms."""
-    metrics: Annotated[dict[Identifier, MetricSection], BeforeValidator(_without_removed)] = {}
+    metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
     """Name -> metric of the validation and test splits."""
     optimizer: OptimizerSection = OptimizerSection()
     """The optimizer, its arguments, and what differs by path."""

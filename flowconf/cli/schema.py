@@ -1,0 +1,25 @@
+"""`flowconf schema`: the JSON Schemas of configs, graphs and pivots, for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def schema(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to write them into.")
+    ] = Path("schemas"),
+) -> None:
+    """Write the JSON Schemas that editors read, with the names that this project registers."""
+    from flowconf.language.json_schema import schemas
+    from flowconf.language.registry import import_project
+
+    import_project(Path.cwd())
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in schemas().items():
+        (output / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(output / name)

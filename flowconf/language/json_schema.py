@@ -1,0 +1,200 @@
+"""The JSON Schemas that editors read, made from the Pydantic models: for configs, for graphs, and for pivots.
+
+A schema speaks of one file, and a model of the composed whole; so a schema also takes what composing takes away:
+`defaults`, null for a removed member, `${...}` in place of any value. It knows keys and kinds, not meaning: `check`
+tells the rest. Names of modules, losses and the like are offered as examples, for a project may register more.
+Written for draft 7, which is what editors know best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from flowconf.language import registry
+from flowconf.language.config import ConfigDocument
+from flowconf.language.schema import GraphDocument
+
+Schema = dict[str, Any]
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+INTERPOLATION = {
+    "description": "`${key}`: the value of another key of the config. `???`: a value that must still be given.",
+    "type": "string",
+    "pattern": r"\$\{|^\?\?\?$",
+}
+DEFAULTS = {
+    "description": "The configs that this one is composed of, in order: `_self_`, a config's name, or `group: option`.",
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "null"},
+                        {"type": "array", "items": {"type": "string"}},
+                    ]
+                },
+            },
+        ]
+    },
+}
+HYDRA = {"description": "Hydra's own settings, such as those of a sweeper.", "type": "object"}
+TABLES = {
+    "modules": (registry.modules, "A call such as `Linear(64, 10)`, or a chain of them: `Linear(64, 10) >> ReLU`."),
+    "losses": (registry.losses, "The registered name of a loss."),
+    "metrics": (
+        registry.metrics,
+        "The registered name of a metric or loss, or the class name of a torchmetrics metric.",
+    ),
+    "optimizers": (registry.optimizers, "The registered name of an optimizer."),
+    "schedules": (registry.schedules, "The registered name of a schedule."),
+    "datasets": (registry.datasets, "The registered name of a data set."),
+}
+
+
+def schemas() -> dict[str, Schema]:
+    """File name -> schema. The names in them are those registered so far."""
+    return {
+        "config.schema.json": config_schema(),
+        "graph.schema.json": graph_schema(),
+        "pivot.schema.json": pivot_schema(),
+    }
+
+
+def config_schema() -> Schema:
+    """A training config. With a defaults list, whole sections may come from other files."""
+    found = _schema_of(ConfigDocument, "A flowconf training config", partial=False)
+    found["properties"] = {"defaults": DEFAULTS, **found["properties"], "hydra": HYDRA}
+    found["if"] = {"not": {"required": ["defaults"]}}
+    found["then"] = {"required": found.pop("required")}
+    return found
+
+
+def graph_schema() -> Schema:
+    """A graph document in a file of its own."""
+    return _schema_of(GraphDocument, "A flowconf graph", partial=False)
+
+
+def pivot_schema() -> Schema:
+    """What is laid over a config: any part of one, where null removes."""
+    found = _schema_of(ConfigDocument, "A flowconf pivot", partial=True)
+    found["description"] = "Any part of a training config, laid over another one; null removes a member."
+    found["properties"] = {"defaults": DEFAULTS, **found["properties"]}
+    return found
+
+
+def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
+    whole = model.model_json_schema(ref_template="#/definitions/{model}")
+    shape = _Shaper(partial).schema
+    definitions = {name: shape(one) for name, one in whole.pop("$defs").items()}
+    found = shape(whole)
+    names = {f"Name in {table}": _names(table) for table in TABLES}
+    used = {name: one for name, one in names.items() if f"#/definitions/{name}" in str([definitions, found])}
+    return {
+        "$schema": DRAFT,
+        "title": title,
+        **found,
+        "definitions": {**dict(sorted(definitions.items())), **used, "Interpolation": INTERPOLATION},
+    }
+
+
+def _names(table: str) -> Schema:
+    known, description = TABLES[table]
+    return {"description": description, "type": "string", "examples": known.names()}
+
+
+class _Shaper:
+    """Rewrites what Pydantic says of a composed whole into what may stand in one file."""
+
+    def __init__(self, partial: bool) -> None:
+        self.partial = partial
+
+    def schema(self, node: Schema) -> Schema:
+        """One schema, without Pydantic's titles and without the choices that only Python documents have."""
+        if "$ref" in node:
+            return {**_described(node), "allOf": [{"$ref": node["$ref"]}]} if "description" in node else dict(node)
+        choices = node.get("oneOf", node.get("anyOf"))
+        if choices is not None:
+            return {**_described(node), **_one_of([self.schema(choice) for choice in choices if choice])}
+        if "names" in node:
+            return {**_described(node), **_allof(f"Name in {node['names']}", "description" in node)}
+        return self._plain(node)
+
+    def _plain(self, node: Schema) -> Schema:
+        left_out = {"title", "names", "removable", "patternProperties", "properties", "default", "required"}
+        kept = {key: value for key, value in node.items() if key not in left_out}
+        if isinstance(node.get("default"), str | int | float):
+            kept["default"] = node["default"]
+        if node.get("required") and not self.partial:
+            kept["required"] = node["required"]
+        if self.partial:
+            kept.pop("minProperties", None)
+        if "properties" in node:
+            member = self._partial_member if self.partial else self._member
+            kept["properties"] = {key: member(value) for key, value in node["properties"].items()}
+        removable = node.get("removable") or self.partial
+        member = self._partial_member if removable else self._member
+        if "patternProperties" in node:
+            ((pattern, below),) = node["patternProperties"].items()
+            kept |= {"propertyNames": {"pattern": pattern}, "additionalProperties": member(below)}
+        elif isinstance(node.get("additionalProperties"), dict):
+            kept["additionalProperties"] = member(node["additionalProperties"])
+        if isinstance(node.get("items"), dict) and node["items"]:
+            kept["items"] = self._member(node["items"])
+        return kept
+
+    def _member(self, node: Schema) -> Schema:
+        """What stands under a key: the value, or an interpolation."""
+        return _or(self.schema(node), {"$ref": "#/definitions/Interpolation"}, unless=_takes_any_text)
+
+    def _partial_member(self, node: Schema) -> Schema:
+        """The same where null may stand for nothing."""
+        return _or(self._member(node), {"type": "null"}, unless=_takes_null)
+
+
+def _described(node: Schema) -> Schema:
+    found: Schema = {"description": node["description"]} if "description" in node else {}
+    return {**found, "default": node["default"]} if isinstance(node.get("default"), str | int | float) else found
+
+
+def _allof(definition: str, wrapped: bool) -> Schema:
+    reference = {"$ref": f"#/definitions/{definition}"}
+    return {"allOf": [reference]} if wrapped else reference
+
+
+def _one_of(choices: list[Schema]) -> Schema:
+    """Choices as one flat `anyOf`; a whole number is a number."""
+    flat: list[Schema] = []
+    for choice in choices:
+        flat += choice["anyOf"] if set(choice) == {"anyOf"} else [choice]
+    if {"type": "number"} in flat:
+        flat = [choice for choice in flat if choice != {"type": "integer"}]
+    return flat[0] if len(flat) == 1 else {"anyOf": flat}
+
+
+def _or(node: Schema, other: Schema, unless: Callable[[Schema], bool]) -> Schema:
+    if not node or unless(node) or any(unless(choice) for choice in node.get("anyOf", ())):
+        return node
+    outside: Schema = {key: node[key] for key in ("description", "default") if key in node}
+    inside = {key: value for key, value in node.items() if key not in outside}
+    if set(inside) == {"allOf"}:
+        inside = inside["allOf"][0]
+    return {**outside, "anyOf": [*(inside["anyOf"] if set(inside) == {"anyOf"} else [inside]), other]}
+
+
+def _takes_any_text(node: Schema) -> bool:
+    if "Name in" in str(node.get("$ref", node.get("allOf", ""))):
+        return True
+    return node.get("type") == "string" and not node.keys() & {"pattern", "enum", "const"}
+
+
+def _takes_null(node: Schema) -> bool:
+    return node.get("type") == "null"
