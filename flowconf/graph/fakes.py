@@ -93,7 +93,7 @@ class Scope:
             return found
         if value.member in self.branches:
             return self.branches[value.member][value.entry]
-        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else UNKNOWN
+        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else found
 
     def source(self, value: Value) -> Source:
         known = self.places.get(value.member)

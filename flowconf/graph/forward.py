@@ -33,7 +33,8 @@ class ForwardWriter:
         self.states = recurrent_members(self.found)
         self.recalled: set[str] = set()
         for name in self.inputs:
-            self.read[Want(Value(name))] = self.read[Want(Value(name), True)] = name
+            self.read[Want(Value(name))] = name
+            self.read |= dict.fromkeys(self.found.wants.get(name, ()), name)
 
     def _rolling_name(self) -> str:
         """`x`, unless an input of that name is still needed later."""
@@ -183,7 +184,10 @@ class ForwardWriter:
         wants = self.found.wants.get(step.name, ())
         lines, branches = [], []
         named = {want.value.entry for want in wants if want.value.entry is not None}
+        plain = [want for want in wants if want.value.entry is None]
         for branch, applied in step.parts:
+            if not plain and branch not in named:
+                continue
             call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
             variable = f"{step.name}_{branch}"
             if self._has_seen(applied):
@@ -194,7 +198,6 @@ class ForwardWriter:
                 variable = call
             branches.append(variable)
             self._define(step, [want for want in wants if want.value.entry == branch], variable, f"{variable}_seen")
-        plain = [want for want in wants if want.value.entry is None]
         self._define(step, plain, target, "")
         if not plain:
             return lines
@@ -390,7 +393,7 @@ class ForwardWriter:
         if want.inside is not None:
             return f'{seen}["{want.inside.key}"]'
         step = self.graph.step(want.value.member)
-        if want.value.entry is not None and step is not None and len(step.parts) == 1:
+        if want.value.entry is not None and step is not None and len(step.parts) == 1 and step.fields is not None:
             return f'{target}["{want.value.entry}"]'
         return target
 

@@ -92,19 +92,22 @@ def _mirrored(graph: Graph, demand: Demand) -> Graph:
     from flowconf.graph.graph import Graph
 
     program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph)
-    return _mirror(graph, program, program.main.name)
+    return _mirror(graph, program, program.main.name, outermost=True)
 
 
-def _mirror(original: Graph, program: CompiledProgram, name: str, extras: Sequence[str] = ()) -> Graph:
+def _mirror(
+    original: Graph, program: CompiledProgram, name: str, extras: Sequence[str] = (), outermost: bool = False
+) -> Graph:
     """An instance of a generated class that holds the modules of `original`, as far as its forward needs them.
 
-    `extras` are modules that the graph around keeps below this one's path: a skip, a condition.
+    `extras` are modules that the graph around keeps below this one's path: a skip, a condition. Hooks come along, but
+    for those of the `outermost` graph, which fire around the original's call.
     """
     cls = program.classes[name]
     mirror = cls.__new__(cls)
     nn.Module.__init__(mirror)
-    own = {key: value for key, value in original.__dict__.items() if key not in mirror.__dict__ and key != "forward"}
-    mirror.__dict__.update(own)
+    kept = {*mirror.__dict__, "forward"} if outermost else {"_modules", "forward"}
+    mirror.__dict__.update({key: value for key, value in original.__dict__.items() if key not in kept})
     mirror.training = original.training
     part = next(part for part in program.program.classes if part.name == name)
     used = {path.split(".")[0] for path in part.members} | set(extras)

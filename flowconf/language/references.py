@@ -131,7 +131,7 @@ def _inside(step: Step, rest: Sequence[str]) -> Value:
     if graph is None:
         raise NotFound(f"`{applied.path}` is one module, and nothing in it is called `{rest[0]}`")
     if len(rest) == 1 and branch is None and rest[0] in dict(graph.outputs):
-        return Value(step.name, rest[0] if graph.fields else None)
+        return Value(step.name, rest[0])
     if rest[0].startswith("_"):
         raise NotFound(
             f"`{rest[0]}` is internal to `{applied.path}`: names that begin with `_` are not seen from outside"
@@ -155,6 +155,11 @@ def _indexed(members: Members, value: Value, index: int) -> Value:
             pass
     if step is None or not step.iterates:
         raise NotFound(f"`{value}` has one value, and no iterations to pick from")
+    count = (step.times if step.verb == "loop" else step.repeat) if step.condition is None else None
+    if count is not None and isinstance(count.value, int) and not -count.value <= index < count.value:
+        raise NotFound(
+            f"`{value}` has {count.value} iterations, and no `[{index}]`", f"the last is `[{count.value - 1}]`"
+        )
     return replace(value, index=index)
 
 

@@ -1,0 +1,334 @@
+"""Graph documents written as Python: `flow("x", ["B", 784]).through("Linear(784, 128)").tag("hidden").build()`.
+
+A `Flow` is nothing but a graph document in the making, so every rule, error and default is that of the document. It
+never changes: each call gives a new one, and two flows may go on from the same beginning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.graph.build import build_graph, load_checkpoints
+from flowconf.graph.graph import Graph
+from flowconf.language import names
+from flowconf.language.plan import GraphPlan
+from flowconf.language.resolve import resolve
+from flowconf.text import from_data
+from flowconf.text.write import dump
+
+Size = int | str
+Value = bool | int | float | str | list[Any]
+Body = Any
+"""What may stand where a document holds a module: a call or chain as text, a `Flow`, a mapping, or a module object."""
+
+
+def flow(
+    name: str = "x", shape: Sequence[Size] | None = None, dtype: str = "float32", *, label: str | None = None
+) -> Flow:
+    """A graph with one input and no steps yet.
+
+    `shape` holds numbers, and texts for open sizes (`"B"`) and parameters. Without a shape nothing is said of the
+    inputs: there is one, called `x`, and shapes are not checked before the first call.
+    """
+    if shape is not None:
+        return Flow(label=label).input(name, shape, dtype)
+    if name != "x" or dtype != "float32":
+        message = f"the input `{name}` has no shape"
+        raise ConfigError(Diagnostic("FC0122", message, path=name, help=f'write `flow("{name}", ["B", ...])`'))
+    return Flow(label=label)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A graph document in the making. `flow(...)` begins one.
+
+    Verbs (`through`, `also`, `fork`, `split`, `gate`, `switch`, `loop`, `map`, `graph`, `reuse`) add a step; modifiers
+    (`tag`, `using`, `from_`, `take`, `repeat`, `freeze`, ...) speak of the step before them.
+
+    `name=` names a step. Without it a step is called in lower case after the first call of its chain, its module
+    object's class or its graph's label, and after its verb where there is none of these: `linear`, then `linear_2`. A
+    name that something else has already is passed over.
+    """
+
+    label: str | None = None
+    given_params: Mapping[str, Value] = field(default_factory=dict)
+    given_inputs: Mapping[str, object] = field(default_factory=dict)
+    steps: dict[str, object] = field(default_factory=dict)
+    given_outputs: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, int] = field(default_factory=lambda: {"x": 1})
+    """Every name so far, and the number that was last put behind it."""
+
+    # what stands around the steps
+
+    def input(self, name: str, shape: Sequence[Size], dtype: str = "float32") -> Flow:
+        """One more input; the first is the stream, the rest are read through `using` and `from_`."""
+        _only_once("input", name, self.given_inputs)
+        given: object = list(shape) if dtype == "float32" else {"shape": list(shape), "dtype": dtype}
+        return replace(self, given_inputs={**self.given_inputs, name: given}, taken={**self.taken, name: 1})
+
+    def params(self, **values: Value) -> Flow:
+        """Named values that any call may use by bare name."""
+        for name in values:
+            _only_once("parameter", name, self.given_params)
+        return replace(self, given_params={**self.given_params, **values})
+
+    def outputs(self, **references: str) -> Flow:
+        """Name -> reference of what the graph gives back; without them it is the last stream."""
+        for name in references:
+            _only_once("output", name, self.given_outputs)
+        return replace(self, given_outputs={**self.given_outputs, **references})
+
+    # verbs
+
+    def through(self, module: Body, *, name: str | None = None) -> Flow:
+        """The stream goes through a module."""
+        return self._add(name, self._base(module, "through"), {"through": _written(module)})
+
+    def also(self, module: Body, *, skip: Body = None, name: str | None = None) -> Flow:
+        """What a module makes of the stream is added to the stream, or to what `skip` makes of it."""
+        step = {"also": _written(module)} | ({} if skip is None else {"skip": _written(skip)})
+        return self._add(name, self._base(module, "also"), step)
+
+    def fork(self, module: Body, *, name: str | None = None) -> Flow:
+        """A module reads the stream, which goes on unchanged; the step's name holds what the module gives."""
+        return self._add(name, self._base(module, "fork"), {"fork": _written(module)})
+
+    def split(self, branches: Mapping[str, Body], *, name: str | None = None) -> Flow:
+        """Several modules read the stream; `merge` must say next what becomes of their outputs."""
+        return self._add(name, "split", {"split": _all_written(branches)})
+
+    def merge(self, how: str, dim: int | None = None) -> Flow:
+        """How the branches of the split before are merged: `add mean mul max cat stack`, or a call."""
+        changed = self._say("merge", how)
+        return changed if dim is None else changed._say("dim", dim)
+
+    def gate(self, experts: Mapping[str, Body], router: Body, *, name: str | None = None) -> Flow:
+        """All experts run; the router weighs their outputs."""
+        step = {"gate": _all_written(experts), "router": _written(router)}
+        return self._add(name, "gate", step)
+
+    def switch(self, branches: Mapping[str, Body], router: Body, *, name: str | None = None) -> Flow:
+        """The router chooses the branch that runs, for the batch or for each row."""
+        step = {"switch": _all_written(branches), "router": _written(router)}
+        return self._add(name, "switch", step)
+
+    def loop(
+        self,
+        body: Body,
+        times: Size | None = None,
+        *,
+        while_: Body = None,
+        until: Body = None,
+        max: Size | None = None,
+        name: str | None = None,
+    ) -> Flow:
+        """A module is applied again and again: so many `times`, or as long as a condition says and at most `max`."""
+        conditions = {"while": while_, "until": until}
+        step: dict[str, object] = {"loop": _written(body)}
+        step |= {key: _written(value) for key, value in conditions.items() if value is not None}
+        step |= {key: value for key, value in (("times", times), ("max", max)) if value is not None}
+        return self._add(name, self._base(body, "loop"), step)
+
+    def map(
+        self,
+        body: Body,
+        over: str | None = None,
+        *,
+        dim: int | None = None,
+        batched: bool = False,
+        slices: Size | None = None,
+        name: str | None = None,
+    ) -> Flow:
+        """A module is applied to each slice along `dim` of `over` (default: the stream)."""
+        step: dict[str, object] = {"map": _written(body)}
+        step |= {key: value for key, value in (("over", over), ("dim", dim), ("slices", slices)) if value is not None}
+        return self._add(name, self._base(body, "map"), step | ({"batched": True} if batched else {}))
+
+    def graph(self, graph: Body, with_: Mapping[str, Value] | None = None, *, name: str | None = None) -> Flow:
+        """A graph stands here that sees nothing of this one but its stream, `with_` and `using`."""
+        step = {"graph": _written(graph)} | ({"with": dict(with_)} if with_ else {})
+        return self._add(name, self._base(graph, "graph"), step)
+
+    def reuse(self, path: str, *, name: str | None = None) -> Flow:
+        """An earlier step's module once more, with the same weights."""
+        return self._add(name, path.rpartition(".")[2], {"reuse": path})
+
+    # modifiers of the step before
+
+    def tag(self, name: str) -> Flow:
+        """One more name for the step's output."""
+        return self._say("tag", name)
+
+    def labelled(self, name: str) -> Flow:
+        """The name of the step's graph in paths."""
+        return self._say("label", name)
+
+    def from_(self, reference: str) -> Flow:
+        """The step reads this instead of the stream."""
+        return self._say("from", reference)
+
+    def using(self, *references: str, **arguments: str) -> Flow:
+        """Further arguments of the step's module: references under their own names, or argument -> reference."""
+        if references and arguments:
+            message = "`using` takes references, or arguments with references, and not both"
+            raise ConfigError(Diagnostic("FC0123", message, path=self._last("using"), help="name all arguments"))
+        if arguments:
+            return self._say("using", dict(arguments))
+        return self._say("using", references[0] if len(references) == 1 else list(references))
+
+    def take(self, key: int | str) -> Flow:
+        """Pick one element of a tuple or dict that the module gives."""
+        return self._say("take", key)
+
+    def repeat(self, count: Size) -> Flow:
+        """So many independent copies of the step in series."""
+        return self._say("repeat", count)
+
+    def freeze(self, params_only: bool = False) -> Flow:
+        """No gradients for the step's weights, and evaluation mode unless `params_only`."""
+        return self._say("frozen", "params" if params_only else True)
+
+    def thaw(self) -> Flow:
+        """The opposite of `freeze`, inside something frozen."""
+        return self._say("frozen", False)
+
+    def init(self, **parameters: object) -> Flow:
+        """Parameter -> how it starts; a dot in its name is written in a mapping: `init(**{"0.weight": 0})`."""
+        return self._say("init", dict(parameters))
+
+    def checkpoint(self, source: str | Mapping[str, object]) -> Flow:
+        """Where the step's weights come from."""
+        return self._say("checkpoint", source if isinstance(source, str) else dict(source))
+
+    # what comes of it
+
+    def document(self) -> dict[str, Any]:
+        """The graph document as plain data, as a file would hold it."""
+        parts: dict[str, Any] = {
+            "label": self.label,
+            "params": dict(self.given_params),
+            "inputs": dict(self.given_inputs),
+            "flow": {name: _shortest(step) for name, step in self.steps.items()},
+            "outputs": dict(self.given_outputs),
+        }
+        return {key: part for key, part in parts.items() if part or key == "flow"}
+
+    def yaml(self) -> str:
+        """The document as YAML. Raises `ConfigError` for a flow that holds a module object."""
+        document = self.document()
+        held = _first_object(document["flow"])
+        if held is not None:
+            path, module = held
+            message = f"`{path}` holds a `{type(module).__name__}` object, which cannot be written as text"
+            raise ConfigError(Diagnostic("FC0146", message, path=path, help="register its class and call it"))
+        return dump(document)
+
+    def plan(self, origin: str | None = None) -> GraphPlan:
+        """The resolved document. Raises `ConfigError`; `origin` names a place for its mistakes."""
+        return resolve(from_data(self.document(), origin))
+
+    def build(self, *, weights: bool = True, runs: str = "runs", origin: str | None = None) -> Graph:
+        """The graph as a module, as `flowconf.build` makes it of the document. Raises `ConfigError`."""
+        plan = self.plan(origin)
+        graph = build_graph(plan)
+        if weights:
+            load_checkpoints(graph, plan, runs)
+        return graph
+
+    def _add(self, name: str | None, base: str, step: Mapping[str, object]) -> Flow:
+        """One more step, called `name`, or after `base` when that is None."""
+        if name is not None:
+            _only_once("step", name, self.steps)
+            return replace(self, steps={**self.steps, name: step}, taken={**self.taken, name: 1})
+        name, number = free_name(base, self.taken)
+        return replace(self, steps={**self.steps, name: step}, taken={**self.taken, base: number, name: 1})
+
+    def _say(self, key: str, value: object) -> Flow:
+        name = self._last(key)
+        step = self.steps[name]
+        assert isinstance(step, Mapping)
+        if key in step:
+            message = f"`{key}` is said twice of `{name}`"
+            raise ConfigError(Diagnostic("FC0142", message, path=name, help="keep one"))
+        taken = {**self.taken, value: 1} if key in NAMING and isinstance(value, str) else self.taken
+        return replace(self, steps={**self.steps, name: {**step, key: value}}, taken=taken)
+
+    def _last(self, key: str) -> str:
+        if not self.steps:
+            message = f"`{key}` speaks of the step before it, and there is none"
+            raise ConfigError(Diagnostic("FC0144", message, help="begin with a verb, such as `through`"))
+        return next(reversed(self.steps))
+
+    @staticmethod
+    def _base(module: Body, verb: str) -> str:
+        """What a step without a name is called after."""
+        if isinstance(module, str) and verb != "graph":
+            found = re.match(r"\s*([A-Za-z_]\w*)", module)
+            return snake(found[1]) if found else verb
+        if isinstance(module, nn.Module):
+            return snake(type(module).__name__)
+        return (module.label if isinstance(module, Flow) else None) or verb
+
+
+NAMING = ("tag", "label")
+
+
+def snake(name: str) -> str:
+    """A class's name as a step's: `BatchNorm2d` -> `batch_norm2d`, `GRUCell` -> `gru_cell`, `ReLU` -> `relu`."""
+    name = re.sub(r"[PR]?(Re|Si)LU", lambda match: match[0].capitalize(), name)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().strip("_") or "step"
+
+
+def free_name(base: str, taken: Mapping[str, int]) -> tuple[str, int]:
+    """`base`, or else `base_2`, `base_3`, ... that is not taken and that a step can have; and the number in it.
+
+    `taken` tells for each name the number that was last put behind it.
+    """
+    number = taken.get(base, 0) + 1
+    stem = f"{base}_" if names.refusal(base) else base
+    name = stem if number == 1 else f"{base}_{number}"
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name, number
+
+
+def _only_once(kind: str, name: str, known: Mapping[str, object]) -> None:
+    if name in known:
+        message = f"the {kind} `{name}` is written twice"
+        raise ConfigError(Diagnostic("FC0142", message, path=name, help="give one of them another name"))
+
+
+def _written(body: Body) -> object:
+    """A body as the document holds it."""
+    if isinstance(body, Flow):
+        return body.document()
+    if isinstance(body, type):
+        message = f"`{body.__name__}` is a class, and a module or a call as text is needed"
+        raise ConfigError(Diagnostic("FC0123", message, help=f'write `"{body.__name__}(...)"`'))
+    return dict(body) if isinstance(body, Mapping) else body
+
+
+def _all_written(branches: Mapping[str, Body]) -> dict[str, object]:
+    return {name: _written(body) for name, body in branches.items()}
+
+
+def _shortest(step: object) -> object:
+    """A step that says nothing but a call is the call."""
+    if isinstance(step, Mapping) and list(step) == ["through"] and not isinstance(step["through"], dict):
+        return step["through"]
+    return step
+
+
+def _first_object(data: object, path: str = "") -> tuple[str, object] | None:
+    if isinstance(data, Mapping | list):
+        items = data.items() if isinstance(data, Mapping) else enumerate(data)
+        found = (_first_object(value, f"{path}.{key}" if path else str(key)) for key, value in items)
+        return next((one for one in found if one is not None), None)
+    return None if data is None or isinstance(data, bool | int | float | str) else (path, data)
