@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         StepError,
     )
     from flowconf.graph import Graph, WeightReport
+    from flowconf.graph.builder import Flow, flow
     from flowconf.language.registry import register, register_dataset, register_loss, register_metric
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOMES = {
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
     "flowconf.graph": ("Graph", "WeightReport"),
+    "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": ("register", "register_dataset", "register_loss", "register_metric"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -37,6 +39,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ConfigError",
     "Diagnostic",
+    "Flow",
     "FlowconfError",
     "Graph",
     "MachineError",
@@ -47,6 +50,7 @@ __all__ = [
     "build",
     "check",
     "compose",
+    "flow",
     "load",
     "plan",
     "register",
