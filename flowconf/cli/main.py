@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.check import check
+from flowconf.cli.diff import diff
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.schema import schema
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary, eject, schema):
+for command in (train, check, draw, show, summary, diff, eject, schema):
     app.command()(command)
 
 

@@ -46,14 +46,23 @@ CLUSTER_STYLES = {
     "map": {"color": "#c58a1c", "bgcolor": "#fffcf5"},
 }
 FROZEN_STYLE = {"color": ICE, "fillcolor": "#e9f3fa", "bgcolor": "#f1f8fc"}
+MARK_STYLES = {
+    "added": {"color": "#2f9e44", "penwidth": "2.4"},
+    "changed": {"color": "#e8890c", "penwidth": "2.4"},
+    "moved": {"color": "#1971c2", "penwidth": "2.4"},
+}
 USING = {"style": "dashed", "color": GREY}
 AGAIN = {"style": "dotted", "color": "#8061c0", "penwidth": "1.4", "constraint": "false"}
 MERGE_SIGNS = {"add": "+", "mul": "×"}
 
 
-def dot(plan: GraphPlan, shapes: Mapping[str, str] | None = None) -> str:
-    """The picture of `plan` as DOT text; `shapes` adds what is known of the outputs, by label path."""
-    return _Drawing(plan, shapes or {}).text()
+def dot(plan: GraphPlan, shapes: Mapping[str, str] | None = None, marks: Mapping[str, str] | None = None) -> str:
+    """The picture of `plan` as DOT text.
+
+    `shapes` adds what is known of the outputs, by label path; `marks` colours members by what became of them: "added",
+    "changed" or "moved".
+    """
+    return _Drawing(plan, shapes or {}, marks or {}).text()
 
 
 @dataclass
@@ -97,9 +106,10 @@ class _Scope:
 
 
 class _Drawing:
-    def __init__(self, plan: GraphPlan, shapes: Mapping[str, str]) -> None:
+    def __init__(self, plan: GraphPlan, shapes: Mapping[str, str], marks: Mapping[str, str]) -> None:
         self.plan = plan
         self.shapes = shapes
+        self.marks = marks
         self.frozen = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen}
         self.checkpoints = {path: setting.checkpoint for path, setting in plan.all_settings() if setting.checkpoint}
         self.lines: list[str] = []
@@ -232,6 +242,7 @@ class _Drawing:
         frozen = self.is_frozen(path)
         if frozen:
             style |= {"fillcolor": FROZEN_STYLE["fillcolor"], "color": ICE}
+        style |= MARK_STYLES.get(self.marks.get(path, ""), {})
         label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
         label += _counts(step) if main else []
         if main and path in self.shapes:
@@ -258,6 +269,7 @@ class _Drawing:
         style = dict(CLUSTER_STYLES.get(verb, CLUSTER_STYLES["through"])) | {"style": "rounded", "penwidth": "1.1"}
         if frozen:
             style |= {"color": ICE, "bgcolor": FROZEN_STYLE["bgcolor"], "style": "rounded,dashed", "penwidth": "1.5"}
+        style |= MARK_STYLES.get(self.marks.get(path, ""), {})
         title = [_cluster_title(step, part, module) + self.mark(path)]
         title += _counts(step) if part is None else []
         if path in self.checkpoints:

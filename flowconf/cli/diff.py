@@ -1,0 +1,102 @@
+"""`flowconf diff`: what two configs, two sets of overrides or two runs do differently."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flowconf.diagnostics import Place
+    from flowconf.graph.carry import Carry
+    from flowconf.language.diff import Change
+
+SIGNS = {"added": "+", "removed": "-", "moved": ">", "changed": "~"}
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A config, a graph document, or a run folder.")],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[B] [OVERRIDES]...", help="The other one (default: A again) and overrides for it."),
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; may be repeated.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colours.")] = None,
+) -> None:
+    """Tell what changes from A to B: members, shapes, weights, settings."""
+    from flowconf.api import compose
+    from flowconf.graph.carry import carry_over
+    from flowconf.language.config import plan_of
+    from flowconf.language.diff import compare
+
+    if form not in ("text", "json"):
+        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
+    words = list(rest or [])
+    other = words.pop(0) if words and "=" not in words[0] and not words[0].startswith("~") else before
+    old, new = compose(_file(before), given or []), compose(_file(other), words)
+    changes = compare(old.document, new.document)
+    plans = plan_of(old), plan_of(new)
+    carry = carry_over(*plans)
+    lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if output is not None:
+        from flowconf.draw.dot import dot
+        from flowconf.draw.svg import write
+
+        write(dot(plans[1], marks={change.path: change.kind for change in changes if change.member}), output)
+
+
+def _file(given: str) -> str:
+    """The config of a run folder, or the file itself."""
+    return str(Path(given) / "config.yaml") if (Path(given) / "run.json").is_file() else given
+
+
+def _text_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
+    if not changes:
+        yield "no differences"
+    for change in changes:
+        yield f"{SIGNS[change.kind]} {change.path}{_what(change)}{_where(change)}"
+    for path, old, new in carry.shapes:
+        yield f"shape of {path}: {old} -> {new}"
+    total = len(carry.kept) + len(carry.resized) + len(carry.dropped)
+    yield f"weights: {len(carry.kept)} of {total} tensors carry over"
+    for name, before, after in carry.resized:
+        yield f"  {name}: {list(before)} -> {list(after)}, starts anew"
+    yield from (f"  {name}: new" for name in carry.new)
+    yield from (f"  {name}: gone" for name in carry.dropped)
+
+
+def _what(change: Change) -> str:
+    if change.kind == "moved":
+        return f": now behind {change.after or 'the input'}, was behind {change.before or 'the input'}"
+    key = f" {change.key}" if change.key is not None else ""
+    both = change.kind == "changed"
+    values = [_short(value) for value in (change.before, change.after) if both or value is not None]
+    return f"{key}: {' -> '.join(values)}"
+
+
+def _where(change: Change) -> str:
+    place: Place = change.after_place if change.kind != "removed" or change.after_place.line else change.before_place
+    return f"  ({place})" if place.file is not None or place.word else ""
+
+
+def _short(value: object, most: int = 70) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _json_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
+    for change in changes:
+        row = {"kind": change.kind, "path": change.path, "key": change.key}
+        row |= {"before": change.before, "after": change.after}
+        places = {"before_place": str(change.before_place), "after_place": str(change.after_place)}
+        yield json.dumps({**row, **places}, default=str)
+    weights = {"kept": carry.kept, "resized": carry.resized, "new": carry.new, "dropped": carry.dropped}
+    yield json.dumps({"kind": "graph", "shapes": carry.shapes, "weights": weights})

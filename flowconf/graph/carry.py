@@ -1,0 +1,43 @@
+"""What a change of the graph means for shapes and weights, told without building either graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowconf.graph.build import check_shapes
+from flowconf.language.plan import GraphPlan
+
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Shapes that changed (path, before, after), and parameters by what becomes of them when weights are taken over."""
+
+    shapes: tuple[tuple[str, str, str], ...]
+    kept: tuple[str, ...]
+    resized: tuple[tuple[str, Size, Size], ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def carry_over(before: GraphPlan, after: GraphPlan) -> Carry:
+    """Compare two graphs by path. Raises `ConfigError` when one of them is wrong."""
+    old, new = check_shapes(before), check_shapes(after)
+    shapes = tuple(
+        (path, old.shapes[path], shape)
+        for path, shape in new.shapes.items()
+        if path in old.shapes and old.shapes[path] != shape
+    )
+    common = [name for name in new.parameters if name in old.parameters]
+    return Carry(
+        shapes=shapes,
+        kept=tuple(name for name in common if old.parameters[name] == new.parameters[name]),
+        resized=tuple(
+            (name, old.parameters[name], new.parameters[name])
+            for name in common
+            if old.parameters[name] != new.parameters[name]
+        ),
+        new=tuple(name for name in new.parameters if name not in old.parameters),
+        dropped=tuple(name for name in old.parameters if name not in new.parameters),
+    )

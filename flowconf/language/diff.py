@@ -1,0 +1,181 @@
+"""What differs between two composed configs: members of the graph by their label path, and every other key.
+
+Data first: a list of `Change`s. A member that only moved is one change; a nested graph is compared member by member, so
+that a change deep inside is told where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from flowconf.diagnostics import NOWHERE, Place
+from flowconf.language.schema import VERBS
+from flowconf.language.validate import dotted
+from flowconf.text import Document, Origins, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `kind` is "added", "removed", "moved" or "changed"; `path` a label path, or a config key.
+
+    `key` is the one key of a member that changed. `before` and `after` are the values as plain data (None where there
+    is none); the places say where they were written.
+    """
+
+    kind: str
+    path: str
+    before: Any = None
+    after: Any = None
+    before_place: Place = NOWHERE
+    after_place: Place = NOWHERE
+    member: bool = False
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two documents, and where in it the comparison stands."""
+
+    data: Any
+    origins: Origins
+    at: Path
+
+    def __getitem__(self, key: str) -> _Side:
+        inner = self.data.get(key) if isinstance(self.data, Mapping) else None
+        return _Side(inner, self.origins, (*self.at, key))
+
+    def place(self) -> Place:
+        return self.origins.value(self.at)
+
+    def key(self) -> Place:
+        return self.origins.key(self.at)
+
+
+def compare(before: Document, after: Document) -> list[Change]:
+    """Every change from one composed document (a training config, or a bare graph) to another, in document order."""
+    old, new = (_Side(document.data, document.origins, ()) for document in (before, after))
+    changes: list[Change] = []
+    if "flow" in before.data and "flow" in after.data:
+        return list(_graphs(old, new, ""))
+    if "model" in before.data and "model" in after.data:
+        changes += _graphs(old["model"], new["model"], "")
+    others = [key for key in dict.fromkeys([*before.data, *after.data]) if key != "model"]
+    for key in others:
+        changes += _values(old[key], new[key])
+    return changes
+
+
+def _graphs(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
+    """Two graph documents, or bodies with a flow."""
+    for key in dict.fromkeys([*_keys(old), *_keys(new)]):
+        if key != "flow":
+            yield from _values(old[key], new[key])
+    yield from _flows(old["flow"], new["flow"], prefix)
+
+
+def _flows(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
+    mine, theirs = _members(old.data), _members(new.data)
+    moved = set(_moved([name for name in mine if name in theirs], [name for name in theirs if name in mine]))
+    for name in dict.fromkeys([*mine, *theirs]):
+        a, b = old[name], new[name]
+        path = _joined(prefix, _label(b.data if name in theirs else a.data, name))
+        if name not in theirs:
+            yield Change("removed", path, a.data, None, a.key(), b.place(), True)
+        elif name not in mine:
+            yield Change("added", path, None, b.data, NOWHERE, b.key(), True)
+        else:
+            if name in moved:
+                yield Change("moved", path, _before(mine, name), _before(theirs, name), a.key(), b.key(), True)
+            yield from _steps(a, b, path)
+
+
+def _steps(old: _Side, new: _Side, path: str) -> Iterator[Change]:
+    if old.data == new.data:
+        return
+    old, new = _spelled_out(old, new), _spelled_out(new, old)
+    nested = _nested(old.data), _nested(new.data)
+    if nested[0] is None or nested[0] != nested[1]:
+        yield from _keys_of_member(old, new, path, leave_out=None)
+        return
+    inner_old, inner_new = old, new
+    for key in nested[0]:
+        yield from _keys_of_member(inner_old, inner_new, path, leave_out=key)
+        inner_old, inner_new = inner_old[key], inner_new[key]
+    yield from _graphs(inner_old, inner_new, path)
+
+
+def _spelled_out(side: _Side, other: _Side) -> _Side:
+    """A call as the mapping that it is short for, where the other side is a mapping that goes through one."""
+    short = isinstance(side.data, str) and isinstance(other.data, Mapping) and "through" in other.data
+    return _Side({"through": side.data}, side.origins, side.at) if short else side
+
+
+def _keys_of_member(old: _Side, new: _Side, path: str, leave_out: str | None) -> Iterator[Change]:
+    """A member's own keys one by one, or the whole where it is said in another way."""
+    if not (isinstance(old.data, Mapping) and isinstance(new.data, Mapping)):
+        yield Change("changed", path, old.data, new.data, old.place(), new.place(), True)
+        return
+    for key in dict.fromkeys([*old.data, *new.data]):
+        a, b = old[key], new[key]
+        if key != leave_out and a.data != b.data:
+            yield Change("changed", path, a.data, b.data, a.place(), b.place(), True, key)
+
+
+def _values(old: _Side, new: _Side) -> Iterator[Change]:
+    """Two values outside of any flow, down to their leaves."""
+    if old.data == new.data:
+        return
+    if isinstance(old.data, Mapping) and isinstance(new.data, Mapping):
+        for key in dict.fromkeys([*old.data, *new.data]):
+            yield from _values(old[key], new[key])
+        return
+    kind = "added" if old.data is None else "removed" if new.data is None else "changed"
+    yield Change(kind, dotted(new.at), old.data, new.data, old.place(), new.place())
+
+
+def _members(flow: object) -> list[str]:
+    return [name for name, step in flow.items() if step is not None] if isinstance(flow, Mapping) else []
+
+
+def _keys(side: _Side) -> list[str]:
+    return list(side.data) if isinstance(side.data, Mapping) else []
+
+
+def _nested(step: object) -> tuple[str, ...] | None:
+    """The keys that lead from a step to the flow that it holds, or None when it holds none."""
+    if not isinstance(step, Mapping):
+        return None
+    if "flow" in step:
+        return ()
+    verb = next((verb for verb in VERBS if verb in step), None)
+    below = _nested(step[verb]) if verb is not None else None
+    return None if below is None or verb is None else (verb, *below)
+
+
+def _label(step: object, name: str) -> str:
+    """The name of a member in paths."""
+    if not isinstance(step, Mapping):
+        return name
+    body: Mapping[str, Any] = next((step[verb] for verb in VERBS if isinstance(step.get(verb), Mapping)), {})
+    return str(step.get("label") or body.get("label") or name)
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _before(members: Sequence[str], name: str) -> str | None:
+    """The member in front of `name`."""
+    position = members.index(name)
+    return members[position - 1] if position else None
+
+
+def _moved(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """The fewest members that have to move to make one order of the other."""
+    kept: set[str] = set()
+    for block in SequenceMatcher(a=old, b=new, autojunk=False).get_matching_blocks():
+        kept.update(old[block.a : block.a + block.size])
+    return [name for name in new if name not in kept]
