@@ -62,6 +62,7 @@ CODES: dict[str, str] = {
     "FC0205": "a loop's body changes the shape it is given",
     "FC0206": "an input does not have the shape it declares",
     "FC0207": "an initial value does not fit its parameter",
+    "FC0208": "a member that no exported program can hold",
     # weights
     "FC0301": "a checkpoint cannot be found or read",
     "FC0302": "nothing in a checkpoint matches",
