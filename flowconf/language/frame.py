@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flowconf.diagnostics import Place
+from flowconf.diagnostics import Place, suggest
 from flowconf.language import references
 from flowconf.language.plan import Applied, Input, Literal, Setting, Step, Value
 from flowconf.language.references import NotFound
@@ -50,6 +50,11 @@ class Frame:
         own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
         return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
 
+    def known(self) -> list[str]:
+        """Every name here and around, also of members that are not resolved yet."""
+        own = [*self.names(), *self.members]
+        return list(dict.fromkeys([*own, *(self.around.known() if self.around else [])]))
+
     def find(self, text: str) -> Value:
         """What a reference means, here or in the graphs around. Raises `NotFound`."""
         try:
@@ -57,7 +62,12 @@ class Frame:
         except NotFound:
             if self.around is None or references.split(text)[0][0] in self.members:
                 raise
-        return self._captured(self.around.find(text), self.around)
+        try:
+            return self._captured(self.around.find(text), self.around)
+        except NotFound as problem:
+            if problem.wrong is None or problem.wrong != references.split(text)[0][0]:
+                raise
+            raise NotFound(problem.message, suggest(problem.wrong, self.known()), problem.wrong) from None
 
     def later(self, name: str, place: Place) -> Value:
         """The previous call's value of a member, here or around, that is not resolved yet."""

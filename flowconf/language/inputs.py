@@ -42,7 +42,8 @@ def read_inputs(
             )
         where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
         shape = tuple(_size(size, (*where, i), scope, origins, collector) for i, size in enumerate(sizes))
-        found.append(Input(name, shape, dtype, place=origins.key(at)))
+        places = tuple(origins.value((*where, i)) for i in range(len(sizes)))
+        found.append(Input(name, shape, dtype, place=origins.key(at), places=places))
     return found
 
 

@@ -192,10 +192,15 @@ class Step:
     slices: Literal | None = None
     place: Place = field(default=NOWHERE, compare=False)
     body_place: Place = field(default=NOWHERE, compare=False)
+    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
 
     @property
     def body(self) -> Applied:
         return self.parts[0][1]
+
+    def place_of(self, key: str) -> Place:
+        """Where the value of a key of the step is written; the step itself when the document does not say it."""
+        return dict(self.places).get(key, self.place)
 
     @property
     def iterates(self) -> bool:
@@ -236,6 +241,8 @@ class Input:
     dtype: str = "float32"
     captured: bool = False
     place: Place = field(default=NOWHERE, compare=False)
+    places: tuple[Place, ...] = field(default=(), compare=False)
+    """Where each size is written."""
 
 
 @dataclass(frozen=True, slots=True)

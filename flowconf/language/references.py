@@ -17,11 +17,19 @@ FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
 
 class NotFound(Exception):
-    """A reference that names nothing; `help` says what would."""
+    """A reference that names nothing. `wrong` is the part of it that does not, `help` says what would."""
 
-    def __init__(self, message: str, help: str | None = None) -> None:
+    def __init__(self, message: str, help: str | None = None, wrong: str | None = None) -> None:
         super().__init__(message)
-        self.message, self.help = message, help
+        self.message, self.help, self.wrong = message, help, wrong
+
+    def advice(self, text: str) -> str | None:
+        """The help for the whole reference `text`: what to write instead of all of it."""
+        if self.help is None or self.wrong is None or not self.help.startswith("write `"):
+            return self.help
+        close = self.help.removeprefix("write `").removesuffix("`")
+        whole = re.sub(rf"(?<![^.]){re.escape(self.wrong)}(?![^.\[])", close, text.strip(), count=1)
+        return f"write `{whole}`"
 
 
 class Members(Protocol):
@@ -107,7 +115,7 @@ def first(members: Members, names: Sequence[str]) -> Value:
     if step is not None:
         return _inside(step, rest)
     if members.input(head) is None:
-        raise NotFound(f"`{head}` names nothing here", suggest(head, members.names()))
+        raise NotFound(f"`{head}` names nothing here", suggest(head, members.names()), head)
     if rest:
         raise NotFound(f"`{head}` is an input, and `{'.'.join(rest)}` cannot be reached in it")
     return Value(head)
@@ -121,7 +129,7 @@ def _inside(step: Step, rest: Sequence[str]) -> Value:
     if len(step.parts) > 1:
         branch, parts = rest[0], dict(step.parts)
         if branch not in parts:
-            raise NotFound(f"`{step.path}` has no branch `{branch}`", suggest(branch, parts, "branches"))
+            raise NotFound(f"`{step.path}` has no branch `{branch}`", suggest(branch, parts, "branches"), branch)
         if step.verb == "switch":
             raise NotFound(f"`{step.path}.{branch}` may not have run: a switch runs only what its router chooses")
         if len(rest) == 1:
@@ -140,7 +148,7 @@ def _inside(step: Step, rest: Sequence[str]) -> Value:
         return Value(step.name, branch, first(Planned(graph), rest))
     except NotFound as problem:
         message = problem.message.replace(" names nothing here", f" names nothing in `{applied.path}`")
-        raise NotFound(message, problem.help) from None
+        raise NotFound(message, problem.help, problem.wrong) from None
 
 
 def _indexed(members: Members, value: Value, index: int) -> Value:
@@ -190,7 +198,8 @@ def find_module(members: Members, names: Sequence[str]) -> tuple[str, Applied]:
     """The module at a path, and that path in full. Raises `NotFound`."""
     step = members.step(names[0])
     if step is None:
-        raise NotFound(f"`{names[0]}` is no earlier step here", suggest(names[0], members.names(), "names"))
+        advice = suggest(names[0], members.names(), "names")
+        raise NotFound(f"`{names[0]}` is no earlier step here", advice, names[0])
     applied, rest = step.body, list(names[1:])
     if len(step.parts) > 1:
         parts = dict(step.parts)
@@ -211,7 +220,7 @@ def _descend(applied: Applied, rest: list[str]) -> tuple[str, Applied]:
             path, found = find_module(Planned(module.graph), rest)
         except NotFound as problem:
             message = problem.message.replace(" is no earlier step here", f" is no step of `{applied.path}`")
-            raise NotFound(message, problem.help) from None
+            raise NotFound(message, problem.help, problem.wrong) from None
         return f"{applied.path}.{path}", found
     what = "a module made outside" if isinstance(module, Instance) else "one module"
     raise NotFound(f"`{applied.path}` is {what}, and nothing in it is called `{rest[0]}`")

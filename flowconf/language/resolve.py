@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import names, references, schema, wiring
@@ -35,6 +35,9 @@ from flowconf.language.settings import read_setting
 from flowconf.language.validate import dotted, validate
 from flowconf.language.wiring import Using
 from flowconf.text.origins import Document, Path
+
+PLACED = ("take", "dim", "slices", "times", "merge")
+"""Keys of a step whose values may turn out not to fit the shapes."""
 
 EXTRAS = ("skip", "router", "condition", "merge", "body")
 """Names that stand for more than a branch below a step's path."""
@@ -87,7 +90,10 @@ class _Resolver:
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
         frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
         self._claim_names(model, frame)
+        before = len(self.collector.errors)
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
+        if len(self.collector.errors) > before:  # nothing can be said of what comes before what
+            frame.failed |= frame.members.keys()
         for name in order:
             try:
                 self._step(name, model.flow[name], frame)
@@ -130,9 +136,9 @@ class _Resolver:
     def _claim_names(self, model: schema.GraphDocument, frame: Frame) -> None:
         """Every name of a graph stands for one thing: inputs, steps, tags and labels share one namespace."""
         claims = [(given.name, given.name, given.place) for given in frame.inputs]
+        claims += [(name, name, self.origins.key((*frame.path, "flow", name))) for name in model.flow]
         for name, step in model.flow.items():
             at = (*frame.path, "flow", name)
-            claims.append((name, name, self.origins.key(at)))
             if isinstance(step, schema.Modifiers):
                 given_names = {key: getattr(step, key) for key in ("tag", "label") if getattr(step, key)}
                 claims += [(given, name, self.origins.value((*at, key))) for key, given in given_names.items()]
@@ -187,6 +193,7 @@ class _Resolver:
             repeat=self._count(model.repeat, (*at, "repeat"), frame),
             place=self.origins.key(at),
             body_place=self.origins.value((*at, verb)),
+            places=tuple((k, self.origins.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
         )
         using = self._using(model, at, frame)
         taken: set[int] = set()
@@ -256,8 +263,10 @@ class _Resolver:
         using: Using,
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
-            message = f"`{step.name}` has {len(models)} branch, and a {step.verb} needs at least 2"
-            self._fail("FC0145", message, self.origins.value((*at, step.verb)), step.name)
+            message = f"`{step.name}` has {len(models) or 'no'} branch, and a {step.verb} needs at least 2"
+            self._fail(
+                "FC0145", message, self.origins.key((*at, step.verb)), step.name, "write `through` for one module"
+            )
         for name in models:
             if name in EXTRAS:
                 place = self.origins.key((*at, step.verb, name))
@@ -455,7 +464,7 @@ class _Resolver:
         except NotFound as problem:
             if frame.is_broken(model.reuse.split(".")[0]):
                 raise _Unresolved from None
-            self._fail("FC0141", problem.message, place, step.name, problem.help)
+            self._nowhere(problem, model.reuse, place, step.name, frame)
         module = found.target
         if isinstance(module, Mount) and any(given.captured for given in module.graph.inputs):
             message = f"`{model.reuse}` reads names of the graph around it, and cannot be used elsewhere"
@@ -513,8 +522,32 @@ class _Resolver:
                     return frame.later(head, place)
                 message = f"`{head}` comes later than this step: only its whole value is kept from call to call"
                 self._fail("FC0146", message, place, dotted(at), f"give that value a step of its own behind `{head}`")
-            message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
-            self._fail("FC0141", message, place, dotted(at), problem.help)
+            self._nowhere(problem, text, place, dotted(at), frame)
+
+    def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, frame: Frame) -> NoReturn:
+        """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
+        message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
+        advice, labels = problem.advice(text), cast(tuple[Label, ...], ())
+        removed = self._removal(text.split(".")[0].split("[")[0].strip(), frame)
+        if removed is not None:
+            message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
+            advice = "remove this too, or let it read something else"
+        for index, known in enumerate(self.collector.diagnostics):
+            if (known.code, known.message) == ("FC0141", message) and known.place != place:
+                more = (*known.labels, Label("and here", place))
+                self.collector.diagnostics[index] = replace(known, labels=more)
+                raise _Unresolved
+        self.collector.error("FC0141", message, place, path=path, help=advice, labels=labels)
+        raise _Unresolved
+
+    def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:
+        """The name of a member, here or around, that is null, and where that was said."""
+        while frame is not None:
+            flow = _at(self.data, (*frame.path, "flow"))
+            if isinstance(flow, Mapping) and name in flow and flow[name] is None:
+                return name, self.origins.value((*frame.path, "flow", name))
+            frame = frame.around
+        return None
 
     def _outputs(self, model: schema.GraphDocument, frame: Frame) -> tuple[tuple[str, Value], ...]:
         if model.outputs is None:
