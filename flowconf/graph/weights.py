@@ -26,7 +26,10 @@ from flowconf.language.plan import Checkpoint, GraphPlan, join
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be loaded from where; the fields are those of a `checkpoint:` key."""
+    """What is to be loaded from where; the fields are those of a `checkpoint:` key.
+
+    `mismatched` says what becomes of tensors of another shape: "error", or "ignore" to leave the target's as they are.
+    """
 
     path: str
     at: str | None = None
@@ -35,6 +38,7 @@ class Request:
     unused: str = "warn"
     sha256: str | None = None
     place: Place = NOWHERE
+    mismatched: str = "error"
 
 
 @dataclass
@@ -55,6 +59,7 @@ class WeightReport:
         lines += [f"  {prefix}: {count} loaded" for prefix, count in _by_prefix(self.loaded)]
         lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
         lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
+        lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
         lines += [f"  {name}: cast from {old} to {new}" for name, old, new in self.cast]
         return "\n".join(lines)
 
@@ -129,7 +134,7 @@ Reader = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tens
 def _opened(file: Path, place: Place) -> Iterator[Reader]:
     """The names in a file of weights, and how to get a tensor's shape and the tensor."""
     if file.suffix != ".safetensors":
-        tensors = _unpickled(file, place)
+        tensors = named_tensors(file, place)
         yield list(tensors), lambda name: tuple(tensors[name].shape), lambda name: tensors[name]
         return
     try:
@@ -137,14 +142,15 @@ def _opened(file: Path, place: Place) -> Iterator[Reader]:
             names = list(opened.keys())
             yield names, lambda name: tuple(opened.get_slice(name).get_shape()), opened.get_tensor
     except (SafetensorError, OSError) as problem:
-        raise _unreadable(file, place, problem) from None
+        raise unreadable(file, place, problem) from None
 
 
-def _unpickled(file: Path, place: Place) -> dict[str, Tensor]:
+def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        found = torch.load(file, map_location=device, weights_only=True)
     except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
-        raise _unreadable(file, place, problem) from None
+        raise unreadable(file, place, problem) from None
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -159,7 +165,8 @@ def _unpickled(file: Path, place: Place) -> dict[str, Tensor]:
     return tensors
 
 
-def _unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
+def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
+    """The refusal of a file that is not what its name says."""
     first = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
     message = f"`{shown_path(str(file))}` cannot be read as weights: {first}"
     return ConfigError(Diagnostic("FC0301", message, place))
@@ -211,11 +218,12 @@ def _judge(
     """Refuse a load that does not account for what it should."""
     collector, file = Collector(), shown_path(report.source)
     where = f"`{report.at}`" if report.at else "the graph"
-    if not report.loaded and not report.mismatched and target:
+    strict = request.mismatched == "error"
+    if not report.loaded and target and not (report.mismatched and strict):
         message = f"nothing in `{file}` matches {where}: 0 of {len(target)} tensors"
         collector.error("FC0302", message, request.place, path=report.at, help=_would_match(target, names))
         collector.stop_on_errors()
-    for name, mine, theirs in report.mismatched:
+    for name, mine, theirs in report.mismatched if strict else ():
         message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
         collector.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
