@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from flowconf.diagnostics import Place
+from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
 from flowconf.graph.forward import ForwardWriter, count_attribute, inside_wants, main_wanted
 from flowconf.graph.layout import broken
@@ -90,7 +90,8 @@ class Program:
 
 def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
-    emitter = _Emitter(sizes, set(_used_names(graph)))
+    lent = frozenset(_lent_paths(graph)) if demand == OUTPUTS else frozenset()
+    emitter = _Emitter(sizes, set(_used_names(graph)), lent)
     emitter.graph_class(graph, "", demand)
     return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
 
@@ -122,6 +123,8 @@ def _names_in(module: Module | Argument) -> Iterable[str]:
 class _Emitter:
     sizes: Sizes
     taken: set[str]
+    lent: frozenset[str]
+    """Modules that stand in two graphs of the program that is built; a view has instances of its own."""
     classes: dict[str, GraphClass] = field(default_factory=dict)
     imports: dict[str, set[str]] = field(default_factory=dict)
     instances: dict[str, object] = field(default_factory=dict)
@@ -137,6 +140,7 @@ class _Emitter:
     def graph_class(self, graph: GraphPlan, path: str, demand: Demand, around: str = "") -> GraphClass:
         """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one."""
         found = needs(graph, demand)
+        self._refuse_values_inside_shared(graph, path, found)
         children = {
             applied.path: self.graph_class(
                 applied.module.graph, join(path, applied.path), _child_demand(applied, found), graph.label
@@ -163,6 +167,15 @@ class _Emitter:
             members = tuple(applied.path for step in found.steps for applied in step.applied())
             self.classes[key] = GraphClass(name, (*head, *lines), tuple(names.items()), members)
         return self.classes[key]
+
+    def _refuse_values_inside_shared(self, graph: GraphPlan, path: str, found: Needs) -> None:
+        """A graph that two graphs use has one class, which cannot give further values to one of them only."""
+        lent = [mounted for mounted, _ in graph.mounts() if join(path, mounted) in self.lent]
+        for shared in (*graph.shares, *lent):
+            for want in inside_wants(found, shared):
+                message = f"`{shared}.{want.value}` lies inside of a graph that is used in another graph too"
+                advice = f"give that value an output of `{shared}`, and refer to the output"
+                raise ConfigError(Diagnostic("FC0146", message, want.value.place, join(path, shared), help=advice))
 
     @staticmethod
     def _inputs_of(graph: GraphPlan, found: Needs, path: str) -> frozenset[str]:
@@ -281,6 +294,13 @@ def _child_demand(applied: Applied, found: Needs) -> Demand:
 
 def _camel(label: str) -> str:
     return re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
+
+
+def _lent_paths(graph: GraphPlan, prefix: str = "") -> Iterable[str]:
+    """The full paths of all modules that some nested graph takes from the graphs around it."""
+    for path, mount in graph.mounts():
+        yield from (join(prefix, theirs) for _, theirs in mount.shares)
+        yield from _lent_paths(mount.graph, join(prefix, path))
 
 
 def _docstring(graph: GraphPlan) -> str:
