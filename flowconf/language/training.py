@@ -23,6 +23,10 @@ def _kind_of_references(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<text>"
 
 
+def _kind_of_value(value: object) -> str:
+    return "<number>" if isinstance(value, int) else _kind_of_references(value)
+
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reference = Annotated[str, Field(min_length=1)]
 References = Annotated[
@@ -31,6 +35,17 @@ References = Annotated[
 ]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Devices = Annotated[
+    Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
+    | Annotated[Positive, Tag("<number>")]
+    | Annotated[list[Count], Field(min_length=1), Tag("<list>")],
+    Discriminator(_kind_of_value),
+]
+Shares = Annotated[
+    Annotated[Literal["auto"], Tag("<text>")]
+    | Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1), Tag("<list>")],
+    Discriminator(_kind_of_references),
+]
 
 
 def named_in(table: str) -> Any:
@@ -115,6 +130,17 @@ class ScheduleSection(OpenSection):
     """Steps in which the factor first rises linearly to 1; 0 means none. The shape spans the steps after them."""
 
 
+class ProfileSection(Section):
+    """Which steps are measured. The steps before and after them run as if nothing were."""
+
+    wait: Count = 10
+    """Steps before anything is measured."""
+    warmup: Count = 2
+    """Steps that are measured and left out: they pay for caches."""
+    active: Positive = 5
+    """Steps that are measured and reported."""
+
+
 class TrainerSection(Section):
     """How long, where and how exactly the run is done, and what it leaves behind."""
 
@@ -122,12 +148,29 @@ class TrainerSection(Section):
     """Passes over the training split. The run ends at `epochs` or `steps`, whichever is first; neither: 10 epochs."""
     steps: Positive | None = None
     """Optimizer steps; null means that only `epochs` counts."""
-    devices: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"
-    """Where to train: `auto` (the first CUDA device if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """The number format of the forward pass: `bf16` and `fp16` run under autocast (`fp16` with a gradient scaler)."""
-    compile: bool = False
-    """Compile the training forward with `torch.compile`. The first step then takes from seconds to minutes."""
+    devices: Devices = "auto"
+    """Where to train: `auto` (every CUDA device of this machine, else the CPU), a number of devices (of processes where
+    there is no CUDA device), a list of CUDA devices such as `[0, 2]`, or one device: `cpu`, `cuda`, `cuda:1`, `mps`.
+    Several devices train together, a process for each; `data.batch_size` is what all of them compute in a step."""
+    nodes: Positive = 1
+    """Machines that train together. The same command is started on each of them."""
+    rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")] | None = None
+    """Where several machines find each other: `host:port` of one of them."""
+    restarts: Count = 2
+    """How often processes that train together are started anew, from the last checkpoint, after one of them died."""
+    shares: Shares | None = None
+    """How much of each batch every process computes: `auto` (by the speed of its first steps), or a number for each,
+    such as `[3, 1]`; null: all the same."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """The number format of the forward pass: `fp32` means it everywhere, `tf32` rounds what CUDA's matrix units
+    multiply, `bf16` and `fp16` run under autocast (`fp16` with a gradient scaler)."""
+    channels_last: bool = False
+    """Keep pictures [B, C, H, W] with their channels innermost: faster convolutions on CUDA and some CPUs."""
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+    """Compile the training forward with `torch.compile`, in one of its modes (`reduce-overhead` replays CUDA graphs).
+    The first step then takes from seconds to minutes; what could not be compiled is told by its path."""
+    profile: ProfileSection | None = None
+    """Measure some steps: where their time, memory and operations go, by path, and a trace in the run folder."""
     threads: Positive | None = None
     """Threads that torch may use on the CPU; null leaves torch's own choice."""
     clip: Annotated[float, Field(gt=0)] | None = None

@@ -14,6 +14,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from flowconf.train.distributed import Team
+from flowconf.train.shares import Idle
+
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
 """The shape of one row's value, without the batch, and its type."""
@@ -135,34 +138,46 @@ class Sampler:
 class Feed:
     """A split on its way to the device: resident there when it can be, else moved there batch by batch.
 
-    `home` is where row numbers and the generator belong. The generator is seeded anew for every batch.
+    `home` is where row numbers and the generator belong. The generator is seeded anew for every batch. Of several
+    processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order.
     """
 
-    def __init__(self, split: Split, device: torch.device, seed: int, use: str) -> None:
+    def __init__(self, split: Split, device: torch.device, seed: int, use: str, team: Team | None = None) -> None:
         resident = isinstance(split, Resident)
         self.split: Split = split.to(device) if isinstance(split, Resident) else split
         self.home = device if resident else torch.device("cpu")
         self.device = device
         self.seed = seed
         self.use = use
+        self.team = team or Team(device)
         self.generator = torch.Generator(self.home)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def batch(self, rows: Tensor, number: int) -> Batch:
-        """The given rows as batch `number` of this use: a function of these and the seed alone."""
-        generator = self.generator.manual_seed(seed_for(self.seed, self.use, number))
+        """The given rows as batch `number` of this use: a function of these, the seed and the process alone.
+
+        A process that has no part in it gets a row that counts nothing (`Idle`).
+        """
+        own, counts = self.team.part(rows, number)
+        batch = self._batch(own, number, self.team.rank)
+        return batch if counts else Idle(batch)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All rows once, in their own order; of several processes each gets every so many'th batch."""
+        rows = torch.arange(len(self), device=self.home)
+        for number, some in enumerate(torch.split(rows, batch_size)):
+            if self.team.mine(number):
+                yield self._batch(some, number, 0)
+
+    def _batch(self, rows: Tensor, number: int, rank: int) -> Batch:
+        own = (rank,) if rank else ()  # the first process draws what one that is alone draws
+        generator = self.generator.manual_seed(seed_for(self.seed, self.use, number, *own))
         batch = self.split.batch(rows, generator)
         if self.home == self.device:
             return batch
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All rows once, in their own order."""
-        rows = torch.arange(len(self), device=self.home)
-        for number, some in enumerate(torch.split(rows, batch_size)):
-            yield self.batch(some, number)
 
 
 def provides(*fields: str) -> Callable[[Factory], Factory]:

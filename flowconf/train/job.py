@@ -24,10 +24,11 @@ from flowconf.language.check_training import check_inputs, check_references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.train.data import Feed, Sampler, Splits
+from flowconf.train.distributed import Team
 from flowconf.train.metering import Meter, Metric, build_metrics
 from flowconf.train.objective import Average, Term, loss_terms
 from flowconf.train.optim import LearningRate, parameter_groups
-from flowconf.train.precision import Precision, pick_device
+from flowconf.train.precision import Precision, pick_devices
 from flowconf.train.seeds import seed_everything, undisturbed
 
 DEFAULT_EPOCHS = 10
@@ -40,6 +41,7 @@ class Job:
     config: Config
     graph: Graph
     device: torch.device
+    team: Team
     precision: Precision
     train: Feed
     held_out: dict[str, Feed]
@@ -57,17 +59,18 @@ class Job:
     """What was loaded into the graph, in words."""
 
 
-def prepare(config: Config, runs: Path) -> Job:
+def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | None = None) -> Job:
     """Build the graph with its weights, make the data, and everything that follows from both."""
     training = config.training
     trainer = training.trainer
     origins = config.composition.document.origins
-    device = pick_device(trainer.devices, origins.value(("trainer", "devices")))
+    team = team or Team(pick_devices(trainer.devices, origins.value(("trainer", "devices")))[0])
+    device = team.device
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)
     graph = build_graph(config.model)
-    reports = load_checkpoints(graph, config.model, runs)
+    reports = load_checkpoints(graph, config.model, runs) if weights else []
     graph.to(device)
     groups = parameter_groups(
         graph.named_parameters(),
@@ -82,7 +85,7 @@ def prepare(config: Config, runs: Path) -> Job:
     terms = loss_terms(training.loss, registry.losses.load, _gives_mean, fields, in_graph)
     metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
-    feeds = {name: Feed(split, device, training.seed, name) for name, split in splits.named()}
+    feeds = {name: Feed(split, device, training.seed, name, team) for name, split in splits.named()}
     feed = feeds.pop("train")
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
@@ -94,11 +97,12 @@ def prepare(config: Config, runs: Path) -> Job:
         config=config,
         graph=graph,
         device=device,
+        team=team,
         precision=Precision(trainer.precision, device),
         train=feed,
         held_out=feeds,
         sampler=sampler,
-        terms=terms,
+        terms=team.terms(terms),
         metrics=metrics,
         training_view=torch.compile(training_view) if trainer.compile else training_view,
         evaluation_view=graph.view(watched),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn, optim
@@ -12,21 +13,57 @@ from flowconf.diagnostics import Diagnostic, MachineError, Place
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(wanted: str, place: Place) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda:1` or the like stands for. Raises `MachineError` when it is not there."""
+Wanted = str | int | list[int]
+
+
+def pick_devices(wanted: Wanted, place: Place) -> list[torch.device]:
+    """The devices that `trainer.devices` stands for on this machine, one for each process.
+
+    A number means processes on the CPU where there is no CUDA device. Raises `MachineError` when one is not there.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        return [torch.device("cuda", number) for number in range(there)] or [torch.device("cpu")]
+    if isinstance(wanted, int) and not there:
+        return [torch.device("cpu")] * wanted
+    if isinstance(wanted, int | list):
+        numbers = list(range(wanted)) if isinstance(wanted, int) else wanted
+        return [_cuda(number, there, f"[{', '.join(map(str, numbers))}]", place) for number in numbers]
     device = torch.device(wanted)
     if device.type == "cuda":
-        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= there:
-            message = f"`{wanted}` is not there: this machine offers {there} CUDA devices to torch {torch.__version__}"
-            raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", help="write `auto` or `cpu`"))
-        return torch.device("cuda", device.index or 0)
+        return [_cuda(device.index or 0, there, wanted, place)]
     if device.type == "mps" and not torch.backends.mps.is_available():
         message = "`mps` is not there: this machine has no Metal device for torch"
         raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", help="write `auto` or `cpu`"))
-    return device
+    return [device]
+
+
+def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
+    if number < there:
+        return torch.device("cuda", number)
+    message = f"`{wanted}` is not there: this machine offers {there} CUDA devices to torch {torch.__version__}"
+    raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", help="write `auto` or `cpu`"))
+
+
+@contextmanager
+def numbers(name: str, device: torch.device) -> Iterator[None]:
+    """Within the block, CUDA's matrix units round to TF32 for `tf32` and for nothing else; then all is as before.
+
+    Raises `MachineError` for `tf32` on a device that has no such units.
+    """
+    if device.type != "cuda":
+        if name == "tf32":
+            message = f"`tf32` is a number format of CUDA devices, and the run is on `{device.type}`"
+            raise MachineError(Diagnostic("FC0601", message, path="trainer.precision", help="write `fp32`"))
+        yield
+        return
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
+    matrices.allow_tf32 = convolutions.allow_tf32 = name == "tf32"
+    try:
+        yield
+    finally:
+        matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 class Precision:

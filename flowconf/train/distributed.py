@@ -1,0 +1,260 @@
+"""The processes that train one model together: who they are, what each computes, and what they agree on.
+
+A process that trains alone is a `Team` of one, whose every method is free of communication. In a team all processes
+hold the same weights at every step, take the same number of steps, and see the same metrics, so that whatever follows
+from these (the best weights, an early end) needs no further word. The first process alone writes and speaks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from flowconf.train.objective import Average, Term
+from flowconf.train.shares import Shares, Stopwatch, shared_term
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others before it gives up."""
+
+_store: Store | None = None
+
+
+class Team:
+    """Processes that train together, as one of them sees it."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        rank: int = 0,
+        size: int = 1,
+        shares: Sequence[float] | None = None,
+        measures: bool = False,
+    ) -> None:
+        self.device = device
+        self.rank = rank
+        self.size = size
+        self.shares = Shares(tuple(shares or [1.0] * size))
+        self.measures = measures and size > 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    # what each one computes
+
+    def part(self, rows: Tensor, number: int) -> tuple[Tensor, bool]:
+        """This process's rows of the global batch `number`, and whether they count.
+
+        A process for which there is no row computes the first one and counts nothing.
+        """
+        if self.size == 1:
+            return rows, True
+        own = self.shares.part(rows, number, self.rank)
+        return (own, True) if len(own) else (rows[:1], False)
+
+    def mine(self, number: int) -> bool:
+        """Whether batch `number` of an evaluation is this process's to compute."""
+        return number % self.size == self.rank
+
+    def terms(self, terms: Iterable[Term]) -> list[Term]:
+        """The terms of the loss so that their gradients, averaged over the team, are those of the global batch."""
+        return list(terms) if self.size == 1 else [shared_term(term, self.size, self.add_up) for term in terms]
+
+    def wrap(self, view: nn.Module, used: set[nn.Parameter] | None = None) -> nn.Module:
+        """`view` with gradients that are averaged over the team in the backward pass.
+
+        `used` are the parameters that get a gradient in every step, when that is known; None means that it depends on
+        the data, and is then looked for in every step.
+        """
+        trained = [parameter for parameter in view.parameters() if parameter.requires_grad]
+        if self.size == 1 or not trained:
+            return view
+        if used is not None:
+            left_out = [name for name, parameter in view.named_parameters() if parameter not in used]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(view, left_out)  # type: ignore[no-untyped-call]
+            for parameter in trained:
+                if parameter not in used:
+                    parameter.register_post_accumulate_grad_hook(_never)  # type: ignore[no-untyped-call]
+        wrapped = DistributedDataParallel(
+            view,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=used is None,
+        )
+        if self.measures:
+            Stopwatch(self.shares, self.gather, self.device).watch(wrapped)
+            self.measures = False
+        return wrapped
+
+    def holding(self, view: Callable[..., Any]) -> AbstractContextManager[None]:
+        """A block whose backward passes only add to this process's gradients; the next one outside averages them."""
+        if isinstance(view, DistributedDataParallel):
+            found: AbstractContextManager[None] = view.no_sync()
+            return found
+        return nullcontext()
+
+    # what they agree on
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def average(self, tensor: Tensor) -> Tensor:
+        """The mean over all processes, in place."""
+        return self.add_up(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any process wishes it. All of them have to ask."""
+        if self.size == 1:
+            return wish
+        return bool(self.add_up(torch.tensor(int(wish), dtype=torch.int32)))
+
+    def gather(self, value: T) -> list[T]:
+        """The plain value of every process, in their order."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def told(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process; it is called nowhere else. The value must be picklable."""
+        if self.size == 1:
+            return make()
+        held: list[Any] = [make() if self.first else None]
+        dist.broadcast_object_list(held, device=torch.device("cpu"))
+        found: T = held[0]
+        return found
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+    def equalize(self, module: nn.Module) -> None:
+        """Give all processes the same values of what is not trained: the mean of statistics, else the first one's."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                self.average(buffer)
+            else:
+                dist.broadcast(buffer, 0)
+
+    def pool(self, averages: Iterable[Average]) -> None:
+        """Make means over one process's batches means over everyone's: their sums and weights are added up."""
+        pooled = list(averages)
+        if self.size == 1 or not pooled:
+            return
+        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        sums = [zero if part is None else part for average in pooled for part in (average.total, average.count)]
+        added = self.add_up(torch.stack(sums)).view(-1, 2)
+        for average, (total, count) in zip(pooled, added, strict=True):
+            average.total, average.count = total, count
+
+    def random_states(self) -> dict[str, Tensor]:
+        """The random numbers of the processes after the first, by name; they belong into a checkpoint."""
+        if self.size == 1:
+            return {}
+        own = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.device)
+        states = self.gather(own)
+        return {
+            f"random/{rank}/{kind}": state for rank, held in enumerate(states) if rank for kind, state in held.items()
+        }
+
+    def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with this process's own random numbers, as far as `tensors` has them."""
+        mine = f"random/{self.rank}/"
+        if f"{mine}cpu" in tensors:
+            torch.set_rng_state(tensors[f"{mine}cpu"])
+        if f"{mine}cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[f"{mine}cuda"], self.device)
+
+
+def _never(parameter: Tensor) -> None:
+    shape = list(parameter.shape)
+    raise RuntimeError(f"a parameter of shape {shape} got a gradient, and the first look at the graph showed none")
+
+
+def is_member() -> bool:
+    """Whether this process was started as one of several, by torchrun or by `flowconf train`."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+
+
+def restarts() -> int:
+    """How often the processes of this team have been started anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+@contextmanager
+def joined() -> Iterator[tuple[int, int]]:
+    """Within the block this process is one of its team; gives its rank and the team's size.
+
+    gloo carries what is on the CPU, NCCL what is on CUDA devices.
+    """
+    global _store
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    _store = PrefixStore(f"flowconf/{restarts()}", store)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=PATIENCE)
+    yield rank, size
+    # Not after an error: the others may be in the middle of something, and the end of this process ends it for them.
+    dist.destroy_process_group()
+
+
+def speaks_first() -> bool:
+    """Whether this process is the first of its team to tell of a failure; the others then keep silent."""
+    if not is_member():
+        return True
+    if _store is None:
+        return os.environ["RANK"] == "0"
+    try:
+        return bool(_store.add("failures", 1) == 1)
+    except (RuntimeError, OSError):
+        return os.environ["RANK"] == "0"
+
+
+def lost_contact(error: BaseException) -> bool:
+    """Whether an exception only says that another process is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error)
+    signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def reached(loss: Tensor) -> set[nn.Parameter]:
+    """The parameters that a backward pass from `loss` reaches."""
+    found: set[nn.Parameter] = set()
+    seen = {loss.grad_fn}
+    stack = [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None:
+            continue
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter):
+            found.add(variable)
+        for below, _ in node.next_functions:
+            if below not in seen:
+                seen.add(below)
+                stack.append(below)
+    return found
