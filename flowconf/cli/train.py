@@ -6,17 +6,33 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import Overrides
 
 
 def train(
-    file: File,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", show_default=False, help="A training config; none with --resume.")
+    ] = None,
     overrides: Overrides = None,
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="One run for each combination: key=a,b and Hydra's sweepers.")
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with the run in this folder, or the newest run below it."),
+    ] = None,
 ) -> None:
     """Train the model that FILE describes, and before it every config whose weights it needs."""
+    words = overrides or []
+    if resume is not None:
+        if multirun:
+            raise typer.BadParameter("a run that goes on is one run: leave out -m")
+        from flowconf.train.command import resume_run
+
+        resume_run(resume, words if file is None else [file, *words])
+        return
+    if file is None:
+        raise typer.BadParameter("name a training config, or a run to go on with by --resume", param_hint="FILE")
     from flowconf.train.command import sweep, train_file
 
-    (sweep if multirun else train_file)(file, overrides or [])
+    (sweep if multirun else train_file)(file, words)

@@ -23,6 +23,9 @@ from flowconf.graph.sources import weights_file
 from flowconf.graph.structure import structural_hash
 from flowconf.language.plan import Checkpoint, GraphPlan, join
 
+NOT_A_WEIGHT = "@"
+"""How names of tensors begin that a file holds beside its weights: a run's own state."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -71,13 +74,22 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name in first}
 
 
-def save(module: nn.Module, plan: GraphPlan | None, file: Path, metadata: Mapping[str, str]) -> None:
-    """Write the tensors below `module` to `file`, atomically. Raises `OSError`."""
+def save(
+    module: nn.Module,
+    plan: GraphPlan | None,
+    file: Path,
+    metadata: Mapping[str, str],
+    beside: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write the tensors below `module` to `file`, atomically. Raises `OSError`.
+
+    `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`.
+    """
     texts = {"format": "flowconf 1", **metadata}
     if plan is not None:
         texts["graph"] = json.dumps(plan.document, default=str)
         texts["hash"] = structural_hash(plan)
-    save_tensors(file, tensors_of(module), texts)
+    save_tensors(file, {**tensors_of(module), **(beside or {})}, texts)
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
@@ -139,7 +151,7 @@ def _opened(file: Path, place: Place) -> Iterator[Reader]:
         return
     try:
         with safe_open(file, framework="pt") as opened:
-            names = list(opened.keys())
+            names = [name for name in opened.keys() if not name.startswith(NOT_A_WEIGHT)]  # noqa: SIM118 - no mapping
             yield names, lambda name: tuple(opened.get_slice(name).get_shape()), opened.get_tensor
     except (SafetensorError, OSError) as problem:
         raise unreadable(file, place, problem) from None

@@ -66,12 +66,17 @@ class EventFile:
 
     def __init__(self, folder: Path) -> None:
         name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.flowconf.{os.getpid()}"
-        self._file: BinaryIO = (folder / name).open("xb")
+        number = sum(1 for _ in folder.glob(f"{name}*"))
+        self._file: BinaryIO = (folder / f"{name}.{number}").open("xb")
         self._write(_event(0, _sized(3, b"brain.Event:2")))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add named numbers for one step."""
         self._write(_event(step, _sized(5, b"".join(_scalar(name, value) for name, value in values.items()))))
+
+    def restart(self, step: int) -> None:
+        """Tell viewers that what earlier files hold for later steps was not kept."""
+        self._write(_event(step + 1, _sized(7, b"\x08\x01")))
 
     def flush(self) -> None:
         """Hand everything so far to the operating system, so that a viewer sees it."""

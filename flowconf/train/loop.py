@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Diagnostic, RunError
-from flowconf.graph.sources import BEST, LAST
+from flowconf.graph.sources import BEST
 from flowconf.language.check_training import direction
 from flowconf.train.data import Feed
 from flowconf.train.job import Job
@@ -22,51 +22,61 @@ from flowconf.train.objective import Average, total_of
 from flowconf.train.runs import Run
 from flowconf.train.screen import Screen, shown
 from flowconf.train.seeds import undisturbed
-from flowconf.train.state import save_state
+from flowconf.train.state import load_checkpoint, save_checkpoint, save_weights, saved_step
+from flowconf.train.stopping import Interrupted, Stop
 
 
 def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     """Train, evaluate and save until the last step, then test the best weights, which the graph is left with.
 
-    Gives the best evaluation's metrics and the test's.
+    A run whose folder holds a checkpoint goes on from there as if it had never ended. Gives the best evaluation's
+    metrics and the test's. Raises `Interrupted` when it is asked to end, with everything saved.
     """
     trainer = job.config.training.trainer
     inputs = job.graph.inputs
     best = Best(job, run)
     window: list[list[Tensor]] = []
-    step, began = 0, time.perf_counter()
+    step = restore(job, run, best, window)
+    first, began = step, time.perf_counter()
 
-    screen.start(job.total_steps)
+    screen.start(job.total_steps, step)
     job.graph.train()
-    while step < job.total_steps:
-        for rows in job.sampler.rest_of_epoch():
-            job.learning_rate.set(step)
-            batch = job.train.batch(rows, step)
-            with job.precision.forward():
-                values = job.training_view(**{name: batch[name] for name in inputs})
-                loss, means = total_of(job.terms, values, batch)
-            job.optimizer.zero_grad()
-            job.precision.update(loss, job.optimizer, job.trained, trainer.clip)
-            step += 1
+    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop:
+        while step < job.total_steps:
+            for rows in job.sampler.rest_of_epoch():
+                job.learning_rate.set(step)
+                batch = job.train.batch(rows, step)
+                with job.precision.forward():
+                    values = job.training_view(**{name: batch[name] for name in inputs})
+                    loss, means = total_of(job.terms, values, batch)
+                job.optimizer.zero_grad()
+                job.precision.update(loss, job.optimizer, job.trained, trainer.clip)
+                step += 1
 
-            window.append([loss.detach(), *(mean.detach() for mean in means)])
-            screen.step(step)
-            if step % trainer.log_every == 0 or step == job.total_steps:
-                log_losses(job, run, screen, step, window)
-                window.clear()
-            evaluates = due(job, trainer.evaluate_every, step)
-            if evaluates and "val" in job.held_out:
-                found = evaluate(job, job.held_out["val"], "val")
-                best.offer(step, found)
-                report(job, run, screen, step, found, "best" if best.step == step else "")
-            if evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step):
-                save_last(job, run, step)
-            if step == job.total_steps:
-                break
+                window.append([loss.detach(), *(mean.detach() for mean in means)])
+                screen.step(step)
+                if step % trainer.log_every == 0 or step == job.total_steps:
+                    log_losses(job, run, screen, step, window)
+                    window.clear()
+                better = False
+                evaluates = due(job, trainer.evaluate_every, step)
+                if evaluates and "val" in job.held_out:
+                    found = evaluate(job, job.held_out["val"], "val")
+                    better = best.offer(step, found)
+                    report(job, run, screen, step, found, "best" if better else "")
+                saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
+                if saves or better or stop.asked:
+                    save(job, run, step, best, window)
+                if better:
+                    best.keep()
+                if stop.asked and step < job.total_steps:
+                    raise Interrupted
+                if step == job.total_steps:
+                    break
     screen.stop()
-    screen.say(f"{step:,} steps in {time.perf_counter() - began:,.1f} s")
+    screen.say(f"{step - first:,} steps in {time.perf_counter() - began:,.1f} s")
 
-    best.restore()
+    best.load()
     results = dict(best.metrics)
     if "test" in job.held_out:
         found = evaluate(job, job.held_out["test"], "test")
@@ -98,7 +108,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
 
 def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Sequence[Sequence[Tensor]]) -> None:
     """Read the last steps' losses from the device and log their means. Raises `RunError` when one is not finite."""
-    means = torch.stack([value for row in window for value in row]).view(len(window), -1).mean(0).tolist()
+    means = table(window).mean(0).tolist()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.terms)]
     values = dict(zip(names, means, strict=True))
     run.log(step, {**values, "lr": job.optimizer.param_groups[0]["lr"]}, epoch=epoch_at(job, step))
@@ -109,6 +119,11 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Sequence[S
         advice = "lower `optimizer.lr`, limit the gradient with `trainer.clip`, or look at the data"
         raise RunError(Diagnostic("FC0702", message, path=wrong[-1], help=advice))
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
+
+
+def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The losses of some steps: [steps, 1 + terms]."""
+    return torch.stack([value for row in window for value in row]).view(len(window), -1)
 
 
 def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
@@ -131,16 +146,44 @@ def epoch_at(job: Job, step: int) -> float:
     return round(step / job.sampler.batches, 2)
 
 
-def save_last(job: Job, run: Run, step: int) -> None:
-    """Save the weights and all that going on from here needs."""
-    job.graph.save(run.checkpoints / LAST, metadata={"step": str(step)})
-    progress = {"step": step, "epoch": job.sampler.epoch, "position": job.sampler.position}
-    save_state(run.checkpoints / "state.safetensors", job.optimizer, job.precision.scaler, progress)
+def save(job: Job, run: Run, step: int, best: Best, window: Sequence[Sequence[Tensor]]) -> None:
+    """Save the weights and all that going on from here needs, as one file that replaces the last one."""
+    progress = {
+        "step": step,
+        "epoch": job.sampler.epoch,
+        "position": job.sampler.position,
+        "best": {"step": best.step, "latest": best.latest, "metrics": best.metrics},
+        "log": run.size(),
+    }
+    tensors = {"window": table(window)} if window else {}
+    save_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler, progress, tensors)
     run.flush()
 
 
+def restore(job: Job, run: Run, best: Best, window: list[list[Tensor]]) -> int:
+    """Put everything back as `save` found it; gives the steps done, 0 for a run without a checkpoint."""
+    found = load_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler)
+    if found is None:
+        run.rewind(0, 0)
+        return 0
+    progress, tensors = found
+    step: int = progress["step"]
+    job.sampler.epoch, job.sampler.position = progress["epoch"], progress["position"]
+    if "window" in tensors:
+        window += [list(row) for row in tensors["window"].to(job.device)]
+    run.rewind(progress["log"], step)
+    best.step, best.latest, best.metrics = (progress["best"][name] for name in ("step", "latest", "metrics"))
+    if best.step == step and saved_step(best.file) != step:
+        best.keep()
+    return step
+
+
 class Best:
-    """The best weights so far by one value of the validation split; the last ones where there is no such split."""
+    """The best weights so far by one value of the validation split; the last ones where there is no such split.
+
+    The checkpoint that knows of new best weights is saved before they are: it holds the same weights, so that a run
+    that ends in between finds them there.
+    """
 
     def __init__(self, job: Job, run: Run) -> None:
         self.job = job
@@ -151,20 +194,23 @@ class Best:
         self.latest = 0
         self.metrics: dict[str, float] = {}
 
-    def offer(self, step: int, found: dict[str, float]) -> None:
-        """Keep these weights when they are better than all before; a value that is not a number is never better."""
+    def offer(self, step: int, found: dict[str, float]) -> bool:
+        """Whether these weights are better than all before; a value that is not a number is never better."""
         self.latest = step
         before = self.metrics.get(self.name, math.nan)
-        if math.isnan(before) or self.sign * found[self.name] > self.sign * before:
-            self._keep(step, found)
+        better = math.isnan(before) or self.sign * found[self.name] > self.sign * before
+        if better:
+            self.step, self.metrics = step, found
+        return better
 
-    def restore(self) -> None:
+    def keep(self) -> None:
+        """Save the graph's weights as the best ones. Raises `RunError`."""
+        save_weights(self.job.graph, self.file, self.step)
+
+    def load(self) -> None:
         """Put the best weights into the graph."""
         if not self.metrics:
-            self._keep(self.job.total_steps, {})
+            self.step = self.job.total_steps
+            self.keep()
         elif self.step != self.latest:
             self.job.graph.load(self.file)
-
-    def _keep(self, step: int, found: dict[str, float]) -> None:
-        self.step, self.metrics = step, found
-        self.job.graph.save(self.file, metadata={"step": str(step)})

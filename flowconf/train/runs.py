@@ -2,28 +2,33 @@
 
 `runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, how it ended), `config.yaml` (composed and
 resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the
-account of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and never written by another.
+account of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and written by no other; whoever
+writes holds a lock on `metrics.jsonl`, which ends with the process.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.diagnostics import Diagnostic, Place, RunError
-from flowconf.graph.sources import CHECKPOINTS, RECORD
+from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path
+from flowconf.graph.sources import CHECKPOINTS, RECORD, record
 from flowconf.text.write import dump
 from flowconf.train.events import EventFile
 
+LINES = "metrics.jsonl"
+CONFIG = "config.yaml"
 PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
 
 
@@ -41,10 +46,28 @@ class Run:
         return self.folder / CHECKPOINTS
 
     def open(self, tensorboard: bool) -> None:
-        """Start the logs."""
-        self._lines = (self.folder / "metrics.jsonl").open("x", encoding="utf-8")
+        """Start the logs, or go on with them. Raises `RunError` when another process is writing them."""
+        self._lines = (self.folder / LINES).open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lines.close()
+            message = f"the run {shown_path(str(self.folder))} is still going on, in another process"
+            raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)))) from None
         if tensorboard:
             self._events = EventFile(self.folder)
+
+    def rewind(self, size: int, step: int) -> None:
+        """Forget what was logged after `step`, when the log had `size` bytes; it is going to be logged again."""
+        self._lines.truncate(size)
+        if self._events is not None:
+            self._events.restart(step)
+
+    def size(self) -> int:
+        """The bytes of the log so far, which are then on the disk."""
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        return self._lines.tell()
 
     def log(self, step: int, values: Mapping[str, float], **more: object) -> None:
         """Note named numbers for one step, in the buffered logs; `more` goes into the JSON line alone."""
@@ -58,6 +81,12 @@ class Run:
         if self._events is not None:
             self._events.flush()
 
+    def rewrite(self, document: Mapping[str, Any]) -> None:
+        """Put a changed config in the place of the one that the run was started with."""
+        temporary = self.folder / f".{CONFIG}"
+        temporary.write_text(dump(document), encoding="utf-8")
+        temporary.replace(self.folder / CONFIG)
+
     def update(self, **changes: object) -> None:
         """Change the record, whole or not at all."""
         self.record.update(changes)
@@ -65,10 +94,21 @@ class Run:
 
     def end(self, status: str, **changes: object) -> None:
         """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`."""
+        if status == "finished":
+            self.close()
+            self.update(status=status, ended=_now(), **changes)
+            return
+        # What ended the run is being told; a disk that is full must not hide it.
+        with suppress(OSError):
+            self.close()
+        with suppress(OSError):
+            self.update(status=status, ended=_now(), **changes)
+
+    def close(self) -> None:
+        """Close the logs, and let others write them."""
         for log in (getattr(self, "_lines", None), self._events):
             if log is not None:
                 log.close()
-        self.update(status=status, ended=_now(), **changes)
 
 
 def create_run(
@@ -83,6 +123,7 @@ def create_run(
     record = {
         "config": str(config.resolve()),
         "overrides": list(overrides),
+        "folder": str(Path.cwd()),
         "status": "running",
         "seed": seed,
         "started": _now(),
@@ -94,13 +135,24 @@ def create_run(
     try:
         run = Run(_new_folder(root / config.stem), record)
         run.checkpoints.mkdir()
-        (run.folder / "config.yaml").write_text(dump(document), encoding="utf-8")
+        (run.folder / CONFIG).write_text(dump(document), encoding="utf-8")
         _write_json(run.folder / "origins.json", origins)
         run.update()
     except OSError as problem:
         message = f"cannot make a run folder under `{root}`: {problem.strerror or problem}"
         raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
     return run
+
+
+def reopen_run(folder: Path, **changes: object) -> Run:
+    """A run that goes on in its own folder; `changes` are noted in its record."""
+    for leftover in (folder / CHECKPOINTS).glob(".*.tmp"):
+        leftover.unlink()
+    found = Run(folder, record(folder))
+    found.checkpoints.mkdir(exist_ok=True)
+    resumed = [*found.record.get("resumed", []), {"time": _now(), **changes}]
+    found.record.update(status="running", ended=None, resumed=resumed)
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -45,8 +45,8 @@ class Screen:
             self.stream.write(text + "\n")
             self.stream.flush()
 
-    def start(self, total: int) -> None:
-        """Begin to show progress towards `total` steps."""
+    def start(self, total: int, done: int = 0) -> None:
+        """Begin to show progress towards `total` steps, of which some are done."""
         self._spoke = time.monotonic()
         if not self.wants_bar:
             return
@@ -55,7 +55,7 @@ class Screen:
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(file=self.stream), auto_refresh=False, transient=True)
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=total, completed=done)
         self._bar.start()
 
     def step(self, step: int) -> None:

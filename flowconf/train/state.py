@@ -1,6 +1,8 @@
-"""The rest of a run's state beside its weights: optimizer, scaler, random numbers, and where it is in its data.
+"""A run's checkpoint: the weights and everything else that going on from there needs, in one file.
 
-Tensors go to a safetensors file, everything else as JSON into that file's metadata: no pickle. Saving is atomic.
+The weights stand under their own names, so that the file is a file of weights to everyone else; the rest (optimizer,
+random numbers, averages, what calls keep) stands under names that begin with `@`, which readers of weights pass over,
+and as JSON in the file's metadata. No pickle. The file is replaced in one step: its parts always belong together.
 """
 
 from __future__ import annotations
@@ -8,47 +10,112 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
-from flowconf.graph.files import save_tensors
+from flowconf.diagnostics import Diagnostic, Place, RunError
+from flowconf.graph import Graph, weights
+from flowconf.graph.sources import LAST
+
+MARK = weights.NOT_A_WEIGHT
+FORMAT = 1
 
 
-def save_state(
-    file: Path, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None, progress: Mapping[str, Any]
+def save_checkpoint(
+    folder: Path,
+    graph: Graph,
+    optimizer: optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    progress: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
 ) -> None:
-    """Write the state; `progress` is plain data such as step, epoch and position."""
-    tensors: dict[str, Tensor] = {}
-    rest: dict[str, Any] = {"progress": dict(progress), "optimizer": _optimizer_state(optimizer, tensors)}
+    """Replace the checkpoint in `folder`. `progress` is plain data with at least `step`, `tensors` goes with it.
+
+    Raises `RunError` when it cannot be written; the earlier checkpoint is then untouched.
+    """
+    found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
+    rest: dict[str, Any] = {"format": FORMAT, "progress": dict(progress)}
+    rest["optimizer"] = _optimizer_state(optimizer, found)
     if scaler is not None:
         rest["scaler"] = scaler.state_dict()
-    rest["random"] = _random_state(tensors)
-    save_tensors(file, tensors, {"state": json.dumps(rest)})
+    rest["random"] = _random_state(found)
+    for path, name, tensor in _kept(graph):
+        found[f"{MARK}memory/{path}/{name}"] = tensor
+    texts = {"step": str(progress["step"]), "state": json.dumps(rest)}
+    try:
+        weights.save(graph, graph.plan, folder / LAST, texts, found)
+    except OSError as problem:
+        raise _not_saved(folder, progress["step"], problem) from problem
 
 
-def load_state(file: Path, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None) -> dict[str, Any]:
-    """Put the state back, random numbers included, and return `progress`."""
+def load_checkpoint(
+    folder: Path, graph: Graph, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Put weights, optimizer, random numbers and kept values back; gives `progress` and `tensors`, None without a file.
+
+    Raises `ConfigError` when the weights do not fit the graph, `RunError` when the file is of another version.
+    """
+    file = folder / LAST
+    if not file.is_file():
+        return None
     with safe_open(file, framework="pt") as found:
-        rest = json.loads(found.metadata()["state"])
-        tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118 - not a mapping
-    groups = rest["optimizer"]["param_groups"]
-    state: dict[int, dict[str, Any]] = {int(at): dict(values) for at, values in rest["optimizer"]["state"].items()}
-    for name, tensor in tensors.items():
-        kind, _, key = name.partition("/")
-        if kind == "optimizer":
-            at, _, value = key.partition("/")
-            state.setdefault(int(at), {})[value] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+        rest = json.loads((found.metadata() or {}).get("state", "{}"))
+        if rest.get("format") != FORMAT:
+            message = f"the checkpoint is of another version: {rest.get('format')}, not {FORMAT}"
+            raise RunError(Diagnostic("FC0702", message, Place(str(file))))
+        names = [name for name in found.keys() if name.startswith(MARK)]  # noqa: SIM118 - not a mapping
+        kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("own", "optimizer", "random", "memory")}
+        for name in names:
+            kind, _, rest_of_name = name.removeprefix(MARK).partition("/")
+            kinds[kind][rest_of_name] = found.get_tensor(name)
+    graph.load(file)
+    _restore_optimizer(optimizer, rest["optimizer"], kinds["optimizer"])
     if scaler is not None and "scaler" in rest:
         scaler.load_state_dict(rest["scaler"])
-    _restore_random(rest["random"], tensors)
-    progress: dict[str, Any] = rest["progress"]
-    return progress
+    _restore_kept(graph, kinds["memory"], next(graph.parameters()).device)
+    _restore_random(rest["random"], kinds["random"])
+    return rest["progress"], kinds["own"]
+
+
+def save_weights(graph: Graph, file: Path, step: int) -> None:
+    """Save the weights alone. Raises `RunError`; the earlier file is then untouched."""
+    try:
+        graph.save(file, metadata={"step": str(step)})
+    except OSError as problem:
+        raise _not_saved(file.parent, step, problem) from problem
+
+
+def saved_step(file: Path) -> int | None:
+    """The step whose weights a file holds, None when there is no such file."""
+    if not file.is_file():
+        return None
+    with safe_open(file, framework="pt") as found:
+        return int((found.metadata() or {}).get("step", 0))
+
+
+def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
+    before = saved_step(folder / LAST)
+    message = f"cannot save the checkpoint of step {step:,}: {problem.strerror or problem}"
+    whole = f"make room, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
+    return RunError(Diagnostic("FC0702", message, Place(str(folder / LAST)), help=whole))
+
+
+def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Values that calls keep for the next one: the path of the graph that keeps it, its name there, and the tensor."""
+    for path, module in graph.named_modules():
+        for name, tensor in module.__dict__.get("memory", {}).items():
+            yield path, name, tensor.detach().clone()
+
+
+def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.device) -> None:
+    for at, tensor in kept.items():
+        path, _, name = at.partition("/")
+        graph.get_submodule(path).__dict__["memory"][name] = tensor.to(device)
 
 
 def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -58,17 +125,25 @@ def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> 
         plain[str(at)] = {}
         for name, value in values.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer/{at}/{name}"] = value
+                tensors[f"{MARK}optimizer/{at}/{name}"] = value
             else:
                 plain[str(at)][name] = value
     return {"state": plain, "param_groups": full["param_groups"]}
 
 
+def _restore_optimizer(optimizer: optim.Optimizer, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Any]] = {int(at): dict(values) for at, values in plain["state"].items()}
+    for key, tensor in tensors.items():
+        at, _, name = key.partition("/")
+        state.setdefault(int(at), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+
+
 def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    tensors["random/torch"] = torch.get_rng_state()
+    tensors[f"{MARK}random/torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"random/cuda/{number}"] = state
+            tensors[f"{MARK}random/cuda/{number}"] = state
     states: dict[str, Any] = {"python": random.getstate()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -78,8 +153,8 @@ def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _restore_random(states: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random/torch"])
-    cuda = [name for name in tensors if name.startswith("random/cuda/")]
+    torch.set_rng_state(tensors["torch"])
+    cuda = [name for name in tensors if name.startswith("cuda/")]
     if cuda and torch.cuda.is_available():
         for name in cuda:
             torch.cuda.set_rng_state(tensors[name], int(name.rpartition("/")[2]))

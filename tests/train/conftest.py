@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import warnings
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,3 +67,18 @@ class Folder:
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Folder(tmp_path)
+
+
+def killed(call, at):
+    """Call in a process of its own that is killed, as by SIGKILL, when it has done step `at`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads, of which none is in use
+        child = os.fork()
+    if child == 0:
+        Screen.step = lambda self, step: os.kill(os.getpid(), signal.SIGKILL) if step == at else None
+        try:
+            call()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL

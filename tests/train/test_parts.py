@@ -13,13 +13,14 @@ import torch
 import yaml
 from torch import nn
 
+from flowconf.api import build
 from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
 from flowconf.train import optimizers, schedules
 from flowconf.train.events import EventFile, crc32c
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.schedules import factor_at
 from flowconf.train.seeds import seed_everything, undisturbed
-from flowconf.train.state import load_state, save_state
+from flowconf.train.state import load_checkpoint, save_checkpoint
 
 CONFIGS = Path(optimizers.__file__).parents[1] / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)
@@ -138,31 +139,37 @@ def test_a_group_that_names_nothing_is_refused_with_its_place():
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "rmsprop"])
-def test_saved_state_goes_on_bit_by_bit(tmp_path, name):
+def test_a_checkpoint_goes_on_bit_by_bit(tmp_path, name):
     def make():
         torch.manual_seed(3)
-        layer = nn.Linear(4, 2)
-        return layer, getattr(optimizers, name)([{"params": list(layer.parameters())}], lr=0.01)
+        graph = build({"inputs": {"x": ["B", 4]}, "flow": {"y": "Linear(4, 2)"}})
+        return graph, getattr(optimizers, name)([{"params": list(graph.parameters())}], lr=0.01)
 
-    def train(layer, optimizer, steps):
+    def train(graph, optimizer, steps):
         for _ in range(steps):
             optimizer.zero_grad()
-            layer(torch.randn(5, 4) + random.random()).square().mean().backward()
+            graph(torch.randn(5, 4) + random.random()).square().mean().backward()
             optimizer.step()
 
-    layer, optimizer = make()
+    graph, optimizer = make()
     seed_everything(0)
-    train(layer, optimizer, 3)
-    save_state(tmp_path / "state.safetensors", optimizer, None, {"step": 3})
-    weights = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
-    train(layer, optimizer, 3)
+    train(graph, optimizer, 3)
+    save_checkpoint(tmp_path, graph, optimizer, None, {"step": 3}, {"losses": torch.arange(2)})
+    train(graph, optimizer, 3)
     again, its_optimizer = make()
-    again.load_state_dict(weights)
     seed_everything(99)
-    assert load_state(tmp_path / "state.safetensors", its_optimizer, None) == {"step": 3}
+    progress, tensors = load_checkpoint(tmp_path, again, its_optimizer, None)
+    assert progress == {"step": 3}
+    assert tensors["losses"].tolist() == [0, 1]
     train(again, its_optimizer, 3)
-    assert torch.equal(layer.weight, again.weight)
-    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+    assert torch.equal(graph.y.weight, again.y.weight)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_a_checkpoint_is_a_file_of_weights_to_others(tmp_path):
+    graph = build({"inputs": {"x": ["B", 4]}, "flow": {"y": "Linear(4, 2)"}})
+    save_checkpoint(tmp_path, graph, torch.optim.SGD(graph.parameters()), None, {"step": 3}, {})
+    assert build(graph.plan).load(tmp_path / "last.safetensors", unused="error").loaded == ["y.weight", "y.bias"]
 
 
 def test_undisturbed_random_numbers():
