@@ -17,10 +17,12 @@ from flowconf.cli.check import check
 from flowconf.cli.diff import diff
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
+from flowconf.cli.export import export
 from flowconf.cli.schema import schema
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
+from flowconf.cli.weights import weights
 from flowconf.diagnostics import FlowconfError, render_text, wants_colour
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
@@ -33,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary, diff, eject, schema):
+for command in (train, check, draw, show, summary, weights, diff, eject, export, schema):
     app.command()(command)
 
 

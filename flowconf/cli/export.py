@@ -1,0 +1,44 @@
+"""`flowconf export`: a graph as a program that runs without Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.arguments import File, Overrides
+
+
+def export(
+    file: File,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A .pt2 (torch.export) or .onnx file to write.")
+    ] = Path("model.pt2"),
+    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the graph at this path.")] = "",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="A file, checkpoint folder or run with the weights of the whole.")
+    ] = None,
+    sizes: Annotated[
+        list[str] | None, typer.Option("--size", metavar="NAME=NUMBER", help="Close an open size of the inputs.")
+    ] = None,
+) -> None:
+    """Write the graph as a program, every symbolic size open, and compare it with the graph."""
+    from flowconf.api import build
+    from flowconf.graph.export import export as write
+
+    closed = dict(_size(text) for text in sizes or [])
+    graph = build(file, overrides or [], weights=weights is None)
+    if weights is not None:
+        print(graph.load(weights))
+    elif all(setting.checkpoint is None for _, setting in graph.plan.all_settings()):
+        print("the weights are starting values: give --weights for trained ones")
+    print(write(graph.subgraph(at), output, closed))
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not (name and number.isdecimal() and int(number) > 0):
+        raise typer.BadParameter(f"`{text}` is not of the form NAME=NUMBER", param_hint="'--size'")
+    return name, int(number)

@@ -1,0 +1,95 @@
+"""`flowconf weights`: what a checkpoint holds, from its header alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from flowconf.graph.listing import Entry, Listing
+
+HEADER = ("path", "shape", "type", "numbers", "size")
+UNITS = ("B", "kB", "MB", "GB", "TB")
+LONGEST = 100
+Row = tuple[str, str, str, str, str]
+
+
+def weights(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of weights, a folder of them, or a run folder.")],
+    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only what stands at this path.")] = "",
+) -> None:
+    """List the tensors of a checkpoint: shapes, types, sizes by path. No tensor is read."""
+    from flowconf.diagnostics import Place
+    from flowconf.graph.listing import list_weights
+
+    found = list_weights(file, Place(word=file))
+    sys.stdout.write(text(found.below(at) if at else found))
+
+
+def text(listing: Listing) -> str:
+    """The listing in words: the file, its metadata, and a tree of paths with what each holds."""
+    entries = listing.entries
+    numbers = sum(entry.numbers for entry in entries)
+    lines = [f"{listing.file}: {len(entries)} tensors, {numbers:,} numbers, {readable(total(entries))}"]
+    lines += [f"  {name}: {value}" for name, value in _metadata(listing)]
+    if listing.state:
+        lines.append(f"  and the run's own state: {len(listing.state)} tensors, {readable(total(listing.state))}")
+    rows: list[Row] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines += ["", *(_line(row, widths) for row in rows)]
+    lines.insert(-len(rows) + 1, "-" * (sum(widths) + 2 * len(widths) - 2))
+    return "\n".join(lines) + "\n"
+
+
+def _branches(entry: Entry) -> tuple[tuple[int, int | str], ...]:
+    """Sorts paths by their parts, and numbers among them as numbers."""
+    parts = entry.name.split(".")
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
+
+
+def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
+    """What the file says of itself; its graph only by label, for `flowconf show` prints documents."""
+    if listing.label is not None:
+        yield "label", listing.label
+    for name, value in listing.metadata.items():
+        if name != "graph":
+            line = " ".join(value.split())
+            yield name, line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def _rows(entries: list[Entry], prefix: str, depth: int) -> Iterator[Row]:
+    """A row for each path below `prefix`: what stands below it added up, or the tensor itself."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.name.removeprefix(prefix).split(".")[0], []).append(entry)
+    for name, group in groups.items():
+        shown = "  " * depth + name
+        numbers, size = f"{sum(e.numbers for e in group):,}", readable(total(group))
+        if group[0].name == prefix + name:
+            entry = group[0]
+            yield shown, f"[{', '.join(map(str, entry.shape))}]", entry.dtype, numbers, size
+        else:
+            yield shown, "", "", numbers, size
+            yield from _rows(group, f"{prefix}{name}.", depth + 1)
+
+
+def _line(row: Row, widths: list[int]) -> str:
+    name, shape, dtype, *numbers = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    right = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[3:], strict=True)]
+    return "  ".join([name, shape, dtype, *right]).rstrip()
+
+
+def total(entries: Sequence[Entry]) -> int:
+    """Bytes of all of them."""
+    return sum(entry.size for entry in entries)
+
+
+def readable(size: int) -> str:
+    """Bytes in the unit that a person would say: `3.2 kB`."""
+    value, unit = float(size), 0
+    while value >= 999.95 and unit < len(UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{size} B" if unit == 0 else f"{value:.1f} {UNITS[unit]}"
