@@ -65,6 +65,7 @@ def build(
 def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
     """Every mistake of the first stage that has one, up to shapes and checkpoint sources; nothing is read or run."""
     from flowconf.graph import check_shapes
+    from flowconf.graph.emit import emit
     from flowconf.graph.sources import check_source
 
     try:
@@ -75,7 +76,7 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
             composition = compose(source, overrides)
             found += composition.document.warnings
             resolved = plan_of(composition)
-        check_shapes(resolved)
+        emit(resolved, check_shapes(resolved).sizes)
         for _, setting in resolved.all_settings():
             if setting.checkpoint is not None:
                 found += check_source(setting.checkpoint)

@@ -50,6 +50,10 @@ class Needs:
     wants: dict[str, tuple[Want, ...]]
     uses: dict[str, tuple[int, ...]]
     """Member -> the positions (in `steps`) that read it; `len(steps)` stands for the return."""
+    inside: dict[str, tuple[Want, ...]]
+    """Path of a nested graph -> what it is asked for besides its own outputs, by every step that runs it."""
+    main: frozenset[str]
+    """Paths of the nested graphs whose own outputs are read."""
 
 
 def needs(graph: GraphPlan, demand: Demand) -> Needs:
@@ -75,11 +79,25 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
             uses.setdefault(value.member, []).append(len(steps) if value.recurrent else position)
     for want in returned:
         uses.setdefault(want.value.member, []).append(len(steps))
-    return Needs(
-        steps,
-        {name: tuple(dict.fromkeys(wants)) for name, wants in wanted.items()},
-        {name: tuple(dict.fromkeys(positions)) for name, positions in uses.items()},
-    )
+    wants = {name: tuple(dict.fromkeys(found)) for name, found in wanted.items()}
+    inside, main = _asked_of_nested(steps, wants)
+    return Needs(steps, wants, {name: tuple(dict.fromkeys(places)) for name, places in uses.items()}, inside, main)
+
+
+def _asked_of_nested(
+    steps: Iterable[Step], wants: dict[str, tuple[Want, ...]]
+) -> tuple[dict[str, tuple[Want, ...]], frozenset[str]]:
+    inside: dict[str, tuple[Want, ...]] = {}
+    main: set[str] = set()
+    for step in steps:
+        of_step = wants.get(step.name, ())
+        for branch, applied in step.parts:
+            of_part = [want for want in of_step if len(step.parts) == 1 or want.value.entry == branch]
+            asked = (*inside.get(applied.home, ()), *inner_wants(of_part))
+            inside[applied.home] = tuple(dict.fromkeys(asked))
+            if len(step.parts) > 1 or wants_main(step, of_step):
+                main.add(applied.home)
+    return inside, frozenset(main)
 
 
 def needed_inputs(graph: GraphPlan, found: Needs) -> list[Input]:

@@ -13,7 +13,7 @@ from itertools import chain, count
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
-from flowconf.graph.forward import ForwardWriter, count_attribute, inside_wants, main_wanted
+from flowconf.graph.forward import ForwardWriter, count_attribute
 from flowconf.graph.layout import broken
 from flowconf.language import signatures
 from flowconf.language.plan import (
@@ -141,18 +141,16 @@ class _Emitter:
         """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one."""
         found = needs(graph, demand)
         self._refuse_values_inside_shared(graph, path, found)
-        children = {
-            applied.path: self.graph_class(
-                applied.module.graph, join(path, applied.path), _child_demand(applied, found), graph.label
-            )
-            for step in graph.steps
-            for applied in step.applied()
-            if isinstance(applied.module, Mount)
-        }
-        names = {child: cls.name for child, cls in children.items()}
+        names: dict[str, str] = {}
+        reads: dict[str, frozenset[str]] = {}
+        for child, mount in graph.mounts():
+            asked = _asked_of(child, found)
+            names[child] = self.graph_class(mount.graph, join(path, child), asked, graph.label).name
+            kept = needed_inputs(mount.graph, needs(mount.graph, asked))
+            reads[child] = frozenset(given.name for given in kept)
         lines = [*self._init(graph, path, names), Line("")]
         ranks = {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps}
-        writer = ForwardWriter(graph, found, demand, {n: self._inputs_of(graph, found, n) for n in names}, ranks)
+        writer = ForwardWriter(graph, found, demand, reads, ranks)
         lines += [Line(text, step, place) for text, step, place in writer.lines()]
         self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
         called = {name for name in RUNTIME if any(f" {name}(" in line.text for line in lines)}
@@ -172,21 +170,10 @@ class _Emitter:
         """A graph that two graphs use has one class, which cannot give further values to one of them only."""
         lent = [mounted for mounted, _ in graph.mounts() if join(path, mounted) in self.lent]
         for shared in (*graph.shares, *lent):
-            for want in inside_wants(found, shared):
+            for want in found.inside.get(shared, ()):
                 message = f"`{shared}.{want.value}` lies inside of a graph that is used in another graph too"
                 advice = f"give that value an output of `{shared}`, and refer to the output"
                 raise ConfigError(Diagnostic("FC0146", message, want.value.place, join(path, shared), help=advice))
-
-    @staticmethod
-    def _inputs_of(graph: GraphPlan, found: Needs, path: str) -> frozenset[str]:
-        """The inputs that the graph mounted at `path` still reads once it is pruned."""
-        for step in graph.steps:
-            for applied in step.applied():
-                if applied.path == path and isinstance(applied.module, Mount):
-                    inner = applied.module.graph
-                    pruned = needs(inner, _child_demand(applied, found))
-                    return frozenset(given.name for given in needed_inputs(inner, pruned))
-        return frozenset()
 
     def _class_name(self, label: str, around: str) -> str:
         """`Scan`, or else `LetterScan`, or else a number behind it."""
@@ -262,7 +249,7 @@ class _Emitter:
         return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterable[int]) -> str:
-        source = modules.locations().get(call.name)
+        source = modules.locations.get(call.name)
         name = call.name
         if call.name in modules.registered:
             source = modules.registered[call.name].__module__
@@ -286,10 +273,10 @@ class _Emitter:
                 return self._call(argument, sizes)
 
 
-def _child_demand(applied: Applied, found: Needs) -> Demand:
+def _asked_of(path: str, found: Needs) -> Demand:
     """What a nested graph is asked for by the graph that holds it; its own outputs when it is not run at all."""
-    wants = inside_wants(found, applied.path)
-    return Demand(not wants or main_wanted(found, applied.path), wants)
+    wants = found.inside.get(path, ())
+    return Demand(not wants or path in found.main, wants)
 
 
 def _camel(label: str) -> str:

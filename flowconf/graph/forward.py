@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from flowconf.diagnostics import Place
 from flowconf.graph.demand import Demand, Needs, Want, inner_wants, needed_inputs, wants_main
-from flowconf.language.plan import Applied, Chain, GraphPlan, Literal, Module, Mount, Shared, Step, Value
+from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Literal, Module, Mount, Shared, Step, Value
+from flowconf.language.registry import modules
 
 MERGE = {"add": " + ", "mul": " * "}
 
@@ -48,13 +50,13 @@ class ForwardWriter:
     def lines(self) -> Iterator[tuple[str, str, Place | None]]:
         """Every line with the path and place of its step."""
         yield f"    def forward({', '.join(['self', *self.inputs])}):", "", self.graph.place
-        last = len(self.found.steps) - 1
+        last, deaths = len(self.found.steps) - 1, self._deaths()
         for position, step in enumerate(self.found.steps):
             returns = position == last and self._is_the_return(step)
             target = "return" if returns else self._variable(step, position)
             for text in (*self._recalled(step), *self._statement(step, target)):
                 yield f"        {text}", step.path, step.place
-            for name in self._dead_after(position, target):
+            for name in deaths.get(position, []):
                 yield f"        del {name}", step.path, step.place
             if returns:
                 return
@@ -82,13 +84,14 @@ class ForwardWriter:
             return None
         return self._variable(following, position + 1)
 
-    def _dead_after(self, position: int, target: str) -> list[str]:
-        """Named values whose last reader was the statement at `position`, when more than one statement follows."""
-        if target == "return" or position >= len(self.found.steps) - 2:
-            return []
-        steps = self.found.steps[: position + 1]
-        named = [step for at, step in enumerate(steps) if self._variable(step, at) == step.name]
-        return [step.name for step in named if max(self.found.uses.get(step.name, (position,))) == position]
+    def _deaths(self) -> dict[int, list[str]]:
+        """Position -> the named values that no later statement reads, where more than one statement follows."""
+        deaths: dict[int, list[str]] = {}
+        for position, step in enumerate(self.found.steps):
+            last = max(self.found.uses.get(step.name, (position,)))
+            if last < len(self.found.steps) - 2 and self._variable(step, position) == step.name:
+                deaths.setdefault(last, []).append(step.name)
+        return deaths
 
     def _is_the_return(self, step: Step) -> bool:
         """Whether the last step's expression can stand behind `return`."""
@@ -399,16 +402,10 @@ class ForwardWriter:
 
     def _has_seen(self, applied: Applied) -> bool:
         """Whether the module at the applied path also returns values from inside."""
-        path = applied.home
-        return bool(self._wanted_inside(path))
-
-    def _wanted_inside(self, path: str) -> tuple[Want, ...]:
-        return inside_wants(self.found, path)
+        return bool(self.found.inside.get(applied.home))
 
     def _unpacked(self, step: Step, target: str, seen: str) -> str:
-        path = step.body.home
-        main = any(_main_of(other, self.found) for other in self.found.steps if other.body.home == path)
-        return f"{target}, {seen}" if main else seen
+        return f"{target}, {seen}" if step.body.home in self.found.main else seen
 
     # calls
 
@@ -424,13 +421,11 @@ class ForwardWriter:
             for number, member in enumerate(module.members):
                 passed = self._call(member, passed, None, f"{at}[{number}]", repeated)
             return passed
-        home = applied.home
-        kept = self.child_inputs.get(home)
-        given = [_stream_argument(module, stream, fields)]
-        for name, value in applied.using:
-            if kept is None or name in kept:
-                given.append(f"{name}={self.read[Want(value)]}{repeated}")
-        return f"{at}({', '.join(given)})"
+        kept = self.child_inputs.get(applied.home)
+        using = {
+            name: f"{self.read[Want(value)]}{repeated}" for name, value in applied.using if kept is None or name in kept
+        }
+        return f"{at}({', '.join(_arguments(module, stream, fields, using, kept))})"
 
     def _count(self, step: Step, key: str, literal: Literal) -> str:
         attribute = count_attribute(self.graph, step, key, literal)
@@ -455,31 +450,6 @@ def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) ->
     taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
     own = literal.text if literal.text.isidentifier() and literal.text not in taken else None
     return own or f"{step.name}_{key}"
-
-
-def inside_wants(found: Needs, path: str) -> tuple[Want, ...]:
-    """What the graph mounted at `path` is asked for, by every step of this graph that runs it."""
-    wants: list[Want] = []
-    for step in found.steps:
-        of_step = found.wants.get(step.name, ())
-        for branch, applied in step.parts:
-            if applied.home == path:
-                wants += inner_wants(w for w in of_step if len(step.parts) == 1 or w.value.entry == branch)
-    return tuple(dict.fromkeys(wants))
-
-
-def main_wanted(found: Needs, path: str) -> bool:
-    """Whether any step of this graph reads the own value of the graph mounted at `path`."""
-    return any(
-        len(step.parts) > 1 or _main_of(step, found)
-        for step in found.steps
-        for _, applied in step.parts
-        if applied.home == path
-    )
-
-
-def _main_of(step: Step, found: Needs) -> bool:
-    return wants_main(step, found.wants.get(step.name, ()))
 
 
 def address(graph: GraphPlan, path: str) -> str:
@@ -507,15 +477,27 @@ def _rest(module: Module, rest: list[str]) -> str:
     return f".{'.'.join(rest)}"
 
 
-def _stream_argument(module: Module, stream: str, fields: tuple[str, ...] | None) -> str:
-    if not isinstance(module, Mount) or fields is None:
-        return stream
-    own = [given.name for given in module.graph.inputs if not given.captured]
-    if len(own) == 1:
-        return stream
-    if set(fields) <= set(own):
-        return f"**{stream}"
-    return ", ".join(f'{name}={stream}["{name}"]' for name in fields if name in own)
+def _arguments(
+    module: Module, stream: str, fields: tuple[str, ...] | None, using: Mapping[str, str], kept: frozenset[str] | None
+) -> list[str]:
+    """The arguments of a call: by position as far as `forward` takes them in a known order, then by name.
+
+    `using` holds what is passed by name; `kept` the inputs of a graph that are left once it is pruned.
+    """
+    if isinstance(module, Mount):
+        own = [given.name for given in module.graph.inputs if not given.captured]
+        order = [given.name for given in module.graph.inputs if kept is not None and given.name in kept]
+        if fields is not None and len(own) > 1:
+            given = {name: f'{stream}["{name}"]' for name in fields if name in own} | dict(using)
+            return _in_order(order, given)
+    else:
+        order = modules.class_source(module.name).forward.positional if isinstance(module, Call) else []
+    return [stream, *_in_order(order[1:], using)]
+
+
+def _in_order(order: Iterable[str], given: Mapping[str, str]) -> list[str]:
+    first = list(takewhile(lambda name: name in given, order))
+    return [given[name] for name in first] + [f"{name}={text}" for name, text in given.items() if name not in first]
 
 
 def _stacked(parts: str, pick: str, is_dict: bool, dim: int) -> str:

@@ -66,7 +66,7 @@ def provided_fields(data_set: str) -> tuple[str, ...] | None:
         found: tuple[str, ...] | None = getattr(table.registered[data_set], "provides", None)
         return found
     if data_set in table:
-        for call in signatures.decorators(table.locations()[data_set], data_set):
+        for call in signatures.decorators(table.locations[data_set], data_set):
             if ast.unparse(call.func).split(".")[-1] == "provides":
                 return tuple(ast.literal_eval(argument) for argument in call.args)
     return None

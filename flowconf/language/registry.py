@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -37,8 +38,9 @@ class Table:
     torch_nn: bool = False
     registered: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
     def locations(self) -> dict[str, str]:
-        """Name -> the module that defines it, in order of precedence."""
+        """Name -> the module that defines it, in order of precedence; what is registered stands beside it."""
         found: dict[str, str] = {}
         for source in self.sources:
             for name in signatures.public_names(source):
@@ -51,10 +53,10 @@ class Table:
 
     def names(self) -> list[str]:
         """Every name that a config may use here."""
-        return [*self.registered, *self.locations()]
+        return [*self.registered, *self.locations]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.registered or name in self.locations()
+        return name in self.registered or name in self.locations
 
     def unknown(self, name: str, place: Place, path: str = "", also: Iterable[str] = ()) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
@@ -68,19 +70,19 @@ class Table:
         """The signatures of a module class."""
         if name in self.registered:
             return signatures.of_class(self.registered[name])
-        return signatures.read_class(self.locations()[name], name)
+        return signatures.read_class(self.locations[name], name)
 
     def signature(self, name: str) -> Signature:
         """The signature of a function, or of a class's constructor."""
         if name in self.registered:
             return signatures.of_function(self.registered[name])
-        return signatures.read_function(self.locations()[name], name)
+        return signatures.read_function(self.locations[name], name)
 
     def load(self, name: str) -> Any:
         """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
         if name in self.registered:
             return self.registered[name]
-        return getattr(importlib.import_module(self.locations()[name]), name)
+        return getattr(importlib.import_module(self.locations[name]), name)
 
     def register(self, item: T, name: str | None = None) -> T:
         """Make `item` usable by its name. Raises `ConfigError` when the name is taken or cannot be used."""
