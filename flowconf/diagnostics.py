@@ -211,7 +211,7 @@ class Collector:
         kept: dict[object, Diagnostic] = {}
         for d in self.diagnostics:
             if d.severity == "error" or d.place not in wrong:
-                kept.setdefault((d.code, d.place) if d.place != NOWHERE else d, d)
+                kept.setdefault((d.code, d.place) if d.place != NOWHERE else (d.code, d.message), d)
         return list(kept.values())
 
 
@@ -225,7 +225,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 12) -> str | None:
     """The help for an unknown name: the nearest allowed one, else the list of them."""
-    options = list(allowed)
+    options = list(dict.fromkeys(allowed))
     close = nearest(name, options)
     if close is not None:
         return f"write `{close}`"
@@ -374,8 +374,17 @@ def _excerpt(file: str, marks: list[tuple[Place, str, str]], width: int, paint: 
     return out
 
 
-@lru_cache(maxsize=64)
 def _source_lines(file: str) -> tuple[str, ...]:
+    """The lines of a file as it is now; a file that has changed since is read again."""
+    try:
+        known = Path(file).stat()
+    except (OSError, ValueError):
+        return ()
+    return _read_lines(file, known.st_mtime_ns, known.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read_lines(file: str, changed: int, size: int) -> tuple[str, ...]:
     try:
         text = Path(file).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -14,6 +16,22 @@ from flowconf.diagnostics import Place
 from flowconf.language.plan import GraphPlan, Value
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch logs an error for every failing fake call; the diagnostic says it better."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 class Unknown:
     """A value of which nothing is known."""
 
@@ -21,7 +39,7 @@ class Unknown:
 UNKNOWN = Unknown()
 
 
-def each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """`change` on every tensor of a value."""
     if isinstance(value, Tensor):
         return change(value)
@@ -74,7 +92,7 @@ class Scope:
     path: str
     local: dict[str, Any]
     places: dict[str, Source]
-    inside: dict[str, tuple[Scope, Callable[[Tensor], Tensor]]] = field(default_factory=dict)
+    inside: dict[str, tuple[Scope, Callable[[Tensor], Any]]] = field(default_factory=dict)
     branches: dict[str, dict[str, Any]] = field(default_factory=dict)
     before: Any = UNKNOWN
     """What the step at hand would read of a previous call: zeros like its stream."""

@@ -6,9 +6,7 @@ It fills in `_`, finds every size that does not fit, and knows the shape of ever
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -18,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
 from flowconf.graph.emit import Sizes as KnownSizes
-from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, repeat_rows, spread
-from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
+from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, quiet, repeat_rows, spread
+from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line, misfits
 from flowconf.language.plan import (
     Applied,
     Argument,
@@ -33,6 +31,7 @@ from flowconf.language.plan import (
     Module,
     Mount,
     Sequence,
+    Shared,
     Step,
     join,
 )
@@ -57,28 +56,12 @@ class Inference:
 
 def infer(graph: GraphPlan) -> Inference:
     """Check a whole graph. Mistakes are in the result's collector."""
-    with _quiet(), torch.random.fork_rng(devices=[]), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with quiet(), torch.random.fork_rng(devices=[]), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         checker = _Checker(Inference(), Sizes())
         given = {entry.name: checker.declared(entry) for entry in graph.inputs}
         checker.graph(graph, "", given, {})
         checker.starts(graph)
         return checker.result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch logs an error for every failing fake call; the diagnostic says it better."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 class _Poisoned(Exception):
@@ -99,11 +82,16 @@ class _Checker:
         return torch.empty(shape, dtype=getattr(torch, entry.dtype))
 
     def graph(
-        self, graph: GraphPlan, path: str, values: dict[str, Any], origins: Mapping[str, Source]
+        self,
+        graph: GraphPlan,
+        path: str,
+        values: dict[str, Any],
+        origins: Mapping[str, Source],
+        mounted: Mount | None = None,
     ) -> tuple[Any, Scope]:
         """Run one graph on fake values: its output, and everything it held."""
         local = {
-            entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name))
+            entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name), mounted)
             for entry in graph.inputs
         }
         for entry in graph.inputs:
@@ -161,25 +149,24 @@ class _Checker:
         if value is not UNKNOWN:
             self.result.shapes.setdefault(path, self.sizes.show(value))
 
-    def _input(self, entry: Input, value: Any, path: str, source: Source | None) -> Any:
-        """Hold what arrives against what the input declares."""
+    def _input(self, entry: Input, value: Any, path: str, source: Source | None, mounted: Mount | None) -> Any:
+        """Hold what arrives against what the input declares; `mounted` is the mount of a graph of another file."""
         if value is UNKNOWN or entry.shape is None:
             return self.declared(entry) if value is UNKNOWN and not entry.captured else value
         if not path or entry.captured:
             return value
-        bound: dict[str, int] = {}
-        fits = isinstance(value, Tensor) and value.dim() == len(entry.shape)
-        if fits:
-            for size, actual in zip(entry.shape, value.shape, strict=True):
-                expected = bound.setdefault(size, actual) if isinstance(size, str) else size
-                fits = fits and expected == actual
-        if not fits:
-            shown = f"[{', '.join(str(size) for size in entry.shape)}]"
-            message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
-            labels = (Label(f"`{source.name}` gives {self.sizes.show(value)}", source.place),) if source else ()
-            self.result.collector.error("FC0206", message, entry.place, path=path, labels=labels)
-            return UNKNOWN
-        return value
+        wrong = misfits(entry, value)
+        if wrong is None:
+            return value
+        shown = f"[{', '.join(str(size) for size in entry.shape)}]"
+        message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
+        labels = [Label(f"`{source.name}` gives {self.sizes.show(value)}", source.place)] if source else []
+        place = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
+        if mounted is not None:
+            labels.append(Label(f"declared as {shown}", place))
+            place = _says(mounted, entry.shape[wrong] if wrong >= 0 else None)
+        self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
+        return UNKNOWN
 
     # steps
 
@@ -194,7 +181,7 @@ class _Checker:
             if difference(before, value) is None:
                 break
         if step.take is not None and value is not UNKNOWN:
-            value = self._taken(step, value)
+            value = self._taken(step, value, scope)
         return value
 
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -227,11 +214,12 @@ class _Checker:
         try:
             return kept + change
         except (RuntimeError, TypeError):
-            shown = f"{self.sizes.show(change)} cannot be added to {self.sizes.show(kept)}"
+            what = "its stream" if step.skip is None else "what `skip` gives"
+            shown = f"{self.sizes.show(change)} cannot be added to {what}, {self.sizes.show(kept)}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
             self._error(
                 "FC0203",
-                f"`{step.path}`: {shown}",
+                f"`{join(scope.path, step.path)}`: {shown}",
                 step.body_place,
                 step,
                 scope,
@@ -248,17 +236,17 @@ class _Checker:
         try:
             return MERGES[str(step.merge)](values, step.dim)
         except (RuntimeError, TypeError, IndexError):
-            shown = ", ".join(
-                f"`{step.path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items()
-            )
+            path = join(scope.path, step.path)
+            shown = ", ".join(f"`{path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items())
             labels = tuple(
-                Label(f"`{step.path}.{name}` gives {self.sizes.show(branches[name])}", _place_of(part, step))
+                Label(f"`{path}.{name}` gives {self.sizes.show(branches[name])}", _place_of(part, step))
                 for name, part in step.parts
             )
+            odd = self._odd(step, branches)
             self._error(
                 "FC0203",
-                f"the branches of `{step.path}` cannot be merged by `{step.merge}`: {shown}",
-                step.place,
+                f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
+                step.place_of("merge") if odd is None else _place_of(dict(step.parts)[odd], step),
                 step,
                 scope,
                 labels,
@@ -272,28 +260,41 @@ class _Checker:
         scope.branches[step.name] = branches
         if choice is UNKNOWN or any(value is UNKNOWN for value in branches.values()):
             raise _Poisoned
+        path = join(scope.path, step.path)
         first = next(iter(branches.values()))
-        odd = next((name for name, value in branches.items() if difference(first, value) is not None), None)
+        odd = self._odd(step, branches)
         if odd is not None:
-            shown = f"`{step.path}.{odd}` gives {self.sizes.show(branches[odd])}"
-            message = f"the branches of `{step.path}` must give one shape: {shown}, the first {self.sizes.show(first)}"
-            self._error("FC0203", message, _place_of(dict(step.parts)[odd], step), step, scope)
+            other = next(name for name, value in branches.items() if difference(branches[odd], value) is not None)
+            gives = f"`{path}.{other}` gives {self.sizes.show(branches[other])}"
+            shown = f"`{path}.{odd}` gives {self.sizes.show(branches[odd])}"
+            message = f"the branches of `{path}` must give one shape: {shown}, and {gives}"
+            parts = dict(step.parts)
+            label = Label(gives, _place_of(parts[other], step))
+            self._error("FC0203", message, _place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
             return first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
-            message = f"the router of `{step.path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
+            message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
             detail = f"{message} experts, and there are {len(branches)}"
             self._error("FC0201", detail, _place_of(step.router, step), step, scope)
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
+
+    def _odd(self, step: Step, branches: Mapping[str, Any]) -> str | None:
+        """The branch whose shape differs from the others'; of two, the last. None when all have one shape."""
+        names = [name for name, _ in step.parts]
+        alike = {name: sum(difference(branches[name], branches[other]) is None for other in names) for name in names}
+        fewest = min(alike.values())
+        return None if fewest == len(names) else [name for name in names if alike[name] == fewest][-1]
 
     def _condition(self, step: Step, stream: Any, source: Source, scope: Scope) -> None:
         if step.condition is None:
             return
         value = self._attempt(step.condition, stream, source, scope, step)
         if isinstance(value, Tensor) and value.numel() != 1:
-            message = f"the condition of `{step.path}` gives {self.sizes.show(value)}, and must give one number"
+            path = join(scope.path, step.path)
+            message = f"the condition of `{path}` gives {self.sizes.show(value)}, and must give one number"
             self._error("FC0201", message, _place_of(step.condition, step), step, scope)
 
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -307,7 +308,7 @@ class _Checker:
             got, gives = (stream, result) if where == "" else (stream[where], result[where])
             what = f"`{where}` of " if where else ""
             change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
-            message = f"the loop `{step.path}` changes {what}its stream {change}"
+            message = f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
             self._error(
                 "FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes"
@@ -315,12 +316,14 @@ class _Checker:
         return result
 
     def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
+        path = join(scope.path, step.path)
         if stream is UNKNOWN:
-            return self._apply(step.body, UNKNOWN, source, scope, step)
+            self._apply(step.body, UNKNOWN, source, scope, step)
+            return UNKNOWN
         if not isinstance(stream, Tensor):
             self._error(
                 "FC0201",
-                f"`{step.path}` maps over {self.sizes.show(stream)}, and needs a tensor",
+                f"`{path}` maps over {self.sizes.show(stream)}, and needs a tensor",
                 step.place,
                 step,
                 scope,
@@ -329,8 +332,9 @@ class _Checker:
             return self._slices(step, stream, source, scope)
         dim = step.dim or 0
         if not -stream.dim() <= dim < stream.dim():
-            message = f"`{step.path}` maps over dimension {dim}, and `{source.name}` gives {self.sizes.show(stream)}"
-            self._error("FC0201", message, step.place, step, scope, (Label("comes from here", source.place),))
+            gives = f"`{source.name}` gives {self.sizes.show(stream)}"
+            message = f"`{path}` maps over dimension {dim}, and {gives}"
+            self._error("FC0201", message, step.place_of("dim"), step, scope, (Label(gives, source.place),))
         moved = stream.movedim(dim, 1) if step.batched else stream
         count = stream.shape[dim]
         if step.batched:
@@ -353,29 +357,40 @@ class _Checker:
         count = step.slices.value if step.slices is not None else 1
         assert isinstance(count, int)
         if stream.dim() == 0 or stream.shape[-1] % count:
-            message = f"`{step.path}` cannot cut {self.sizes.show(stream)} into {count} equal slices"
-            self._error("FC0201", message, step.place, step, scope, (Label("comes from here", source.place),))
+            path, shown = join(scope.path, step.path), self.sizes.show(stream)
+            message = f"`{path}` cannot cut the last size of {shown} into {count} equal slices"
+            label = Label(f"`{source.name}` gives {shown}", source.place)
+            self._error("FC0201", message, step.place_of("slices"), step, scope, (label,))
         result = self._apply(step.body, stream.chunk(count, -1)[0], source, scope, step)
         return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
 
-    def _taken(self, step: Step, value: Any) -> Any:
+    def _taken(self, step: Step, value: Any, scope: Scope) -> Any:
         try:
             return value[step.take]
         except (IndexError, KeyError, TypeError, RuntimeError):
             names = f": it holds {', '.join(f'`{name}`' for name in value)}" if isinstance(value, dict) else ""
             message = f"`take: {step.take}` finds nothing in {self.sizes.show(value)}{names}"
-            self.result.collector.error("FC0201", message, step.place, path=step.path)
-            raise _Poisoned from None
+            self._error("FC0201", message, step.place_of("take"), step, scope)
 
     # modules
 
-    def _apply(self, applied: Applied, stream: Any, source: Source, scope: Scope, step: Step, repeated: int = 1) -> Any:
+    def _apply(
+        self,
+        applied: Applied,
+        stream: Any,
+        source: Source,
+        scope: Scope,
+        step: Step,
+        repeated: int = 1,
+        whole: Applied | None = None,
+    ) -> Any:
+        """Run a module on a fake value; `whole` is the chain that it is a member of."""
         path = join(scope.path, applied.path)
         using = {name: repeat_rows(scope.value(value), repeated) for name, value in applied.using}
         module = applied.target
         if isinstance(module, Chain):
             for member in module.members:
-                stream = self._apply(member, stream, source, scope, step, repeated)
+                stream = self._apply(member, stream, source, scope, step, repeated, whole or applied)
                 source = Source(str(member.module), _call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
@@ -384,7 +399,7 @@ class _Checker:
         built = self._build(module, path, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
-        return self._run(built, module, stream, using, source, step, scope)
+        return self._run(built, applied, whole or applied, stream, using, source, step, scope)
 
     def _mounted(
         self,
@@ -405,9 +420,10 @@ class _Checker:
         else:
             values[own[0]] = stream
             origins[own[0]] = source
-        result, inner = self.graph(mount.graph, path, values, origins)
-        scope.inside[step.name] = (inner, lambda tensor: tensor)
-        return result
+        result, inner = self.graph(mount.graph, path, values, origins, mount if mount.graph.source_name else None)
+        guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
+        scope.inside[step.name] = (inner, lambda tensor: UNKNOWN if guessed else tensor)
+        return UNKNOWN if guessed else result
 
     def _build(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
         if isinstance(module, Instance):
@@ -498,7 +514,8 @@ class _Checker:
     def _run(
         self,
         built: nn.Module,
-        module: Module,
+        applied: Applied,
+        whole: Applied,
         stream: Any,
         using: dict[str, Any],
         source: Source,
@@ -512,12 +529,13 @@ class _Checker:
         except torch._subclasses.fake_tensor.DynamicOutputShapeException:
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            self._misfit(built, module, stream, using, source, step, scope, problem)
+            self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
 
     def _misfit(
         self,
         built: nn.Module,
-        module: Module,
+        applied: Applied,
+        whole: Applied,
         stream: Any,
         using: dict[str, Any],
         source: Source,
@@ -525,19 +543,28 @@ class _Checker:
         scope: Scope,
         problem: Exception,
     ) -> NoReturn:
-        gives = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-        path = join(scope.path, step.path)
+        labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
+        module, path = applied.target, join(scope.path, whole.path)
+        shared = whole.module if isinstance(whole.module, Shared) else None
         found = expectation(built, module, stream) if isinstance(module, Call) else None
+        homes = (found.place if found is not None else None, _call_place(module, step))
+        if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
+            raise _Poisoned  # it does not fit where it stands first either
         if found is not None:
             wanted = f"`{path}` expects {found.expected} {found.unit}"
             message = f"{wanted}, but `{source.name}` gives {self.sizes.number(found.actual)}"
-            advice = f"write `{found.repaired}`" if found.repaired else None
-            self._error("FC0201", message, found.place, step, scope, (gives,), advice)
+            advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
+            place = found.place
+            if shared is not None:
+                labels.append(Label(f"made for {found.expected} {found.unit}", place))
+                place = shared.place
+            self._error("FC0201", message, place, step, scope, tuple(labels), advice)
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
         text = str(module)
         why = self.sizes.reworded(first_line(problem))
         message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        self._error("FC0201", message, _call_place(module, step), step, scope, (gives,))
+        place = shared.place if shared is not None else _call_place(module, step)
+        self._error("FC0201", message, place, step, scope, tuple(labels))
 
     def _error(
         self,
@@ -551,9 +578,14 @@ class _Checker:
     ) -> NoReturn:
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
-        if not any(known.place == place and known.code == code for known in self.result.collector.diagnostics):
-            self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        told = Diagnostic(code, message, place, path, labels, help)
+        self.result.collector.diagnostics.append(told)
         raise _Poisoned
+
+
+def _says(mount: Mount, size: int | str | None) -> Place:
+    """Where a mount gives its graph this size, or else where the graph is named."""
+    return next((given.place for _, given in mount.params if given.value == size), mount.place)
 
 
 def _place_of(applied: Applied, step: Step) -> Place:

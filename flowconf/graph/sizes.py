@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import Argument, Call, Literal
+from flowconf.language.plan import Argument, Call, Input, Literal
 from flowconf.language.registry import modules
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
@@ -68,6 +68,21 @@ class Sizes:
     def reworded(self, message: str) -> str:
         """torch's words with the symbols for their numbers."""
         return re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
+
+
+def misfits(entry: Input, value: Any) -> int | None:
+    """Which size of a declared shape does not fit what arrives, -1 for their number; None when all do.
+
+    A symbol stands for one size throughout the shape.
+    """
+    assert entry.shape is not None
+    if not isinstance(value, Tensor) or value.dim() != len(entry.shape):
+        return -1
+    bound: dict[str, int] = {}
+    for position, (size, actual) in enumerate(zip(entry.shape, value.shape, strict=True)):
+        if actual != (bound.setdefault(size, actual) if isinstance(size, str) else size):
+            return position
+    return None
 
 
 @dataclass(frozen=True)
