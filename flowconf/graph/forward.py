@@ -119,10 +119,14 @@ class ForwardWriter:
         for value in step.reads():
             if value.recurrent and value.member not in self.recalled:
                 self.recalled.add(value.member)
-                name = f"{value.member}_before"
+                name = self._local(f"{value.member}_before")
                 like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
                 yield f'{name} = recall(self.memory, "{value.member}", {like})'
                 self.read[Want(value)] = name
+
+    def _local(self, name: str) -> str:
+        """`name` for a variable of our own, with a `_` behind it where a member or input is called so."""
+        return name if self.graph.step(name) is None and self.graph.input(name) is None else self._local(f"{name}_")
 
     # statements
 
@@ -157,7 +161,7 @@ class ForwardWriter:
         if not self._has_seen(step.body):
             self._define(step, wants, target, "")
             return [f"{target} = {call}{take}"]
-        seen = f"{step.name}_seen"
+        seen = self._local(f"{step.name}_seen")
         lines = [f"{self._unpacked(step, target, seen)} = {call}"]
         if take:
             lines.append(f"{target} = {target}{take}")
@@ -168,11 +172,11 @@ class ForwardWriter:
         wants = self.found.wants.get(step.name, ())
         body = f'{address}["body"]' if _in_dict(step) else address
         call = self._call(step.body, stream, step.stream_fields, body)
-        seen = f"{step.name}_seen"
+        seen = self._local(f"{step.name}_seen")
         lines = []
         if self._has_seen(step.body):
             lines.append(f"{step.name}_change, {seen} = {call}")
-            call = f"{step.name}_change"
+            call = self._local(f"{step.name}_change")
         kept = stream
         if step.skip is not None:
             skip = f'{address}["skip"]' if body != address else f"{address}.skip"
@@ -192,7 +196,7 @@ class ForwardWriter:
             if not plain and branch not in named:
                 continue
             call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
-            variable = f"{step.name}_{branch}"
+            variable = self._local(f"{step.name}_{branch}")
             if self._has_seen(applied):
                 lines.append(f"{variable}, {variable}_seen = {call}")
             elif branch in named:
@@ -211,13 +215,16 @@ class ForwardWriter:
         """The experts' outputs, weighed by the router and added one after the other."""
         assert step.router is not None
         wants = self.found.wants.get(step.name, ())
-        weights = f"{step.name}_weights"
+        weights = self._local(f"{step.name}_weights")
         routed = self._call(step.router, stream, step.stream_fields, f'{address}["router"]')
         lines = [f"{weights} = {routed}"]
         axes = ", None" * (self.ranks.get(step.name, 0) + 1)
         for number, (branch, applied) in enumerate(step.parts):
             call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
-            variable, inside = f"{step.name}_{branch}", [want for want in wants if want.value.entry == branch]
+            variable, inside = (
+                self._local(f"{step.name}_{branch}"),
+                [want for want in wants if want.value.entry == branch],
+            )
             if self._has_seen(applied):
                 lines.append(f"{variable}, {variable}_seen = {call}")
             elif inside:
@@ -263,7 +270,7 @@ class ForwardWriter:
         assert step.times is not None
         inner = f'{address}["body"]' if _in_dict(step) else address
         body = self._call(step.body, target, step.stream_fields, inner)
-        seen = f"{step.name}_seen"
+        seen = self._local(f"{step.name}_seen")
         left = self._unpacked(step, target, seen) if self._has_seen(step.body) else target
         before, inside = self._collected(step, wants, target, seen)
         if step.times.text == "1" and not inside and step.condition is None:
@@ -288,9 +295,9 @@ class ForwardWriter:
     def _in_series(self, step: Step, stream: str, target: str) -> list[str]:
         """`repeat`: the statement once for each copy."""
         wants = self.found.wants.get(step.name, ())
-        module = f"{step.name}_copy"
+        module = self._local(f"{step.name}_copy")
         body = self._once(step, target, target, module)
-        before, inside = self._collected(step, wants, target, f"{step.name}_seen")
+        before, inside = self._collected(step, wants, target, self._local(f"{step.name}_seen"))
         lines = [f"{target} = {stream}"] if target != stream else []
         return [
             *lines,
@@ -308,7 +315,8 @@ class ForwardWriter:
             if not want.each and want.value.index is None:
                 self.read[want] = once
                 continue
-            name = f"{step.name}_{want.value.name}_each" if want.value.name != step.name else f"{step.name}_each"
+            inner = f"_{want.value.name}" if want.value.name != step.name else ""
+            name = self._local(f"{step.name}{inner}_each")
             name = name if f"{name} = []" not in before else f"{name}_{len(before)}"
             before.append(f"{name} = []")
             inside.append(f"{name}.append({once})")
@@ -316,19 +324,24 @@ class ForwardWriter:
         return before, inside
 
     def _map(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+        take = [] if step.take is None else [f"{target} = {target}[{step.take!r}]"]
         if step.slices is not None:
-            return self._slices(step, stream, target, address)
+            return [*self._slices(step, stream, target, address), *take]
         if step.batched:
-            return self._batched(step, stream, target, address)
+            return [*self._batched(step, stream, target, address), *take]
+        return [*self._one_by_one(step, stream, target, address), *take]
+
+    def _one_by_one(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
-        call = self._call(step.body, "item", None, address)
-        items = f"for item in {stream}.unbind({step.dim})"
+        item = self._local("item")
+        call = self._call(step.body, item, None, address)
+        items = f"for {item} in {stream}.unbind({step.dim})"
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
-        seen = f"{step.name}_seen"
+        seen = self._local(f"{step.name}_seen")
         self._define_stacked(step, wants, target, seen)
         if not has_seen and step.fields is None:
             return [f"{target} = torch.stack([{call} {items}], {step.dim})"]
-        parts = f"{step.name}_parts"
+        parts = self._local(f"{step.name}_parts")
         lines = [f"{parts} = [{call} {items}]"]
         pair = has_main and has_seen
         if has_main:
@@ -339,10 +352,11 @@ class ForwardWriter:
 
     def _slices(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         assert step.slices is not None
-        call = self._call(step.body, "piece", None, address)
+        piece = self._local("piece")
+        call = self._call(step.body, piece, None, address)
         pieces = f"{stream}.chunk({self._count(step, 'slices', step.slices)}, -1)"
         self._define(step, self.found.wants.get(step.name, ()), target, "")
-        return [f"{target} = torch.cat([{call} for piece in {pieces}], -1)"]
+        return [f"{target} = torch.cat([{call} for {piece} in {pieces}], -1)"]
 
     def _batched(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
@@ -350,30 +364,32 @@ class ForwardWriter:
         lines = []
         if slices != stream:
             lines.append(f"{step.name}_slices = {slices}")
-            slices = f"{step.name}_slices"
+            slices = self._local(f"{step.name}_slices")
         call = self._call(
             step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)"
         )
-        unfold = f".unflatten(0, {slices}.shape[:2])"
+        shape = f"{slices}.shape[:2]"
         back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
-        seen = f"{step.name}_seen"
+        seen = self._local(f"{step.name}_seen")
         self._define_stacked(step, wants, target, seen)
         if has_main and not has_seen and step.fields is None:
-            return [*lines, f"{target} = {call}{unfold}{back}"]
-        target_now = f"{step.name}_flat" if target == slices else target
-        left = ", ".join([target_now] * has_main + [seen] * has_seen)
+            return [*lines, f"{target} = {call}.unflatten(0, {shape}){back}"]
+        flat = self._local(f"{step.name}_flat") if target == slices else target
+        left = ", ".join([flat] * has_main + [seen] * has_seen)
         lines.append(f"{left} = {call}")
-        shape = f"{slices}.shape[:2]"
-        if has_main and step.fields is not None:
-            lines.append(
-                f"{target} = {{name: value.unflatten(0, {shape}){back} for name, value in {target_now}.items()}}"
-            )
+        if has_main and step.fields is None:
+            lines.append(f"{target} = {flat}.unflatten(0, {shape}){back}")
         elif has_main:
-            lines.append(f"{target} = {target_now}{unfold}{back}")
+            lines.append(f"{target} = {self._unfolded(flat, shape, back)}")
         if has_seen:
-            lines.append(f"{seen} = {{name: value.unflatten(0, {shape}) for name, value in {seen}.items()}}")
+            lines.append(f"{seen} = {self._unfolded(seen, shape, '')}")
         return lines
+
+    def _unfolded(self, values: str, shape: str, back: str) -> str:
+        """A dict of tensors with the slices out of the batch again."""
+        name, value = self._local("name"), self._local("value")
+        return f"{{{name}: {value}.unflatten(0, {shape}){back} for {name}, {value} in {values}.items()}}"
 
     # values
 
