@@ -65,7 +65,7 @@ def test_using_reaches_a_loop_body_every_time(same):
     same(document(flow), Twin, rows(6))
 
 
-def test_loop_over_an_inline_graph_that_reads_names_around(same):
+def test_loop_over_an_inline_graph_that_reads_names_around():
     """The body reads a step and an input of the graph around it, and takes its parameters."""
 
     class Body(nn.Module):
@@ -92,16 +92,14 @@ def test_loop_over_an_inline_graph_that_reads_names_around(same):
 
     body = {
         "flow": {
-            "two": {"split": {"m": "Identity", "d": {"flow": {"v": {"from": "extra", "through": "Identity"}}}}, "merge": "add"}
-        }
-    }
-    body = {
-        "flow": {
             "drive": {"from": "extra", "through": "Linear(5, width)"},
             "mix": {"from": "x", "through": "Linear(width, width)"},
             "sum": {"through": "StateAdd", "using": {"state": "drive"}},
             "act": "Tanh",
-            "out": {"split": {"a": "Identity", "b": {"flow": {"s": {"from": "stem", "through": "Identity"}}}}, "merge": "mul"},
+            "out": {
+                "split": {"a": "Identity", "b": {"flow": {"s": {"from": "stem", "through": "Identity"}}}},
+                "merge": "mul",
+            },
         }
     }
     graph = flowconf.build(
@@ -168,42 +166,6 @@ def test_a_dict_carries_several_values_around_a_loop(same):
 
 
 def test_nested_loops(same):
-    class Inner(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a = nn.Linear(6, 6)
-            self.inner = nn.Linear(6, 6)
-
-        def forward(self, x):
-            x = self.a(x)
-            for _ in range(2):
-                x = x + self.inner(x)
-            return x
-
-    class Twin(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.outer = Inner()
-
-        def forward(self, x):
-            for _ in range(3):
-                x = self.outer(x)
-            return x
-
-    inner = {"loop": {"flow": {"r": {"also": "Linear(6, 6)"}}}, "times": 2}
-    del inner
-    flow = {
-        "outer": {
-            "loop": {
-                "flow": {
-                    "a": "Linear(6, 6)",
-                    "inner": {"loop": {"flow": {"r": {"also": "Linear(6, 6)"}}}, "times": 2},
-                }
-            },
-            "times": 3,
-        }
-    }
-
     class Residual(nn.Module):
         def __init__(self):
             super().__init__()
@@ -212,9 +174,10 @@ def test_nested_loops(same):
         def forward(self, x):
             return x + self.r(x)
 
-    class TwinInner(Inner):
+    class Outer(nn.Module):
         def __init__(self):
             super().__init__()
+            self.a = nn.Linear(6, 6)
             self.inner = Residual()
 
         def forward(self, x):
@@ -223,15 +186,21 @@ def test_nested_loops(same):
                 x = self.inner(x)
             return x
 
-    class TwinOuter(Twin):
+    class Twin(nn.Module):
         def __init__(self):
             super().__init__()
-            self.outer = TwinInner()
+            self.outer = Outer()
 
-    same(document(flow), TwinOuter, rows(6))
+        def forward(self, x):
+            for _ in range(3):
+                x = self.outer(x)
+            return x
+
+    inner = {"loop": {"flow": {"r": {"also": "Linear(6, 6)"}}}, "times": 2}
+    same(document({"outer": {"loop": {"flow": {"a": "Linear(6, 6)", "inner": inner}}, "times": 3}}), Twin, rows(6))
 
 
-def test_a_shared_module_across_bodies(same):
+def test_a_shared_module_across_bodies():
     """Both loops think with the cell of the first step; its weights stand once, at its own path."""
 
     class Body(nn.Module):
@@ -417,7 +386,7 @@ def test_a_batched_map_repeats_the_rows_of_using(same):
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_map_of_an_inline_graph_that_reads_names_around(same, batched):
+def test_map_of_an_inline_graph_that_reads_names_around(batched):
     class Twin(nn.Module):
         def __init__(self):
             super().__init__()
@@ -571,7 +540,7 @@ def test_take_after_a_map_picks_from_each_slice(same):
     same(document(flow, {"x": ["B", 2, 5, 4]}), Twin, rows(2, 5, 4))
 
 
-def test_the_letter_readers_loop_of_the_design(same, table):
+def test_the_letter_readers_loop_of_the_design(table):
     """Section 2's example: a shared cell from an earlier scan, state by name, the image in every iteration."""
 
     class Glance(nn.Module):
@@ -618,7 +587,11 @@ def test_the_letter_readers_loop_of_the_design(same, table):
     flow = {
         "scan": {
             "through": {
-                "flow": {"seen": "Linear(9, width)", "think": "GRUCell(width, width)", "move": "Linear(width, 2) >> Tanh"},
+                "flow": {
+                    "seen": "Linear(9, width)",
+                    "think": "GRUCell(width, width)",
+                    "move": "Linear(width, 2) >> Tanh",
+                },
                 "outputs": {"hidden": "think", "at": "move"},
             }
         },

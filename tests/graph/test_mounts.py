@@ -76,6 +76,23 @@ def test_a_label_in_the_document_names_the_mounted_graph():
     assert sorted(graph.state_dict()) == ["reader.a.bias", "reader.a.weight", "reader.b.bias", "reader.b.weight"]
 
 
+def test_a_label_in_the_file_names_the_mounted_graph(tmp_path):
+    main = write(
+        tmp_path,
+        main="""
+        flow:
+          step_name:
+            graph: part
+        """,
+        graph__part="""
+        label: reader
+        flow:
+          a: Linear(6, 6)
+        """,
+    )
+    assert list(flowconf.build(main).state_dict()) == ["reader.a.weight", "reader.a.bias"]
+
+
 def test_dict_outputs_bind_to_inputs_by_name(same):
     class Two(nn.Module):
         def __init__(self):
@@ -121,7 +138,7 @@ def test_dict_outputs_bind_to_inputs_by_name(same):
     same({"inputs": {"x": ["B", 6]}, "flow": flow}, Twin, rows(6))
 
 
-def test_names_inside_a_graph_are_reached_at_any_depth(same):
+def test_names_inside_a_graph_are_reached_at_any_depth():
     deep = {"flow": {"mid": {"graph": {"flow": {"leaf": {"graph": PART}}}}}}
     flow = {"top": {"graph": deep}, "c": {"from": "top.mid.leaf.a", "through": "Linear(4, 2)"}}
     graph = flowconf.build({"inputs": {"x": ["B", 6]}, "flow": flow, "outputs": {"c": "c", "a": "top.mid.leaf.a"}})
@@ -313,7 +330,7 @@ def test_reuse_of_a_module_inside_a_graph(same):
     same({"inputs": {"x": ["B", 6]}, "flow": flow}, Twin, rows(6))
 
 
-def test_a_chain_may_hold_nothing_but_calls_and_an_inline_body_sees_its_own_input():
+def test_an_inline_body_names_its_own_input():
     flow = {"m": {"through": {"inputs": {"h": ["B", 6]}, "flow": {"a": {"from": "h", "through": "Linear(6, 2)"}}}}}
     graph = flowconf.build({"inputs": {"x": ["B", 6]}, "flow": flow})
     x = torch.randn(2, 6)

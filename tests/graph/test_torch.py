@@ -148,7 +148,8 @@ def test_building_respects_the_default_dtype_and_device():
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)
-        graph = flowconf.build({"inputs": {"x": {"shape": ["B", 6], "dtype": "float64"}}, "flow": {"a": "Linear(6, 4)"}})
+        double = {"x": {"shape": ["B", 6], "dtype": "float64"}}
+        graph = flowconf.build({"inputs": double, "flow": {"a": "Linear(6, 4)"}})
         assert graph.a.weight.dtype == torch.float64
     finally:
         torch.set_default_dtype(before)

@@ -1,4 +1,4 @@
-"""Every verb and modifier against a module written by hand with the design's paths: values and gradients, bit for bit."""
+"""Every verb and modifier against a module written by hand with the design's paths: bit for bit, gradients too."""
 
 from __future__ import annotations
 
@@ -409,9 +409,7 @@ def test_repeat_of_a_split(same):
     class Twin(nn.Module):
         def __init__(self):
             super().__init__()
-            self.s = nn.ModuleList(
-                [nn.ModuleDict({"a": nn.Linear(6, 6), "b": nn.Linear(6, 6)}) for _ in range(2)]
-            )
+            self.s = nn.ModuleList([nn.ModuleDict({"a": nn.Linear(6, 6), "b": nn.Linear(6, 6)}) for _ in range(2)])
 
         def forward(self, x):
             for s in self.s:
@@ -435,6 +433,32 @@ def test_repeat_of_a_loop(same):
             return x
 
     same(document({"l": {"loop": "Linear(6, 6)", "times": 3, "repeat": 2}}), Twin, rows(6))
+
+
+def test_repeat_of_also_with_a_skip():
+    flow = {"res": {"also": "Linear(6, 6)", "skip": "Linear(6, 6, bias=false)", "repeat": 2}}
+    graph = flowconf.build(document(flow))
+    names = [f"res.{i}.{name}" for i in (0, 1) for name in ("weight", "bias", "skip.weight")]
+    assert sorted(graph.state_dict()) == sorted(names)
+    x = start = torch.randn(3, 6)
+    for i in (0, 1):
+        x = graph.module_at(f"res.{i}.skip")(x) + graph.module_at(f"res.{i}")(x)
+    assert torch.equal(graph(start), x)
+
+
+def test_a_fork_repeated_leaves_the_stream(same):
+    class Twin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.probe = nn.ModuleList([nn.Linear(6, 6) for _ in range(2)])
+            self.out = nn.Linear(6, 3)
+
+        def forward(self, x):
+            probe = self.probe[1](self.probe[0](x))
+            return {"out": self.out(x), "probe": probe}
+
+    flow = {"probe": {"fork": "Linear(6, 6)", "repeat": 2}, "out": "Linear(6, 3)"}
+    same(document(flow, outputs={"out": "out", "probe": "probe"}), Twin, rows(6))
 
 
 # reuse
@@ -698,3 +722,18 @@ def test_init_sets_how_parameters_start():
     plain = flowconf.build(document(flow))
     assert torch.equal(graph.c[1].weight, plain.c[1].weight * 0.1)
     assert all(p.requires_grad for p in graph.parameters())
+
+
+def test_init_inside_bodies_branches_and_repeats():
+    zero = {"through": "Linear(6, 6)", "init": {"weight": "zeros", "bias": 1}}
+    body = {"flow": {"z": zero}}
+    flow = {
+        "l": {"loop": body, "times": 2},
+        "s": {"split": {"a": body, "b": "Identity"}, "merge": "add"},
+        "r": {"through": body, "repeat": 2},
+        "direct": {**zero, "repeat": 2},
+    }
+    graph = flowconf.build(document(flow))
+    for path in ("l.z", "s.a.z", "direct.0", "direct.1", "r.0.z", "r.1.z"):
+        assert graph.module_at(path).weight.abs().sum() == 0, path
+        assert graph.module_at(path).bias.tolist() == [1] * 6, path

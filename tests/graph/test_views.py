@@ -154,7 +154,8 @@ def test_view_shares_the_very_modules(graph):
 
 
 def test_a_view_follows_the_mode_of_its_graph():
-    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"d": "Dropout(0.5)", "g": {"graph": {"flow": {"n": "BatchNorm1d(4)"}}}}})
+    flow = {"d": "Dropout(0.5)", "g": {"graph": {"flow": {"n": "BatchNorm1d(4)"}}}}
+    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": flow})
     graph.eval()
     view = graph.view(["d", "g.n"])
     x = torch.randn(3, 4)
@@ -324,7 +325,10 @@ def test_values_of_nested_iterations():
     torch.testing.assert_close(value[:, 1, 0], first, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("reference", ["", "zzz", "stem.a", "looped.c", "two.middle", "looped.a[7]", "stem[0]", "stem.", "a b"])
+WRONG = ["", "zzz", "stem.a", "looped.c", "two.middle", "looped.a[7]", "stem[0]", "stem.", "a b"]
+
+
+@pytest.mark.parametrize("reference", WRONG)
 def test_wrong_references_are_refused_before_anything_runs(graph, reference):
     with pytest.raises(PathError):
         graph.view([reference])

@@ -17,7 +17,10 @@ import flowconf
 from flowconf import ConfigError, PathError
 from flowconf.graph.structure import structural_hash
 
-PART = {"params": {"width": 4}, "flow": {"a": "Linear(6, width)", "norm": "BatchNorm1d(width)", "b": "Linear(width, 6)"}}
+PART = {
+    "params": {"width": 4},
+    "flow": {"a": "Linear(6, width)", "norm": "BatchNorm1d(width)", "b": "Linear(width, 6)"},
+}
 WORD = {
     "label": "word",
     "inputs": {"x": ["B", 6]},
@@ -174,7 +177,8 @@ def test_mismatched_shapes_are_an_error_with_both_shapes(tmp_path):
 
 def test_dtypes_are_cast_and_told(tmp_path):
     source = letter()
-    save_file({n: t.half() if t.is_floating_point() else t for n, t in source.state_dict().items()}, tmp_path / "w.safetensors")
+    halves = {n: t.half() if t.is_floating_point() else t for n, t in source.state_dict().items()}
+    save_file(halves, tmp_path / "w.safetensors")
     graph = letter()
     report = graph.load(tmp_path / "w.safetensors")
     assert ("a.weight", "float16", "float32") in report.cast
