@@ -18,6 +18,30 @@ def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 
+Memory = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
+"""What is frozen in a graph: the settings of its modules, and which parameters learn."""
+
+
+def remember(root: nn.Module) -> Memory:
+    """What is frozen now, for `restore`."""
+    marks = [(module, {key: module.__dict__.get(key) for key in (SETTING, INHERITED)}) for module in root.modules()]
+    return marks, [(parameter, parameter.requires_grad) for parameter in root.parameters()]
+
+
+def restore(root: nn.Module, memory: Memory) -> None:
+    """Freeze and thaw everything below `root` as it was when `memory` was made."""
+    marks, learning = memory
+    for module, settings in marks:
+        for key, value in settings.items():
+            if value is None:
+                module.__dict__.pop(key, None)
+            else:
+                module.__dict__[key] = value
+    for parameter, learns in learning:
+        parameter.requires_grad_(learns)
+    root.train(root.training)
+
+
 def is_frozen(module: nn.Module) -> bool:
     """Whether nothing below `module` learns; a module without parameters is frozen when it keeps evaluating."""
     parameters = list(module.parameters())

@@ -6,15 +6,16 @@ Signatures and the fields that a data set provides are read from source, so this
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from flowconf.diagnostics import Collector, Place, suggest
-from flowconf.language import references, registry, signatures
+from flowconf.language import check_phases, references, registry, signatures
+from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
 from flowconf.language.signatures import Signature
-from flowconf.language.training import MetricSection, TrainingConfig
+from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.text.origins import Origins, Path
 
 TORCHMETRICS = "torchmetrics"
@@ -26,6 +27,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
     """Note every mistake in the training sections."""
     check_names(training, origins, collector)
     _check_groups(training, plan, origins, collector)
+    check_phases.check(training, plan, origins, collector)
     fields = provided_fields(training.data.name)
     check_references(training, plan, fields, origins, collector)
     if fields is not None:
@@ -92,12 +94,8 @@ def check_references(
 
 def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
     for path in training.optimizer.groups:
-        try:
-            references.find_module(references.Planned(plan), path.split("."))
-        except references.NotFound as problem:
-            where = ("optimizer", "groups", path)
-            message = f"the optimizer group `{path}` names nothing in the graph"
-            collector.error("FC0405", message, origins.key(where), path=".".join(where), help=problem.help)
+        where = ("optimizer", "groups", path)
+        check_path(plan, path, "the optimizer group", where, origins.key(where), collector)
 
 
 def _check_reference(
@@ -174,23 +172,19 @@ def _place_of(given: Input, origins: Origins) -> Place:
 
 
 def _check_best(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
-    known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
-    best = training.trainer.best
-    if best not in known:
-        message = f"`{best}` is no value of the validation split"
-        place = origins.value(("trainer", "best"))
-        collector.error("FC0402", message, place, path="trainer.best", help=suggest(best, known, "values"))
+    check_value(training, training.trainer.best, ("trainer", "best"), origins, collector)
 
 
 def direction(training: TrainingConfig) -> str:
     """`min` or `max`: which value of `trainer.best` is the best one."""
-    trainer = training.trainer
-    if trainer.mode is not None:
-        return trainer.mode
-    metric = training.metrics.get(trainer.best.removeprefix("val/"))
-    if metric is None or metric.fn in ERRORS or metric.fn in registry.losses:
-        return "min"
-    return "max"
+    return training.trainer.mode or natural_direction(training, training.trainer.best)
+
+
+def natural_direction(training: TrainingConfig, value: str) -> str:
+    """`min` or `max`: which is better of a value of the validation split, by what computes it."""
+    metric = training.metrics.get(value.removeprefix("val/"))
+    lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
+    return "min" if lower else "max"
 
 
 class _Names:
@@ -268,13 +262,6 @@ class _Names:
         for argument in lacking:
             message = f"`{name}` needs the argument `{argument}`"
             self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
-
-
-def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One reference, several or none, as a tuple."""
-    if written is None:
-        return ()
-    return (written,) if isinstance(written, str) else tuple(written)
 
 
 def _dotted(path: Path) -> str:

@@ -27,7 +27,9 @@ class ConfigDocument(TrainingConfig):
 RULES = MergeRules(
     verbs=frozenset(schema.VERBS),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
-    optional=frozenset({"seed", "trainer.*", "optimizer.*", "schedule.*", "data.*", "loss.*.*", "metrics.*.*"}),
+    optional=frozenset(
+        {"seed", "trainer.*", "optimizer.*", "schedule.*", "data.*", "loss.*.*", "metrics.*.*", "phases.*.*"}
+    ),
 )
 """What composing has to know of the language."""
 

@@ -8,6 +8,7 @@ The JSON Schema of the config is made from these models, so the texts under the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
@@ -27,6 +28,10 @@ def _kind_of_value(value: object) -> str:
     return "<number>" if isinstance(value, int) else _kind_of_references(value)
 
 
+def _number_or_mapping(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
+
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reference = Annotated[str, Field(min_length=1)]
 References = Annotated[
@@ -35,6 +40,9 @@ References = Annotated[
 ]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
@@ -102,13 +110,119 @@ class MetricSection(Section):
     """Further arguments of the function, by name."""
 
 
+class Ramp(Section):
+    """A number that goes from one value to another during a part of the run, and stays where it is before and after."""
+
+    start: Finite = Field(alias="from")
+    """The value until the part begins."""
+    to: Finite
+    """The value from the end of the part on."""
+    after: Fraction = 0.0
+    """Where the part begins, as a fraction of the run's steps."""
+    over: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How long the part is, as a fraction of the run's steps."""
+
+
+class Stairs(Section):
+    """A number that jumps."""
+
+    values: Annotated[list[Finite], Field(min_length=1)]
+    """The values one after the other: one more than the jumps."""
+    at: list[Fraction]
+    """Where it jumps, as fractions of the run's steps, in rising order."""
+
+
+class Changing(Section):
+    """A number that changes over the run. Exactly one key says how."""
+
+    linear: Ramp | None = None
+    """A straight line, such as `{linear: {from: 0, to: 1, over: 0.5}}`."""
+    cosine: Ramp | None = None
+    """Half a cosine: slow, fast, slow."""
+    steps: Stairs | None = None
+    """Jumps, such as `{steps: {values: [1, 0.1], at: [0.75]}}`."""
+
+
+Weight = Annotated[
+    Annotated[Finite, Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
+    Discriminator(_number_or_mapping),
+]
+
+
 class LossSection(MetricSection):
     """One term of the loss: the mean of a function over the elements of a batch, times `weight`."""
 
     fn: Annotated[str, named_in("losses")]
     """The registered name of the function, such as `cross_entropy`."""
-    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """The factor of this term in the sum of all terms."""
+    weight: Weight = 1.0
+    """The factor of this term in the sum of all terms: a number, or how it changes over the run. An evaluation takes
+    the number, or the last value, so that evaluations can be compared."""
+    updates: References | None = None
+    """Paths: the gradient of this term reaches the parameters below them and no others; null means all. Each different
+    set of paths takes a backward pass of its own."""
+
+
+class Trend(Section):
+    """A value of the validation split, watched over the evaluations since the last change of phase."""
+
+    metric: str
+    """The value: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """How long it is watched: the evaluations of the last `epochs` epochs."""
+    by: Factor = 0.0
+    """By how much a value has to be better to count as better."""
+
+
+class Convergence(Section):
+    """A value of the validation split that hardly moves."""
+
+    metric: str
+    """The value: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """How long it is watched: the evaluations of the last `epochs` epochs."""
+    within: Factor = 0.01
+    """How far the largest and smallest value of that time may be apart, as a fraction of their mean."""
+
+
+class Condition(Section):
+    """A point of a run. Exactly one key says which."""
+
+    epoch: Factor | None = None
+    """After so many epochs from the start of the run."""
+    step: Count | None = None
+    """After so many steps from the start of the run."""
+    fraction: Fraction | None = None
+    """After this fraction of the run's steps."""
+    stalled: Trend | None = None
+    """When the last epochs brought nothing better than the time before them."""
+    improving: Trend | None = None
+    """When the last epochs brought something better than the time before them."""
+    converged: Convergence | None = None
+    """When the value has hardly moved in the last epochs."""
+
+
+class PhaseSection(Section):
+    """A part of a run and what is different in it. Phases come one after the other, in the order they are written.
+
+    A phase begins when the one before it has ended, or at its own `when`. It goes on until its `until`, or until the
+    next one begins. What it says holds while it lasts; outside of all phases the rest of the config holds alone.
+    """
+
+    when: Condition | None = None
+    """Where it begins; null: where the phase before it ends, or at the start of the run."""
+    until: Condition | None = None
+    """Where it ends; null: where the next phase begins, or at the end of the run."""
+    freeze: References | None = None
+    """Paths that are frozen meanwhile: no gradients, and evaluation mode."""
+    thaw: References | None = None
+    """Paths that are not frozen meanwhile."""
+    lr: Annotated[
+        Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],
+        Discriminator(_number_or_mapping),
+    ] = 1.0
+    """A factor of the learning rate, or one for each path; the nearest path above a parameter wins."""
+    loss: dict[Identifier, Weight] = {}
+    """Term -> its weight meanwhile. A term whose weight is 0 does not run."""
 
 
 class OptimizerSection(OpenSection):
@@ -175,6 +289,15 @@ class TrainerSection(Section):
     """Threads that torch may use on the CPU; null leaves torch's own choice."""
     clip: Annotated[float, Field(gt=0)] | None = None
     """The largest norm of all gradients together; larger ones are scaled down to it; null means no limit."""
+    clip_value: Annotated[float, Field(gt=0)] | None = None
+    """The largest size of each number in a gradient, before `clip`; null means no limit."""
+    accumulate: Positive = 1
+    """Parts that each batch is computed in, one after the other, for batches that do not fit into memory. The gradient
+    is that of the whole batch, the parts' means weighted by their rows."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep moving averages of the weights with this decay (such as 0.999), and evaluate and keep these; null: none."""
+    patience: Positive | None = None
+    """End after so many evaluations in a row without a better best value; null: never."""
     evaluate_every: Count = 0
     """Steps between two evaluations of the validation split; 0: after every epoch. The run ends with one, too."""
     checkpoint_every: Count = 0
@@ -206,7 +329,16 @@ class TrainingConfig(Section):
     """The optimizer, its arguments, and what differs by path."""
     schedule: ScheduleSection = ScheduleSection()
     """The learning rate over the steps."""
+    phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    """Name -> a part of the run in which something is frozen, weighted or scaled differently."""
     trainer: TrainerSection = TrainerSection()
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The one seed of weights, data order, noise and dropout."""
+
+
+def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One reference, several or none, as a tuple."""
+    if written is None:
+        return ()
+    return (written,) if isinstance(written, str) else tuple(written)

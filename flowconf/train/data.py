@@ -155,13 +155,13 @@ class Feed:
     def __len__(self) -> int:
         return len(self.split)
 
-    def batch(self, rows: Tensor, number: int) -> Batch:
-        """The given rows as batch `number` of this use: a function of these, the seed and the process alone.
+    def batch(self, rows: Tensor, number: int, part: int = 0) -> Batch:
+        """The given rows as (a part of) batch `number` of this use: a function of these, the seed and the process.
 
-        A process that has no part in it gets a row that counts nothing (`Idle`).
+        A process that has nothing of it gets a row that counts nothing (`Idle`).
         """
         own, counts = self.team.part(rows, number)
-        batch = self._batch(own, number, self.team.rank)
+        batch = self._batch(own, number, self.team.rank, part)
         return batch if counts else Idle(batch)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
@@ -171,8 +171,8 @@ class Feed:
             if self.team.mine(number):
                 yield self._batch(some, number, 0)
 
-    def _batch(self, rows: Tensor, number: int, rank: int) -> Batch:
-        own = (rank,) if rank else ()  # the first process draws what one that is alone draws
+    def _batch(self, rows: Tensor, number: int, rank: int, part: int = 0) -> Batch:
+        own = (rank, part) if part else (rank,) if rank else ()  # alone and in one part nothing is added
         generator = self.generator.manual_seed(seed_for(self.seed, self.use, number, *own))
         batch = self.split.batch(rows, generator)
         if self.home == self.device:

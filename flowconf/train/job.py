@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,51 @@ from torch import Tensor, nn, optim
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
 from flowconf.graph import Graph, build_graph, load_checkpoints
 from flowconf.language import references, registry
-from flowconf.language.check_training import check_inputs, check_references
+from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
+from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
+from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits
 from flowconf.train.distributed import Team
+from flowconf.train.memory import Memory
 from flowconf.train.metering import Meter, Metric, build_metrics
 from flowconf.train.objective import Average, Term, loss_terms
 from flowconf.train.optim import LearningRate, parameter_groups
+from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
+from flowconf.train.routing import Routes, Targets
 from flowconf.train.seeds import seed_everything, undisturbed
+from flowconf.train.weighting import weight_at
 
 DEFAULT_EPOCHS = 10
 
 
 @dataclass
+class Active:
+    """What counts at the moment: it changes with the phase, and with nothing else."""
+
+    terms: list[Term]
+    weights: list[Weight]
+    view: Callable[..., dict[str, Tensor]]
+    """Gives what the terms need."""
+    trained: list[nn.Parameter]
+    routes: Routes
+
+    def __post_init__(self) -> None:
+        self._fixed = None if any(isinstance(weight, Changing) for weight in self.weights) else self._at(0.0)
+
+    def weights_at(self, progress: float) -> list[float]:
+        """The weight of each term at a point of the run."""
+        return self._fixed or self._at(progress)
+
+    def _at(self, progress: float) -> list[float]:
+        return [weight_at(weight, progress) for weight in self.weights]
+
+
+@dataclass
 class Job:
-    """A run that is ready to go."""
+    """A run that is ready to go. `enter` makes `active` what a phase says; it is that of no phase first."""
 
     config: Config
     graph: Graph
@@ -48,15 +76,47 @@ class Job:
     """`val` and `test`, as far as the data set has them."""
     sampler: Sampler
     terms: list[Term]
+    """The terms of the loss that count in any phase."""
     metrics: list[Metric]
-    training_view: Callable[..., dict[str, Tensor]]
     evaluation_view: Callable[..., dict[str, Tensor]]
-    trained: list[nn.Parameter]
     optimizer: optim.Optimizer
     learning_rate: LearningRate
+    factors: dict[str | None, list[float]]
+    """Phase -> what it makes of the learning rate of each of the optimizer's groups."""
+    phases: Phases
+    frozen: Frozen
+    averages: Averages
+    memory: Memory
     total_steps: int
     accounts: list[str]
     """What was loaded into the graph, in words."""
+    inputs: tuple[str, ...] = ()
+    active: Active = field(init=False)
+
+    def enter(self, phase: str | None) -> None:
+        """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
+        training = self.config.training
+        section = training.phases[phase] if phase is not None else None
+        self.frozen.enter(section)
+        changed = section.loss if section is not None else {}
+        weights = {term.name: changed.get(term.name, training.loss[term.name].weight) for term in self.terms}
+        terms = [term for term in self.terms if weights[term.name] != 0]
+        groups = self.optimizer.param_groups
+        trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        if not terms or not trained:
+            where = f" in the phase `{phase}`" if phase is not None else ""
+            lacks = "no term of the loss counts" if trained else "every parameter is frozen"
+            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
+            raise ConfigError(Diagnostic("FC0403", f"nothing is left to train{where}: {lacks}", place))
+        self.learning_rate.factors = self.factors[phase]
+        view = self.graph.view(_unique(reference for term in terms for reference in term.references))
+        self.active = Active(
+            terms=terms,
+            weights=[weights[term.name] for term in terms],
+            view=torch.compile(view) if training.trainer.compile else view,
+            trained=trained,
+            routes=Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained),
+        )
 
 
 def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | None = None) -> Job:
@@ -72,17 +132,22 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     graph = build_graph(config.model)
     reports = load_checkpoints(graph, config.model, runs) if weights else []
     graph.to(device)
-    groups = parameter_groups(
-        graph.named_parameters(),
+    frozen = Frozen(graph)
+    ever = frozen.ever_trained(training.phases)
+    named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
+    groups, factors = parameter_groups(
+        named.items(),
         training.optimizer.groups,
         graph.named_parameters_at,
         lambda path: origins.key(("optimizer", "groups", path)),
+        [_by_path(phase.lr) for phase in training.phases.values()],
     )
     splits = _make_data(config, device)
     fields = dict(splits.train.fields)
     _check_against_data(config, fields)
     in_graph = functools.partial(is_graph_value, config.model)
-    terms = loss_terms(training.loss, registry.losses.load, _gives_mean, fields, in_graph)
+    counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
+    terms = loss_terms(counting, registry.losses.load, _gives_mean, fields, in_graph)
     metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     feeds = {name: Feed(split, device, training.seed, name, team) for name, split in splits.named()}
@@ -90,12 +155,12 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
     shape = functools.partial(registry.schedules.load(training.schedule.name), **training.schedule.args)
-    needed = _unique(reference for term in terms for reference in term.references)
+    needed = [reference for term in terms for reference in term.references]
     watched = _unique([*needed, *(reference for metric in metrics for reference in metric.references)])
-    training_view = graph.view(needed)
     job = Job(
         config=config,
         graph=graph,
+        inputs=graph.inputs,
         device=device,
         team=team,
         precision=Precision(trainer.precision, device),
@@ -104,16 +169,52 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         sampler=sampler,
         terms=team.terms(terms),
         metrics=metrics,
-        training_view=torch.compile(training_view) if trainer.compile else training_view,
         evaluation_view=graph.view(watched),
-        trained=[parameter for group in groups for parameter in group["params"]],
         optimizer=optimizer,
         learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
+        factors={
+            None: [1.0] * len(groups),
+            **{name: [of[number] for of in factors] for number, name in enumerate(training.phases)},
+        },
+        phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
+        frozen=frozen,
+        averages=Averages(named, trainer.ema),
+        memory=Memory(graph),
         total_steps=total,
         accounts=[str(report) for report in reports],
     )
+    _check_memory(job)
     _try_values(job)
+    for phase in (*training.phases, None):
+        job.enter(phase)
     return job
+
+
+def _by_path(factor: float | dict[str, float]) -> dict[str, float]:
+    return factor if isinstance(factor, dict) else {"": factor}
+
+
+def _ever_counts(name: str, loss: LossSection, training: TrainingConfig) -> bool:
+    return loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
+
+
+def _sign(training: TrainingConfig, value: str) -> int:
+    return 1 if natural_direction(training, value) == "min" else -1
+
+
+def _targets(graph: Graph, loss: LossSection) -> Targets:
+    """The parameters that a term may move. Raises `PathError`."""
+    if loss.updates is None:
+        return None
+    return frozenset(parameter for path in listed(loss.updates) for parameter in graph.parameters_at(path))
+
+
+def _check_memory(job: Job) -> None:
+    """Refuse to compute a batch in parts when each part would start from what another part left."""
+    if job.memory.kept and job.config.training.trainer.accumulate > 1:
+        place = job.config.composition.document.origins.value(("trainer", "accumulate"))
+        message = "a graph that keeps values between calls cannot compute a batch in parts"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
 
 
 def is_graph_value(plan: GraphPlan, reference: str) -> bool:
@@ -162,7 +263,7 @@ def _try_values(job: Job) -> None:
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device), job.precision.forward():
-        values = job.evaluation_view(**{name: batch[name] for name in job.graph.inputs})
+        values = job.evaluation_view(**{name: batch[name] for name in job.inputs})
         meters: dict[tuple[str, str], Meter] = {("loss", term.name): Average(term) for term in job.terms}
         meters |= {("metrics", metric.name): metric.new_meter() for metric in job.metrics}
         collector = Collector()

@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Diagnostic, RunError
-from flowconf.graph.sources import BEST
-from flowconf.language.check_training import direction
+from flowconf.train.best import Best
 from flowconf.train.data import Feed
 from flowconf.train.job import Job
-from flowconf.train.objective import Average, total_of
+from flowconf.train.objective import Average, means_of
 from flowconf.train.runs import Run
 from flowconf.train.screen import Screen, shown
 from flowconf.train.seeds import undisturbed
-from flowconf.train.state import load_checkpoint, save_checkpoint, save_weights, saved_step
+from flowconf.train.state import load_checkpoint, save_checkpoint
 from flowconf.train.stopping import Interrupted, Stop
+
+Window = list[list[Tensor]]
+"""The loss and its terms of each step since they were read last."""
 
 
 def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
@@ -33,56 +36,92 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     metrics and the test's. Raises `Interrupted` when it is asked to end, with everything saved.
     """
     trainer = job.config.training.trainer
-    inputs = job.graph.inputs
     best = Best(job, run)
-    window: list[list[Tensor]] = []
+    window: Window = []
     step = restore(job, run, best, window)
     first, began = step, time.perf_counter()
 
     screen.start(job.total_steps, step)
     job.graph.train()
     with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop:
-        while step < job.total_steps:
+        while step < job.total_steps and not best.gives_up:
+            if job.sampler.position == 0:
+                job.memory.forget()
             for rows in job.sampler.rest_of_epoch():
-                job.learning_rate.set(step)
-                batch = job.train.batch(rows, step)
-                with job.precision.forward():
-                    values = job.training_view(**{name: batch[name] for name in inputs})
-                    loss, means = total_of(job.terms, values, batch)
-                job.optimizer.zero_grad()
-                job.precision.update(loss, job.optimizer, job.trained, trainer.clip)
+                if step >= job.phases.due and job.phases.advance(step):
+                    change_phase(job, run, screen, step, window)
+                window.append(one_step(job, rows, step))
                 step += 1
 
-                window.append([loss.detach(), *(mean.detach() for mean in means)])
                 screen.step(step)
                 if step % trainer.log_every == 0 or step == job.total_steps:
                     log_losses(job, run, screen, step, window)
-                    window.clear()
                 better = False
                 evaluates = due(job, trainer.evaluate_every, step)
                 if evaluates and "val" in job.held_out:
-                    found = evaluate(job, job.held_out["val"], "val")
+                    with job.averages.applied():
+                        found = evaluate(job, job.held_out["val"], "val")
                     better = best.offer(step, found)
+                    job.phases.observe(step, found)
                     report(job, run, screen, step, found, "best" if better else "")
+                ends = step == job.total_steps or best.gives_up
+                if ends:
+                    log_losses(job, run, screen, step, window)
                 saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
-                if saves or better or stop.asked:
+                stops = stop.asked
+                if saves or better or stops or ends:
                     save(job, run, step, best, window)
                 if better:
                     best.keep()
-                if stop.asked and step < job.total_steps:
-                    raise Interrupted
-                if step == job.total_steps:
+                if ends:
                     break
+                if stops:
+                    raise Interrupted
     screen.stop()
-    screen.say(f"{step - first:,} steps in {time.perf_counter() - began:,.1f} s")
+    early = f": nothing better for {best.waited} evaluations" if step < job.total_steps else ""
+    screen.say(f"{step - first:,} steps in {time.perf_counter() - began:,.1f} s{early}")
 
-    best.load()
+    best.load(step)
     results = dict(best.metrics)
     if "test" in job.held_out:
         found = evaluate(job, job.held_out["test"], "test")
-        report(job, run, screen, best.step or step, found, f"weights of step {best.step or step:,}")
+        report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found
     return results
+
+
+def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
+    """Forward, backward and the optimizer's step for one batch; gives its loss and the terms of it."""
+    active, trainer = job.active, job.config.training.trainer
+    job.learning_rate.set(step)
+    job.optimizer.zero_grad()
+    weights = active.weights_at(step / job.total_steps)
+    parts = [rows] if trainer.accumulate == 1 else torch.split(rows, math.ceil(len(rows) / trainer.accumulate))
+    # Several backward passes, or several parts, add up before the processes of a team average their gradients.
+    averaged_here = job.team.size > 1 and len(active.routes.passes) > 1
+    losses: list[Tensor] = []
+    for number, some in enumerate(parts):
+        share = len(some) / len(rows)
+        batch = job.train.batch(some, step, number)
+        job.memory.begin(len(some))
+        waits = averaged_here or number < len(parts) - 1
+        with job.team.holding(active.view) if waits else nullcontext():
+            with job.precision.forward():
+                values = active.view(**{name: batch[name] for name in job.inputs})
+                means = means_of(active.terms, values, batch)
+                total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
+            active.routes.backward(lots, job.precision.scaled)
+        found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
+        losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
+    if averaged_here:
+        for parameter in active.trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            job.team.average(parameter.grad)
+    job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
+    job.averages.update(step)
+    job.memory.cut()
+    return losses
 
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
@@ -91,9 +130,10 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     terms = [Average(term) for term in job.terms]
     meters = {metric.name: metric.new_meter() for metric in job.metrics}
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device), job.precision.forward():
+    with torch.no_grad(), undisturbed(job.device), job.memory.aside(), job.precision.forward():
         for batch in feed.in_order(section.evaluation_batch_size or 4 * section.batch_size):
-            values = job.evaluation_view(**{name: batch[name] for name in job.graph.inputs})
+            job.memory.begin(len(next(iter(batch.values()))))
+            values = job.evaluation_view(**{name: batch[name] for name in job.inputs})
             for meter in (*terms, *meters.values()):
                 meter.update(values, batch)
     job.graph.train()
@@ -106,15 +146,29 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     }
 
 
-def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Sequence[Sequence[Tensor]]) -> None:
-    """Read the last steps' losses from the device and log their means. Raises `RunError` when one is not finite."""
+def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:
+    """Begin what `job.phases` says comes now; the losses of the phase before are read first."""
+    log_losses(job, run, screen, step, window)
+    job.enter(job.phases.current)
+    name = f"phase `{job.phases.current}`" if job.phases.current else "no phase any more"
+    screen.say(f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14) + name)
+
+
+def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:
+    """Read the losses since the last time from the device and log their means; `window` is empty then.
+
+    Raises `RunError` when one is not finite.
+    """
+    if not window:
+        return
+    first = step - len(window) + 1
     means = table(window).mean(0).tolist()
-    names = ["train/loss", *(f"train/loss/{term.name}" for term in job.terms)]
+    window.clear()
+    names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     values = dict(zip(names, means, strict=True))
-    run.log(step, {**values, "lr": job.optimizer.param_groups[0]["lr"]}, epoch=epoch_at(job, step))
+    run.log(step, {**values, "lr": job.optimizer.param_groups[0]["lr"]}, **where(job, step))
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        first = step - len(window) + 1
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
         advice = "lower `optimizer.lr`, limit the gradient with `trainer.clip`, or look at the data"
         raise RunError(Diagnostic("FC0702", message, path=wrong[-1], help=advice))
@@ -128,11 +182,11 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
     """Log an evaluation and say it; the terms of the loss are in the logs only."""
-    run.log(step, found, epoch=epoch_at(job, step))
+    run.log(step, found, **where(job, step))
     run.flush()
     said = {name: value for name, value in found.items() if name.count("/") == 1}
-    where = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
-    screen.say(f"{where}{shown(said)}" + (f"  ({note})" if note else ""))
+    at = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
+    screen.say(f"{at}{shown(said)}" + (f"  ({note})" if note else ""))
 
 
 def due(job: Job, every: int, step: int) -> bool:
@@ -146,21 +200,29 @@ def epoch_at(job: Job, step: int) -> float:
     return round(step / job.sampler.batches, 2)
 
 
-def save(job: Job, run: Run, step: int, best: Best, window: Sequence[Sequence[Tensor]]) -> None:
+def where(job: Job, step: int) -> dict[str, object]:
+    """What every line of the log says of its place in the run."""
+    phase = {"phase": job.phases.current} if job.phases.sections else {}
+    return {"epoch": epoch_at(job, step), **phase}
+
+
+def save(job: Job, run: Run, step: int, best: Best, window: Window) -> None:
     """Save the weights and all that going on from here needs, as one file that replaces the last one."""
     progress = {
         "step": step,
         "epoch": job.sampler.epoch,
         "position": job.sampler.position,
-        "best": {"step": best.step, "latest": best.latest, "metrics": best.metrics},
+        "phases": job.phases.state(),
+        "best": best.state(),
         "log": run.size(),
     }
     tensors = {"window": table(window)} if window else {}
+    tensors |= job.averages.state()
     save_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler, progress, tensors)
     run.flush()
 
 
-def restore(job: Job, run: Run, best: Best, window: list[list[Tensor]]) -> int:
+def restore(job: Job, run: Run, best: Best, window: Window) -> int:
     """Put everything back as `save` found it; gives the steps done, 0 for a run without a checkpoint."""
     found = load_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler)
     if found is None:
@@ -169,48 +231,11 @@ def restore(job: Job, run: Run, best: Best, window: list[list[Tensor]]) -> int:
     progress, tensors = found
     step: int = progress["step"]
     job.sampler.epoch, job.sampler.position = progress["epoch"], progress["position"]
+    job.phases.restore(progress["phases"])
+    job.enter(job.phases.current)
+    job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
     if "window" in tensors:
         window += [list(row) for row in tensors["window"].to(job.device)]
     run.rewind(progress["log"], step)
-    best.step, best.latest, best.metrics = (progress["best"][name] for name in ("step", "latest", "metrics"))
-    if best.step == step and saved_step(best.file) != step:
-        best.keep()
+    best.restore(progress["best"], step)
     return step
-
-
-class Best:
-    """The best weights so far by one value of the validation split; the last ones where there is no such split.
-
-    The checkpoint that knows of new best weights is saved before they are: it holds the same weights, so that a run
-    that ends in between finds them there.
-    """
-
-    def __init__(self, job: Job, run: Run) -> None:
-        self.job = job
-        self.file = run.checkpoints / BEST
-        self.name = job.config.training.trainer.best
-        self.sign = 1 if direction(job.config.training) == "max" else -1
-        self.step = 0
-        self.latest = 0
-        self.metrics: dict[str, float] = {}
-
-    def offer(self, step: int, found: dict[str, float]) -> bool:
-        """Whether these weights are better than all before; a value that is not a number is never better."""
-        self.latest = step
-        before = self.metrics.get(self.name, math.nan)
-        better = math.isnan(before) or self.sign * found[self.name] > self.sign * before
-        if better:
-            self.step, self.metrics = step, found
-        return better
-
-    def keep(self) -> None:
-        """Save the graph's weights as the best ones. Raises `RunError`."""
-        save_weights(self.job.graph, self.file, self.step)
-
-    def load(self) -> None:
-        """Put the best weights into the graph."""
-        if not self.metrics:
-            self.step = self.job.total_steps
-            self.keep()
-        elif self.step != self.latest:
-            self.job.graph.load(self.file)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.language.check_training import listed
-from flowconf.language.training import LossSection, MetricSection
+from flowconf.language.training import LossSection, MetricSection, listed
 from flowconf.train.losses import Result
+from flowconf.train.weighting import final_weight
 
 Values = Mapping[str, Tensor]
 
@@ -51,6 +51,7 @@ class Term:
     mask: Source | None
     args: dict[str, Any]
     weight: float
+    """The factor of the term in an evaluation's loss."""
     reduces: bool
     """Whether the function can give the mean itself."""
 
@@ -103,11 +104,10 @@ def loss_terms(
     fields: Collection[str],
     in_graph: Callable[[str], bool],
 ) -> list[Term]:
-    """The terms of the loss that count: those with a weight of 0 are left out, and what only they need does not run."""
+    """The terms of the loss, with their weights in an evaluation."""
     return [
-        _term(name, section, load(section.fn), section.weight, reduces(section.fn), fields, in_graph)
+        _term(name, section, load(section.fn), final_weight(section.weight), reduces(section.fn), fields, in_graph)
         for name, section in sections.items()
-        if section.weight != 0
     ]
 
 
@@ -136,21 +136,32 @@ def _term(
     return Term(name, function, operands, masks[0] if masks else None, dict(section.args), weight, reduces)
 
 
-def total_of(terms: Sequence[Term], values: Values, batch: Values) -> tuple[Tensor, list[Tensor]]:
-    """The loss of a batch, and each term's mean without its weight."""
+def means_of(terms: Sequence[Term], values: Values, batch: Values) -> list[Tensor]:
+    """Each term's mean over a batch, without its weight."""
     means = []
-    total: Tensor | None = None
     for term in terms:
         try:
-            mean = term.mean(values, batch)
+            means.append(term.mean(values, batch))
         except Exception as problem:
             problem.add_note(f"in the loss `{term.name}`")
             raise
-        means.append(mean)
-        share = mean if term.weight == 1 else mean * term.weight
+    return means
+
+
+def weighted(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of some terms."""
+    total: Tensor | None = None
+    for mean, weight in zip(means, weights, strict=True):
+        share = mean if weight == 1 else mean * weight
         total = share if total is None else total + share
     assert total is not None
-    return total, means
+    return total
+
+
+def total_of(terms: Sequence[Term], values: Values, batch: Values) -> tuple[Tensor, list[Tensor]]:
+    """The loss of a batch with the terms' own weights, and each term's mean without them."""
+    means = means_of(terms, values, batch)
+    return weighted(means, [term.weight for term in terms]), means
 
 
 class Average:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn, optim
@@ -18,36 +18,49 @@ def parameter_groups(
     groups: Mapping[str, Mapping[str, Any]],
     at: NamedParametersAt,
     place: Callable[[str], Place],
-) -> list[dict[str, Any]]:
-    """The parameters that are trained, as optimizer groups: first those without a path, then one group for each path.
+    scales: Sequence[Mapping[str, float]] = (),
+) -> tuple[list[dict[str, Any]], list[list[float]]]:
+    """The parameters that are trained, as optimizer groups: first those without a path, then those of each path.
 
-    The nearest path above a parameter wins. A path with nothing to train below it gives no group. Raises `ConfigError`
-    for a path that names nothing (FC0405), and when nothing at all is left to train (FC0403).
+    The nearest path above a parameter wins. A path with nothing to train below it gives no group. Each of `scales` is
+    path -> factor of the learning rate; groups are so small that each has one factor of each, which are given beside
+    the groups. Raises `ConfigError` for a path that names nothing (FC0405), and when there is nothing (FC0403).
     """
-    owner: dict[int, str] = {}
-    unknown = []
-    for path in sorted(groups, key=lambda path: path.count(".")):
+    unknown: list[Diagnostic] = []
+    owners = _owners(groups, at, place, unknown)
+    scaled = [_owners(scale, at, place, unknown) for scale in scales]
+    if unknown:
+        raise ConfigError(*unknown)
+    order = ["", *groups]
+    members: dict[tuple[int, tuple[str, ...]], list[nn.Parameter]] = {}
+    for _, parameter in named:
+        paths = tuple(owner.get(parameter, "") for owner in scaled)
+        members.setdefault((order.index(owners.get(parameter, "")), paths), []).append(parameter)
+    if not members:
+        message = "nothing is left to train: every parameter is frozen, or the graph has none"
+        raise ConfigError(Diagnostic("FC0403", message, help="thaw a part with `frozen: false`"))
+    keys = sorted(members, key=lambda key: key[0])
+    factors = [[scale.get(path, 1.0) for scale, path in zip(scales, paths, strict=True)] for _, paths in keys]
+    return [{"params": members[key], **groups.get(order[key[0]], {})} for key in keys], factors
+
+
+def _owners(
+    paths: Iterable[str], at: NamedParametersAt, place: Callable[[str], Place], unknown: list[Diagnostic]
+) -> dict[nn.Parameter, str]:
+    """Each parameter's nearest path above it."""
+    found: dict[nn.Parameter, str] = {}
+    for path in sorted(paths, key=lambda path: (path.count("."), bool(path))):
         try:
-            owner.update((id(parameter), path) for _, parameter in at(path))
+            found.update((parameter, path) for _, parameter in at(path))
         except PathError as problem:
             help_text = problem.diagnostics[0].help
             message = f"the optimizer group `{path}` names nothing in the graph"
             unknown.append(Diagnostic("FC0405", message, place(path), path, help=help_text))
-    if unknown:
-        raise ConfigError(*unknown)
-    members: dict[str, list[nn.Parameter]] = {path: [] for path in ("", *groups)}
-    for _, parameter in named:
-        if parameter.requires_grad:
-            members[owner.get(id(parameter), "")].append(parameter)
-    found = [{"params": tensors, **groups.get(path, {})} for path, tensors in members.items() if tensors]
-    if not found:
-        message = "nothing is left to train: every parameter is frozen, or the graph has none"
-        raise ConfigError(Diagnostic("FC0403", message, help="thaw a part with `frozen: false`"))
     return found
 
 
 class LearningRate:
-    """Sets every group's learning rate before each step: its own `lr` times the schedule's factor."""
+    """Sets every group's learning rate before each step: its own `lr` times the schedule's factor, and the phase's."""
 
     def __init__(self, optimizer: optim.Optimizer, shape: Callable[[float], float], warmup: int, total: int) -> None:
         self.optimizer = optimizer
@@ -55,9 +68,11 @@ class LearningRate:
         self.warmup = warmup
         self.total = total
         self.base = [float(group["lr"]) for group in optimizer.param_groups]
+        self.factors = [1.0] * len(self.base)
+        """What the phase of the moment makes of each group's rate."""
 
     def set(self, step: int) -> None:
         """Prepare `step` (the first is 0)."""
         factor = factor_at(step, self.total, self.warmup, self.shape)
-        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = base * factor
+        for group, base, own in zip(self.optimizer.param_groups, self.base, self.factors, strict=True):
+            group["lr"] = base * factor * own

@@ -81,19 +81,26 @@ class Precision:
             return self._plain
         return torch.autocast(self.device.type, self.format)
 
-    def update(
-        self, loss: Tensor, optimizer: optim.Optimizer, parameters: list[nn.Parameter], clip: float | None
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What a backward pass starts from."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def step(
+        self,
+        optimizer: optim.Optimizer,
+        parameters: list[nn.Parameter],
+        clip: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
-        """One backward pass and one step of the optimizer."""
+        """One step of the optimizer; before it each gradient is limited to `clip_value`, and their norm to `clip`."""
+        if self.scaler is not None and (clip is not None or clip_value is not None):
+            self.scaler.unscale_(optimizer)
+        if clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, clip_value)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
         if self.scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
             return
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if clip is not None:
-            self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, clip)
         self.scaler.step(optimizer)
         self.scaler.update()

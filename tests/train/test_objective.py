@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowconf.language.training import LossSection
 from flowconf.train import losses, metrics
-from flowconf.train.objective import Average, loss_terms, total_of
+from flowconf.train.objective import Average, loss_terms, means_of, weighted
 
 FIELDS = ("label", "image", "mask")
 
@@ -90,23 +90,17 @@ def test_targets_are_fields_first_and_inputs_are_values_first():
     assert found.references == ["label", "y"]
 
 
-def test_terms_with_weight_zero_do_not_run():
-    sections = {"a": LossSection(fn="mse", input="y", weight=0.0), "b": LossSection(fn="value", input="y")}
-    found = loss_terms(sections, lambda name: losses.value, lambda name: False, FIELDS, lambda name: True)
-    assert [term.name for term in found] == ["b"]
-
-
 def test_the_total_is_the_weighted_sum(values):
     first = term(losses.value, reduces=False, input="y")
     second = term(losses.value, reduces=False, input="y", weight=-2)
-    total, means = total_of([first, second], values, {})
-    torch.testing.assert_close(total, -values["y"].mean())
+    means = means_of([first, second], values, {})
+    torch.testing.assert_close(weighted(means, [1, -2]), -values["y"].mean())
     assert torch.equal(means[0], means[1])
 
 
 def test_a_failing_loss_says_its_name(values):
     with pytest.raises(ValueError) as caught:
-        total_of([term(losses.mse, input="y", target="label")], values, {"label": torch.zeros(1)})
+        means_of([term(losses.mse, input="y", target="label")], values, {"label": torch.zeros(1)})
     assert caught.value.__notes__ == ["in the loss `a`"]
 
 

@@ -110,7 +110,8 @@ class Tree(nn.Module):
 
     def groups(self, **groups):
         groups = {path.replace("_", "."): args for path, args in groups.items()}
-        return parameter_groups(self.named_parameters(), groups, self.at, lambda path: Place("x.yaml", 3, 1))
+        named = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+        return parameter_groups(named, groups, self.at, lambda path: Place("x.yaml", 3, 1))[0]
 
 
 def test_the_nearest_path_wins():
@@ -130,6 +131,17 @@ def test_frozen_parameters_are_left_out():
     with pytest.raises(ConfigError) as caught:
         tree.groups()
     assert caught.value.diagnostics[0].code == "FC0403"
+
+
+def test_groups_are_split_where_factors_differ():
+    tree = Tree()
+    scales = [{"reader": 0.5, "reader.eye": 2.0}, {"": 3.0}, {}]
+    groups, factors = parameter_groups(tree.named_parameters(), {"head": {"lr": 1}}, tree.at, Place, scales)
+    found = {parameter: factor for group, factor in zip(groups, factors, strict=True) for parameter in group["params"]}
+    assert found[tree.reader["eye"].weight] == [2.0, 3.0, 1.0]
+    assert found[tree.reader["hand"].weight] == [0.5, 3.0, 1.0]
+    assert found[tree.head.weight] == [1.0, 3.0, 1.0]
+    assert len(groups) == 3
 
 
 def test_a_group_that_names_nothing_is_refused_with_its_place():

@@ -1,0 +1,56 @@
+"""Moving averages of the weights, which are evaluated and kept in the weights' place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Averages:
+    """An exponential moving average of each trained parameter; `decay` None means none are kept, at no cost.
+
+    The decay rises to its value over the first steps, so that the starting values are soon forgotten:
+    `min(decay, (1 + step) / (10 + step))`, as in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    """
+
+    def __init__(self, named: Mapping[str, nn.Parameter], decay: float | None) -> None:
+        self.decay = decay
+        self.names = list(named) if decay is not None else []
+        self.parameters: list[Tensor] = [named[name] for name in self.names]
+        self.values = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` steps."""
+        if self.decay is not None:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A block in which the graph has the averages as its weights."""
+        if self.decay is None:
+            yield
+            return
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        self._fill(self.values)
+        try:
+            yield
+        finally:
+            self._fill(before)
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint, by name."""
+        return {f"average/{name}": value for name, value in zip(self.names, self.values, strict=True)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from `state()`; what it does not have starts from the weights as they are."""
+        for name, value, parameter in zip(self.names, self.values, self.parameters, strict=True):
+            value.copy_(tensors.get(f"average/{name}", parameter.detach()))
+
+    @torch.no_grad()
+    def _fill(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_(self.parameters, values)

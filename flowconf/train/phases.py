@@ -1,0 +1,173 @@
+"""Phases: which part of the run it is, and what is frozen, scaled and weighted in it.
+
+Where a run is in its phases follows from the config, the step, and the evaluations so far, and from nothing else. What
+a phase says holds while it lasts and is taken back completely: every phase starts from what the config says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from flowconf.graph import Graph, freezing
+from flowconf.language.training import Condition, Convergence, PhaseSection, Trend, listed
+
+NEVER = math.inf
+Point = tuple[float, float]
+"""An evaluation: the epochs done, and the value, smaller ones being better."""
+
+
+class Phases:
+    """Where a run is in its phases. `current` is a name, or None outside of all phases."""
+
+    def __init__(
+        self,
+        sections: Mapping[str, PhaseSection],
+        total_steps: int,
+        steps_per_epoch: int,
+        sign: Callable[[str], int] = lambda name: 1,
+    ) -> None:
+        """`sign` gives 1 for values of which smaller ones are better, else -1."""
+        self.sections = list(sections.values())
+        self.names = list(sections)
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.sign = sign
+        self.number = -1
+        self.ended = True
+        self.history: list[tuple[float, dict[str, float]]] = []
+        self._watched = {trend.metric for section in self.sections for trend in _trends(section)}
+        self.due: float = 0 if self.sections else NEVER
+        """The step before which `advance` has to be asked again."""
+
+    @property
+    def current(self) -> str | None:
+        return None if self.ended else self.names[self.number]
+
+    def advance(self, step: int) -> bool:
+        """Go on to the phase of `step` (the first is 0); whether `current` is another one now."""
+        before = self.current
+        while self._moves(step):
+            self.history = self.history[-1:]
+        self.due = min((self._step_of(edge) for edge in self._edges()), default=NEVER)
+        return self.current != before
+
+    def observe(self, step: int, found: Mapping[str, float]) -> None:
+        """Note an evaluation after `step` steps."""
+        if self._watched:
+            values = {name: self.sign(name) * found[name] for name in self._watched}
+            self.history.append((step / self.steps_per_epoch, values))
+            self.due = step
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {"number": self.number, "ended": self.ended, "history": self.history}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.number, self.ended = state["number"], state["ended"]
+        self.history = [(epoch, values) for epoch, values in state["history"]]
+
+    def _moves(self, step: int) -> bool:
+        """One move, if there is one to make."""
+        following = self.number + 1
+        if following < len(self.sections):
+            when = self.sections[following].when
+            if self._is_met(when, step) if when is not None else self.ended:
+                self.number, self.ended = following, False
+                return True
+        until = None if self.ended else self.sections[self.number].until
+        if until is not None and self._is_met(until, step):
+            self.ended = True
+            return True
+        return False
+
+    def _edges(self) -> list[Condition]:
+        """What the next move waits for."""
+        until = None if self.ended else self.sections[self.number].until
+        when = self.sections[self.number + 1].when if self.number + 1 < len(self.sections) else None
+        return [condition for condition in (until, when) if condition is not None]
+
+    def _step_of(self, condition: Condition) -> float:
+        """The step at which a condition is met; a trend has none."""
+        if condition.step is not None:
+            return condition.step
+        if condition.epoch is not None:
+            return math.ceil(condition.epoch * self.steps_per_epoch)
+        if condition.fraction is not None:
+            return math.ceil(condition.fraction * self.total_steps)
+        return NEVER
+
+    def _is_met(self, condition: Condition, step: int) -> bool:
+        if condition.stalled is not None:
+            return stalled(self._points(condition.stalled), condition.stalled)
+        if condition.improving is not None:
+            return improving(self._points(condition.improving), condition.improving)
+        if condition.converged is not None:
+            return converged(self._points(condition.converged), condition.converged)
+        return step >= self._step_of(condition)
+
+    def _points(self, trend: Trend | Convergence) -> list[Point]:
+        values = [(epoch, found[trend.metric]) for epoch, found in self.history]
+        return [(epoch, value) for epoch, value in values if math.isfinite(value)]
+
+
+def stalled(points: Sequence[Point], trend: Trend) -> bool:
+    """Whether the last epochs brought nothing better than the time before them."""
+    earlier, recent = _parted(points, trend.epochs)
+    return bool(earlier) and min(recent) >= min(earlier) - trend.by
+
+
+def improving(points: Sequence[Point], trend: Trend) -> bool:
+    """Whether the last epochs brought something better than the time before them."""
+    earlier, recent = _parted(points, trend.epochs)
+    return bool(earlier) and min(recent) < min(earlier) - trend.by
+
+
+def converged(points: Sequence[Point], trend: Convergence) -> bool:
+    """Whether the value has hardly moved in the last epochs, all of which have been seen."""
+    earlier, recent = _parted(points, trend.epochs)
+    return bool(earlier) and max(recent) - min(recent) <= trend.within * abs(sum(recent) / len(recent))
+
+
+def _parted(points: Sequence[Point], epochs: float) -> tuple[list[float], list[float]]:
+    """The values before the last `epochs` epochs, and those in them."""
+    if not points:
+        return [], []
+    edge = points[-1][0] - epochs + 1e-9
+    return [value for epoch, value in points if epoch <= edge], [value for epoch, value in points if epoch > edge]
+
+
+def _trends(section: PhaseSection) -> list[Trend | Convergence]:
+    conditions = [condition for condition in (section.when, section.until) if condition is not None]
+    found = [trend for each in conditions for trend in (each.stalled, each.improving, each.converged)]
+    return [trend for trend in found if trend is not None]
+
+
+class Frozen:
+    """What of a graph is frozen: as the config says, and as a phase changes it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._before = freezing.remember(graph)
+
+    def enter(self, section: PhaseSection | None) -> None:
+        """Freeze and thaw what a phase says, on top of the config; None means the config alone."""
+        freezing.restore(self.graph, self._before)
+        if section is not None:
+            for path in listed(section.freeze):
+                self.graph.freeze(path)
+            for path in listed(section.thaw):
+                self.graph.thaw(path)
+
+    def ever_trained(self, sections: Mapping[str, PhaseSection]) -> set[nn.Parameter]:
+        """The parameters that the config or a phase leaves to train."""
+        found = {parameter for parameter in self.graph.parameters() if parameter.requires_grad}
+        for section in sections.values():
+            self.enter(section)
+            found |= {parameter for parameter in self.graph.parameters() if parameter.requires_grad}
+        self.enter(None)
+        return found

@@ -1,0 +1,48 @@
+"""Which term of the loss moves which parameters: `updates` limits a term's gradient to subtrees.
+
+Terms that move the same parameters share a backward pass, so that a loss without `updates` takes one, as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.train.objective import weighted
+
+Targets = frozenset[nn.Parameter] | None
+"""The parameters that a term may move; None: all."""
+
+
+class Routes:
+    """The backward passes of a step, for terms in a fixed order."""
+
+    def __init__(self, targets: Sequence[Targets], trained: Sequence[nn.Parameter]) -> None:
+        """`targets` are those of each term, `trained` what learns at all at the moment."""
+        groups: dict[Targets, list[int]] = {}
+        for number, target in enumerate(targets):
+            groups.setdefault(target, []).append(number)
+        self.passes = [(numbers, _inputs(target, trained)) for target, numbers in groups.items()]
+
+    def total(self, means: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and the part of it that each pass goes back from."""
+        parts = [weighted([means[n] for n in numbers], [weights[n] for n in numbers]) for numbers, _ in self.passes]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part.detach()
+        return total, parts
+
+    def backward(self, parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
+        """Add the gradients of `parts` to the parameters that each may move."""
+        last = len(parts) - 1
+        for number, (part, (_, inputs)) in enumerate(zip(parts, self.passes, strict=True)):
+            if inputs is None:
+                torch.autograd.backward(scaled(part), retain_graph=number < last)
+            elif inputs and part.requires_grad:
+                torch.autograd.backward(scaled(part), retain_graph=number < last, inputs=inputs)
+
+
+def _inputs(target: Targets, trained: Sequence[nn.Parameter]) -> list[nn.Parameter] | None:
+    return None if target is None else [parameter for parameter in trained if parameter in target]
