@@ -18,6 +18,7 @@ from flowconf.cli.diff import diff
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.export import export
+from flowconf.cli.importing import import_module
 from flowconf.cli.schema import schema
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for command in (train, check, draw, show, summary, weights, diff, eject, export, schema):
     app.command()(command)
+app.command("import")(import_module)
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,6 +75,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
+        _tells(KeyboardInterrupt(), INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         raise
@@ -88,8 +91,18 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _tell(error: Exception, text: str, code: int) -> int:
     if os.environ.get(TRACE, "0") not in ("", "0"):
         traceback.print_exception(error)
-    print(text, file=sys.stderr)
+    if text and _tells(error, code):
+        print(text, file=sys.stderr)
     return code
+
+
+def _tells(error: BaseException, code: int) -> bool:
+    """Of several processes that train together, one says what went wrong."""
+    if "RANK" not in os.environ:
+        return True
+    from flowconf.train.launch import tells
+
+    return tells(error, code)
 
 
 def _short(error: Exception) -> str:

@@ -92,6 +92,36 @@ class Select(nn.Module):
         return f"{self.index}, dim={self.dim}"
 
 
+class Mean(nn.Module):
+    """The mean over one dimension or several."""
+
+    def __init__(self, dim: int | Sequence[int] = 1, keepdim: bool = False) -> None:
+        super().__init__()
+        self.dim, self.keepdim = dim, keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape: the same without the dimensions `dim`, or with size 1 there."""
+        return x.mean(self.dim, self.keepdim)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, keepdim={self.keepdim}"
+
+
+class Transpose(nn.Module):
+    """Two dimensions in each other's place."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape with these dimensions."""
+        return x.transpose(self.first, self.second)
+
+    def extra_repr(self) -> str:
+        return f"{self.first}, {self.second}"
+
+
 class Concat(nn.Module):
     """The stream and one more value, one behind the other."""
 

@@ -1,0 +1,115 @@
+"""`flowconf import`: a graph document for a module that exists as Python. The one command that runs code by name."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flowconf.graph.importer import Imported
+
+Shapes = dict[str, list[int | str]]
+
+
+def import_module(
+    factory: Annotated[
+        str,
+        typer.Argument(metavar="PACKAGE.MODULE:FACTORY", help="A module class or function that needs no arguments."),
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The YAML file to write.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=[SIZE, ...]", help="The shape of an input: x=[B, 3, 32, 32]."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Write the module's weights under the graph's names, as safetensors."),
+    ] = None,
+) -> None:
+    """Write a graph document for an existing module, as far as it can be read. This runs the module's code."""
+    from flowconf.graph.importer import read
+
+    shapes = dict(_shape(text) for text in inputs or [])
+    module = _made(factory)
+    found = read(module, shapes)
+    text = found.yaml(factory)
+    if output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        output.write_text(text, encoding="utf-8")
+    for line in _told(module, found, shapes, weights):
+        print(line, file=sys.stderr)
+
+
+def _told(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | None) -> list[str]:
+    """What could not be read, or how the graph that was read compares with the module."""
+    from flowconf.diagnostics import ConfigError, Diagnostic, RunError
+    from flowconf.graph.importer import outputs_are_equal, rebuilt
+
+    if found.unread:
+        if weights is not None:
+            message = "weights are written for a module that was read as a whole, and this one was not"
+            raise ConfigError(Diagnostic("FC0302", message))
+        return [f"{len(found.unread)} could not be read:", *(f"  {one}" for one in found.unread)]
+    graph = rebuilt(module, found)
+    lines = [f"everything was read: {len(graph.state_dict())} tensors, {len(found.rename)} prefixes renamed"]
+    if shapes:
+        if not outputs_are_equal(module, graph, shapes):
+            message = "the graph that was read gives other outputs than the module, with the same weights"
+            raise RunError(Diagnostic("FC0702", message, help="a part of it does what tracing does not see"))
+        lines.append("the graph gives the same outputs as the module, bit for bit")
+    if weights is not None:
+        graph.save(weights)
+        lines.append(f"wrote {weights}")
+    return lines
+
+
+def _made(spec: str) -> nn.Module:
+    """The module that `package.module:Factory` names. Raises `ConfigError`."""
+    from torch import nn
+
+    from flowconf.diagnostics import ConfigError, Diagnostic, Place
+
+    def refused(message: str, advice: str) -> ConfigError:
+        return ConfigError(Diagnostic("FC0132", message, Place(word=spec), help=advice))
+
+    source, _, name = spec.partition(":")
+    if not source or not name:
+        raise refused(f"`{spec}` names no factory", "write `package.module:Factory`")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(source)
+    except ImportError as problem:
+        raise refused(f"`{source}` cannot be imported: {problem}", "it is looked for from the current folder") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise refused(f"`{source}` has no `{part}`", "write the name of a class or function in it")
+        found = getattr(found, part)
+    if not isinstance(found, nn.Module):
+        found = found()
+    if not isinstance(found, nn.Module):
+        raise refused(f"`{spec}` gives a `{type(found).__name__}`, not a module", "write a function that gives one")
+    return found
+
+
+def _shape(text: str) -> tuple[str, list[int | str]]:
+    """`x=[B, 3]` as a name and sizes."""
+    name, _, sizes = text.partition("=")
+    try:
+        listed = ast.parse(sizes.strip(), mode="eval").body
+        items = listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
+        found = [item.id if isinstance(item, ast.Name) else ast.literal_eval(item) for item in items]
+    except (SyntaxError, ValueError):
+        found = []
+    if not (name.isidentifier() and found and all(isinstance(size, int | str) for size in found)):
+        raise typer.BadParameter(f"`{text}` is not of the form NAME=[SIZE, ...]", param_hint="'--input'")
+    return name, found
