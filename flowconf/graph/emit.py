@@ -205,24 +205,30 @@ class _Emitter:
         """The assignments that make a step's modules."""
         made = {applied.path: self._construct(applied, path, children) for applied in step.applied()}
         construct = {name: text for name, text in made.items() if text is not None}
-        extras = [applied for applied in step.applied() if applied.path != step.path]
-        together = len(step.parts) > 1 or (extras and not isinstance(step.body.module, Call | Mount | Instance))
-        if step.repeat is not None:
-            yield f"self.{step.path} = {self._repeated(step, construct)}"
-        elif together:
-            if construct:
-                yield f"self.{step.path} = {_module_dict(step, construct)}"
-        else:
-            for applied in step.applied():
-                if applied.path in construct:
-                    yield f"self.{applied.path} = {construct[applied.path]}"
+        together = len(step.parts) > 1 or (
+            bool(step.extras) and not isinstance(step.body.module, Call | Mount | Instance)
+        )
+        one = self._module_dict(step, path, children) if together else construct.get(step.path)
+        if one is not None and step.repeat is not None:
+            one = f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
+        if one is not None:
+            yield f"self.{step.path} = {one}"
+        for extra in () if together else step.extras:
+            name = extra.path.removeprefix(f"{step.path}.")
+            if step.repeat is None:
+                yield f"self.{extra.path} = {construct[extra.path]}"
+            else:
+                yield f"for copy in self.{step.path}:"
+                yield f"    copy.{name} = {construct[extra.path]}"
 
-    @staticmethod
-    def _repeated(step: Step, construct: Mapping[str, str]) -> str:
-        one = construct.get(step.path) if len(construct) == 1 else None
-        one = one or _module_dict(step, construct)
-        assert step.repeat is not None
-        return f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
+    def _module_dict(self, step: Step, path: str, children: Mapping[str, str]) -> str | None:
+        """The modules of a step under one path: its branches, or the members of a chain, and what else stands there."""
+        standing = list(step.applied())
+        if isinstance(step.body.module, Chain) and len(step.parts) == 1:
+            standing = [*step.body.module.members, *step.extras]
+        texts = {applied.path: self._construct(applied, path, children) for applied in standing}
+        made = [f'"{name.removeprefix(f"{step.path}.")}": {text}' for name, text in texts.items() if text is not None]
+        return f"nn.ModuleDict({{{', '.join(made)}}})" if made else None
 
     def _construct(self, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
         match applied.module:
@@ -294,15 +300,6 @@ def _docstring(graph: GraphPlan) -> str:
     source = graph.source_name or (None if graph.inline else graph.label)
     text = f"Part `{graph.label}` of the graph around it." if source is None else f"The graph `{source}`."
     return f'"""{text}"""'
-
-
-def _module_dict(step: Step, construct: Mapping[str, str]) -> str:
-    """The modules of a step under one path: its branches, or `body` and `skip`."""
-    made = []
-    for path, text in construct.items():
-        key = path.removeprefix(f"{step.path}.") if path != step.path else "body"
-        made.append(f'"{key}": {text}')
-    return f"nn.ModuleDict({{{', '.join(made)}}})"
 
 
 def _counts(graph: GraphPlan) -> dict[str, str]:

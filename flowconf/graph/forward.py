@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from flowconf.diagnostics import Place
 from flowconf.graph.demand import Demand, Needs, Want, inner_wants, needed_inputs, wants_main
+from flowconf.language.names import refusal
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Literal, Module, Mount, Shared, Step, Value
 from flowconf.language.registry import modules
 
@@ -70,9 +71,16 @@ class ForwardWriter:
         uses = self.found.uses.get(step.name, ())
         wants = self.found.wants.get(step.name, ())
         simple = all(want.value.inner is None and want.value.index is None and not want.each for want in wants)
-        if uses != (position + 1,) or not simple or step.verb == "gate":
+        if uses != (position + 1,) or not simple or step.verb == "gate" or self._read_again_by_next(step, position):
             return step.name
         return self._carried_by_next(step, position) or self.rolling
+
+    def _read_again_by_next(self, step: Step, position: int) -> bool:
+        """Whether the next statement runs several times and reads the value each time, besides its stream."""
+        following = self.found.steps[position + 1] if position + 1 < len(self.found.steps) else None
+        if following is None or not (following.verb == "loop" or following.repeat is not None):
+            return False
+        return any(value.member == step.name for value in list(following.reads())[1:])
 
     def _carried_by_next(self, step: Step, position: int) -> str | None:
         """The name of the next statement's value when that starts as this one: a loop's, or a repeat's."""
@@ -168,10 +176,16 @@ class ForwardWriter:
         self._define(step, wants, target, seen)
         return lines
 
+    def _body_call(self, step: Step, stream: str, address: str) -> str:
+        """The call of a step's body, and what `take` picks from it each time."""
+        take = self._taken_each(step)
+        if _in_dict(step) and isinstance(step.body.module, Shared):
+            return self._call(step.body, stream, step.stream_fields, self._address(step)) + take
+        return self._call(step.body, stream, step.stream_fields, address, apart=_in_dict(step)) + take
+
     def _also(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
-        body = f'{address}["body"]' if _in_dict(step) else address
-        call = self._call(step.body, stream, step.stream_fields, body)
+        call = self._body_call(step, stream, address)
         seen = self._local(f"{step.name}_seen")
         lines = []
         if self._has_seen(step.body):
@@ -179,7 +193,7 @@ class ForwardWriter:
             call = self._local(f"{step.name}_change")
         kept = stream
         if step.skip is not None:
-            skip = f'{address}["skip"]' if body != address else f"{address}.skip"
+            skip = f'{address}["skip"]' if _in_dict(step) else f"{address}.skip"
             kept = self._call(step.skip, stream, step.stream_fields, skip)
         self._define(step, wants, target, seen)
         assign = "return" if target == "return" else f"{target} ="
@@ -268,13 +282,12 @@ class ForwardWriter:
     def _loop(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
         assert step.times is not None
-        inner = f'{address}["body"]' if _in_dict(step) else address
-        body = self._call(step.body, target, step.stream_fields, inner)
+        body = self._body_call(step, target, address)
         seen = self._local(f"{step.name}_seen")
         left = self._unpacked(step, target, seen) if self._has_seen(step.body) else target
         before, inside = self._collected(step, wants, target, seen)
         if step.times.text == "1" and not inside and step.condition is None:
-            first = self._call(step.body, stream, step.stream_fields, inner)
+            first = self._body_call(step, stream, address)
             lines = [f"{left} = {first}"]
         else:
             lines = [f"{target} = {stream}"] if target != stream else []
@@ -282,7 +295,7 @@ class ForwardWriter:
             halt = self._halt(step, target, address)
             before_body, after_body = (halt, []) if step.halt == "while" else ([], halt)
             lines += [f"    {text}" for text in (*before_body, f"{left} = {body}", *inside, *after_body)]
-        if step.take is not None:
+        if step.take is not None and not step.takes_each:
             lines.append(f"{target} = {target}[{step.take!r}]")
         return lines
 
@@ -295,14 +308,17 @@ class ForwardWriter:
     def _in_series(self, step: Step, stream: str, target: str) -> list[str]:
         """`repeat`: the statement once for each copy."""
         wants = self.found.wants.get(step.name, ())
-        module = self._local(f"{step.name}_copy")
-        body = self._once(step, target, target, module)
+        reused = isinstance(step.body.module, Shared)
+        module = "_" if reused else self._local(f"{step.name}_copy")
+        body = self._once(step, target, target, self._address(step) if reused else module)
+        assert step.repeat is not None
+        copies = f"range({self._count(step, 'repeat', step.repeat)})" if reused else self._address(step)
         before, inside = self._collected(step, wants, target, self._local(f"{step.name}_seen"))
         lines = [f"{target} = {stream}"] if target != stream else []
         return [
             *lines,
             *before,
-            f"for {module} in {self._address(step)}:",
+            f"for {module} in {copies}:",
             *(f"    {text}" for text in (*body, *inside)),
         ]
 
@@ -324,17 +340,21 @@ class ForwardWriter:
         return before, inside
 
     def _map(self, step: Step, stream: str, target: str, address: str) -> list[str]:
-        take = [] if step.take is None else [f"{target} = {target}[{step.take!r}]"]
+        take = [f"{target} = {target}[{step.take!r}]"] if step.take is not None and not step.takes_each else []
         if step.slices is not None:
             return [*self._slices(step, stream, target, address), *take]
         if step.batched:
             return [*self._batched(step, stream, target, address), *take]
         return [*self._one_by_one(step, stream, target, address), *take]
 
+    @staticmethod
+    def _taken_each(step: Step) -> str:
+        return f"[{step.take!r}]" if step.takes_each else ""
+
     def _one_by_one(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
         item = self._local("item")
-        call = self._call(step.body, item, None, address)
+        call = self._call(step.body, item, None, address) + self._taken_each(step)
         items = f"for {item} in {stream}.unbind({step.dim})"
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
         seen = self._local(f"{step.name}_seen")
@@ -353,7 +373,7 @@ class ForwardWriter:
     def _slices(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         assert step.slices is not None
         piece = self._local("piece")
-        call = self._call(step.body, piece, None, address)
+        call = self._call(step.body, piece, None, address) + self._taken_each(step)
         pieces = f"{stream}.chunk({self._count(step, 'slices', step.slices)}, -1)"
         self._define(step, self.found.wants.get(step.name, ()), target, "")
         return [f"{target} = torch.cat([{call} for {piece} in {pieces}], -1)"]
@@ -363,11 +383,13 @@ class ForwardWriter:
         slices = f"{stream}.movedim({step.dim}, 1)" if step.dim != 1 else stream
         lines = []
         if slices != stream:
-            lines.append(f"{step.name}_slices = {slices}")
-            slices = self._local(f"{step.name}_slices")
+            moved = self._local(f"{step.name}_slices")
+            lines.append(f"{moved} = {slices}")
+            slices = moved
         call = self._call(
             step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)"
         )
+        call += self._taken_each(step)
         shape = f"{slices}.shape[:2]"
         back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
@@ -430,12 +452,22 @@ class ForwardWriter:
             return f"self.{address(self.graph, step.body.module.path)}"
         return f"self.{step.path}"
 
-    def _call(self, applied: Applied, stream: str, fields: tuple[str, ...] | None, at: str, repeated: str = "") -> str:
+    def _call(
+        self,
+        applied: Applied,
+        stream: str,
+        fields: tuple[str, ...] | None,
+        at: str,
+        repeated: str = "",
+        apart: bool = False,
+    ) -> str:
+        """A module's call; `apart`: the members of a chain stand in a dict and are called one by one."""
         module = applied.target
-        if isinstance(module, Chain) and any(member.using for member in module.members):
+        if isinstance(module, Chain) and (apart or any(member.using for member in module.members)):
             passed = stream
             for number, member in enumerate(module.members):
-                passed = self._call(member, passed, None, f"{at}[{number}]", repeated)
+                key = f'"{number}"' if apart else str(number)
+                passed = self._call(member, passed, None, f"{at}[{key}]", repeated)
             return passed
         kept = self.child_inputs.get(applied.home)
         using = {
@@ -450,7 +482,7 @@ class ForwardWriter:
 
 def _in_dict(step: Step) -> bool:
     """Whether the step's body stands in a `ModuleDict`, because something else stands below its path."""
-    return (step.skip is not None or step.condition is not None) and isinstance(step.body.module, Chain | Shared)
+    return bool(step.extras) and isinstance(step.body.module, Chain | Shared)
 
 
 def recurrent_members(found: Needs) -> list[str]:
@@ -464,7 +496,8 @@ def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) ->
     if literal.text.isdigit():
         return None
     taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
-    own = literal.text if literal.text.isidentifier() and literal.text not in taken else None
+    free = literal.text.isidentifier() and literal.text not in taken and refusal(literal.text) is None
+    own = literal.text if free else None
     return own or f"{step.name}_{key}"
 
 

@@ -95,17 +95,20 @@ GRAPH_ATTRIBUTES = frozenset(
 )
 """What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
 
-GENERATED = frozenset({"self", "torch", "nn", "range", "route", "halts", "recall", "memory"})
+DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
+"""What `torch.nn.ModuleDict` has besides: branches cannot be called so."""
+
+GENERATED = frozenset({"self", "super", "torch", "nn", "range", "route", "halts", "recall", "memory"})
 """Names that generated source uses for itself."""
 
 
-def refusal(name: str) -> str | None:
-    """Why a member cannot be called `name`, or None when it can."""
+def refusal(name: str, attribute: bool = True) -> str | None:
+    """Why nothing can be called `name`, or None when something can; `attribute`: it will be one of a module."""
     if keyword.iskeyword(name):
         return "is a word of Python"
-    if name in MODULE_ATTRIBUTES:
+    if attribute and name in MODULE_ATTRIBUTES:
         return "is what every module already has under that name"
-    if name in GRAPH_ATTRIBUTES:
+    if attribute and name in GRAPH_ATTRIBUTES:
         return "is what every graph already has under that name"
     if name in GENERATED:
         return "is used by the generated source"

@@ -207,6 +207,21 @@ class Step:
         """Whether the body runs once for each of several iterations, slices or copies."""
         return self.verb in ("loop", "map") or self.repeat is not None
 
+    @property
+    def extras(self) -> list[Applied]:
+        """The modules that stand below the step's path beside its body: a skip, a condition."""
+        return [extra for extra in (self.skip, self.condition) if extra is not None]
+
+    @property
+    def takes_each(self) -> bool:
+        """Whether `take` picks from what the body gives each time, rather than from what the step gives at the end."""
+        body = self.body.target
+        return (
+            self.take is not None
+            and self.verb in ("loop", "map")
+            and not (isinstance(body, Mount) and body.graph.fields)
+        )
+
     def applied(self) -> Iterator[Applied]:
         """Every module of the step, in the order in which they are built."""
         for _, part in self.parts:

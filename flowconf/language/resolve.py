@@ -14,6 +14,7 @@ from typing import NoReturn, cast
 from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import names, references, schema, wiring
 from flowconf.language.calls import CallParser
+from flowconf.language.claims import check_name, claim_names, labels
 from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
 from flowconf.language.order import ordered
@@ -89,9 +90,13 @@ class _Resolver:
         mount = self.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
         frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
-        self._claim_names(model, frame)
+        claim_names(model, frame, self.origins, self.collector)
         before = len(self.collector.errors)
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
+        if not order:
+            self.collector.error(
+                "FC0122", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path)
+            )
         if len(self.collector.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
         for name in order:
@@ -120,40 +125,10 @@ class _Resolver:
         found = {}
         for name, value in model.params.items():
             place = self.origins.value((*path, "params", name))
-            self._check_name(name, self.origins.key((*path, "params", name)), modules_too=True)
+            key = self.origins.key((*path, "params", name))
+            check_name(name, key, self.collector, attribute=False, modules_too=True)
             found[name] = _literal(value, place)
         return found
-
-    def _check_name(self, name: str, place: Place, attribute: bool = True, modules_too: bool = False) -> None:
-        why = names.refusal(name)
-        if why and not attribute and why.startswith("is what"):
-            why = None
-        if why is None and modules_too and name in modules:
-            why = "is a module"
-        if why:
-            self.collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
-
-    def _claim_names(self, model: schema.GraphDocument, frame: Frame) -> None:
-        """Every name of a graph stands for one thing: inputs, steps, tags and labels share one namespace."""
-        claims = [(given.name, given.name, given.place) for given in frame.inputs]
-        claims += [(name, name, self.origins.key((*frame.path, "flow", name))) for name in model.flow]
-        for name, step in model.flow.items():
-            at = (*frame.path, "flow", name)
-            if isinstance(step, schema.Modifiers):
-                given_names = {key: getattr(step, key) for key in ("tag", "label") if getattr(step, key)}
-                claims += [(given, name, self.origins.value((*at, key))) for key, given in given_names.items()]
-                body = _body_of(step)
-                if isinstance(body, schema.Settings) and body.label:
-                    claims.append((body.label, name, self.origins.value((*at, type(step).__name__.lower(), "label"))))
-        owners: dict[str, str] = {}
-        for name, owner, place in claims:
-            self._check_name(name, place, attribute=frame.input(name) is None)
-            first = frame.members.get(name)
-            if first is not None and owners[name] != owner:
-                label = Label("first given here", first)
-                self.collector.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
-            frame.members.setdefault(name, place)
-            owners.setdefault(name, owner)
 
     # steps
 
@@ -178,8 +153,7 @@ class _Resolver:
 
     def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: Frame) -> Step:
         verb = type(model).__name__.lower()
-        body = _body_of(model)
-        path = model.label or (body.label if isinstance(body, schema.Settings) and body.label else None) or name
+        path = next((label for label, _ in labels(model, at)), name)
         self._settings(model, at, path, frame)
         stream = frame.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), frame)
         step = Step(
@@ -268,7 +242,7 @@ class _Resolver:
                 "FC0145", message, self.origins.key((*at, step.verb)), step.name, "write `through` for one module"
             )
         for name in models:
-            if name in EXTRAS:
+            if name in EXTRAS or names.refusal(name) or name in names.DICT_ATTRIBUTES:
                 place = self.origins.key((*at, step.verb, name))
                 self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
@@ -311,6 +285,7 @@ class _Resolver:
                 self.origins.value((*at, "dim")),
                 step.name,
             )
+        over = None if over == step.stream else over
         return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
 
     def _merge(self, text: str, at: Path, step: Step, frame: Frame) -> Applied:
@@ -495,9 +470,10 @@ class _Resolver:
             case None:
                 return []
             case str(text):
-                return [(None, self._reference(text, (*at, "using"), frame))]
+                return [(_written_name(text), self._reference(text, (*at, "using"), frame))]
             case list(texts):
-                return [(None, self._reference(text, (*at, "using", i), frame)) for i, text in enumerate(texts)]
+                found = [self._reference(text, (*at, "using", i), frame) for i, text in enumerate(texts)]
+                return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
             case dict(mapping):
                 return [(name, self._reference(text, (*at, "using", name), frame)) for name, text in mapping.items()]
 
@@ -590,6 +566,11 @@ def _fields_after(step: Step) -> tuple[str, ...] | None:
         return None
     module = step.body.target
     return module.graph.fields if isinstance(module, Mount) else None
+
+
+def _written_name(text: str) -> str:
+    """The last name of a reference, as it is written: the argument that the value fills."""
+    return text.split("[")[0].rsplit(".", 1)[-1].strip()
 
 
 def _last(path: str) -> str:

@@ -1,0 +1,54 @@
+"""Who is called what: in a graph every name stands for one thing, be it an input, a step, a tag or a label."""
+
+from __future__ import annotations
+
+from flowconf.diagnostics import Collector, Label, Place
+from flowconf.language import names, schema
+from flowconf.language.frame import Frame
+from flowconf.language.registry import modules
+from flowconf.text.origins import Origins, Path
+
+
+def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, collector: Collector) -> None:
+    """Note every name of the graph in its frame, and refuse one that cannot be used, or is used twice."""
+    claims = [(given.name, "", given.place) for given in frame.inputs]
+    members = {name: step for name, step in model.flow.items() if step is not None}
+    claims += [(name, name, origins.key((*frame.path, "flow", name))) for name in members]
+    for name, step in members.items():
+        at = (*frame.path, "flow", name)
+        if isinstance(step, schema.Modifiers):
+            if step.tag is not None:
+                claims.append((step.tag, name, origins.value((*at, "tag"))))
+            claims += [(label, name, origins.value(where)) for label, where in labels(step, at)[:1]]
+    owners: dict[str, str] = {}
+    for name, owner, place in claims:
+        check_name(name, place, collector, attribute=bool(owner))
+        first = frame.members.get(name)
+        if first is not None and owners[name] != owner:
+            label = Label("first given here", first)
+            collector.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
+        frame.members.setdefault(name, place)
+        owners.setdefault(name, owner)
+
+
+def check_name(name: str, place: Place, collector: Collector, attribute: bool, modules_too: bool = False) -> None:
+    """Refuse a name that Python, the generated source or (for an `attribute`) a module uses for itself."""
+    why = names.refusal(name, attribute)
+    if why is None and modules_too and name in modules:
+        why = "is a module"
+    if why is not None:
+        collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
+
+
+def labels(step: schema.Modifiers, at: Path) -> list[tuple[str, Path]]:
+    """What a step's module may be called in paths, the strongest first: by the step, its body, or the graph itself."""
+    verb = type(step).__name__.lower()
+    found: list[tuple[str | None, Path]] = [(step.label, (*at, "label"))]
+    body = getattr(step, verb)
+    if isinstance(body, schema.Settings):
+        found.append((body.label, (*at, verb, "label")))
+    if isinstance(body, schema.MountedBody) and isinstance(body.graph, schema.GraphDocument):
+        found.append((body.graph.label, (*at, verb, "graph", "label")))
+    if isinstance(step, schema.Graph) and isinstance(body, schema.GraphDocument):
+        found.append((body.label, (*at, verb, "label")))
+    return [(label, where) for label, where in found if label]
