@@ -199,14 +199,18 @@ class Graph(nn.Module):
         rename: Mapping[str, str] | None = None,
         missing: str = "error",
         unused: str = "warn",
+        mismatched: str = "error",
         sha256: str | None = None,
     ) -> WeightReport:
         """Load weights into what stands at `at`, and account for every tensor on both sides.
 
         `source` is a file or folder of weights, `source_at` takes only that subtree of it, `rename` maps old prefixes
-        to new ones; `missing` and `unused` are "error", "warn" or "ignore". Raises `PathError` and `ConfigError`.
+        to new ones. `missing` and `unused` are "error", "warn" or "ignore", `mismatched` (another shape) is "error" or
+        "ignore": with "ignore" for all three everything that still fits is taken, and only nothing at all is an error.
+        Raises `PathError` and `ConfigError`.
         """
-        request = weights.Request(str(source), source_at, tuple((rename or {}).items()), missing, unused, sha256)
+        renames = tuple((rename or {}).items())
+        request = weights.Request(str(source), source_at, renames, missing, unused, sha256, mismatched=mismatched)
         return weights.load(self.module_at(at), request, at)
 
     def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:

@@ -28,7 +28,8 @@ RULES = MergeRules(
     verbs=frozenset(schema.VERBS),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
-        {"seed", "trainer.*", "optimizer.*", "schedule.*", "data.*", "loss.*.*", "metrics.*.*", "phases.*.*"}
+        {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
+        | {"loss.*.*", "metrics.*.*", "phases.*.*"}
     ),
 )
 """What composing has to know of the language."""

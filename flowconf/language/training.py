@@ -335,6 +335,9 @@ class TrainingConfig(Section):
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The one seed of weights, data order, noise and dropout."""
+    init_from: str | None = None
+    """An earlier run (or a file of weights) to start from: everything whose path and shape still match is taken, after
+    what `checkpoint:` keys name; the account tells the rest. Beside this file, or else in the current folder."""
 
 
 def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:

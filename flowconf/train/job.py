@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn, optim
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
-from flowconf.graph import Graph, build_graph, load_checkpoints
+from flowconf.graph import Graph, WeightReport, build_graph, load_checkpoints
+from flowconf.graph.sources import locate
+from flowconf.graph.weights import Request
+from flowconf.graph.weights import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan
+from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits
@@ -130,7 +133,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)
     graph = build_graph(config.model)
-    reports = load_checkpoints(graph, config.model, runs) if weights else []
+    reports = [*load_checkpoints(graph, config.model, runs), *_start_from(graph, config)] if weights else []
     graph.to(device)
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
@@ -215,6 +218,16 @@ def _check_memory(job: Job) -> None:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph that keeps values between calls cannot compute a batch in parts"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
+
+
+def _start_from(graph: Graph, config: Config) -> list[WeightReport]:
+    """Take from the run that `init_from` names whatever still has its path and shape. Raises `ConfigError`."""
+    if config.training.init_from is None:
+        return []
+    place = config.composition.document.origins.value(("init_from",))
+    source = locate(Checkpoint(path=config.training.init_from, place=place), "")
+    lenient = Request(str(source), missing="ignore", unused="ignore", mismatched="ignore", place=place)
+    return [load_weights(graph, lenient)]
 
 
 def is_graph_value(plan: GraphPlan, reference: str) -> bool:

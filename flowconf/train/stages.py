@@ -14,6 +14,7 @@ from pathlib import Path
 from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.graph.sources import beside, check_source, find_run, record
 from flowconf.language.config import Config
+from flowconf.language.plan import Checkpoint
 
 Load = Callable[[str], Config]
 
@@ -82,6 +83,9 @@ def _check_sources(config: Config) -> None:
     """Raise `ConfigError` for sources that do not exist, before anything is trained for the others."""
     settings = (setting for _, setting in config.model.all_settings())
     problems = [problem for setting in settings if setting.checkpoint for problem in check_source(setting.checkpoint)]
+    if config.training.init_from is not None:
+        place = config.composition.document.origins.value(("init_from",))
+        problems += check_source(Checkpoint(path=config.training.init_from, place=place))
     if problems:
         raise ConfigError(*problems)
 
