@@ -207,12 +207,16 @@ class Collector:
 
     def told_once(self) -> list[Diagnostic]:
         """One diagnostic for each code and place, and no warning where an error stands."""
-        wrong = {d.place for d in self.errors if d.place != NOWHERE}
+        wrong = {d.place for d in self.errors if _is_exact(d.place)}
         kept: dict[object, Diagnostic] = {}
         for d in self.diagnostics:
             if d.severity == "error" or d.place not in wrong:
-                kept.setdefault((d.code, d.place) if d.place != NOWHERE else (d.code, d.message), d)
+                kept.setdefault((d.code, d.place) if _is_exact(d.place) else (d.code, d.message), d)
         return list(kept.values())
+
+
+def _is_exact(place: Place) -> bool:
+    return place.line > 0 or place.word is not None
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

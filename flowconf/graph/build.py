@@ -48,7 +48,8 @@ def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
     """Freeze and thaw what the document says, outer parts first."""
     for path, setting in plan.all_settings():
         if setting.frozen is not None:
-            freezing.set_frozen(graph, graph.module_at(path), setting.frozen)
+            for _, module in graph.modules_at(path):
+                freezing.set_frozen(graph, module, setting.frozen)
 
 
 def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -> list[WeightReport]:
@@ -59,8 +60,9 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
     reports = []
     for path, setting in plan.all_settings():
         if setting.checkpoint is not None:
-            module = graph.module_at(path)
-            reports.append(load_checkpoint(module, setting.checkpoint, path, locate(setting.checkpoint, runs)))
+            source = locate(setting.checkpoint, runs)
+            for at, module in graph.modules_at(path):
+                reports.append(load_checkpoint(module, setting.checkpoint, at, source))
     return reports
 
 
@@ -71,8 +73,9 @@ def apply_starts(graph: Graph, plan: GraphPlan) -> None:
     """Give parameters the values that `init` says. Raises `ConfigError`."""
     collector = Collector()
     for path, setting in plan.all_settings():
-        for start in setting.init:
-            _apply_start(graph.module_at(path), path, start, collector)
+        for at, module in graph.modules_at(path) if setting.init else ():
+            for start in setting.init:
+                _apply_start(module, at, start, collector)
     collector.stop_on_errors()
 
 

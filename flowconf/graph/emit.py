@@ -306,7 +306,8 @@ def _counts(graph: GraphPlan) -> dict[str, str]:
     """Attributes for numbers that `forward` needs and that a parameter sets: name -> expression."""
     counts = {}
     for step in graph.steps:
-        for key, literal in (("times", step.times), ("slices", step.slices)):
+        reused = step.repeat if isinstance(step.body.module, Shared) else None
+        for key, literal in (("times", step.times), ("slices", step.slices), ("repeat", reused)):
             attribute = literal and count_attribute(graph, step, key, literal)
             if literal is not None and attribute:
                 counts[attribute] = literal.text

@@ -20,7 +20,7 @@ from flowconf.graph.explain import add_notes
 from flowconf.graph.program import CompiledProgram, restore
 from flowconf.graph.rows import Row, rows
 from flowconf.graph.weights import WeightReport
-from flowconf.language.plan import GraphPlan, Shared
+from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
 
 
@@ -33,7 +33,7 @@ class Graph(nn.Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            return (self._compiled_call_impl or self._call_impl)(*args, **kwargs)  # as in torch, one frame less
         except Exception as problem:
             add_notes(problem, self, args, kwargs)
             raise
@@ -77,6 +77,22 @@ class Graph(nn.Module):
             walked.append(name)
             module = child
         return module
+
+    def modules_at(self, path: str) -> list[tuple[str, nn.Module]]:
+        """What stands at a path of the document, with its path here: one for each copy of what is repeated."""
+        found: list[tuple[str, nn.Module]] = [("", self)]
+        for name in path.split("."):
+            below: list[tuple[str, nn.Module]] = []
+            for at, owner in found:
+                step = owner._plan.step(name) if isinstance(owner, Graph) else None
+                inner = join(at, name)
+                module = self.module_at(inner)
+                if step is not None and step.repeat is not None and isinstance(module, nn.ModuleList):
+                    below += [(f"{inner}.{number}", copy) for number, copy in enumerate(module)]
+                else:
+                    below.append((inner, module))
+            found = below
+        return found
 
     def subgraph(self, path: str) -> Graph:
         """The graph at a path. Raises `PathError` when there is no graph."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import linecache
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,7 +32,10 @@ class CompiledProgram:
         self.lines: dict[int, Location] = {}
         text = self._laid_out()
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
-        namespace: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": "flowconf.generated", **program.instances}
+        module = ModuleType(f"flowconf.generated_{next(_numbers)}")
+        sys.modules[module.__name__] = module  # the compiler looks globals up by their module's name
+        namespace: dict[str, Any] = module.__dict__
+        namespace |= {"torch": torch, "nn": nn, **program.instances}
         namespace |= {name: getattr(runtime, name) for name in RUNTIME}
         namespace |= {name: modules.load(name) for name in _called(program)}
         self.classes: dict[str, type[nn.Module]] = {}
@@ -40,7 +45,7 @@ class CompiledProgram:
             code = compile("\n" * text.count("\n", 0, offset) + part.text, self.file, "exec")
             exec(code, namespace)  # the text is generated from a Plan: names and literals only
             generated = namespace[part.name]
-            made = type(part.name, (base, generated), {"__module__": "flowconf.generated", "_program": self})
+            made = type(part.name, (base, generated), {"__module__": module.__name__, "_program": self})
             self.classes[part.name] = namespace[part.name] = made
 
     def _laid_out(self) -> str:

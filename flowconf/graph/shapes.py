@@ -180,7 +180,7 @@ class _Checker:
             source = Source(step.name, step.place)
             if difference(before, value) is None:
                 break
-        if step.take is not None and value is not UNKNOWN:
+        if step.take is not None and not step.takes_each and value is not UNKNOWN:
             value = self._taken(step, value, scope)
         return value
 
@@ -299,7 +299,7 @@ class _Checker:
 
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
-        result = self._apply(step.body, stream, source, scope, step)
+        result = self._body(step, stream, source, scope)
         times = step.times.value if step.times is not None else 1
         if times == 1 or result is UNKNOWN or stream is UNKNOWN:
             return result
@@ -318,7 +318,7 @@ class _Checker:
     def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         path = join(scope.path, step.path)
         if stream is UNKNOWN:
-            self._apply(step.body, UNKNOWN, source, scope, step)
+            self._body(step, UNKNOWN, source, scope)
             return UNKNOWN
         if not isinstance(stream, Tensor):
             self._error(
@@ -338,13 +338,13 @@ class _Checker:
         moved = stream.movedim(dim, 1) if step.batched else stream
         count = stream.shape[dim]
         if step.batched:
-            result = self._apply(step.body, moved.flatten(0, 1), source, scope, step, repeated=count)
+            result = self._body(step, moved.flatten(0, 1), source, scope, repeated=count)
 
             def unfold(value: Tensor) -> Tensor:
                 return value.reshape(*moved.shape[:2], *value.shape[1:]).movedim(1, dim)
 
         else:
-            result = self._apply(step.body, stream.select(dim, 0), source, scope, step)
+            result = self._body(step, stream.select(dim, 0), source, scope)
 
             def unfold(value: Tensor) -> Tensor:
                 return value.unsqueeze(dim).expand(spread(value, dim, count))
@@ -361,8 +361,13 @@ class _Checker:
             message = f"`{path}` cannot cut the last size of {shown} into {count} equal slices"
             label = Label(f"`{source.name}` gives {shown}", source.place)
             self._error("FC0201", message, step.place_of("slices"), step, scope, (label,))
-        result = self._apply(step.body, stream.chunk(count, -1)[0], source, scope, step)
+        result = self._body(step, stream.chunk(count, -1)[0], source, scope)
         return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
+
+    def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
+        """One call of a loop's or map's body, with what `take` picks from it."""
+        result = self._apply(step.body, stream, source, scope, step, repeated=repeated)
+        return self._taken(step, result, scope) if step.takes_each and result is not UNKNOWN else result
 
     def _taken(self, step: Step, value: Any, scope: Scope) -> Any:
         try:
@@ -509,7 +514,11 @@ class _Checker:
                     scope,
                     help="give the graph `inputs` with shapes, or write the number",
                 )
-            yield int(stream.shape[axis])
+            size = int(stream.shape[axis])
+            if self.sizes.number(size) != str(size):
+                message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
+                self._error("FC0204", message, argument.place, step, scope, help="write the number")
+            yield size
 
     def _run(
         self,
@@ -551,8 +560,8 @@ class _Checker:
         if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
             raise _Poisoned  # it does not fit where it stands first either
         if found is not None:
-            wanted = f"`{path}` expects {found.expected} {found.unit}"
-            message = f"{wanted}, but `{source.name}` gives {self.sizes.number(found.actual)}"
+            gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
+            message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
             advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
             place = found.place
             if shared is not None:
@@ -578,8 +587,7 @@ class _Checker:
     ) -> NoReturn:
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
-        told = Diagnostic(code, message, place, path, labels, help)
-        self.result.collector.diagnostics.append(told)
+        self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
         raise _Poisoned
 
 

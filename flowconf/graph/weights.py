@@ -108,6 +108,10 @@ def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: st
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """Load weights into `module`, which stands at `at`. Raises `ConfigError`; the module is then unchanged."""
+    for key in ("missing", "unused"):
+        if getattr(request, key) not in ("error", "warn", "ignore"):
+            message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
+            raise ConfigError(Diagnostic("FC0123", message, request.place, at))
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
