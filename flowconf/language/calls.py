@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from flowconf.diagnostics import Collector, Place, suggest
+from flowconf.language import signatures
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature
@@ -84,12 +86,15 @@ class CallParser:
     def _expression(self, text: str, place: Place) -> ast.expr:
         if len(text) > LONGEST:
             self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
+        if not text.strip():
+            self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
         try:
             return ast.parse(text.strip(), mode="eval").body
         except SyntaxError as problem:
             spot = _Spot(place, text)
             column = min(problem.offset or 1, len(text) + 1)
-            self._refuse("FC0131", f"`{_short(text)}` is not a call: {problem.msg}", spot.at(column - 1))
+            why, length = _reason(problem, text.strip())
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {why}", spot.at(column - 1, length))
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
@@ -102,7 +107,9 @@ class CallParser:
         name = node.func if isinstance(node, ast.Call) else node
         if not isinstance(name, ast.Name):
             shown = _short(ast.unparse(node))
-            self._refuse("FC0131", f"`{shown}` is not a module's name or a call of one", spot(node))
+            last = name.attr if isinstance(name, ast.Attribute) else ""
+            advice = f"write `{last}`: modules go by their own name" if last in modules else None
+            self._refuse("FC0131", f"`{shown}` is not a module's name or a call of one", spot(node), advice)
         assert isinstance(name, ast.Name)
         if name.id not in modules:
             unknown = modules.unknown(name.id, spot(name), self.path)
@@ -218,12 +225,24 @@ class CallParser:
             self._check_names(call, signature, node, spot)
         if len(self.collector.diagnostics) > before:
             raise Refused
+        self._check_values(call, signature)
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
             self._refuse(
                 "FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`"
             )
+
+    def _check_values(self, call: Call, signature: Signature) -> None:
+        """Refuse numbers and texts that are not of an argument's type."""
+        types = {parameter.name: parameter.type for parameter in signature.parameters}
+        for name, argument in [*zip(signature.positional, call.args, strict=False), *call.kwargs]:
+            wanted = signatures.wants(types.get(name, ""), argument.value) if isinstance(argument, Literal) else None
+            if wanted is not None:
+                assert isinstance(argument, Literal)
+                advice = f"write `{argument.text.replace(' / ', ' // ')}`" if " / " in argument.text else None
+                message = f"`{name}` of `{call.name}` must be {wanted}, got `{argument.value}`"
+                self._refuse("FC0133", message, argument.place, advice)
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
         room = len(signature.positional)
@@ -270,6 +289,18 @@ class _Spot:
     def __call__(self, node: ast.expr) -> Place:
         end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
         return self.span(node.col_offset, end - node.col_offset)
+
+
+def _reason(problem: SyntaxError, text: str) -> tuple[str, int]:
+    """Why a text cannot be read, in words that do not depend on the version of Python, and how long the mark is."""
+    found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
+    if found is not None:
+        opened, *closing = found.groups()
+        return (f"`{opened}` is not closed", 1) if opened else (f"`{closing[0] or closing[1]}` closes nothing", 1)
+    if "unterminated string" in problem.msg:
+        return "a quote is not closed", 1
+    rest = re.match(r"\w+|[^\w\s()\[\]]+|.", text[(problem.offset or 1) - 1 :])
+    return ("it cannot go on like this here", len(rest.group())) if rest else ("its end is missing", 1)
 
 
 def _links(node: ast.expr) -> list[ast.expr]:

@@ -32,7 +32,8 @@ def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place,
             references.find_module(references.Planned(plan), path.split("."))
     except references.NotFound as problem:
         message = f"{what} `{path}` names nothing in the graph"
-        collector.error("FC0405", message, place, path=dotted(where), help=problem.help)
+        advice = problem.advice(path) or problem.message
+        collector.error("FC0405", message, place, path=dotted(where), help=advice)
 
 
 def check_value(training: TrainingConfig, name: str, path: Path, origins: Origins, collector: Collector) -> None:

@@ -9,16 +9,22 @@ import ast
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.diagnostics import Collector, Place, suggest
+from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import check_phases, references, registry, signatures
 from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.language.validate import shown
 from flowconf.text.origins import Origins, Path
 
 TORCHMETRICS = "torchmetrics"
+NO_LABELS: tuple[Label, ...] = ()
+OWN_KEYS = {
+    section: [key for key in TrainingConfig.model_fields[section].annotation.model_fields if key != "name"]  # type: ignore[union-attr]
+    for section in ("data", "optimizer", "schedule")
+}
 ERRORS = {"mae", "mse"}
 """Metrics of which the smallest value is the best; so are all losses."""
 
@@ -114,14 +120,22 @@ def _check_reference(
         # A name that is a plain word may still be a field of a data set that has not said what it holds.
         if fields is None and reference.isidentifier() and where[2] != "input":
             return
-        advice = problem.help
+        removed = origins.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
+        advice = problem.advice(reference)
         if reference.isidentifier() and "stands for" not in problem.message:
             names = [*(fields or ()), *references.Planned(plan).names()]
             advice = suggest(reference, names, "fields and steps")
-        collector.error(
-            "FC0402", f"`{reference}` is neither a value of the graph nor a field of the data", origins.value(where),
-            path=".".join(str(part) for part in where), help=advice,
-        )  # fmt: skip
+        message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
+        if removed is not None:
+            message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
+            advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
+        collector.error("FC0402", message, origins.value(where), path=_dotted(where), help=advice, labels=labels)
+
+
+def _is_removed(plan: GraphPlan, reference: str) -> bool:
+    """Whether the flow has a member of that name that is null."""
+    flow = plan.document.get("flow") if isinstance(plan.document, Mapping) else None
+    return isinstance(flow, Mapping) and reference in flow and flow[reference] is None
 
 
 def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, collector: Collector) -> None:
@@ -208,7 +222,7 @@ class _Names:
             self.collector.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
             return
         signature = table.signature(name)
-        self.arguments(name, signature, args, path, given)
+        self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])])
         self.required(name, signature.missing(given, {*args, *supplied}), path)
 
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
@@ -235,7 +249,7 @@ class _Names:
         known = [name for table in tables for name in table.names()]
         known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
         place = self.origins.value((*path, "fn"))
-        advice = suggest(name, known, f"{kind}s")
+        advice = suggest(name, known, tables[0].plural)
         self.collector.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
 
     def arguments(
@@ -246,11 +260,18 @@ class _Names:
         path: Path,
         given: int,
         hidden: Collection[str] = (),
+        own: Collection[str] = (),
     ) -> None:
-        """Whether the callable takes these arguments by name."""
+        """Whether the callable takes these arguments by name, and values of their types; `own` keys are suggested."""
         taken = {*signature.positional[:given], *hidden}
-        allowed = [argument for argument in signature.names if argument not in taken]
-        for argument in args:
+        allowed = [argument for argument in signature.names if argument not in taken] + [*own]
+        types = {parameter.name: parameter.type for parameter in signature.parameters}
+        for argument, value in args.items():
+            wanted = signatures.wants(types.get(argument, ""), value)
+            if wanted is not None:
+                where = (*path, argument)
+                message = f"`{_dotted(where)}` must be {wanted}, got {shown(value)}"
+                self.collector.error("FC0123", message, self.origins.value(where), path=_dotted(where))
             if argument in taken or not signature.takes(argument):
                 where = (*path, argument)
                 message = f"`{name}` takes no argument `{argument}`"
@@ -261,7 +282,9 @@ class _Names:
         """Arguments that have no default and are not given."""
         for argument in lacking:
             message = f"`{name}` needs the argument `{argument}`"
-            self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
+            key = "fn" if path[0] in ("loss", "metrics") else "name"
+            advice = f"write `{'args: {' if key == 'fn' else ''}{argument}: ...{'}' if key == 'fn' else ''}`"
+            self.collector.error("FC0133", message, self.origins.value((*path, key)), path=_dotted(path), help=advice)
 
 
 def _dotted(path: Path) -> str:

@@ -35,6 +35,9 @@ RULES = MergeRules(
 """What composing has to know of the language."""
 
 
+GRAPH_ALONE = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
+
+
 @dataclass(frozen=True)
 class Config:
     """A training config that is right as far as can be told without torch."""
@@ -60,8 +63,7 @@ def read(composition: Composition) -> Config:
     """What a composed training config says. Raises `ConfigError`."""
     document = composition.document
     if is_graph(document):
-        message = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
-        raise ConfigError(Diagnostic("FC0122", message, document.origins.value(("flow",))))
+        raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.value(("flow",))))
     collector = Collector(list(document.warnings))
     found = validate(ConfigDocument, document.data, document.origins, (), collector)
     collector.stop_on_errors()
@@ -76,6 +78,11 @@ def read(composition: Composition) -> Config:
 def is_graph(document: Document) -> bool:
     """Whether a document is a bare graph: it has a `flow` and no `model`."""
     return "flow" in document.data and "model" not in document.data
+
+
+def is_graph_file(error: ConfigError) -> bool:
+    """Whether a config was refused because it is a bare graph."""
+    return any(told.message == GRAPH_ALONE for told in error.diagnostics)
 
 
 def plan_of(composition: Composition) -> GraphPlan:

@@ -51,6 +51,10 @@ class Table:
                     found.setdefault(name, source)
         return found
 
+    @property
+    def plural(self) -> str:
+        return f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
+
     def names(self) -> list[str]:
         """Every name that a config may use here."""
         return [*self.registered, *self.locations]
@@ -63,7 +67,9 @@ class Table:
         if name.startswith("Lazy") and name[4:] in self:
             advice: str | None = f"write `{name[4:]}(_, ...)`: `_` is filled in from the shape that arrives"
         else:
-            advice = suggest(name, [*also, *self.names()], f"{self.kind}s")
+            advice = suggest(name, [*also, *self.names()], self.plural)
+            if self.torch_nn and not (advice or "").startswith("write"):
+                advice = "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
         return Diagnostic(self.code, f"unknown {self.kind} `{name}`", place, path, help=advice)
 
     def class_source(self, name: str) -> ClassSource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ class Parameter:
     name: str
     kind: str
     required: bool
+    type: str = ""
+    """Its annotation as it is written; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
                 p.name,
                 kinds.get(p.kind, "positional"),
                 p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD),
+                "" if p.annotation is p.empty else getattr(p.annotation, "__name__", str(p.annotation)),
             )
             for p in parameters
         )
@@ -200,16 +204,44 @@ def _method(module: str, name: str, method: str, depth: int = 0) -> Signature:
 def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     positional = [*args.posonlyargs, *args.args]
     required = len(positional) - len(args.defaults)
-    found = [Parameter(a.arg, "positional", i < required) for i, a in enumerate(positional)]
+    found = [Parameter(a.arg, "positional", i < required, _written(a)) for i, a in enumerate(positional)]
     if skip_self:
         found = found[1:]
     if args.vararg:
         found.append(Parameter(args.vararg.arg, "*", False))
     for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found.append(Parameter(a.arg, "keyword", default is None))
+        found.append(Parameter(a.arg, "keyword", default is None, _written(a)))
     if args.kwarg:
         found.append(Parameter(args.kwarg.arg, "**", False))
     return Signature(tuple(found))
+
+
+def _written(argument: ast.arg) -> str:
+    return ast.unparse(argument.annotation) if argument.annotation is not None else ""
+
+
+TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool, int)),
+    "str": ("a text", (str,)),
+    "None": ("null", ()),
+}
+
+
+def wants(written: str, value: object) -> str | None:
+    """What an argument with this annotation must be, where `value` is something else.
+
+    None where it fits, and where the annotation says more than plain numbers and texts: those are left to the callable.
+    """
+    names = [name.strip() for name in re.sub(r"^(?:typing\.)?Optional\[(\w+)\]$", r"\1 | None", written).split("|")]
+    if value is None or not set(names) <= TYPES.keys():
+        return None
+    for name in names:
+        fits = isinstance(value, TYPES[name][1])
+        if fits and not (isinstance(value, bool) and name in ("int", "float")):
+            return None
+    return " or ".join(TYPES[name][0] for name in names if name != "None")
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -26,6 +27,24 @@ EXPECTED = {
     "none_required": "null",
     "is_instance_of": "a module",
 }
+
+
+PATTERNS = {
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, no digit first)",
+    "^[0-9a-f]{64}$": "64 hexadecimal digits",
+}
+"""What a text must be, in words."""
+
+UNIONS = {
+    "checkpoint": "a path or a mapping",
+    "using": "a reference, a list of them, or a mapping",
+    "input": "a reference or a list of them",
+    "target": "a reference or a list of them",
+    "mask": "one reference",
+}
+"""Keys whose values may be of several kinds, of which only the nearest is tried."""
+
+TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
 def validate(model: type[M], data: object, origins: Origins, path: Path, collector: Collector) -> M | None:
@@ -94,7 +113,9 @@ class _Report:
         return self.origins.key((*self.base, *where))
 
     def _value(self, where: Path) -> Place:
-        return self.origins.value((*self.base, *where))
+        """Where a value stands; nothing can be marked where it is empty, so that its key is."""
+        empty = where and self._at(where) is None
+        return self._key(where) if empty else self.origins.value((*self.base, *where))
 
     def _owner(self, where: Path) -> str:
         owner = dotted((*self.base, *where[:-1]))
@@ -116,7 +137,7 @@ class _Report:
             f"unknown key `{key}` {self._owner(where)}",
             place,
             where,
-            help=f"write `{close}`" if close else suggest(key, allowed, "keys"),
+            help=f"write `{close}`" if close else _belongs(model, key) or suggest(key, allowed, "keys"),
             fix=Fix(place, close) if close else None,
         )
 
@@ -129,7 +150,7 @@ class _Report:
         advice = f"write `{key}: ...`"
         if key == "merge":
             advice = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
-        name = self._owner(where).removeprefix("in ")
+        name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
         self._error("FC0122", f"{name} needs `{key}`", self._key(where[:-1]), where, help=advice)
 
     def _verbs(self, where: Path) -> None:
@@ -137,7 +158,7 @@ class _Report:
         if not isinstance(step, dict):
             self._error(
                 "FC0123",
-                f"the step `{name}` must be a call or a mapping, got {_shown(step)}",
+                f"the step `{name}` must be a call or a mapping, got {shown(step)}",
                 self._value(where),
                 where,
             )
@@ -159,7 +180,8 @@ class _Report:
         body = self._at(where)
         if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph", "through")):
             return
-        message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`"
+        got = "" if body is None else f", got {shown(body)}"
+        message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`{got}"
         self._error("FC0123", message, self._value(where), where)
 
     def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
@@ -175,20 +197,23 @@ class _Report:
         return False
 
     def _wrong_value(self, where: Path, problems: list[Problem]) -> None:
-        wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
         got = self._at(where)
+        if isinstance(got, str) and len(where) > 1 and where[-1] in UNIONS:
+            problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
+        wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
+        if any(problem["type"] in ("string_type", "list_type") for problem in problems):
+            wanted = [UNIONS[str(where[-1])]] if where and where[-1] in UNIONS else wanted
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
         if got is None and where:
             message = f"{subject} has no value, and must be {' or '.join(wanted)}"
+        elif problems[0]["type"] == "too_short":
+            message = f"{subject} {wanted[0]}"
         else:
-            message = f"{subject} must be {' or '.join(wanted)}, got {_shown(got)}"
-        literal = next((p for p in problems if p["type"] == "literal_error"), None)
-        advice = None
-        if literal is not None and isinstance(got, str):
-            values = [word.strip("'") for word in literal["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-            close = nearest(got, values)
-            advice = f"write `{close}`" if close else None
-        self._error("FC0123", message, self._value(where), where, help=advice)
+            message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
+        meant = _meant(got, problems) if isinstance(got, str) else None
+        place = self._value(where)
+        fix = Fix(place, meant) if meant is not None and place.file is not None else None
+        self._error("FC0123", message, place, where, help=f"write `{meant}`" if meant else None, fix=fix)
 
     def _at(self, where: Path) -> object:
         node: Any = self.data
@@ -252,7 +277,7 @@ def _expected(problem: Problem) -> str:
         return EXPECTED[kind]
     match kind:
         case "literal_error":
-            return f"one of {context['expected'].replace(chr(39), '`')}"
+            return f"{'one of ' if ',' in context['expected'] else ''}{context['expected'].replace(chr(39), '`')}"
         case "greater_than":
             return f"greater than {context['gt']:g}"
         case "greater_than_equal":
@@ -262,15 +287,43 @@ def _expected(problem: Problem) -> str:
         case "less_than_equal":
             return f"at most {context['le']:g}"
         case "too_short":
-            return f"given at least {context['min_length']} {'entry' if context['min_length'] == 1 else 'entries'}"
+            entries = "entry" if context["min_length"] == 1 else "entries"
+            return f"needs at least {context['min_length']} {entries}, and has {context['actual_length'] or 'none'}"
         case "string_too_short":
             return "a text that is not empty"
         case "string_pattern_mismatch":
-            return f"a text of the form `{context['pattern'].strip('^$')}`"
+            return PATTERNS.get(context["pattern"], f"a text of the form `{context['pattern'].strip('^$')}`")
         case "finite_number":
             return "a finite number"
         case _:
             return str(problem["msg"]).lower()
+
+
+def _meant(got: str, problems: Sequence[Problem]) -> str | None:
+    """The value that a text of a wrong kind probably stands for."""
+    kinds = {problem["type"] for problem in problems}
+    if "literal_error" in kinds:
+        literal = next(problem for problem in problems if problem["type"] == "literal_error")
+        words = literal["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        return nearest(got, [word.strip("'") for word in words])
+    if "bool_type" in kinds and got.lower() in TRUTHS:
+        return TRUTHS[got.lower()]
+    bare = got.replace("_", "").replace(",", "")
+    if {"int_type", "float_type"} & kinds and re.fullmatch(r"[-+]?\d+", bare):
+        return bare
+    return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
+
+
+def _belongs(model: type[BaseModel], key: str) -> str | None:
+    """The help for a key that would be right somewhere else."""
+    sections = [
+        name
+        for name, field in model.model_fields.items()
+        if (inner := _model_in(field.annotation)) is not None and name != "model" and key in _field_keys(inner)
+    ]
+    if sections:
+        return f"`{key}` is a key of {_listed(sections)}"
+    return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -278,7 +331,8 @@ def _listed(names: Sequence[str]) -> str:
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a message tells it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):

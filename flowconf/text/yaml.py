@@ -9,8 +9,8 @@ Independent mistakes are gathered and raised together.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn, cast
 
 import yaml
 
@@ -45,6 +45,20 @@ _ADVICE = (
     ("found unexpected end of stream", "close the quote"),
     ("could not find expected ':'", "write `key: value`"),
 )
+
+
+_PROBLEMS = (
+    (r"\\t|tab character", "a tab stands in the indentation"),
+    ("mapping values are not allowed", "a key or a `: ` cannot stand here"),
+    ("did not find expected key", "a key cannot stand here"),
+    ("expected <block end>|expected block end", "a key cannot stand here"),
+    (r"expected ',' or '}'", "`}` is missing"),
+    (r"expected ',' or '\]'", "`]` is missing"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("could not find expected ':'", "a line is neither a key with its value nor a value"),
+    ("expected node content", "a value is missing"),
+)
+"""What the parser complains of, in words."""
 
 
 def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
@@ -329,6 +343,8 @@ class _Builder:
         problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = self.source.place(mark.index if mark is not None else 0)
+        if "\t" in problem or "tab character" in problem:
+            place = replace(place, length=1)
         line = self.source.line(mark.index) if mark is not None else ""
         inside = any(frame.start.flow_style for frame in self.frames) or re.search(r"[\[{].*\$\{", line)
         if "${" in line and inside and "expected" in problem:
@@ -337,11 +353,21 @@ class _Builder:
             advice = _ADVICE[0][1]
         else:
             advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
-        context, context_mark = getattr(error, "context", None), getattr(error, "context_mark", None)
-        labels: tuple[Label, ...] = ()
-        if context and context_mark is not None and context_mark.index != (mark.index if mark else -1):
-            labels = (Label(str(context), self.source.place(context_mark.index, context_mark.index + 1)),)
-        self.notes.error("FC0002", f"not valid YAML: {problem}", place, labels=labels, help=advice)
+        begun, labels = self.begun(error), cast(tuple[Label, ...], ())
+        if begun is not None and begun.line < place.line:
+            is_end = place.line > len(self.source.text.rstrip().splitlines())
+            labels = () if is_end else (Label("it is still open here", place),)
+            place = begun
+        words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
+        self.notes.error("FC0002", f"not valid YAML: {words}", place, labels=labels, help=advice)
+
+    def begun(self, error: yaml.YAMLError) -> Place | None:
+        """Where the quote, bracket or key began whose end is missing: that is where the mistake is."""
+        context, mark = str(getattr(error, "context", None)), getattr(error, "context_mark", None)
+        if mark is None or not re.search("quoted scalar|flow |simple key", context):
+            return None
+        rest = self.source.line(mark.index)[mark.column :].split(" #")[0] if "simple key" in context else "x"
+        return self.source.place(mark.index, mark.index + len(rest.rstrip()))
 
     def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> NoReturn:
         self.notes.error(code, message, place, help=advice)

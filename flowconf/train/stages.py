@@ -13,8 +13,9 @@ from pathlib import Path
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.graph.sources import beside, check_source, find_run, record
-from flowconf.language.config import Config
+from flowconf.language.config import Config, is_graph_file
 from flowconf.language.plan import Checkpoint
+from flowconf.train.precheck import precheck
 
 Load = Callable[[str], Config]
 
@@ -53,10 +54,12 @@ class Stages:
 def plan_stages(config: Config, load: Load, runs: Path) -> Stages:
     """The stages of `config`, itself the last; finished runs are looked for in `runs`.
 
-    Raises `ConfigError` (FC0404) when stages wait for each other.
+    Raises `ConfigError` when stages wait for each other (FC0404), and for what is wrong with any of them.
     """
     stages = Stages()
     _visit(config, [], stages, load, runs)
+    for stage in stages.runs:
+        precheck(stage)
     return stages
 
 
@@ -75,8 +78,19 @@ def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs
             stages.found[wanted.file] = (run, wanted)
             continue
         stages.reasons[wanted.file] = wanted
-        _visit(load(str(wanted.file)), [*chain, wanted], stages, load, runs)
+        _visit(_loaded(wanted, load), [*chain, wanted], stages, load, runs)
     stages.runs.append(config)
+
+
+def _loaded(wanted: Wanted, load: Load) -> Config:
+    try:
+        return load(str(wanted.file))
+    except ConfigError as error:
+        if not is_graph_file(error):
+            raise
+        message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
+        advice = "name a training config: one with `model`, `data` and `loss`"
+        raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, help=advice)) from None
 
 
 def _check_sources(config: Config) -> None:
