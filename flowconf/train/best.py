@@ -48,8 +48,9 @@ class Best:
 
     def keep(self) -> None:
         """Save the graph's weights, or their averages, as the best ones. Raises `RunError`."""
-        with self.job.averages.applied():
-            save_weights(self.job.graph, self.file, self.step)
+        if self.job.team.first:
+            with self.job.averages.applied():
+                save_weights(self.job.graph, self.file, self.step)
 
     def load(self, last_step: int) -> None:
         """Put the best weights into the graph, which has those of `last_step`."""
@@ -57,6 +58,7 @@ class Best:
             self.step = last_step
             self.keep()
         if self.step != last_step or self.job.averages.decay is not None:
+            self.job.team.wait()
             self.job.graph.load(self.file)
 
     def state(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ DEFAULT_EPOCHS = 10
 class Active:
     """What counts at the moment: it changes with the phase, and with nothing else."""
 
+    phase: str | None
     terms: list[Term]
     weights: list[Weight]
     view: Callable[..., dict[str, Tensor]]
@@ -114,6 +115,7 @@ class Job:
         self.learning_rate.factors = self.factors[phase]
         view = self.graph.view(_unique(reference for term in terms for reference in term.references))
         self.active = Active(
+            phase=phase,
             terms=terms,
             weights=[weights[term.name] for term in terms],
             view=torch.compile(view) if training.trainer.compile else view,

@@ -202,7 +202,7 @@ def epoch_at(job: Job, step: int) -> float:
 
 def where(job: Job, step: int) -> dict[str, object]:
     """What every line of the log says of its place in the run."""
-    phase = {"phase": job.phases.current} if job.phases.sections else {}
+    phase = {"phase": job.active.phase} if job.phases.sections else {}
     return {"epoch": epoch_at(job, step), **phase}
 
 
