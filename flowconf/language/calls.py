@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ Scope = Mapping[str, Literal]
 
 LONGEST = 20_000
 LARGEST = 2**63
+DEEPEST = 100
 CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
     ast.Add: ("+", operator.add),
@@ -89,7 +91,11 @@ class CallParser:
         if not text.strip():
             self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
         try:
-            return ast.parse(text.strip(), mode="eval").body
+            with warnings.catch_warnings(action="ignore"):
+                node = ast.parse(text.strip(), mode="eval").body
+            if any(_deeper_than(link, DEEPEST) for link in _links(node)):
+                raise RecursionError
+            return node
         except SyntaxError as problem:
             spot = _Spot(place, text)
             column = min(problem.offset or 1, len(text) + 1)
@@ -303,6 +309,16 @@ def _reason(problem: SyntaxError, text: str) -> tuple[str, int]:
     return ("it cannot go on like this here", len(rest.group())) if rest else ("its end is missing", 1)
 
 
+def _deeper_than(node: ast.AST, most: int) -> bool:
+    """Whether an expression is nested deeper than `most`; found without recursion."""
+    level: list[ast.AST] = [node]
+    for _ in range(most):
+        level = [child for parent in level for child in ast.iter_child_nodes(parent)]
+        if not level:
+            return False
+    return True
+
+
 def _links(node: ast.expr) -> list[ast.expr]:
     """The members of a chain; written as a loop, since a chain may be long."""
     links: list[ast.expr] = []
@@ -315,7 +331,8 @@ def _links(node: ast.expr) -> list[ast.expr]:
 def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = False) -> str:
     """An operand in brackets where leaving them out would change the result."""
     if not isinstance(node, ast.BinOp):
-        return operand.text
+        signed = operand.text.startswith("-") and (sign == "**" or right_side)
+        return f"({operand.text})" if signed else operand.text
     inner = OPERATORS[type(node.op)][0]
     binds = PRECEDENCE[inner] - PRECEDENCE[sign]
     return operand.text if binds > 0 or (binds == 0 and not right_side and sign != "**") else f"({operand.text})"

@@ -73,6 +73,7 @@ GRAPH_ATTRIBUTES = frozenset(
         "kind",
         "load",
         "module_at",
+        "modules_at",
         "named_parameters_at",
         "observe",
         "parameters_at",

@@ -7,6 +7,7 @@ A config can never add one. Names are known, and their arguments checked, before
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
@@ -23,7 +24,25 @@ from flowconf.language.signatures import ClassSource, Signature
 T = TypeVar("T", bound=Callable[..., Any])
 
 GRAMMAR_WORDS = frozenset(
-    {"bool", "choice", "float", "glob", "int", "interval", "range", "shuffle", "sort", "str", "tag", "extend_list"}
+    {
+        "_",
+        "true",
+        "false",
+        "none",
+        "null",
+        "bool",
+        "choice",
+        "float",
+        "glob",
+        "int",
+        "interval",
+        "range",
+        "shuffle",
+        "sort",
+        "str",
+        "tag",
+        "extend_list",
+    }
 )
 """Functions of the override grammar: a call of such a name on the command line would not reach the registry."""
 
@@ -70,7 +89,8 @@ class Table:
             advice = suggest(name, [*also, *self.names()], self.plural)
             if self.torch_nn and not (advice or "").startswith("write"):
                 advice = "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
-        return Diagnostic(self.code, f"unknown {self.kind} `{name}`", place, path, help=advice)
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        return Diagnostic(self.code, f"unknown {self.kind} `{shown}`", place, path, help=advice)
 
     def class_source(self, name: str) -> ClassSource:
         """The signatures of a module class."""
@@ -96,7 +116,7 @@ class Table:
         known = self.registered.get(name)
         same = known is not None and (known.__module__, known.__qualname__) == (item.__module__, item.__qualname__)
         taken = name in self and not same
-        if taken or name in GRAMMAR_WORDS or not name.isidentifier():
+        if taken or name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
             why = "is taken" if taken else "cannot be used in a config"
             message = f"the name `{name}` {why}"
             raise ConfigError(Diagnostic("FC0126", message, help="register it under another name"))
@@ -149,15 +169,17 @@ def import_project(start: Path) -> None:
 
 def _import_listed(project: Path) -> None:
     try:
-        tool = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+        document: Any = tomllib.loads(project.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
         raise ConfigError(
             Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))
         ) from None
-    listed = tool.get("flowconf", {}).get("modules", [])
+    for key in ("tool", "flowconf"):
+        document = document.get(key, {}) if isinstance(document, dict) else {}
+    listed = document.get("modules", []) if isinstance(document, dict) else None
     place = Place(str(project))
     if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
-        message = "`modules` under `[tool.flowconf]` must be a list of module names"
+        message = "`[tool.flowconf]` must hold `modules`, a list of module names"
         raise ConfigError(Diagnostic("FC0123", message, place))
     root = str(project.parent)
     if listed and root not in sys.path:
