@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowconf.api import build, check, compose, load, plan
+    from flowconf.api import build, check, compose, load, load_run, plan
     from flowconf.diagnostics import (
         ConfigError,
         Diagnostic,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "flowconf.api": ("build", "check", "compose", "load", "plan"),
+    "flowconf.api": ("build", "check", "compose", "load", "load_run", "plan"),
     "flowconf.diagnostics": (
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
@@ -52,6 +52,7 @@ __all__ = [
     "compose",
     "flow",
     "load",
+    "load_run",
     "plan",
     "register",
     "register_dataset",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
 from flowconf.language import config as configs
+from flowconf.language import registry
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve
@@ -93,3 +94,27 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
     except FlowconfError as error:
         found += error.diagnostics
     return Collector(found).told_once()
+
+
+def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """The config of a run, with changes; what its project registers is imported first. Raises `ConfigError`."""
+    from flowconf.graph.sources import CONFIG, find_run_folder, record
+
+    folder = find_run_folder(Path(run))
+    original = record(folder).get("config")
+    if isinstance(original, str) and Path(original).parent.is_dir():
+        registry.import_project(Path(original).parent)
+    return configs.load(folder / CONFIG, overrides)
+
+
+def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
+    """The graph of a run with its best weights, or its last ones, in evaluation mode and on the CPU.
+
+    `run` is a run folder, or a folder of runs of which the newest counts. Raises `ConfigError`.
+    """
+    from flowconf.graph.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
+
+    folder = find_run_folder(Path(run))
+    graph = build(load_run_config(folder).model, weights=False)
+    graph.load(folder / CHECKPOINTS / LAST if last else best_checkpoint(folder))
+    return graph.eval()

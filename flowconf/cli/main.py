@@ -17,8 +17,11 @@ from flowconf.cli.check import check
 from flowconf.cli.diff import diff
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
+from flowconf.cli.evaluate import evaluate
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
+from flowconf.cli.predict import predict
+from flowconf.cli.runs import runs
 from flowconf.cli.schema import schema
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
@@ -36,8 +39,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary, weights, diff, eject, export, schema):
+for command in (train, check, draw, show, summary, runs, predict, weights, diff, eject, export, schema):
     app.command()(command)
+app.command("eval")(evaluate)
 app.command("import")(import_module)
 
 

@@ -14,6 +14,7 @@ from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_
 from flowconf.language.plan import Checkpoint
 
 RECORD = "run.json"
+CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -29,6 +30,21 @@ def find_run(config: str | Path, runs: str | Path) -> Path | None:
     folder = Path(runs) / config.stem
     finished = [run for run in folder.glob("*/") if _is_finished_run_of(run, config)]
     return max(finished, key=lambda run: (str(record(run).get("ended", "")), run.name), default=None)
+
+
+def find_run_folder(path: str | Path) -> Path:
+    """The run folder `path`, or the newest one right below it. Raises `ConfigError` when there is none."""
+    folder = Path(path)
+    if (folder / RECORD).is_file():
+        return folder
+    runs = sorted(inner.parent for inner in folder.glob(f"*/{RECORD}"))
+    if runs:
+        return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name))
+    others = [str(other) for other in folder.parent.glob("*") if other.is_dir()]
+    close = nearest(str(folder), sorted(others))
+    advice = f"write `{close}`" if close else "a run folder looks like `runs/CONFIG/DATE_TIME` and holds `run.json`"
+    message = f"`{shown_path(str(folder))}` is not a run folder"
+    raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), help=advice))
 
 
 def record(run: Path) -> dict[str, Any]:

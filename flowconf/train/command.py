@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from flowconf.api import load
+from flowconf.api import load, load_run_config
 from flowconf.diagnostics import Diagnostic, Place, RunError, render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
-from flowconf.graph.sources import LAST, record
+from flowconf.graph.sources import LAST, find_run_folder, record
 from flowconf.language.config import RULES, Config, read
 from flowconf.text import Composition
 from flowconf.text import sweep as sweep_text
@@ -21,7 +21,7 @@ from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.job import Job, prepare
 from flowconf.train.loop import fit
-from flowconf.train.resume import find_run_folder, in_its_folder, load_run_config, portable
+from flowconf.train.resume import in_its_folder, portable
 from flowconf.train.runs import Run, create_run, reopen_run
 from flowconf.train.screen import Screen
 from flowconf.train.stages import config_file, plan_stages

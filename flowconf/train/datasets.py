@@ -66,17 +66,18 @@ def arrays(
     `validation` and `test` are files of their own, or shares of the rows of `train`. Paths are relative to the current
     folder. Floating-point arrays become float32; pickled ones are refused.
     """
-    tensors = _read_arrays(train)
+    tensors = read_arrays(train)
     shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
     splits = _split(tensors, shares[0], shares[1], split_seed)
     return Splits(
         splits.train,
-        Resident(_read_arrays(validation)) if isinstance(validation, str) else splits.validation,
-        Resident(_read_arrays(test)) if isinstance(test, str) else splits.test,
+        Resident(read_arrays(validation)) if isinstance(validation, str) else splits.validation,
+        Resident(read_arrays(test)) if isinstance(test, str) else splits.test,
     )
 
 
-def _read_arrays(file: str) -> dict[str, Tensor]:
+def read_arrays(file: str) -> dict[str, Tensor]:
+    """Named arrays from a file; floating-point ones become float32. Raises `ConfigError`."""
     kind = Path(file).suffix
     if kind not in (".npz", ".safetensors"):
         message = f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`"

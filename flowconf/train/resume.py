@@ -1,4 +1,4 @@
-"""Finished and unfinished runs by their folders: which one is meant, and the config to go on with or to repeat it.
+"""What makes a run folder enough to go on with a run or to repeat it, wherever it is read.
 
 A run folder's `config.yaml` means the same wherever it is read: it is composed and resolved, graphs named by `graph:`
 stand in it whole, and paths of checkpoints are absolute.
@@ -8,40 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_path
-from flowconf.graph.sources import RECORD, beside, record
-from flowconf.language import config as configs
-from flowconf.language import registry
+from flowconf.graph.sources import beside, record
 from flowconf.language.config import Config
-from flowconf.train.runs import CONFIG
-
-
-def find_run_folder(path: str | Path) -> Path:
-    """The run folder `path`, or the newest one right below it. Raises `ConfigError` when there is none."""
-    folder = Path(path)
-    if (folder / RECORD).is_file():
-        return folder
-    runs = sorted(inner.parent for inner in folder.glob(f"*/{RECORD}"))
-    if runs:
-        return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name))
-    others = [str(other) for other in folder.parent.glob("*") if other.is_dir()]
-    close = nearest(str(folder), sorted(others))
-    advice = f"write `{close}`" if close else "a run folder looks like `runs/CONFIG/DATE_TIME` and holds `run.json`"
-    message = f"`{shown_path(str(folder))}` is not a run folder"
-    raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), help=advice))
-
-
-def load_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a run, with changes. What its project registers is imported first. Raises `ConfigError`."""
-    original = record(run).get("config")
-    if isinstance(original, str) and Path(original).parent.is_dir():
-        registry.import_project(Path(original).parent)
-    return configs.load(run / CONFIG, overrides)
 
 
 def in_its_folder(run: Path) -> AbstractContextManager[None]:

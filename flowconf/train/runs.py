@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path
-from flowconf.graph.sources import CHECKPOINTS, RECORD, record
+from flowconf.graph.sources import CHECKPOINTS, CONFIG, RECORD, record
 from flowconf.text.write import dump
 from flowconf.train.events import EventFile
 
 LINES = "metrics.jsonl"
-CONFIG = "config.yaml"
 PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
 
 

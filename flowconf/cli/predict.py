@@ -1,0 +1,32 @@
+"""`flowconf predict`: what a run's graph makes of arrays in a file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flowconf.cli.arguments import Run
+
+
+def predict(
+    run: Run,
+    source: Annotated[
+        str, typer.Option("--input", "-i", metavar="FILE", help="Arrays by input name: `.npz` or `.safetensors`.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where the results go: `.npz` or `.safetensors`.")
+    ],
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--value", metavar="REFERENCE", help="A value of the graph (default: its outputs); repeatable."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows that are computed together.")] = 256,
+    last: Annotated[bool, typer.Option("--last", help="The last weights, not the best ones.")] = False,
+) -> None:
+    """Compute the outputs, or any values, of a run's graph for the rows of FILE."""
+    from flowconf.train.apply import predict_file
+
+    found = predict_file(run, source, output, values or [], batch_size, last)
+    for name, tensor in found.items():
+        print(f"{name}  {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")

@@ -1,0 +1,118 @@
+"""What runs are for: evaluated again, applied to files, loaded from Python, listed side by side."""
+
+from __future__ import annotations
+
+import json
+
+import numpy
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.diagnostics import ConfigError
+from flowconf.train.apply import evaluate_run, predict_file
+from flowconf.train.listing import list_runs
+
+
+@pytest.fixture
+def run(folder):
+    return folder.train("trainer.best=val/loss")
+
+
+def test_an_evaluation_gives_what_the_run_gave(folder, run, capsys):
+    before = sorted(run.folder.rglob("*"))
+    assert evaluate_run(run.folder) == run.record["metrics"]
+    assert main(["eval", str(run.folder), "--split", "test", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {name: value for name, value in run.record["metrics"].items() if name.startswith("test/")}
+    assert main(["eval", "runs"]) == 2
+    assert main(["eval", "runs/tiny", "--split", "train", "data.rows=200"]) == 0
+    assert "train/accuracy" in capsys.readouterr().out
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_a_split_that_is_not_there(folder):
+    run = folder.train("+data.test=0")
+    with pytest.raises(ConfigError, match="has no split `test`"):
+        evaluate_run(run.folder, splits=["test"])
+
+
+def test_an_evaluation_works_from_anywhere(folder, run, monkeypatch, tmp_path_factory):
+    numpy.savez(folder.path / "rows.npz", image=numpy.ones((20, 8)), label=numpy.zeros(20, dtype="int64"))
+    data = "{name: arrays, train: rows.npz, validation: 0.5}"
+    text = (run.folder / "config.yaml").read_text()
+    start = text.index("data:")
+    text = text[:start] + f"data: {data}\n" + text[text.index("loss:") :]
+    relative = folder.train(text=text, name="rows.yaml")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert evaluate_run(relative.folder) == relative.record["metrics"]
+
+
+def test_a_run_is_loaded_with_its_best_weights(folder, run):
+    graph = flowconf.load_run(run.folder)
+    assert not graph.training
+    for name in ("best", "last"):
+        tensors = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
+        found = flowconf.load_run("runs/tiny", last=name == "last")
+        assert torch.equal(found.state_dict()["stem.weight"], tensors["stem.weight"])
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_predictions(folder, run, ending):
+    image = torch.randn(10, 8)
+    save_file({"image": image, "other": torch.zeros(3)}, "in.safetensors")
+    graph = flowconf.load_run(run.folder)
+    output = f"out.{ending}"
+    assert main(["predict", str(run.folder), "-i", "in.safetensors", "-o", output, "--batch-size", "3"]) == 0
+    found = load_file(output) if ending == "safetensors" else dict(numpy.load(output))
+    (values,) = found.values()
+    torch.testing.assert_close(torch.as_tensor(values), graph(image).detach())
+    found = predict_file(run.folder, "in.safetensors", output, ["hidden", "stem"])
+    torch.testing.assert_close(found["hidden"], found["stem"].relu())
+
+
+def test_predictions_that_cannot_be_made(folder, run):
+    save_file({"imag": torch.zeros(3, 8)}, "lacking.safetensors")
+    save_file({"image": torch.zeros(3, 9)}, "wide.safetensors")
+    for file, output, words in (
+        ("lacking.safetensors", "out.npz", "no such array"),
+        ("wide.safetensors", "out.npz", r"declared as \[B, 8\], and the array is \[3, 9\]"),
+        ("wide.safetensors", "out.csv", "results are written to"),
+        ("nothing.npz", "out.npz", "cannot read"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            predict_file(run.folder, file, output)
+
+
+def test_runs_side_by_side(folder, capsys):
+    folder.train("optimizer.lr=0.001")
+    folder.train("optimizer.lr=0.1", "trainer.epochs=1")
+    folder.train(name="other.yaml")
+    (tiny, other) = sorted(list_runs("runs", "val/accuracy"), key=lambda group: group.config, reverse=True)
+    assert [run.differs for run in other.runs] == [{}]
+    assert {run.differs["optimizer.lr"]: run.differs["trainer.epochs"] for run in tiny.runs} == {0.001: 2, 0.1: 1}
+    accuracies = [run.metrics["val/accuracy"] for run in tiny.runs]
+    assert accuracies == sorted(accuracies, reverse=True)
+    capsys.readouterr()
+    assert main(["runs", "--sort", "test/loss"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    header = next(line for line in lines if "optimizer.lr" in line).split()
+    assert header == [
+        "run", "status", "took", "optimizer.lr", "trainer.epochs",
+        "val/loss", "val/accuracy", "test/loss", "test/accuracy",
+    ]  # fmt: skip
+    losses = [float(line.split()[-2]) for line in lines[lines.index(next(x for x in lines if "lr" in x)) + 1 :][:2]]
+    assert losses == sorted(losses)
+    assert main(["runs", "runs/tiny", "--format", "json"]) == 0
+    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 2
+
+
+def test_runs_that_cannot_be_listed(folder, run):
+    with pytest.raises(ConfigError, match="does not exist"):
+        list_runs("nowhere")
+    with pytest.raises(ConfigError, match="no run has the value `val/acuracy`"):
+        list_runs("runs", "val/acuracy")
+    (run.folder / "config.yaml").unlink()
+    assert list_runs("runs")[0].runs[0].settings == {}
