@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
 from flowconf.language import config as configs
 from flowconf.language import registry
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve
-from flowconf.text import Composition, from_data
+from flowconf.text import Composition, from_data, with_graphs
 
 if TYPE_CHECKING:
     from flowconf.graph import Graph
@@ -34,12 +33,14 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
 def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
     """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
 
-    `origin` names a place for the mistakes of a dict.
+    `origin` names a place for the mistakes of a dict; graphs that a dict names are looked for in the current folder,
+    and in its `configs`.
     """
     if isinstance(source, GraphPlan):
         return source
     if isinstance(source, Mapping):
-        return resolve(from_data(dict(source), origin))
+        folder = "configs" if Path("configs").is_dir() else "."
+        return resolve(with_graphs(from_data(dict(source), origin), folder, configs.RULES))
     return plan_of(compose(source, overrides))
 
 
@@ -62,38 +63,6 @@ def build(
     if weights:
         load_checkpoints(graph, found, runs)
     return graph
-
-
-def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
-    """Every mistake of the first stage that has one, up to shapes, checkpoint sources and the configs that they name.
-
-    No data is read, and nothing is run.
-    """
-    from flowconf.graph import check_shapes
-    from flowconf.graph.emit import emit
-    from flowconf.graph.sources import check_source
-    from flowconf.train.stages import plan_stages
-
-    found: list[Diagnostic] = []
-    config: Config | None = None
-    try:
-        if isinstance(source, GraphPlan | Mapping):
-            resolved = plan(source, overrides, origin)
-        else:
-            composition = compose(source, overrides)
-            found += composition.document.warnings
-            config = None if configs.is_graph(composition.document) else configs.read(composition)
-            found += config.warnings if config is not None else ()
-            resolved = plan_of(composition) if config is None else config.model
-        emit(resolved, check_shapes(resolved).sizes)
-        for _, setting in resolved.all_settings():
-            if setting.checkpoint is not None:
-                found += check_source(setting.checkpoint)
-        if config is not None:
-            plan_stages(config, load, Path(config.training.trainer.runs))
-    except FlowconfError as error:
-        found += error.diagnostics
-    return Collector(found).told_once()
 
 
 def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:

@@ -97,7 +97,8 @@ class Mean(nn.Module):
 
     def __init__(self, dim: int | Sequence[int] = 1, keepdim: bool = False) -> None:
         super().__init__()
-        self.dim, self.keepdim = dim, keepdim
+        self.dim = dim if isinstance(dim, int) else tuple(dim)
+        self.keepdim = keepdim
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` of any shape: the same without the dimensions `dim`, or with size 1 there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from flowconf.language.plan import GraphPlan, Value
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """torch logs an error for every failing fake call; the diagnostic says it better."""
+    """torch logs and warns of what fails or is odd on fake tensors; the diagnostic says it better."""
     loggers = [
         logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
     ]
@@ -26,7 +27,8 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # of fake tensors' data pointers, and the like
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

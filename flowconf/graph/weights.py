@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,7 +88,8 @@ def save(
     texts = {"format": "flowconf 1", **metadata}
     if plan is not None:
         texts["graph"] = json.dumps(plan.document, default=str)
-        texts["hash"] = structural_hash(plan)
+        with suppress(ConfigError):  # a module made outside of the document has no structure to tell
+            texts["hash"] = structural_hash(plan)
     save_tensors(file, {**tensors_of(module), **(beside or {})}, texts)
 
 
@@ -274,8 +275,10 @@ def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
     if len(heads) == 1 and shorter & set(names):
         head = next(iter(heads))
         return f'add `rename: {{"": {head}}}` ({len(shorter & set(names))} of {len(target)} would match)'
-    listed = _listed(names)
-    return f"the file holds {listed}"
+    deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
+    if deeper:
+        return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
+    return f"the file holds {_listed(names)}"
 
 
 def _by_prefix(names: list[str]) -> list[tuple[str, int]]:

@@ -76,8 +76,8 @@ def read(composition: Composition) -> Config:
 
 
 def is_graph(document: Document) -> bool:
-    """Whether a document is a bare graph: it has a `flow` and no `model`."""
-    return "flow" in document.data and "model" not in document.data
+    """Whether a document is a bare graph: it has keys of one, `flow` most of all, and no `model`."""
+    return "model" not in document.data and bool({"flow", "inputs", "params"} & document.data.keys())
 
 
 def is_graph_file(error: ConfigError) -> bool:

@@ -175,7 +175,7 @@ def _import_listed(project: Path) -> None:
             Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))
         ) from None
     for key in ("tool", "flowconf"):
-        document = document.get(key, {}) if isinstance(document, dict) else {}
+        document = document.get(key, {}) if isinstance(document, dict) else document
     listed = document.get("modules", []) if isinstance(document, dict) else None
     place = Place(str(project))
     if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):

@@ -95,7 +95,7 @@ class _Resolver:
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
         if not order:
             self.collector.error(
-                "FC0122", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path)
+                "FC0123", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path)
             )
         if len(self.collector.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
@@ -338,7 +338,7 @@ class _Resolver:
         if isinstance(model, schema.MountedBody):
             return self._mounted(model, at, path, frame, using, taken)
         place = self.origins.value(at)
-        if not callable(model):
+        if not hasattr(model, "named_parameters"):
             self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
         accepted = {i: (n or v.name, v) for i, (n, v) in using.items()}
         taken.update(accepted)

@@ -3,7 +3,7 @@
 Knows nothing of networks. Hydra is imported by the first composition, not before.
 """
 
-from flowconf.text.compose import Composition, compose, compose_graph_file, sweep
+from flowconf.text.compose import Composition, compose, compose_graph_file, sweep, with_graphs
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
 from flowconf.text.origins import Document, Mount, Origins, Path
@@ -20,4 +20,5 @@ __all__ = [
     "from_data",
     "read",
     "sweep",
+    "with_graphs",
 ]

@@ -73,6 +73,16 @@ def compose_graph_file(file: str | os.PathLike[str], rules: MergeRules) -> Docum
     return Document.of(root, document.file, library.warnings())
 
 
+def with_graphs(document: Document, folder: str | os.PathLike[str], rules: MergeRules) -> Document:
+    """A document made in Python: the graphs that it names are put in their places, looked for from `folder` on.
+
+    Raises:
+        ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle.
+    """
+    library = Library(absolute(File(folder) / "document.yaml"), rules)
+    return Document.of(library.expand(document.origins.root), document.file, library.warnings())
+
+
 def sweep(
     file: str | os.PathLike[str],
     overrides: Sequence[str],

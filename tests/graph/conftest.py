@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,40 +11,6 @@ from torch import Tensor, nn
 
 import flowconf
 from flowconf.language.registry import modules
-
-KNOWN = {
-    "test_a_train_call_on_the_frozen_module_itself_changes_nothing": "a frozen leaf obeys its own train()",
-    "test_inside_a_loop_a_map_and_a_repeat": "settings inside a repeated body are looked for without the copy's number",
-    "test_init_inside_bodies_branches_and_repeats": "settings inside a repeated body are looked for without its number",
-    "test_using_reaches_a_loop_body_every_time": "what only a loop or repeat reads is overwritten by its stream",
-    "test_loop_over_an_inline_graph_that_reads_names_around": "the same overwritten value",
-    "test_repeat_of_an_inline_graph_that_reads_names_around": "the same overwritten value",
-    "test_using_reaches_each_copy": "the same overwritten value",
-    "test_take_after_a_map_picks_from_each_slice": "the check accepts `take` on a map, the forward stacks tuples",
-    "test_a_label_in_the_document_names_the_mounted_graph": "the label of a mounted document is not its path",
-    "test_a_label_in_the_file_names_the_mounted_graph": "the label of a mounted document is not its path",
-    "test_open_size_of_an_unknown_symbol_is_refused": "`_` takes the stand-in of a symbol for a size",
-    "test_names_of_members_never_collide_with_names_of_the_source[block_copy]": "`<step>_copy` is used by the source",
-    "test_compile_takes_the_whole_graph": "dynamo cannot import `flowconf.generated`",
-    "test_compile_a_view": "dynamo cannot import `flowconf.generated`",
-    "test_skip_beside_a_chain_adds_no_level": "the chain lives at `step.body`",
-    "test_skip_beside_a_chain_computes_as_by_hand": "the chain lives at `step.body`",
-    "test_repeat_of_also_with_a_skip": "the copies live at `step.0.body`, and are called as a whole",
-    "test_reuse_with_repeat_runs_the_module_again_and_again": "the reused module is iterated over",
-    "test_using_passes_under_the_last_name": "a tag passes under the name of its step",
-    "test_nested_calls_build_modules": "a warning of torch about fake tensors escapes",
-    "test_observing_parent_and_child_at_once": "the inner observer sees nothing",
-    "test_an_unknown_mode_is_refused[missing]": "any text is taken for `ignore`",
-    "test_an_unknown_mode_is_refused[unused]": "any text is taken for `ignore`",
-    "test_nothing_loaded_into_a_deeper_place_names_the_prefix": "only prefixes of the source are thought of",
-}
-"""Where the code departs from the design: test -> what it does. To be taken out as each is mended."""
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.name in KNOWN:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=KNOWN[item.name]))
 
 
 def tensors(value: Any) -> list[Tensor]:

@@ -287,15 +287,6 @@ def test_observe_works_on_a_subgraph():
     assert torch.equal(seen["a"], graph.g.a(x))
 
 
-def test_observing_parent_and_child_at_once():
-    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"g": {"graph": BODY}, "h": "Linear(4, 4)"}})
-    x = torch.randn(2, 4)
-    with graph.observe("g.a") as outer, graph.subgraph("g").observe("a") as inner:
-        graph(x)
-    assert torch.equal(outer["g.a"], graph.g.a(x))
-    assert torch.equal(inner["a"], graph.g.a(x))
-
-
 def test_hooks_of_the_user_fire_while_observed(graph):
     fired = []
     graph.register_forward_hook(lambda *_: fired.append("root"))
