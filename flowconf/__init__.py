@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowconf.api import build, check, compose, load, load_run, plan
+    from flowconf.api import build, compose, load, load_run, plan
     from flowconf.diagnostics import (
         ConfigError,
         Diagnostic,
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from flowconf.graph import Graph, WeightReport
     from flowconf.graph.builder import Flow, flow
     from flowconf.language.registry import register, register_dataset, register_loss, register_metric
+    from flowconf.train.check import check
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "flowconf.api": ("build", "check", "compose", "load", "load_run", "plan"),
+    "flowconf.api": ("build", "compose", "load", "load_run", "plan"),
     "flowconf.diagnostics": (
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
     "flowconf.graph": ("Graph", "WeightReport"),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": ("register", "register_dataset", "register_loss", "register_metric"),
+    "flowconf.train.check": ("check",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -34,7 +34,7 @@ def check(
     form: Annotated[Format, typer.Option("--format", help="How to tell the mistakes.")] = Format.TEXT,
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
-    from flowconf.api import check as find
+    from flowconf.train.check import check as find
 
     found = find(file, overrides or [])
     sys.stdout.write(_rendered(found, form))

@@ -1,0 +1,43 @@
+"""Every mistake that can be told before a run: what `flowconf check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flowconf.api import Source, compose, load, plan
+from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
+from flowconf.graph import check_shapes
+from flowconf.graph.emit import emit
+from flowconf.graph.sources import check_source
+from flowconf.language import config as configs
+from flowconf.language.config import Config, plan_of
+from flowconf.language.plan import GraphPlan
+from flowconf.train.stages import plan_stages
+
+
+def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
+    """Every mistake of the first stage that has one, up to shapes, checkpoint sources and the configs that they name.
+
+    No data is read, and nothing is run.
+    """
+    found: list[Diagnostic] = []
+    config: Config | None = None
+    try:
+        if isinstance(source, GraphPlan | Mapping):
+            resolved = plan(source, overrides, origin)
+        else:
+            composition = compose(source, overrides)
+            found += composition.document.warnings
+            config = None if configs.is_graph(composition.document) else configs.read(composition)
+            found += config.warnings if config is not None else ()
+            resolved = plan_of(composition) if config is None else config.model
+        emit(resolved, check_shapes(resolved).sizes)
+        for _, setting in resolved.all_settings():
+            if setting.checkpoint is not None:
+                found += check_source(setting.checkpoint)
+        if config is not None:
+            plan_stages(config, load, Path(config.training.trainer.runs))
+    except FlowconfError as error:
+        found += error.diagnostics
+    return Collector(found).told_once()
