@@ -93,6 +93,11 @@ class DataSection(OpenSection):
     """Rows in one batch of validation and test; null: four times `batch_size`, for no gradients are kept."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it has fewer than `batch_size` rows."""
+    workers: Count = 0
+    """Processes that make batches ahead of the steps; 0: the process itself makes them. Sets that are resident on the
+    device need none. Results do not depend on it."""
+    prefetch: Positive = 2
+    """Batches that each worker makes ahead."""
 
 
 class MetricSection(Section):

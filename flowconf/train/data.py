@@ -7,8 +7,10 @@ before has a part in it, so the place in a run is three numbers (seed, epoch, po
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from flowconf.train.distributed import Team
 from flowconf.train.shares import Idle
+from flowconf.train.streams import Flow, Order, closing_stream, stream
 
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
@@ -135,14 +138,30 @@ class Sampler:
         self.epoch, self.position = self.epoch + 1, 0
 
 
+def in_parts(rows: Tensor, parts: int) -> Sequence[Tensor]:
+    """The rows of a batch in at most so many parts of nearly the same size."""
+    return (rows,) if parts == 1 else torch.split(rows, -(-len(rows) // parts))
+
+
 class Feed:
     """A split on its way to the device: resident there when it can be, else moved there batch by batch.
 
     `home` is where row numbers and the generator belong. The generator is seeded anew for every batch. Of several
-    processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order.
+    processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order. With `workers`, or
+    for an iterable data set, batches are made by other processes, each `prefetch` of them ahead: those of training
+    within the block `ahead`.
     """
 
-    def __init__(self, split: Split, device: torch.device, seed: int, use: str, team: Team | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        device: torch.device,
+        seed: int,
+        use: str,
+        team: Team | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+    ) -> None:
         resident = isinstance(split, Resident)
         self.split: Split = split.to(device) if isinstance(split, Resident) else split
         self.home = device if resident else torch.device("cpu")
@@ -151,6 +170,11 @@ class Feed:
         self.use = use
         self.team = team or Team(device)
         self.generator = torch.Generator(self.home)
+        self.flows = isinstance(split, Flow)
+        self.workers = 0 if resident else max(workers, int(self.flows))
+        self.prefetch = prefetch
+        self._coming: Iterator[Batch] | None = None
+        self._counts: deque[bool] = deque()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -160,21 +184,67 @@ class Feed:
 
         A process that has nothing of it gets a row that counts nothing (`Idle`).
         """
-        own, counts = self.team.part(rows, number)
-        batch = self._batch(own, number, self.team.rank, part)
+        if self._coming is not None:
+            batch = next(self._coming)
+            counts = self._counts.popleft() if self._counts else True
+            batch = self._moved(batch)
+        else:
+            own, counts = self.team.part(rows, number)
+            batch = self._batch(own, self._seed(number, self.team.rank, part))
         return batch if counts else Idle(batch)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, in their own order; of several processes each gets every so many'th batch."""
         rows = torch.arange(len(self), device=self.home)
-        for number, some in enumerate(torch.split(rows, batch_size)):
-            if self.team.mine(number):
-                yield self._batch(some, number, 0)
+        batches = list(enumerate(torch.split(rows, batch_size)))
+        mine = [(some, self._seed(number)) for number, some in batches if self.team.mine(number)]
+        if not self.workers:
+            yield from (self._batch(some, seed) for some, seed in mine)
+            return
+        passes = [(0, self._seed(0), 0, [len(some) for some, _ in mine])]
+        orders = [(some.tolist(), seed) for some, seed in mine]
+        with closing_stream(self._stream(passes if self.flows else orders)) as batches_of_workers:
+            yield from (self._moved(batch) for batch in batches_of_workers)
 
-    def _batch(self, rows: Tensor, number: int, rank: int, part: int = 0) -> Batch:
+    @contextmanager
+    def ahead(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[None]:
+        """A block in which `batch` is called for what `sampler` gives from `step` on, each in `parts` parts."""
+        if not self.workers:
+            yield
+            return
+        copy = replace(sampler)
+        orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
+        with closing_stream(self._stream(orders)) as self._coming:
+            yield
+        self._coming = None
+        self._counts.clear()
+
+    def _orders(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[Order]:
+        while step < last_step:
+            for rows in sampler.rest_of_epoch():
+                for part, some in enumerate(in_parts(rows, parts)):
+                    own, counts = self.team.part(some, step)
+                    self._counts.append(counts)
+                    yield own.tolist(), self._seed(step, self.team.rank, part)
+                step += 1
+
+    def _passes(self, sampler: Sampler, parts: int) -> Iterator[tuple[int, int, int, list[int]]]:
+        while True:
+            epoch, skip = sampler.epoch, sampler.position
+            sizes = [len(some) for rows in sampler.rest_of_epoch() for some in in_parts(rows, parts)]
+            yield epoch, seed_for(self.seed, self.use, "epoch", epoch), skip, sizes
+
+    def _stream(self, orders: Iterable[Any]) -> Iterator[Batch]:
+        return stream(self.split, orders, self.workers, self.prefetch, self.device)
+
+    def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
         own = (rank, part) if part else (rank,) if rank else ()  # alone and in one part nothing is added
-        generator = self.generator.manual_seed(seed_for(self.seed, self.use, number, *own))
-        batch = self.split.batch(rows, generator)
+        return seed_for(self.seed, self.use, number, *own)
+
+    def _batch(self, rows: Tensor, seed: int) -> Batch:
+        return self._moved(self.split.batch(rows, self.generator.manual_seed(seed)))
+
+    def _moved(self, batch: Batch) -> Batch:
         if self.home == self.device:
             return batch
         return {name: tensor.to(self.device) for name, tensor in batch.items()}

@@ -38,6 +38,7 @@ from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
 from flowconf.train.routing import Routes, Targets
 from flowconf.train.seeds import seed_everything, undisturbed
+from flowconf.train.streams import Flow, as_split
 from flowconf.train.weighting import weight_at
 
 DEFAULT_EPOCHS = 10
@@ -155,7 +156,11 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     terms = loss_terms(counting, registry.losses.load, _gives_mean, fields, in_graph)
     metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
-    feeds = {name: Feed(split, device, training.seed, name, team) for name, split in splits.named()}
+    section = training.data
+    feeds = {
+        name: Feed(split, device, training.seed, name, team, section.workers, section.prefetch)
+        for name, split in splits.named()
+    }
     feed = feeds.pop("train")
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
@@ -189,6 +194,10 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         accounts=[str(report) for report in reports],
     )
     _check_memory(job)
+    if team.size > 1 and isinstance(splits.train, Flow):
+        message = f"the data set `{section.name}` is iterable, and only one process can read it"
+        place = origins.value(("trainer", "devices"))
+        raise ConfigError(Diagnostic("FC0502", message, place, "data", help="write `trainer.devices: 1`"))
     _try_values(job)
     for phase in (*training.phases, None):
         job.enter(phase)
@@ -250,7 +259,8 @@ def _make_data(config: Config, device: torch.device) -> Splits:
     place = config.composition.document.origins.value(("data",))
     try:
         with undisturbed(device):
-            splits: Splits = factory(**args)
+            found: Splits = factory(**args)
+            splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
     except FlowconfError:
         raise
     except (TypeError, ValueError) as problem:

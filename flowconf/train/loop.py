@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowconf.diagnostics import Diagnostic, RunError
 from flowconf.train.best import Best
-from flowconf.train.data import Feed
+from flowconf.train.data import Feed, in_parts
 from flowconf.train.job import Job
 from flowconf.train.objective import Average, means_of
 from flowconf.train.runs import Run
@@ -43,7 +43,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
 
     screen.start(job.total_steps, step)
     job.graph.train()
-    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop:
+    coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
+    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop, coming:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()
@@ -96,7 +97,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     job.learning_rate.set(step)
     job.optimizer.zero_grad()
     weights = active.weights_at(step / job.total_steps)
-    parts = [rows] if trainer.accumulate == 1 else torch.split(rows, math.ceil(len(rows) / trainer.accumulate))
+    parts = in_parts(rows, trainer.accumulate)
     # Several backward passes, or several parts, add up before the processes of a team average their gradients.
     averaged_here = job.team.size > 1 and len(active.routes.passes) > 1
     losses: list[Tensor] = []

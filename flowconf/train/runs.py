@@ -30,6 +30,9 @@ from flowconf.train.events import EventFile
 LINES = "metrics.jsonl"
 PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
 
+_locks: set[int] = set()
+"""The open files through which this process holds runs."""
+
 
 @dataclass
 class Run:
@@ -53,6 +56,7 @@ class Run:
             self._lines.close()
             message = f"the run {shown_path(str(self.folder))} is still going on, in another process"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)))) from None
+        _locks.add(self._lines.fileno())
         if tensorboard:
             self._events = EventFile(self.folder)
 
@@ -105,9 +109,18 @@ class Run:
 
     def close(self) -> None:
         """Close the logs, and let others write them."""
+        if hasattr(self, "_lines") and not self._lines.closed:
+            _locks.discard(self._lines.fileno())
         for log in (getattr(self, "_lines", None), self._events):
             if log is not None:
                 log.close()
+
+
+def release_locks() -> None:
+    """In a process that was forked from one that runs: hold no run, for it may outlive that process for a moment."""
+    for number in _locks:
+        os.close(number)
+    _locks.clear()
 
 
 def create_run(

@@ -1,0 +1,162 @@
+"""Streaming: workers change no number, order and resume are exact, and any data set of torch will do."""
+
+from __future__ import annotations
+
+import random
+
+import numpy
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from flowconf.diagnostics import ConfigError
+from flowconf.language import registry
+from flowconf.train.data import Feed, Sampler, Splits
+from flowconf.train.streams import Items, as_split, seeded
+from tests.train.conftest import TINY, killed
+from tests.train.test_resume import assert_same, go_on
+
+CPU = torch.device("cpu")
+
+
+class Noisy(Dataset):
+    """Items with noise from three libraries."""
+
+    def __init__(self, rows=96):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
+
+    def __getitem__(self, row):
+        noise = random.random() + numpy.random.rand() + torch.rand(()).item()
+        image = torch.full((8,), row / self.rows) + 0.01 * noise
+        return {"image": image, "label": row % 4}
+
+
+class Endless(IterableDataset):
+    """Rows in an order of their own."""
+
+    def __init__(self, rows=96):
+        self.rows = rows
+        self.epoch = -1
+
+    def __len__(self):
+        return self.rows
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        while True:
+            value = torch.rand(8)
+            yield {"image": value + self.epoch, "label": int(4 * value[0])}
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    def noisy():
+        return Splits(Noisy(), Noisy(32), Noisy(16))
+
+    def endless():
+        return Splits(Endless(), Noisy(32), Noisy(16))
+
+    monkeypatch.setitem(registry.datasets.registered, "noisy", noisy)
+    monkeypatch.setitem(registry.datasets.registered, "endless", endless)
+
+
+def text(name, workers, **trainer):
+    more = "".join(f", {key}: {value}" for key, value in {"checkpoint_every": 2, **trainer}.items())
+    start, end = TINY.index("data:"), TINY.index("loss:")
+    data = f"data: {{name: {name}, batch_size: 20, workers: {workers}, prefetch: 3}}\n"
+    return (TINY[:start] + data + TINY[end:]).replace("epochs: 2", f"epochs: 2{more}")
+
+
+def test_workers_change_no_number(folder):
+    none, two = (folder.train(text=text("noisy", workers, accumulate=2)) for workers in (0, 2))
+    assert_same(none, two)
+
+
+def test_batches_of_workers_are_those_of_the_process():
+    split = Items(Noisy())
+    direct, remote = Feed(split, CPU, 1, "train"), Feed(split, CPU, 1, "train", workers=2)
+    sampler = Sampler(96, 20, 0, CPU)
+    with remote.ahead(sampler, 0, 7, 1):
+        step = 0
+        while step < 7:
+            for rows in sampler.rest_of_epoch():
+                first, second = direct.batch(rows, step), remote.batch(rows, step)
+                assert all(torch.equal(first[name], second[name]) for name in first)
+                step += 1
+                if step == 7:
+                    break
+    for first, second in zip(direct.in_order(40), remote.in_order(40), strict=True):
+        assert torch.equal(first["image"], second["image"])
+
+
+def test_items_leave_the_random_numbers_alone():
+    split = Items(Noisy())
+    found = []
+    for looks in (False, True):
+        random.seed(1)
+        numpy.random.seed(1)
+        torch.manual_seed(1)
+        if looks:
+            split.batch(torch.arange(5), torch.Generator().manual_seed(3))
+        found.append((random.random(), numpy.random.rand(), torch.rand(()).item()))
+    assert found[0] == found[1]
+    with seeded(5):
+        first = torch.rand(1), random.random()
+    with seeded(5):
+        assert (torch.rand(1), random.random()) == first
+
+
+@pytest.mark.parametrize("name", ["noisy", "endless"])
+@pytest.mark.parametrize("step", [3, 5, 8])
+def test_resume_with_workers(folder, name, step):
+    whole = folder.train(text=text(name, 2))
+    killed(lambda: folder.train(text=text(name, 2), name="again.yaml"), step)
+    assert_same(go_on(folder, folder.runs("again")[0]), whole)
+
+
+def test_an_iterable_is_told_its_epoch(folder):
+    feed = Feed(as_split(Endless(50)), CPU, 0, "train")
+    sampler = Sampler(50, 20, 0, CPU)
+    sizes, epochs = [], []
+    with feed.ahead(sampler, 0, 6, 1):
+        for _ in range(2):
+            for number, rows in enumerate(sampler.rest_of_epoch()):
+                batch = feed.batch(rows, number)
+                sizes.append(len(batch["image"]))
+                epochs.append(int(batch["image"].min()))
+    assert sizes == [20, 20, 10] * 2
+    assert epochs == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_is_no_data_set_is_refused(folder, monkeypatch):
+    class Pairs(Noisy):
+        def __getitem__(self, row):
+            return torch.zeros(8), 1
+
+    class Unknown(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    for train, words in (
+        (Pairs(), "must be a mapping of named tensors"),
+        (Unknown(), "needs a `__len__`"),
+        (3, "neither a split nor a data set of torch"),
+    ):
+        monkeypatch.setitem(registry.datasets.registered, "odd", lambda train=train: Splits(train))
+        with pytest.raises(ConfigError, match=words):
+            folder.train(text=text("odd", 0))
+
+
+def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
+    class Short(Endless):
+        def __iter__(self):
+            return (item for item, _ in zip(super().__iter__(), range(30), strict=False))
+
+    monkeypatch.setitem(registry.datasets.registered, "short", lambda: Splits(Short(), Noisy(32)))
+    with pytest.raises(ValueError, match="ended 10 rows before its `__len__`"):
+        folder.train(text=text("short", 1))
