@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import flowconf.api
+import flowconf.train.check
 from flowconf.cli.main import main
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, RunError
 
@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(flowconf.api, "check", fail)
+        monkeypatch.setattr(flowconf.train.check, "check", fail)
 
     return arrange
 
