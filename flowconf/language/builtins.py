@@ -10,7 +10,7 @@ LOSSES = ("flowconf.train.losses", "flowconf.fbrl.losses")
 METRICS = ("flowconf.train.metrics", "flowconf.fbrl.metrics")
 OPTIMIZERS = ("flowconf.train.optimizers",)
 SCHEDULES = ("flowconf.train.schedules",)
-DATASETS = ("flowconf.train.datasets", "flowconf.fbrl.data")
+DATASETS = ("flowconf.train.datasets", "flowconf.train.datafiles", "flowconf.fbrl.data")
 
 TORCH_NN = "torch.nn.modules"
 NOT_CALLABLE = frozenset(

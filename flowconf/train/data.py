@@ -138,6 +138,15 @@ class Sampler:
         self.epoch, self.position = self.epoch + 1, 0
 
 
+def shares_of(rows: int, shares: Sequence[float], seed: int) -> list[Tensor]:
+    """Rows for each of the shares, drawn by `seed` alone, and last the rest. Raises `ValueError`."""
+    if any(share < 0 for share in shares) or sum(shares) >= 1:
+        raise ValueError(f"the shares {list(shares)} must not be negative, and leave rows to train on")
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
+    counts = [round(rows * share) for share in shares]
+    return list(torch.split(order, [*counts, rows - sum(counts)]))
+
+
 def in_parts(rows: Tensor, parts: int) -> Sequence[Tensor]:
     """The rows of a batch in at most so many parts of nearly the same size."""
     return (rows,) if parts == 1 else torch.split(rows, -(-len(rows) // parts))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
-from flowconf.train.data import Resident, Splits, provides, seed_for
+from flowconf.train.data import Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
 
@@ -98,22 +98,14 @@ def read_arrays(file: str) -> dict[str, Tensor]:
 
 
 def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        message = (
-            f"the shares {validation} (validation) and {test} (test) must not be negative and leave rows to train on"
-        )
-        raise ConfigError(Diagnostic("FC0501", message, path="data"))
-    rows = len(next(iter(tensors.values())))
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
-    held = round(rows * validation)
-    tested = round(rows * test)
+    try:
+        held, tested, rest = shares_of(len(next(iter(tensors.values()))), [validation, test], seed)
+    except ValueError as problem:
+        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
 
-    def part(start: int, end: int) -> Resident:
-        chosen = order[start:end]
-        return Resident({name: tensor[chosen] for name, tensor in tensors.items()})
+    def part(rows: Tensor) -> Resident | None:
+        return Resident({name: tensor[rows] for name, tensor in tensors.items()}) if len(rows) else None
 
-    return Splits(
-        part(held + tested, rows),
-        part(0, held) if held else None,
-        part(held, held + tested) if tested else None,
-    )
+    train = part(rest)
+    assert train is not None
+    return Splits(train, part(held), part(tested))

@@ -1,0 +1,181 @@
+"""Data sets that read common files."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy
+import pytest
+import torch
+
+from flowconf.diagnostics import ConfigError
+from flowconf.train.data import Resident
+from flowconf.train.datafiles import idx, images, text
+
+GENERATOR = torch.Generator()
+
+
+def write_idx(file, array):
+    kinds = {"uint8": 8, ">i4": 12}
+    header = bytes([0, 0, kinds[array.dtype.str if array.dtype.str in kinds else str(array.dtype)], array.ndim])
+    data = header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    numbers = numpy.random.default_rng(0)
+    for part, rows, ending in (("train", 20, ".gz"), ("t10k", 6, "")):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte{ending}", numbers.integers(0, 256, (rows, 5, 4), "uint8"))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", numpy.arange(rows, dtype="uint8"))
+    return tmp_path
+
+
+def test_idx(mnist):
+    splits = idx(folder=str(mnist))
+    assert {name: len(split) for name, split in splits.named()} == {"train": 18, "val": 2, "test": 6}
+    assert splits.train.fields == {"image": ((1, 5, 4), torch.float32), "label": ((), torch.int64)}
+    batch = splits.test.batch(torch.arange(6), GENERATOR)
+    assert batch["label"].tolist() == [*range(6)]
+    raw = numpy.frombuffer((mnist / "t10k-images-idx3-ubyte").read_bytes()[16:], "uint8").reshape(6, 1, 5, 4)
+    assert torch.equal(batch["image"], torch.tensor(raw).float() / 255)
+    assert splits.train.tensors["image"].dtype == torch.uint8
+    assert idx(folder=str(mnist), flat=True).train.fields["image"] == ((20,), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: file.unlink(), "has no file `t10k-labels-idx1-ubyte`"),
+        (lambda file: file.write_bytes(b"\0\0"), "is not an idx file"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "holds 5 numbers"),
+        (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images and 3 labels"),
+    ],
+)
+def test_idx_files_that_are_not(mnist, change, words):
+    change(mnist / "t10k-labels-idx1-ubyte")
+    with pytest.raises(ConfigError, match=words):
+        idx(folder=str(mnist))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    for number, name in enumerate(("cat", "dog")):
+        for copy in range(5):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            colour = (100 * number + copy, 50, 200)
+            pillow.new("RGB", (6, 4), colour).save(folder / f"{copy}.png")
+    (tmp_path / "cat" / "notes.txt").write_text("")
+    return tmp_path
+
+
+def test_images(pictures):
+    splits = images(folder=str(pictures), validation=0.2, test=0.1)
+    assert {name: len(split) for name, split in splits.named()} == {"train": 7, "val": 2, "test": 1}
+    assert isinstance(splits.train, Resident)
+    streamed = images(folder=str(pictures), validation=0.2, test=0.1, resident=False)
+    assert not isinstance(streamed.train, Resident)
+    assert streamed.train.fields == splits.train.fields == {
+        "image": ((3, 4, 6), torch.float32), "label": ((), torch.int64),
+    }  # fmt: skip
+    rows = torch.tensor([3, 0, 5])
+    first, second = (found.train.batch(rows, GENERATOR) for found in (splits, streamed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(first["label"] == 1, first["image"][:, 0, 0, 0] * 255 >= 99)
+
+
+def test_images_of_another_size_and_of_one_channel(pictures):
+    split = images(folder=str(pictures), size=[8, 8], channels=1).train
+    assert split.batch(torch.arange(2), GENERATOR)["image"].shape == (2, 1, 8, 8)
+    from PIL import Image
+
+    Image.new("RGB", (9, 9)).save(pictures / "dog" / "other.png")
+    with pytest.raises(ConfigError, match=r"(has the size \[9, 9\]|has the size \[4, 6\])"):
+        images(folder=str(pictures))
+    assert len(images(folder=str(pictures), size=[4, 4]).train)
+
+
+def test_folders_of_images_by_split(pictures):
+    (pictures / "train").mkdir()
+    for name in ("cat", "dog"):
+        (pictures / name).rename(pictures / "train" / name)
+    (pictures / "val" / "dog").mkdir(parents=True)
+    (pictures / "train" / "dog" / "0.png").rename(pictures / "val" / "dog" / "0.png")
+    splits = images(folder=str(pictures))
+    assert {name: len(split) for name, split in splits.named()} == {"train": 9, "val": 1}
+    assert splits.validation.batch(torch.arange(1), GENERATOR)["label"].tolist() == [1]
+    (pictures / "val" / "bird").mkdir()
+    with pytest.raises(ConfigError, match="the class `bird`"):
+        images(folder=str(pictures))
+    (pictures / "train" / "cat" / "bad.png").write_bytes(b"no image")
+    (pictures / "val" / "bird").rmdir()
+    with pytest.raises(ConfigError, match="cannot read the image"):
+        images(folder=str(pictures))
+    with pytest.raises(ConfigError, match="has no folders of images"):
+        images(folder=str(pictures / "nothing"))
+
+
+def test_characters(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("abcabcabcabcabcabcabcé", encoding="utf-8")
+    splits = text(file=str(file), length=4, validation=0.2, test=0.2)
+    assert {name: len(split) for name, split in splits.named()} == {"train": 3, "val": 1, "test": 1}
+    batch = splits.train.batch(torch.tensor([0, 1]), GENERATOR)
+    assert batch["tokens"].tolist() == [[0, 1, 2, 0], [1, 2, 0, 1]]
+    assert batch["target"].tolist() == [[1, 2, 0, 1], [2, 0, 1, 2]]
+    assert splits.test.batch(torch.tensor([0]), GENERATOR)["target"].tolist() == [[2, 0, 1, 2]]
+    mapped = text(file=str(file), length=4, vocabulary="écba").train.batch(torch.tensor([0]), GENERATOR)
+    assert mapped["tokens"].tolist() == [[3, 2, 1, 3]]
+    assert len(text(file=str(file), length=4, stride=1, validation=0).train) == 18
+    assert text(file=str(file), length=21, tokens="bytes", validation=0).train.batch(
+        torch.tensor([0]), GENERATOR
+    )["target"][0, -2:].tolist() == [ord("c"), 0xC3]  # fmt: skip
+
+
+def test_shards_of_tokens(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numpy.save("a-0.npy", numpy.arange(9, dtype="uint16"))
+    numpy.save("a-1.npy", numpy.arange(100, 105, dtype="uint16"))
+    numpy.save("b.npy", numpy.zeros(3))
+    split = text(file="a-*.npy", length=4, tokens="shards", validation=0).train
+    assert split.batch(torch.arange(len(split)), GENERATOR)["tokens"].tolist() == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [100, 101, 102, 103],
+    ]  # fmt: skip
+    assert len(text(file=str(tmp_path / "a-0.npy"), length=4, tokens="shards", validation=0).train) == 2
+    for file, words in (("c*.npy", "no file matches"), ("b.npy", "token numbers along one axis")):
+        with pytest.raises(ConfigError, match=words):
+            text(file=file, length=4, tokens="shards")
+
+
+def test_texts_that_cannot_be_used(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("abcabc")
+    for arguments, words in (
+        ({"length": 6}, "0 windows"),
+        ({"length": 2, "vocabulary": "ab"}, "1 characters of"),
+        ({"length": 2, "tokens": "words"}, "unknown tokens `words`"),
+        ({"length": 2, "file": str(tmp_path / "none.txt")}, "cannot read"),
+        ({"length": 2, "validation": 0.9, "test": 0.9}, "must leave rows to train on"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            text(**{"file": str(file), **arguments})
+
+
+def test_a_text_in_a_run(folder):
+    (folder.path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    run = folder.train(
+        text="""
+model:
+  inputs: {tokens: {shape: [B, T], dtype: int64}}
+  flow: {look: 'Embedding(40, 16)', logits: 'Linear(16, 40)'}
+data: {name: text, file: text.txt, length: 16, batch_size: 16, workers: 1}
+loss:
+  next: {fn: cross_entropy, input: logits, target: target, args: {dim: -1}}
+trainer: {epochs: 2, devices: cpu}
+"""
+    )
+    losses = [line["val/loss"] for line in run.log if "val/loss" in line]
+    assert losses[1] < losses[0]
