@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.graph import freezing
 from flowconf.graph.emit import emit
-from flowconf.graph.graph import Graph, attach
+from flowconf.graph.graph import Graph, Outermost, attach
 from flowconf.graph.program import run
 from flowconf.graph.shapes import Inference, infer
 from flowconf.graph.sizes import first_line
@@ -23,7 +23,7 @@ from flowconf.language.plan import Call, GraphPlan, Literal, Start
 def build_graph(plan: GraphPlan) -> Graph:
     """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
     inference = check_shapes(plan)
-    program = run(emit(plan, inference.sizes), Graph)
+    program = run(emit(plan, inference.sizes), Graph, Outermost)
     try:
         graph = program.classes[program.main.name]()
     except (RuntimeError, MemoryError) as problem:

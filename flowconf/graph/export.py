@@ -180,7 +180,7 @@ def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
         advice = f"close it with `--size {symbol}=...`; recurrent modules need that for the length of a sequence"
         yield Diagnostic("FC0208", message, place, symbol, help=advice)
     if not closed:
-        path, found, _ = getattr(problem, MARK, ("", None, ""))
+        path, found = getattr(problem, MARK, ("", None))
         what = f"`{path}`" if path else "the graph"
         message = f"{what} cannot be exported: {first_line(problem)}"
         yield Diagnostic("FC0208", message, graph.plan.place if found is None else found, path)

@@ -31,13 +31,6 @@ class Graph(nn.Module):
     _plan: GraphPlan
     _shapes: Mapping[str, str]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return (self._compiled_call_impl or self._call_impl)(*args, **kwargs)  # as in torch, one frame less
-        except Exception as problem:
-            add_notes(problem, self, args, kwargs)
-            raise
-
     @property
     def plan(self) -> GraphPlan:
         """The resolved document that this graph was built from."""
@@ -247,6 +240,17 @@ class Graph(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restore, (self._program, type(self).__name__), self.__getstate__()
+
+
+class Outermost(Graph):
+    """A graph that is called from outside: it says of a failure where in the tree it was."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return (self._compiled_call_impl or self._call_impl)(*args, **kwargs)  # as in torch, one frame less
+        except Exception as problem:
+            add_notes(problem, self, args, kwargs)
+            raise
 
 
 def attach(graph: Graph, plan: GraphPlan, shapes: Mapping[str, str]) -> None:

@@ -26,8 +26,8 @@ Location = tuple[str, Place | None]
 class CompiledProgram:
     """The classes of a program, and which step stands behind each of their lines."""
 
-    def __init__(self, program: Program, base: type[nn.Module]) -> None:
-        self.program = program
+    def __init__(self, program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> None:
+        self.program, self.bases = program, (nested, outermost)
         self.file = f"<flowconf graph {next(_numbers)}>"
         self.lines: dict[int, Location] = {}
         text = self._laid_out()
@@ -45,6 +45,7 @@ class CompiledProgram:
             code = compile("\n" * text.count("\n", 0, offset) + part.text, self.file, "exec")
             exec(code, namespace)  # the text is generated from a Plan: names and literals only
             generated = namespace[part.name]
+            base = outermost if part is self.main else nested
             made = type(part.name, (base, generated), {"__module__": module.__name__, "_program": self})
             self.classes[part.name] = namespace[part.name] = made
 
@@ -69,8 +70,7 @@ class CompiledProgram:
         return dict(next(part.children for part in self.program.classes if part.name == name))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        base = next(iter(self.classes.values())).__mro__[1]
-        return compiled, (_Same(self.program), base)
+        return compiled, (_Same(self.program), *self.bases)
 
 
 class _Same:
@@ -92,14 +92,19 @@ class _Same:
 
 
 @lru_cache(maxsize=256)
-def compiled(key: _Same, base: type[nn.Module]) -> CompiledProgram:
+def compiled(key: _Same, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
     """The classes for a program; one text is run once."""
-    return CompiledProgram(key.program, base)
+    return CompiledProgram(key.program, nested, outermost)
 
 
-def run(program: Program, base: type[nn.Module]) -> CompiledProgram:
-    """`compiled` for a program that may hold module instances, which are never shared."""
-    return CompiledProgram(program, base) if program.instances else compiled(_Same(program), base)  # type: ignore[arg-type]
+def run(program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
+    """`compiled` for a program that may hold module instances, which are never shared.
+
+    Nested graphs are made on the class `nested`, the graph itself on `outermost`.
+    """
+    if program.instances:
+        return CompiledProgram(program, nested, outermost)
+    return compiled(_Same(program), nested, outermost)  # type: ignore[arg-type]
 
 
 def restore(program: CompiledProgram, name: str) -> nn.Module:

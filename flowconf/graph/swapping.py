@@ -73,7 +73,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def swap(root: Graph, path: str, other: Graph) -> None:
     """Put `other`, with its weights, at `path` below `root`, and write the source anew. Raises `ConfigError`."""
-    from flowconf.graph.graph import Graph, attach
+    from flowconf.graph.graph import Graph, Outermost, attach
 
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
@@ -88,7 +88,7 @@ def swap(root: Graph, path: str, other: Graph) -> None:
     owner, _, name = path.rpartition(".")
     holder = root.module_at(owner)
     holder._modules[name] = other
-    program = run(emit(plan, inference.sizes), Graph)
+    program = run(emit(plan, inference.sizes), Graph, Outermost)
     _change_classes(root, program, program.main.name)
     root.__dict__["_sizes"] = inference.sizes
     attach(root, plan, inference.shapes)

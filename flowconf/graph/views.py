@@ -89,9 +89,9 @@ def _passes_iterations(graph: Graph, want: Want) -> bool:
 
 
 def _mirrored(graph: Graph, demand: Demand) -> Graph:
-    from flowconf.graph.graph import Graph
+    from flowconf.graph.graph import Graph, Outermost
 
-    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph)
+    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph, Outermost)
     return _mirror(graph, program, program.main.name, outermost=True)
 
 
