@@ -18,6 +18,7 @@ from flowconf.cli.diff import diff
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.evaluate import evaluate
+from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
 from flowconf.cli.predict import predict
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, draw, show, summary, runs, predict, weights, diff, eject, export, schema):
+for command in (train, check, explain, draw, show, summary, runs, predict, weights, diff, eject, export, schema):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_module)
