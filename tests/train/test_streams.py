@@ -160,3 +160,16 @@ def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
     monkeypatch.setitem(registry.datasets.registered, "short", lambda: Splits(Short(), Noisy(32)))
     with pytest.raises(ValueError, match="ended 10 rows before its `__len__`"):
         folder.train(text=text("short", 1))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_arrive_on_the_device_in_their_order():
+    split = Items(Noisy())
+    direct, remote = (Feed(split, torch.device("cuda", 0), 1, "train", workers=workers) for workers in (0, 2))
+    sampler = Sampler(96, 20, 0, CPU)
+    with remote.ahead(sampler, 0, 5, 1):
+        for step, rows in enumerate(sampler.rest_of_epoch()):
+            first, second = direct.batch(rows, step), remote.batch(rows, step)
+            assert all(torch.equal(first[name], second[name]) for name in first)
+            assert second["image"].is_cuda
