@@ -100,19 +100,9 @@ class Job:
 
     def enter(self, phase: str | None) -> None:
         """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
-        training = self.config.training
-        section = training.phases[phase] if phase is not None else None
-        self.frozen.enter(section)
-        changed = section.loss if section is not None else {}
-        weights = {term.name: changed.get(term.name, training.loss[term.name].weight) for term in self.terms}
+        loss = self.config.training.loss
+        weights, trained = self.counting(phase)
         terms = [term for term in self.terms if weights[term.name] != 0]
-        groups = self.optimizer.param_groups
-        trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
-        if not terms or not trained:
-            where = f" in the phase `{phase}`" if phase is not None else ""
-            lacks = "no term of the loss counts" if trained else "every parameter is frozen"
-            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
-            raise ConfigError(Diagnostic("FC0403", f"nothing is left to train{where}: {lacks}", place))
         self.learning_rate.factors = self.factors[phase]
         view = self.graph.view(_unique(reference for term in terms for reference in term.references))
         self.active = Active(
@@ -121,8 +111,24 @@ class Job:
             weights=[weights[term.name] for term in terms],
             view=torch.compile(view) if training.trainer.compile else view,
             trained=trained,
-            routes=Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained),
+            routes=Routes([_targets(self.graph, loss[term.name]) for term in terms], trained),
         )
+
+    def counting(self, phase: str | None) -> tuple[dict[str, Weight], list[nn.Parameter]]:
+        """Freeze what a phase says; gives each term's weight in it, and what learns. Raises `ConfigError`."""
+        training = self.config.training
+        section = training.phases[phase] if phase is not None else None
+        self.frozen.enter(section)
+        changed = section.loss if section is not None else {}
+        weights = {term.name: changed.get(term.name, training.loss[term.name].weight) for term in self.terms}
+        groups = self.optimizer.param_groups
+        trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        if not trained or not any(weight != 0 for weight in weights.values()):
+            where = f" in the phase `{phase}`" if phase is not None else ""
+            lacks = "no term of the loss counts" if trained else "every parameter is frozen"
+            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
+            raise ConfigError(Diagnostic("FC0403", f"nothing is left to train{where}: {lacks}", place))
+        return weights, trained
 
 
 def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | None = None) -> Job:
@@ -199,8 +205,9 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         place = origins.value(("trainer", "devices"))
         raise ConfigError(Diagnostic("FC0502", message, place, "data", help="write `trainer.devices: 1`"))
     _try_values(job)
-    for phase in (*training.phases, None):
-        job.enter(phase)
+    for phase in training.phases:
+        job.counting(phase)
+    job.enter(None)
     return job
 
 
