@@ -100,7 +100,7 @@ class Job:
 
     def enter(self, phase: str | None) -> None:
         """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
-        loss = self.config.training.loss
+        training = self.config.training
         weights, trained = self.counting(phase)
         terms = [term for term in self.terms if weights[term.name] != 0]
         self.learning_rate.factors = self.factors[phase]
@@ -111,7 +111,7 @@ class Job:
             weights=[weights[term.name] for term in terms],
             view=torch.compile(view) if training.trainer.compile else view,
             trained=trained,
-            routes=Routes([_targets(self.graph, loss[term.name]) for term in terms], trained),
+            routes=Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained),
         )
 
     def counting(self, phase: str | None) -> tuple[dict[str, Weight], list[nn.Parameter]]:
