@@ -18,6 +18,9 @@ from flowconf.diagnostics import (
     wants_colour,
 )
 
+ROUNDS = 20
+"""A mended mistake may bring others to light; so often at most is looked again."""
+
 
 class Format(StrEnum):
     """How mistakes are told: drawn, in sentences, as JSON lines, or as GitHub annotations."""
@@ -32,11 +35,20 @@ def check(
     file: File,
     overrides: Overrides = None,
     form: Annotated[Format, typer.Option("--format", help="How to tell the mistakes.")] = Format.TEXT,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what has one right spelling, in place.")] = False,
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
+    from flowconf.text.fixes import apply, with_fix
     from flowconf.train.check import check as find
 
-    found = find(file, overrides or [])
+    found = [with_fix(diagnostic) for diagnostic in find(file, overrides or [])]
+    for _ in range(ROUNDS if fix else 0):
+        mended = apply(found)
+        for place in mended:
+            print(f"mended {place}", file=sys.stderr)
+        if not mended:
+            break
+        found = [with_fix(diagnostic) for diagnostic in find(file, overrides or [])]
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()

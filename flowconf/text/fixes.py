@@ -1,0 +1,60 @@
+"""Mends files by what diagnostics say: one text over another, everything around it as it was, comments included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from flowconf.diagnostics import Diagnostic, Fix, Place
+from flowconf.text.source import MAX_BYTES
+
+ONE_TEXT = re.compile(r"^write `([^`]+)`$")
+NAMED = re.compile(r"`([^`]+)`")
+
+
+def with_fix(diagnostic: Diagnostic) -> Diagnostic:
+    """The diagnostic with a fix, where the one name to write is known and stands alone at its place."""
+    advice = ONE_TEXT.match(diagnostic.help or "")
+    if diagnostic.fix is not None or advice is None:
+        return diagnostic
+    if _text_at(diagnostic.place) not in NAMED.findall(diagnostic.message):
+        return diagnostic
+    return replace(diagnostic, fix=Fix(diagnostic.place, advice[1]))
+
+
+def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:
+    """Write the fixes into their files; gives the places that were mended. Raises `OSError`."""
+    fixes = {d.fix.place: d.fix for d in diagnostics if d.fix is not None and _text_at(d.fix.place) is not None}
+    mended = sorted(fixes, key=lambda place: (place.file or "", place.line, place.column), reverse=True)
+    for place in mended:
+        assert place.file is not None
+        file = Path(place.file)
+        lines = _lines(file)
+        line, start = lines[place.line - 1], place.column - 1
+        lines[place.line - 1] = line[:start] + fixes[place].text + line[start + place.length :]
+        file.write_bytes("\n".join(lines).encode())
+
+    return mended[::-1]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_bytes().decode().split("\n")
+
+
+def _text_at(place: Place) -> str | None:
+    """What stands at an exact place of a file, None when there is no such place."""
+    if place.file is None or place.line < 1:
+        return None
+    try:
+        file = Path(place.file)
+        if file.stat().st_size > MAX_BYTES:
+            return None
+        lines = _lines(file)
+    except (OSError, UnicodeDecodeError):
+        return None
+    if place.line > len(lines):
+        return None
+    found = lines[place.line - 1][place.column - 1 : place.column - 1 + place.length]
+    return found or None
