@@ -221,7 +221,11 @@ def _is_exact(place: Place) -> bool:
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name closest to `name`, or None when none is close."""
-    options = list(allowed)
+    return _nearest(name, tuple(allowed))
+
+
+@lru_cache(maxsize=512)
+def _nearest(name: str, options: tuple[str, ...]) -> str | None:
     folded = {option.lower(): option for option in reversed(options)}
     found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
@@ -368,12 +372,13 @@ def _excerpt(file: str, marks: list[tuple[Place, str, str]], width: int, paint: 
         if previous is not None and place.line > previous + 1:
             out.append(f"{' ' * width} {paint(':', 'frame')}")
         source = text[place.line - 1]
+        column = min(place.column, len(source) + 1)
         if place.line != previous:
             out.append(f"{paint(str(place.line).rjust(width), 'frame')} {bar} {source}".rstrip())
-        room = max(len(source) - place.column + 1, 1)
+        room = max(len(source) - column + 1, 1)
         underline = sign * max(1, min(place.length, room))
         style = "error" if sign == "^" else "help"
-        out.append(f"{' ' * width} {bar} {' ' * (place.column - 1)}{paint(f'{underline} {message}'.rstrip(), style)}")
+        out.append(f"{' ' * width} {bar} {' ' * (column - 1)}{paint(f'{underline} {message}'.rstrip(), style)}")
         previous = place.line
     return out
 

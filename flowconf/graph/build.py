@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.graph import freezing
+from flowconf.graph.budget import check_budget, check_memory
 from flowconf.graph.emit import emit
 from flowconf.graph.graph import Graph, Outermost, attach
 from flowconf.graph.program import run
@@ -23,6 +24,7 @@ from flowconf.language.plan import Call, GraphPlan, Literal, Start
 def build_graph(plan: GraphPlan) -> Graph:
     """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
     inference = check_shapes(plan)
+    check_memory(plan, inference.parameters)
     program = run(emit(plan, inference.sizes), Graph, Outermost)
     try:
         graph = program.classes[program.main.name]()
@@ -41,6 +43,7 @@ def check_shapes(plan: GraphPlan) -> Inference:
     """The shape check of a whole graph. Raises `ConfigError` with every mistake."""
     inference = infer(plan)
     inference.collector.stop_on_errors()
+    check_budget(plan, inference.parameters)
     return inference
 
 

@@ -16,7 +16,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
 from flowconf.graph.emit import Sizes as KnownSizes
-from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, quiet, repeat_rows, spread
+from flowconf.graph.fakes import (
+    MERGES,
+    UNKNOWN,
+    Scope,
+    Source,
+    as_list,
+    called,
+    difference,
+    each,
+    quiet,
+    repeat_rows,
+    spread,
+)
+from flowconf.graph.marks import call_place, place_of, says
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line, misfits
 from flowconf.language.plan import (
     Applied,
@@ -79,7 +92,12 @@ class _Checker:
         if entry.shape is None:
             return UNKNOWN
         shape = [self.sizes.of(size) for size in entry.shape]
-        return torch.empty(shape, dtype=getattr(torch, entry.dtype))
+        try:
+            return torch.empty(shape, dtype=getattr(torch, entry.dtype))
+        except RuntimeError:
+            message = f"the input `{entry.name}` is larger than any tensor can be"
+            self.result.collector.error("FC0123", message, entry.place, path=entry.name)
+            return UNKNOWN
 
     def graph(
         self,
@@ -164,7 +182,7 @@ class _Checker:
         place = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
         if mounted is not None:
             labels.append(Label(f"declared as {shown}", place))
-            place = _says(mounted, entry.shape[wrong] if wrong >= 0 else None)
+            place = says(mounted, entry.shape[wrong] if wrong >= 0 else None)
         self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
         return UNKNOWN
 
@@ -239,14 +257,14 @@ class _Checker:
             path = join(scope.path, step.path)
             shown = ", ".join(f"`{path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items())
             labels = tuple(
-                Label(f"`{path}.{name}` gives {self.sizes.show(branches[name])}", _place_of(part, step))
+                Label(f"`{path}.{name}` gives {self.sizes.show(branches[name])}", place_of(part, step))
                 for name, part in step.parts
             )
             odd = self._odd(step, branches)
             self._error(
                 "FC0203",
                 f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
-                step.place_of("merge") if odd is None else _place_of(dict(step.parts)[odd], step),
+                step.place_of("merge") if odd is None else place_of(dict(step.parts)[odd], step),
                 step,
                 scope,
                 labels,
@@ -269,15 +287,15 @@ class _Checker:
             shown = f"`{path}.{odd}` gives {self.sizes.show(branches[odd])}"
             message = f"the branches of `{path}` must give one shape: {shown}, and {gives}"
             parts = dict(step.parts)
-            label = Label(gives, _place_of(parts[other], step))
-            self._error("FC0203", message, _place_of(parts[odd], step), step, scope, (label,))
+            label = Label(gives, place_of(parts[other], step))
+            self._error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
             return first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
             message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
             detail = f"{message} experts, and there are {len(branches)}"
-            self._error("FC0201", detail, _place_of(step.router, step), step, scope)
+            self._error("FC0201", detail, place_of(step.router, step), step, scope)
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
 
@@ -295,7 +313,7 @@ class _Checker:
         if isinstance(value, Tensor) and value.numel() != 1:
             path = join(scope.path, step.path)
             message = f"the condition of `{path}` gives {self.sizes.show(value)}, and must give one number"
-            self._error("FC0201", message, _place_of(step.condition, step), step, scope)
+            self._error("FC0201", message, place_of(step.condition, step), step, scope)
 
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
@@ -396,7 +414,7 @@ class _Checker:
         if isinstance(module, Chain):
             for member in module.members:
                 stream = self._apply(member, stream, source, scope, step, repeated, whole or applied)
-                source = Source(str(member.module), _call_place(member.module, step))
+                source = Source(str(member.module), call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
             origins = {name: scope.source(value) for name, value in applied.using}
@@ -532,7 +550,7 @@ class _Checker:
         scope: Scope,
     ) -> Any:
         try:
-            return built(stream, **using)
+            return called(built, stream, using)
         except torch._subclasses.fake_tensor.DataDependentOutputException:
             return UNKNOWN
         except torch._subclasses.fake_tensor.DynamicOutputShapeException:
@@ -556,7 +574,7 @@ class _Checker:
         module, path = applied.target, join(scope.path, whole.path)
         shared = whole.module if isinstance(whole.module, Shared) else None
         found = expectation(built, module, stream) if isinstance(module, Call) else None
-        homes = (found.place if found is not None else None, _call_place(module, step))
+        homes = (found.place if found is not None else None, call_place(module, step))
         if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
             raise _Poisoned  # it does not fit where it stands first either
         if found is not None:
@@ -572,7 +590,7 @@ class _Checker:
         text = str(module)
         why = self.sizes.reworded(first_line(problem))
         message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        place = shared.place if shared is not None else _call_place(module, step)
+        place = shared.place if shared is not None else call_place(module, step)
         self._error("FC0201", message, place, step, scope, tuple(labels))
 
     def _error(
@@ -589,19 +607,3 @@ class _Checker:
         path = join(scope.path, step.path)
         self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
         raise _Poisoned
-
-
-def _says(mount: Mount, size: int | str | None) -> Place:
-    """Where a mount gives its graph this size, or else where the graph is named."""
-    return next((given.place for _, given in mount.params if given.value == size), mount.place)
-
-
-def _place_of(applied: Applied, step: Step) -> Place:
-    return _call_place(applied.module, step)
-
-
-def _call_place(module: Module, step: Step) -> Place:
-    if isinstance(module, Chain):
-        return _call_place(module.members[-1].module, step)
-    place = getattr(module, "place", None)
-    return place if isinstance(place, Place) and (place.line or place.word) else step.body_place

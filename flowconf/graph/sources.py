@@ -78,7 +78,12 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
     if checkpoint.config is None:
         assert checkpoint.path is not None
         near = beside(checkpoint.path, place)
-        return near if near.exists() else Path(checkpoint.path)
+        try:
+            return near if near.exists() else Path(checkpoint.path)
+        except OSError as problem:
+            raise ConfigError(
+                Diagnostic("FC0301", f"the checkpoint cannot be read: {problem.strerror}", place)
+            ) from None
     config = beside(checkpoint.config, place)
     if not config.is_file():
         message = f"the config `{checkpoint.config}` does not exist"
@@ -107,13 +112,27 @@ def weights_file(path: str | Path, place: Place) -> Path:
     if found.is_dir():
         found = best_checkpoint(found) if (found / RECORD).is_file() else _in_folder(found)
     if not found.is_file():
-        message = f"the checkpoint `{path}` does not exist"
-        raise ConfigError(Diagnostic("FC0301", message, place, help=f"from here it is {Path(path).absolute()}"))
+        what = "holds no weights" if found != Path(path) else "does not exist"
+        message = f"the checkpoint `{shown_path(str(path))}` {what}"
+        raise ConfigError(Diagnostic("FC0301", message, place, help=_neighbour(Path(path), place)))
     if found.suffix not in ENDINGS:
-        message = f"`{path}` is not a file of weights"
+        message = f"`{shown_path(str(path))}` is not a file of weights"
         advice = f"files of weights end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
         raise ConfigError(Diagnostic("FC0301", message, place, help=advice))
     return found
+
+
+def _neighbour(path: Path, place: Place) -> str:
+    """The help for a checkpoint that is not there: the nearest file beside it, or where it was looked for."""
+    if path.is_dir():
+        return "a folder of weights holds `best.safetensors`, `last.safetensors`, or one file of weights"
+    folder = beside(str(path), place).parent
+    others = [other.name for other in folder.glob("*") if other.suffix in ENDINGS] if folder.is_dir() else []
+    close = nearest(path.name, sorted(others))
+    if close is not None:
+        return f"write `{path.parent / close}`"
+    here = "beside this file and " if place.file is not None else ""
+    return f"it was looked for {here}in the current folder"
 
 
 def _in_folder(folder: Path) -> Path:

@@ -50,7 +50,7 @@ class Config:
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
     """The files and the command line put together; nothing is checked but how they go together."""
-    registry.import_project(Path(file).resolve().parent)
+    registry.import_project(Path(os.path.realpath(file)).parent)
     return compose_text(file, overrides, RULES)
 
 

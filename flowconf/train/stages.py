@@ -108,6 +108,8 @@ def _circle(chain: list[Wanted], start: Path) -> ConfigError:
     links = chain[next(number for number, link in enumerate(chain) if link.asker == start) :]
     names = " waits for ".join(f"`{shown_path(str(link.asker))}`" for link in links)
     message = f"stages wait for each other: {names} waits for `{shown_path(str(start))}`"
+    if len(links) == 1:
+        message = f"the stage `{shown_path(str(start))}` waits for itself"
     labels = tuple(
         Label(f"`{shown_path(str(link.asker))}` takes weights from `{shown_path(str(link.file))}`", link.place)
         for link in links[:-1]
