@@ -102,7 +102,7 @@ class Place:
 
     def __str__(self) -> str:
         if self.file is None:
-            return f"command line, `{self.word}`" if self.word else "<python>"
+            return f"command line, `{printable(self.word)}`" if self.word else "<python>"
         shown = shown_path(self.file)
         return f"{shown}:{self.line}:{self.column}" if self.line else shown
 
@@ -116,6 +116,9 @@ class Label:
 
     message: str
     place: Place
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ class Diagnostic:
 
     def __post_init__(self) -> None:
         assert self.code in CODES, self.code
+        object.__setattr__(self, "message", printable(self.message))
+        object.__setattr__(self, "help", self.help and printable(self.help))
 
 
 class FlowconfError(ValueError):
@@ -242,6 +247,11 @@ def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 
     listed = ", ".join(f"`{option}`" for option in options[:most])
     more = f" and {len(options) - most} more" if len(options) > most else ""
     return f"the {what} here are {listed}{more}"
+
+
+def printable(text: str) -> str:
+    """A text in one line that does nothing to a terminal: line ends, control and direction characters are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shown_path(file: str) -> str:
@@ -398,4 +408,5 @@ def _read_lines(file: str, changed: int, size: int) -> tuple[str, ...]:
         text = Path(file).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ()
-    return tuple(line.replace("\t", " ")[:400] for line in text.split("\n"))
+    lines = (line.replace("\t", " ").rstrip("\r")[:400] for line in text.split("\n"))
+    return tuple("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)

@@ -209,7 +209,7 @@ def test_github(mismatch):
         "FC0201: `proj` expects 256 features, but `encoder` gives 192; write `Linear(192, 64)`\n"
     )
     typed = Diagnostic("FC0103", "100 %\nwrong", Place(word="a=b"), severity="warning")
-    assert render_github([typed]) == "::warning::FC0103: 100 %25%0Awrong (on the command line: a=b)\n"
+    assert render_github([typed]) == "::warning::FC0103: 100 %25\\nwrong (on the command line: a=b)\n"
     odd = Diagnostic("FC0002", "not YAML", Place("a,b:c.yaml", 1, 1))
     assert render_github([odd]) == "::error file=a%2Cb%3Ac.yaml,line=1,col=1::FC0002: not YAML\n"
 

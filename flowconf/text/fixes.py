@@ -10,6 +10,8 @@ from pathlib import Path
 from flowconf.diagnostics import Diagnostic, Fix, Place
 from flowconf.text.source import MAX_BYTES
 
+PACKAGE = Path(__file__).parent.parent
+BOM = b"\xef\xbb\xbf"
 ONE_TEXT = re.compile(r"^write `([^`]+)`$")
 NAMED = re.compile(r"`([^`]+)`")
 
@@ -25,22 +27,33 @@ def with_fix(diagnostic: Diagnostic) -> Diagnostic:
 
 
 def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:
-    """Write the fixes into their files; gives the places that were mended. Raises `OSError`."""
+    """Write the fixes into their files; gives the places that were mended. Raises `OSError`.
+
+    Files that come with flowconf are left alone, and of two fixes that overlap the later one in the line is made.
+    """
     fixes = {d.fix.place: d.fix for d in diagnostics if d.fix is not None and _text_at(d.fix.place) is not None}
-    mended = sorted(fixes, key=lambda place: (place.file or "", place.line, place.column), reverse=True)
-    for place in mended:
+    ordered = sorted(fixes, key=lambda place: (place.file or "", place.line, place.column), reverse=True)
+    mended: list[Place] = []
+    for place in ordered:
         assert place.file is not None
         file = Path(place.file)
+        if file.is_relative_to(PACKAGE) or (mended and _overlap(place, mended[-1])):
+            continue
         lines = _lines(file)
         line, start = lines[place.line - 1], place.column - 1
         lines[place.line - 1] = line[:start] + fixes[place].text + line[start + place.length :]
-        file.write_bytes("\n".join(lines).encode())
-
+        mark = BOM if file.read_bytes().startswith(BOM) else b""
+        file.write_bytes(mark + "\n".join(lines).encode())
+        mended.append(place)
     return mended[::-1]
 
 
+def _overlap(place: Place, behind: Place) -> bool:
+    return (place.file, place.line) == (behind.file, behind.line) and place.column + place.length > behind.column
+
+
 def _lines(file: Path) -> list[str]:
-    return file.read_bytes().decode().split("\n")
+    return file.read_bytes().decode("utf-8-sig").split("\n")
 
 
 def _text_at(place: Place) -> str | None:
