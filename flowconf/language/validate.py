@@ -204,6 +204,8 @@ class _Report:
         if any(problem["type"] in ("string_type", "list_type") for problem in problems):
             wanted = [UNIONS[str(where[-1])]] if where and where[-1] in UNIONS else wanted
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
+        if wanted == ["a whole number", "a text"]:
+            wanted = ["a whole number, or a text with parameters"]
         if got is None and where:
             message = f"{subject} has no value, and must be {' or '.join(wanted)}"
         elif problems[0]["type"] == "too_short":
@@ -292,11 +294,19 @@ def _expected(problem: Problem) -> str:
         case "string_too_short":
             return "a text that is not empty"
         case "string_pattern_mismatch":
-            return PATTERNS.get(context["pattern"], f"a text of the form `{context['pattern'].strip('^$')}`")
+            return PATTERNS.get(context["pattern"]) or _choices(context["pattern"])
         case "finite_number":
             return "a finite number"
         case _:
             return str(problem["msg"]).lower()
+
+
+def _choices(pattern: str) -> str:
+    """A pattern in words: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
+    words = pattern.strip("^$").removeprefix("(").removesuffix(")").replace(r"\d+", "0").split("|")
+    if not all(re.fullmatch(r"[\w:.-]+", word) for word in words):
+        return f"a text of the form `{pattern.strip('^$')}`"
+    return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
 
 
 def _meant(got: str, problems: Sequence[Problem]) -> str | None:
