@@ -1,0 +1,178 @@
+"""What the README and the pages in `docs/` show is true: every block is run, and every link leads somewhere.
+
+The words after a block's language say what is done with it (CONTRIBUTING has the table). The blocks of a page run in
+order, in one empty folder with a copy of `configs/`, so that a later block may use what an earlier one made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.language import registry
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)?[ ]?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SHOWN_ONLY = ("text", "sh")
+CHANGING = [
+    (re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?"), "<time>"),
+    (re.compile(r"-?\d+\.\d+(e[-+]\d+)?"), "<number>"),
+    (re.compile(r"[ \t]+"), " "),
+    (re.compile(r"\s+$", re.MULTILINE), ""),
+]
+"""What may differ from one run to the next, or from one machine to the other."""
+TABLES = (registry.modules, registry.losses, registry.metrics, registry.datasets)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the words after it, its text, and the line it begins at."""
+
+    language: str
+    words: tuple[str, ...]
+    text: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        return next((word for word in self.words if "." in word), None)
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(found[1] or "", tuple(found[2].split()), found[3], line)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for table in TABLES:
+        monkeypatch.setattr(table, "registered", dict(table.registered))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.usefixtures("folder")
+def test_what_a_page_shows_is_true(page):
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page):
+        where = f"{name_of(page)}:{block.line}"
+        match block.language:
+            case "yaml" | "toml":
+                follow_document(block, where)
+            case "python":
+                follow_python(block, names, where)
+            case "console":
+                follow_console(block, where)
+            case _:
+                assert block.language in SHOWN_ONLY, f"{where}: nothing is known of `{block.language}` blocks"
+
+
+def follow_document(block: Block, where: str) -> None:
+    """Write it under its name, and check it unless it is a part or is there to be refused."""
+    assert set(block.words) <= {block.file, "part", "refused"}, where
+    if "part" in block.words:
+        yaml.safe_load(block.text)
+        return
+    file = Path(block.file or f"example.{block.language}")
+    if (ROOT / file).exists():
+        assert yaml.safe_load(block.text) == yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), where
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text, encoding="utf-8")
+    if "pivot" in file.parts:
+        return
+    found = flowconf.check(file)
+    refused = any(diagnostic.severity == "error" for diagnostic in found)
+    assert refused == ("refused" in block.words), f"{where}: {found}"
+
+
+def follow_python(block: Block, names: dict[str, object], where: str) -> None:
+    """Write it under its name, or run it; a page's blocks share their names."""
+    if block.file is not None:
+        Path(block.file).write_text(block.text, encoding="utf-8")
+    else:
+        assert block.words == (), where
+        exec(compile("\n" * block.line + block.text, where, "exec"), names)
+
+
+def follow_console(block: Block, where: str) -> None:
+    """Run each `$ ` line, and compare what it prints with the lines below, in which `...` stands for anything."""
+    assert block.words == (), where
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        printed = run(command)
+        if expected.strip() and not fits(expected, printed):
+            pytest.fail(f"{where}: `{command}` prints\n{printed}\nand the page says\n{expected}", pytrace=False)
+
+
+def run(command: str) -> str:
+    """What a command prints; `flowconf` runs in this process, which has imported torch already."""
+    words = shlex.split(command, comments=True)
+    if words[0] != "flowconf":
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        main(words[1:])
+    return printed.getvalue()
+
+
+def fits(expected: str, printed: str) -> bool:
+    for pattern, mark in CHANGING:
+        expected, printed = pattern.sub(mark, expected), pattern.sub(mark, printed)
+    pattern = ".*".join(re.escape(piece.strip()) for piece in expected.strip().split("..."))
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    dead = [
+        link
+        for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+        if not link.startswith(("http", "#")) and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert dead == []
+
+
+def test_make_train_is_the_command_that_the_readme_says():
+    """`make train` sets up an environment, so it is not run here; what it runs is."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\n\t$(BIN)/flowconf train configs/fbrl_word.yaml $(ARGS)\n" in makefile
+    assert flowconf.check(ROOT / "configs" / "fbrl_word.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a 0.5  b", "a 0.71 b\n", True),
+        ("a\n...\nz", "a\nb\nc\nz", True),
+        ("a ... z", "a b\nz", True),
+        ("runs/x/2026-01-02_03-04-05", "runs/x/2027-11-12_13-14-15-2", True),
+        ("a 1", "a 2", False),
+        ("a", "a\nb", False),
+    ],
+)
+def test_what_counts_as_the_same_output(expected, printed, same):
+    assert fits(expected, printed) == same
