@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,11 +19,14 @@ from flowconf.text import Composition
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
+from flowconf.train import launch
 from flowconf.train.arithmetic import arithmetic
+from flowconf.train.distributed import Team, joined, note_run, noted_run, restarts, team_for
 from flowconf.train.job import Job, prepare
 from flowconf.train.loop import fit
+from flowconf.train.precision import numbers
 from flowconf.train.resume import in_its_folder, portable
-from flowconf.train.runs import Run, create_run, reopen_run
+from flowconf.train.runs import Onlooker, Run, create_run, reopen_run
 from flowconf.train.screen import Screen
 from flowconf.train.stages import config_file, plan_stages
 from flowconf.train.state import saved_step
@@ -34,20 +38,30 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
     fails or is interrupted says so.
     """
-    screen = screen or Screen(bar=config.training.trainer.progress)
     runs = Path(config.training.trainer.runs)
-    stages = plan_stages(config, load, runs)
-    for text in [*(render_text([warning]) for warning in config.warnings), *stages.lines()]:
-        screen.say(text)
-    for later in stages.runs[1:]:
-        check_shapes(later.model)
-    folders = [_run_stage(stage, runs, screen) for stage in stages.runs]
+    with joined() as member:
+        screen = screen or _screen(config, member)
+        stages = member.told(lambda: plan_stages(config, load, runs))
+        for text in [*(render_text([warning]) for warning in config.warnings), *stages.lines()]:
+            screen.say(text)
+        for later in stages.runs[1:]:
+            check_shapes(later.model)
+        folders = [_run_stage(stage, runs, screen, member) for stage in stages.runs]
     return folders[-1]
 
 
 def train_file(file: str, overrides: Sequence[str]) -> None:
     """What `flowconf train FILE` does."""
-    train(load(file, overrides))
+    task = launch.given()
+    if task is None:
+        train(load(file, overrides))
+        return
+    with joined() as member:
+        screen = _screen(task.config, member)
+        if task.run is not None:
+            _go_on(task.config, Path(task.run), task.overrides, screen, member)
+        else:
+            _begin(task.config, Path(task.config.training.trainer.runs), screen, member)
 
 
 def resume_run(folder: str, overrides: Sequence[str]) -> None:
@@ -80,36 +94,83 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), help=advice))
-    screen = screen or Screen(bar=config.training.trainer.progress)
-    run = reopen_run(run_folder.absolute(), overrides=list(overrides))
+    processes = launch.processes(config)
+    if processes > 1:
+        launch.start(launch.Task(config, str(run_folder.absolute()), tuple(overrides)), processes)
+        return run_folder
+    with joined() as member:
+        _go_on(config, run_folder.absolute(), overrides, screen or _screen(config, member), member)
+    return run_folder
+
+
+def _go_on(config: Config, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
+    team = team_for(config, member)
+    run = reopen_run(folder, overrides=list(overrides)) if team.first else Onlooker(folder, record(folder))
     run.open(config.training.trainer.tensorboard)
-    with closing(run), in_its_folder(run_folder), _threads_as_they_were():
+    _note(folder)
+    with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         started = (run.checkpoints / LAST).is_file()
-        job = prepare(config, Path(config.training.trainer.runs), weights=not started)
+        job = prepare(config, Path(config.training.trainer.runs), weights=not started, team=team)
         if overrides:
             run.rewrite(config.composition.document.data)
         run.update()
         _carry_out(job, run, screen)
-    return run_folder
+    team.wait()
 
 
-def _run_stage(config: Config, runs: Path, screen: Screen) -> Path:
-    """One run in a folder of its own. It leaves torch as it was: a stage means the same alone and among others."""
-    with _threads_as_they_were():
-        job = prepare(config, runs)
-        run = create_run(
-            runs,
-            config_file(config),
-            config.composition.overrides,
-            config.training.seed,
-            portable(config),
-            _places(config.composition.document.origins),
-        )
+def _run_stage(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
+    """One run in a folder of its own, by several processes when the config asks for them."""
+    processes = launch.processes(config)
+    if processes > 1:
+        return launch.start(launch.Task(config), processes)
+    return _begin(config, runs, screen, member)
+
+
+def _begin(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
+    """One run in a folder of its own, or in the one that processes before these have left unfinished."""
+    before = member.told(noted_run)
+    if before is not None and record(before).get("config") == str(config_file(config)):
+        screen.say(f"a process died: starting anew, {restarts()} of {config.training.trainer.restarts}")
+        _go_on(config, before, (), screen, member)
+        return before
+    team = team_for(config, member)
+    with _torch_as_it_was(config, team):
+        job = prepare(config, runs, team=team)
+        made = team.told(lambda: _new_run(job, runs))
+        run = made if team.first else Onlooker(made.folder, made.record)
         run.open(config.training.trainer.tensorboard)
-        (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
-        (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
+        _note(run.folder)
         _carry_out(job, run, screen)
+    team.wait()
     return run.folder
+
+
+def _new_run(job: Job, runs: Path) -> Run:
+    config = job.config
+    run = create_run(
+        runs,
+        config_file(config),
+        config.composition.overrides,
+        config.training.seed,
+        portable(config),
+        _places(config.composition.document.origins),
+    )
+    (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
+    (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
+    return run
+
+
+def _note(folder: Path) -> None:
+    """Tell those who started this process, and those who may take its place, where its run is."""
+    launch.note_run(folder.absolute())
+    note_run(folder.absolute())
+
+
+def _screen(config: Config, member: Team) -> Screen:
+    """The first process speaks."""
+    if member.first:
+        return Screen(bar=config.training.trainer.progress)
+    return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
 
 
 def _carry_out(job: Job, run: Run, screen: Screen) -> None:
@@ -140,10 +201,12 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
 
 
 @contextmanager
-def _threads_as_they_were() -> Iterator[None]:
+def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
+    """A run leaves torch as it was: a stage means the same alone and among others."""
     threads = torch.get_num_threads()
     try:
-        yield
+        with numbers(config.training.trainer.precision, team.device):
+            yield
     finally:
         torch.set_num_threads(threads)
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,11 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.language.config import Config
+from flowconf.language.plan import GraphPlan
 from flowconf.train.objective import Average, Term
+from flowconf.train.precision import pick_devices
 from flowconf.train.shares import Shares, Stopwatch, shared_term
 
 T = TypeVar("T")
@@ -29,6 +34,8 @@ PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others before it gives up."""
 
 _store: Store | None = None
+_lasting: Store | None = None
+"""What the processes of a team know of each other: until they end, and beyond, for those that take their places."""
 
 
 class Team:
@@ -102,8 +109,9 @@ class Team:
 
     def holding(self, view: Callable[..., Any]) -> AbstractContextManager[None]:
         """A block whose backward passes only add to this process's gradients; the next one outside averages them."""
-        if isinstance(view, DistributedDataParallel):
-            found: AbstractContextManager[None] = view.no_sync()
+        wrapped = getattr(view, "_orig_mod", view)  # inside of what torch.compile gives
+        if isinstance(wrapped, DistributedDataParallel):
+            found: AbstractContextManager[None] = wrapped.no_sync()
             return found
         return nullcontext()
 
@@ -151,8 +159,8 @@ class Team:
         """Give all processes the same values of what is not trained: the mean of statistics, else the first one's."""
         if self.size == 1:
             return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
+        for name, buffer in module.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
                 self.average(buffer)
             else:
                 dist.broadcast(buffer, 0)
@@ -205,19 +213,60 @@ def restarts() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[tuple[int, int]]:
-    """Within the block this process is one of its team; gives its rank and the team's size.
+def joined() -> Iterator[Team]:
+    """Within the block this process is one of its team, which has no device yet; alone, it is a team of one.
 
     gloo carries what is on the CPU, NCCL what is on CUDA devices.
     """
-    global _store
+    global _store, _lasting
+    if not is_member() or dist.is_initialized():
+        yield Team(torch.device("cpu"))
+        return
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    _lasting = store
     _store = PrefixStore(f"flowconf/{restarts()}", store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=PATIENCE)
-    yield rank, size
+    yield Team(torch.device("cpu"), rank, size)
     # Not after an error: the others may be in the middle of something, and the end of this process ends it for them.
     dist.destroy_process_group()
+
+
+def team_for(config: Config, member: Team) -> Team:
+    """The team that `member` is of, on the devices and with the shares that a config asks for.
+
+    Raises `ConfigError` when it asks for another number of processes than there are, `MachineError` for devices.
+    """
+    trainer = config.training.trainer
+    place = config.composition.document.origins.value
+    devices = pick_devices(trainer.devices, place(("trainer", "devices")))
+    local = int(os.environ["LOCAL_RANK"]) if is_member() else 0
+    if is_member():
+        there = int(os.environ["LOCAL_WORLD_SIZE"])
+        if trainer.devices in ("auto", "cpu") and len(devices) == 1:
+            devices *= there
+        if len(devices) < there or (trainer.devices != "auto" and len(devices) != there):
+            message = f"`trainer.devices` asks for {len(devices)} processes on a machine, and {there} were started"
+            raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "devices")), "trainer.devices"))
+    given = trainer.shares
+    if isinstance(given, list) and len(given) != member.size:
+        message = f"`trainer.shares` has {len(given)} shares, and {member.size} processes train"
+        raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "shares")), "trainer.shares"))
+    shares = given if isinstance(given, list) else None
+    return Team(devices[local], member.rank, member.size, shares, measures=given == "auto")
+
+
+def note_run(folder: Path) -> None:
+    """Let processes that are started in the place of these know which run they are to go on with."""
+    if _lasting is not None:
+        _lasting.set("flowconf/run", str(folder))
+
+
+def noted_run() -> Path | None:
+    """The run that processes before these have begun, None when they have not."""
+    if _lasting is None or not restarts() or not _lasting.check(["flowconf/run"]):
+        return None
+    return Path(_lasting.get("flowconf/run").decode())
 
 
 def speaks_first() -> bool:
@@ -239,6 +288,13 @@ def lost_contact(error: BaseException) -> bool:
     text = str(error)
     signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def depends_on_data(plan: GraphPlan) -> bool:
+    """Whether the values decide which modules of the graph run: a switch, or a loop with a condition."""
+    if any(step.verb == "switch" or step.condition is not None for step in plan.steps):
+        return True
+    return any(depends_on_data(mount.graph) for _, mount in plan.mounts())
 
 
 def reached(loss: Tensor) -> set[nn.Parameter]:

@@ -28,11 +28,11 @@ from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
-from flowconf.train.data import Feed, Sampler, Splits
-from flowconf.train.distributed import Team
+from flowconf.train.data import Feed, Sampler, Splits, seed_for
+from flowconf.train.distributed import Team, depends_on_data, reached
 from flowconf.train.memory import Memory
 from flowconf.train.metering import Meter, Metric, build_metrics
-from flowconf.train.objective import Average, Term, loss_terms
+from flowconf.train.objective import Average, Term, loss_terms, total_of
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
@@ -109,7 +109,7 @@ class Job:
             phase=phase,
             terms=terms,
             weights=[weights[term.name] for term in terms],
-            view=torch.compile(view) if training.trainer.compile else view,
+            view=_averaging(self, view, terms),
             trained=trained,
             routes=Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained),
         )
@@ -208,6 +208,8 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     for phase in training.phases:
         job.counting(phase)
     job.enter(None)
+    if team.rank:
+        torch.manual_seed(seed_for(training.seed, "process", team.rank))
     return job
 
 
@@ -307,6 +309,23 @@ def _try_values(job: Job) -> None:
                 collector.error("FC0402", message, origins.key(path), path=".".join(path))
     job.graph.reset_state()
     collector.stop_on_errors()
+
+
+def _averaging(job: Job, view: Graph, terms: list[Term]) -> Callable[..., dict[str, Tensor]]:
+    """The view that trains: compiled if that is asked for, its gradients averaged over the team."""
+    used: set[nn.Parameter] | None = None
+    if job.team.size > 1 and not depends_on_data(view.plan):
+        batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+        with undisturbed(job.device), job.precision.forward():
+            values = view(**{name: batch[name] for name in job.graph.inputs})
+            used = reached(total_of(terms, values, batch)[0])
+        job.graph.reset_state()
+    wrapped = job.team.wrap(view, used)
+    compile_ = job.config.training.trainer.compile
+    if not compile_:
+        return wrapped
+    compiled: Callable[..., dict[str, Tensor]] = torch.compile(wrapped, mode=None if compile_ is True else compile_)
+    return compiled
 
 
 def _gives_mean(loss: str) -> bool:

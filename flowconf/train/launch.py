@@ -60,6 +60,18 @@ def start(task: Task, processes: int) -> Path:
         return Path((folder / RUN).read_text(encoding="utf-8"))
 
 
+def processes(config: Config) -> int:
+    """How many processes this one has to start on this machine for a config; 1: none, it does the work itself."""
+    if "RANK" in os.environ:
+        return 1
+    from flowconf.train.precision import pick_devices
+
+    trainer = config.training.trainer
+    place = config.composition.document.origins.value(("trainer", "devices"))
+    count = len(pick_devices(trainer.devices, place))
+    return max(count, 2) if trainer.nodes > 1 and count > 1 else count
+
+
 def given() -> Task | None:
     """The task of the team that this process belongs to; None for one that was started by hand or by torchrun.
 
@@ -87,6 +99,21 @@ def note_end(code: int) -> None:
     folder = _folder()
     if folder is not None:
         (folder / ENDED).write_text(str(code), encoding="utf-8")
+
+
+def tells(error: BaseException, code: int) -> bool:
+    """Whether this process is the one to say why its team's run failed. Notes that the run is over."""
+    if "RANK" not in os.environ:
+        return True
+    if "torch" not in sys.modules:
+        note_end(code)
+        return os.environ["RANK"] == "0"
+    from flowconf.train.distributed import lost_contact, speaks_first
+
+    if lost_contact(error):
+        return False
+    note_end(code)
+    return speaks_first()
 
 
 class TeamFailedError(RunError):

@@ -69,7 +69,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 if ends:
                     log_losses(job, run, screen, step, window)
                 saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
-                stops = stop.asked
+                stops = job.team.agree(stop.asked)
                 if saves or better or stops or ends:
                     save(job, run, step, best, window)
                 if better:
@@ -130,6 +130,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     section = job.config.training.data
     terms = [Average(term) for term in job.terms]
     meters = {metric.name: metric.new_meter() for metric in job.metrics}
+    job.team.equalize(job.graph)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device), job.memory.aside(), job.precision.forward():
         for batch in feed.in_order(section.evaluation_batch_size or 4 * section.batch_size):
@@ -138,6 +139,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
             for meter in (*terms, *meters.values()):
                 meter.update(values, batch)
     job.graph.train()
+    job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
     means = {average.term.name: average.compute() for average in terms}
     total = sum(average.term.weight * means[average.term.name] for average in terms)
     return {
@@ -156,14 +158,14 @@ def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) 
 
 
 def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:
-    """Read the losses since the last time from the device and log their means; `window` is empty then.
+    """Read the losses since the last time from the devices and log their means; `window` is empty then.
 
     Raises `RunError` when one is not finite.
     """
     if not window:
         return
     first = step - len(window) + 1
-    means = table(window).mean(0).tolist()
+    means = job.team.average(table(window)).mean(0).tolist()
     window.clear()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     values = dict(zip(names, means, strict=True))
@@ -217,9 +219,11 @@ def save(job: Job, run: Run, step: int, best: Best, window: Window) -> None:
         "best": best.state(),
         "log": run.size(),
     }
-    tensors = {"window": table(window)} if window else {}
-    tensors |= job.averages.state()
-    save_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler, progress, tensors)
+    tensors = {"window": job.team.average(table(window))} if window else {}
+    tensors |= job.averages.state() | job.team.random_states()
+    job.team.equalize(job.graph)
+    if job.team.first:
+        save_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler, progress, tensors)
     run.flush()
 
 
@@ -232,6 +236,7 @@ def restore(job: Job, run: Run, best: Best, window: Window) -> int:
     progress, tensors = found
     step: int = progress["step"]
     job.sampler.epoch, job.sampler.position = progress["epoch"], progress["position"]
+    job.team.restore_random(tensors)
     job.phases.restore(progress["phases"])
     job.enter(job.phases.current)
     job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})

@@ -116,6 +116,27 @@ class Run:
                 log.close()
 
 
+class Onlooker(Run):
+    """A run as the processes see it that only take part in it: nothing they say of it is written."""
+
+    def open(self, tensorboard: bool) -> None: ...
+
+    def rewind(self, size: int, step: int) -> None: ...
+
+    def size(self) -> int:
+        return 0
+
+    def log(self, step: int, values: Mapping[str, float], **more: object) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def rewrite(self, document: Mapping[str, Any]) -> None: ...
+
+    def update(self, **changes: object) -> None: ...
+
+    def end(self, status: str, **changes: object) -> None: ...
+
+
 def release_locks() -> None:
     """In a process that was forked from one that runs: hold no run, for it may outlive that process for a moment."""
     for number in _locks:
