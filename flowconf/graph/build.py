@@ -14,9 +14,10 @@ from flowconf.graph.budget import check_budget, check_memory
 from flowconf.graph.emit import emit
 from flowconf.graph.graph import Graph, Outermost, attach
 from flowconf.graph.program import run
-from flowconf.graph.shapes import Inference, infer
+from flowconf.graph.shapes import infer
 from flowconf.graph.sizes import first_line
 from flowconf.graph.sources import locate
+from flowconf.graph.trial import Inference
 from flowconf.graph.weights import WeightReport, load_checkpoint
 from flowconf.language.plan import Call, GraphPlan, Literal, Start
 

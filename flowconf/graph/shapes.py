@@ -6,65 +6,19 @@ It fills in `_`, finds every size that does not fit, and knows the shape of ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place, suggest
-from flowconf.graph.emit import Sizes as KnownSizes
-from flowconf.graph.fakes import (
-    MERGES,
-    UNKNOWN,
-    Scope,
-    Source,
-    as_list,
-    called,
-    difference,
-    each,
-    quiet,
-    repeat_rows,
-    spread,
-)
+from flowconf.diagnostics import Label, suggest
+from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, quiet, repeat_rows, spread
 from flowconf.graph.marks import call_place, place_of, says
-from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line, misfits
-from flowconf.language.plan import (
-    Applied,
-    Argument,
-    Call,
-    Chain,
-    GraphPlan,
-    Hole,
-    Input,
-    Instance,
-    Literal,
-    Module,
-    Mount,
-    Sequence,
-    Shared,
-    Step,
-    join,
-)
-from flowconf.language.registry import modules
-
-
-@dataclass
-class Inference:
-    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
-
-    shapes: dict[str, str] = field(default_factory=dict)
-    holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)
-    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    collector: Collector = field(default_factory=Collector)
-
-    @property
-    def sizes(self) -> KnownSizes:
-        """What the source needs of it."""
-        return KnownSizes(self.holes, self.ranks)
+from flowconf.graph.sizes import Sizes, misfits
+from flowconf.graph.trial import Inference, Poisoned, Trial
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, join
 
 
 def infer(graph: GraphPlan) -> Inference:
@@ -77,15 +31,8 @@ def infer(graph: GraphPlan) -> Inference:
         return checker.result
 
 
-class _Poisoned(Exception):
-    """The value cannot be known; why is in the collector, or lies before."""
-
-
-@dataclass
-class _Checker:
-    result: Inference
-    sizes: Sizes
-    built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+class _Checker(Trial):
+    """Runs graphs step by step; the trial of each module is `Trial`'s."""
 
     def declared(self, entry: Input) -> Any:
         """A fake tensor of an input's declared shape."""
@@ -120,7 +67,7 @@ class _Checker:
         for step in graph.steps:
             try:
                 local[step.name] = self._step(step, scope)
-            except _Poisoned:
+            except Poisoned:
                 local[step.name] = UNKNOWN
             self._record(join(path, step.name), local[step.name])
             places[step.name] = Source(step.name, step.place)
@@ -221,7 +168,7 @@ class _Checker:
     def _attempt(self, applied: Applied, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
         try:
             return self._apply(applied, stream, source, scope, step)
-        except _Poisoned:
+        except Poisoned:
             return UNKNOWN
 
     def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -235,7 +182,7 @@ class _Checker:
             what = "its stream" if step.skip is None else "what `skip` gives"
             shown = f"{self.sizes.show(change)} cannot be added to {what}, {self.sizes.show(kept)}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self._error(
+            self.error(
                 "FC0203",
                 f"`{join(scope.path, step.path)}`: {shown}",
                 step.body_place,
@@ -247,7 +194,7 @@ class _Checker:
 
     def _merged(self, step: Step, branches: dict[str, Any], scope: Scope) -> Any:
         if any(value is UNKNOWN for value in branches.values()):
-            raise _Poisoned
+            raise Poisoned
         values = list(branches.values())
         if isinstance(step.merge, Applied):
             return self._apply(step.merge, values, Source(step.name, step.place), scope, step)
@@ -261,7 +208,7 @@ class _Checker:
                 for name, part in step.parts
             )
             odd = self._odd(step, branches)
-            self._error(
+            self.error(
                 "FC0203",
                 f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
                 step.place_of("merge") if odd is None else place_of(dict(step.parts)[odd], step),
@@ -277,7 +224,7 @@ class _Checker:
         branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
         scope.branches[step.name] = branches
         if choice is UNKNOWN or any(value is UNKNOWN for value in branches.values()):
-            raise _Poisoned
+            raise Poisoned
         path = join(scope.path, step.path)
         first = next(iter(branches.values()))
         odd = self._odd(step, branches)
@@ -288,14 +235,14 @@ class _Checker:
             message = f"the branches of `{path}` must give one shape: {shown}, and {gives}"
             parts = dict(step.parts)
             label = Label(gives, place_of(parts[other], step))
-            self._error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
+            self.error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
             return first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
             message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
             detail = f"{message} experts, and there are {len(branches)}"
-            self._error("FC0201", detail, place_of(step.router, step), step, scope)
+            self.error("FC0201", detail, place_of(step.router, step), step, scope)
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
 
@@ -313,7 +260,7 @@ class _Checker:
         if isinstance(value, Tensor) and value.numel() != 1:
             path = join(scope.path, step.path)
             message = f"the condition of `{path}` gives {self.sizes.show(value)}, and must give one number"
-            self._error("FC0201", message, place_of(step.condition, step), step, scope)
+            self.error("FC0201", message, place_of(step.condition, step), step, scope)
 
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
@@ -328,7 +275,7 @@ class _Checker:
             change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
             message = f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self._error(
+            self.error(
                 "FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes"
             )
         return result
@@ -339,7 +286,7 @@ class _Checker:
             self._body(step, UNKNOWN, source, scope)
             return UNKNOWN
         if not isinstance(stream, Tensor):
-            self._error(
+            self.error(
                 "FC0201",
                 f"`{path}` maps over {self.sizes.show(stream)}, and needs a tensor",
                 step.place,
@@ -352,7 +299,7 @@ class _Checker:
         if not -stream.dim() <= dim < stream.dim():
             gives = f"`{source.name}` gives {self.sizes.show(stream)}"
             message = f"`{path}` maps over dimension {dim}, and {gives}"
-            self._error("FC0201", message, step.place_of("dim"), step, scope, (Label(gives, source.place),))
+            self.error("FC0201", message, step.place_of("dim"), step, scope, (Label(gives, source.place),))
         moved = stream.movedim(dim, 1) if step.batched else stream
         count = stream.shape[dim]
         if step.batched:
@@ -378,7 +325,7 @@ class _Checker:
             path, shown = join(scope.path, step.path), self.sizes.show(stream)
             message = f"`{path}` cannot cut the last size of {shown} into {count} equal slices"
             label = Label(f"`{source.name}` gives {shown}", source.place)
-            self._error("FC0201", message, step.place_of("slices"), step, scope, (label,))
+            self.error("FC0201", message, step.place_of("slices"), step, scope, (label,))
         result = self._body(step, stream.chunk(count, -1)[0], source, scope)
         return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
 
@@ -393,7 +340,7 @@ class _Checker:
         except (IndexError, KeyError, TypeError, RuntimeError):
             names = f": it holds {', '.join(f'`{name}`' for name in value)}" if isinstance(value, dict) else ""
             message = f"`take: {step.take}` finds nothing in {self.sizes.show(value)}{names}"
-            self._error("FC0201", message, step.place_of("take"), step, scope)
+            self.error("FC0201", message, step.place_of("take"), step, scope)
 
     # modules
 
@@ -419,10 +366,10 @@ class _Checker:
         if isinstance(module, Mount):
             origins = {name: scope.source(value) for name, value in applied.using}
             return self._mounted(module, path, stream, using, origins, source, step, scope)
-        built = self._build(module, path, stream, step, scope)
+        built = self.build(module, path, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
-        return self._run(built, applied, whole or applied, stream, using, source, step, scope)
+        return self.run(built, applied, whole or applied, stream, using, source, step, scope)
 
     def _mounted(
         self,
@@ -447,163 +394,3 @@ class _Checker:
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
         scope.inside[step.name] = (inner, lambda tensor: UNKNOWN if guessed else tensor)
         return UNKNOWN if guessed else result
-
-    def _build(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
-        if isinstance(module, Instance):
-            assert isinstance(module.module, nn.Module)
-            self.result.parameters |= {join(path, n): tuple(p.shape) for n, p in module.module.named_parameters()}
-            return module.module
-        assert isinstance(module, Call)
-        sizes = tuple(self._holes(module, stream, step, scope))
-        if sizes:
-            self.result.holes[path] = sizes
-        key = (module, sizes)
-        if key not in self.built:
-            self.built[key] = self._construct(module, iter(sizes), step, scope)
-        built = self.built[key]
-        self.result.parameters |= {join(path, name): tuple(p.shape) for name, p in built.named_parameters()}
-        return built
-
-    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
-        def value(argument: Argument) -> Any:
-            match argument:
-                case Literal(value=tuple(items)):
-                    return as_list(items)
-                case Literal(value=plain):
-                    return plain
-                case Hole():
-                    return next(sizes)
-                case Sequence(items):
-                    return [value(item) for item in items]
-                case Call():
-                    return self._construct(argument, sizes, step, scope)
-
-        args = [value(argument) for argument in call.args]
-        kwargs = {name: value(argument) for name, argument in call.kwargs}
-        try:
-            made = modules.load(call.name)(*args, **kwargs)
-        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
-            message = f"`{call}` cannot be built: {first_line(problem)}"
-            self._error("FC0202", message, call.place, step, scope)
-        if not isinstance(made, nn.Module):
-            self._error(
-                "FC0202",
-                f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module",
-                call.place,
-                step,
-                scope,
-            )
-        return made
-
-    def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
-        """The sizes behind the `_` of a call, in the order in which they are written."""
-        positional = modules.class_source(call.name).init.positional
-        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
-        for name, argument in (*given, *call.kwargs):
-            if isinstance(argument, Call):
-                yield from self._holes(argument, stream, step, scope)
-            if not isinstance(argument, Hole):
-                continue
-            axis = EXPECTS.get(name)
-            if axis is None:
-                offered = ", ".join(f"`{known}`" for known in EXPECTS)
-                self._error(
-                    "FC0204",
-                    f"`_` cannot stand for `{name}` of `{call.name}`",
-                    argument.place,
-                    step,
-                    scope,
-                    help=f"write the number; `_` stands for one of {offered}",
-                )
-            if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
-                known = (
-                    "nothing is known of the shape"
-                    if stream is UNKNOWN
-                    else f"{self.sizes.show(stream)} has no such size"
-                )
-                reported = stream is UNKNOWN and bool(self.result.collector.errors)
-                if reported:
-                    raise _Poisoned
-                self._error(
-                    "FC0204",
-                    f"`_` in `{call}` has nothing to be filled in from: {known} that arrives",
-                    argument.place,
-                    step,
-                    scope,
-                    help="give the graph `inputs` with shapes, or write the number",
-                )
-            size = int(stream.shape[axis])
-            if self.sizes.number(size) != str(size):
-                message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
-                self._error("FC0204", message, argument.place, step, scope, help="write the number")
-            yield size
-
-    def _run(
-        self,
-        built: nn.Module,
-        applied: Applied,
-        whole: Applied,
-        stream: Any,
-        using: dict[str, Any],
-        source: Source,
-        step: Step,
-        scope: Scope,
-    ) -> Any:
-        try:
-            return called(built, stream, using)
-        except torch._subclasses.fake_tensor.DataDependentOutputException:
-            return UNKNOWN
-        except torch._subclasses.fake_tensor.DynamicOutputShapeException:
-            return UNKNOWN
-        except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
-
-    def _misfit(
-        self,
-        built: nn.Module,
-        applied: Applied,
-        whole: Applied,
-        stream: Any,
-        using: dict[str, Any],
-        source: Source,
-        step: Step,
-        scope: Scope,
-        problem: Exception,
-    ) -> NoReturn:
-        labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
-        module, path = applied.target, join(scope.path, whole.path)
-        shared = whole.module if isinstance(whole.module, Shared) else None
-        found = expectation(built, module, stream) if isinstance(module, Call) else None
-        homes = (found.place if found is not None else None, call_place(module, step))
-        if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
-            raise _Poisoned  # it does not fit where it stands first either
-        if found is not None:
-            gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
-            message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
-            advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
-            place = found.place
-            if shared is not None:
-                labels.append(Label(f"made for {found.expected} {found.unit}", place))
-                place = shared.place
-            self._error("FC0201", message, place, step, scope, tuple(labels), advice)
-        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
-        text = str(module)
-        why = self.sizes.reworded(first_line(problem))
-        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        place = shared.place if shared is not None else call_place(module, step)
-        self._error("FC0201", message, place, step, scope, tuple(labels))
-
-    def _error(
-        self,
-        code: str,
-        message: str,
-        place: Place,
-        step: Step,
-        scope: Scope,
-        labels: tuple[Label, ...] = (),
-        help: str | None = None,
-    ) -> NoReturn:
-        labels = tuple(label for label in labels if label.place != place)
-        path = join(scope.path, step.path)
-        self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
-        raise _Poisoned

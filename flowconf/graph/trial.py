@@ -1,0 +1,219 @@
+"""The trial of one module in the shape check: it is built, called on a fake value, and what does not fit is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place
+from flowconf.graph.emit import Sizes as KnownSizes
+from flowconf.graph.fakes import UNKNOWN, Scope, Source, as_list, called
+from flowconf.graph.marks import call_place
+from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
+from flowconf.language.plan import (
+    Applied,
+    Argument,
+    Call,
+    Hole,
+    Instance,
+    Literal,
+    Module,
+    Sequence,
+    Shared,
+    Step,
+    join,
+)
+from flowconf.language.registry import modules
+
+
+@dataclass
+class Inference:
+    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
+
+    shapes: dict[str, str] = field(default_factory=dict)
+    holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    collector: Collector = field(default_factory=Collector)
+
+    @property
+    def sizes(self) -> KnownSizes:
+        """What the source needs of it."""
+        return KnownSizes(self.holes, self.ranks)
+
+
+class Poisoned(Exception):
+    """The value cannot be known; why is in the collector, or lies before."""
+
+
+@dataclass
+class Trial:
+    """Builds and calls modules; equal calls share one module. The mistakes go into the result's collector."""
+
+    result: Inference
+    sizes: Sizes
+    built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+
+    def build(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
+        if isinstance(module, Instance):
+            assert isinstance(module.module, nn.Module)
+            self.result.parameters |= {join(path, n): tuple(p.shape) for n, p in module.module.named_parameters()}
+            return module.module
+        assert isinstance(module, Call)
+        sizes = tuple(self._holes(module, stream, step, scope))
+        if sizes:
+            self.result.holes[path] = sizes
+        key = (module, sizes)
+        if key not in self.built:
+            self.built[key] = self._construct(module, iter(sizes), step, scope)
+        built = self.built[key]
+        self.result.parameters |= {join(path, name): tuple(p.shape) for name, p in built.named_parameters()}
+        return built
+
+    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
+        def value(argument: Argument) -> Any:
+            match argument:
+                case Literal(value=tuple(items)):
+                    return as_list(items)
+                case Literal(value=plain):
+                    return plain
+                case Hole():
+                    return next(sizes)
+                case Sequence(items):
+                    return [value(item) for item in items]
+                case Call():
+                    return self._construct(argument, sizes, step, scope)
+
+        args = [value(argument) for argument in call.args]
+        kwargs = {name: value(argument) for name, argument in call.kwargs}
+        try:
+            made = modules.load(call.name)(*args, **kwargs)
+        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
+            message = f"`{call}` cannot be built: {first_line(problem)}"
+            self.error("FC0202", message, call.place, step, scope)
+        if not isinstance(made, nn.Module):
+            self.error(
+                "FC0202",
+                f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module",
+                call.place,
+                step,
+                scope,
+            )
+        return made
+
+    def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
+        """The sizes behind the `_` of a call, in the order in which they are written."""
+        positional = modules.class_source(call.name).init.positional
+        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
+        for name, argument in (*given, *call.kwargs):
+            if isinstance(argument, Call):
+                yield from self._holes(argument, stream, step, scope)
+            if not isinstance(argument, Hole):
+                continue
+            axis = EXPECTS.get(name)
+            if axis is None:
+                offered = ", ".join(f"`{known}`" for known in EXPECTS)
+                self.error(
+                    "FC0204",
+                    f"`_` cannot stand for `{name}` of `{call.name}`",
+                    argument.place,
+                    step,
+                    scope,
+                    help=f"write the number; `_` stands for one of {offered}",
+                )
+            if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
+                known = (
+                    "nothing is known of the shape"
+                    if stream is UNKNOWN
+                    else f"{self.sizes.show(stream)} has no such size"
+                )
+                reported = stream is UNKNOWN and bool(self.result.collector.errors)
+                if reported:
+                    raise Poisoned
+                self.error(
+                    "FC0204",
+                    f"`_` in `{call}` has nothing to be filled in from: {known} that arrives",
+                    argument.place,
+                    step,
+                    scope,
+                    help="give the graph `inputs` with shapes, or write the number",
+                )
+            size = int(stream.shape[axis])
+            if self.sizes.number(size) != str(size):
+                message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
+                self.error("FC0204", message, argument.place, step, scope, help="write the number")
+            yield size
+
+    def run(
+        self,
+        built: nn.Module,
+        applied: Applied,
+        whole: Applied,
+        stream: Any,
+        using: dict[str, Any],
+        source: Source,
+        step: Step,
+        scope: Scope,
+    ) -> Any:
+        try:
+            return called(built, stream, using)
+        except torch._subclasses.fake_tensor.DataDependentOutputException:
+            return UNKNOWN
+        except torch._subclasses.fake_tensor.DynamicOutputShapeException:
+            return UNKNOWN
+        except Exception as problem:  # noqa: BLE001 - a module may raise anything
+            self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
+
+    def _misfit(
+        self,
+        built: nn.Module,
+        applied: Applied,
+        whole: Applied,
+        stream: Any,
+        using: dict[str, Any],
+        source: Source,
+        step: Step,
+        scope: Scope,
+        problem: Exception,
+    ) -> NoReturn:
+        labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
+        module, path = applied.target, join(scope.path, whole.path)
+        shared = whole.module if isinstance(whole.module, Shared) else None
+        found = expectation(built, module, stream) if isinstance(module, Call) else None
+        homes = (found.place if found is not None else None, call_place(module, step))
+        if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
+            raise Poisoned  # it does not fit where it stands first either
+        if found is not None:
+            gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
+            message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
+            advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
+            place = found.place
+            if shared is not None:
+                labels.append(Label(f"made for {found.expected} {found.unit}", place))
+                place = shared.place
+            self.error("FC0201", message, place, step, scope, tuple(labels), advice)
+        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
+        text = str(module)
+        why = self.sizes.reworded(first_line(problem))
+        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
+        place = shared.place if shared is not None else call_place(module, step)
+        self.error("FC0201", message, place, step, scope, tuple(labels))
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        place: Place,
+        step: Step,
+        scope: Scope,
+        labels: tuple[Label, ...] = (),
+        help: str | None = None,
+    ) -> NoReturn:
+        labels = tuple(label for label in labels if label.place != place)
+        path = join(scope.path, step.path)
+        self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        raise Poisoned
