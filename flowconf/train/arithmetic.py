@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import nn, optim
 
+from flowconf.language import registry
+from flowconf.language.training import OptimizerSection
 from flowconf.train.job import Job
 
 
@@ -20,18 +22,60 @@ def arithmetic(job: Job) -> list[str]:
     threads = f", {count} thread{'s' if count > 1 else ''}" if job.device.type == "cpu" else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
     groups = job.optimizer.param_groups
-    fused = ", fused" if any(group.get("fused") for group in groups) else ""
+    fused = ", fused" if any(group.get("fused") for group in groups) else ", not fused"
     several = f", {len(groups)} groups" if len(groups) > 1 else ""
-    compiled = ", compiled" if training.trainer.compile else ""
+    trainer = training.trainer
+    how = [trainer.precision, *(["channels last"] if trainer.channels_last else []), *_compiled(trainer.compile)]
     schedule = training.schedule.name
     return [
         *parameter_table(job.graph.named_parameters()),
         f"data       {training.data.name}: {', '.join(rows)}",
         f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:.4g} epochs",
         f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{several}, {schedule} schedule",
-        f"device     {name}{threads}, {training.trainer.precision}{compiled}",
+        f"device     {name}{threads}, {', '.join(how)}",
+        f"memory     {memory(job)}",
         f"seed       {training.seed}",
     ]
+
+
+def memory(job: Job) -> str:
+    """What a process holds before any batch: weights, their gradients, the optimizer's state, averages."""
+    held = [*job.graph.parameters(), *job.graph.buffers()]
+    learned = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
+    trained = sum(parameter.nbytes for parameter in learned)
+    parts = {
+        "weights": sum(tensor.nbytes for tensor in held),
+        "gradients": trained,
+        "optimizer": trained * state_copies(job.config.training.optimizer),
+        "averages": sum(value.nbytes for value in job.averages.values),
+    }
+    listed = " + ".join(f"{size(number)} {name}" for name, number in parts.items() if number)
+    there = f" of {size(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
+    return f"{size(sum(parts.values()))}{there}: {listed}; what a batch needs comes on top"
+
+
+def state_copies(section: OptimizerSection) -> int:
+    """How many tensors of its size an optimizer keeps for each parameter: seen on a small one, after a step."""
+    probe = nn.Parameter(torch.zeros(2))
+    probe.grad = torch.zeros(2)
+    small: optim.Optimizer = registry.optimizers.load(section.name)([{"params": [probe]}], **section.args)
+    small.step()
+    return sum(isinstance(value, torch.Tensor) and value.shape == probe.shape for value in small.state[probe].values())
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that leaves three or four digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"
+
+
+def _compiled(mode: bool | str) -> list[str]:
+    if isinstance(mode, str) and mode != "default":
+        return [f"compiled for {mode}"]
+    return ["compiled"] if mode else []
 
 
 def parameter_table(named: Iterable[tuple[str, nn.Parameter]]) -> list[str]:

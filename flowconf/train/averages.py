@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -23,9 +23,9 @@ class Averages:
         self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after `step` steps."""
-        if self.decay is not None:
+    def update(self, step: int, skipped: Callable[[], bool] = lambda: False) -> None:
+        """Take in the weights after `step` steps; not when the last one is told to have left them alone."""
+        if self.decay is not None and not skipped():
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
 

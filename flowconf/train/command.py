@@ -205,7 +205,8 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
     """A run leaves torch as it was: a stage means the same alone and among others."""
     threads = torch.get_num_threads()
     try:
-        with numbers(config.training.trainer.precision, team.device):
+        place = config.composition.document.origins.value(("trainer", "precision"))
+        with numbers(config.training.trainer.precision, team.device, place):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -158,7 +158,7 @@ class Feed:
     `home` is where row numbers and the generator belong. The generator is seeded anew for every batch. Of several
     processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order. With `workers`, or
     for an iterable data set, batches are made by other processes, each `prefetch` of them ahead: those of training
-    within the block `ahead`.
+    within the block `ahead`. `channels_last` lays out what has four dimensions with its second one innermost.
     """
 
     def __init__(
@@ -170,6 +170,7 @@ class Feed:
         team: Team | None = None,
         workers: int = 0,
         prefetch: int = 2,
+        channels_last: bool = False,
     ) -> None:
         resident = isinstance(split, Resident)
         self.split: Split = split.to(device) if isinstance(split, Resident) else split
@@ -182,6 +183,7 @@ class Feed:
         self.flows = isinstance(split, Flow)
         self.workers = 0 if resident else max(workers, int(self.flows))
         self.prefetch = prefetch
+        self.layout = torch.channels_last if channels_last else torch.preserve_format
         self._coming: Iterator[Batch] | None = None
         self._counts: deque[bool] = deque()
 
@@ -254,9 +256,12 @@ class Feed:
         return self._moved(self.split.batch(rows, self.generator.manual_seed(seed)))
 
     def _moved(self, batch: Batch) -> Batch:
-        if self.home == self.device:
+        if self.home == self.device and self.layout == torch.preserve_format:
             return batch
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+        return {
+            name: tensor.to(self.device, memory_format=self.layout if tensor.ndim == 4 else torch.preserve_format)
+            for name, tensor in batch.items()
+        }
 
 
 def provides(*fields: str) -> Callable[[Factory], Factory]:

@@ -98,6 +98,12 @@ class Job:
     inputs: tuple[str, ...] = ()
     active: Active = field(init=False)
 
+    def values(self, view: Callable[..., dict[str, Tensor]], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `view` gives for a batch, in the run's precision."""
+        with self.precision.forward():
+            found = view(**{name: batch[name] for name in self.inputs})
+        return self.precision.full(found)
+
     def enter(self, phase: str | None) -> None:
         """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
         training = self.config.training
@@ -144,6 +150,8 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     graph = build_graph(config.model)
     reports = [*load_checkpoints(graph, config.model, runs), *_start_from(graph, config)] if weights else []
     graph.to(device)
+    if trainer.channels_last:
+        graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
@@ -164,7 +172,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     section = training.data
     feeds = {
-        name: Feed(split, device, training.seed, name, team, section.workers, section.prefetch)
+        name: Feed(split, device, training.seed, name, team, section.workers, section.prefetch, trainer.channels_last)
         for name, split in splits.named()
     }
     feed = feeds.pop("train")
@@ -296,8 +304,8 @@ def _try_values(job: Job) -> None:
     origins = job.config.composition.document.origins
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device), job.precision.forward():
-        values = job.evaluation_view(**{name: batch[name] for name in job.inputs})
+    with torch.no_grad(), undisturbed(job.device):
+        values = job.values(job.evaluation_view, batch)
         meters: dict[tuple[str, str], Meter] = {("loss", term.name): Average(term) for term in job.terms}
         meters |= {("metrics", metric.name): metric.new_meter() for metric in job.metrics}
         collector = Collector()
@@ -316,9 +324,8 @@ def _averaging(job: Job, view: Graph, terms: list[Term]) -> Callable[..., dict[s
     used: set[nn.Parameter] | None = None
     if job.team.size > 1 and not depends_on_data(view.plan):
         batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
-        with undisturbed(job.device), job.precision.forward():
-            values = view(**{name: batch[name] for name in job.graph.inputs})
-            used = reached(total_of(terms, values, batch)[0])
+        with undisturbed(job.device):
+            used = reached(total_of(terms, job.values(view, batch), batch)[0])
         job.graph.reset_state()
     wrapped = job.team.wrap(view, used)
     compile_ = job.config.training.trainer.compile

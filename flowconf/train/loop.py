@@ -107,10 +107,9 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
         job.memory.begin(len(some))
         waits = averaged_here or number < len(parts) - 1
         with job.team.holding(active.view) if waits else nullcontext():
-            with job.precision.forward():
-                values = active.view(**{name: batch[name] for name in job.inputs})
-                means = means_of(active.terms, values, batch)
-                total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
+            values = job.values(active.view, batch)
+            means = means_of(active.terms, values, batch)
+            total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
@@ -120,7 +119,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
                 parameter.grad = torch.zeros_like(parameter)
             job.team.average(parameter.grad)
     job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
-    job.averages.update(step)
+    job.averages.update(step, job.precision.skipped)
     job.memory.cut()
     return losses
 
@@ -132,10 +131,10 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     meters = {metric.name: metric.new_meter() for metric in job.metrics}
     job.team.equalize(job.graph)
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device), job.memory.aside(), job.precision.forward():
+    with torch.no_grad(), undisturbed(job.device), job.memory.aside():
         for batch in feed.in_order(section.evaluation_batch_size or 4 * section.batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
-            values = job.evaluation_view(**{name: batch[name] for name in job.inputs})
+            values = job.values(job.evaluation_view, batch)
             for meter in (*terms, *meters.values()):
                 meter.update(values, batch)
     job.graph.train()

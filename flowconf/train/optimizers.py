@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 from torch import optim
+from torch.torch_version import TorchVersion
 
 Groups = list[dict[str, Any]]
+
+FUSED_ADAGRAD = {"cpu", "cuda"} if TorchVersion(torch.__version__) >= "2.13" else {"cpu"}
 
 __all__ = ["adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"]
 
@@ -77,9 +80,7 @@ def adagrad(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Adagrad."""
-    return optim.Adagrad(
-        params, lr, lr_decay, weight_decay, eps=eps, fused=True if _fused(params, fused, {"cpu"}) else None
-    )
+    return optim.Adagrad(params, lr, lr_decay, weight_decay, eps=eps, fused=_fused(params, fused, FUSED_ADAGRAD))
 
 
 def rmsprop(
@@ -127,7 +128,7 @@ def radam(
 
 def _fused(groups: Groups, wanted: bool | None, devices: set[str]) -> bool | None:
     if wanted is not None:
-        return wanted
+        return wanted or None  # torch then takes its next best, which False would turn off as well
     tensors: list[torch.Tensor] = [tensor for group in groups for tensor in group["params"]]
     fits = all(tensor.device.type in devices and tensor.is_floating_point() for tensor in tensors)
     return True if fits else None

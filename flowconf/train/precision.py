@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import Diagnostic, MachineError, Place
+from flowconf.diagnostics import NOWHERE, Diagnostic, MachineError, Place
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
+AMPERE = {"bf16": "fp16", "tf32": "fp32"}
+"""What CUDA devices have from Ampere (compute capability 8.0) on, and what to write for those before."""
 
 Wanted = str | int | list[int]
 
@@ -46,15 +48,13 @@ def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
 
 
 @contextmanager
-def numbers(name: str, device: torch.device) -> Iterator[None]:
+def numbers(name: str, device: torch.device, place: Place = NOWHERE) -> Iterator[None]:
     """Within the block, CUDA's matrix units round to TF32 for `tf32` and for nothing else; then all is as before.
 
-    Raises `MachineError` for `tf32` on a device that has no such units.
+    Raises `MachineError` for a number format that the device does not have.
     """
+    _refuse_unknown(name, device, place)
     if device.type != "cuda":
-        if name == "tf32":
-            message = f"`tf32` is a number format of CUDA devices, and the run is on `{device.type}`"
-            raise MachineError(Diagnostic("FC0601", message, path="trainer.precision", help="write `fp32`"))
         yield
         return
     matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -66,6 +66,19 @@ def numbers(name: str, device: torch.device) -> Iterator[None]:
         matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
+def _refuse_unknown(name: str, device: torch.device, place: Place) -> None:
+    """Raise `MachineError` for a number format that the device does not have."""
+    message = advice = None
+    if name == "tf32" and device.type != "cuda":
+        message = f"`tf32` is a number format of CUDA devices, and the run is on `{device.type}`"
+        advice = "write `fp32`"
+    elif name in AMPERE and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        message = f"`{torch.cuda.get_device_name(device)}` does not compute in `{name}`"
+        advice = f"write `{AMPERE[name]}`"
+    if message is not None:
+        raise MachineError(Diagnostic("FC0601", message, place, "trainer.precision", help=advice))
+
+
 class Precision:
     """The number format of the forward pass, and the scaled backward pass that `fp16` needs."""
 
@@ -74,12 +87,20 @@ class Precision:
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
         self._plain: AbstractContextManager[None] = nullcontext()
+        self._one = torch.ones((), device=device)
+        self._scale = self._one
 
     def forward(self) -> AbstractContextManager[object]:
-        """The context of a forward pass and its loss."""
+        """The context of a forward pass."""
         if self.format is None:
             return self._plain
         return torch.autocast(self.device.type, self.format)
+
+    def full(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a forward pass gives, as losses and metrics get it: they compute in `fp32` whatever the pass did."""
+        if self.format is None:
+            return values
+        return {name: _full(value, self.format) for name, value in values.items()}
 
     def scaled(self, loss: Tensor) -> Tensor:
         """What a backward pass starts from."""
@@ -102,5 +123,21 @@ class Precision:
         if self.scaler is None:
             optimizer.step()
             return
+        self._scale = self.scaler.scale(self._one)
         self.scaler.step(optimizer)
         self.scaler.update()
+
+    def skipped(self) -> bool:
+        """Whether the last step left the weights alone: `fp16` has gradients that are too large for it.
+
+        The scale of the loss is then smaller in the next one. Reads from the device.
+        """
+        return self.scaler is not None and self.scaler.get_scale() < self._scale.item()
+
+
+def _full(value: Any, short: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype == short else value
+    if isinstance(value, dict):
+        return {name: _full(part, short) for name, part in value.items()}
+    return value

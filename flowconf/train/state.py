@@ -137,6 +137,10 @@ def _restore_optimizer(optimizer: optim.Optimizer, plain: Mapping[str, Any], ten
         at, _, name = key.partition("/")
         state.setdefault(int(at), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)  # fused kernels rely on it
 
 
 def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
