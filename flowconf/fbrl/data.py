@@ -1,4 +1,4 @@
-"""Rendered text to train and judge readers on: `fbrl_letters` and `fbrl_words`.
+"""Rendered text to train and judge readers on: `fbrl_letters`, `fbrl_words` and `fbrl_lines`.
 
 Pictures are put together once, on a canvas a little larger than the image; a batch is cut from them at
 random shifts and gets random noise, both from the generator that is passed. So a batch is a pure function
@@ -23,17 +23,22 @@ from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
 from flowconf.train.data import Batch, Field, Resident, Split, Splits, provides
 
-__all__ = ["fbrl_letters", "fbrl_words"]
+__all__ = ["fbrl_letters", "fbrl_lines", "fbrl_words"]
 
 LONGEST = 4
 """Letters in the longest word; a word's places beyond its length have the label -100 and are not `present`."""
+MOST = 3
+"""Words in the fullest line; what is said of places beyond the length holds for a line's places as well."""
+GAP = (9, 15)
+"""Pixels between two words: the fewest and the most."""
+ABSENT = -100
 
 Draw = Callable[[Random], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What both data sets share: how text looks, and how much a picture of it varies.
+    """What all data sets share: how text looks, and how much a picture of it varies.
 
     `size` is [height, width] of the image, `shift` the largest shift [across, down], both in pixels;
     `neighbours` is the probability of other text beside; `noise` the largest standard deviation of a
@@ -133,10 +138,11 @@ def fbrl_words(
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise)
     _check(images > 0, "images", f"`images` must be positive, got {images}")
-    _check(0 <= random <= 1, "random", f"`random` is a probability, got {random}")
-    words = common_words()
+    draws = _draws(random)
 
-    def split(name: str, draw: Draw, texts: Sequence[str] | None = None) -> Resident:
+    def split(name: str, texts: Sequence[str] | None = None) -> Resident:
+        draw = draws[name.split("/")[0]]
+
         def make() -> dict[str, Tensor]:
             chance = Random(f"words/{name}")
             faces = style.faces()
@@ -150,22 +156,76 @@ def fbrl_words(
         cut = _Words(style)
         return Resident(pool, cut, cut.fields)
 
-    def train_word(chance: Random) -> str:
+    words = common_words()
+    return Splits(
+        train=split(f"train/{seed}"),
+        validation=_fixed(split("validation", words.validation), 1),
+        test=_fixed(split("test", words.test), 2),
+    )
+
+
+@provides("image", "centres", "present", "letters", "lengths", "count")
+def fbrl_lines(
+    *,
+    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    font_size: int = 22,
+    size: Sequence[int] = (32, 208),
+    images: int = 3000,
+    shift: Sequence[int] = (4, 2),
+    noise: float = 0.1,
+    random: float = 0.3,
+    cache: str | None = None,
+    seed: int,
+) -> Splits:
+    """Lines of one to three of the words of `fbrl_words`, 9-15 pixels apart, anywhere in the image.
+
+    Fields: `image` [1, H, W] in [0, 1]; `centres` [3, 2], the (x, y) of each word in [-1, 1]; `present` [3], 1 where
+    the line has a word and 0 beyond its end (`centres` is 0 there); `letters` [3, 4] (0 is a, -100 beyond a word's
+    length); `lengths` [3], the class of each word's length, one less than it, or -100; `count`, the class of the
+    number of words: one less than it.
+    Validation and test have 120 and 300 lines, of words that are never shown in training. The other arguments are
+    those of `fbrl_words`. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    """
+    style = Style(fonts, font_size, size, 0.0, shift, noise)
+    _check(images > 0, "images", f"`images` must be positive, got {images}")
+    draws = _draws(random)
+
+    def split(name: str, count: int) -> Resident:
+        def make() -> dict[str, Tensor]:
+            return _line_pictures(style, count, draws[name.split("/")[0]], Random(f"lines/{name}"))
+
+        pool = cached(cache, style.key(data="lines", split=name, images=count, random=random), make)
+        cut = _Lines(style)
+        return Resident(pool, cut, cut.fields)
+
+    return Splits(
+        train=split(f"train/{seed}", images),
+        validation=_fixed(split("validation", 120), 1),
+        test=_fixed(split("test", 300), 2),
+    )
+
+
+def _draws(random: float) -> dict[str, Draw]:
+    """How a word of each split is drawn. A share `random` of the training words are random letters."""
+    _check(0 <= random <= 1, "random", f"`random` is a probability, got {random}")
+    words = common_words()
+
+    def train(chance: Random) -> str:
         while chance.random() < random:
             text = "".join(chance.choices(ascii_lowercase, k=chance.randint(2, LONGEST)))
             if text not in words.held_out:
                 return text
         return chance.choice(words.train)
 
-    return Splits(
-        train=split(f"train/{seed}", train_word),
-        validation=_fixed(split("validation", lambda chance: chance.choice(words.validation), words.validation), 1),
-        test=_fixed(split("test", lambda chance: chance.choice(words.test), words.test), 2),
-    )
+    return {
+        "train": train,
+        "validation": lambda chance: chance.choice(words.validation),
+        "test": lambda chance: chance.choice(words.test),
+    }
 
 
 class _Cut:
-    """What both kinds of batches have in common: each image cut from its canvas, and its noise."""
+    """What all kinds of batches have in common: each image cut from its canvas, its noise, and where things are."""
 
     def __init__(self, style: Style) -> None:
         self.style = style
@@ -191,6 +251,15 @@ class _Cut:
         deviation = torch.rand(len(clean), 1, 1, 1, generator=generator, device=device) * self.style.noise
         noise = torch.randn(clean.shape, generator=generator, device=device)
         return clean.add_(noise.mul_(deviation)).clamp_(0, 1)
+
+    def centres(self, columns: Tensor, present: Tensor, corners: tuple[Tensor, Tensor]) -> Tensor:
+        """The (x, y) in [-1, 1], [B, N, 2], of what stands in the middle of the canvas at `columns` [B, N]."""
+        top, left = corners
+        height, width = self.style.size
+        middle = (self.style.canvas[0] - 1) / 2 - top
+        across = (columns - left[:, None]) * (2 / (width - 1)) - 1
+        down = (middle * (2 / (height - 1)) - 1)[:, None].expand_as(across)
+        return torch.stack((across, down), dim=-1) * present[:, :, None]
 
 
 class _Letters(_Cut):
@@ -233,17 +302,41 @@ class _Words(_Cut):
         }
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        top, left = self.corners(len(batch["images"]), generator)
+        corners = self.corners(len(batch["images"]), generator)
         present = batch["letters"] >= 0
-        height, width = self.style.size
-        line = (self.style.canvas[0] - 1) / 2 - top
-        across = (batch["columns"] - left[:, None]) * (2 / (width - 1)) - 1
-        down = (line * (2 / (height - 1)) - 1)[:, None].expand_as(across)
         return {
-            "image": self.image(batch["images"], (top, left), generator),
-            "centres": torch.stack((across, down), dim=-1) * present[:, :, None],
+            "image": self.image(batch["images"], corners, generator),
+            "centres": self.centres(batch["columns"], present, corners),
             "present": present.float(),
             "letters": batch["letters"],
+            "count": present.sum(dim=1) - 1,
+        }
+
+
+class _Lines(_Cut):
+    """From `images`, `letters` and `columns`, the centre of each word on the canvas, to a batch."""
+
+    def __init__(self, style: Style) -> None:
+        super().__init__(style)
+        self.fields: dict[str, Field] = {
+            "image": ((1, *style.size), torch.float32),
+            "centres": ((MOST, 2), torch.float32),
+            "present": ((MOST,), torch.float32),
+            "letters": ((MOST, LONGEST), torch.int64),
+            "lengths": ((MOST,), torch.int64),
+            "count": ((), torch.int64),
+        }
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        corners = self.corners(len(batch["images"]), generator)
+        lengths = (batch["letters"] >= 0).sum(dim=2)
+        present = lengths > 0
+        return {
+            "image": self.image(batch["images"], corners, generator),
+            "centres": self.centres(batch["columns"], present, corners),
+            "present": present.float(),
+            "letters": batch["letters"],
+            "lengths": torch.where(present, lengths - 1, ABSENT),
             "count": present.sum(dim=1) - 1,
         }
 
@@ -281,7 +374,7 @@ def _left(style: Style, face: Face, text: str, letter: int) -> int:
 def _word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, chance: Random) -> dict[str, Tensor]:
     """Each of `words` centred, with another word that `draw` gives on some sides."""
     images = torch.zeros(len(words), *style.canvas, dtype=torch.uint8)
-    letters = torch.full((len(words), LONGEST), -100)
+    letters = torch.full((len(words), LONGEST), ABSENT)
     columns = torch.zeros(len(words), LONGEST)
     for row, (face, word) in enumerate(words):
         places = face.places(word)
@@ -290,13 +383,50 @@ def _word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, 
         face.paint(images[row], word, left)
         if chance.random() < style.neighbours:
             other = draw(chance)
-            face.paint(images[row], other, left - chance.randint(9, 15) - face.places(other)[-1][1])
+            face.paint(images[row], other, left - chance.randint(*GAP) - face.places(other)[-1][1])
         if chance.random() < style.neighbours:
-            face.paint(images[row], draw(chance), left + width + chance.randint(9, 15))
+            face.paint(images[row], draw(chance), left + width + chance.randint(*GAP))
+        _spell(letters[row], word)
         for place, (start, end) in enumerate(places):
-            letters[row, place] = ord(word[place]) - ord("a")
             columns[row, place] = left + (start + end - 1) / 2
     return {"images": images, "letters": letters, "columns": columns}
+
+
+def _line_pictures(style: Style, count: int, draw: Draw, chance: Random) -> dict[str, Tensor]:
+    """`count` lines of words that `draw` gives, each where every shift leaves all of it in the image."""
+    faces = style.faces()
+    images = torch.zeros(count, *style.canvas, dtype=torch.uint8)
+    letters = torch.full((count, MOST, LONGEST), ABSENT)
+    columns = torch.zeros(count, MOST)
+    first, past = 2 * style.shift[0], style.size[1]
+    for row in range(count):
+        face = chance.choice(faces)
+        words, spans = _line(face, chance.randint(1, MOST), draw, chance, past - first)
+        left = chance.randint(first, past - spans[-1][1])
+        for place, (word, (start, end)) in enumerate(zip(words, spans, strict=True)):
+            face.paint(images[row], word, left + start)
+            _spell(letters[row, place], word)
+            columns[row, place] = left + (start + end - 1) / 2
+    return {"images": images, "letters": letters, "columns": columns}
+
+
+def _line(face: Face, count: int, draw: Draw, chance: Random, room: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """`count` words that fit into `room` columns, and each one's first column and the one past its last."""
+    for _ in range(1000):
+        words = [draw(chance) for _ in range(count)]
+        spans: list[tuple[int, int]] = []
+        for word in words:
+            start = spans[-1][1] + chance.randint(*GAP) if spans else 0
+            spans.append((start, start + face.places(word)[-1][1]))
+        if spans[-1][1] <= room:
+            return words, spans
+    message = f"`size` leaves {room} columns for text at every shift, and {count} words need more"
+    raise ConfigError(Diagnostic("FC0123", message, path="data.size", help="widen it, or write a smaller `font_size`"))
+
+
+def _spell(row: Tensor, word: str) -> None:
+    """Write the labels of a word's letters into the first places of `row`."""
+    row[: len(word)] = torch.tensor([ord(letter) - ord("a") for letter in word])
 
 
 def _blur(pictures: Tensor, sigma: float) -> Tensor:
