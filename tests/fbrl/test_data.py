@@ -12,13 +12,13 @@ from torch import Tensor
 
 from flowconf.diagnostics import ConfigError
 from flowconf.fbrl import data
-from flowconf.fbrl.data import fbrl_letters, fbrl_words
+from flowconf.fbrl.data import fbrl_letters, fbrl_lines, fbrl_words
 from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.words import common_words
 from flowconf.train.data import Batch, Split, Splits
 
 pytest.importorskip("PIL")
-MAKERS = [fbrl_letters, fbrl_words]
+MAKERS = [fbrl_letters, fbrl_words, fbrl_lines]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,11 @@ def letters() -> Splits:
 @pytest.fixture(scope="module")
 def words() -> Splits:
     return fbrl_words(images=120, seed=0)
+
+
+@pytest.fixture(scope="module")
+def lines() -> Splits:
+    return fbrl_lines(images=120, seed=0)
 
 
 def batch(split: Split | None, rows: Tensor | None = None, seed: int = 0) -> Batch:
@@ -170,6 +175,44 @@ def test_neighbouring_words_keep_their_distance() -> None:
         assert all(9 <= gap <= 15 for gap in wide)
 
 
+def test_lines_hold_words_of_their_own_split(lines: Splits) -> None:
+    lists = common_words()
+    for split, allowed in ((lines.validation, lists.validation), (lines.test, lists.test)):
+        shown = {spelled(word) for line in batch(split)["letters"] for word in line} - {""}
+        assert shown <= set(allowed)
+    shown = {spelled(word) for line in batch(lines.train)["letters"] for word in line}
+    assert shown.isdisjoint(lists.held_out)
+    assert torch.bincount(batch(lines.test)["count"]).min() > 60
+
+
+def test_what_is_said_of_a_lines_words_agrees(lines: Splits) -> None:
+    made = batch(lines.train)
+    letters = (made["letters"] >= 0).sum(dim=2)
+    assert torch.equal(made["present"], (letters > 0).float())
+    assert torch.equal(made["count"], (letters > 0).sum(dim=1) - 1)
+    assert torch.equal(made["lengths"], torch.where(letters > 0, letters - 1, -100))
+    assert (made["present"].diff(dim=1) <= 0).all()
+    assert (made["centres"][made["present"] == 0] == 0).all()
+
+
+def test_a_view_at_a_words_centre_shows_that_word_and_no_line_is_cut() -> None:
+    """But for what is beside it, and for half a pixel where the ink is an odd number of pixels wide."""
+    made = batch(fbrl_lines(fonts=("roboto",), images=60, noise=0, seed=0).train)
+    image, view = made["image"], View((32, 96))
+    columns = image.amax(dim=(1, 2))
+    assert columns[:, 0].max() == columns[:, -1].max() == 0, "the words end inside of the image"
+    for row in range(60):
+        face = data.Face("roboto", 22, 32)
+        for place in range(int(made["count"][row]) + 1):
+            word = spelled(made["letters"][row, place])
+            width = face.places(word)[-1][1]
+            seen = view(made["centres"][row : row + 1, place], image[row : row + 1])[0, 0]
+            meant = torch.zeros(32, 96, dtype=torch.uint8)
+            face.paint(meant, word, (96 - width) // 2)
+            missing = torch.nn.functional.avg_pool2d((meant / 255 - seen)[None], 2, stride=1).clamp_min(0)
+            assert missing.max() < 0.45, word
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def through() -> Batch:
@@ -198,7 +241,6 @@ def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, m
         ({"font_size": 0}, "`font_size` must be positive, got 0"),
         ({"size": [32]}, "`size` must be two positive numbers"),
         ({"shift": [-1, 2]}, "`shift` must be two non-negative numbers"),
-        ({"neighbours": 1.5}, "`neighbours` is a probability, got 1.5"),
         ({"noise": -0.1}, "`noise` must not be negative, got -0.1"),
         ({"images": 0}, "`images` must be positive, got 0"),
     ],
@@ -216,5 +258,10 @@ def test_arguments_out_of_range_are_refused(make: Any, arguments: dict[str, Any]
 def test_arguments_of_one_set_alone() -> None:
     with pytest.raises(ConfigError, match="`size` must be even"):
         fbrl_letters(size=(31, 32), shift=(3, 2), seed=0)
-    with pytest.raises(ConfigError, match="`random` is a probability, got 2"):
-        fbrl_words(random=2, seed=0)
+    with pytest.raises(ConfigError, match=r"`neighbours` is a probability, got 1\.5"):
+        fbrl_letters(neighbours=1.5, seed=0)
+    for make in (fbrl_words, fbrl_lines):
+        with pytest.raises(ConfigError, match="`random` is a probability, got 2"):
+            make(random=2, seed=0)
+    with pytest.raises(ConfigError, match="`size` leaves 32 columns for text at every shift, and 3 words need more"):
+        fbrl_lines(size=(32, 40), images=50, seed=0)

@@ -1,4 +1,4 @@
-"""A trained letter reader frozen inside the word reader: found, left alone to the bit, thawed by one override."""
+"""Trained readers frozen inside of larger ones: found, left alone to the bit, thawed by one override."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import flowconf
 from flowconf.train.command import train
 
 ROOT = Path(__file__).parents[2]
-LETTER, WORD = ROOT / "configs/fbrl_letter.yaml", ROOT / "configs/fbrl_word.yaml"
+LETTER, WORD, LINE = (ROOT / f"configs/fbrl_{level}.yaml" for level in ("letter", "word", "line"))
 QUICK = ["data.images=24", "data.batch_size=8", "trainer.steps=3", "trainer.evaluate_every=3", "trainer.threads=1"]
 READ = "model.flow.letters.map"
 LETTERS_LOSS = "+loss.letters={fn: cross_entropy, input: letters, target: letters, args: {dim: 2}}"
@@ -69,6 +69,24 @@ def test_one_override_thaws_all_of_it(runs: Path) -> None:
 def test_one_override_thaws_a_part_of_it(runs: Path) -> None:
     word = run_of(WORD, runs, f"{READ}.graph.flow.read.frozen=false", LETTERS_LOSS)
     assert changed(runs, word) == {"read"}
+
+
+def test_a_line_reader_holds_both_as_they_were(runs: Path) -> None:
+    word = run_of(WORD, runs)
+    line = run_of(LINE, runs)
+    assert all(torch.equal(line[f"word.{name}"], tensor) for name, tensor in word.items())
+    assert sorted(folder.name for folder in runs.iterdir()) == ["fbrl_letter", "fbrl_line", "fbrl_word"]
+
+
+def test_every_level_of_a_line_has_its_path() -> None:
+    graph = flowconf.build(LINE, weights=False)
+    assert graph.kind("word.letter.read") == "graph"
+    assert graph.is_frozen("word.letter")
+    assert not graph.is_frozen("scan")
+    with graph.observe("where", "word.where", "word.letter.read.at") as seen:
+        graph(torch.rand(2, 1, 32, 208))
+    assert seen["where"].shape == (2, 3, 2)
+    assert [tuple(places.shape) for places in seen["word.where"]] == [(2, 4, 2)] * 3
 
 
 @pytest.mark.slow

@@ -1,15 +1,16 @@
-"""The gaze's losses and the word reader's measure, against loops written out."""
+"""The gaze's losses and the measures of readers, against loops written out."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from flowconf.fbrl.losses import diversity, guide
-from flowconf.fbrl.metrics import word_accuracy
+from flowconf.fbrl.metrics import line_accuracy, word_accuracy
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -69,7 +70,7 @@ def test_diversity_drives_apart_and_is_finite_where_locations_coincide() -> None
     assert at.grad[0, 1, 0] < 0
 
 
-def logits(classes: list[int], count: int) -> Tensor:
+def logits(classes: list[Any], count: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.tensor(classes), count).float()
 
 
@@ -80,3 +81,19 @@ def test_a_word_is_right_when_each_letter_and_the_length_are() -> None:
     right = word_accuracy(letters, count, target, torch.tensor([2, 2, 2, 3]))
     assert right.tolist() == [1, 0, 0, 1]
     assert word_accuracy(letters[:1], count[:1], target[:1], torch.tensor([2])).tolist() == [1]
+
+
+def test_a_line_counts_when_all_its_words_and_their_number_are_right() -> None:
+    letters = torch.tensor([[[0, 1, -100], [2, 0, 1]], [[2, 1, 0], [-100, -100, -100]]])
+    lengths, count = torch.tensor([[1, 2], [2, -100]]), torch.tensor([1, 0])
+    read = [logits(of.clamp_min(0).tolist(), classes) for of, classes in ((letters, 3), (lengths, 3), (count, 2))]
+    assert line_accuracy(*read, letters, lengths, count).tolist() == [1, 1]
+    assert word_accuracy(*read[:2], letters, lengths).tolist() == [[1, 1], [1, 0]], "the absent word is left to a mask"
+    assert line_accuracy(read[0], read[1], 1 - read[2], letters, lengths, count).tolist() == [0, 0]
+    misread = read[0].clone()
+    misread[0, 1, 2] = torch.tensor([1.0, 0.0, 0.0])
+    misread[1, 1] = misread[1, 1].flip(-1)
+    assert line_accuracy(misread, *read[1:], letters, lengths, count).tolist() == [0, 1]
+    shorter = read[1].clone()
+    shorter[1, 0] = torch.tensor([0.0, 1.0, 0.0])
+    assert line_accuracy(read[0], shorter, read[2], letters, lengths, count).tolist() == [1, 0]
