@@ -9,6 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
 from flowconf.cli.main import main
 from flowconf.language import registry
@@ -21,8 +23,16 @@ SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
 MODELINE = re.compile(r"^# yaml-language-server: \$schema=(\S+)$", re.MULTILINE)
 
 
+BESIDE = Registry().with_resources((name, DRAFT7.create_resource(schema)) for name, schema in COMMITTED.items())
+"""Each schema under the name by which the others in its folder refer to it."""
+
+
+def validator(name: str) -> jsonschema.Draft7Validator:
+    return jsonschema.Draft7Validator(COMMITTED[name], registry=BESIDE)
+
+
 def valid(kind: str, text: str) -> bool:
-    return jsonschema.Draft7Validator(COMMITTED[f"{kind}.schema.json"]).is_valid(yaml.safe_load(text))
+    return validator(f"{kind}.schema.json").is_valid(yaml.safe_load(text))
 
 
 def test_the_committed_schemas_are_fresh():
@@ -42,7 +52,7 @@ def test_every_shipped_config_names_its_schema_and_fits_it(file):
     schema = (file.parent / found[0]).resolve()
     kind = {"graph": "graph", "pivot": "pivot"}.get(file.relative_to(ROOT / "configs").parts[0], "config")
     assert schema == ROOT / "schemas" / f"{kind}.schema.json"
-    jsonschema.validate(yaml.safe_load(text), COMMITTED[schema.name], jsonschema.Draft7Validator)
+    validator(schema.name).validate(yaml.safe_load(text))
 
 
 def test_every_key_has_a_description():
@@ -133,6 +143,13 @@ def test_configs(more, fits):
 def test_sections_may_come_from_the_defaults_list():
     assert not valid("config", "seed: 1")
     assert valid("config", "defaults: [base, _self_]\nseed: 1")
+
+
+def test_so_may_parts_of_sections():
+    parts = "model: {params: {width: 4}, flow: {a: {map: {frozen: true}}}}\nloss: {label: {weight: 2}}"
+    assert not valid("config", parts)
+    assert valid("config", f"defaults: [base, _self_]\n{parts}")
+    assert not valid("config", "defaults: [base, _self_]\nmodel: {parms: {width: 4}}")
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,14 @@ def schemas() -> dict[str, Schema]:
 
 
 def config_schema() -> Schema:
-    """A training config. With a defaults list, whole sections may come from other files."""
+    """A training config. With a defaults list any part may come from other files, as it may in a pivot."""
     found = _schema_of(ConfigDocument, "A flowconf training config", partial=False)
-    found["properties"] = {"defaults": DEFAULTS, **found["properties"], "hydra": HYDRA}
-    found["if"] = {"not": {"required": ["defaults"]}}
-    found["then"] = {"required": found.pop("required")}
+    whole = found["properties"]
+    keys = {key: {"description": section["description"]} for key, section in whole.items()}
+    found["properties"] = {"defaults": DEFAULTS, **keys, "hydra": HYDRA}
+    found["if"] = {"required": ["defaults"]}
+    found["then"] = {"properties": {key: {"$ref": f"pivot.schema.json#/properties/{key}"} for key in whole}}
+    found["else"] = {"required": found.pop("required"), "properties": whole}
     return found
 
 
