@@ -10,12 +10,14 @@ import ast
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import runtime
+from flowconf.graph.emit import lent_modules
 from flowconf.graph.forward import address
 from flowconf.graph.graph import Graph
 from flowconf.language.plan import GraphPlan
@@ -89,12 +91,17 @@ def _main(name: str, weights: str | None) -> str:
 
 def _frozen_lines(plan: GraphPlan) -> str:
     """What the document freezes, as the last lines of `__init__` would, and a `train` that keeps it so."""
-    settings = [(path, setting.frozen) for path, setting in plan.all_settings() if setting.frozen is not None]
+    settings = _frozen_settings(plan)
     if not settings:
         return ""
     lines = ["", "", "    def freeze(self):", '        """Switch gradients off (and on) as the document says."""']
-    lines += [f"        self.{address(plan, path)}.requires_grad_({frozen == 'no'})" for path, frozen in settings]
-    modes = [(path, frozen) for path, frozen in settings if frozen != "params"]
+    for path, frozen in settings.items():
+        lines += _reached(plan, path, f"requires_grad_({frozen == 'no'})")
+    modes = [
+        (path, "False" if frozen == "all" else "mode")
+        for path, frozen in settings.items()
+        if (frozen == "all") != (_nearest(settings, path.rpartition(".")[0]) == "all")
+    ]
     if modes:
         lines += [
             "        return self.train(self.training)",
@@ -102,10 +109,46 @@ def _frozen_lines(plan: GraphPlan) -> str:
             "    def train(self, mode=True):",
             "        super().train(mode)",
         ]
-        for path, frozen in modes:
-            lines.append(f"        self.{address(plan, path)}.train({'mode' if frozen == 'no' else 'False'})")
+        for path, mode in modes:
+            lines += _reached(plan, path, f"train({mode})")
     lines.append("        return self")
     return "\n".join(lines)
+
+
+def _frozen_settings(plan: GraphPlan) -> dict[str, str]:
+    """Path -> what is said of it ("all", "params" or "no"), outer parts first.
+
+    A module that stands in two places belongs to the first, so it is put right where it stands again.
+    """
+    found = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen is not None}
+    homes = dict(lent_modules(plan))
+    again = {}
+    for path in homes:
+        home = path
+        while home in homes:
+            home = homes[home]
+        home = ".".join(name for name in home.split(".") if not name.isdigit())
+        if _nearest(found, home) != _nearest(found, path):
+            again[path] = _nearest(found, home)
+    return found | again
+
+
+def _nearest(settings: Mapping[str, str], path: str) -> str:
+    """The setting at a path, or the nearest one above it."""
+    while path and path not in settings:
+        path = path.rpartition(".")[0]
+    return settings.get(path, "no")
+
+
+def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
+    """A method's call on what stands at a path of the document, in a loop over the copies of what is repeated."""
+    lines, start, indent = [], "self.", " " * 8
+    *repeated, last = address(plan, path, each=True).split("[*]")
+    for depth, text in enumerate(repeated):
+        name = "copy" if depth == 0 else f"copy_{depth + 1}"
+        lines.append(f"{indent}for {name} in {start}{text}:")
+        start, indent = name, f"{indent}    "
+    return [*lines, f"{indent}{start}{last}.{call}"]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from itertools import chain, count
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
-from flowconf.graph.forward import ForwardWriter, count_attribute
+from flowconf.graph.forward import ForwardWriter, address, count_attribute
 from flowconf.graph.layout import broken
 from flowconf.language import signatures
 from flowconf.language.plan import (
@@ -90,7 +90,7 @@ class Program:
 
 def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
-    lent = frozenset(_lent_paths(graph)) if demand == OUTPUTS else frozenset()
+    lent = frozenset(home for _, home in lent_modules(graph)) if demand == OUTPUTS else frozenset()
     emitter = _Emitter(sizes, set(_used_names(graph)), lent)
     emitter.graph_class(graph, "", demand)
     return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
@@ -198,17 +198,19 @@ class _Emitter:
         if any(value.recurrent for step in graph.steps for value in step.reads()):
             lines.append(Line("        self.memory = {}"))
         for step in graph.steps:
-            lines += [Line(f"        {text}", step.path, step.place) for text in self._members(step, path, children)]
+            lines += [
+                Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)
+            ]
         return lines
 
-    def _members(self, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
+    def _members(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
         """The assignments that make a step's modules."""
-        made = {applied.path: self._construct(applied, path, children) for applied in step.applied()}
+        made = {applied.path: self._construct(graph, applied, path, children) for applied in step.applied()}
         construct = {name: text for name, text in made.items() if text is not None}
         together = len(step.parts) > 1 or (
             bool(step.extras) and not isinstance(step.body.module, Call | Mount | Instance)
         )
-        one = self._module_dict(step, path, children) if together else construct.get(step.path)
+        one = self._module_dict(graph, step, path, children) if together else construct.get(step.path)
         if one is not None and step.repeat is not None:
             one = f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
         if one is not None:
@@ -221,26 +223,26 @@ class _Emitter:
                 yield f"for copy in self.{step.path}:"
                 yield f"    copy.{name} = {construct[extra.path]}"
 
-    def _module_dict(self, step: Step, path: str, children: Mapping[str, str]) -> str | None:
+    def _module_dict(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> str | None:
         """The modules of a step under one path: its branches, or the members of a chain, and what else stands there."""
         standing = list(step.applied())
         if isinstance(step.body.module, Chain) and len(step.parts) == 1:
             standing = [*step.body.module.members, *step.extras]
-        texts = {applied.path: self._construct(applied, path, children) for applied in standing}
+        texts = {applied.path: self._construct(graph, applied, path, children) for applied in standing}
         made = [f'"{name.removeprefix(f"{step.path}.")}": {text}' for name, text in texts.items() if text is not None]
         return f"nn.ModuleDict({{{', '.join(made)}}})" if made else None
 
-    def _construct(self, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
+    def _construct(self, graph: GraphPlan, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
         match applied.module:
             case Shared():
                 return applied.module.path if applied.module.path == applied.path else None
             case Mount():
-                given = [f"{name}=self.{theirs}" for name, theirs in applied.module.shares]
+                given = [f"{name}=self.{address(graph, theirs)}" for name, theirs in applied.module.shares]
                 given += [f"{name}={name}" for name in self._inherited(applied.module)]
                 given += [f"{name}={value.text}" for name, value in applied.module.params]
                 return f"{children[applied.path]}({', '.join(given)})"
             case Chain(members):
-                made = [self._construct(member, path, children) for member in members]
+                made = [self._construct(graph, member, path, children) for member in members]
                 return f"nn.Sequential({', '.join(text for text in made if text)})"
             case Call():
                 return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
@@ -289,11 +291,12 @@ def _camel(label: str) -> str:
     return re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
 
 
-def _lent_paths(graph: GraphPlan, prefix: str = "") -> Iterable[str]:
-    """The full paths of all modules that some nested graph takes from the graphs around it."""
+def lent_modules(graph: GraphPlan, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Every module that a nested graph takes from the graph around it: its path there, and where it comes from."""
     for path, mount in graph.mounts():
-        yield from (join(prefix, theirs) for _, theirs in mount.shares)
-        yield from _lent_paths(mount.graph, join(prefix, path))
+        for mine, theirs in mount.shares:
+            yield join(prefix, path, mine), join(prefix, theirs)
+        yield from lent_modules(mount.graph, join(prefix, path))
 
 
 def _docstring(graph: GraphPlan) -> str:

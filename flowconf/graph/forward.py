@@ -161,45 +161,40 @@ class ForwardWriter:
         return self._through(step, stream, target, address)
 
     def _through(self, step: Step, stream: str, target: str, address: str) -> list[str]:
-        wants = self.found.wants.get(step.name, ())
         call = self._call(step.body, stream, step.stream_fields, address)
-        take = "" if step.take is None else f"[{step.take!r}]"
         if target == "return":
-            return [f"return {call}{take}"]
-        if not self._has_seen(step.body):
-            self._define(step, wants, target, "")
-            return [f"{target} = {call}{take}"]
+            return [f"return {call}{_taken(step)}"]
         seen = self._local(f"{step.name}_seen")
+        self._define(step, self.found.wants.get(step.name, ()), target, seen)
+        return self._assigned(step, target, call, _taken(step), seen)
+
+    def _assigned(self, step: Step, target: str, call: str, take: str, seen: str) -> list[str]:
+        """`target` is what `take` picks from a body's call; `seen` holds the values from inside that are asked for."""
+        if not self._has_seen(step.body):
+            return [f"{target} = {call}{take}"]
         lines = [f"{self._unpacked(step, target, seen)} = {call}"]
-        if take:
-            lines.append(f"{target} = {target}{take}")
-        self._define(step, wants, target, seen)
-        return lines
+        return [*lines, f"{target} = {target}{take}"] if take and step.body.home in self.found.main else lines
 
     def _body_call(self, step: Step, stream: str, address: str) -> str:
-        """The call of a step's body, and what `take` picks from it each time."""
-        take = self._taken_each(step)
+        """The call of a step's body, whose members may stand beside a skip or a condition."""
         if _in_dict(step) and isinstance(step.body.module, Shared):
-            return self._call(step.body, stream, step.stream_fields, self._address(step)) + take
-        return self._call(step.body, stream, step.stream_fields, address, apart=_in_dict(step)) + take
+            return self._call(step.body, stream, step.stream_fields, self._address(step))
+        return self._call(step.body, stream, step.stream_fields, address, apart=_in_dict(step))
 
     def _also(self, step: Step, stream: str, target: str, address: str) -> list[str]:
-        wants = self.found.wants.get(step.name, ())
-        call = self._body_call(step, stream, address)
+        change, take = self._body_call(step, stream, address), _taken(step)
         seen = self._local(f"{step.name}_seen")
-        lines = []
+        lines: list[str] = []
         if self._has_seen(step.body):
-            lines.append(f"{step.name}_change, {seen} = {call}")
-            call = self._local(f"{step.name}_change")
+            name = self._local(f"{step.name}_change")
+            lines, change, take = self._assigned(step, name, change, take, seen), name, ""
         kept = stream
         if step.skip is not None:
             skip = f'{address}["skip"]' if _in_dict(step) else f"{address}.skip"
             kept = self._call(step.skip, stream, step.stream_fields, skip)
-        self._define(step, wants, target, seen)
+        self._define(step, self.found.wants.get(step.name, ()), target, seen)
         assign = "return" if target == "return" else f"{target} ="
-        take = "" if step.take is None else f"[{step.take!r}]"
-        total = f"({kept} + {call}){take}" if take else f"{kept} + {call}"
-        return [*lines, f"{assign} {total}"]
+        return [*lines, f"{assign} {kept} + {change}{take}"]
 
     def _split(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
@@ -222,8 +217,7 @@ class ForwardWriter:
         self._define(step, plain, target, "")
         if not plain:
             return lines
-        take = "" if step.take is None else f"[{step.take!r}]"
-        return [*lines, f"{target} = {self._merged(step, branches, address)}{take}"]
+        return [*lines, f"{target} = {self._merged(step, branches, address)}{_taken(step)}"]
 
     def _gate(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         """The experts' outputs, weighed by the router and added one after the other."""
@@ -233,6 +227,8 @@ class ForwardWriter:
         routed = self._call(step.router, stream, step.stream_fields, f'{address}["router"]')
         lines = [f"{weights} = {routed}"]
         axes = ", None" * (self.ranks.get(step.name, 0) + 1)
+        last = len(step.parts) - 1
+        total = self._local(f"{step.name}_sum") if target == stream else target
         for number, (branch, applied) in enumerate(step.parts):
             call = self._call(applied, stream, step.stream_fields, f'{address}["{branch}"]')
             variable, inside = (
@@ -245,19 +241,19 @@ class ForwardWriter:
                 lines.append(f"{variable} = {call}")
             self._define(step, inside, variable, f"{variable}_seen")
             term = f"{weights}[..., {number}{axes}] * {variable if inside else call}"
-            lines.append(f"{target} = {term}" if number == 0 else f"{target} = {target} + {term}")
+            sum_so_far = term if number == 0 else f"{total} + {term}"
+            lines.append(f"{target if number == last else total} = {sum_so_far}")
         self._define(step, [want for want in wants if want.value.entry is None], target, "")
-        return [*lines, *([f"{target} = {target}[{step.take!r}]"] if step.take is not None else [])]
+        return [*lines, *_taken_after(step, target)]
 
     def _switch(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         assert step.router is not None
         router = self._call(step.router, stream, step.stream_fields, f'{address}["router"]')
         branches = ", ".join(f'{address}["{branch}"]' for branch, _ in step.parts)
         names = ", ".join(f'"{branch}"' for branch, _ in step.parts)
-        take = "" if step.take is None else f"[{step.take!r}]"
         self._define(step, self.found.wants.get(step.name, ()), target, "")
         assign = "return" if target == "return" else f"{target} ="
-        return [f"{assign} route({stream}, {router}, [{branches}], [{names}]){take}"]
+        return [f"{assign} route({stream}, {router}, [{branches}], [{names}]){_taken(step)}"]
 
     def _merged(self, step: Step, branches: list[str], address: str) -> str:
         merge = step.merge
@@ -284,20 +280,18 @@ class ForwardWriter:
         assert step.times is not None
         body = self._body_call(step, target, address)
         seen = self._local(f"{step.name}_seen")
-        left = self._unpacked(step, target, seen) if self._has_seen(step.body) else target
+        take = _taken(step) if step.takes_each else ""
         before, inside = self._collected(step, wants, target, seen)
         if step.times.text == "1" and not inside and step.condition is None:
-            first = self._body_call(step, stream, address)
-            lines = [f"{left} = {first}"]
+            lines = self._assigned(step, target, self._body_call(step, stream, address), take, seen)
         else:
             lines = [f"{target} = {stream}"] if target != stream else []
             lines += [*before, f"for _ in range({self._count(step, 'times', step.times)}):"]
             halt = self._halt(step, target, address)
             before_body, after_body = (halt, []) if step.halt == "while" else ([], halt)
-            lines += [f"    {text}" for text in (*before_body, f"{left} = {body}", *inside, *after_body)]
-        if step.take is not None and not step.takes_each:
-            lines.append(f"{target} = {target}[{step.take!r}]")
-        return lines
+            once = self._assigned(step, target, body, take, seen)
+            lines += [f"    {text}" for text in (*before_body, *once, *inside, *after_body)]
+        return lines if take else [*lines, *_taken_after(step, target)]
 
     def _halt(self, step: Step, target: str, address: str) -> list[str]:
         if step.condition is None:
@@ -340,45 +334,43 @@ class ForwardWriter:
         return before, inside
 
     def _map(self, step: Step, stream: str, target: str, address: str) -> list[str]:
-        take = [f"{target} = {target}[{step.take!r}]"] if step.take is not None and not step.takes_each else []
+        each = _taken(step) if step.takes_each else ""
+        after = [] if each else _taken_after(step, target)
         if step.slices is not None:
-            return [*self._slices(step, stream, target, address), *take]
+            return [*self._slices(step, stream, target, address, each), *after]
         if step.batched:
-            return [*self._batched(step, stream, target, address), *take]
-        return [*self._one_by_one(step, stream, target, address), *take]
+            return [*self._batched(step, stream, target, address, each), *after]
+        return [*self._one_by_one(step, stream, target, address, each), *after]
 
-    @staticmethod
-    def _taken_each(step: Step) -> str:
-        return f"[{step.take!r}]" if step.takes_each else ""
-
-    def _one_by_one(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+    def _one_by_one(self, step: Step, stream: str, target: str, address: str, take: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
         item = self._local("item")
-        call = self._call(step.body, item, None, address) + self._taken_each(step)
+        call = self._call(step.body, item, None, address)
         items = f"for {item} in {stream}.unbind({step.dim})"
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
         seen = self._local(f"{step.name}_seen")
         self._define_stacked(step, wants, target, seen)
         if not has_seen and step.fields is None:
-            return [f"{target} = torch.stack([{call} {items}], {step.dim})"]
+            return [f"{target} = torch.stack([{call}{take} {items}], {step.dim})"]
         parts = self._local(f"{step.name}_parts")
         lines = [f"{parts} = [{call} {items}]"]
         pair = has_main and has_seen
         if has_main:
-            lines.append(f"{target} = {_stacked(parts, '[0]' if pair else '', step.fields is not None, step.dim or 0)}")
+            pick = ("[0]" if pair else "") + take
+            lines.append(f"{target} = {_stacked(parts, pick, step.fields is not None, step.dim or 0)}")
         if has_seen:
             lines.append(f"{seen} = {_stacked(parts, '[1]' if pair else '', True, 1)}")
         return lines
 
-    def _slices(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+    def _slices(self, step: Step, stream: str, target: str, address: str, take: str) -> list[str]:
         assert step.slices is not None
         piece = self._local("piece")
-        call = self._call(step.body, piece, None, address) + self._taken_each(step)
+        call = self._call(step.body, piece, None, address) + take
         pieces = f"{stream}.chunk({self._count(step, 'slices', step.slices)}, -1)"
         self._define(step, self.found.wants.get(step.name, ()), target, "")
         return [f"{target} = torch.cat([{call} for {piece} in {pieces}], -1)"]
 
-    def _batched(self, step: Step, stream: str, target: str, address: str) -> list[str]:
+    def _batched(self, step: Step, stream: str, target: str, address: str, take: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
         slices = f"{stream}.movedim({step.dim}, 1)" if step.dim != 1 else stream
         lines = []
@@ -389,19 +381,18 @@ class ForwardWriter:
         call = self._call(
             step.body, f"{slices}.flatten(0, 1)", None, address, f".repeat_interleave({slices}.shape[1], 0)"
         )
-        call += self._taken_each(step)
         shape = f"{slices}.shape[:2]"
         back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
         has_main, has_seen = wants_main(step, wants), self._has_seen(step.body)
         seen = self._local(f"{step.name}_seen")
         self._define_stacked(step, wants, target, seen)
         if has_main and not has_seen and step.fields is None:
-            return [*lines, f"{target} = {call}.unflatten(0, {shape}){back}"]
+            return [*lines, f"{target} = {call}{take}.unflatten(0, {shape}){back}"]
         flat = self._local(f"{step.name}_flat") if target == slices else target
         left = ", ".join([flat] * has_main + [seen] * has_seen)
         lines.append(f"{left} = {call}")
         if has_main and step.fields is None:
-            lines.append(f"{target} = {flat}.unflatten(0, {shape}){back}")
+            lines.append(f"{target} = {flat}{take}.unflatten(0, {shape}){back}")
         elif has_main:
             lines.append(f"{target} = {self._unfolded(flat, shape, back)}")
         if has_seen:
@@ -480,6 +471,15 @@ class ForwardWriter:
         return literal.text if attribute is None else f"self.{attribute}"
 
 
+def _taken(step: Step) -> str:
+    """What `take` adds to an expression."""
+    return "" if step.take is None else f"[{step.take!r}]"
+
+
+def _taken_after(step: Step, target: str) -> list[str]:
+    return [] if step.take is None else [f"{target} = {target}{_taken(step)}"]
+
+
 def _in_dict(step: Step) -> bool:
     """Whether the step's body stands in a `ModuleDict`, because something else stands below its path."""
     return bool(step.extras) and isinstance(step.body.module, Chain | Shared)
@@ -501,28 +501,39 @@ def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) ->
     return own or f"{step.name}_{key}"
 
 
-def address(graph: GraphPlan, path: str) -> str:
-    """A path of the graph as Python reaches it from `self`: through attributes, `["branch"]` and `[index]`."""
+def address(graph: GraphPlan, path: str, each: bool = False) -> str:
+    """A path of the graph as Python reaches it from `self`: through attributes, `["branch"]` and `[index]`.
+
+    `each`: the path names no copies of what is repeated, and `[*]` stands for all of them.
+    """
     head, *rest = path.split(".")
-    step = next((s for s in graph.steps if s.path == head), None)
-    if step is None or not rest:
-        return ".".join([head, *rest])
-    applied, text = step.body, head
-    if len(step.parts) > 1:
-        branch = rest.pop(0)
-        applied, text = dict(step.parts)[branch], f'{head}["{branch}"]'
-    return text + _rest(applied.module, rest)
+    step = graph.step(head)
+    if step is None:
+        return path
+    text, shared = head, step.body.module
+    if isinstance(shared, Shared):
+        home = head if shared.path == head else address(graph, shared.path)
+        return home + _rest(shared.module, rest, each)
+    if step.repeat is not None and rest:
+        text += "[*]" if each else f"[{rest.pop(0)}]"
+    beside = step.beside()
+    if not rest or rest[0] not in beside:
+        return text + _rest(step.body.module, rest, each, _in_dict(step))
+    name = rest.pop(0)
+    text += f'["{name}"]' if len(step.parts) > 1 or _in_dict(step) else f".{name}"
+    return text + _rest(beside[name].module, rest, each)
 
 
-def _rest(module: Module, rest: list[str]) -> str:
+def _rest(module: Module, rest: list[str], each: bool, apart: bool = False) -> str:
     if not rest:
         return ""
     if isinstance(module, Shared):
-        return _rest(module.module, rest)
+        return _rest(module.module, rest, each)
     if isinstance(module, Mount):
-        return f".{address(module.graph, '.'.join(rest))}"
+        return f".{address(module.graph, '.'.join(rest), each)}"
     if isinstance(module, Chain):
-        return f"[{rest[0]}]" + _rest(module.members[int(rest[0])].module, rest[1:])
+        key = f'"{rest[0]}"' if apart else rest[0]
+        return f"[{key}]" + _rest(module.members[int(rest[0])].module, rest[1:], each)
     return f".{'.'.join(rest)}"
 
 

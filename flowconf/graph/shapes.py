@@ -142,11 +142,11 @@ class _Checker(Trial):
         for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
             before = value
             value = self._verb(step, value, source, scope)
+            if step.take is not None and not step.takes_each and value is not UNKNOWN:
+                value = self._taken(step, value, scope)
             source = Source(step.name, step.place)
             if difference(before, value) is None:
                 break
-        if step.take is not None and not step.takes_each and value is not UNKNOWN:
-            value = self._taken(step, value, scope)
         return value
 
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -173,6 +173,8 @@ class _Checker(Trial):
 
     def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         change = self._attempt(step.body, stream, source, scope, step)
+        if step.take is not None and change is not UNKNOWN:
+            change = self._taken(step, change, scope)
         kept = stream if step.skip is None else self._attempt(step.skip, stream, source, scope, step)
         if kept is UNKNOWN or change is UNKNOWN:
             return UNKNOWN

@@ -212,15 +212,22 @@ class Step:
         """The modules that stand below the step's path beside its body: a skip, a condition."""
         return [extra for extra in (self.skip, self.condition) if extra is not None]
 
+    def beside(self) -> dict[str, Applied]:
+        """The modules below the step's path, by the last name: branches or experts, and those of the other keys."""
+        branches = dict(self.parts) if len(self.parts) > 1 else {}
+        merge = self.merge if isinstance(self.merge, Applied) else None
+        others = {"skip": self.skip, "router": self.router, "condition": self.condition, "merge": merge}
+        return branches | {name: applied for name, applied in others.items() if applied is not None}
+
     @property
     def takes_each(self) -> bool:
-        """Whether `take` picks from what the body gives each time, rather than from what the step gives at the end."""
+        """Whether `take` picks from what the body gives each time, rather than from what the step gives at the end.
+
+        A loop or map over a graph with several outputs gives them all at the end.
+        """
         body = self.body.target
-        return (
-            self.take is not None
-            and self.verb in ("loop", "map")
-            and not (isinstance(body, Mount) and body.graph.fields)
-        )
+        carries = self.verb in ("loop", "map") and isinstance(body, Mount) and body.graph.fields is not None
+        return self.take is not None and self.verb in ("also", "loop", "map") and not carries
 
     def applied(self) -> Iterator[Applied]:
         """Every module of the step, in the order in which they are built."""

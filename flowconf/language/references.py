@@ -200,27 +200,44 @@ def find_module(members: Members, names: Sequence[str]) -> tuple[str, Applied]:
     if step is None:
         advice = suggest(names[0], members.names(), "names")
         raise NotFound(f"`{names[0]}` is no earlier step here", advice, names[0])
-    applied, rest = step.body, list(names[1:])
+    rest, home = list(names[1:]), step.path
+    if step.repeat is not None and not isinstance(step.body.module, Shared):
+        home = f"{home}.{_copy(step, rest)}"
+    beside = step.beside()
+    if rest and rest[0] in beside:
+        home = f"{home}.{rest[0]}"
+        return _descend(home, beside[rest.pop(0)], rest)
     if len(step.parts) > 1:
-        parts = dict(step.parts)
-        if not rest or rest[0] not in parts:
-            raise NotFound(f"`{step.path}` has several branches", f"write `{step.path}.{next(iter(parts))}`")
-        applied = parts[rest.pop(0)]
-    return _descend(applied, rest)
+        raise NotFound(f"`{home}` has several branches", f"write `{home}.{next(iter(beside))}`")
+    if not rest and step.extras and isinstance(step.body.module, Chain):
+        message = f"the chain at `{home}` stands beside `{step.extras[0].path}`, and is not one module"
+        raise NotFound(message, f"give the chain a step of its own, or write one of its members: `{home}.0`")
+    return _descend(home, step.body, rest)
 
 
-def _descend(applied: Applied, rest: list[str]) -> tuple[str, Applied]:
+def _copy(step: Step, rest: list[str]) -> str:
+    """The number of a copy of a repeated step, taken off the names that follow the step's."""
+    count = step.repeat.value if step.repeat is not None else None
+    if rest and rest[0].isdigit() and isinstance(count, int) and int(rest[0]) < count:
+        return rest.pop(0)
+    what = f"`{step.path}` is repeated, and its copies are `{step.path}.0` to `{step.path}.{count - 1}`"  # type: ignore[operator]
+    raise NotFound(what, f"write `{'.'.join([step.path, '0', *rest])}`")
+
+
+def _descend(path: str, applied: Applied, rest: list[str]) -> tuple[str, Applied]:
+    """What stands at `rest` below the module at `path`."""
+    home = applied.module.path if isinstance(applied.module, Shared) else path
     if not rest:
-        return applied.path, applied
+        return home, applied
     module = applied.target
     if isinstance(module, Chain) and rest[0].isdigit() and int(rest[0]) < len(module.members):
-        return _descend(module.members[int(rest[0])], rest[1:])
+        return _descend(f"{home}.{rest[0]}", module.members[int(rest[0])], rest[1:])
     if isinstance(module, Mount):
         try:
-            path, found = find_module(Planned(module.graph), rest)
+            inner, found = find_module(Planned(module.graph), rest)
         except NotFound as problem:
-            message = problem.message.replace(" is no earlier step here", f" is no step of `{applied.path}`")
+            message = problem.message.replace(" is no earlier step here", f" is no step of `{path}`")
             raise NotFound(message, problem.help, problem.wrong) from None
-        return f"{applied.path}.{path}", found
+        return f"{home}.{inner}", found
     what = "a module made outside" if isinstance(module, Instance) else "one module"
-    raise NotFound(f"`{applied.path}` is {what}, and nothing in it is called `{rest[0]}`")
+    raise NotFound(f"`{path}` is {what}, and nothing in it is called `{rest[0]}`")
