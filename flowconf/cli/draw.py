@@ -18,16 +18,21 @@ def draw(
         Path | None,
         typer.Option("-o", "--output", help="A .dot, .svg, .png or .pdf file. DOT goes to standard output without it."),
     ] = None,
+    heat: Annotated[
+        Path | None,
+        typer.Option("--heat", metavar="PROFILE", help="Colour the steps by their time in a profile or a run."),
+    ] = None,
 ) -> None:
     """Draw the graph that FILE describes."""
     from flowconf.api import plan
     from flowconf.draw.dot import dot
+    from flowconf.draw.heat import read
     from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES, write
 
     if output is not None and output.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
         known = ", ".join((*TEXT_SUFFIXES, *IMAGE_SUFFIXES))
         raise typer.BadParameter(f"`{output}` ends in none of {known}", param_hint="'-o'")
-    text = dot(plan(file, overrides or []))
+    text = dot(plan(file, overrides or []), heat=read(heat) if heat is not None else None)
     if output is None:
         sys.stdout.write(text)
     else:

@@ -22,6 +22,7 @@ from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
 from flowconf.cli.predict import predict
+from flowconf.cli.profile import profile
 from flowconf.cli.runs import runs
 from flowconf.cli.schema import schema
 from flowconf.cli.show import show
@@ -40,7 +41,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, check, explain, draw, show, summary, runs, predict, weights, diff, eject, export, schema):
+for command in (
+    train,
+    check,
+    explain,
+    draw,
+    show,
+    summary,
+    runs,
+    predict,
+    profile,
+    weights,
+    diff,
+    eject,
+    export,
+    schema,
+):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_module)
@@ -65,6 +81,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code. A closed pipe ends it silently, as any program's."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler tells on standard error that it begins
     try:
         code = _run(arguments)
         sys.stdout.flush()

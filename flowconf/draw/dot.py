@@ -56,13 +56,18 @@ AGAIN = {"style": "dotted", "color": "#8061c0", "penwidth": "1.4", "constraint":
 MERGE_SIGNS = {"add": "+", "mul": "×"}
 
 
-def dot(plan: GraphPlan, shapes: Mapping[str, str] | None = None, marks: Mapping[str, str] | None = None) -> str:
+def dot(
+    plan: GraphPlan,
+    shapes: Mapping[str, str] | None = None,
+    marks: Mapping[str, str] | None = None,
+    heat: Mapping[str, tuple[float, str]] | None = None,
+) -> str:
     """The picture of `plan` as DOT text.
 
     `shapes` adds what is known of the outputs, by label path; `marks` colours members by what became of them: "added",
-    "changed" or "moved".
+    "changed" or "moved"; `heat` colours them by a share between 0 and 1, and adds the words for it.
     """
-    return _Drawing(plan, shapes or {}, marks or {}).text()
+    return _Drawing(plan, shapes or {}, marks or {}, heat or {}).text()
 
 
 @dataclass
@@ -106,10 +111,17 @@ class _Scope:
 
 
 class _Drawing:
-    def __init__(self, plan: GraphPlan, shapes: Mapping[str, str], marks: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        plan: GraphPlan,
+        shapes: Mapping[str, str],
+        marks: Mapping[str, str],
+        heat: Mapping[str, tuple[float, str]],
+    ) -> None:
         self.plan = plan
         self.shapes = shapes
         self.marks = marks
+        self.heat = heat
         self.frozen = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen}
         self.checkpoints = {path: setting.checkpoint for path, setting in plan.all_settings() if setting.checkpoint}
         self.lines: list[str] = []
@@ -247,6 +259,9 @@ class _Drawing:
         label += _counts(step) if main else []
         if main and path in self.shapes:
             label.append(f"→ {self.shapes[path]}")
+        if path in self.heat:
+            label.append(self.heat[path][1])
+            style |= {"fillcolor": warm(self.heat[path][0])}
         self.node(path, label, style, step.body_place if main else step.place)
         self.edge(stream, path, {})
         self.using(scope, step, applied, path)
@@ -274,6 +289,8 @@ class _Drawing:
         title += _counts(step) if part is None else []
         if path in self.checkpoints:
             title.append(f"weights: {_source(self.checkpoints[path])}")
+        if path in self.heat:
+            title.append(self.heat[path][1])
         self.write(f"subgraph {_quoted(f'cluster {path}')} {{")
         self.depth += 1
         place = module.graph.place if module.graph.place.file else module.place
@@ -321,6 +338,13 @@ def _fixed(nodes: tuple[str, ...]) -> Ends:
 
 def _all(ends: list[Ends]) -> Ends:
     return lambda: tuple(node for end in ends for node in end())
+
+
+def warm(share: float) -> str:
+    """The colour of a share between 0 (white) and 1 (red); small shares are told apart too."""
+    height = min(1.0, max(0.0, share)) ** 0.5
+    green, blue = round(255 - 150 * height), round(255 - 185 * height)
+    return f"#ff{green:02x}{blue:02x}"
 
 
 # Labels

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from flowconf.diagnostics import Place
-from flowconf.graph import runtime
+from flowconf.graph import runtime, tracing
 from flowconf.graph.emit import RUNTIME, GraphClass, Program
 from flowconf.language.registry import modules
 
@@ -36,7 +36,7 @@ class CompiledProgram:
         sys.modules[module.__name__] = module  # the compiler looks globals up by their module's name
         namespace: dict[str, Any] = module.__dict__
         namespace |= {"torch": torch, "nn": nn, **program.instances}
-        namespace |= {name: getattr(runtime, name) for name in RUNTIME}
+        namespace |= {name: getattr(runtime, name) for name in RUNTIME} | {tracing.AT: tracing.at}
         namespace |= {name: modules.load(name) for name in _called(program)}
         self.classes: dict[str, type[nn.Module]] = {}
         offset = 0

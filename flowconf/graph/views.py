@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError
+from flowconf.graph import tracing
 from flowconf.graph.demand import Demand, Want
 from flowconf.graph.emit import Sizes, emit
 from flowconf.graph.program import CompiledProgram, run
@@ -35,6 +36,16 @@ def wanted(graph: Graph, references: Sequence[str]) -> tuple[Want, ...]:
         inside = value.inner is not None or value.entry is not None
         wants.append(Want(value, inside and value.index is None, alias=text))
     return tuple(wants)
+
+
+def traced(view: Graph) -> Graph:
+    """`view` once more, with source that says which step it is in (see `tracing`)."""
+    from flowconf.graph.graph import Graph, Outermost
+
+    program = run(tracing.traced(view._program.program), Graph, Outermost)
+    mirror = _mirror(view, program, program.main.name, outermost=True)
+    mirror._plan, mirror._shapes = view._plan, view._shapes
+    return mirror
 
 
 @contextmanager

@@ -254,10 +254,15 @@ class ProfileSection(Section):
 
     wait: Count = 10
     """Steps before anything is measured."""
-    warmup: Count = 2
-    """Steps that are measured and left out: they pay for caches."""
+    warmup: Positive = 2
+    """Steps that are measured and left out: they pay for caches, and the first one counts operations."""
     active: Positive = 5
     """Steps that are measured and reported."""
+
+    @property
+    def end(self) -> int:
+        """The number of steps after which everything is measured."""
+        return self.wait + self.warmup + self.active
 
 
 class TrainerSection(Section):

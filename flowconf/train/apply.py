@@ -1,26 +1,32 @@
-"""What runs are for: their weights on data, measured (`eval`) or as results in a file (`predict`)."""
+"""What configs and runs are for besides training: `eval`, `predict`, and what a step of training costs (`profile`)."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowconf.api import load_run, load_run_config
+from flowconf.api import load, load_run, load_run_config
 from flowconf.diagnostics import ConfigError, Diagnostic, Place, suggest
 from flowconf.graph import Graph
 from flowconf.graph.files import save_tensors, write_atomically
 from flowconf.graph.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
 from flowconf.language.plan import Input
+from flowconf.language.training import ProfileSection
 from flowconf.train.datasets import read_arrays
-from flowconf.train.job import prepare
-from flowconf.train.loop import evaluate
+from flowconf.train.job import Job, prepare
+from flowconf.train.loop import evaluate, one_step
 from flowconf.train.memory import Memory
+from flowconf.train.precision import numbers
 from flowconf.train.resume import in_its_folder
+from flowconf.train.stages import config_file
 
 
 def evaluate_run(
@@ -41,9 +47,49 @@ def evaluate_run(
                 message = f"the data set `{config.training.data.name}` has no split `{name}`"
                 raise ConfigError(Diagnostic("FC0502", message, help=suggest(name, feeds, "splits")))
         found: dict[str, float] = {}
-        for name in splits or job.held_out:
-            found |= evaluate(job, feeds[name], name)
+        with numbers(config.training.trainer.precision, job.device):
+            for name in splits or job.held_out:
+                found |= evaluate(job, feeds[name], name)
     return found
+
+
+def profile(
+    source: str | Path, overrides: Sequence[str] = (), output: Path | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Measure some training steps of a config, or of a run with its best weights; nothing is trained by them.
+
+    The steps are those of `trainer.profile`, without it the first ones. One process is measured. Gives the folder with
+    the report (`output`, or `profile` in the run folder, or beside the runs of the config) and its numbers. Raises
+    `ConfigError`.
+    """
+    from flowconf.draw.heat import NUMBERS
+    from flowconf.train.profile import FOLDER, profiled
+
+    run = find_run_folder(source).absolute() if Path(source).is_dir() else None
+    config = load(source, overrides) if run is None else load_run_config(run, overrides)
+    before = config.training.trainer
+    section = before.profile or ProfileSection(wait=0)
+    trainer = before.model_copy(update={"profile": section, "epochs": None, "steps": section.end})
+    config = replace(config, training=config.training.model_copy(update={"trainer": trainer}))
+    folder = (output or (run or Path(trainer.runs) / config_file(config).stem) / FOLDER).absolute()
+    with in_its_folder(run) if run is not None else nullcontext():
+        job = prepare(config, Path(trainer.runs), weights=False)
+        if run is not None:
+            job.graph.load(best_checkpoint(run))
+        job.graph.train()
+        coming = job.train.ahead(job.sampler, 0, section.end, trainer.accumulate)
+        taking = profiled(job, folder, lambda text: None, one_step)
+        with numbers(trainer.precision, job.device), coming, taking as take:
+            for step, rows in zip(range(section.end), _batches(job), strict=False):
+                if step >= job.phases.due and job.phases.advance(step):
+                    job.enter(job.phases.current)
+                take(job, rows, step)
+    return folder, json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+
+
+def _batches(job: Job) -> Iterator[Tensor]:
+    while True:
+        yield from job.sampler.rest_of_epoch()
 
 
 def predict_file(

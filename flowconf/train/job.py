@@ -178,6 +178,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     feed = feeds.pop("train")
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
+    _check_profile(config, total)
     shape = functools.partial(registry.schedules.load(training.schedule.name), **training.schedule.args)
     needed = [reference for term in terms for reference in term.references]
     watched = _unique([*needed, *(reference for metric in metrics for reference in metric.references)])
@@ -246,6 +247,15 @@ def _check_memory(job: Job) -> None:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph that keeps values between calls cannot compute a batch in parts"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
+
+
+def _check_profile(config: Config, total_steps: int) -> None:
+    """Refuse to measure steps that the run does not have."""
+    section = config.training.trainer.profile
+    if section is not None and section.end > total_steps:
+        place = config.composition.document.origins.value(("trainer", "profile"))
+        message = f"the profile ends after step {section.end:,}, and the run after step {total_steps:,}"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", help="write a smaller `wait`"))
 
 
 def _start_from(graph: Graph, config: Config) -> list[WeightReport]:

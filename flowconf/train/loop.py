@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from flowconf.train.seeds import undisturbed
 from flowconf.train.state import load_checkpoint, save_checkpoint
 from flowconf.train.stopping import Interrupted, Stop
 
+Take = Callable[[Job, Tensor, int], list[Tensor]]
+"""Takes one training step, as `one_step` does."""
 Window = list[list[Tensor]]
 """The loss and its terms of each step since they were read last."""
 
@@ -44,14 +46,15 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     screen.start(job.total_steps, step)
     job.graph.train()
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
-    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop, coming:
+    looking = looked_at(job, run, screen, one_step)
+    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop, coming, looking as take:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()
             for rows in job.sampler.rest_of_epoch():
                 if step >= job.phases.due and job.phases.advance(step):
                     change_phase(job, run, screen, step, window)
-                window.append(one_step(job, rows, step))
+                window.append(take(job, rows, step))
                 step += 1
 
                 screen.step(step)
@@ -89,6 +92,18 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found
     return results
+
+
+@contextmanager
+def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
+    """`take` as it is; or so that it also measures, where the config asks for that."""
+    if job.config.training.trainer.profile is None:
+        yield take
+        return
+    from flowconf.train import profile
+
+    with profile.profiled(job, run.folder / profile.FOLDER, screen.say, take) as measuring:
+        yield measuring
 
 
 def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:

@@ -1,0 +1,182 @@
+"""Where in the graph the process is: a traced view says of every statement which step it belongs to.
+
+A traced view is a view whose generated source has each step's statements inside of `with __at__(self, "step"):`. Hooks
+add what one statement cannot say: the branch, the member of a chain, the copy. A graph that is not traced pays nothing.
+In a backward pass the place is that of the forward statement whose operation is taken back.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from flowconf.language.plan import join
+
+if TYPE_CHECKING:
+    from flowconf.graph.emit import GraphClass, Line, Program
+    from flowconf.graph.graph import Graph
+
+AT = "__at__"
+"""The name in traced source of what says where it is."""
+
+Visit = Callable[[str], AbstractContextManager[object]]
+"""What is done for every visit of a path: it begins and ends with the visit."""
+
+_trail: Trail | None = None
+
+
+def traced(program: Program) -> Program:
+    """The same program, every statement of which says to which step it belongs."""
+    return replace(program, classes=tuple(_traced_class(part) for part in program.classes))
+
+
+def _traced_class(part: GraphClass) -> GraphClass:
+    from flowconf.graph.emit import Line
+
+    start = next(number for number, line in enumerate(part.lines) if line.text.startswith("    def forward("))
+    lines: list[Line] = list(part.lines[:start])
+    for path, statement in groupby(part.lines[start:], lambda line: line.path):
+        found = list(statement)
+        if path:
+            lines.append(Line(f'        with {AT}(self, "{path}"):', path, found[0].place))
+            found = [replace(line, text=f"    {line.text}") for line in found]
+        lines += found
+    return replace(part, lines=tuple(lines))
+
+
+def at(graph: Graph, path: str) -> AbstractContextManager[object]:
+    """The block of a statement that belongs to the step at `path` of `graph`."""
+    return _trail.statement(graph, path) if _trail is not None else nullcontext()
+
+
+class Trail:
+    """Which step of a traced view runs, within the block `followed`.
+
+    Each visit of a path is one of `visit`. A module that is reused is told at the place where it runs.
+    """
+
+    def __init__(self, view: Graph, visit: Visit = lambda path: nullcontext()) -> None:
+        self.view, self.visit = view, visit
+        self.stack: list[tuple[str, str]] = []
+        """The paths that are being visited, the outermost first, with where their modules stand."""
+        self.names: dict[nn.Module, list[str]] = {}
+        for name, module in view.named_modules(remove_duplicate=False):
+            if _is_of_the_plan(view, name):
+                self.names.setdefault(module, []).append(name)
+        self._numbers: list[int] = []
+        self._paths: list[str] = []
+        self._open: list[AbstractContextManager[object] | None] = []
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Within the block the trail knows where the process is. One trail at a time."""
+        global _trail
+        assert _trail is None
+        hooks = [
+            register_module_forward_pre_hook(self._called),
+            register_module_forward_hook(self._returned, always_call=True),
+        ]
+        _trail = self
+        try:
+            yield
+        finally:
+            _trail = None
+            for hook in hooks:
+                hook.remove()
+            self.stack.clear()
+            self._open.clear()
+
+    @contextmanager
+    def statement(self, graph: Graph, path: str) -> Iterator[None]:
+        """The block of a statement of `graph`."""
+        step = graph.plan.step(path)
+        home = step.body.home if step is not None and len(step.parts) == 1 else path
+        above = self.stack[-1][0] if self.stack else ""
+        with self._visited(join(above, path), join(self.names[graph][0], home)):
+            yield
+
+    @contextmanager
+    def aside(self, name: str) -> Iterator[None]:
+        """A block outside of the graph that has a name of its own, such as a loss."""
+        with self._visited(name, name):
+            yield
+
+    def here(self) -> str:
+        """The path that runs now, in a backward pass the one that is taken back; empty outside of all."""
+        node: Any = torch._C._current_autograd_node()  # None outside of a backward pass, unlike what its stub says
+        if node is not None:
+            return self.of_node(node._sequence_nr())
+        return self.stack[-1][0] if self.stack else ""
+
+    def of_node(self, number: int) -> str:
+        """The path in whose visit the autograd node with this sequence number was made."""
+        found = bisect_right(self._numbers, number) - 1
+        return self._paths[found] if found >= 0 and number < 2**63 else ""
+
+    @contextmanager
+    def _visited(self, path: str, home: str) -> Iterator[None]:
+        with self.visit(path):
+            self.stack.append((path, home))
+            self._mark()
+            try:
+                yield
+            finally:
+                self.stack.pop()
+                self._mark()
+
+    def _mark(self) -> None:
+        """From the next autograd node on, nodes belong to where the process is now."""
+        number = torch._C._autograd._get_sequence_nr()
+        if self._numbers and self._numbers[-1] == number:
+            self._numbers.pop()
+            self._paths.pop()
+        self._numbers.append(number)
+        self._paths.append(self.stack[-1][0] if self.stack else "")
+
+    # what a statement runs: a branch, a member of a chain, a copy
+
+    def _called(self, module: nn.Module, args: Any) -> None:
+        if module not in self.names:
+            return
+        block: AbstractContextManager[object] | None = None
+        path, home = self.stack[-1] if self.stack else ("", "")
+        if module is self.view:
+            block = self._visited("", "")
+            block.__enter__()
+        elif self.stack:
+            below = next((name for name in self.names[module] if name.startswith(f"{home}.")), None)
+            if below is not None:
+                part = below.removeprefix(f"{home}.").removeprefix("body.")
+                block = self._visited(join(path, part), below) if part != "body" else nullcontext()
+                block.__enter__()
+        self._open.append(block)
+
+    def _returned(self, module: nn.Module, args: Any, output: Any) -> None:
+        if module in self.names and self._open:
+            block = self._open.pop()
+            if block is not None:
+                block.__exit__(None, None, None)
+
+
+def _is_of_the_plan(view: nn.Module, name: str) -> bool:
+    """Whether what stands at `name` is a member of the document, not the inside of a module."""
+    from flowconf.graph.graph import Graph
+
+    above, _, last = name.rpartition(".")
+    owner = view.get_submodule(above)
+    if not name or isinstance(owner, Graph):
+        return True
+    if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return _is_of_the_plan(view, above)
+    around, _, step = above.rpartition(".")
+    graph = view.get_submodule(around)
+    parts = [part.path for member in graph.plan.steps for part in member.applied()] if isinstance(graph, Graph) else []
+    return f"{step}.{last}" in parts
