@@ -19,11 +19,13 @@ def arithmetic(job: Job) -> list[str]:
     steps = f"{job.total_steps:,}"
     rows = [f"{len(job.train):,} train", *(f"{len(feed):,} {name}" for name, feed in job.held_out.items())]
     count = torch.get_num_threads()
-    threads = f", {count} thread{'s' if count > 1 else ''}" if job.device.type == "cpu" else ""
+    each = " each" if job.team.size > 1 else ""
+    threads = f", {count} thread{'s' if count > 1 else ''}{each}" if job.device.type == "cpu" else ""
+    several = f"{job.team.size} processes, " if job.team.size > 1 else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
     groups = job.optimizer.param_groups
     fused = ", fused" if any(group.get("fused") for group in groups) else ", not fused"
-    several = f", {len(groups)} groups" if len(groups) > 1 else ""
+    grouped = f", {len(groups)} groups" if len(groups) > 1 else ""
     trainer = training.trainer
     how = [trainer.precision, *(["channels last"] if trainer.channels_last else []), *_compiled(trainer.compile)]
     schedule = training.schedule.name
@@ -31,8 +33,9 @@ def arithmetic(job: Job) -> list[str]:
         *parameter_table(job.graph.named_parameters()),
         f"data       {training.data.name}: {', '.join(rows)}",
         f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:.4g} epochs",
-        f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{several}, {schedule} schedule",
-        f"device     {name}{threads}, {', '.join(how)}",
+        f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{grouped}, {schedule} schedule",
+        f"device     {several}{name}{threads}, {', '.join(how)}",
+        *([f"unused     {', '.join(unused)}"] if (unused := job.unused()) else []),
         f"memory     {memory(job)}",
         f"seed       {training.seed}",
     ]

@@ -7,7 +7,6 @@ before has a part in it, so the place in a run is three numbers (seed, epoch, po
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from flowconf.train.distributed import Team
 from flowconf.train.shares import Idle
-from flowconf.train.streams import Flow, Order, closing_stream, stream
+from flowconf.train.streams import Flow, Order, Pass, closing_stream, stream
 
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
@@ -185,7 +184,6 @@ class Feed:
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
         self._coming: Iterator[Batch] | None = None
-        self._counts: deque[bool] = deque()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -195,24 +193,42 @@ class Feed:
 
         A process that has nothing of it gets a row that counts nothing (`Idle`).
         """
+        own, counts = self.team.part(rows, number)
         if self._coming is not None:
-            batch = next(self._coming)
-            counts = self._counts.popleft() if self._counts else True
-            batch = self._moved(batch)
+            batch = self._moved(next(self._coming))
         else:
-            own, counts = self.team.part(rows, number)
             batch = self._batch(own, self._seed(number, self.team.rank, part))
+        self.team.idle = not counts
         return batch if counts else Idle(batch)
 
+    def dealt(self, batch_size: int) -> bool:
+        """Whether `in_order` gives each process batches of its own: there are enough. Else each of them gets all."""
+        return 1 < self.team.size <= -(-len(self) // batch_size)
+
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All rows once, in their own order; of several processes each gets every so many'th batch."""
+        """All rows once, in their own order; where they are `dealt`, each process gets every so many'th batch.
+
+        All of them get the same number: where there is nothing left for one, its last batch counts nothing (`Idle`).
+        """
         rows = torch.arange(len(self), device=self.home)
         batches = list(enumerate(torch.split(rows, batch_size)))
-        mine = [(some, self._seed(number)) for number, some in batches if self.team.mine(number)]
+        dealt = self.dealt(batch_size)
+        mine = [(some, self._seed(number)) for number, some in batches if not dealt or self.team.mine(number)]
+        lacks = dealt and len(mine) * self.team.size < len(batches)
+        if lacks:
+            mine.append((rows[:1], self._seed(0)))
+        for number, batch in enumerate(self._in_turn(mine), 1):
+            yield Idle(batch) if lacks and number == len(mine) else batch
+
+    def _in_turn(self, mine: Sequence[tuple[Tensor, int]]) -> Iterator[Batch]:
+        """Batches of these rows and seeds."""
         if not self.workers:
             yield from (self._batch(some, seed) for some, seed in mine)
             return
-        passes = [(0, self._seed(0), 0, [len(some) for some, _ in mine])]
+        spans = [(int(some[0]), int(some[-1]) + 1) for some, _ in mine]
+        passes = [(0, self._seed(0), spans)]
+        if len(spans) > 1 and spans[-1] < spans[-2]:  # one more batch, which counts nothing
+            passes = [(0, self._seed(0), spans[:-1]), (0, self._seed(0), spans[-1:])]
         orders = [(some.tolist(), seed) for some, seed in mine]
         with closing_stream(self._stream(passes if self.flows else orders)) as batches_of_workers:
             yield from (self._moved(batch) for batch in batches_of_workers)
@@ -228,22 +244,24 @@ class Feed:
         with closing_stream(self._stream(orders)) as self._coming:
             yield
         self._coming = None
-        self._counts.clear()
 
     def _orders(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[Order]:
         while step < last_step:
             for rows in sampler.rest_of_epoch():
                 for part, some in enumerate(in_parts(rows, parts)):
-                    own, counts = self.team.part(some, step)
-                    self._counts.append(counts)
+                    own, _ = self.team.part(some, step)
                     yield own.tolist(), self._seed(step, self.team.rank, part)
                 step += 1
 
-    def _passes(self, sampler: Sampler, parts: int) -> Iterator[tuple[int, int, int, list[int]]]:
+    def _passes(self, sampler: Sampler, parts: int) -> Iterator[Pass]:
         while True:
-            epoch, skip = sampler.epoch, sampler.position
-            sizes = [len(some) for rows in sampler.rest_of_epoch() for some in in_parts(rows, parts)]
-            yield epoch, seed_for(self.seed, self.use, "epoch", epoch), skip, sizes
+            epoch, start, spans = sampler.epoch, sampler.position, []
+            for rows in sampler.rest_of_epoch():
+                for some in in_parts(rows, parts):
+                    own, _ = self.team.part(torch.arange(start, start + len(some)), 0)
+                    spans.append((int(own[0]), int(own[-1]) + 1))
+                    start += len(some)
+            yield epoch, seed_for(self.seed, self.use, "epoch", epoch), spans
 
     def _stream(self, orders: Iterable[Any]) -> Iterator[Batch]:
         return stream(self.split, orders, self.workers, self.prefetch, self.device)

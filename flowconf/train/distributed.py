@@ -54,6 +54,8 @@ class Team:
         self.size = size
         self.shares = Shares(tuple(shares or [1.0] * size))
         self.measures = measures and size > 1
+        self.idle = False
+        """Whether this process has no row of the batch that is being computed."""
 
     @property
     def first(self) -> bool:
@@ -80,14 +82,18 @@ class Team:
         """The terms of the loss so that their gradients, averaged over the team, are those of the global batch."""
         return list(terms) if self.size == 1 else [shared_term(term, self.size, self.add_up) for term in terms]
 
-    def wrap(self, view: nn.Module, used: set[nn.Parameter] | None = None) -> nn.Module:
+    def wrap(self, view: nn.Module, used: set[nn.Parameter] | None = None, passes: int = 1) -> nn.Module:
         """`view` with gradients that are averaged over the team in the backward pass.
 
         `used` are the parameters that get a gradient in every step, when that is known; None means that it depends on
-        the data, and is then looked for in every step.
+        the data, and is then looked for in every step. What several backward `passes` add up has to be averaged after
+        them (`average_gradients`).
         """
+        if self.measures:
+            Stopwatch(self.shares, self.gather, self.device).watch(view)
+            self.measures = False
         trained = [parameter for parameter in view.parameters() if parameter.requires_grad]
-        if self.size == 1 or not trained:
+        if self.size == 1 or not trained or passes > 1:
             return view
         if used is not None:
             left_out = [name for name, parameter in view.named_parameters() if parameter not in used]
@@ -98,14 +104,25 @@ class Team:
         wrapped = DistributedDataParallel(
             view,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             gradient_as_bucket_view=True,
             find_unused_parameters=used is None,
         )
-        if self.measures:
-            Stopwatch(self.shares, self.gather, self.device).watch(wrapped)
-            self.measures = False
+        wrapped.broadcast_buffers = False  # `equalize` is for them
         return wrapped
+
+    def average_gradients(self, trained: Sequence[nn.Parameter], used: set[nn.Parameter] | None) -> None:
+        """Average over the team what backward passes have left in this process; `used` is as in `wrap`."""
+        if used is not None:
+            given = [parameter for parameter in trained if parameter in used]
+        else:
+            here = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=self.device)
+            found = self.add_up(here).tolist()
+            given = [parameter for parameter, processes in zip(trained, found, strict=True) if processes]
+        grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in given]
+        whole = self.average(torch.cat([grad.flatten() for grad in grads])) if grads else torch.zeros(0)
+        parts = torch.split(whole, [grad.numel() for grad in grads])
+        for parameter, grad, part in zip(given, grads, parts, strict=True):
+            parameter.grad = grad.copy_(part.view_as(grad))
 
     def holding(self, view: Callable[..., Any]) -> AbstractContextManager[None]:
         """A block whose backward passes only add to this process's gradients; the next one outside averages them."""
@@ -295,22 +312,3 @@ def depends_on_data(plan: GraphPlan) -> bool:
     if any(step.verb == "switch" or step.condition is not None for step in plan.steps):
         return True
     return any(depends_on_data(mount.graph) for _, mount in plan.mounts())
-
-
-def reached(loss: Tensor) -> set[nn.Parameter]:
-    """The parameters that a backward pass from `loss` reaches."""
-    found: set[nn.Parameter] = set()
-    seen = {loss.grad_fn}
-    stack = [loss.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, nn.Parameter):
-            found.add(variable)
-        for below, _ in node.next_functions:
-            if below not in seen:
-                seen.add(below)
-                stack.append(below)
-    return found

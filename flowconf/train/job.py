@@ -29,10 +29,11 @@ from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits, seed_for
-from flowconf.train.distributed import Team, depends_on_data, reached
+from flowconf.train.distributed import Team, depends_on_data
 from flowconf.train.memory import Memory
 from flowconf.train.metering import Meter, Metric, build_metrics
-from flowconf.train.objective import Average, Term, loss_terms, total_of
+from flowconf.train.norms import over_the_team
+from flowconf.train.objective import Average, Term, loss_terms, means_of
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
@@ -54,6 +55,8 @@ class Active:
     view: Callable[..., dict[str, Tensor]]
     """Gives what the terms need."""
     trained: list[nn.Parameter]
+    used: set[nn.Parameter] | None
+    """Those that get a gradient in every step; None: that depends on the data."""
     routes: Routes
 
     def __post_init__(self) -> None:
@@ -111,14 +114,24 @@ class Job:
         terms = [term for term in self.terms if weights[term.name] != 0]
         self.learning_rate.factors = self.factors[phase]
         view = self.graph.view(_unique(reference for term in terms for reference in term.references))
+        routes = Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained)
+        used = _used(self, view, terms, routes)
         self.active = Active(
             phase=phase,
             terms=terms,
             weights=[weights[term.name] for term in terms],
-            view=_averaging(self, view, terms),
+            view=_averaging(self, view, used, routes),
             trained=trained,
-            routes=Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained),
+            used=used,
+            routes=routes,
         )
+
+    def unused(self) -> list[str]:
+        """The modules of which something learns that no term of the loss of the moment reaches."""
+        used = self.active.used
+        learns = {parameter for parameter in self.active.trained if used is not None and parameter not in used}
+        named = self.graph.named_parameters()
+        return _unique(name.rpartition(".")[0] for name, parameter in named if parameter in learns)
 
     def counting(self, phase: str | None) -> tuple[dict[str, Weight], list[nn.Parameter]]:
         """Freeze what a phase says; gives each term's weight in it, and what learns. Raises `ConfigError`."""
@@ -152,6 +165,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     graph.to(device)
     if trainer.channels_last:
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    over_the_team(graph, team)
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
@@ -209,10 +223,10 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         accounts=[str(report) for report in reports],
     )
     _check_memory(job)
-    if team.size > 1 and isinstance(splits.train, Flow):
-        message = f"the data set `{section.name}` is iterable, and only one process can read it"
-        place = origins.value(("trainer", "devices"))
-        raise ConfigError(Diagnostic("FC0502", message, place, "data", help="write `trainer.devices: 1`"))
+    if team.measures and isinstance(splits.train, Flow):
+        message = f"the data set `{section.name}` is iterable, and its rows cannot be divided anew while it is read"
+        place = origins.value(("trainer", "shares"))
+        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", help="give the shares as numbers"))
     _try_values(job)
     for phase in training.phases:
         job.counting(phase)
@@ -242,11 +256,15 @@ def _targets(graph: Graph, loss: LossSection) -> Targets:
 
 
 def _check_memory(job: Job) -> None:
-    """Refuse to compute a batch in parts when each part would start from what another part left."""
+    """Refuse to divide batches, in time or over processes, when a part would start from what another part left."""
     if job.memory.kept and job.config.training.trainer.accumulate > 1:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph that keeps values between calls cannot compute a batch in parts"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
+    if job.memory.kept and job.team.size > 1:
+        place = job.config.composition.document.origins.value(("trainer", "devices"))
+        message = "a graph that keeps values between calls cannot be trained by several processes"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", help="write `devices: 1`"))
 
 
 def _check_profile(config: Config, total_steps: int) -> None:
@@ -317,7 +335,7 @@ def _try_values(job: Job) -> None:
     with torch.no_grad(), undisturbed(job.device):
         values = job.values(job.evaluation_view, batch)
         meters: dict[tuple[str, str], Meter] = {("loss", term.name): Average(term) for term in job.terms}
-        meters |= {("metrics", metric.name): metric.new_meter() for metric in job.metrics}
+        meters |= {("metrics", metric.name): metric.new_meter(False) for metric in job.metrics}
         collector = Collector()
         for path, meter in meters.items():
             try:
@@ -329,15 +347,28 @@ def _try_values(job: Job) -> None:
     collector.stop_on_errors()
 
 
-def _averaging(job: Job, view: Graph, terms: list[Term]) -> Callable[..., dict[str, Tensor]]:
+def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:
+    """The parameters that get a gradient in every step, by a look at two rows; None where that depends on the data."""
+    if depends_on_data(view.plan):
+        return None
+    there = set(view.parameters())
+    if job.team.size == 1:
+        return there
+    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    job.graph.eval()
+    view.eval()
+    with undisturbed(job.device):
+        means = means_of(terms, job.values(view, batch), batch)
+    job.graph.train()
+    view.train()
+    return routes.reached(routes.total(means, [1.0] * len(means))[1])
+
+
+def _averaging(
+    job: Job, view: Graph, used: set[nn.Parameter] | None, routes: Routes
+) -> Callable[..., dict[str, Tensor]]:
     """The view that trains: compiled if that is asked for, its gradients averaged over the team."""
-    used: set[nn.Parameter] | None = None
-    if job.team.size > 1 and not depends_on_data(view.plan):
-        batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
-        with undisturbed(job.device):
-            used = reached(total_of(terms, job.values(view, batch), batch)[0])
-        job.graph.reset_state()
-    wrapped = job.team.wrap(view, used)
+    wrapped = job.team.wrap(view, used, len(routes.passes))
     compile_ = job.config.training.trainer.compile
     if not compile_:
         return wrapped

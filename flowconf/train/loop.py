@@ -22,6 +22,7 @@ from flowconf.train.objective import Average, means_of
 from flowconf.train.runs import Run
 from flowconf.train.screen import Screen, shown
 from flowconf.train.seeds import undisturbed
+from flowconf.train.shares import Idle
 from flowconf.train.state import load_checkpoint, save_checkpoint
 from flowconf.train.stopping import Interrupted, Stop
 
@@ -113,26 +114,21 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     job.optimizer.zero_grad()
     weights = active.weights_at(step / job.total_steps)
     parts = in_parts(rows, trainer.accumulate)
-    # Several backward passes, or several parts, add up before the processes of a team average their gradients.
-    averaged_here = job.team.size > 1 and len(active.routes.passes) > 1
     losses: list[Tensor] = []
     for number, some in enumerate(parts):
         share = len(some) / len(rows)
         batch = job.train.batch(some, step, number)
         job.memory.begin(len(some))
-        waits = averaged_here or number < len(parts) - 1
-        with job.team.holding(active.view) if waits else nullcontext():
+        adds_up = number < len(parts) - 1  # before the processes of a team average their gradients
+        with job.team.holding(active.view) if adds_up else nullcontext():
             values = job.values(active.view, batch)
             means = means_of(active.terms, values, batch)
             total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
-    if averaged_here:
-        for parameter in active.trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            job.team.average(parameter.grad)
+    if job.team.size > 1 and len(active.routes.passes) > 1:
+        job.team.average_gradients(active.trained, active.used)
     job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
     job.averages.update(step, job.precision.skipped)
     job.memory.cut()
@@ -142,18 +138,23 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     """The loss, its terms and the metrics over all rows of a split, under names such as `val/accuracy`."""
     section = job.config.training.data
+    batch_size = section.evaluation_batch_size or 4 * section.batch_size
+    dealt = feed.dealt(batch_size)
     terms = [Average(term) for term in job.terms]
-    meters = {metric.name: metric.new_meter() for metric in job.metrics}
+    meters = {metric.name: metric.new_meter(dealt) for metric in job.metrics}
     job.team.equalize(job.graph)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device), job.memory.aside():
-        for batch in feed.in_order(section.evaluation_batch_size or 4 * section.batch_size):
+        for batch in feed.in_order(batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
             values = job.values(job.evaluation_view, batch)
+            if isinstance(batch, Idle):
+                continue
             for meter in (*terms, *meters.values()):
                 meter.update(values, batch)
     job.graph.train()
-    job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
+    if dealt:
+        job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
     means = {average.term.name: average.compute() for average in terms}
     total = sum(average.term.weight * means[average.term.name] for average in terms)
     return {
@@ -169,6 +170,8 @@ def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) 
     job.enter(job.phases.current)
     name = f"phase `{job.phases.current}`" if job.phases.current else "no phase any more"
     screen.say(f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14) + name)
+    if unused := job.unused():
+        screen.say(f"unused     {', '.join(unused)}")
 
 
 def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:

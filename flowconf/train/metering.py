@@ -24,9 +24,12 @@ class Meter(Protocol):
 
 
 class Metric:
-    """A named metric of a config: its references, and a new meter for every evaluation."""
+    """A named metric of a config: its references, and a new meter for every evaluation.
 
-    def __init__(self, term: Term, new_meter: Callable[[], Meter]) -> None:
+    `new_meter` takes whether several processes see different batches, which a torchmetrics object then adds up.
+    """
+
+    def __init__(self, term: Term, new_meter: Callable[[bool], Meter]) -> None:
         self.name = term.name
         self.references = term.references
         self.new_meter = new_meter
@@ -78,8 +81,8 @@ def build_metrics(
     return found
 
 
-def _averaging(term: Term) -> Callable[[], Meter]:
-    return lambda: Average(term)
+def _averaging(term: Term) -> Callable[[bool], Meter]:
+    return lambda dealt: Average(term)
 
 
 def _torch_metric(term: Term, section: MetricSection, device: torch.device, place: Place) -> Metric:
@@ -94,8 +97,9 @@ def _torch_metric(term: Term, section: MetricSection, device: torch.device, plac
         message = f"torchmetrics refuses these arguments of `{section.fn}`: {problem}"
         raise ConfigError(Diagnostic("FC0133", message, place, f"metrics.{term.name}")) from None
 
-    def new_meter() -> Meter:
+    def new_meter(dealt: bool) -> Meter:
         metric.reset()
+        metric.distributed_available_fn = lambda: dealt
         return TorchMeter(term, metric)
 
     return Metric(term, new_meter)

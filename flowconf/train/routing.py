@@ -34,6 +34,14 @@ class Routes:
             total = total + part.detach()
         return total, parts
 
+    def reached(self, parts: Sequence[Tensor]) -> set[nn.Parameter]:
+        """The parameters that the passes from `parts` give a gradient."""
+        found: set[nn.Parameter] = set()
+        for part, (_, inputs) in zip(parts, self.passes, strict=True):
+            own = reached(part)
+            found |= own if inputs is None else own.intersection(inputs)
+        return found
+
     def backward(self, parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
         """Add the gradients of `parts` to the parameters that each may move."""
         last = len(parts) - 1
@@ -42,6 +50,25 @@ class Routes:
                 torch.autograd.backward(scaled(part), retain_graph=number < last)
             elif inputs and part.requires_grad:
                 torch.autograd.backward(scaled(part), retain_graph=number < last, inputs=inputs)
+
+
+def reached(loss: Tensor) -> set[nn.Parameter]:
+    """The parameters that a backward pass from `loss` reaches."""
+    found: set[nn.Parameter] = set()
+    seen = {loss.grad_fn}
+    stack = [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None:
+            continue
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter):
+            found.add(variable)
+        for below, _ in node.next_functions:
+            if below not in seen:
+                seen.add(below)
+                stack.append(below)
+    return found
 
 
 def _inputs(target: Targets, trained: Sequence[nn.Parameter]) -> list[nn.Parameter] | None:

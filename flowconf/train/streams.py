@@ -7,6 +7,7 @@ workers changes no number. What came after the step of a checkpoint is made agai
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import random
 import sys
@@ -25,6 +26,8 @@ from flowconf.train.runs import release_locks
 Batch = dict[str, Tensor]
 Order = tuple[list[int], int]
 """Rows, and the seed of their batch: plain numbers, which cost no shared memory on their way to a worker."""
+Pass = tuple[int, int, list[tuple[int, int]]]
+"""What is read of an iterable data set in one go: the epoch, the seed, and from which row to which each batch is."""
 
 
 class Items:
@@ -50,7 +53,8 @@ class Flow:
     """An `IterableDataset` as a split: its rows come in its own order, and an epoch is one pass of `len()` rows.
 
     It is read by one worker. Before each pass the random numbers are seeded, and `set_epoch(epoch)` is called where the
-    data set has it. Going on in the middle of an epoch passes by the rows before.
+    data set has it. Going on in the middle of an epoch passes by the rows before; so does each of several processes
+    with the rows of the others.
     """
 
     def __init__(self, dataset: IterableDataset[Any]) -> None:
@@ -120,14 +124,14 @@ class _Remote(Dataset[Batch]):
 
 
 class _RemoteFlow(IterableDataset[Batch]):
-    """What the worker has of an iterable data set: `passes` are (epoch, seed, rows to pass by, sizes of batches)."""
+    """What the worker has of an iterable data set."""
 
-    def __init__(self, flow: Flow, passes: Iterable[tuple[int, int, int, list[int]]]) -> None:
+    def __init__(self, flow: Flow, passes: Iterable[Pass]) -> None:
         self.dataset = flow.dataset
         self.passes = passes
 
     def __iter__(self) -> Iterator[Batch]:
-        for epoch, seed, skip, sizes in self.passes:
+        for epoch, seed, spans in self.passes:
             random.seed(seed)
             torch.manual_seed(seed)
             if "numpy" in sys.modules:
@@ -135,14 +139,13 @@ class _RemoteFlow(IterableDataset[Batch]):
             set_epoch = getattr(self.dataset, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
-            items = iter(self.dataset)
-            for _ in range(skip):
-                next(items)
-            for size in sizes:
-                found = [item for _, item in zip(range(size), items, strict=False)]
-                if len(found) < size:
-                    raise ValueError(f"the data set ended {size - len(found)} rows before its `__len__`")
+            items, at = iter(self.dataset), 0
+            for start, stop in spans:
+                found = list(itertools.islice(items, start - at, stop - at))
+                if len(found) < stop - start:
+                    raise ValueError(f"the data set ended {stop - start - len(found)} rows before its `__len__`")
                 yield collated(found)
+                at = stop
 
 
 def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, device: torch.device) -> Iterator[Batch]:

@@ -1,0 +1,201 @@
+"""Several processes give what one gives: losses, metrics and weights, as far as sums in another order allow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import Dataset, IterableDataset
+
+from flowconf.api import load
+from flowconf.diagnostics import ConfigError
+from flowconf.language import registry
+from flowconf.train.command import train
+from flowconf.train.data import Splits
+from tests.train.conftest import TINY
+from tests.train.teams import together
+
+SLOW = pytest.mark.slow
+TOLERANCE = {"rtol": 0, "atol": 2e-5}
+PLAIN = TINY.replace("    drop: Dropout(0.1)\n", "").replace(
+    "epochs: 2, ", "epochs: 2, evaluate_every: 5, checkpoint_every: 3, log_every: 4, "
+)
+
+
+def weights(run, name="last"):
+    found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
+    return {key: tensor for key, tensor in found.items() if not key.startswith(("@random", "@own/random"))}
+
+
+def assert_alike(one, several):
+    """Two runs that differ by rounding alone."""
+    torch.testing.assert_close(weights(several), weights(one), **TOLERANCE)
+    torch.testing.assert_close(weights(several, "best"), weights(one, "best"), **TOLERANCE)
+    assert [line.keys() for line in several.log] == [line.keys() for line in one.log]
+    for mine, theirs in zip(several.log, one.log, strict=True):
+        assert mine.pop("phase", None) == theirs.pop("phase", None)
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    assert several.record["metrics"] == pytest.approx(one.record["metrics"], rel=1e-4, abs=1e-5)
+
+
+def team(folder, text, *overrides, size=2):
+    """A run by several processes."""
+    config = load(folder.write(text), [*overrides, f"trainer.devices={size}"])
+    before = len(folder.runs()) if (folder.path / "runs").is_dir() else 0
+    assert together(lambda rank: train(config), size) == [0] * size
+    assert len(folder.runs()) == before + 1
+    return folder.run(folder.runs()[-1])
+
+
+def compare(folder, text, *overrides, size=2):
+    assert_alike(folder.train(text=text), team(folder, text, *overrides, size=size))
+
+
+@SLOW
+def test_plain(folder):
+    compare(folder, PLAIN)
+
+
+def with_keys(text, **more):
+    """The text with further keys of `trainer`."""
+    return text.replace("trainer: {", "trainer: {" + "".join(f"{key}: {value}, " for key, value in more.items()))
+
+
+DEEP = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    stem: Linear(8, 16)
+    body: {also: "Linear(16, 16) >> GELU"}
+    norm: LayerNorm(16)
+    side: {from: stem, through: "Linear(16, 4)"}
+    spare: {from: stem, through: "Linear(16, 3)"}
+    logits: {from: norm, through: "Linear(16, 4)"}
+  outputs: {logits: logits, side: side, spare: spare}
+data: {name: synthetic, shape: [8], classes: 4, rows: 300, batch_size: 32}
+loss:
+  label: {fn: cross_entropy, input: logits, target: label}
+  side: {fn: cross_entropy, input: side, target: label, weight: 0.5}
+metrics:
+  accuracy: {fn: accuracy, input: logits, target: label}
+  side: {fn: accuracy, input: side, target: label}
+optimizer: {name: adamw, lr: 0.01}
+trainer: {epochs: 2, best: val/accuracy, devices: cpu, evaluate_every: 5, checkpoint_every: 3, log_every: 4}
+"""
+CASES = {
+    "unused": DEEP,
+    "frozen": DEEP.replace("stem: Linear(8, 16)", 'stem: {through: "Linear(8, 16)", frozen: true}'),
+    "accumulated": with_keys(DEEP, accumulate=3),
+    "clipped": with_keys(DEEP, clip=0.5, clip_value=0.1),
+    "averaged": with_keys(DEEP, ema=0.9),
+    "routed": DEEP.replace("weight: 0.5}", "weight: 0.5, updates: [side]}"),
+    "phases": DEEP
+    + """
+phases:
+  warm: {until: {step: 6}, freeze: [stem, body], lr: 0.5}
+  joint: {until: {epoch: 1.5}, loss: {side: {linear: {from: 1, to: 0}}}}
+  last: {freeze: [norm], loss: {side: 0}}
+""",
+    "patient": with_keys(DEEP, patience=2).replace("epochs: 2", "epochs: 30").replace("lr: 0.01", "lr: 0.5"),
+    "odd": DEEP.replace("rows: 300, batch_size: 32", "rows: 61, batch_size: 6, evaluation_batch_size: 2"),
+    "switch": DEEP.replace(
+        'body: {also: "Linear(16, 16) >> GELU"}',
+        'body: {switch: {a: "Linear(16, 16)", b: "Linear(16, 16) >> GELU"}, router: "ArgmaxSelector(16, 2)"}',
+    ),
+}
+
+
+QUICK = ("phases", "odd")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in CASES])
+def test_case(folder, name):
+    compare(folder, CASES[name])
+
+
+def test_what_no_term_reaches_is_named(folder):
+    folder.train(text=CASES["phases"])
+    assert "unused     spare\n" in folder.said.getvalue()
+    last = folder.said.getvalue().partition("phase `last`")[2]
+    assert last.splitlines()[1] == "unused     side, spare"
+
+
+def test_a_graph_that_keeps_values_is_trained_by_one_process(folder):
+    text = DEEP.replace("    body:", "    back: {through: StateAdd, using: norm}\n    body:")
+    config = load(folder.write(text), ["trainer.devices=2"])
+
+    def refused(rank):
+        with pytest.raises(ConfigError, match="keeps values between calls cannot be trained by several processes"):
+            train(config)
+
+    assert together(refused) == [0, 0]
+
+
+@SLOW
+def test_unequal_shares(folder):
+    compare(folder, DEEP, "trainer.shares=[3,1]")
+
+
+@SLOW
+def test_three(folder):
+    compare(folder, CASES["odd"], size=3)
+
+
+NORMED = DEEP.replace("norm: LayerNorm(16)", "norm: BatchNorm1d(16)")
+
+
+@pytest.mark.parametrize("shares", ["[3,1]", pytest.param("null", marks=SLOW)])
+def test_batches_are_normalised_as_a_whole(folder, shares):
+    compare(folder, NORMED.replace("rows: 300", "rows: 65"), f"trainer.shares={shares}")
+
+
+class Rows(Dataset):
+    def __init__(self, rows):
+        self.image = torch.randn(rows, 8, generator=torch.Generator().manual_seed(rows))
+
+    def __len__(self):
+        return len(self.image)
+
+    def __getitem__(self, row):
+        return {"image": self.image[row], "label": int(self.image[row].argmax()) % 4, "mask": self.image[row, 0] > -0.5}
+
+
+class Stream(IterableDataset):
+    def __len__(self):
+        return 61
+
+    def __iter__(self):
+        while True:
+            image = torch.rand(8)
+            yield {"image": image, "label": int(4 * image[0]), "mask": image[1] > 0.2}
+
+
+MASKED = DEEP.replace("target: label}", "target: label, mask: mask}")
+
+
+def with_data(text, name, **more):
+    start, end = text.index("data:"), text.index("loss:")
+    keys = "".join(f", {key}: {value}" for key, value in more.items())
+    return text[:start] + f"data: {{name: {name}, batch_size: 8{keys}}}\n" + text[end:]
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [("rows", 2), *(pytest.param(*case, marks=SLOW) for case in (("rows", 0), ("stream", 1), ("flows", 1)))],
+)
+def test_masks_and_streams(folder, monkeypatch, name, workers):
+    monkeypatch.setitem(registry.datasets.registered, "rows", lambda: Splits(Rows(61), Rows(9), Rows(40)))
+    monkeypatch.setitem(registry.datasets.registered, "stream", lambda: Splits(Stream(), Rows(9), Rows(40)))
+    monkeypatch.setitem(registry.datasets.registered, "flows", lambda: Splits(Rows(61), Stream(), Stream()))
+    compare(folder, with_data(with_keys(MASKED, accumulate=2), name, workers=workers))
+
+
+@SLOW
+@pytest.mark.parametrize("batch_size", [8, 128])  # with large ones there is nothing for the second process
+def test_torchmetrics(folder, batch_size):
+    metrics = """
+  f1: {fn: F1Score, input: logits, target: label, args: {task: multiclass, num_classes: 4, average: macro}}
+  area: {fn: AUROC, input: logits, target: label, args: {task: multiclass, num_classes: 4}}
+"""
+    text = DEEP.replace("metrics:\n", f"metrics:{metrics}")
+    compare(folder, text.replace("rows: 300", f"rows: 300, evaluation_batch_size: {batch_size}"))
