@@ -354,7 +354,3 @@ def keys_of(model: type[Model]) -> list[str]:
 
 MODIFIERS = tuple(keys_of(Modifiers))
 STEP_KEYS = tuple(dict.fromkeys(key for model in STEPS.values() for key in keys_of(model)))
-
-_MODELS: tuple[type[Model], ...] = (GraphDocument, InlineBody, MountedBody, *STEPS.values())
-for _model in _MODELS:
-    _model.model_rebuild()

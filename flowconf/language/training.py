@@ -66,9 +66,12 @@ REMOVABLE = Field(json_schema_extra={"removable": True})
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown keys, no guessing of types, nothing changes once it is read."""
+    """What all sections share: no unknown keys, no guessing of types, nothing changes once it is read.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    A model is built when something is first held against it, together with all that it contains.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 class OpenSection(Section):
@@ -335,13 +338,13 @@ class TrainingConfig(Section):
     """Name -> term. The loss is the sum of all terms."""
     metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
     """Name -> metric of the validation and test splits."""
-    optimizer: OptimizerSection = OptimizerSection()
+    optimizer: Annotated[OptimizerSection, Field(default_factory=OptimizerSection)]
     """The optimizer, its arguments, and what differs by path."""
-    schedule: ScheduleSection = ScheduleSection()
+    schedule: Annotated[ScheduleSection, Field(default_factory=ScheduleSection)]
     """The learning rate over the steps."""
     phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
     """Name -> a part of the run in which something is frozen, weighted or scaled differently."""
-    trainer: TrainerSection = TrainerSection()
+    trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The one seed of weights, data order, noise and dropout."""
