@@ -94,3 +94,25 @@ def test_importing_the_package_is_light():
 
 def test_checking_needs_no_torch():
     assert "torch" not in imported_by("-c", "import flowconf.language.config, flowconf.draw.svg")
+
+
+PLAIN = """
+data: {name: digits}
+model: {inputs: {image: [B, 64]}, flow: {a: ReLU}}
+loss: {a: {fn: l1, input: a, target: image}}
+"""
+
+
+def test_a_config_that_stands_alone_needs_no_hydra(tmp_path):
+    file = tmp_path / "plain.yaml"
+    file.write_text(PLAIN)
+    loaded = imported_by("-c", f"from flowconf.language.config import load; load({str(file)!r})")
+    assert loaded.isdisjoint({"torch", "hydra", "omegaconf", "antlr4"})
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_mistakes_before_shapes_are_told_without_torch(command, tmp_path):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(PLAIN.replace("ReLU", "RelU"))
+    call = f"import sys; from flowconf.cli.main import main; sys.exit(main([{command!r}, {str(file)!r}]) != 2)"
+    assert "torch" not in imported_by("-c", call)

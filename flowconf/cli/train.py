@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import Overrides
+from flowconf.cli.imports import import_torch
 
 
 def train(
@@ -27,12 +28,27 @@ def train(
     if resume is not None:
         if multirun:
             raise typer.BadParameter("a run that goes on is one run: leave out -m")
+        import_torch()
         from flowconf.train.command import resume_run
 
         resume_run(resume, words if file is None else [file, *words])
         return
     if file is None:
         raise typer.BadParameter("name a training config, or a run to go on with by --resume", param_hint="FILE")
-    from flowconf.train.command import sweep, train_file
+    if multirun:
+        from flowconf.train.command import sweep
 
-    (sweep if multirun else train_file)(file, words)
+        sweep(file, words)
+        return
+    from flowconf.api import load
+    from flowconf.train.launch import given
+
+    task = given()
+    config = load(file, words) if task is None else task.config  # its mistakes are told before torch is imported
+    import_torch()
+    from flowconf.train import command
+
+    if task is None:
+        command.train(config)
+    else:
+        command.take_part(task)

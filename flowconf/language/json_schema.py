@@ -8,14 +8,19 @@ Written for draft 7, which is what editors know best.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel
 
-from flowconf.language import registry
+from flowconf.language import config, registry, schema, training
 from flowconf.language.config import ConfigDocument
 from flowconf.language.schema import GraphDocument
+from flowconf.language.training import Section
 
 Schema = dict[str, Any]
 
@@ -96,6 +101,9 @@ def pivot_schema() -> Schema:
 
 def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
     whole = model.model_json_schema(ref_template="#/definitions/{model}")
+    models = {one.__name__: one for one in _models(Section)}
+    for name, one in [(model.__name__, whole), *whole["$defs"].items()]:
+        _describe(models[name], one)
     shape = _Shaper(partial).schema
     definitions = {name: shape(one) for name, one in whole.pop("$defs").items()}
     found = shape(whole)
@@ -107,6 +115,36 @@ def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
         **found,
         "definitions": {**dict(sorted(definitions.items())), **used, "Interpolation": INTERPOLATION},
     }
+
+
+def _describe(model: type[BaseModel], node: Schema) -> None:
+    """Put what is written under the fields of a model into its schema."""
+    for name, field in model.model_fields.items() if "properties" in node else ():
+        text = next((text for base in model.mro() if (text := _texts().get((base.__name__, name)))), None)
+        if text is not None:
+            member = {**node["properties"][field.alias or name], "description": text}
+            node["properties"][field.alias or name] = dict(sorted(member.items()))
+
+
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+@cache
+def _texts() -> dict[tuple[str, str], str]:
+    """Model and field -> the text under the field in the source, which costs too much to read for every config."""
+    found = {}
+    for module in (config, schema, training):
+        for model in ast.parse(inspect.getsource(module)).body:
+            if not isinstance(model, ast.ClassDef):
+                continue
+            for pair in pairwise(model.body):
+                match pair:
+                    case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[model.name, field] = inspect.cleandoc(text)
+    return found
 
 
 def _names(table: str) -> Schema:

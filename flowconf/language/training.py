@@ -71,7 +71,7 @@ class Section(BaseModel):
     A model is built when something is first held against it, together with all that it contains.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class OpenSection(Section):

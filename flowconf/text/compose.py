@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.text import defaults
 from flowconf.text import overrides as words
+from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested
@@ -29,7 +30,7 @@ from flowconf.text.overrides import Override
 from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
-    from flowconf.text.hydra_bridge import Composed, Included, Lists
+    from flowconf.text.hydra_bridge import Lists
 
 MAX_ROUNDS = 8
 """How often a graph that an interpolation names may bring another one."""
@@ -176,6 +177,9 @@ class _Composer:
                 raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, help="remove it"))
 
     def defaults_list(self, chosen: Sequence[Override]) -> Composed:
+        """What the main file and the chosen options ask for; Hydra is imported when there is something to ask it."""
+        if not chosen and (composed := defaults.alone(self.library)) is not None:
+            return composed
         from flowconf.text import hydra_bridge
 
         try:

@@ -19,6 +19,8 @@ from flowconf.text.overrides import Override, listed
 from flowconf.text.source import shown
 
 SELF = "_self_"
+_PACKAGE = re.compile(r"\s*#\s*@")
+"""A file that begins with a line such as `# @package _global_`."""
 _NAMES_CODE = re.compile(r"_target_|oc\.(?:create|decode|select|dict)")
 
 
@@ -43,6 +45,32 @@ class Entry:
     def paths(self) -> list[str]:
         """The config paths that the entry names, relative to its own file's group unless they begin with `/`."""
         return [option if self.group is None else f"{self.group}/{option}" for option in self.options]
+
+
+@dataclass(frozen=True)
+class Included:
+    """One config of the final defaults list, in the order of merging. `package` is where it goes, dotted."""
+
+    config_path: str
+    package: str
+    parent: str | None
+    document: Document
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a main config and overrides ask for: the configs to merge, and the chosen options."""
+
+    included: tuple[Included, ...]
+    choices: dict[str, Any]
+
+
+def alone(library: Library) -> Composed | None:
+    """A main config that names no other and says nothing to Hydra; None when Hydra has to be asked."""
+    main = library.read(library.main)
+    if main.data.keys() & {"defaults", "hydra"} or _PACKAGE.match(library.head(library.main)):
+        return None
+    return Composed((Included(library.main.name, "", None, main),), {})
 
 
 def entries(document: Document) -> list[Entry]:

@@ -38,6 +38,7 @@ from omegaconf.grammar_visitor import GrammarVisitor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.text import defaults
+from flowconf.text.defaults import Composed, Included
 from flowconf.text.library import Library, has_configs
 from flowconf.text.origins import Document
 
@@ -205,24 +206,6 @@ class _Loads(CachingConfigRepository):
 
 class TooManyLoads(HydraException):
     """Defaults lists that include more than they may."""
-
-
-@dataclass(frozen=True)
-class Included:
-    """One config of the final defaults list, in the order of merging. `package` is where it goes, dotted."""
-
-    config_path: str
-    package: str
-    parent: str | None
-    document: Document
-
-
-@dataclass(frozen=True)
-class Composed:
-    """What Hydra makes of a main config and overrides: the configs to merge, and the chosen options."""
-
-    included: tuple[Included, ...]
-    choices: dict[str, Any]
 
 
 class Lists:

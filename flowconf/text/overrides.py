@@ -55,6 +55,8 @@ def parse(words: Sequence[str]) -> list[Override]:
     Raises:
         ConfigError: FC0103, one for each word that cannot be read.
     """
+    if not words:
+        return []
     from flowconf.text import hydra_bridge
 
     notes, found = Collector(), []

@@ -7,13 +7,9 @@ from pathlib import Path
 
 from flowconf.api import Source, compose, load, plan
 from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
-from flowconf.graph import check_shapes
-from flowconf.graph.emit import emit
-from flowconf.graph.sources import check_source
 from flowconf.language import config as configs
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
-from flowconf.train.stages import plan_stages
 
 
 def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
@@ -32,12 +28,22 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
             config = None if configs.is_graph(composition.document) else configs.read(composition)
             found += config.warnings if config is not None else ()
             resolved = plan_of(composition) if config is None else config.model
-        emit(resolved, check_shapes(resolved).sizes)
-        for _, setting in resolved.all_settings():
-            if setting.checkpoint is not None:
-                found += check_source(setting.checkpoint)
-        if config is not None:
-            plan_stages(config, load, Path(config.training.trainer.runs))
+        _look_with_torch(resolved, config, found)
     except FlowconfError as error:
         found += error.diagnostics
     return Collector(found).told_once()
+
+
+def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Diagnostic]) -> None:
+    """Shapes, sources and stages; torch is imported only when everything before them is right."""
+    from flowconf.graph import check_shapes
+    from flowconf.graph.emit import emit
+    from flowconf.graph.sources import check_source
+    from flowconf.train.stages import plan_stages
+
+    emit(resolved, check_shapes(resolved).sizes)
+    for _, setting in resolved.all_settings():
+        if setting.checkpoint is not None:
+            found += check_source(setting.checkpoint)
+    if config is not None:
+        plan_stages(config, load, Path(config.training.trainer.runs))

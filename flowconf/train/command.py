@@ -50,12 +50,8 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     return folders[-1]
 
 
-def train_file(file: str, overrides: Sequence[str]) -> None:
-    """What `flowconf train FILE` does."""
-    task = launch.given()
-    if task is None:
-        train(load(file, overrides))
-        return
+def take_part(task: launch.Task) -> None:
+    """What `flowconf train` does in each process of a team."""
     with joined() as member:
         screen = _screen(task.config, member)
         if task.run is not None:

@@ -354,3 +354,15 @@ def test_a_composition_is_quick(composed: Compose) -> None:
     start = time.perf_counter()
     composed(DIGITS, "pivot=other", "model.flow.stem=Linear(1, 2)")
     assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("text", ["seed: 0\n", "# a word\nmodel: {params: {a: 1}}\nseed: ${model.params.a}\n"])
+def test_a_file_that_stands_alone_is_composed_as_by_hydra(
+    text: str, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = composed({"configs/main.yaml": text})
+    monkeypatch.setattr("flowconf.text.defaults.alone", lambda library: None)
+    asked = composed({"configs/main.yaml": text})
+    assert without.document.data == asked.document.data
+    assert list(without.document.origins.items()) == list(asked.document.origins.items())
+    assert without.choices == asked.choices
