@@ -9,6 +9,8 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
+from flowconf.graph.parts import whole
+
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace `file` by `data` in one step. Raises `OSError`; the earlier file is then untouched."""
@@ -29,7 +31,17 @@ def write_atomically(file: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and texts as one safetensors file, atomically."""
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(file, save(ready, dict(metadata)))
+def save_tensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, writes: bool = True
+) -> None:
+    """Write tensors and texts as one safetensors file, atomically.
+
+    Of several processes that hold parts of the tensors all have to call this, and one `writes`.
+    """
+    ready = {}
+    for name, tensor in tensors.items():
+        found = whole(tensor.detach())
+        if writes:
+            ready[name] = found.cpu().contiguous()
+    if writes:
+        write_atomically(file, save(ready, dict(metadata)))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, shown_path, suggest
 from flowconf.graph.files import save_tensors
+from flowconf.graph.parts import like
 from flowconf.graph.sources import weights_file
 from flowconf.graph.structure import structural_hash
 from flowconf.language.plan import Checkpoint, GraphPlan, join
@@ -80,17 +81,20 @@ def save(
     file: Path,
     metadata: Mapping[str, str],
     beside: Mapping[str, Tensor] | None = None,
+    *,
+    writes: bool = True,
 ) -> None:
     """Write the tensors below `module` to `file`, atomically. Raises `OSError`.
 
-    `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`.
+    `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`. Of several processes that hold
+    parts of the tensors all have to call this, and one `writes`.
     """
     texts = {"format": "flowconf 1", **metadata}
     if plan is not None:
         texts["graph"] = json.dumps(plan.document, default=str)
         with suppress(ConfigError):  # a module made outside of the document has no structure to tell
             texts["hash"] = structural_hash(plan)
-    save_tensors(file, {**tensors_of(module), **(beside or {})}, texts)
+    save_tensors(file, {**tensors_of(module), **(beside or {})}, texts, writes=writes)
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
@@ -128,7 +132,7 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
                 report.cast.append((name, _dtype(new), _dtype(old)))
         with torch.no_grad():
             for _, old, new in ready:
-                old.copy_(new)
+                old.copy_(like(old, new))
     return report
 
 

@@ -279,6 +279,9 @@ class TrainerSection(Section):
     """Where to train: `auto` (every CUDA device of this machine, else the CPU), a number of devices (of processes where
     there is no CUDA device), a list of CUDA devices such as `[0, 2]`, or one device: `cpu`, `cuda`, `cuda:1`, `mps`.
     Several devices train together, a process for each; `data.batch_size` is what all of them compute in a step."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What each of several processes holds: `ddp` all weights, `fsdp` a part of them, of their gradients and of the
+    optimizer's state, put together where they are used. Results and checkpoints are the same."""
     nodes: Positive = 1
     """Machines that train together. The same command is started on each of them."""
     rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")] | None = None

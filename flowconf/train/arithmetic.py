@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn, optim
 
+from flowconf.graph.parts import held
 from flowconf.language import registry
 from flowconf.language.training import OptimizerSection
 from flowconf.train.job import Job
@@ -21,7 +22,7 @@ def arithmetic(job: Job) -> list[str]:
     count = torch.get_num_threads()
     each = " each" if job.team.size > 1 else ""
     threads = f", {count} thread{'s' if count > 1 else ''}{each}" if job.device.type == "cpu" else ""
-    several = f"{job.team.size} processes, " if job.team.size > 1 else ""
+    several = f"{job.team.size} processes, {training.trainer.strategy}, " if job.team.size > 1 else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
     groups = job.optimizer.param_groups
     fused = ", fused" if any(group.get("fused") for group in groups) else ", not fused"
@@ -43,18 +44,18 @@ def arithmetic(job: Job) -> list[str]:
 
 def memory(job: Job) -> str:
     """What a process holds before any batch: weights, their gradients, the optimizer's state, averages."""
-    held = [*job.graph.parameters(), *job.graph.buffers()]
+    there = [*job.graph.parameters(), *job.graph.buffers()]
     learned = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
-    trained = sum(parameter.nbytes for parameter in learned)
+    trained = sum(held(parameter).nbytes for parameter in learned)
     parts = {
-        "weights": sum(tensor.nbytes for tensor in held),
+        "weights": sum(held(tensor).nbytes for tensor in there),
         "gradients": trained,
         "optimizer": trained * state_copies(job.config.training.optimizer),
-        "averages": sum(value.nbytes for value in job.averages.values),
+        "averages": sum(held(value).nbytes for value in job.averages.values),
     }
     listed = " + ".join(f"{size(number)} {name}" for name, number in parts.items() if number)
-    there = f" of {size(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
-    return f"{size(sum(parts.values()))}{there}: {listed}; what a batch needs comes on top"
+    room = f" of {size(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
+    return f"{size(sum(parts.values()))}{room}: {listed}; what a batch needs comes on top"
 
 
 def state_copies(section: OptimizerSection) -> int:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from flowconf.graph.parts import held, like
+
 
 class Averages:
     """An exponential moving average of each trained parameter; `decay` None means none are kept, at no cost.
@@ -19,15 +21,17 @@ class Averages:
     def __init__(self, named: Mapping[str, nn.Parameter], decay: float | None) -> None:
         self.decay = decay
         self.names = list(named) if decay is not None else []
-        self.parameters: list[Tensor] = [named[name] for name in self.names]
-        self.values = [parameter.detach().clone() for parameter in self.parameters]
+        parameters = [named[name].detach() for name in self.names]
+        self.values = [parameter.clone() for parameter in parameters]
+        self._weights = [held(parameter) for parameter in parameters]
+        self._averages = [held(value) for value in self.values]
 
     @torch.no_grad()
     def update(self, step: int, skipped: Callable[[], bool] = lambda: False) -> None:
         """Take in the weights after `step` steps; not when the last one is told to have left them alone."""
         if self.decay is not None and not skipped():
             decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
+            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -35,8 +39,8 @@ class Averages:
         if self.decay is None:
             yield
             return
-        before = [parameter.detach().clone() for parameter in self.parameters]
-        self._fill(self.values)
+        before = [weights.clone() for weights in self._weights]
+        self._fill(self._averages)
         try:
             yield
         finally:
@@ -48,9 +52,12 @@ class Averages:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from `state()`; what it does not have starts from the weights as they are."""
-        for name, value, parameter in zip(self.names, self.values, self.parameters, strict=True):
-            value.copy_(tensors.get(f"average/{name}", parameter.detach()))
+        for name, value, average, weights in zip(self.names, self.values, self._averages, self._weights, strict=True):
+            if f"average/{name}" in tensors:
+                value.copy_(like(value, tensors[f"average/{name}"]))
+            else:
+                average.copy_(weights)
 
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(self.parameters, values)
+        torch._foreach_copy_(self._weights, values)

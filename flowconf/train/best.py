@@ -48,9 +48,8 @@ class Best:
 
     def keep(self) -> None:
         """Save the graph's weights, or their averages, as the best ones. Raises `RunError`."""
-        if self.job.team.first:
-            with self.job.averages.applied():
-                save_weights(self.job.graph, self.file, self.step)
+        with self.job.averages.applied():
+            save_weights(self.job.graph, self.file, self.step, self.job.team.first)
 
     def load(self, last_step: int) -> None:
         """Put the best weights into the graph, which has those of `last_step`."""
@@ -69,5 +68,5 @@ class Best:
         """Go on from `state()`, which was saved after `step` steps and with their weights."""
         self.step, self.latest, self.waited = state["step"], state["latest"], state["waited"]
         self.metrics = dict(state["metrics"])
-        if self.step == step and self.metrics and saved_step(self.file) != step:
+        if self.step == step and self.metrics and self.job.team.told(lambda: saved_step(self.file) != step):
             self.keep()

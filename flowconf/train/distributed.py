@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,11 +22,15 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.graph import Graph
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.train.objective import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.shares import Shares, Stopwatch, shared_term
+
+if TYPE_CHECKING:
+    from flowconf.train.sharding import Whole
 
 T = TypeVar("T")
 
@@ -54,6 +58,8 @@ class Team:
         self.size = size
         self.shares = Shares(tuple(shares or [1.0] * size))
         self.measures = measures and size > 1
+        self.whole: Whole | None = None
+        """The graph, when each process holds a part of its weights."""
         self.idle = False
         """Whether this process has no row of the batch that is being computed."""
 
@@ -92,6 +98,8 @@ class Team:
         if self.measures:
             Stopwatch(self.shares, self.gather, self.device).watch(view)
             self.measures = False
+        if self.whole is not None:
+            return self.through(view)
         trained = [parameter for parameter in view.parameters() if parameter.requires_grad]
         if self.size == 1 or not trained or passes > 1:
             return view
@@ -109,6 +117,25 @@ class Team:
         )
         wrapped.broadcast_buffers = False  # `equalize` is for them
         return wrapped
+
+    def shard(self, graph: Graph, config: Config) -> None:
+        """Divide the weights of `graph` over the processes, on their devices. Raises `ConfigError`."""
+        from flowconf.train.sharding import refuse_what_cannot_be_sharded, shard
+
+        refuse_what_cannot_be_sharded(config, graph)
+        self.whole = shard(graph, self.device, self.size, config.training.trainer.precision)
+
+    def through(self, view: nn.Module) -> nn.Module:
+        """`view` as it can be called: with its weights put together meanwhile, where they are divided."""
+        if self.whole is None:
+            return view
+        from flowconf.train.sharding import ShardedView
+
+        return ShardedView(self.whole, view)
+
+    def averages_after(self, passes: int) -> bool:
+        """Whether gradients of so many backward passes have to be averaged by `average_gradients`."""
+        return self.size > 1 and self.whole is None and passes > 1
 
     def average_gradients(self, trained: Sequence[nn.Parameter], used: set[nn.Parameter] | None) -> None:
         """Average over the team what backward passes have left in this process; `used` is as in `wrap`."""

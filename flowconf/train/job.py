@@ -114,7 +114,8 @@ class Job:
         terms = [term for term in self.terms if weights[term.name] != 0]
         self.learning_rate.factors = self.factors[phase]
         view = self.graph.view(_unique(reference for term in terms for reference in term.references))
-        routes = Routes([_targets(self.graph, training.loss[term.name]) for term in terms], trained)
+        targets = [_targets(self.graph, training.loss[term.name]) for term in terms]
+        routes = Routes(targets, trained, divided=self.team.whole is not None)
         used = _used(self, view, terms, routes)
         self.active = Active(
             phase=phase,
@@ -162,6 +163,8 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     seed_everything(training.seed)
     graph = build_graph(config.model)
     reports = [*load_checkpoints(graph, config.model, runs), *_start_from(graph, config)] if weights else []
+    if trainer.strategy == "fsdp" and team.size > 1:
+        team.shard(graph, config)
     graph.to(device)
     if trainer.channels_last:
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -208,7 +211,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         sampler=sampler,
         terms=team.terms(terms),
         metrics=metrics,
-        evaluation_view=graph.view(watched),
+        evaluation_view=team.through(graph.view(watched)),
         optimizer=optimizer,
         learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
         factors={
@@ -352,7 +355,7 @@ def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Pa
     if depends_on_data(view.plan):
         return None
     there = set(view.parameters())
-    if job.team.size == 1:
+    if job.team.size == 1 or job.team.whole is not None:
         return there
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     job.graph.eval()

@@ -127,7 +127,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
-    if job.team.size > 1 and len(active.routes.passes) > 1:
+    if job.team.averages_after(len(active.routes.passes)):
         job.team.average_gradients(active.trained, active.used)
     job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
     job.averages.update(step, job.precision.skipped)
@@ -239,8 +239,8 @@ def save(job: Job, run: Run, step: int, best: Best, window: Window) -> None:
     tensors = {"window": job.team.average(table(window))} if window else {}
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
-    if job.team.first:
-        save_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler, progress, tensors)
+    scaler, writes = job.precision.scaler, job.team.first
+    save_checkpoint(run.checkpoints, job.graph, job.optimizer, scaler, progress, tensors, writes)
     run.flush()
 
 

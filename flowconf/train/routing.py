@@ -5,7 +5,8 @@ Terms that move the same parameters share a backward pass, so that a loss withou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,13 @@ Targets = frozenset[nn.Parameter] | None
 class Routes:
     """The backward passes of a step, for terms in a fixed order."""
 
-    def __init__(self, targets: Sequence[Targets], trained: Sequence[nn.Parameter]) -> None:
-        """`targets` are those of each term, `trained` what learns at all at the moment."""
+    def __init__(self, targets: Sequence[Targets], trained: Sequence[nn.Parameter], divided: bool = False) -> None:
+        """`targets` are those of each term, `trained` what learns at all at the moment.
+
+        `divided` says that processes hold parts of the parameters, and that others take their places in a pass.
+        """
+        self.trained = trained
+        self.divided = divided
         groups: dict[Targets, list[int]] = {}
         for number, target in enumerate(targets):
             groups.setdefault(target, []).append(number)
@@ -48,8 +54,22 @@ class Routes:
         for number, (part, (_, inputs)) in enumerate(zip(parts, self.passes, strict=True)):
             if inputs is None:
                 torch.autograd.backward(scaled(part), retain_graph=number < last)
+            elif inputs and part.requires_grad and self.divided:
+                with self._others_aside(inputs):
+                    torch.autograd.backward(scaled(part), retain_graph=number < last)
             elif inputs and part.requires_grad:
                 torch.autograd.backward(scaled(part), retain_graph=number < last, inputs=inputs)
+
+    @contextmanager
+    def _others_aside(self, inputs: Sequence[nn.Parameter]) -> Iterator[None]:
+        """A block that leaves the gradients of all but `inputs` as they were."""
+        moved = set(inputs)
+        others = [(parameter, parameter.grad) for parameter in self.trained if parameter not in moved]
+        for parameter, _ in others:
+            parameter.grad = None
+        yield
+        for parameter, grad in others:
+            parameter.grad = grad
 
 
 def reached(loss: Tensor) -> set[nn.Parameter]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn, optim
 
 from flowconf.diagnostics import Diagnostic, Place, RunError
 from flowconf.graph import Graph, weights
+from flowconf.graph.parts import like
 from flowconf.graph.sources import LAST
 
 MARK = weights.NOT_A_WEIGHT
@@ -33,9 +34,11 @@ def save_checkpoint(
     scaler: torch.amp.GradScaler | None,
     progress: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
+    writes: bool = True,
 ) -> None:
     """Replace the checkpoint in `folder`. `progress` is plain data with at least `step`, `tensors` goes with it.
 
+    All processes of a team call this, and one `writes`.
     Raises `RunError` when it cannot be written; the earlier checkpoint is then untouched.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
@@ -48,7 +51,7 @@ def save_checkpoint(
         found[f"{MARK}memory/{path}/{name}"] = tensor
     texts = {"step": str(progress["step"]), "state": json.dumps(rest)}
     try:
-        weights.save(graph, graph.plan, folder / LAST, texts, found)
+        weights.save(graph, graph.plan, folder / LAST, texts, found, writes=writes)
     except OSError as problem:
         raise _not_saved(folder, progress["step"], problem) from problem
 
@@ -82,10 +85,13 @@ def load_checkpoint(
     return rest["progress"], kinds["own"]
 
 
-def save_weights(graph: Graph, file: Path, step: int) -> None:
-    """Save the weights alone. Raises `RunError`; the earlier file is then untouched."""
+def save_weights(graph: Graph, file: Path, step: int, writes: bool = True) -> None:
+    """Save the weights alone. Raises `RunError`; the earlier file is then untouched.
+
+    All processes of a team call this, and one `writes`.
+    """
     try:
-        graph.save(file, metadata={"step": str(step)})
+        weights.save(graph, graph.plan, file, {"step": str(step)}, writes=writes)
     except OSError as problem:
         raise _not_saved(file.parent, step, problem) from problem
 
@@ -133,9 +139,11 @@ def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> 
 
 def _restore_optimizer(optimizer: optim.Optimizer, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Any]] = {int(at): dict(values) for at, values in plain["state"].items()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         at, _, name = key.partition("/")
-        state.setdefault(int(at), {})[name] = tensor
+        parameter = parameters[int(at)]
+        state.setdefault(int(at), {})[name] = like(parameter, tensor) if tensor.shape == parameter.shape else tensor
     optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():

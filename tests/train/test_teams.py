@@ -121,7 +121,7 @@ def test_what_no_term_reaches_is_named(folder):
 
 
 def test_a_graph_that_keeps_values_is_trained_by_one_process(folder):
-    text = DEEP.replace("    body:", "    back: {through: StateAdd, using: norm}\n    body:")
+    text = DEEP.replace("    body:", "    back: {through: StateAdd, using: {state: norm}}\n    body:")
     config = load(folder.write(text), ["trainer.devices=2"])
 
     def refused(rank):

@@ -1,0 +1,142 @@
+"""Weights that are divided over the processes of a team, and put together where a forward pass needs them (FSDP2).
+
+What is put together at once is a unit: a nested graph or a copy of a repeated one, and for the rest the whole graph.
+Its hooks stand on the modules of the graph itself. A view mirrors nested graphs together with their hooks, and shares
+all other modules; the whole graph's hooks are those of `Whole`, which runs any view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from flowconf.diagnostics import ConfigError, Diagnostic, Label
+from flowconf.graph import Graph
+from flowconf.language.config import Config
+from flowconf.language.plan import Call, GraphPlan, Mount, Shared, Step, join
+from flowconf.train.precision import FORMATS
+
+
+class Whole(nn.Module):
+    """The graph with all its weights together while a view of it runs."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, view: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `view` gives for a batch."""
+        found: dict[str, Tensor] = view(**batch)
+        return found
+
+
+class ShardedView(nn.Module):
+    """A view of a graph whose weights are divided; called and trained as the view itself."""
+
+    whole: nn.Module
+
+    def __init__(self, whole: Whole, view: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["whole"] = whole
+        self.view = view
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        """What the view gives for a batch."""
+        found: dict[str, Tensor] = self.whole(self.view, batch)
+        if not torch.is_grad_enabled() and isinstance(self.whole, FSDPModule):
+            self.whole.reshard()  # with gradients the backward pass does it
+        return found
+
+
+def shard(graph: Graph, device: torch.device, size: int, precision: str) -> Whole:
+    """Divide the weights of `graph` over all processes, in place; what they are added up from stays in fp32."""
+    mesh = init_device_mesh(device.type, (size,))
+    policy = MixedPrecisionPolicy(FORMATS.get(precision), torch.float32, cast_forward_inputs=False)
+    whole = Whole(graph)
+    for path in units(graph.plan):
+        for _, module in graph.modules_at(path):
+            if any(True for _ in module.parameters()):
+                fully_shard(module, mesh=mesh, mp_policy=policy)
+    fully_shard(whole, mesh=mesh, mp_policy=policy)
+    return whole
+
+
+def units(plan: GraphPlan) -> list[str]:
+    """The paths of nested graphs and of what is repeated that one forward pass calls once each, innermost first.
+
+    What stands in a loop or a map is called many times, and belongs to the unit around it. So does what shares a module
+    with something outside of it, or has parts that are called beside it.
+    """
+    found = list(_candidates(plan, ""))
+    shared = list(_shared(plan, ""))
+    return [path for path in found if all(_within(path, user) == _within(path, used) for user, used in shared)]
+
+
+def _candidates(plan: GraphPlan, prefix: str) -> Iterator[str]:
+    for step in plan.steps:
+        if step.verb in ("loop", "map"):
+            continue
+        for part in step.applied():
+            if isinstance(part.module, Mount):
+                yield from _candidates(part.module.graph, join(prefix, part.path))
+        whole = step.body.module if len(step.parts) == 1 and not step.extras else None
+        if isinstance(whole, Mount) or (isinstance(whole, Call) and step.repeat is not None):
+            yield join(prefix, step.path)
+
+
+def _shared(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, str]]:
+    """Every use of a module of elsewhere: the path of the user, and of what is used."""
+    for step in plan.steps:
+        for part in step.applied():
+            if isinstance(part.module, Shared) and part.module.path != part.path:
+                yield join(prefix, part.path), join(prefix, part.module.path)
+    for path, mount in plan.mounts():
+        yield from ((join(prefix, path), join(prefix, theirs)) for _, theirs in mount.shares)
+        yield from _shared(mount.graph, join(prefix, path))
+
+
+def _within(path: str, other: str) -> bool:
+    return other == path or other.startswith(f"{path}.")
+
+
+def refuse_what_cannot_be_sharded(config: Config, graph: Graph) -> None:
+    """Raise `ConfigError` for what goes together with `trainer.strategy: fsdp` in no way."""
+    place = config.composition.document.origins.value(("trainer", "strategy"))
+    label = Label("`fsdp` is asked for here", place)
+    problems = []
+    for path, step in _dependent(config.model, ""):
+        message = f"`{path}` runs its modules as its values decide, and with `fsdp` all processes have to run the same"
+        problems.append(Diagnostic("FC0123", message, step.place, path, (label,), "write `strategy: ddp`"))
+    for name, parameter in graph.named_parameters():
+        if parameter.ndim == 0:
+            message = f"`{name}` is a single number, and `fsdp` divides the first dimension of each parameter"
+            problems.append(Diagnostic("FC0123", message, place, name, help="write `strategy: ddp`"))
+    trainer = config.training.trainer
+    origins = config.composition.document.origins
+    together = {
+        "compile": (trainer.compile, "what it puts together in each step cannot be compiled", "false"),
+        "channels_last": (trainer.channels_last, "it keeps weights in the order of their dimensions", "false"),
+        "shares": (trainer.shares == "auto", "its processes wait for each other in each forward pass", "[2, 1]"),
+    }
+    for key, (asked, why, instead) in together.items():
+        if asked:
+            message = f"`fsdp` does not go together with this: {why}"
+            advice = f"write `{key}: {instead}`, or `strategy: ddp`"
+            problems.append(
+                Diagnostic("FC0123", message, origins.value(("trainer", key)), f"trainer.{key}", (label,), advice)
+            )
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _dependent(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, Step]]:
+    """The steps that run different modules for different values."""
+    for step in plan.steps:
+        if step.verb == "switch" or step.condition is not None:
+            yield join(prefix, step.path), step
+    for path, mount in plan.mounts():
+        yield from _dependent(mount.graph, join(prefix, path))

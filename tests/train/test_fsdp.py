@@ -1,0 +1,121 @@
+"""Weights that are divided over processes: the same losses, weights and checkpoints as one process has."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+import flowconf
+from flowconf.api import load
+from flowconf.diagnostics import ConfigError
+from flowconf.train.command import resume, train
+from flowconf.train.screen import Screen
+from flowconf.train.sharding import refuse_what_cannot_be_sharded, units
+from tests.train.teams import together
+from tests.train.test_resume import assert_same
+from tests.train.test_teams import CASES, DEEP, SLOW, assert_alike, team, with_keys
+
+NESTED = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    stem: Linear(8, 16)
+    body:
+      graph: part
+      label: body
+    blocks:
+      graph: part
+      repeat: 2
+    laps:
+      loop: {flow: {turn: "Linear(16, 16) >> Tanh"}}
+      times: 2
+    again: {reuse: body.first, from: laps}
+    norm: LayerNorm(16)
+    side: {from: body.act, through: "Linear(16, 4)"}
+    logits: {from: norm, through: "Linear(16, 4)"}
+""" + DEEP[DEEP.index("data:") :]
+PART = "inputs: {x: [B, 16]}\nflow: {first: 'Linear(16, 16)', act: GELU, last: {also: 'Linear(16, 16)'}}\n"
+
+
+@pytest.fixture(autouse=True)
+def part(folder):
+    folder.write(PART, "graph/part.yaml")
+
+
+def compare(folder, text, *overrides, size=2):
+    assert_alike(folder.train(text=text), team(folder, text, "trainer.strategy=fsdp", *overrides, size=size))
+
+
+FSDP = {
+    "nested": NESTED,
+    **{name: CASES[name] for name in ("phases", "odd", "routed", "accumulated", "clipped", "averaged", "frozen")},
+    "nested phases": NESTED + "\nphases: {warm: {until: {step: 6}, freeze: [body, stem]}, last: {freeze: [norm]}}\n",
+    "nested routes": with_keys(NESTED.replace("weight: 0.5}", "weight: 0.5, updates: [side, body]}"), ema=0.9),
+}
+QUICK = ("nested",)
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in FSDP])
+def test_case(folder, name):
+    compare(folder, FSDP[name])
+
+
+def test_units_are_called_once_and_hold_what_only_they_use(folder):
+    text = NESTED.replace("again: {reuse: body.first, from: laps}", "again: {reuse: stem, from: image}")
+    assert units(load(folder.write(NESTED)).model) == ["blocks"]
+    assert units(load(folder.write(text)).model) == ["body", "blocks"]
+
+
+@SLOW
+def test_a_checkpoint_is_that_of_one_process_and_resumes_to_the_bit(folder):
+    text = with_keys(NESTED, ema=0.9, strategy="fsdp")
+    whole = team(folder, text)
+    config = load(folder.write(text), ["trainer.devices=2"])
+
+    def stop(rank):
+        Screen.step = lambda self, step: os.kill(os.getpid(), signal.SIGKILL) if step == 8 else None
+        train(config)
+
+    assert set(together(stop)) <= {-signal.SIGKILL, 1}
+    run = folder.runs()[-1]
+    assert together(lambda rank: resume(str(run)) and None) == [0, 0]
+    assert_same(folder.run(run), whole)
+    longer = folder.run(resume(str(run), ["trainer.epochs=3", "trainer.devices=cpu", "trainer.strategy=ddp"]))
+    assert longer.log[-1]["step"] in (20, 24)
+
+
+REFUSED = {
+    "switch": (CASES["switch"], (), "`body` runs its modules as its values decide"),
+    "number": (
+        NESTED.replace("    logits:", "    zero: {from: stem, through: Learned}\n    logits:"),
+        (),
+        "single number",
+    ),
+    "compile": (NESTED, ("trainer.compile=true",), "cannot be compiled"),
+    "shares": (NESTED, ("trainer.shares=auto",), "wait for each other"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_sharded_is_refused(folder, name):
+    text, overrides, words = REFUSED[name]
+    config = load(folder.write(text), ["trainer.strategy=fsdp", *overrides])
+    graph = flowconf.build(config.model)
+    with pytest.raises(ConfigError, match=words) as caught:
+        refuse_what_cannot_be_sharded(config, graph)
+    (problem,) = caught.value.diagnostics
+    assert (problem.help and problem.place.line) or problem.place.word
+
+
+@SLOW
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precision(folder, precision):
+    text = NESTED.replace("drop: Dropout(0.1)", "")
+    one = folder.train(f"trainer.precision={precision}", "trainer.clip=0.5", text=text)
+    two = team(folder, text, "trainer.strategy=fsdp", f"trainer.precision={precision}", "trainer.clip=0.5")
+    for mine, theirs in zip(two.log, one.log, strict=True):
+        for name in ("train/loss", "val/loss"):
+            if name in theirs:
+                assert mine[name] == pytest.approx(theirs[name], rel=0.05)
