@@ -1,41 +1,45 @@
 """What the training loop costs: against a hand-written loop with the same resident data and the same fused optimizer.
 
-    python benchmarks/training.py [--rounds 9] [--default]
+    python benchmarks/training.py [--rounds 7]
 
-Both loops train the same model on the same rows in the same order, on one thread, in turns; a row shows the medians and
-the median of the ratios of each round. A step's time is the difference between a long and a short run, so that what
-happens once (the first step, the last checkpoint) is left out. `--default` adds an evaluation each epoch, with its
-checkpoints, as `flowconf train` does without being told otherwise. `--start` measures the time to the first step.
+Both loops train the same model from the same weights on the same rows in the same order, on one thread, in turns. That
+they do is looked at first: every loss has to be the same to the bit. A row shows the medians of all rounds and the
+median of their ratios, in CPU time, which other work on the machine disturbs least. A step's time is the difference
+between a long and a short run, so that what happens once (the first step, the last checkpoint) is left out.
+
+`stripped` only trains. `default` is `flowconf train` as it comes: an evaluation each epoch with its checkpoints, logs
+and TensorBoard; the loop by hand still only trains. `start` is a new process from nothing to the end of its first step.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from flowconf.api import load
 from flowconf.language.config import Config
 from flowconf.train.data import epoch_order
 from flowconf.train.job import prepare
 from flowconf.train.loop import fit
-from flowconf.train.runs import create_run
+from flowconf.train.runs import LINES, create_run
 from flowconf.train.screen import Screen
 
 MODELS = {
-    "tiny": ([32, 64, 10], 32, 1500, 300),
-    "medium": ([784, 512, 512, 10], 256, 90, 30),
+    "tiny": ([32, 64, 10], 32, 900, 100),
+    "medium": ([784, 512, 512, 10], 256, 100, 20),
 }
 """Name -> (widths, batch size, steps of a long and of a short run)."""
 
@@ -50,11 +54,11 @@ loss:
 metrics:
   accuracy: {{fn: accuracy, input: logits, target: label}}
 optimizer: {{name: adamw, lr: 0.001}}
-trainer: {{steps: {steps}, runs: {runs}, devices: cpu, threads: 1, checkpoint_every: {saves}}}
+trainer: {{steps: {steps}, runs: {runs}, devices: cpu, threads: 1, checkpoint_every: {saves}, log_every: {logs}}}
 """
 
 
-def config_of(name: str, folder: Path, default: bool, steps: int) -> Config:
+def config_of(name: str, folder: Path, default: bool, steps: int, logs: int = 50) -> Config:
     """The config of one model; by default nothing is evaluated."""
     widths, batch, _, _ = MODELS[name]
     calls = []
@@ -72,6 +76,7 @@ def config_of(name: str, folder: Path, default: bool, steps: int) -> Config:
         held=held,
         steps=steps,
         saves=0 if default else steps,
+        logs=logs,
         runs=folder / "runs",
     )
     file = folder / f"{name}.yaml"
@@ -79,8 +84,8 @@ def config_of(name: str, folder: Path, default: bool, steps: int) -> Config:
     return load(str(file))
 
 
-def ours(config: Config, folder: Path) -> float:
-    """Seconds for a whole run of the loop."""
+def ours(config: Config, folder: Path) -> tuple[float, list[float]]:
+    """CPU seconds of the loop, and the losses in its log."""
     job = prepare(config, folder / "runs")
     run = create_run(folder / "runs", folder / "bench.yaml", [], 0, {}, {})
     run.open(tensorboard=True)
@@ -89,59 +94,53 @@ def ours(config: Config, folder: Path) -> float:
     fit(job, run, screen)
     seconds = time.process_time() - began
     run.end("finished")
-    return seconds
+    lines = [json.loads(line) for line in (run.folder / LINES).read_text(encoding="utf-8").splitlines()]
+    return seconds, [line["train/loss"] for line in lines if "train/loss" in line]
 
 
-def by_hand(config: Config, name: str, folder: Path, default: bool) -> float:
-    """Seconds for as many steps of a plain loop."""
-    widths, batch_size, _, _ = MODELS[name]
+def by_hand(config: Config, folder: Path) -> tuple[float, list[Tensor]]:
+    """CPU seconds of a plain loop over the same model, rows and steps, and its losses."""
     job = prepare(config, folder / "runs")
     tensors = job.train.split.tensors  # type: ignore[attr-defined]
     image, label = tensors["image"], tensors["label"]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1])
+    model = nn.Sequential(*job.graph.children())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    total, step, epoch = job.total_steps, 0, 0
+    total, step, epoch, losses = job.total_steps, 0, 0, []
     began = time.process_time()
     while step < total:
-        for rows in epoch_order(len(image), 0, epoch).split(batch_size):
+        for rows in epoch_order(len(image), 0, epoch).split(config.training.data.batch_size):
             loss = F.cross_entropy(model(image.index_select(0, rows)), label.index_select(0, rows))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            losses.append(loss.detach())
             step += 1
             if step == total:
                 break
         epoch += 1
-    return time.process_time() - began
+    return time.process_time() - began, losses
 
 
-def per_step(run: Callable[[int], float], long: int, short: int) -> float:
-    """Seconds a step, what happens once left out."""
-    return (run(long) - run(short)) / (long - short)
+def check_losses(name: str, folder: Path) -> None:
+    """Raise `SystemExit` unless both loops give the same losses."""
+    config = config_of(name, folder, False, 150, logs=1)
+    _, mine = ours(config, folder)
+    _, theirs = by_hand(config, folder)
+    if mine != [float(loss) for loss in theirs]:
+        raise SystemExit(f"{name}: the two loops do not give the same losses")
 
 
 def compare(name: str, rounds: int, default: bool, folder: Path) -> None:
     """One row of the table."""
     _, _, long, short = MODELS[name]
     configs = {steps: config_of(name, folder, default, steps) for steps in (long, short)}
-    mine, theirs, ratios = [], [], []
+    loops = {"ours": ours, "by hand": by_hand}
+    took: dict[str, list[float]] = {which: [] for which in loops}
     for number in range(rounds):
-        pair = [
-            lambda steps: ours(configs[steps], folder),
-            lambda steps: by_hand(configs[steps], name, folder, default),
-        ]
-        order = (0, 1) if number % 2 else (1, 0)
-        took = {which: per_step(pair[which], long, short) for which in order}
-        mine.append(took[0])
-        theirs.append(took[1])
-        ratios.append(took[0] / took[1])
-    print(
-        f"{name:8} {'default' if default else 'stripped':9} {1e6 * statistics.median(mine):9.0f} us"
-        f" {1e6 * statistics.median(theirs):9.0f} us {statistics.median(ratios):6.3f}"
-    )
+        for which in list(loops)[:: 1 if number % 2 else -1]:
+            seconds = {steps: loops[which](config, folder)[0] for steps, config in configs.items()}
+            took[which].append((seconds[long] - seconds[short]) / (long - short))
+    row(name, "default" if default else "stripped", *took.values(), unit="us", scale=1e6)
 
 
 BARE = """
@@ -159,34 +158,39 @@ optimizer.step()
 
 
 def start_up(rounds: int, folder: Path) -> None:
-    """The time from nothing to the end of the first step, in a new process, against bare torch."""
+    """A new process from nothing to the end of its first step, against bare torch."""
     config_of("tiny", folder, False, 1)
-    call = f"from flowconf.cli.main import main; import sys; sys.exit(main(['train', {str(folder / 'tiny.yaml')!r}]))"
-    took: dict[str, list[float]] = {"ours": [], "bare": []}
+    train = f"from flowconf.cli.main import main; import sys; sys.exit(main(['train', {str(folder / 'tiny.yaml')!r}]))"
+    took: dict[str, list[float]] = {train: [], BARE: []}
     for _ in range(rounds):
-        for name, code in (("ours", call), ("bare", BARE)):
-            began = time.perf_counter()
+        for code, seconds in took.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-            took[name].append(time.perf_counter() - began)
-    ratios = [mine / theirs for mine, theirs in zip(took["ours"], took["bare"], strict=True)]
-    mine, theirs = (statistics.median(took[name]) for name in ("ours", "bare"))
-    print(f"{'start-up':8} {'one step':9} {mine:9.2f} s  {theirs:9.2f} s  {statistics.median(ratios):6.3f}")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    row("start", "one step", *took.values(), unit="s ", scale=1)
+
+
+def row(name: str, kind: str, mine: list[float], theirs: list[float], *, unit: str, scale: float) -> None:
+    ratio = statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+    ours_, hand = (f"{scale * statistics.median(times):10.5g} {unit}" for times in (mine, theirs))
+    print(f"{name:8} {kind:9} {ours_} {hand} {ratio:7.3f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="what the training loop costs")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--default", action="store_true", help="with evaluations and checkpoints")
-    parser.add_argument("--start", action="store_true", help="the time to the first step")
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'':18} {'flowconf':>12} {'by hand':>12} {'ratio':>6}")
-    with tempfile.TemporaryDirectory() as folder:
-        if options.start:
-            start_up(options.rounds, Path(folder))
-            return
-        for name in MODELS:
-            compare(name, options.rounds, options.default, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for model in MODELS:
+            check_losses(model, folder)
+        print(f"{'the losses are the same':18} {'flowconf':>8} {'by hand':>13} {'ratio':>7}")
+        for default in (False, True):
+            for model in MODELS:
+                compare(model, options.rounds, default, folder)
+        start_up(options.rounds, folder)
 
 
 if __name__ == "__main__":

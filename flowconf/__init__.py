@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from flowconf.graph import Graph, WeightReport
     from flowconf.graph.builder import Flow, flow
-    from flowconf.language.registry import register, register_dataset, register_loss, register_metric
+    from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
     from flowconf.train.check import check
 
 __version__ = "0.1.0"
@@ -33,7 +33,9 @@ _HOMES = {
     ),
     "flowconf.graph": ("Graph", "WeightReport"),
     "flowconf.graph.builder": ("Flow", "flow"),
-    "flowconf.language.registry": ("register", "register_dataset", "register_loss", "register_metric"),
+    "flowconf.language.registry": (
+        "register", "register_dataset", "register_logger", "register_loss", "register_metric",
+    ),
     "flowconf.train.check": ("check",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -58,6 +60,7 @@ __all__ = [
     "plan",
     "register",
     "register_dataset",
+    "register_logger",
     "register_loss",
     "register_metric",
 ]

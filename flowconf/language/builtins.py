@@ -10,6 +10,7 @@ LOSSES = ("flowconf.train.losses", "flowconf.fbrl.losses")
 METRICS = ("flowconf.train.metrics", "flowconf.fbrl.metrics")
 OPTIMIZERS = ("flowconf.train.optimizers",)
 SCHEDULES = ("flowconf.train.schedules",)
+LOGGERS = ("flowconf.train.loggers",)
 DATASETS = ("flowconf.train.datasets", "flowconf.train.datafiles", "flowconf.fbrl.data")
 
 TORCH_NN = "torch.nn.modules"

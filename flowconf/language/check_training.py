@@ -55,6 +55,8 @@ def check_names(training: TrainingConfig, origins: Origins, collector: Collector
     for name, metric in training.metrics.items():
         if not uses_torchmetrics(metric.fn):
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
+    for name, args in training.loggers.items():
+        checker.logger(name, args)
     _check_best(training, origins, collector)
 
 
@@ -224,6 +226,19 @@ class _Names:
         signature = table.signature(name)
         self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])])
         self.required(name, signature.missing(given, {*args, *supplied}), path)
+
+    def logger(self, name: str, args: Mapping[str, Any]) -> None:
+        """A logger, which is named by its key."""
+        path = ("loggers", name)
+        if name not in registry.loggers:
+            self.collector.diagnostics.append(registry.loggers.unknown(name, self.origins.key(path), _dotted(path)))
+            return
+        signature = registry.loggers.signature(name)
+        self.arguments(name, signature, args, path, given=1)
+        for argument in signature.missing(1, set(args)):
+            message = f"`{name}` needs the argument `{argument}`"
+            advice = f"write `{argument}: ...`"
+            self.collector.error("FC0133", message, self.origins.key(path), path=_dotted(path), help=advice)
 
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
         """A loss or metric: its name, how many references it takes, its arguments."""

@@ -29,7 +29,7 @@ RULES = MergeRules(
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
-        | {"loss.*.*", "metrics.*.*", "phases.*.*"}
+        | {"loss.*.*", "metrics.*.*", "phases.*.*", "loggers.*", "loggers.*.*"}
     ),
 )
 """What composing has to know of the language."""

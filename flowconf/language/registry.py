@@ -1,4 +1,4 @@
-"""The closed tables of names that a config may use: modules, losses, metrics, optimizers, schedules, data sets.
+"""The closed tables of names that a config may use: modules, losses, metrics, data sets, and so on.
 
 A name comes from flowconf itself, from `torch.nn`, or from code that the project or an installed package registers.
 A config can never add one. Names are known, and their arguments checked, before the code behind them is imported.
@@ -130,6 +130,7 @@ metrics = Table("metric", "FC0401", builtins.METRICS)
 optimizers = Table("optimizer", "FC0401", builtins.OPTIMIZERS)
 schedules = Table("schedule", "FC0401", builtins.SCHEDULES)
 datasets = Table("data set", "FC0501", builtins.DATASETS)
+loggers = Table("logger", "FC0401", builtins.LOGGERS)
 
 
 def _registrar(table: Table) -> Any:
@@ -150,6 +151,7 @@ register = _registrar(modules)
 register_loss = _registrar(losses)
 register_metric = _registrar(metrics)
 register_dataset = _registrar(datasets)
+register_logger = _registrar(loggers)
 
 
 def import_project(start: Path) -> None:

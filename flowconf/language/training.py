@@ -347,6 +347,8 @@ class TrainingConfig(Section):
     """The learning rate over the steps."""
     phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
     """Name -> a part of the run in which something is frozen, weighted or scaled differently."""
+    loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    """Logger -> its arguments: where the numbers go beside the run folder, such as `{wandb: {project: digits}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

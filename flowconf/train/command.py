@@ -19,7 +19,7 @@ from flowconf.text import Composition
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
-from flowconf.train import launch
+from flowconf.train import launch, loggers
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.distributed import Team, joined, note_run, noted_run, restarts, team_for
 from flowconf.train.job import Job, prepare
@@ -174,6 +174,8 @@ def _carry_out(job: Job, run: Run, screen: Screen) -> None:
     try:
         with screen:
             _announce(job, run, screen)
+            if job.team.first:
+                run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
             metrics = fit(job, run, screen)
     except KeyboardInterrupt:
         run.end("interrupted")

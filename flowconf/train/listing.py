@@ -88,7 +88,7 @@ def _listed(run: Path) -> Listed:
 
 
 def _compared(runs: list[Listed]) -> list[Listed]:
-    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in IGNORED)
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in IGNORED and not key.startswith("loggers."))
     for key in keys:
         values = [run.settings.get(key) for run in runs]
         if any(value != values[0] for value in values):

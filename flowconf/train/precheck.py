@@ -1,6 +1,7 @@
 """What can be told of a run before its data is read and before the stages in front of it run.
 
-Shapes, whether anything is left to train, and whether the optimizer and the schedule take their arguments' values.
+Shapes, whether anything is left to train, whether the optimizer and the schedule take their arguments' values,
+and whether the loggers' packages are there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Setting, Shared, join
 from flowconf.text.origins import Origins, Path, dotted
+from flowconf.train.loggers import check_packages
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
 
 def precheck(config: Config) -> None:
     """Raise `ConfigError` with everything that is wrong with a run, as far as its config tells."""
+    check_packages(config)
     inference = check_shapes(config.model)
     origins = config.composition.document.origins
     collector = Collector()

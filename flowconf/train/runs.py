@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path
 from flowconf.graph.sources import CHECKPOINTS, CONFIG, RECORD, record
 from flowconf.text.write import dump
 from flowconf.train.events import EventFile
+from flowconf.train.loggers import Aside
 
 LINES = "metrics.jsonl"
 PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
@@ -42,6 +44,8 @@ class Run:
     record: dict[str, Any]
     _lines: TextIO = field(init=False, repr=False)
     _events: EventFile | None = field(init=False, default=None, repr=False)
+    loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
+    """Who else is told the numbers."""
 
     @property
     def checkpoints(self) -> Path:
@@ -77,6 +81,8 @@ class Run:
         self._lines.write(json.dumps({"step": step, **more, **values}) + "\n")
         if self._events is not None:
             self._events.scalars(step, values)
+        for logger in self.loggers:
+            logger.log(step, values)
 
     def flush(self) -> None:
         """Make the logs readable from outside up to here."""
@@ -97,6 +103,8 @@ class Run:
 
     def end(self, status: str, **changes: object) -> None:
         """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`."""
+        for logger in self.loggers:
+            logger.close(status)
         if status == "finished":
             self.close()
             self.update(status=status, ended=_now(), **changes)
@@ -154,6 +162,7 @@ def create_run(
 ) -> Run:
     """Make the folder and write down what is about to be run. Raises `RunError` when that is not possible."""
     record = {
+        "id": secrets.token_hex(6),
         "config": str(config.resolve()),
         "overrides": list(overrides),
         "folder": str(Path.cwd()),

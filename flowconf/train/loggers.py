@@ -1,0 +1,211 @@
+"""Where a run's numbers go beside its folder: experiment trackers by name, and what a project registers.
+
+A logger is a function of the run and of its own arguments that gives something with `log` and `close`. It works in a
+thread of its own: a slow network does not slow the run, and one that fails is told once and left out. Of several
+processes the first has loggers. A run that goes on does so under the same `id`, and what it does again is logged again.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol
+
+from flowconf.diagnostics import Diagnostic, MachineError
+from flowconf.language import registry
+from flowconf.language.config import Config
+
+__all__ = ["mlflow", "wandb"]
+
+PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
+"""Logger -> the package that it needs, and the extra of flowconf that brings it."""
+WAITING = 10_000
+"""Entries that a logger may be behind; further ones are lost to it, and their number is told."""
+PATIENCE = 30.0
+"""Seconds that a run waits at its end for what a logger has not sent yet."""
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """What a logger is told of its run."""
+
+    id: str
+    """The same when the run goes on."""
+    name: str
+    """The config's name and the run's time."""
+    folder: Path
+    config: Mapping[str, Any]
+    """The composed config, as plain data."""
+    record: Mapping[str, Any]
+    """`run.json`: git state, environment, overrides, seed."""
+
+
+class Logger(Protocol):
+    """What takes a run's numbers."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Note named numbers after `step` steps."""
+
+    def close(self, status: str) -> None:
+        """The run is `finished`, `interrupted` or `failed`."""
+
+
+def check_packages(config: Config) -> None:
+    """Raise `MachineError` when a logger of the config needs a package that is not there."""
+    for name in config.training.loggers:
+        package = PACKAGES.get(name) if name not in registry.loggers.registered else None
+        if package is not None and find_spec(package) is None:
+            place = config.composition.document.origins.key(("loggers", name))
+            message = f"the logger `{name}` needs the package `{package}`"
+            advice = f"run `pip install 'flowconf[{package}]'`"
+            raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", help=advice))
+
+
+def start(config: Config, folder: Path, record: Mapping[str, Any], say: Callable[[str], None]) -> list[Aside]:
+    """The loggers of a run, each at work in its thread; `say` tells of one that fails."""
+    name = f"{folder.parent.name}/{folder.name}"
+    run = LoggedRun(record.get("id", name), name, folder.absolute(), config.composition.document.data, record)
+    made = {name: partial(registry.loggers.load(name), run, **args) for name, args in config.training.loggers.items()}
+    return [Aside(name, make, say) for name, make in made.items()]
+
+
+class Aside:
+    """A logger in a thread of its own."""
+
+    def __init__(self, name: str, make: Callable[[], Logger], say: Callable[[str], None]) -> None:
+        self.name = name
+        self._make, self._say = make, say
+        self._waiting: queue.Queue[tuple[int, Mapping[str, float]] | str] = queue.Queue(WAITING)
+        self._lost = 0
+        self._works = True
+        self._thread = Thread(target=self._work, name=f"logger {name}", daemon=True)
+        self._thread.start()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Hand over named numbers, without waiting."""
+        if self._works:
+            try:
+                self._waiting.put_nowait((step, dict(values)))
+            except queue.Full:
+                self._lost += 1
+
+    def close(self, status: str) -> None:
+        """Wait for what is not sent yet, for a while."""
+        end = time.monotonic() + PATIENCE
+        while self._works and self._thread.is_alive() and time.monotonic() < end:
+            try:
+                self._waiting.put(status, timeout=0.1)
+            except queue.Full:
+                continue
+            self._thread.join(end - time.monotonic())
+            break
+        if self._thread.is_alive():
+            self._works = False
+            self._say(f"the logger `{self.name}` does not answer, and is left without the end of the run")
+        elif self._lost:
+            self._say(f"the logger `{self.name}` was too slow for {self._lost:,} lines of the log")
+
+    def _work(self) -> None:
+        try:
+            logger = self._make()
+            while not isinstance(entry := self._waiting.get(), str):
+                logger.log(*entry)
+            logger.close(entry)
+        except Exception as problem:  # noqa: BLE001 - a network may raise anything, and is no reason to end a run
+            self._works = False
+            self._say(f"the logger `{self.name}` failed, and the run goes on without it: {problem}")
+
+
+def wandb(
+    run: LoggedRun,
+    *,
+    project: str = "flowconf",
+    entity: str | None = None,
+    group: str | None = None,
+    mode: str | None = None,
+    tags: list[str] | None = None,
+) -> Logger:
+    """Weights & Biases. `mode: offline` keeps everything in the run folder, for `wandb sync` later."""
+    import wandb as client
+
+    settings = client.Settings(console="off", silent=True)
+    tracked = client.init(
+        project=project, entity=entity, group=group, mode=mode, tags=tags, id=run.id, name=run.name, resume="allow",
+        dir=str(run.folder), config={**run.config, "run": dict(run.record)}, settings=settings,
+    )  # fmt: skip
+    # Steps of one's own: W&B drops what goes back in its steps, and a run that goes on may do so.
+    tracked.define_metric("step")
+    tracked.define_metric("*", step_metric="step")
+    return _Wandb(tracked)
+
+
+class _Wandb:
+    def __init__(self, tracked: Any) -> None:
+        self.tracked = tracked
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.tracked.log({"step": step, **values})
+
+    def close(self, status: str) -> None:
+        self.tracked.finish(exit_code=0 if status == "finished" else 1)
+
+
+def mlflow(
+    run: LoggedRun,
+    *,
+    tracking_uri: str | None = None,
+    experiment: str = "flowconf",
+    tags: dict[str, str] | None = None,
+) -> Logger:
+    """MLflow. `tracking_uri` is a server, or a place such as `sqlite:///mlflow.db`; null: what the environment says."""
+    import mlflow as client
+
+    server = client.MlflowClient(tracking_uri)
+    known = server.get_experiment_by_name(experiment)
+    number = known.experiment_id if known is not None else server.create_experiment(experiment)
+    found = server.search_runs([number], f"tags.`{ID}` = '{run.id}'")
+    if found:
+        return _Mlflow(client, server, found[0].info.run_id)
+    git = run.record.get("git") or {}
+    marks = {ID: run.id, "mlflow.source.git.commit": git.get("commit"), "mlflow.source.name": run.record.get("config")}
+    texts = {name: str(text) for name, text in {**marks, **(tags or {})}.items() if text is not None}
+    made = server.create_run(number, run_name=run.name, tags=texts)
+    settings = [client.entities.Param(key, str(value)[:LONGEST]) for key, value in _settings(run.config, "")]
+    for begin in range(0, len(settings), BATCH):
+        server.log_batch(made.info.run_id, params=settings[begin : begin + BATCH])
+    return _Mlflow(client, server, made.info.run_id)
+
+
+ID = "flowconf.id"
+BATCH, LONGEST = 100, 500
+"""MLflow takes so many parameters at once, and texts of so many characters."""
+
+
+class _Mlflow:
+    def __init__(self, client: Any, server: Any, number: str) -> None:
+        self.client, self.server, self.number = client, server, number
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        found = [self.client.entities.Metric(name, value, now, step) for name, value in values.items()]
+        self.server.log_batch(self.number, metrics=found)
+
+    def close(self, status: str) -> None:
+        words = {"finished": "FINISHED", "interrupted": "KILLED"}
+        self.server.set_terminated(self.number, words.get(status, "FAILED"))
+
+
+def _settings(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The settings of a config by their dotted keys."""
+    for key, value in data.items():
+        where = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from _settings(value, where)
+        else:
+            yield where, value
