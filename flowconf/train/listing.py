@@ -14,7 +14,7 @@ from flowconf.language.check_training import ERRORS
 from flowconf.text import read
 from flowconf.train.screen import number
 
-IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard")
+IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "loggers")
 """Settings that change no result."""
 LONGEST = 32
 
@@ -88,13 +88,17 @@ def _listed(run: Path) -> Listed:
 
 
 def _compared(runs: list[Listed]) -> list[Listed]:
-    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in IGNORED and not key.startswith("loggers."))
+    keys = dict.fromkeys(key for run in runs for key in run.settings if not _is_ignored(key))
     for key in keys:
         values = [run.settings.get(key) for run in runs]
         if any(value != values[0] for value in values):
             for run in runs:
                 run.differs[key] = run.settings.get(key)
     return runs
+
+
+def _is_ignored(key: str) -> bool:
+    return any(key == ignored or key.startswith(f"{ignored}.") for ignored in IGNORED)
 
 
 def _flat(data: object, path: str) -> Iterator[tuple[str, Any]]:
