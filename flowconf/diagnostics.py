@@ -109,6 +109,9 @@ class Place:
 
 NOWHERE = Place()
 
+MOST = 100
+"""So many mistakes are told at once: more would not be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -211,13 +214,15 @@ class Collector:
             raise ConfigError(*self.told_once())
 
     def told_once(self) -> list[Diagnostic]:
-        """One diagnostic for each code and place, and no warning where an error stands."""
+        """One diagnostic for each code and place, no warning where an error stands, and at most `MOST`."""
         wrong = {d.place for d in self.errors if _is_exact(d.place)}
         kept: dict[object, Diagnostic] = {}
         for d in self.diagnostics:
             if d.severity == "error" or d.place not in wrong:
                 kept.setdefault((d.code, d.place) if _is_exact(d.place) else (d.code, d.message), d)
-        return list(kept.values())
+        return (
+            sorted(kept.values(), key=lambda d: d.severity != "error")[:MOST] if len(kept) > MOST else [*kept.values()]
+        )
 
 
 def _is_exact(place: Place) -> bool:
@@ -236,7 +241,7 @@ def _nearest(name: str, options: tuple[str, ...]) -> str | None:
     return folded[found[0]] if found else None
 
 
-def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 12) -> str | None:
+def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> str | None:
     """The help for an unknown name: the nearest allowed one, else the list of them."""
     options = list(dict.fromkeys(allowed))
     close = nearest(name, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,3 +17,12 @@ Overrides = Annotated[
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs: the newest counts.")]
+
+
+def refuse_other_pictures(output: Path | None) -> None:
+    """Refuses a file that is no picture by its name, before anything is computed for it."""
+    from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES
+
+    known = (*TEXT_SUFFIXES, *IMAGE_SUFFIXES)
+    if output is not None and output.suffix.lower() not in known:
+        raise typer.BadParameter(f"`{output}` ends in none of {', '.join(known)}", param_hint="'-o'")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowconf.cli.arguments import refuse_other_pictures
+
 if TYPE_CHECKING:
     from flowconf.diagnostics import Place
     from flowconf.graph.carry import Carry
@@ -36,6 +38,7 @@ def diff(
     from flowconf.language.config import plan_of
     from flowconf.language.diff import compare
 
+    refuse_other_pictures(output)
     if form not in ("text", "json"):
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
     words = list(rest or [])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, refuse_other_pictures
 
 
 def draw(
@@ -27,11 +27,9 @@ def draw(
     from flowconf.api import plan
     from flowconf.draw.dot import dot
     from flowconf.draw.heat import read
-    from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES, write
+    from flowconf.draw.svg import write
 
-    if output is not None and output.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
-        known = ", ".join((*TEXT_SUFFIXES, *IMAGE_SUFFIXES))
-        raise typer.BadParameter(f"`{output}` ends in none of {known}", param_hint="'-o'")
+    refuse_other_pictures(output)
     text = dot(plan(file, overrides or []), heat=read(heat) if heat is not None else None)
     if output is None:
         sys.stdout.write(text)

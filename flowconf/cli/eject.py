@@ -19,6 +19,8 @@ def eject(
     ] = None,
 ) -> None:
     """Write the graph as plain PyTorch, without flowconf."""
+    if output.suffix != ".py":
+        raise typer.BadParameter(f"`{output}` does not end in .py", param_hint="'-o'")
     from flowconf.api import build
     from flowconf.graph.eject import eject as write
 

@@ -23,9 +23,9 @@ def explain(
         sys.stdout.write("".join(f"{known}  {meaning}\n" for known, meaning in CODES.items()))
         return
     wanted = code.strip().upper()
-    wanted = wanted if wanted.startswith("FC") else f"FC{wanted}"
+    wanted = f"FC{wanted}" if wanted.isdigit() else wanted
     if wanted not in CODES:
-        raise typer.BadParameter(f"there is no code `{wanted}`; `flowconf explain` lists them", param_hint="CODE")
+        raise typer.BadParameter(f"there is no code `{code}`; `flowconf explain` lists them", param_hint="CODE")
     sys.stdout.write((pages() / f"{wanted}.md").read_text(encoding="utf-8"))
 
 

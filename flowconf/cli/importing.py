@@ -90,12 +90,19 @@ def _made(spec: str) -> nn.Module:
         found: Any = importlib.import_module(source)
     except ImportError as problem:
         raise refused(f"`{source}` cannot be imported: {problem}", "it is looked for from the current folder") from None
+    except (Exception, SystemExit) as problem:  # whatever the user's own code raises
+        told = f"{type(problem).__name__}: {problem}"
+        raise refused(f"`{source}` cannot be imported: {told}", "mend the module first") from problem
     for part in name.split("."):
         if not hasattr(found, part):
             raise refused(f"`{source}` has no `{part}`", "write the name of a class or function in it")
         found = getattr(found, part)
-    if not isinstance(found, nn.Module):
-        found = found()
+    if not isinstance(found, nn.Module) and callable(found):
+        try:
+            found = found()
+        except (Exception, SystemExit) as problem:  # whatever the user's own code raises
+            told = f"`{name}()` fails: {type(problem).__name__}: {problem}"
+            raise refused(told, "name a function that makes the module without arguments") from problem
     if not isinstance(found, nn.Module):
         raise refused(f"`{spec}` gives a `{type(found).__name__}`, not a module", "write a function that gives one")
     return found

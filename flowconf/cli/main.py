@@ -128,5 +128,8 @@ def _tells(error: BaseException, code: int) -> bool:
 
 
 def _short(error: Exception) -> str:
-    lines = [f"flowconf: {type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+    first = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        first = f"`{error.filename}`: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    lines = [f"flowconf: {first}", *getattr(error, "__notes__", ())]
     return "\n".join([*lines, f"({TRACE}=1 shows where it was raised)"])

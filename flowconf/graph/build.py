@@ -7,19 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.graph import freezing
 from flowconf.graph.budget import check_budget, check_memory
 from flowconf.graph.emit import emit
+from flowconf.graph.fakes import quiet
 from flowconf.graph.graph import Graph, Outermost, attach
 from flowconf.graph.program import run
 from flowconf.graph.shapes import infer
 from flowconf.graph.sizes import first_line
-from flowconf.graph.sources import locate
+from flowconf.graph.sources import has_run, locate
 from flowconf.graph.trial import Inference
-from flowconf.graph.weights import WeightReport, load_checkpoint
-from flowconf.language.plan import Call, GraphPlan, Literal, Start
+from flowconf.graph.weights import Request, WeightReport, check, load_checkpoint, request_of
+from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
 
 
 def build_graph(plan: GraphPlan) -> Graph:
@@ -68,6 +70,39 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
             for at, module in graph.modules_at(path):
                 reports.append(load_checkpoint(module, setting.checkpoint, at, source))
     return reports
+
+
+def check_checkpoints(
+    plan: GraphPlan, inference: Inference, runs: str | Path = "runs", start: Request | None = None
+) -> list[Diagnostic]:
+    """What `load_checkpoints` would refuse, told from the headers of the files; no tensor is made or read.
+
+    A config that has no finished run yet gives no weights to look at. `start` is loaded into the whole graph.
+    """
+    sources = [(path, found) for path, setting in plan.all_settings() if (found := _request(setting.checkpoint, runs))]
+    sources += [("", start)] if start is not None else []
+    if not sources:
+        return []
+    program = run(emit(plan, inference.sizes), Graph, Outermost)
+    with quiet(), torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
+        graph = program.classes[program.main.name]()
+        assert isinstance(graph, Graph)
+        attach(graph, plan, inference.shapes)
+    problems: list[Diagnostic] = []
+    for path, request in sources:
+        for at, module in graph.modules_at(path) if path else [("", graph)]:
+            try:
+                check(module, request, at)
+            except ConfigError as error:
+                problems += error.diagnostics
+    return problems
+
+
+def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
+    """What a `checkpoint:` key asks for, None where there is no such file yet."""
+    if checkpoint is None or (checkpoint.config is not None and not has_run(checkpoint, runs)):
+        return None
+    return request_of(checkpoint, locate(checkpoint, runs))
 
 
 # starting values

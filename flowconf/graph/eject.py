@@ -18,6 +18,7 @@ from types import ModuleType
 from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import runtime
 from flowconf.graph.emit import lent_modules
+from flowconf.graph.files import write_atomically
 from flowconf.graph.forward import address
 from flowconf.graph.graph import Graph
 from flowconf.language.plan import GraphPlan
@@ -38,7 +39,7 @@ def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
     file = Path(file)
     beside = file.with_suffix(".safetensors") if weights else None
     text = ejected(graph, beside.name if beside is not None else None)
-    file.write_text(text, encoding="utf-8")
+    write_atomically(file, text.encode())
     if beside is not None:
         graph.save(beside)
     return beside

@@ -96,6 +96,11 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
     return run
 
 
+def has_run(checkpoint: Checkpoint, runs: str | Path) -> bool:
+    """Whether the config that a `checkpoint:` key names has a finished run."""
+    return checkpoint.config is not None and find_run(beside(checkpoint.config, checkpoint.place), runs) is not None
+
+
 def suggest_file(file: Path) -> str:
     """The help for a file that does not exist: the nearest one beside it, or where it was looked for."""
     others = [other.name for other in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
@@ -111,6 +116,9 @@ def weights_file(path: str | Path, place: Place) -> Path:
     found = Path(path)
     if found.is_dir():
         found = best_checkpoint(found) if (found / RECORD).is_file() else _in_folder(found)
+    if found.exists() and not found.is_file() and not found.is_dir():
+        message = f"the checkpoint `{shown_path(str(path))}` is not a regular file"
+        raise ConfigError(Diagnostic("FC0301", message, place))
     if not found.is_file():
         what = "holds no weights" if found != Path(path) else "does not exist"
         message = f"the checkpoint `{shown_path(str(path))}` {what}"

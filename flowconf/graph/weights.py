@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +28,15 @@ from flowconf.language.plan import Checkpoint, GraphPlan, join
 
 NOT_A_WEIGHT = "@"
 """How names of tensors begin that a file holds beside its weights: a run's own state."""
+
+
+_UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
+    ("incomplete metadata|not fully covered", ("it ends too early", "copy it again: its end is missing")),
+    ("deserializing header", ("it is not a safetensors file", None)),
+    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("`torch.save` did not write it", None)),
+    ("central directory|zip archive", ("it ends too early, or `torch.save` did not write it", None)),
+)
+"""What the libraries say of a file that they cannot read, in words, and the advice."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,12 @@ def save(
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
     """Load what a `checkpoint:` key names; `path` is the file or folder that it stands for."""
-    request = Request(
+    return load(module, request_of(checkpoint, path), at)
+
+
+def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
+    """What a `checkpoint:` key asks for, of the file or folder that it stands for."""
+    return Request(
         str(path),
         checkpoint.at,
         checkpoint.rename,
@@ -108,7 +124,16 @@ def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: st
         checkpoint.sha256,
         checkpoint.place,
     )
-    return load(module, request, at)
+
+
+def check(module: nn.Module, request: Request, at: str = "") -> None:
+    """Whether `load` would find what it needs; no tensor is read. Raises `ConfigError`."""
+    file = weights_file(request.path, request.place)
+    with _opened(file, request.place, "meta") as (names, shape_of, _):
+        target, mapping = tensors_of(module), _mapping(names, request)
+        report = WeightReport(str(file), at)
+        _account(report, target, mapping, names, shape_of)
+        _judge(report, request, target, mapping, names)
 
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
@@ -152,10 +177,10 @@ Reader = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tens
 
 
 @contextmanager
-def _opened(file: Path, place: Place) -> Iterator[Reader]:
+def _opened(file: Path, place: Place, device: str = "cpu") -> Iterator[Reader]:
     """The names in a file of weights, and how to get a tensor's shape and the tensor."""
     if file.suffix != ".safetensors":
-        tensors = named_tensors(file, place)
+        tensors = named_tensors(file, place, device)
         yield list(tensors), lambda name: tuple(tensors[name].shape), lambda name: tensors[name]
         return
     try:
@@ -169,7 +194,8 @@ def _opened(file: Path, place: Place) -> Iterator[Reader]:
 def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
     try:
-        found = torch.load(file, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+            found = torch.load(file, map_location=device, weights_only=True)
     except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
         raise unreadable(file, place, problem) from None
     for key in ("state_dict", "model"):
@@ -188,9 +214,14 @@ def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Te
 
 def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
     """The refusal of a file that is not what its name says."""
-    first = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
-    message = f"`{shown_path(str(file))}` cannot be read as weights: {first}"
-    return ConfigError(Diagnostic("FC0301", message, place))
+    words = str(problem)
+    why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
+    code = re.search(r"GLOBAL (\S+)", words)
+    if code is not None and "Weights only load failed" in words:
+        why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
+    why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
+    message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
+    return ConfigError(Diagnostic("FC0301", message, place, help=advice))
 
 
 def _mapping(names: list[str], request: Request) -> dict[str, str]:
@@ -248,12 +279,12 @@ def _judge(
         message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
         collector.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
-        message = f"{len(report.missing)} tensors of {where} are not in `{file}`: {_listed(report.missing)}"
+        message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         advice = suggest(report.missing[0], [name for name in mapping if name not in target])
         advice = advice if advice and advice.startswith("write") else "`missing: warn` would leave them as they are"
         _weigh(collector, request.missing, "FC0303", message, request.place, report.at, advice)
     if report.unused:
-        message = f"{len(report.unused)} tensors of `{file}` are not used: {_listed(report.unused)}"
+        message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
         _weigh(collector, request.unused, "FC0304", message, request.place, report.at, "`unused: ignore` accepts that")
     collector.stop_on_errors()
 
@@ -283,6 +314,10 @@ def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
     if deeper:
         return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
     return f"the file holds {_listed(names)}"
+
+
+def _counted(names: list[str], of: str) -> str:
+    return f"1 tensor {of} is" if len(names) == 1 else f"{len(names)} tensors {of} are"
 
 
 def _by_prefix(names: list[str]) -> list[tuple[str, int]]:

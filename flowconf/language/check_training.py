@@ -6,11 +6,12 @@ Signatures and the fields that a data set provides are read from source, so this
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.diagnostics import Collector, Label, Place, suggest
-from flowconf.language import check_phases, references, registry, signatures
+from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
+from flowconf.language import advice, check_phases, references, registry, signatures
 from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
@@ -33,6 +34,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
     """Note every mistake in the training sections."""
     check_names(training, origins, collector)
     _check_groups(training, plan, origins, collector)
+    _check_devices(training, origins, collector)
     check_phases.check(training, plan, origins, collector)
     fields = provided_fields(training.data.name)
     check_references(training, plan, fields, origins, collector)
@@ -104,6 +106,25 @@ def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, c
     for path in training.optimizer.groups:
         where = ("optimizer", "groups", path)
         check_path(plan, path, "the optimizer group", where, origins.key(where), collector)
+
+
+def _check_devices(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+    """Note devices that are listed twice, and shares that are more or fewer than the devices."""
+    trainer, where = training.trainer, ("trainer", "devices")
+    if isinstance(trainer.devices, list):
+        for number, device in enumerate(trainer.devices):
+            if device in trainer.devices[:number]:
+                message = f"the device {device} is listed twice"
+                place = origins.value((*where, number))
+                collector.error("FC0123", message, place, path=_dotted(where), help="list each device once")
+    if isinstance(trainer.devices, str) or not isinstance(trainer.shares, list):
+        return
+    count = trainer.nodes * (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices))
+    if len(trainer.shares) != count:
+        message = f"`trainer.shares` has {len(trainer.shares)} numbers, and {count} devices train"
+        labels = (Label("the devices are said here", origins.value(where)),)
+        place = origins.value(("trainer", "shares"))
+        collector.error("FC0123", message, place, path="trainer.shares", labels=labels, help="give one for each device")
 
 
 def _check_reference(
@@ -224,8 +245,9 @@ class _Names:
             self.collector.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
             return
         signature = table.signature(name)
-        self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])])
-        self.required(name, signature.missing(given, {*args, *supplied}), path)
+        lacking = signature.missing(given, {*args, *supplied})
+        unknown = self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])], lacking=lacking)
+        self.required(name, lacking[1:] if unknown else lacking, path)
 
     def logger(self, name: str, args: Mapping[str, Any]) -> None:
         """A logger, which is named by its key."""
@@ -248,15 +270,24 @@ class _Names:
             return
         signature = table.signature(section.fn)
         given = len(listed(section.input)) + len(listed(section.target))
-        self.arguments(section.fn, signature, section.args, (*path, "args"), given, {"reduction"})
         lacking = signature.missing(given, set(section.args))
         takes = signature.positional
+        own = [argument for argument in lacking if argument not in takes]
+        unknown = self.arguments(
+            section.fn, signature, section.args, (*path, "args"), given, {"reduction"}, lacking=own
+        )
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
-            shown = ", ".join(f"`{argument}`" for argument in takes)
-            message = f"`{section.fn}` takes {shown}, and `input` and `target` give {given} of them"
-            self.collector.error("FC0133", message, self.origins.value(path), path=_dotted(path))
+            self.collector.error("FC0133", *self.count(section, given, takes, path), path=_dotted(path))
         else:
-            self.required(section.fn, lacking, path)
+            self.required(section.fn, lacking[1:] if unknown else lacking, path)
+
+    def count(self, section: MetricSection, given: int, takes: list[str], path: Path) -> tuple[str, Place]:
+        """The message, and its place, for a function that takes more or fewer values than it is given."""
+        shown = ", ".join(f"`{argument}`" for argument in takes)
+        if section.target is None and given < len(takes):
+            return f"`{_dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.origins.key(path)
+        message = f"`{section.fn}` takes {shown}, and `input` and `target` give {given} of them"
+        return message, self.origins.value(path)
 
     def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
         """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""
@@ -276,22 +307,47 @@ class _Names:
         given: int,
         hidden: Collection[str] = (),
         own: Collection[str] = (),
-    ) -> None:
-        """Whether the callable takes these arguments by name, and values of their types; `own` keys are suggested."""
+        lacking: Collection[str] = (),
+    ) -> bool:
+        """Whether the callable takes these arguments by name, and values of their types; `own` keys are suggested.
+
+        True where the one unknown argument stands for the one that is `lacking`.
+        """
         taken = {*signature.positional[:given], *hidden}
         allowed = [argument for argument in signature.names if argument not in taken] + [*own]
         types = {parameter.name: parameter.type for parameter in signature.parameters}
+        unknown = [argument for argument in args if argument in taken or not signature.takes(argument)]
+        only = next(iter(lacking)) if len(unknown) == len(lacking) == 1 else None
         for argument, value in args.items():
+            where = (*path, argument)
             wanted = signatures.wants(types.get(argument, ""), value)
-            if wanted is not None:
-                where = (*path, argument)
+            if wanted is None and isinstance(value, float) and not math.isfinite(value):
+                wanted = "a finite number"
+            if argument in unknown:
+                message = f"`{name}` takes no argument `{argument}`"
+                hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
+                self.collector.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=hint)
+            elif wanted is not None:
                 message = f"`{_dotted(where)}` must be {wanted}, got {shown(value)}"
                 self.collector.error("FC0123", message, self.origins.value(where), path=_dotted(where))
-            if argument in taken or not signature.takes(argument):
-                where = (*path, argument)
-                message = f"`{name}` takes no argument `{argument}`"
-                close = suggest(argument, allowed, "arguments")
-                self.collector.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=close)
+        return only is not None
+
+    def instead(
+        self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
+    ) -> str | None:
+        """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
+        close = advice.other_word(argument, free) or nearest(argument, free)
+        if close is None and len(path) == 1:
+            close = advice.other_word(argument, ["name"])
+        if close is not None:
+            return f"write `{close}`"
+        if lacking is not None:
+            return f"write `{lacking}`, which is missing here"
+        table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
+        elsewhere = advice.other_owners(table, argument) if table is not None else None
+        if elsewhere is None and len(path) == 1:
+            elsewhere = advice.NOT_NEEDED.get(argument) or advice.belongs(argument)
+        return elsewhere or suggest(argument, allowed, "arguments")
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
         """Arguments that have no default and are not given."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic
 from flowconf.language import check_training, registry, schema
+from flowconf.language.advice import SECTIONS, TOP
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve, resolve_model
 from flowconf.language.training import TrainingConfig
@@ -31,6 +32,12 @@ RULES = MergeRules(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
         | {"loss.*.*", "metrics.*.*", "phases.*.*", "loggers.*", "loggers.*.*"}
     ),
+    known=(
+        *(f"{section}.{key}" for section, model in SECTIONS.items() for key in schema.keys_of(model)),
+        "optimizer.lr",
+    ),
+    tops=TOP,
+    removable=frozenset({"loss.*", "metrics.*", "phases.*", "optimizer.groups.*"}),
 )
 """What composing has to know of the language."""
 
@@ -62,6 +69,9 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
 def read(composition: Composition) -> Config:
     """What a composed training config says. Raises `ConfigError`."""
     document = composition.document
+    if not document.data:
+        advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
+        raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), help=advice))
     if is_graph(document):
         raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.value(("flow",))))
     collector = Collector(list(document.warnings))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import keyword
 import sys
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,9 +16,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, suggest
+from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, suggest
 from flowconf.language import builtins, signatures
 from flowconf.language.signatures import ClassSource, Signature
+from flowconf.text import read
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -170,29 +170,33 @@ def import_project(start: Path) -> None:
 
 
 def _import_listed(project: Path) -> None:
-    try:
-        document: Any = tomllib.loads(project.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as problem:
-        raise ConfigError(
-            Diagnostic("FC0002", f"cannot read the project file: {problem}", Place(str(project)))
-        ) from None
-    for key in ("tool", "flowconf"):
-        document = document.get(key, {}) if isinstance(document, dict) else document
-    listed = document.get("modules", []) if isinstance(document, dict) else None
-    place = Place(str(project))
-    if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
-        message = "`[tool.flowconf]` must hold `modules`, a list of module names"
-        raise ConfigError(Diagnostic("FC0123", message, place))
+    document = read(project)
+    section = document.origins.root.at(("tool", "flowconf"))
+    if section is None:
+        return
+    modules = section.child("modules")
+    strangers = [node for key, node in section.members() if key != "modules"]
+    if strangers or modules is None:
+        place = strangers[0].key if strangers else section.key
+        message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
+        raise ConfigError(Diagnostic("FC0121", message, place, help='write `modules = ["package.module"]`'))
+    if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
+        message = "`modules` must be a list of module names"
+        raise ConfigError(Diagnostic("FC0123", message, modules.place, help='write `modules = ["package.module"]`'))
     root = str(project.parent)
-    if listed and root not in sys.path:
+    if modules.value and root not in sys.path:
         sys.path.insert(0, root)
-    for name in listed:
-        _import(name, place)
+    for item in modules.value:
+        _import(item.value, item.place)
 
 
 def _import(name: str, place: Place) -> None:
     try:
         importlib.import_module(name)
-    except Exception as problem:  # the project's own code may raise anything
-        message = f"the module `{name}` cannot be imported: {type(problem).__name__}: {problem}"
-        raise ConfigError(Diagnostic("FC0132", message, place)) from problem
+    except (Exception, SystemExit) as problem:  # the project's own code may raise anything
+        told = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, FlowconfError):
+            told = problem.diagnostics[0].message
+        advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
+        message = f"the module `{name}` cannot be imported: {told}"
+        raise ConfigError(Diagnostic("FC0132", message, place, help=advice)) from problem

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from flowconf.language.training import Identifier, Section, named_in
 
@@ -347,7 +347,7 @@ Step = Annotated[
 ]
 
 
-def keys_of(model: type[Model]) -> list[str]:
+def keys_of(model: type[BaseModel]) -> list[str]:
     """The keys of a model as they are written in a document."""
     return [field.alias or name for name, field in model.model_fields.items()]
 

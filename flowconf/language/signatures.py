@@ -229,11 +229,24 @@ TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
+_NUMBERS = re.compile(r"(?:typing\.)?(?:Sequence\[float\]|[Tt]uple\[(float(?:, float)*)\])")
+
+
+def _wants_numbers(fixed: str | None, value: object) -> str | None:
+    """What a list of numbers must be; `fixed` has a `float` for each where their count is."""
+    size = len(fixed.split(",")) if fixed else None
+    numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+    fits = numbers and (size is None or len(value) == size)  # type: ignore[arg-type]
+    return None if fits else f"a list of {f'{size} ' if size else ''}numbers"
+
+
 def wants(written: str, value: object) -> str | None:
     """What an argument with this annotation must be, where `value` is something else.
 
     None where it fits, and where the annotation says more than plain numbers and texts: those are left to the callable.
     """
+    if numbers := _NUMBERS.fullmatch(written):
+        return _wants_numbers(numbers[1], value)
     names = [name.strip() for name in re.sub(r"^(?:typing\.)?Optional\[(\w+)\]$", r"\1 | None", written).split("|")]
     if value is None or not set(names) <= TYPES.keys():
         return None

@@ -303,9 +303,9 @@ class TrainerSection(Section):
     """Measure some steps: where their time, memory and operations go, by path, and a trace in the run folder."""
     threads: Positive | None = None
     """Threads that torch may use on the CPU; null leaves torch's own choice."""
-    clip: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The largest norm of all gradients together; larger ones are scaled down to it; null means no limit."""
-    clip_value: Annotated[float, Field(gt=0)] | None = None
+    clip_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The largest size of each number in a gradient, before `clip`; null means no limit."""
     accumulate: Positive = 1
     """Parts that each batch is computed in, one after the other, for batches that do not fit into memory. The gradient

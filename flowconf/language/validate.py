@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from flowconf.diagnostics import Collector, Fix, Place, nearest, suggest
-from flowconf.language import schema
+from flowconf.language import advice, schema
+from flowconf.language.training import Changing
 from flowconf.text.origins import Origins, Path
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,18 +33,14 @@ EXPECTED = {
 PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, no digit first)",
     "^[0-9a-f]{64}$": "64 hexadecimal digits",
+    r"^[^\s:]+:\d+$": "a host and a port, such as `node0:29500`",
 }
 """What a text must be, in words."""
 
-UNIONS = {
-    "checkpoint": "a path or a mapping",
-    "using": "a reference, a list of them, or a mapping",
-    "input": "a reference or a list of them",
-    "target": "a reference or a list of them",
-    "mask": "one reference",
-}
-"""Keys whose values may be of several kinds, of which only the nearest is tried."""
+KINDS = ("string_type", "list_type", "float_type", "int_type", "literal_error", "string_pattern_mismatch")
+"""The problems that say that a value is of none of the kinds that its key takes."""
 
+NULLS = ("None", "none", "nil", "NULL", "Null")
 TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
@@ -63,36 +60,58 @@ class _Report:
 
     def __init__(self, data: object, origins: Origins, base: Path, collector: Collector) -> None:
         self.data, self.origins, self.base, self.collector = data, origins, base, collector
+        self.is_config = False
 
     def tell(self, model: type[BaseModel], error: ValidationError) -> None:
+        self.is_config = "trainer" in model.model_fields
         grouped: dict[Path, list[Problem]] = {}
         for problem in error.errors(include_url=False):
-            grouped.setdefault(self._where(problem["loc"]), []).append(dict(problem))
+            where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
+            grouped.setdefault(where, []).append(dict(problem))
+        self._unnamed(grouped)
         for where, problems in grouped.items():
             deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
             alternatives = all(problem["type"] in EXPECTED for problem in problems)
             if not (alternatives and deeper):
                 self._tell_one(model, where, problems, grouped)
 
-    def _where(self, loc: Sequence[str | int]) -> Path:
-        """The path in the data that a problem is about, without the marks of union members."""
+    def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
+        """Tell once of named things whose name was left out: `loss: {fn: ...}` for `loss: {NAME: {fn: ...}}`."""
+        for section in advice.MEMBERS if not self.base else ():
+            members = self._at(section)
+            if advice.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
+                first = (*section, next(iter(cast("dict[str, Any]", members))))
+                message = f"`{dotted(section)}` holds `{first[-1]}` where a name is expected"
+                self._error("FC0123", message, self._key(first), first, help=advice.example(section))
+                for path in [path for path in grouped if path[:1] == section]:
+                    del grouped[path]
+
+    def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
+        """The path in the data that a problem is about, without the marks of union members.
+
+        `of_key` says that it is about the last key, whether or not that is there.
+        """
         node, path = self.data, cast(Path, ())
         for position, item in enumerate(loc):
             in_list = isinstance(node, list) and isinstance(item, int) and item < len(node)
             if in_list or (isinstance(node, dict) and item in node):
                 node = cast(Any, node)[item]
                 path = (*path, item)
-            elif position == len(loc) - 1 and isinstance(node, dict) and not str(item).startswith(("<", "[")):
+            elif (
+                of_key and position == len(loc) - 1 and isinstance(node, dict) and not str(item).startswith(("<", "["))
+            ):
                 path = (*path, item)
         return path
 
-    def _tell_one(self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: Iterable[Path]) -> None:
+    def _tell_one(
+        self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: dict[Path, list[Problem]]
+    ) -> None:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                self._unknown_key(model, where, first["loc"])
+                self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
             case "missing":
-                self._missing_key(where, grouped)
+                self._missing_key(model, where, grouped)
             case "step":
                 self._verbs(where)
             case "body":
@@ -104,7 +123,7 @@ class _Report:
                 message = f"the key `{where[-1]}` must be a text"
                 self._error("FC0126", message, self._key(where), where)
             case _:
-                self._wrong_value(where, problems)
+                self._wrong_value(model, where, problems)
 
     def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
         self.collector.error(code, message, place, path=dotted((*self.base, *where)), **more)
@@ -121,37 +140,69 @@ class _Report:
         owner = dotted((*self.base, *where[:-1]))
         return f"in `{owner}`" if owner else "at the top of the document"
 
-    def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int]) -> None:
+    def _lacking(self, where: Path, grouped: dict[Path, list[Problem]]) -> str | None:
+        """The one required key that is missing beside the one unknown key `where`."""
+        beside = {path: problems[0]["type"] for path, problems in grouped.items() if path[:-1] == where[:-1]}
+        lacking = [path for path, kind in beside.items() if kind == "missing"]
+        unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
+        return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
+
+    def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int], lacking: str | None) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
         allowed = _keys_here(model, loc)
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
-            advice = f"`{key}` belongs to {_listed(belongs)}"
-            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, help=advice)
+            hint = f"`{key}` belongs to {_listed(belongs)}"
+            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, help=hint)
             return
-        close = nearest(key, [name for name in allowed if not (isinstance(owner, dict) and name in owner)])
-        place = self._key(where)
-        self._error(
-            "FC0121",
-            f"unknown key `{key}` {self._owner(where)}",
-            place,
-            where,
-            help=f"write `{close}`" if close else _belongs(model, key) or suggest(key, allowed, "keys"),
-            fix=Fix(place, close) if close else None,
-        )
+        free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
+        self._stranger(where, allowed, free, lacking)
 
-    def _missing_key(self, where: Path, grouped: Iterable[Path]) -> None:
-        key = str(where[-1])
-        owner = self._at(where[:-1])
-        unknown = [str(p[-1]) for p in grouped if len(p) == len(where) and p[:-1] == where[:-1] and p != where]
-        if isinstance(owner, dict) and nearest(key, [name for name in unknown if name in owner]):
+    def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
+        """An unknown key, and what to write instead: a key that is `free` here, or the one that is `lacking`."""
+        key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
+        is_argument = isinstance(owner, dict) and "args" in allowed and advice.argument_of(owner.get("fn"), key)
+        free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
+        known = advice.other_word(key, free)
+        close = None if known or is_argument else nearest(key, free)
+        if is_argument:
+            hint = f"write it under `args`: `args: {{{key}: ...}}`"
+        elif known or close:
+            hint = f"write `{known or close}`"
+        elif lacking is not None:
+            hint = f"write `{lacking}`, which is missing here"
+        else:
+            hint = self._belongs(key) or suggest(key, allowed, "keys") or ""
+        fix = Fix(place, close) if close and _stands(key, place) else None
+        self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, help=hint, fix=fix)
+
+    def _belongs(self, key: str) -> str | None:
+        if self.is_config:
+            return advice.belongs(key)
+        return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
+
+    def _missing_key(self, model: type[BaseModel], where: Path, grouped: dict[Path, list[Problem]]) -> None:
+        key, owner = str(where[-1]), self._at(where[:-1])
+        others = [str(name) for name in owner] if isinstance(owner, dict) else []
+        unknown = [
+            name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
+        ]
+        if any(advice.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
             return
-        advice = f"write `{key}: ...`"
+        level = _descend(model, where[:-1])
+        own = schema.keys_of(level)
+        strangers = [name for name in others if name not in own and advice.meant(name, [key])]
+        if strangers and level.model_config.get("extra") == "allow":
+            self._stranger((*where[:-1], strangers[0]), own, [key], key)
+            return
+        hint = f"write `{key}: ...`"
         if key == "merge":
-            advice = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
+            hint = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
         name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
-        self._error("FC0122", f"{name} needs `{key}`", self._key(where[:-1]), where, help=advice)
+        before = self.origins.history((*self.base, *where))
+        place = before[-1] if before else self._key(where[:-1])
+        self._error("FC0122", f"{name} needs `{key}`{', and it is removed' if before else ''}", place, where, help=hint)
 
     def _verbs(self, where: Path) -> None:
         step, name = self._at(where), where[-1]
@@ -173,8 +224,8 @@ class _Report:
             return
         removed = self.origins.history((*self.base, *where))
         note = f"; the step was taken away at {removed[-1]}" if removed else ""
-        advice = f"add one of {_listed(list(schema.VERBS))}"
-        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, help=advice)
+        hint = f"add one of {_listed(list(schema.VERBS))}"
+        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, help=hint)
 
     def _body(self, where: Path) -> None:
         body = self._at(where)
@@ -196,13 +247,17 @@ class _Report:
                 return True
         return False
 
-    def _wrong_value(self, where: Path, problems: list[Problem]) -> None:
+    def _takes_null(self, model: type[BaseModel], where: Path) -> bool:
+        field = _descend(model, where[:-1]).model_fields.get(str(where[-1])) if where else None
+        return field is not None and type(None) in getattr(field.annotation, "__args__", ())
+
+    def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
         got = self._at(where)
-        if isinstance(got, str) and len(where) > 1 and where[-1] in UNIONS:
+        if isinstance(got, str) and len(where) > 1 and where[-1] in advice.UNIONS:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
-        if any(problem["type"] in ("string_type", "list_type") for problem in problems):
-            wanted = [UNIONS[str(where[-1])]] if where and where[-1] in UNIONS else wanted
+        if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in advice.UNIONS:
+            wanted = [advice.UNIONS[str(where[-1])]]
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
         if wanted == ["a whole number", "a text"]:
             wanted = ["a whole number, or a text with parameters"]
@@ -212,10 +267,13 @@ class _Report:
             message = f"{subject} {wanted[0]}"
         else:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
-        meant = _meant(got, problems) if isinstance(got, str) else None
+        meant = _meant(got, problems, self._takes_null(model, where)) if isinstance(got, str) else None
         place = self._value(where)
-        fix = Fix(place, meant) if meant is not None and place.file is not None else None
-        self._error("FC0123", message, place, where, help=f"write `{meant}`" if meant else None, fix=fix)
+        fix = Fix(place, meant) if meant is not None and _stands(got, place) else None
+        hint = f"write `{meant}`" if meant else None
+        if hint is None and "a mapping" in wanted:
+            hint = advice.example((*self.base, *where))
+        self._error("FC0123", message, place, where, help=hint, fix=fix)
 
     def _at(self, where: Path) -> object:
         node: Any = self.data
@@ -241,10 +299,12 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
         "scaled": schema.Scaled,
     }
     if tag in tagged and last_tag == len(loc) - 2:
-        return _field_keys(tagged[tag])
+        return schema.keys_of(tagged[tag])
     if tag == "mapping" and last_tag == len(loc) - 2:
-        return _field_keys(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
-    return _field_keys(_descend(model, loc[:-1]))
+        if loc[0] in ("loss", "phases"):
+            return schema.keys_of(Changing)
+        return schema.keys_of(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
+    return schema.keys_of(_descend(model, loc[:-1]))
 
 
 def _descend(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
@@ -267,10 +327,6 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
-
-
-def _field_keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _expected(problem: Problem) -> str:
@@ -309,13 +365,15 @@ def _choices(pattern: str) -> str:
     return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
 
 
-def _meant(got: str, problems: Sequence[Problem]) -> str | None:
+def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | None:
     """The value that a text of a wrong kind probably stands for."""
     kinds = {problem["type"] for problem in problems}
     if "literal_error" in kinds:
         literal = next(problem for problem in problems if problem["type"] == "literal_error")
         words = literal["ctx"]["expected"].replace(" or ", ", ").split(", ")
         return nearest(got, [word.strip("'") for word in words])
+    if takes_null and got in NULLS:
+        return "null"
     if "bool_type" in kinds and got.lower() in TRUTHS:
         return TRUTHS[got.lower()]
     bare = got.replace("_", "").replace(",", "")
@@ -324,16 +382,9 @@ def _meant(got: str, problems: Sequence[Problem]) -> str | None:
     return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
 
 
-def _belongs(model: type[BaseModel], key: str) -> str | None:
-    """The help for a key that would be right somewhere else."""
-    sections = [
-        name
-        for name, field in model.model_fields.items()
-        if (inner := _model_in(field.annotation)) is not None and name != "model" and key in _field_keys(inner)
-    ]
-    if sections:
-        return f"`{key}` is a key of {_listed(sections)}"
-    return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
+def _stands(text: object, place: Place) -> bool:
+    """Whether `text`, quoted or not, is what stands at `place`, and not what something else there gives."""
+    return place.file is not None and place.length - len(str(text)) in (0, 2)
 
 
 def _listed(names: Sequence[str]) -> str:

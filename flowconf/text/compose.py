@@ -18,13 +18,13 @@ from functools import cached_property
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, nearest, suggest
 from flowconf.text import defaults
 from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
-from flowconf.text.merge import MISSING, MergeRules, merge, nested
+from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
 from flowconf.text.origins import Document, Mount, Node, Origins, dotted, from_plain
 from flowconf.text.overrides import Override
 from flowconf.text.source import absolute
@@ -90,12 +90,13 @@ def sweep(
     rules: MergeRules,
     job: Callable[[Composition], object],
     folder: str | os.PathLike[str] = "runs",
+    check: Callable[[Composition], object] | None = None,
 ) -> None:
     """Calls `job` for each combination of the values in `overrides`, by Hydra's sweepers and launchers.
 
-    All jobs see the files as they are now. Every combination is composed before the first job starts. The sweeper's
-    own files go to `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job` returns is the
-    sweeper's objective; what it raises ends the sweep.
+    All jobs see the files as they are now. Every combination is composed, and given to `check`, before the first job
+    starts. The sweeper's own files go to `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job`
+    returns is the sweeper's objective; what it raises ends the sweep.
 
     Raises:
         ConfigError: as `compose` does, for any of the combinations.
@@ -108,9 +109,22 @@ def sweep(
     settings = hydra_bridge.sweep_settings(_sweep_folder(File(folder), composer.library.main.stem))
     quoted = [*settings, *(words.quoted(one.typed) for one in typed)]
     try:
-        hydra_bridge.sweep(composer.library, quoted, composer.compose, _Job(composer, job))
+        hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job))
     except hydra_bridge.HYDRA_ERRORS as error:
         raise ConfigError(composer.explained(error, typed)) from error
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What is done with each combination before the first one runs."""
+
+    composer: _Composer
+    check: Callable[[Composition], object] | None
+
+    def __call__(self, overrides: Sequence[str]) -> None:
+        composition = self.composer.compose(overrides)
+        if self.check is not None:
+            self.check(composition)
 
 
 @dataclass(frozen=True)
@@ -206,9 +220,42 @@ class _Composer:
         root = Node({}, main.place, main.key)
         for included in composed.included:
             if included.package.partition(".")[0] != "hydra":
-                root = merge(root, self.embedded(included, chosen), self.rules)
-                root = self.library.expand(root)
+                new = self.embedded(included, chosen)
+                self.check_meets(root, new, included)
+                root = self.library.expand(merge(root, new, self.rules))
         return root
+
+    def check_meets(self, root: Node, new: Node, included: Included) -> None:
+        """Refuses a file that lands where nothing is meant to be, and members that it takes from where there are none.
+
+        Raises:
+            ConfigError: FC0104 for the one, FC0102 for the others.
+        """
+        top, own = included.package.partition(".")[0], included.document.origins.root
+        if top and self.rules.tops and top not in self.rules.tops:
+            raise ConfigError(self.misplaced(new, included, [key for key in own.value if key in self.rules.tops]))
+        notes = Collector()
+        for path, parent in removals(root, new, self.rules):
+            node = new.at(path)
+            assert node is not None
+            close = suggest(str(path[-1]), [str(name) for name, _ in parent.members()], "members")
+            notes.error("FC0102", f"`{dotted(path)}` removes nothing", node.key, path=dotted(path), help=close)
+        notes.stop_on_errors()
+
+    def misplaced(self, new: Node, included: Included, meant: list[str]) -> Diagnostic:
+        """A config whose package is none of the sections; `meant` are the sections that it holds itself."""
+        package, name = included.package, included.config_path
+        if meant and meant != ["defaults"]:
+            message = f"`{meant[0]}` lands at `{package}.{meant[0]}`: the package of this file is `{package}`"
+            advice = "write `# @package _global_` as the first line of this file"
+            return Diagnostic("FC0104", message, included.document.origins.key((meant[0],)), package, help=advice)
+        head, dot, rest = package.partition(".")
+        close = nearest(head, self.rules.tops)
+        advice = f"say where it goes: `{name}@model`, or `# @package SECTION` as the first line of its file"
+        advice = f"write `{close}{dot}{rest}` for `{package}`" if close else advice
+        message = f"`{name}` lands at `{package}`, which is no section of a config"
+        place = next(iter(new.value.values())).key
+        return Diagnostic("FC0104", message, place, package, help=advice)
 
     def embedded(self, included: Included, chosen: Sequence[Override]) -> Node:
         """The content of one config, below the keys of its package."""

@@ -21,6 +21,8 @@ from flowconf.text.source import shown
 SELF = "_self_"
 _PACKAGE = re.compile(r"\s*#\s*@")
 """A file that begins with a line such as `# @package _global_`."""
+PACKAGES = ("_global_", "_group_", "_name_", "_here_")
+"""What a part of a package may be besides a key."""
 _NAMES_CODE = re.compile(r"_target_|oc\.(?:create|decode|select|dict)")
 
 
@@ -107,6 +109,10 @@ def check(document: Document, is_hydras: bool = False) -> None:
         notes.error("FC0104", "`defaults` must be a list", listing.place, help="write `- _self_` as its first entry")
     for item in listing.value if listing is not None and isinstance(listing.value, list) else ():
         _check_entry(item, notes)
+    selves = [entry.place for entry in entries(document) if entry.is_self]
+    for place in selves[1:]:
+        labels = (Label("it stands here first", selves[0]),)
+        notes.error("FC0104", f"`{SELF}` stands twice", place, labels=labels, help=f"remove one `{SELF}`")
     root = document.origins.root
     _check_settings(root if is_hydras else root.child("hydra"), notes)
     notes.stop_on_errors()
@@ -137,6 +143,12 @@ def _check_entry(item: Node, notes: Collector) -> None:
         notes.error("FC0104", message, item.place, help=suggest(unknown[0], ("override", "optional")))
     if entry.package.count(".") >= MAX_DEPTH:
         notes.error("FC0104", f"the package has more than {MAX_DEPTH} parts", item.place)
+    parts = entry.package.split(".") if entry.package else []
+    wrong = next((part for part in parts if not part or (part.startswith("_") and part not in PACKAGES)), None)
+    if wrong is not None:
+        message = f"the package `{entry.package}` has {f'the part `{wrong}`' if wrong else 'an empty part'}"
+        close = suggest(wrong, PACKAGES) if wrong else None
+        notes.error("FC0104", message, item.key if item.key.line else item.place, help=close)
     if entry.is_self and entry.package:
         notes.error("FC0104", f"`{SELF}` takes no package", item.place, help=f"write `- {SELF}`")
     value = next(iter(item.value.values())) if isinstance(item.value, dict) else None
@@ -242,12 +254,20 @@ def missing_config(
     group, _, option = config_path.rpartition("/")
     of_group = not options and bool(group) and not library.options(group)
     place = place_of(library, config_path, overrides, of_group)
+    if options and not option:
+        listed_options = ", ".join(f"`{name}`" for name in options)
+        advice = f"write one of {listed_options}, or `{group}=null` for none"
+        return Diagnostic("FC0101", f"no option of `{group}` is named", place, group, (), advice)
+    if posixpath.normpath(config_path).startswith(".."):
+        return Diagnostic("FC0101", f"`{config_path}` leads out of the folders of configs", place, group)
     if options:
         return Diagnostic(
             "FC0101", f"`{group}` has no option `{option}`", place, group, (), suggest(option, options, "options")
         )
     if not of_group:
         known = [name for name in library.options(group) if "/" not in name]
+        known = [f"{group}/{name}" if group else name for name in known]
+        option = config_path
         return Diagnostic(
             "FC0101", f"there is no config `{config_path}`", place, "", (), suggest(option, known, "configs")
         )
@@ -296,6 +316,12 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
             f"write `{override.typed.lstrip('+')}`" if override else f"write `- override {key}: ...` for the second"
         )
         return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice)
+    found = re.search(r"interpolation '([^']+)'", message)
+    if found is not None:
+        asking = [entry for document in library.documents() for entry in entries(document) if found[1] in entry.options]
+        place = asking[0].place if asking else library.read(library.main).origins.key(("defaults",))
+        advice = "name the option, or a group that is chosen in the same list: `${optimizer}`"
+        return Diagnostic("FC0104", f"`{found[1]}` cannot be resolved in a defaults list", place, "", (), advice)
     words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
     place = library.read(library.main).origins.key(("defaults",))
     return Diagnostic("FC0104", f"the defaults list cannot be used: {shown(words)}", place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from flowconf.diagnostics import Diagnostic, Fix, Place
@@ -19,7 +20,7 @@ NAMED = re.compile(r"`([^`]+)`")
 def with_fix(diagnostic: Diagnostic) -> Diagnostic:
     """The diagnostic with a fix, where the one name to write is known and stands alone at its place."""
     advice = ONE_TEXT.match(diagnostic.help or "")
-    if diagnostic.fix is not None or advice is None:
+    if diagnostic.fix is not None or advice is None or "..." in advice[1]:
         return diagnostic
     if _text_at(diagnostic.place) not in NAMED.findall(diagnostic.message):
         return diagnostic
@@ -56,15 +57,22 @@ def _lines(file: Path) -> list[str]:
     return file.read_bytes().decode("utf-8-sig").split("\n")
 
 
+@lru_cache(maxsize=8)
+def _lines_then(file: Path, size: int, written: int) -> list[str]:
+    """The lines of a file of this size, written at that time: many diagnostics look at the same ones."""
+    return _lines(file)
+
+
 def _text_at(place: Place) -> str | None:
     """What stands at an exact place of a file, None when there is no such place."""
     if place.file is None or place.line < 1:
         return None
     try:
         file = Path(place.file)
-        if file.stat().st_size > MAX_BYTES:
+        known = file.stat()
+        if known.st_size > MAX_BYTES:
             return None
-        lines = _lines(file)
+        lines = _lines_then(file, known.st_size, known.st_mtime_ns)
     except (OSError, UnicodeDecodeError):
         return None
     if place.line > len(lines):

@@ -7,6 +7,7 @@ imported only when a text holds `${`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -22,6 +23,8 @@ MAX_SIZE = 100_000
 """Values and characters that all interpolations together may make."""
 MAX_TEXT = 50_000
 """Characters of all interpolated texts together."""
+_GRAMMARS = re.compile("viable alternative|token recognition|mismatched input|extraneous input|missing ")
+"""How the grammar begins what it says about a text that it cannot read."""
 _RESOLVERS = ("oc.env", "oc.select", "oc.decode", "oc.create", "oc.dict.keys", "oc.dict.values", "now")
 
 
@@ -56,6 +59,14 @@ def _all(node: Node) -> Iterator[Node]:
 
 def _refers(value: object) -> bool:
     return isinstance(value, str) and "${" in value
+
+
+def _unreadable(text: str) -> str:
+    """Why the grammar cannot read a text with `${`, in words."""
+    if text.count("${") > text.count("}"):
+        return "`}` is missing"
+    empty = re.search(r"\$\{\s*\}", text)
+    return "it names nothing" if empty else "it is neither a key nor a call of a resolver"
 
 
 class _UnresolvedError(Exception):
@@ -155,8 +166,9 @@ class _Resolver:
         except RecursionError:
             return self.fail(path, f"`{shown(node.value)}` is nested too deeply")
         except ValueError as error:
-            message = f"`{shown(node.value)}` cannot be resolved: {shown(str(error).splitlines()[0])}"
-            return self.fail(path, message, "write `${section.key}`")
+            told = str(error).splitlines()[0]
+            why = _unreadable(node.value) if _GRAMMARS.search(told) else shown(told)
+            return self.fail(path, f"`{shown(node.value)}` cannot be resolved: {why}", "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:
         """The value that `${key}` names; leading dots count containers upwards from the one that says it."""
@@ -197,6 +209,9 @@ class _Resolver:
                 self.fail(path, f"`{name}` takes the key of a mapping, got `{args[0]}`")
             plain = whole.node.plain()
             return list(plain) if name.endswith("keys") else list(plain.values())
+        if name == "oc.env" and len(args) == 1 and str(args[0]) not in os.environ:
+            advice = f"set it, or give a default: `${{oc.env:{args[0]},default}}`"
+            self.fail(path, f"the environment variable `{args[0]}` is not set", advice)
         if not hydra_bridge.has_resolver(name):
             close = nearest(name, _RESOLVERS)
             listed = ", ".join(f"`{one}`" for one in _RESOLVERS)

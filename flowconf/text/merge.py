@@ -12,7 +12,7 @@ what a step is:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -33,6 +33,9 @@ class MergeRules:
     The command line sets keys that exist. Two sets make exceptions: a key in `settable` may be set on any step, or on
     a body that is a call or has a verb or flow, whether or not it is written there; a pattern in `optional` is a
     dotted key that may be set although no file has it, with everything below it, and `*` stands for any one part.
+
+    `known` are keys that a config has whether or not it is written, for advice; `removable` are patterns of members
+    that null takes away, beside the members of a flow. `tops` are the keys that stand at the top of a config.
     """
 
     verbs: frozenset[str]
@@ -41,6 +44,9 @@ class MergeRules:
     bodies: frozenset[str] = frozenset({"skip", "router", "while", "until", "merge"})
     settable: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    known: tuple[str, ...] = ()
+    removable: frozenset[str] = frozenset()
+    tops: tuple[str, ...] = ()
 
 
 class Kind(Enum):
@@ -93,6 +99,31 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
         old = members.get(key)
         members[key] = merge(old, child, rules, below) if old else _revived(child, base.gone.get(key, ()))
     return replace(base, value=members, mount=new.mount or base.mount)
+
+
+def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, Node]]:
+    """What `new` takes away although `base` never had it: each path, and the mapping of `base` it was looked for in."""
+    pending: list[tuple[Path, Node, Node, Kind]] = [((), base, new, Kind.PLAIN)]
+    while pending:
+        path, old, given, kind = pending.pop()
+        if not isinstance(old.value, dict) or not isinstance(given.value, dict):
+            continue
+        for key, child in given.value.items():
+            below, at = kind_below(kind, key, old.value.keys() | given.value.keys(), rules), (*path, key)
+            known = old.child(key)
+            if known is not None:
+                pending.append((at, known, child, below))
+            elif child.value is None and key not in old.gone and (below is Kind.STEP or is_any(rules.removable, at)):
+                yield at, old
+
+
+def is_any(patterns: Iterable[str], path: Path) -> bool:
+    """Whether one of the dotted patterns names `path`; `*` stands for any one part."""
+    parts = [str(part) for part in path]
+    return any(
+        len(pattern) == len(parts) and all(one in ("*", part) for one, part in zip(pattern, parts, strict=True))
+        for pattern in (one.split(".") for one in patterns)
+    )
 
 
 def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:

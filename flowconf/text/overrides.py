@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Label, Place, nearest, suggest
 from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
-from flowconf.text.origins import MAX_DEPTH, Node, Path, dotted, from_plain
+from flowconf.text.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
 from flowconf.text.source import shown
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ FORMS = "write `key=value`, `+key=value`, `++key=value` or `~key`"
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _FUNCTION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(")
 _ARGUMENT = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")
+_AS_YAML = re.compile(r"([\w.]+):\s+(\S.*)")
+_COMMA = re.compile(r"([^=]+=-?\d+),(\d{2,})")
+_STRANGE = re.compile(r"[^\w.\[\]@:/$|\-]", re.ASCII)
+"""What cannot stand in the key of an override."""
 _ESCAPED = re.compile(r"\\.")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
@@ -60,7 +64,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     from flowconf.text import hydra_bridge
 
     notes, found = Collector(), []
-    for word in words:
+    for word in _joined(words, notes):
         key = word.partition("=")[0]
         if key.count(".") + key.count("[") >= MAX_DEPTH or len(key) > MAX_KEY:
             message = f"a key has at most {MAX_DEPTH} parts and {MAX_KEY} characters"
@@ -72,9 +76,17 @@ def parse(words: Sequence[str]) -> list[Override]:
             found.append(Override(word, hydra_bridge.parse_override(quoted(word))))
         except ValueError as error:
             place = Place(word=word)
-            bare, short = word.lstrip("+"), shown(word)
-            if bare and "=" not in word and not word.startswith("~"):
+            bare, short, why = word.lstrip("+"), shown(word), _wrong_key(key.lstrip("+~"))
+            colon = _AS_YAML.fullmatch(word)
+            if bare.endswith((".yaml", ".yml", ".toml")):
+                advice = "name one file; what follows it are changes of the form `key=value`"
+                notes.error("FC0103", f"`{short}` is a file, and one is named already", place, help=advice)
+            elif colon is not None:
+                notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{colon[1]}={colon[2]}`")
+            elif bare and "=" not in word and not word.startswith("~"):
                 notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
+            elif why is not None:
+                notes.error("FC0103", f"`{short}` cannot be read: {why}", place, help=FORMS)
             elif isinstance(error, _UnbalancedError):
                 notes.error("FC0103", f"`{short}` cannot be read: {error}", place, help="close it, or quote the text")
             else:
@@ -83,12 +95,45 @@ def parse(words: Sequence[str]) -> list[Override]:
     return found
 
 
+def _joined(words: Sequence[str], notes: Collector) -> list[str]:
+    """The words, without those that belong together and were cut by spaces around `=`: these are told of."""
+    kept: list[str] = []
+    pending = list(words)
+    while pending:
+        word, *pending = pending
+        pieces = [word]
+        if pending and pending[0].startswith("=") and "=" not in word:
+            pieces += [pending.pop(0)]
+        if len(pieces[-1]) > 0 and pieces[-1].endswith("=") and pending and "=" not in pending[0]:
+            pieces += [pending.pop(0)]
+        whole = "".join(pieces)
+        if len(pieces) > 1 and pieces[0].strip("+~ ="):
+            message = f"`{shown(' '.join(pieces))}` is several words"
+            notes.error("FC0103", message, Place(word=word), help=f"write `{whole}`, without spaces around `=`")
+        else:
+            kept += pieces
+    return kept
+
+
+def _wrong_key(key: str) -> str | None:
+    """Why a key cannot be read."""
+    if key != key.strip():
+        return "a space stands before `=`"
+    if ".." in key or key.startswith(".") or key.endswith("."):
+        return "a part of the key is empty"
+    strange = _STRANGE.search(key)
+    return f"`{strange.group()}` cannot stand in a key" if strange else None
+
+
 def refuse_sweeps(overrides: Sequence[Override]) -> None:
     """Raises FC0103 for words with several values, which only a sweep can take."""
     notes = Collector()
     for one in overrides:
         if one.parsed.is_sweep_override():
             advice = f"add `-m` to sweep, or write `{one.key}=[...]` for a list"
+            comma = _COMMA.fullmatch(one.typed)
+            if comma is not None:
+                advice = f"write `{comma[1]}.{comma[2]}` for a number, or add `-m` to sweep"
             notes.error("FC0103", f"`{one.typed}` holds several values", one.place, path=one.key, help=advice)
     notes.stop_on_errors()
 
@@ -211,14 +256,25 @@ def _unknown(
         message = f"`{failing}` does not exist: `{dotted(above)}` is `{parent.value}`"
         labels = (Label("it is set here", parent.place),)
     close = nearest(wrong, allowed)
-    if close is not None:
+    home = _home(root, wrong, rules) if known == 0 else None
+    if home is not None:
+        better = dotted((*home, *path[1:]))
+        advice = f"write `{override.typed.replace(key, better, 1)}`"
+    elif close is not None:
         better = dotted((*above, close, *path[known + 1 :]))
         advice = f"write `{override.typed.replace(key, better, 1)}`"
     else:
         listed = suggest(wrong, allowed, "keys")
-        to_add = _to_add(override) if _can_hold(root, path, rules) else None
+        to_add = _to_add(override) if known and _can_hold(root, path, rules) else None
         advice = "; ".join(part for part in (listed, to_add) if part)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
+
+
+def _home(root: Node, key: str, rules: MergeRules) -> Path | None:
+    """Where a key that does not stand at the top stands: the highest place below it, or where the language has it."""
+    found = min((path for path, _ in Origins(root).items() if path and path[-1] == key), key=len, default=None)
+    known = next((name for name in rules.known if name.endswith(f".{key}")), None)
+    return tuple(known.split(".")) if known is not None and (found is None or len(found) > 2) else found
 
 
 def _to_add(override: Override) -> str | None:

@@ -77,7 +77,8 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
         raise _unreadable(name, f"the text has {len(source.text):,} characters, at most {MAX_BYTES:,} are read")
     bad = _CONTROL.search(source.text)
     if bad is not None and bad.group() == "\0":
-        raise _unreadable(name, f"`{Path(name).name}` is a binary file")
+        message = f"`{Path(name).name}` holds a NUL character, as binary files do"
+        raise ConfigError(Diagnostic("FC0001", message, source.place(bad.start(), bad.end())))
     if bad is not None:
         message = f"the control character U+{ord(bad.group()):04X} cannot stand in a config"
         raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), help="remove it"))
@@ -109,16 +110,17 @@ def _decoded(name: str) -> str:
         raise _unreadable(name.replace("\0", ""), "a file name cannot hold a NUL character") from error
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
-            raise _unreadable(name, f"`{path.name}` is {encoding} text", "save it as UTF-8")
+            message = f"`{path.name}` is {encoding} text"
+            raise ConfigError(Diagnostic("FC0001", message, Place(name, 1, 1), help="save it as UTF-8"))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if b"\0" in raw:
-            raise _unreadable(name, f"`{path.name}` is a binary file") from error
         before = Source(raw[: error.start].decode("utf-8", "replace"), name)
         place = before.place(len(before.text))
-        message = f"byte 0x{raw[error.start]:02x} is not UTF-8 text"
-        raise ConfigError(Diagnostic("FC0001", message, place, help="save the file as UTF-8")) from error
+        message, advice = f"byte 0x{raw[error.start]:02x} is not UTF-8 text", "save the file as UTF-8"
+        if b"\0" in raw:
+            message, advice = f"`{path.name}` is a binary file: {message}", "name a text file"
+        raise ConfigError(Diagnostic("FC0001", message, place, help=advice)) from error
 
 
 def _neighbour(path: Path) -> str | None:

@@ -29,6 +29,7 @@ _STRING = re.compile(
     r"""|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*'""",
     re.DOTALL,
 )
+_WORD = re.compile(r"[A-Za-z_][^,\]}\n#]*(?<=\S)")
 _BARE = re.compile(r"[^,\]}\n#]*")
 
 
@@ -55,7 +56,22 @@ def _syntax(source: Source, error: ValueError) -> ConfigError:
     found = re.search(r"line (\d+), column (\d+)", where)
     offset = source.offset(int(found[1]), int(found[2])) if found else len(source.text.rstrip())
     code = "FC0003" if re.search(r"overwrite|twice|mutate|namespace", message) else "FC0002"
-    return ConfigError(Diagnostic(code, f"not valid TOML: {message[:1].lower()}{message[1:]}", source.place(offset)))
+    words, end, advice = f"{message[:1].lower()}{message[1:]}", offset, None
+    bare = _WORD.match(source.text, offset)
+    if message == "Invalid value" and bare is not None:
+        words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group())
+    elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
+        advice = "write `key = value`"
+    return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), help=advice))
+
+
+def _meant(word: str) -> str:
+    """What to write for a bare word that is no value."""
+    if word.lower() in ("null", "none", "nil"):
+        return f'TOML has no null: leave the key out, or below a flow write `"{REMOVE}"`'
+    if word.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return f"write `{'true' if word.lower() in ('true', 'yes', 'on') else 'false'}`"
+    return f'quote a text: write `"{shown(word)}"`'
 
 
 @dataclass
@@ -115,15 +131,15 @@ class _Scanner:
         is_array = self.text.startswith("[[", start)
         self.at += 2 if is_array else 1
         parts = self.key()
-        span = (start, self.at)
+        whole_span = (start, self.at)
         self.expect("]]" if is_array else "]")
         path: Path = ()
-        for name, _ in parts[:-1]:
+        for name, span in parts[:-1]:
             path = self.into(path, name, span)
-        name, _ = parts[-1]
+        name, span = parts[-1]
         if is_array:
             whole = (*path, name)
-            self.note(whole, span, span)
+            self.note(whole, span, whole_span)
             index = self.lengths[whole] = self.lengths.get(whole, -1) + 1
             path = (*whole, index)
         else:
@@ -131,7 +147,7 @@ class _Scanner:
             if path in self.headers:
                 self.twice(path, span)
             self.headers.add(path)
-        self.note(path, span, span)
+        self.note(path, span, whole_span)
         return path
 
     def into(self, path: Path, name: str, span: Span) -> Path:

@@ -47,13 +47,14 @@ _ADVICE = (
 )
 
 
+_CONTENT = re.compile(r"\s*[^\s#]")
 _PROBLEMS = (
     (r"\\t|tab character", "a tab stands in the indentation"),
     ("mapping values are not allowed", "a key or a `: ` cannot stand here"),
     ("did not find expected key", "a key cannot stand here"),
     ("expected <block end>|expected block end", "a key cannot stand here"),
-    (r"expected ',' or '}'", "`}` is missing"),
-    (r"expected ',' or '\]'", "`]` is missing"),
+    (r"expected ',' or '}'", "a comma or `}` is missing"),
+    (r"expected ',' or '\]'", "a comma or `]` is missing"),
     ("unexpected end of stream", "a quote is not closed"),
     ("could not find expected ':'", "a line is neither a key with its value nor a value"),
     ("expected node content", "a value is missing"),
@@ -350,7 +351,7 @@ class _Builder:
         if "${" in line and inside and "expected" in problem:
             advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
         elif line.lstrip(" ").startswith("\t"):
-            advice = _ADVICE[0][1]
+            problem, advice = r"\t", _ADVICE[0][1]
         else:
             advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
         begun, labels = self.begun(error), cast(tuple[Label, ...], ())
@@ -359,7 +360,28 @@ class _Builder:
             labels = () if is_end else (Label("it is still open here", place),)
             place = begun
         words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
+        if mark is not None and "mapping values are not allowed" in problem:
+            words, place, advice = self.line_above(mark) or (words, place, advice)
         self.notes.error("FC0002", f"not valid YAML: {words}", place, labels=labels, help=advice)
+
+    def line_above(self, mark: Any) -> tuple[str, Place, str | None] | None:
+        """What the line above has to do with a key that cannot stand in this one, where that is the whole mistake."""
+        lines = self.source.text[: mark.index].splitlines()
+        above = next((n for n in reversed(range(len(lines) - 1)) if _CONTENT.match(lines[n])), None)
+        if above is None or re.search(r":\s", lines[-1]):
+            return None
+        before, here = lines[above].split(" #")[0].rstrip(), self.source.line(mark.index)
+        old, new = (len(text) - len(text.lstrip(" ")) for text in (before, here))
+        if new == old and ":" not in before and not before.lstrip().startswith("- "):
+            start = self.source.offset(above + 1, old + 1)
+            place = self.source.place(start, start + len(before) - old)
+            return f"`{shown(before.strip())}` has no `: `", place, "write `key: value`"
+        if new > old and re.search(r":\s+[^\s|>]", before):
+            key, owner = here.split(":")[0].strip(), before.split(":")[0].strip()
+            start = self.source.offset(mark.line + 1, new + 1)
+            words = f"`{shown(key)}` is indented deeper than `{shown(owner)}`, which has a value"
+            return words, self.source.place(start, start + len(key)), "indent it like the line above"
+        return None
 
     def begun(self, error: yaml.YAMLError) -> Place | None:
         """Where the quote, bracket or key began whose end is missing: that is where the mistake is."""

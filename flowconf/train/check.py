@@ -36,14 +36,15 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
 
 def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Diagnostic]) -> None:
     """Shapes, sources and stages; torch is imported only when everything before them is right."""
-    from flowconf.graph import check_shapes
+    from flowconf.graph import check_checkpoints, check_shapes
     from flowconf.graph.emit import emit
     from flowconf.graph.sources import check_source
     from flowconf.train.stages import plan_stages
 
-    emit(resolved, check_shapes(resolved).sizes)
-    for _, setting in resolved.all_settings():
-        if setting.checkpoint is not None:
-            found += check_source(setting.checkpoint)
+    inference = check_shapes(resolved)
+    emit(resolved, inference.sizes)
+    asked = [setting.checkpoint for _, setting in resolved.all_settings() if setting.checkpoint is not None]
+    absent = [problem for checkpoint in asked for problem in check_source(checkpoint)]
+    found += absent or (check_checkpoints(resolved, inference) if config is None else ())
     if config is not None:
         plan_stages(config, load, Path(config.training.trainer.runs))

@@ -67,7 +67,7 @@ def resume_run(folder: str, overrides: Sequence[str]) -> None:
 
 def sweep(file: str, overrides: Sequence[str]) -> None:
     """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers."""
-    sweep_text(file, overrides, RULES, sweep_job)
+    sweep_text(file, overrides, RULES, sweep_job, check=read)
 
 
 def sweep_job(composition: Composition) -> float:

@@ -19,13 +19,11 @@ from torch import Tensor, nn, optim
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
 from flowconf.graph import Graph, WeightReport, build_graph, load_checkpoints
-from flowconf.graph.sources import locate
-from flowconf.graph.weights import Request
 from flowconf.graph.weights import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
-from flowconf.language.plan import Checkpoint, GraphPlan
+from flowconf.language.plan import GraphPlan
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits, seed_for
@@ -36,6 +34,7 @@ from flowconf.train.norms import over_the_team
 from flowconf.train.objective import Average, Term, loss_terms, means_of
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
+from flowconf.train.precheck import start_request
 from flowconf.train.precision import Precision, pick_devices
 from flowconf.train.routing import Routes, Targets
 from flowconf.train.seeds import seed_everything, undisturbed
@@ -280,13 +279,9 @@ def _check_profile(config: Config, total_steps: int) -> None:
 
 
 def _start_from(graph: Graph, config: Config) -> list[WeightReport]:
-    """Take from the run that `init_from` names whatever still has its path and shape. Raises `ConfigError`."""
-    if config.training.init_from is None:
-        return []
-    place = config.composition.document.origins.value(("init_from",))
-    source = locate(Checkpoint(path=config.training.init_from, place=place), "")
-    lenient = Request(str(source), missing="ignore", unused="ignore", mismatched="ignore", place=place)
-    return [load_weights(graph, lenient)]
+    """Take what `init_from` names. Raises `ConfigError`."""
+    wanted = start_request(config)
+    return [] if wanted is None else [load_weights(graph, wanted)]
 
 
 def is_graph_value(plan: GraphPlan, reference: str) -> bool:

@@ -6,6 +6,7 @@ and whether the loggers' packages are there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from torch import nn
 
 from flowconf.diagnostics import Collector, Label
-from flowconf.graph import check_shapes
+from flowconf.graph import check_checkpoints, check_shapes
+from flowconf.graph.sources import locate
+from flowconf.graph.weights import Request
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan, Setting, Shared, join
+from flowconf.language.plan import Checkpoint, GraphPlan, Setting, Shared, join
 from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.loggers import check_packages
 
@@ -31,12 +34,30 @@ def precheck(config: Config) -> None:
     collector = Collector()
     _check_trainable(config.model, inference.parameters, collector)
     _check_optimizer(config, origins, collector)
+    _check_paths(config, inference.parameters, origins, collector)
+    runs = config.training.trainer.runs
+    collector.diagnostics += check_checkpoints(config.model, inference, runs, start_request(config))
     schedule = config.training.schedule
     shape = registry.schedules.load(schedule.name)
-    for progress in (0.0, 0.5, 1.0):
-        if not _takes(lambda: shape(progress, **schedule.args), schedule.args, ("schedule",), origins, collector):  # noqa: B023
-            break
+    _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, collector)
     collector.stop_on_errors()
+
+
+def start_request(config: Config) -> Request | None:
+    """What `init_from` asks for: whatever still has its path and shape. Raises `ConfigError`."""
+    if config.training.init_from is None:
+        return None
+    place = config.composition.document.origins.value(("init_from",))
+    source = locate(Checkpoint(path=config.training.init_from, place=place), "")
+    return Request(str(source), missing="ignore", unused="ignore", mismatched="ignore", place=place)
+
+
+def _factors(shape: Callable[..., float], args: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a schedule that goes where no learning rate can be."""
+    for progress in (0.0, 0.5, 1.0):
+        factor = shape(progress, **args)
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"the factor of the learning rate becomes {factor:g} at {progress:.0%} of the run")
 
 
 def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], collector: Collector) -> None:
@@ -83,24 +104,45 @@ def _check_optimizer(config: Config, origins: Origins, collector: Collector) -> 
     def group(args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [{"params": [nn.Parameter(torch.zeros(1))], **args}]
 
-    if not _takes(lambda: make(group({}), **section.args), section.args, ("optimizer",), origins, collector):
+    if not _takes(lambda **args: make(group({}), **args), section.args, ("optimizer",), origins, collector):
         return
     for path, args in section.groups.items():
         where = ("optimizer", "groups", path)
-        _takes(lambda: make(group(args), **section.args), args, where, origins, collector)  # noqa: B023
+        _takes(lambda **args: make(group(args), **section.args), args, where, origins, collector)
+
+
+def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, collector: Collector) -> None:
+    """Note paths that are there to change how parameters are trained, and hold none."""
+    training = config.training
+    wanted: dict[Path, str] = {("optimizer", "groups", path): path for path in training.optimizer.groups}
+    for name, phase in training.phases.items():
+        rates = phase.lr if isinstance(phase.lr, dict) else {}
+        wanted |= {("phases", name, "lr", path): path for path in rates}
+    for where, path in wanted.items():
+        if path and not any(name.startswith(f"{path}.") for name in parameters):
+            message = f"`{path}` has no parameters, so that nothing is trained differently"
+            collector.error("FC0405", message, origins.key(where), path=dotted(where), help="remove it")
 
 
 def _takes(
-    call: Callable[[], object], args: Mapping[str, Any], where: Path, origins: Origins, collector: Collector
+    call: Callable[..., object], args: Mapping[str, Any], where: Path, origins: Origins, collector: Collector
 ) -> bool:
-    """Whether a call works; if not, the argument whose value its complaint names is marked."""
+    """Whether a call works with these arguments; if not, the one that it refuses by itself is marked."""
+    words = _complaint(call, args)
+    if words is None:
+        return True
+    alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
+    refused = next(((name, told) for name, told in alone if told is not None), None)
+    path, words = (where, words) if refused is None else ((*where, refused[0]), refused[1])
+    collector.error("FC0123", f"`{dotted(path)}` is refused: {words}", origins.value(path), path=dotted(path))
+    return False
+
+
+def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> str | None:
+    """What a call says against these arguments, None where it works."""
     try:
-        call()
+        call(**args)
     except Problems as problem:
         words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        named = [name for name, value in args.items() if str(value) in words]
-        path = (*where, max(named, key=lambda name: len(str(args[name])))) if named else where
-        message = f"`{dotted(path)}` is refused: {words[:1].lower()}{words[1:]}"
-        collector.error("FC0123", message, origins.value(path), path=dotted(path))
-        return False
-    return True
+        return f"{words[:1].lower()}{words[1:]}"
+    return None

@@ -25,6 +25,8 @@ def cosine(progress: float, *, final: float = 0.0) -> float:
 
 def exponential(progress: float, *, final: float = 0.01) -> float:
     """A constant ratio from step to step, from 1 down to `final`, which is above 0."""
+    if final <= 0:
+        raise ValueError(f"`final` must be greater than 0, got {final:g}")
     return math.pow(final, progress)
 
 

@@ -312,13 +312,13 @@ def test_defaults_lists_that_include_each_other(refused: Refuse, texts: dict[str
 def test_compositions_that_grow_without_bound(refused: Refuse) -> None:
     lists = {f"configs/a{i}.yaml": f"defaults: [a{i + 1}@x, a{i + 1}@y]" for i in range(30)}
     lists["configs/a30.yaml"] = "x: 1"
-    start = time.perf_counter()
+    start = time.process_time()
     assert refused({"configs/main.yaml": "defaults: [_self_, a0@x]", **lists})[0].code == "FC0104"
     steps = "flow: {" + ", ".join(f"s{j}: {{graph: GRAPH}}" for j in range(10)) + "}"
     graphs = {f"configs/graph/a{i}.yaml": steps.replace("GRAPH", f"a{i + 1}") for i in range(20)}
     graphs["configs/graph/a20.yaml"] = "flow: {x: ReLU}"
     assert refused({"configs/main.yaml": "model: {flow: {s: {graph: a0}}}", **graphs})[0].code == "FC0006"
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
 
 
 def test_search_path_of_the_main_file_and_the_command_line(composed: Compose) -> None:
@@ -351,9 +351,9 @@ def test_warnings_of_all_files_are_kept(composed: Compose) -> None:
 
 def test_a_composition_is_quick(composed: Compose) -> None:
     composed(DIGITS)
-    start = time.perf_counter()
+    start = time.process_time()
     composed(DIGITS, "pivot=other", "model.flow.stem=Linear(1, 2)")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("text", ["seed: 0\n", "# a word\nmodel: {params: {a: 1}}\nseed: ${model.params.a}\n"])

@@ -67,11 +67,11 @@ TOML = {
     ids=[f"yaml {name}" for name in YAML] + [f"toml {name}" for name in TOML],
 )
 def test_hostile_text_ends_soon(name: str, text: str) -> None:
-    start, told = time.perf_counter(), ConfigError()
+    start, told = time.process_time(), ConfigError()
     try:
         read(name, text)
     except ConfigError as error:
         told = error
     assert len(told.diagnostics) <= 100
     assert len(str(told)) < 200_000
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS

@@ -102,6 +102,6 @@ def test_a_graph_named_through_an_interpolation_is_put_in_place(composed: Compos
     ],
 )
 def test_interpolations_that_grow_end_soon(refused: Refuse, text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert refused({"configs/main.yaml": text})[0].code == "FC0009"
-    assert time.perf_counter() - start < 2.5
+    assert time.process_time() - start < 2.5

@@ -104,7 +104,7 @@ def test_remove_is_null_inside_a_flow_only() -> None:
         ("a = " + "{a = " * 1000, "FC0006", 1, 321),
         ("a = [" + "1," * 20_001 + "]", "FC0006", 1, 40002),
         ("a = " + "9" * 5000, "FC0002", 1, 5005),
-        ("a = 1\x00", "FC0001", 0, 0),
+        ("a = 1\x00", "FC0001", 1, 6),
     ],
 )
 def test_bad_text_is_refused_with_its_place(text: str, code: str, line: int, column: int) -> None:

@@ -1,0 +1,176 @@
+"""What to write instead of a key that is not one: other tools' words for ours, and where it would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from flowconf.diagnostics import nearest
+from flowconf.language import registry, schema
+from flowconf.language.schema import keys_of
+from flowconf.language.training import (
+    DataSection,
+    LossSection,
+    MetricSection,
+    OptimizerSection,
+    PhaseSection,
+    ScheduleSection,
+    Section,
+    TrainerSection,
+    TrainingConfig,
+)
+from flowconf.text.origins import Path
+
+OURS: dict[str, str] = {
+    "model": "net network arch architecture backbone",
+    "data": "dataset datasets datamodule dataloader train_data",
+    "loss": "criterion objective cost",
+    "schedule": "lr_scheduler lr_schedule",
+    "seed": "seed_everything manual_seed random_seed",
+    "defaults": "include includes extends imports inherit base _base_",
+    "init_from": "pretrained load_from ckpt_path resume resume_from resume_from_checkpoint weights",
+    "batch_size": "bs batch train_batch_size",
+    "evaluation_batch_size": "val_batch_size eval_batch_size",
+    "workers": "num_workers",
+    "folder": "root data_dir path dir",
+    "train": "root data_dir path file",
+    "file": "path",
+    "fn": "function _target_ type name loss metric cls class",
+    "name": "_target_ type cls class class_name fn kind",
+    "input": "pred preds prediction predictions output outputs source",
+    "target": "y labels truth ground_truth gold",
+    "weight": "coefficient coef scale factor lambda",
+    "args": "kwargs params options arguments",
+    "lr": "learning_rate base_lr initial_lr",
+    "weight_decay": "wd l2 decay",
+    "groups": "param_groups parameter_groups params",
+    "warmup": "warmup_steps num_warmup_steps",
+    "final": "min_lr eta_min final_lr end_factor",
+    "when": "start begin at",
+    "until": "end stop milestone",
+    "freeze": "frozen",
+    "thaw": "unfreeze unfrozen",
+    "epochs": "max_epochs num_epochs n_epochs num_train_epochs",
+    "steps": "max_steps num_steps total_steps iterations max_iters",
+    "devices": "gpus gpu accelerator num_devices",
+    "nodes": "num_nodes",
+    "precision": "fp16 bf16 amp mixed_precision half dtype",
+    "clip": "gradient_clip_val max_grad_norm grad_clip clip_grad clip_grad_norm",
+    "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
+    "ema": "ema_decay",
+    "patience": "early_stopping early_stop",
+    "evaluate_every": "check_val_every_n_epoch val_check_interval eval_every eval_steps eval_interval val_every",
+    "checkpoint_every": "save_every save_steps save_interval checkpoint_interval every_n_train_steps",
+    "log_every": "log_every_n_steps logging_steps log_interval",
+    "best": "monitor metric_for_best_model save_best",
+    "progress": "enable_progress_bar progress_bar",
+    "runs": "output_dir default_root_dir log_dir save_dir",
+}
+"""Key -> what other tools call it."""
+
+UNIONS = {
+    "checkpoint": "a path or a mapping",
+    "using": "a reference, a list of them, or a mapping",
+    "input": "a reference or a list of them",
+    "target": "a reference or a list of them",
+    "mask": "one reference",
+    "freeze": "a path or a list of them",
+    "thaw": "a path or a list of them",
+    "updates": "a path or a list of them",
+    "weight": "a number, or a mapping such as `{linear: {from: 1, to: 0}}`",
+    "devices": "`auto`, a number of devices, a list such as `[0, 1]`, `cpu`, `cuda`, `cuda:0` or `mps`",
+    "shares": "`auto`, or a list with a number for each device",
+}
+"""Keys whose values may be of several kinds, of which only the nearest is tried."""
+
+EXAMPLES: dict[Path, str] = {
+    ("loss",): "name each term: `loss: {NAME: {fn: cross_entropy, input: ..., target: ...}}`",
+    ("loss", "*"): "write `{fn: cross_entropy, input: ..., target: ...}`",
+    ("metrics",): "name each metric: `metrics: {NAME: {fn: accuracy, input: ..., target: ...}}`",
+    ("metrics", "*"): "write `{fn: accuracy, input: ..., target: ...}`",
+    ("data",): "write `data: {name: ..., batch_size: 64}`",
+    ("model",): "write the graph here: `inputs` and `flow`, or mount one by `graph/NAME@model` in `defaults`",
+    ("optimizer",): "write `optimizer: {name: adamw, lr: 1.0e-3}`",
+    ("optimizer", "groups"): "write `groups: {PATH: {lr: 1.0e-4}}`",
+    ("optimizer", "groups", "*"): "write `{lr: 1.0e-4}`, or another argument of the optimizer",
+    ("schedule",): "write `schedule: {name: cosine}`",
+    ("phases",): "name each phase: `phases: {NAME: {until: {epoch: 2}, freeze: PATH}}`",
+    ("phases", "*"): "write `{until: {epoch: 2}, freeze: PATH}`",
+    ("phases", "*", "until"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
+    ("phases", "*", "when"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
+    ("trainer",): "write `trainer: {epochs: 10}`",
+}
+"""What to write where a mapping is missing, by the path of the config; `*` is any name."""
+
+TOP = ("model", "defaults", *TrainingConfig.model_fields)
+
+NOT_NEEDED = {"shuffle": "remove it: training batches are always drawn in a new order, others never"}
+"""Keys of other tools that nothing stands for."""
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection, "optimizer": OptimizerSection, "schedule": ScheduleSection, "trainer": TrainerSection,
+}  # fmt: skip
+"""The sections with keys of their own."""
+
+MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): MetricSection, ("phases",): PhaseSection}
+"""What the named members of a section are."""
+
+
+def meant(key: str, allowed: Collection[str]) -> str | None:
+    """The allowed key that other tools call `key`, or that looks most like it."""
+    return other_word(key, allowed) or nearest(key, allowed)
+
+
+def other_word(key: str, allowed: Collection[str]) -> str | None:
+    """The allowed key that other tools call `key`."""
+    return next((ours for ours in allowed if key.lower() in OURS.get(ours, "").split()), None)
+
+
+def example(path: Path) -> str | None:
+    """What to write where a mapping is missing."""
+    return next((text for shape, text in EXAMPLES.items() if _fits(shape, path)), None)
+
+
+def _fits(shape: Path, path: Path) -> bool:
+    return len(shape) == len(path) and all(one in ("*", part) for one, part in zip(shape, path, strict=True))
+
+
+def is_unnamed(section: Path, members: object) -> bool:
+    """Whether a section holds one member's keys instead of named members: `loss: {fn: ...}`."""
+    if section not in MEMBERS or not isinstance(members, dict) or not members:
+        return False
+    return set(members) <= set(keys_of(MEMBERS[section])) and not all(isinstance(m, dict) for m in members.values())
+
+
+def belongs(key: str) -> str | None:
+    """The help for a key that would be right somewhere else in a training config."""
+    levels = [level for level, keys in _levels() if key in keys]
+    if not levels:
+        return f"`{key}` stands at the top of a config" if key in TOP else None
+    *others, last = levels
+    return f"`{key}` is a key of {', '.join(others)}{' and ' if others else ''}{last}"
+
+
+def other_owners(table: registry.Table, argument: str) -> str | None:
+    """The help for an argument that others of the same table take."""
+    owners = [f"`{name}`" for name in table.names() if argument in table.signature(name).names[1:]]
+    return f"`{argument}` is an argument of {', '.join(owners)}" if owners else None
+
+
+def argument_of(fn: object, key: str) -> bool:
+    """Whether the loss or metric that is called `fn` takes an argument `key`."""
+    tables = (table for table in (registry.losses, registry.metrics) if isinstance(fn, str) and fn in table)
+    return any(table.signature(str(fn)).takes(key) for table in tables)
+
+
+def _levels() -> Iterator[tuple[str, Collection[str]]]:
+    """Every level of a training config that has keys of its own, with them; the likeliest first."""
+    yield "`model`", keys_of(schema.GraphDocument)
+    yield "`data`", keys_of(SECTIONS["data"])
+    for section, table in (("optimizer", registry.optimizers), ("schedule", registry.schedules)):
+        arguments = {name for known in table.names() for name in table.signature(known).names[1:]}
+        yield f"`{section}`", {*keys_of(SECTIONS[section]), *arguments}
+    yield "`trainer`", keys_of(SECTIONS["trainer"])
+    yield "a term of `loss`", keys_of(LossSection)
+    yield "a metric", set(keys_of(MetricSection)) - set(keys_of(LossSection))
+    yield "a phase", set(keys_of(PhaseSection)) - {"loss", "lr"}
+    yield "a step", schema.STEP_KEYS
