@@ -102,7 +102,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except FlowconfError as error:
-        return _tell(error, render_text(error.diagnostics, wants_colour()), error.exit_code)
+        notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
+        return _tell(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
     except OSError as error:
         return _tell(error, _short(error), WRONG_ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here

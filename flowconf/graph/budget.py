@@ -24,7 +24,7 @@ def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> 
             message = (
                 f"`{path}` makes a parameter of {math.prod(shape):,} numbers, at most {MOST_NUMBERS:,} are possible"
             )
-            place = _place(plan, path)
+            place = plan.step_at(path)
             collector.error("FC0202", message, place.body_place if place else plan.place, path=path)
     _count(plan, 1, "", collector)
     collector.stop_on_errors()
@@ -79,17 +79,6 @@ def _modules(applied: Applied, copies: int, path: str, collector: Collector) -> 
         case Chain(members=members):
             return sum(_modules(member, copies, path, collector) for member in members)
     return copies
-
-
-def _place(plan: GraphPlan, path: str) -> Step | None:
-    """The innermost step at or above a path."""
-    step = plan.step(path.partition(".")[0])
-    if step is None:
-        return None
-    for applied in step.applied():
-        if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
-            return _place(applied.module.graph, path[len(applied.path) + 1 :]) or step
-    return step
 
 
 def _copies(plan: GraphPlan, path: str) -> int:

@@ -74,7 +74,7 @@ class CompiledProgram:
 
 
 class _Same:
-    """A program as a cache key: equal when the text is."""
+    """A program as a cache key: equal when the text is, and where each line of it comes from."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -83,7 +83,8 @@ class _Same:
         mine, theirs = self.program, other.program if isinstance(other, _Same) else None
         return (
             theirs is not None
-            and mine.source == theirs.source
+            and mine.header == theirs.header
+            and mine.classes == theirs.classes
             and list(mine.instances.items()) == list(theirs.instances.items())
         )
 

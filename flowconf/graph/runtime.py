@@ -41,7 +41,9 @@ def route(x: Values, index: Tensor, branches: Sequence[Callable[[Values], Values
         return branches[used[0]](x)
     flat = index.flatten()
     groups = [(flat == number).nonzero().flatten() for number in used]
-    outputs = [branches[number](_pick(x, group)) for number, group in zip(used, groups, strict=True)]
+    outputs = []
+    for number, group in zip(used, groups, strict=True):  # what fails inside is told with the rows of `group`
+        outputs.append(branches[number](_pick(x, group)))
     order = torch.cat(groups).argsort()
     return _joined(outputs, order)
 

@@ -57,6 +57,56 @@ def at(graph: Graph, path: str) -> AbstractContextManager[object]:
     return _trail.statement(graph, path) if _trail is not None else nullcontext()
 
 
+class Members:
+    """Where the modules of a graph stand, as far as its document names them: a module that is shared, at each place."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._names: dict[nn.Module, list[str]] = {}
+        for name, module in graph.named_modules(remove_duplicate=False):
+            if _is_of_the_plan(graph, name):
+                self._names.setdefault(module, []).append(name)
+
+    def __contains__(self, module: object) -> bool:
+        return isinstance(module, nn.Module) and module in self._names
+
+    def of(self, module: nn.Module) -> list[str]:
+        """The places of a module."""
+        return self._names[module]
+
+    def part(self, module: nn.Module, home: str) -> tuple[str, str] | None:
+        """What a module is called below the step whose module stands at `home`, and its place; None for the step's own.
+
+        A branch, a member of a chain, a copy.
+        """
+        below = next((name for name in self._names[module] if name.startswith(f"{home}.")), None)
+        if below is None:
+            return None
+        part = below.removeprefix(f"{home}.").removeprefix("body.")
+        return ("" if part == "body" else part), below
+
+
+def home_of(graph: Graph, name: str, path: str) -> str:
+    """Where the module of the step at `path` of `graph` stands, which itself stands at `name`."""
+    step = graph.plan.step(path)
+    return join(name, step.body.home if step is not None and len(step.parts) == 1 else path)
+
+
+def _is_of_the_plan(view: nn.Module, name: str) -> bool:
+    """Whether what stands at `name` is a member of the document, not the inside of a module."""
+    from flowconf.graph.graph import Graph
+
+    above, _, last = name.rpartition(".")
+    owner = view.get_submodule(above)
+    if not name or isinstance(owner, Graph):
+        return True
+    if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return _is_of_the_plan(view, above)
+    around, _, step = above.rpartition(".")
+    graph = view.get_submodule(around)
+    parts = [part.path for member in graph.plan.steps for part in member.applied()] if isinstance(graph, Graph) else []
+    return f"{step}.{last}" in parts
+
+
 class Trail:
     """Which step of a traced view runs, within the block `followed`.
 
@@ -67,13 +117,10 @@ class Trail:
         self.view, self.visit = view, visit
         self.stack: list[tuple[str, str]] = []
         """The paths that are being visited, the outermost first, with where their modules stand."""
-        self.names: dict[nn.Module, list[str]] = {}
-        for name, module in view.named_modules(remove_duplicate=False):
-            if _is_of_the_plan(view, name):
-                self.names.setdefault(module, []).append(name)
+        self.members = Members(view)
         self._numbers: list[int] = []
         self._paths: list[str] = []
-        self._open: list[AbstractContextManager[object] | None] = []
+        self._open: list[AbstractContextManager[object]] = []
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -97,10 +144,8 @@ class Trail:
     @contextmanager
     def statement(self, graph: Graph, path: str) -> Iterator[None]:
         """The block of a statement of `graph`."""
-        step = graph.plan.step(path)
-        home = step.body.home if step is not None and len(step.parts) == 1 else path
         above = self.stack[-1][0] if self.stack else ""
-        with self._visited(join(above, path), join(self.names[graph][0], home)):
+        with self._visited(join(above, path), home_of(graph, self.members.of(graph)[0], path)):
             yield
 
     @contextmanager
@@ -144,39 +189,18 @@ class Trail:
     # what a statement runs: a branch, a member of a chain, a copy
 
     def _called(self, module: nn.Module, args: Any) -> None:
-        if module not in self.names:
+        if module not in self.members:
             return
-        block: AbstractContextManager[object] | None = None
-        path, home = self.stack[-1] if self.stack else ("", "")
+        block: AbstractContextManager[object] = nullcontext()
         if module is self.view:
             block = self._visited("", "")
-            block.__enter__()
         elif self.stack:
-            below = next((name for name in self.names[module] if name.startswith(f"{home}.")), None)
-            if below is not None:
-                part = below.removeprefix(f"{home}.").removeprefix("body.")
-                block = self._visited(join(path, part), below) if part != "body" else nullcontext()
-                block.__enter__()
+            path, home = self.stack[-1]
+            part = self.members.part(module, home)
+            block = self._visited(join(path, part[0]), part[1]) if part is not None and part[0] else block
+        block.__enter__()
         self._open.append(block)
 
     def _returned(self, module: nn.Module, args: Any, output: Any) -> None:
-        if module in self.names and self._open:
-            block = self._open.pop()
-            if block is not None:
-                block.__exit__(None, None, None)
-
-
-def _is_of_the_plan(view: nn.Module, name: str) -> bool:
-    """Whether what stands at `name` is a member of the document, not the inside of a module."""
-    from flowconf.graph.graph import Graph
-
-    above, _, last = name.rpartition(".")
-    owner = view.get_submodule(above)
-    if not name or isinstance(owner, Graph):
-        return True
-    if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-        return _is_of_the_plan(view, above)
-    around, _, step = above.rpartition(".")
-    graph = view.get_submodule(around)
-    parts = [part.path for member in graph.plan.steps for part in member.applied()] if isinstance(graph, Graph) else []
-    return f"{step}.{last}" in parts
+        if module in self.members and self._open:
+            self._open.pop().__exit__(None, None, None)

@@ -336,6 +336,14 @@ class GraphPlan:
                     found.setdefault(name, step)
         return found
 
+    def step_at(self, path: str) -> Step | None:
+        """The innermost step at or above a path."""
+        step = self.step(path.partition(".")[0])
+        for applied in step.applied() if step is not None else ():
+            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
+                return applied.module.graph.step_at(path[len(applied.path) + 1 :]) or step
+        return step
+
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)
 

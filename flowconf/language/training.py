@@ -301,6 +301,10 @@ class TrainerSection(Section):
     The first step then takes from seconds to minutes; what could not be compiled is told by its path."""
     profile: ProfileSection | None = None
     """Measure some steps: where their time, memory and operations go, by path, and a trace in the run folder."""
+    find_nan: bool = False
+    """Look at the result of every operation, and end with the step where the first value comes from that is not finite.
+    That takes many times as long, and changes no number: go on with a run that failed to see why. Nothing is profiled
+    meanwhile."""
     threads: Positive | None = None
     """Threads that torch may use on the CPU; null leaves torch's own choice."""
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

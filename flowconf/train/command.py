@@ -19,7 +19,7 @@ from flowconf.text import Composition
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
-from flowconf.train import launch, loggers
+from flowconf.train import failure, launch, loggers
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.distributed import Team, joined, note_run, noted_run, restarts, team_for
 from flowconf.train.job import Job, prepare
@@ -181,7 +181,8 @@ def _carry_out(job: Job, run: Run, screen: Screen) -> None:
         run.end("interrupted")
         screen.say(f"interrupted; to go on: flowconf train --resume {shown_path(str(run.folder))}")
         raise
-    except BaseException:
+    except BaseException as problem:
+        failure.add_notes(problem, job)
         run.end("failed")
         raise
     run.end("finished", metrics=metrics)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Diagnostic, RunError
+from flowconf.diagnostics import Diagnostic, RunError, shown_path
 from flowconf.train.best import Best
 from flowconf.train.data import Feed, in_parts
 from flowconf.train.job import Job
@@ -75,7 +75,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
                 stops = job.team.agree(stop.asked)
                 if saves or better or stops or ends:
-                    save(job, run, step, best, window)
+                    save(job, run, screen, step, best, window)
                 if better:
                     best.keep()
                 if ends:
@@ -97,14 +97,19 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
 
 @contextmanager
 def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
-    """`take` as it is; or so that it also measures, where the config asks for that."""
-    if job.config.training.trainer.profile is None:
-        yield take
-        return
-    from flowconf.train import profile
+    """`take` as it is; or so that it also measures or searches, where the config asks for that."""
+    trainer = job.config.training.trainer
+    with ExitStack() as block:
+        if trainer.profile is not None and not trainer.find_nan:
+            from flowconf.train import profile
 
-    with profile.profiled(job, run.folder / profile.FOLDER, screen.say, take) as measuring:
-        yield measuring
+            measuring = profile.profiled(job, run.folder / profile.FOLDER, screen.say, take)
+            take = block.enter_context(measuring)
+        if trainer.find_nan:
+            from flowconf.train import finding
+
+            take = finding.searching(take)
+        yield take
 
 
 def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
@@ -190,9 +195,14 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
-        advice = "lower `optimizer.lr`, limit the gradient with `trainer.clip`, or look at the data"
-        raise RunError(Diagnostic("FC0702", message, path=wrong[-1], help=advice))
+        raise RunError(Diagnostic("FC0702", message, path=wrong[-1], help=advice_on_nan(run)))
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
+
+
+def advice_on_nan(run: Run) -> str:
+    """What helps against values that are not finite."""
+    search = f"flowconf train --resume {shown_path(str(run.folder))} trainer.find_nan=true"
+    return f"lower `optimizer.lr`, limit the gradient with `trainer.clip`; `{search}` tells where they come from"
 
 
 def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -226,8 +236,11 @@ def where(job: Job, step: int) -> dict[str, object]:
     return {"epoch": epoch_at(job, step), **phase}
 
 
-def save(job: Job, run: Run, step: int, best: Best, window: Window) -> None:
-    """Save the weights and all that going on from here needs, as one file that replaces the last one."""
+def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Window) -> None:
+    """Save the weights and all that going on from here needs, as one file that replaces the last one.
+
+    Raises `RunError` when a weight or a loss is not finite: the earlier checkpoint is where to look for the reason.
+    """
     progress = {
         "step": step,
         "epoch": job.sampler.epoch,
@@ -237,6 +250,9 @@ def save(job: Job, run: Run, step: int, best: Best, window: Window) -> None:
         "log": run.size(),
     }
     tensors = {"window": job.team.average(table(window))} if window else {}
+    if not all(bool(tensor.isfinite().all()) for tensor in (*tensors.values(), *job.graph.parameters())):
+        log_losses(job, run, screen, step, window)
+        raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", help=advice_on_nan(run)))
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
     scaler, writes = job.precision.scaler, job.team.first

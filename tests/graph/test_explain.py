@@ -148,3 +148,108 @@ def test_keyboard_interrupt_passes_untouched(table):
     table.register(Stops)
     with pytest.raises(KeyboardInterrupt):
         flowconf.build({"flow": {"a": "Stops"}})(torch.randn(2))
+
+
+class Later(nn.Module):
+    """Passes on what it gets for some calls, and then fails."""
+
+    def __init__(self, calls: int = 0):
+        super().__init__()
+        self.left = calls
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left < 0:
+            raise Own
+        return x
+
+
+class Ends(Later):
+    """As a condition: never, and then it fails."""
+
+    def forward(self, x):
+        return super().forward(x).sum() * 0
+
+
+WHERE = {
+    "branch": ({"split": {"a": "Identity", "b": "Later"}, "merge": "add"}, "`s.b`"),
+    "chain in a branch": ({"split": {"a": "Identity", "b": "Tanh >> Later"}, "merge": "add"}, "`s.b.1`"),
+    "copy": ({"through": "Later(1) >> Later", "repeat": 3}, "`s.0.1`"),
+    "slice of a map": ({"map": "Later(2)"}, "`s`, slice 3 of 6"),
+    "one of n slices": ({"map": "Later(1)", "slices": 3}, "`s`, slice 2 of 3"),
+    "step of a map": ({"map": {"flow": {"a": "Tanh", "b": "Later(4)"}}}, "`s.b`, slice 5 of 6 of `s`"),
+    "iteration": ({"loop": "Later(1)", "times": 4}, "`s`, iteration 2 of 4"),
+    "iteration with an end": (
+        {"loop": "Later(1)", "until": "ThresholdHalt(100)", "max": 4},
+        "`s`, iteration 2 of at most 4",
+    ),
+    "loop in a loop": (
+        {"loop": {"flow": {"deep": {"loop": "Later(4)", "times": 3}}}, "times": 2},
+        "`s.deep`, iteration 2 of 2 of `s`, iteration 2 of 3",
+    ),
+    "rows of a branch": ({"switch": {"a": "Identity", "b": "Later"}, "router": "Signs"}, "`s.b`, rows 1, 2 of 3"),
+    "all rows": ({"switch": {"a": "Later", "b": "Later"}, "router": "FixedSelector(1)"}, "`s.b` ("),
+    "expert": ({"gate": {"a": "Identity", "b": "Later"}, "router": "SoftmaxRouter(6, 2)"}, "`s.b`"),
+    "skip": ({"also": "Identity", "skip": "Later"}, "`s.skip`"),
+    "condition": ({"loop": "Identity", "while": "Ends(2)", "max": 4}, "`s.condition`, iteration 3 of at most 4"),
+}
+
+
+@pytest.mark.parametrize(("step", "words"), WHERE.values(), ids=WHERE)
+@pytest.mark.parametrize("viewed", [False, True], ids=["called", "viewed"])
+def test_the_iteration_the_slice_the_rows_and_the_part_are_named(table, step, words, viewed):
+    class Signs(nn.Module):
+        def forward(self, x):
+            return (x[:, 0] > 0).long()
+
+    table.register(Signs)
+    table.register(Later)
+    table.register(Ends)
+    graph = flowconf.build({"flow": {"s": step, "out": "Linear(6, 2)"}})
+    run = graph.view(["out"]) if viewed else graph
+    x = torch.randn(3, 6)
+    x[:, 0] = torch.tensor([-1.0, 1.0, 1.0])
+    with pytest.raises(Own) as raised:
+        run(x)
+    (note,) = raised.value.__notes__
+    assert words in note
+    assert "float32 on cpu" in note
+
+
+def test_a_module_that_is_reused_fails_at_the_place_where_it_runs(table):
+    table.register(Later)
+    graph = flowconf.build({"flow": {"a": "Tanh >> Later(1)", "b": {"reuse": "a"}}})
+    with pytest.raises(Own) as raised:
+        graph(torch.randn(2, 3))
+    assert "in step `b.1`" in raised.value.__notes__[0]
+
+
+def test_equal_graphs_of_two_files_keep_their_places(tmp_path):
+    for number, ahead in enumerate(("", "# one line more\n")):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(f"{ahead}flow:\n  a: Linear(4, 4)\n  b: Linear(3, 4)\n", "utf-8")
+        with pytest.raises(RuntimeError) as raised:
+            flowconf.build(file)(torch.randn(2, 4))
+        assert f"{number}.yaml:{3 + number}:" in raised.value.__notes__[0]
+
+
+def test_what_a_statement_reads_is_named():
+    flow = {
+        "a": "Linear(6, 4)",
+        "b": {"from": "x", "through": "Linear(6, 3)"},
+        "c": {"through": "StateAdd", "using": {"state": "a"}},
+    }
+    graph = flowconf.build({"flow": flow | {"d": {"also": "Linear(3, 2)"}}})
+    with pytest.raises(RuntimeError) as raised:
+        graph(torch.randn(5, 6))
+    assert "[5, 3] float32 on cpu, " in raised.value.__notes__[0]
+    assert "[5, 4] float32 on cpu" in raised.value.__notes__[0]
+
+
+def test_a_refusal_of_ours_gains_its_place_and_path(tmp_path):
+    file = tmp_path / "g.yaml"
+    file.write_text("flow:\n  a: Tanh\n  b:\n    switch: {a: Tanh, b: Tanh}\n    router: FixedSelector(7)\n", "utf-8")
+    with pytest.raises(flowconf.FlowconfError) as raised:
+        flowconf.build(file)(torch.randn(2, 3))
+    (told,) = raised.value.diagnostics
+    assert (told.path, told.place.line) == ("b", 3)

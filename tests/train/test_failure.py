@@ -1,0 +1,228 @@
+"""Runs that fail: the step, the batch, and where the first value comes from that is not finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from flowconf.api import load
+from flowconf.cli.main import main
+from flowconf.diagnostics import RunError
+from flowconf.graph.sources import LAST
+from flowconf.language import registry
+from flowconf.train import failure
+from flowconf.train.command import resume
+from flowconf.train.screen import Screen
+from tests.train.conftest import TINY
+from tests.train.test_loop import same, weights
+
+FIND = "trainer.find_nan=true"
+
+
+class Fails(nn.Module):
+    """Raises what it is told to after some calls in training."""
+
+    raises: BaseException = RuntimeError("no")
+    after = 0
+    backward = False
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            Fails.after -= 1
+            if Fails.after == 0 and not Fails.backward:
+                raise Fails.raises
+        return Through.apply(x) if Fails.backward else x
+
+
+class Through(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        if Fails.after <= 0:
+            raise Fails.raises
+        return gradient
+
+
+class Logs(nn.Module):
+    """Is not a number where its input is below -1."""
+
+    def forward(self, x):
+        return (x + 1).log()
+
+
+class Root(nn.Module):
+    """Its gradient is infinite at zero, and not a number once that is multiplied by zero."""
+
+    def forward(self, x):
+        return torch.sqrt(x * 0) + x
+
+
+class Masks(nn.Module):
+    """Attention's way: what is masked is minus infinity, and then nothing."""
+
+    def forward(self, x):
+        return x.masked_fill(x < 0, -torch.inf).softmax(-1)
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch):
+    monkeypatch.setattr(registry.modules, "registered", dict(registry.modules.registered))
+    for module in (Fails, Logs, Root, Masks):
+        registry.modules.register(module)
+    monkeypatch.setattr(Fails, "after", 5)
+    monkeypatch.setattr(Fails, "backward", False)
+
+
+def with_step(call):
+    return TINY.replace("    hidden: ReLU\n", f"    hidden: {call}\n")
+
+
+def fails(folder, call, *overrides, text=None):
+    with pytest.raises(RunError) as raised:
+        folder.train(*overrides, text=text or with_step(call))
+    (told,) = raised.value.diagnostics
+    return told
+
+
+def test_an_exception_names_the_path_the_step_and_the_batch(folder, monkeypatch):
+    monkeypatch.setattr(Fails, "raises", ValueError("mine"))
+    with pytest.raises(ValueError, match="mine") as raised:
+        folder.train(text=with_step("Fails"))
+    inside, around = raised.value.__notes__
+    assert inside.startswith("in step `hidden` (tiny.yaml:6:5), which got [32, 16] float32 on cpu")
+    assert around == (
+        "in training step 5 of 16, in the forward pass, "
+        "on a batch of `image` [32, 8] float32 on cpu, `label` [32] int64 on cpu"
+    )
+    assert folder.run(folder.runs()[0]).record["status"] == "failed"
+
+
+def test_the_backward_pass_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Fails, "raises", ValueError("mine"))
+    monkeypatch.setattr(Fails, "backward", True)
+    with pytest.raises(ValueError, match="mine") as raised:
+        folder.train(text=with_step("Fails"))
+    assert "in the backward pass, on a batch" in raised.value.__notes__[-1]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes"),
+        RuntimeError("Invalid buffer size: 16.00 GB"),
+    ],
+    ids=["cuda", "linux", "windows", "mps"],
+)
+def test_memory_that_is_missing_is_told_with_what_takes_less(folder, monkeypatch, problem):
+    monkeypatch.setattr(Fails, "raises", problem)
+    with pytest.raises(type(problem)) as raised:
+        folder.train(text=with_step("Fails"))
+    step, training, advice = raised.value.__notes__[-3:]
+    assert "`hidden`" in step
+    assert "training step 5" in training
+    assert "848 B weights" in advice
+    assert advice.endswith("set `data.batch_size` below 32 or `trainer.accumulate=2`")
+    problem.__notes__.clear()
+    del problem._flowconf_step
+
+
+def huge(self, x):
+    return x.new_empty(10**15) if self.training and torch.is_grad_enabled() else x
+
+
+def test_memory_that_is_really_missing(folder, monkeypatch):
+    monkeypatch.setattr(Fails, "forward", huge)
+    with pytest.raises(RuntimeError) as raised:
+        folder.train(text=with_step("Fails"))
+    assert failure.is_out_of_memory(raised.value)
+    assert "memory is what is missing" in raised.value.__notes__[-1]
+
+
+def test_other_exceptions_get_no_advice_on_memory(folder):
+    with pytest.raises(RuntimeError, match="no") as raised:
+        folder.train(text=with_step("Fails"))
+    assert "memory" not in "".join(raised.value.__notes__)
+
+
+def test_a_forward_step_that_gives_the_first_undefined_value(folder):
+    told = fails(folder, "Logs", FIND)
+    assert (told.path, told.place.line) == ("hidden", 6)
+    assert told.message.startswith(
+        "`train/loss/label` is not finite in step 1: the first value that is not a number comes from `hidden`, "
+        "in `log` of [32, 16] float32 from -"
+    )
+
+
+def test_a_backward_step_that_gives_the_first_undefined_value(folder):
+    told = fails(folder, "Root", FIND)
+    assert told.message.startswith("the gradient of `stem.weight` is not finite in step 1: ")
+    assert "comes from `hidden` in the backward pass, in `" in told.message
+    assert told.path == "hidden"
+
+
+def test_what_is_masked_is_no_mistake(folder):
+    plain, searched = (folder.train(*words, text=with_step("Masks")) for words in ([], [FIND]))
+    assert same(weights(plain), weights(searched))
+
+
+def test_data_that_is_not_finite_is_blamed(folder, monkeypatch):
+    from flowconf.train import datasets
+
+    made = datasets.synthetic
+
+    def spoilt(**settings):
+        splits = made(**settings)
+        splits.train.tensors["image"][7, 2] = torch.nan
+        return splits
+
+    monkeypatch.setattr(registry.datasets, "load", lambda name: spoilt)
+    told = fails(folder, "ReLU", FIND)
+    assert "comes from the data, in `index_select`" in told.message
+    assert "(1 of " in told.message
+
+
+def test_a_search_changes_no_number(folder):
+    words = ["trainer.ema=0.9", "trainer.clip=1"]
+    plain, searched = folder.train(*words), folder.train(*words, FIND)
+    assert same(weights(plain), weights(searched))
+    assert plain.log == searched.log
+
+
+def test_weights_that_an_optimizer_breaks(folder):
+    told = fails(folder, "ReLU", FIND, "optimizer.lr=1e39", "+optimizer.eps=1e-30", "+optimizer.weight_decay=0")
+    assert told.message.endswith("is not finite after step 1")
+    assert "optimizer.lr" in told.help
+
+
+def test_nothing_is_saved_that_is_not_finite_and_going_on_finds_it(folder):
+    text = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 2, log_every: 16")
+    told = fails(folder, "", "optimizer.lr=3e15", text=text)
+    assert "trainer.find_nan=true` tells where they come from" in told.help
+    run = folder.runs()[0]
+    saved = run / "checkpoints" / LAST
+    if saved.exists():
+        assert all(tensor.isfinite().all() for name, tensor in load_file(saved).items() if name[0] != "@")
+    with pytest.raises(RunError) as raised:
+        resume(run, [FIND], Screen(folder.said))
+    assert "comes from" in raised.value.diagnostics[0].message
+
+
+def test_with_a_scaler_infinite_gradients_are_a_matter_of_course(folder):
+    plain, searched = (folder.train("trainer.precision=fp16", *words) for words in ([], [FIND]))
+    assert same(weights(plain), weights(searched))
+
+
+def test_the_command_tells_all_of_it(folder, capsys):
+    file = folder.write(with_step("Fails"))
+    assert main(["train", file]) == 1
+    said = capsys.readouterr().err
+    assert "in step `hidden` (tiny.yaml:6:5)" in said
+    assert "in training step 5 of 16" in said
+    assert load(file).training.trainer.find_nan is False
