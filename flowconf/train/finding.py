@@ -94,6 +94,8 @@ def _kind(value: Any) -> int:
     """0 for what is finite, 1 with an infinity in it, 2 with something in it that is not a number."""
     if isinstance(value, float):
         return 2 if math.isnan(value) else int(math.isinf(value))
+    if hasattr(value, "to_local"):  # this process's part of what is divided over a team
+        value = value.to_local()
     if not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.isfinite().all()):
         return 0
     return 2 if bool(value.isnan().any()) else 1
@@ -101,6 +103,7 @@ def _kind(value: Any) -> int:
 
 def _ranged(tensor: Tensor) -> str:
     """A tensor's shape and type, and between what its values lie."""
+    tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     text = f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
     if not tensor.is_floating_point() or not tensor.numel():
         return text
@@ -113,14 +116,14 @@ def _ranged(tensor: Tensor) -> str:
 def _refuse_weights(job: Job, when: str, advice: str) -> None:
     """Raise `RunError` for a weight that is not finite."""
     for name, parameter in job.graph.named_parameters():
-        if not bool(parameter.isfinite().all()):
+        if _kind(parameter):
             raise RunError(_told(job, f"`{name}` is not finite {when}", name, advice))
 
 
 def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking) -> None:
     """Raise `RunError` for a loss or a gradient that is not finite, with where that began."""
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
-    wrong = [f"`{name}`" for name, loss in zip(names, losses, strict=True) if not bool(loss.isfinite())][-1:]
+    wrong = [f"`{name}`" for name, loss in zip(names, losses, strict=True) if _kind(loss)][-1:]
     if not wrong and job.precision.scaler is None:  # with a scaler such gradients are a matter of course
         wrong = [f"the gradient of `{name}`" for name in _wrong_gradients(job)][:1]
     if not wrong:
@@ -134,7 +137,7 @@ def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking)
 
 def _wrong_gradients(job: Job) -> Iterator[str]:
     for name, parameter in job.graph.named_parameters():
-        if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+        if _kind(parameter.grad):
             yield name
 
 

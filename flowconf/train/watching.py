@@ -18,7 +18,10 @@ from flowconf.graph import views
 from flowconf.graph.tracing import Trail, Visit
 from flowconf.train.job import Job
 from flowconf.train.measures import OUTSIDE
+from flowconf.train.sharding import ShardedView
 
+WRAPPERS = ((DistributedDataParallel, "module"), (ShardedView, "view"))
+"""What a team puts around a view, and under which name it holds the view."""
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Takes one training step: the job, the rows of its batch, and its number (the first is 0)."""
 
@@ -31,14 +34,15 @@ def watched(job: Job, visit: Visit) -> Iterator[Trail]:
     """
     active = job.active
     view: Any = getattr(active.view, "_orig_mod", active.view)
-    traced = views.traced(view.module if isinstance(view, DistributedDataParallel) else view)
+    holds = next((name for kind, name in WRAPPERS if isinstance(view, kind)), None)
+    traced = views.traced(view if holds is None else getattr(view, holds))
     trail = Trail(traced, visit)
     with ExitStack() as block:
         block.enter_context(trail.followed())
-        if isinstance(view, DistributedDataParallel):
-            block.enter_context(_replaced(view, "module", traced))
+        if holds is not None:
+            block.enter_context(_replaced(view, holds, traced))
         terms = [replace(term, function=_aside(trail, f"loss.{term.name}", term.function)) for term in active.terms]
-        job.active = replace(active, view=view if isinstance(view, DistributedDataParallel) else traced, terms=terms)
+        job.active = replace(active, view=traced if holds is None else view, terms=terms)
         block.callback(setattr, job, "active", active)
         for name, owner, method in (
             ("data", job.train, "batch"),

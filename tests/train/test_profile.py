@@ -21,6 +21,7 @@ from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 from tests.train.test_loop import same, weights
 from tests.train.test_resume import assert_same, go_on
+from tests.train.test_teams import team
 
 NET = """
 model:
@@ -249,3 +250,23 @@ def test_what_is_no_profile_is_refused(folder, capsys):
     assert main(["draw", file, "--heat", "profile.json"]) == 2
     assert "`profile.json` is not a profile" in capsys.readouterr().err
     assert main(["profile", file, "--format", "xml"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_the_first_of_two_processes_is_measured(folder, strategy):
+    words = [f"trainer.strategy={strategy}"]
+    plain = team(folder, NET, *words, "trainer.profile=null")
+    measured = team(folder, NET, *words)
+    assert same(weights(plain), weights(measured))
+    numbers = json.loads((measured.folder / "profile" / "profile.json").read_text())
+    assert [row["path"] for row in numbers["graph"]] == PATHS
+    assert rows(numbers)["think.one"]["forward"]["flops"] == 3 * LINEAR / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_search_among_two_processes_changes_no_number(folder, strategy):
+    words = [f"trainer.strategy={strategy}", "trainer.profile=null"]
+    plain, searched = (team(folder, NET, *words, *more) for more in ([], ["trainer.find_nan=true"]))
+    assert same(weights(plain), weights(searched))
