@@ -383,6 +383,7 @@ def _counts(step: Step) -> list[str]:
         over = str(step.over) if step.over is not None else "the stream"
         cut = f"{step.slices.text} slices of" if step.slices is not None else f"each along axis {step.dim} of"
         lines.append(f"{cut} {over}")
+    lines += [f"each along axis {step.dim} of {value}" for value in step.slices_of()]
     if step.halt is not None and step.condition is not None:
         most = f", at most {step.times.text} times" if step.times is not None else ""
         lines.append(f"{step.halt} {step.condition.module}{most}")

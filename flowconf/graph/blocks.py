@@ -44,6 +44,31 @@ class Constant(nn.Module):
         return str(self.value.tolist())
 
 
+class Zeros(nn.Module):
+    """A row of zeros for each row of the stream: where a loop may start."""
+
+    def __init__(self, *size: int) -> None:
+        """`size` is the shape of one row."""
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ...]: [B, *size], with the device of `x`, and its type where that is one of real numbers."""
+        dtype = x.dtype if x.is_floating_point() else None
+        return torch.zeros(x.shape[0], *self.size, dtype=dtype, device=x.device)
+
+    def extra_repr(self) -> str:
+        return ", ".join(str(size) for size in self.size)
+
+
+class CausalMask(nn.Module):
+    """Which moments a moment may not attend to: those after it. For `attn_mask` of attention."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, T, ...]: [T, T] bool, true above the diagonal."""
+        return torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+
+
 class Reshape(nn.Module):
     """Each row in another shape."""
 

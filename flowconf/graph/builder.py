@@ -126,13 +126,17 @@ class Flow:
         while_: Body = None,
         until: Body = None,
         max: Size | None = None,
+        over: str | Mapping[str, str] | None = None,
+        dim: int | None = None,
         name: str | None = None,
     ) -> Flow:
-        """A module is applied again and again: so many `times`, or as long as a condition says and at most `max`."""
+        """A module is applied again and again: so many `times`, as long as a condition says and at most `max`, or once
+        for each slice along `dim` of what is `over`, which it takes as an argument."""
         conditions = {"while": while_, "until": until}
         step: dict[str, object] = {"loop": _written(body)}
         step |= {key: _written(value) for key, value in conditions.items() if value is not None}
-        step |= {key: value for key, value in (("times", times), ("max", max)) if value is not None}
+        given = {"times": times, "max": max, "over": dict(over) if isinstance(over, Mapping) else over, "dim": dim}
+        step |= {key: value for key, value in given.items() if value is not None}
         return self._add(name, self._base(body, "loop"), step)
 
     def map(

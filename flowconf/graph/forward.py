@@ -42,8 +42,8 @@ class ForwardWriter:
     def _rolling_name(self) -> str:
         """`x`, unless an input of that name is still needed later."""
         own = {step.name for step in self.found.steps}
-        uses = self.found.uses.get("x", (0,))
-        free = "x" not in own and ("x" not in self.inputs or max(uses) == 0)
+        last = max(self.found.uses.get("x", (0,)))
+        free = "x" not in own and ("x" not in self.inputs or (last == 0 and not self._reads_again(0, "x")))
         return (
             "x" if free else next(name for name in ("y", "z", "stream") if name not in own and name not in self.inputs)
         )
@@ -71,16 +71,16 @@ class ForwardWriter:
         uses = self.found.uses.get(step.name, ())
         wants = self.found.wants.get(step.name, ())
         simple = all(want.value.inner is None and want.value.index is None and not want.each for want in wants)
-        if uses != (position + 1,) or not simple or step.verb == "gate" or self._read_again_by_next(step, position):
+        if uses != (position + 1,) or not simple or step.verb == "gate" or self._reads_again(position + 1, step.name):
             return step.name
         return self._carried_by_next(step, position) or self.rolling
 
-    def _read_again_by_next(self, step: Step, position: int) -> bool:
-        """Whether the next statement runs several times and reads the value each time, besides its stream."""
-        following = self.found.steps[position + 1] if position + 1 < len(self.found.steps) else None
-        if following is None or not (following.verb == "loop" or following.repeat is not None):
+    def _reads_again(self, position: int, member: str) -> bool:
+        """Whether the statement at a position runs several times and reads the value each time, besides its stream."""
+        step = self.found.steps[position] if position < len(self.found.steps) else None
+        if step is None or not (step.verb == "loop" or step.repeat is not None):
             return False
-        return any(value.member == step.name for value in list(following.reads())[1:])
+        return any(value.member == member for value in list(step.reads())[1:])
 
     def _carried_by_next(self, step: Step, position: int) -> str | None:
         """The name of the next statement's value when that starts as this one: a loop's, or a repeat's."""
@@ -277,21 +277,37 @@ class ForwardWriter:
 
     def _loop(self, step: Step, stream: str, target: str, address: str) -> list[str]:
         wants = self.found.wants.get(step.name, ())
-        assert step.times is not None
+        over = {value: self.read[Want(value)] for value in step.slices_of()}
+        items = self._slice_names(over)
+        self.read |= {Want(value): name for value, name in items.items()}
         body = self._body_call(step, target, address)
         seen = self._local(f"{step.name}_seen")
         take = _taken(step) if step.takes_each else ""
         before, inside = self._collected(step, wants, target, seen)
-        if step.times.text == "1" and not inside and step.condition is None:
+        if step.times is not None and step.times.text == "1" and not inside and step.condition is None:
             lines = self._assigned(step, target, self._body_call(step, stream, address), take, seen)
         else:
             lines = [f"{target} = {stream}"] if target != stream else []
-            lines += [*before, f"for _ in range({self._count(step, 'times', step.times)}):"]
+            lines += [*before, self._turns(step, over, items)]
             halt = self._halt(step, target, address)
             before_body, after_body = (halt, []) if step.halt == "while" else ([], halt)
             once = self._assigned(step, target, body, take, seen)
             lines += [f"    {text}" for text in (*before_body, *once, *inside, *after_body)]
         return lines if take else [*lines, *_taken_after(step, target)]
+
+    def _slice_names(self, over: Mapping[Value, str]) -> dict[Value, str]:
+        """A name for one slice of each value that a loop goes over."""
+        if len(over) == 1:
+            return dict.fromkeys(over, self._local("item"))
+        return {value: self._local(f"{value.name}_item") for value in over}
+
+    def _turns(self, step: Step, over: Mapping[Value, str], items: Mapping[Value, str]) -> str:
+        """The head of a loop: so many times, or once for each slice."""
+        if step.times is not None:
+            return f"for _ in range({self._count(step, 'times', step.times)}):"
+        slices = [f"{text}.unbind({step.dim})" for text in over.values()]
+        together = slices[0] if len(slices) == 1 else f"zip({', '.join(slices)}, strict=True)"
+        return f"for {', '.join(items.values())} in {together}:"
 
     def _halt(self, step: Step, target: str, address: str) -> list[str]:
         if step.condition is None:

@@ -18,7 +18,7 @@ from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, differ
 from flowconf.graph.marks import call_place, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
 from flowconf.graph.trial import Inference, Poisoned, Trial
-from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
 
 
 def infer(graph: GraphPlan) -> Inference:
@@ -267,8 +267,9 @@ class _Checker(Trial):
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
         result = self._body(step, stream, source, scope)
-        times = step.times.value if step.times is not None else 1
-        if times == 1 or result is UNKNOWN or stream is UNKNOWN:
+        self._check_slices(step, scope)
+        once = step.times is not None and step.times.value == 1
+        if once or result is UNKNOWN or stream is UNKNOWN:
             return result
         where = difference(stream, result)
         if where is not None:
@@ -331,6 +332,26 @@ class _Checker(Trial):
         result = self._body(step, stream.chunk(count, -1)[0], source, scope)
         return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
 
+    def _given(self, value: Value, step: Step, scope: Scope) -> Any:
+        """What a module is passed besides its stream: a value, or the first slice of what a loop goes over."""
+        found = scope.value(value)
+        if not value.sliced or found is UNKNOWN:
+            return found
+        dim, gives = step.dim or 0, f"`{value}` gives {self.sizes.show(found)}"
+        if not isinstance(found, Tensor) or not -found.dim() <= dim < found.dim():
+            message = f"the loop `{join(scope.path, step.path)}` goes over dimension {dim}, and {gives}"
+            self.error("FC0201", message, value.place, step, scope)
+        return found.select(dim, 0)
+
+    def _check_slices(self, step: Step, scope: Scope) -> None:
+        """The values that a loop goes over must have equally many slices."""
+        found = [(value, scope.value(value)) for value in step.slices_of()]
+        counts = {value: given.shape[step.dim or 0] for value, given in found if isinstance(given, Tensor)}
+        if len(set(counts.values())) > 1:
+            listed = " and ".join(f"{self.sizes.number(count)} of `{value}`" for value, count in counts.items())
+            message = f"the loop `{join(scope.path, step.path)}` goes over slices, {listed}"
+            self.error("FC0205", message, step.place, step, scope, help="give them one size")
+
     def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
         """One call of a loop's or map's body, with what `take` picks from it."""
         result = self._apply(step.body, stream, source, scope, step, repeated=repeated)
@@ -358,7 +379,7 @@ class _Checker(Trial):
     ) -> Any:
         """Run a module on a fake value; `whole` is the chain that it is a member of."""
         path = join(scope.path, applied.path)
-        using = {name: repeat_rows(scope.value(value), repeated) for name, value in applied.using}
+        using = {name: repeat_rows(self._given(value, step, scope), repeated) for name, value in applied.using}
         module = applied.target
         if isinstance(module, Chain):
             for member in module.members:

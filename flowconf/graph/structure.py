@@ -49,7 +49,7 @@ def _step(step: Step) -> list[Any]:
 
 
 def _applied(applied: Applied) -> list[Any]:
-    return [_module(applied.module), [[name, str(value)] for name, value in applied.using]]
+    return [_module(applied.module), [[name, f"{value}{'/' * value.sliced}"] for name, value in applied.using]]
 
 
 def _module(module: Module) -> Any:

@@ -98,6 +98,7 @@ class Value:
 
     `member` is the local name. `entry` picks one of several outputs or a branch, `inner` goes into the graph that
     the step mounts, and `index` picks one iteration (None: the last). `recurrent`: the value of the previous call.
+    `sliced`: one slice of it for each turn of the loop that reads it.
     """
 
     member: str
@@ -105,6 +106,7 @@ class Value:
     inner: Value | None = None
     index: int | None = None
     recurrent: bool = False
+    sliced: bool = False
     place: Place = field(default=NOWHERE, compare=False)
 
     @property
@@ -201,6 +203,10 @@ class Step:
     def place_of(self, key: str) -> Place:
         """Where the value of a key of the step is written; the step itself when the document does not say it."""
         return dict(self.places).get(key, self.place)
+
+    def slices_of(self) -> list[Value]:
+        """What a loop goes over, a slice in each turn."""
+        return list(dict.fromkeys(value for value in _using(self.body) if value.sliced))
 
     @property
     def iterates(self) -> bool:

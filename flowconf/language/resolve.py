@@ -169,10 +169,10 @@ class _Resolver:
             body_place=self.origins.value((*at, verb)),
             places=tuple((k, self.origins.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
         )
-        using = self._using(model, at, frame)
+        using = self._arguments(model.using, (*at, "using"), frame)
         taken: set[int] = set()
         step = self._with_verb(step, model, at, frame, using, taken)
-        wiring.check_taken(step, using, taken, self._places_of_using(model, at), self.collector)
+        wiring.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.collector)
         return step
 
     def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
@@ -211,8 +211,13 @@ class _Resolver:
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
                 return replace(step, parts=(("body", part(model.also, "also", step.path, using)),), skip=skip)
             case schema.Loop():
-                body = part(model.loop, "loop", step.path, using)
-                return self._loop(replace(step, parts=(("body", body),)), model, at, frame)
+                self._check_loop(model, step, at)
+                over = self._over(model, at, frame)
+                body = part(model.loop, "loop", step.path, [*using, *over])
+                over_taken = {index - len(using) for index in taken}
+                step = replace(step, parts=(("body", body),))
+                wiring.check_taken(step, over, over_taken, self._places_of(model.over, (*at, "over")), self.collector)
+                return self._loop(step, model, at, frame)
             case schema.Map():
                 return self._map(
                     replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame
@@ -249,25 +254,42 @@ class _Resolver:
             (name, part(body, f"{step.verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
 
-    def _loop(self, step: Step, model: schema.Loop, at: Path, frame: Frame) -> Step:
-        conditions = {"while": model.while_, "until": model.until}
-        given = [key for key, value in {"times": model.times, **conditions}.items() if value is not None]
+    def _check_loop(self, model: schema.Loop, step: Step, at: Path) -> None:
+        """A loop says in one way how often it runs, and nothing that means nothing for that way."""
+        ways = {"times": model.times, "over": model.over, "while": model.while_, "until": model.until}
+        given = [key for key, value in ways.items() if value is not None]
         if len(given) != 1:
             what = f"has {' and '.join(f'`{key}`' for key in given)}" if given else "does not say how often"
             place = self.origins.key((*at, given[-1]) if given else at)
             advice = "keep one of them" if given else "write `times: ...`, or `until: ...` with `max: ...`"
             self._fail("FC0122", f"the loop `{step.name}` {what}", place, step.name, advice)
-        if given == ["times"]:
-            if model.max is not None:
-                place = self.origins.key((*at, "max"))
-                self._fail("FC0125", "`max` means nothing for a loop with `times`", place, step.name, "remove it")
+        (way,) = given
+        if model.max is None and way in ("while", "until"):
+            message = f"the loop `{step.name}` needs `max`, since `{way}` may never stop it"
+            self._fail("FC0122", message, self.origins.key((*at, way)), step.name, "write `max: ...`")
+        for key, means_nothing in (("max", way in ("times", "over")), ("dim", way != "over")):
+            if means_nothing and getattr(model, key) is not None:
+                message = f"`{key}` means nothing for a loop with `{way}`"
+                self._fail("FC0125", message, self.origins.key((*at, key)), step.name, "remove it")
+
+    def _loop(self, step: Step, model: schema.Loop, at: Path, frame: Frame) -> Step:
+        """The step with what says how often its body runs."""
+        if model.over is not None:
+            return replace(step, dim=1 if model.dim is None else model.dim)
+        if model.times is not None:
             return replace(step, times=self._count(model.times, (*at, "times"), frame))
-        if model.max is None:
-            message = f"the loop `{step.name}` needs `max`, since `{given[0]}` may never stop it"
-            self._fail("FC0122", message, self.origins.key((*at, given[0])), step.name, "write `max: ...`")
-        condition = self._part(conditions[given[0]], (*at, given[0]), f"{step.path}.condition", frame, {}, step.stream)
-        times = self._count(model.max, (*at, "max"), frame)
-        return replace(step, times=times, condition=condition, halt=given[0])
+        halt, body = ("while", model.while_) if model.while_ is not None else ("until", model.until)
+        condition = self._part(body, (*at, halt), f"{step.path}.condition", frame, {}, step.stream)
+        return replace(step, times=self._count(model.max, (*at, "max"), frame), condition=condition, halt=halt)
+
+    def _over(self, model: schema.Loop, at: Path, frame: Frame) -> Using:
+        """What a loop goes over: arguments of its body that get one slice in each turn."""
+        found = self._arguments(model.over, (*at, "over"), frame)
+        for _, value in found:
+            if value.recurrent:
+                message = f"`{value}` comes later than this step, and a loop goes over what is there"
+                self._fail("FC0146", message, value.place, dotted(at), f"put this step behind `{value}`")
+        return [(name, replace(value, sliced=True)) for name, value in found]
 
     def _map(self, step: Step, model: schema.Map, at: Path, frame: Frame) -> Step:
         over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
@@ -465,25 +487,27 @@ class _Resolver:
 
     # references
 
-    def _using(self, model: schema.Modifiers, at: Path, frame: Frame) -> Using:
-        match model.using:
+    def _arguments(self, given: schema.Using | None, at: Path, frame: Frame) -> Using:
+        """What `using` or `over`, at `at` of the document, passes under which names."""
+        match given:
             case None:
                 return []
             case str(text):
-                return [(_written_name(text), self._reference(text, (*at, "using"), frame))]
+                return [(_written_name(text), self._reference(text, at, frame))]
             case list(texts):
-                found = [self._reference(text, (*at, "using", i), frame) for i, text in enumerate(texts)]
+                found = [self._reference(text, (*at, i), frame) for i, text in enumerate(texts)]
                 return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
             case dict(mapping):
-                return [(name, self._reference(text, (*at, "using", name), frame)) for name, text in mapping.items()]
+                return [(name, self._reference(text, (*at, name), frame)) for name, text in mapping.items()]
 
-    def _places_of_using(self, model: schema.Modifiers, at: Path) -> list[Place]:
-        keys: list[Path] = [()] if not isinstance(model.using, list | dict) else []
-        if isinstance(model.using, list):
-            keys = [(index,) for index in range(len(model.using))]
-        elif isinstance(model.using, dict):
-            keys = [(name,) for name in model.using]
-        return [self.origins.value((*at, "using", *key)) for key in keys]
+    def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
+        """Where each of the references is written."""
+        keys: list[Path] = [()] if not isinstance(given, list | dict) else []
+        if isinstance(given, list):
+            keys = [(index,) for index in range(len(given))]
+        elif isinstance(given, dict):
+            keys = [(name,) for name in given]
+        return [self.origins.value((*at, *key)) for key in keys]
 
     def _reference(self, text: str, at: Path, frame: Frame) -> Value:
         place = self.origins.value(at)

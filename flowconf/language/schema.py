@@ -280,6 +280,10 @@ class Loop(Modifiers):
     """Stop once this module's output, one number, is positive; tested after the body."""
     max: Size | None = None
     """At most so many iterations of a conditional loop."""
+    over: Using | None = None
+    """Once for each slice of a value, which the body takes as an argument, written as under `using`."""
+    dim: int | None = None
+    """The dimension of `over` that is sliced; default: 1."""
 
 
 class Map(Modifiers):

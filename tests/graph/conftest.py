@@ -86,6 +86,11 @@ def gradients():
 
 
 @pytest.fixture
+def equal():
+    return assert_equal_outputs
+
+
+@pytest.fixture
 def table():
     """The table of modules; what a test registers in it is gone afterwards."""
     before = dict(modules.registered)

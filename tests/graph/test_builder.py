@@ -18,6 +18,7 @@ params: {width: 16, looks: 3}
 inputs:
   image: [B, 784]
   start: [B, width]
+  parts: [B, 16, 3]
 flow:
   stem: Linear(784, width) >> GELU
   linear:
@@ -47,6 +48,13 @@ flow:
     loop: Linear(width, width)
     until: LearnedHalt(width)
     max: 4
+  scan:
+    loop:
+      inputs: {h: [B, width], part: [B, 16]}
+      flow:
+        sum: {through: StateAdd, using: {state: part}}
+    over: {part: parts}
+    dim: 2
   map:
     map: Linear(4, 4)
     slices: 4
@@ -71,9 +79,12 @@ outputs: {total: total, probe: probe}
 def everything():
     inner = flowconf.flow("x", ["B", 16]).params(size=2).through("Linear(16, size)", name="out").outputs(y="out")
     step = flowconf.flow("h", ["B", "width"]).through("StateAdd", name="mix").using(state="start")
+    scan = (
+        flowconf.flow("h", ["B", "width"]).input("part", ["B", 16]).through("StateAdd", name="sum").using(state="part")
+    )
     return (
         flowconf.flow("image", ["B", 784], label="everything")
-        .input("start", ["B", "width"])
+        .input("start", ["B", "width"]).input("parts", ["B", 16, 3])
         .params(width=16, looks=3)
         .through("Linear(784, width) >> GELU", name="stem")
         .also("Linear(width, width)", skip="Linear(width, width)").tag("hidden").freeze(params_only=True)
@@ -83,6 +94,7 @@ def everything():
         .switch({"a": "Identity", "b": "Linear(16, 16)"}, "FixedSelector(1)")
         .loop(step, "looks", name="think")
         .loop("Linear(width, width)", until="LearnedHalt(width)", max=4, name="settle")
+        .loop(scan, over={"part": "parts"}, dim=2, name="scan")
         .map("Linear(4, 4)", slices=4, name="map").init(weight="normal(std=0.02)")
         .graph(inner, {"size": "width"}, name="inner").labelled("nested").repeat(2)
         .reuse("stem.0", name="again").from_("image")
@@ -105,14 +117,14 @@ def test_yaml_and_builder_give_one_plan_and_one_module(tmp_path):
     for build in (lambda: flowconf.build(file), lambda: everything().build(), lambda: flowconf.build(written)):
         torch.manual_seed(0)
         graphs.append(build())
-    x, start = torch.randn(3, 784), torch.randn(3, 16)
-    wanted = graphs[0](x, start)
+    x, start, parts = torch.randn(3, 784), torch.randn(3, 16), torch.randn(3, 16, 3)
+    wanted = graphs[0](x, start, parts)
     for graph in graphs[1:]:
         assert structural_hash(graph.plan) == structural_hash(graphs[0].plan)
         assert graph.plan == graphs[0].plan
         assert list(graph.state_dict()) == list(graphs[0].state_dict())
         assert all(torch.equal(a, b) for a, b in zip(graph.parameters(), graphs[0].parameters(), strict=True))
-        assert all(torch.equal(graph(x, start)[name], value) for name, value in wanted.items())
+        assert all(torch.equal(graph(x, start, parts)[name], value) for name, value in wanted.items())
 
 
 def test_the_sentence_of_the_issue():

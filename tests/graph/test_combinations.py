@@ -297,6 +297,17 @@ def learning(module: nn.Module) -> list[str]:
     return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
+@pytest.mark.parametrize(
+    "more", [{"loop": "Bilinear(6, 6, 6)", "times": 2}, {"through": "Bilinear(6, 6, 6)", "repeat": 2}]
+)
+def test_an_input_called_x_is_still_itself_in_the_second_turn(more: dict) -> None:
+    step = {"from": "other", "using": {"input2": "x"}, **more}
+    graph = flowconf.build({"inputs": {"x": ["B", 6], "other": ["B", 6]}, "flow": {"s": step, "end": L}})
+    x, other = torch.randn(2, 6), torch.randn(2, 6)
+    first, second = graph.s if "repeat" in more else (graph.s, graph.s)
+    assert torch.equal(graph(x, other), graph.end(second(first(other, x), x)))
+
+
 BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> Tanh", "skip": L}}
 
 

@@ -25,7 +25,9 @@ REFUSED = {
     "a key of another verb": ("flow:\n  a:\n    through: GELU\n    times: 3\n", ["FC0125 4:5"]),
     "merge without split": ("flow:\n  a:\n    through: GELU\n    merge: add\n", ["FC0125 4:5"]),
     "skip without also": ("flow:\n  a:\n    fork: GELU\n    skip: Tanh\n", ["FC0125 4:5"]),
-    "over without map": ("flow:\n  a:\n    loop: GELU\n    times: 2\n    over: x\n", ["FC0125 5:5"]),
+    "over without map or loop": ("flow:\n  a:\n    through: GELU\n    over: x\n", ["FC0125 4:5"]),
+    "a loop over slices and so often": ("flow:\n  a:\n    loop: GELU\n    times: 2\n    over: x\n", ["FC0122 5:5"]),
+    "a dim without slices": ("flow:\n  a:\n    loop: GELU\n    times: 2\n    dim: 2\n", ["FC0125 5:5"]),
     "with without graph": ("flow:\n  a:\n    through: GELU\n    with: {w: 1}\n", ["FC0125 4:5"]),
     "dim of a merge that has none": (
         "flow:\n  a:\n    split: {l: GELU, r: Tanh}\n    merge: add\n    dim: 1\n", ["FC0125 5:5"],
