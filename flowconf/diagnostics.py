@@ -76,6 +76,10 @@ CODES: dict[str, str] = {
     "FC0403": "nothing is left to train",
     "FC0404": "stages wait for each other in a circle",
     "FC0405": "an optimizer group or path names nothing",
+    "FC0406": "a loss or metric cannot be computed of these values",
+    "FC0407": "a member that nothing needs",
+    "FC0408": "parameters that no term of the loss trains",
+    "FC0409": "a frozen part whose weights come from nowhere",
     # data
     "FC0501": "an unknown data set or argument",
     "FC0502": "the data set and the graph do not fit",

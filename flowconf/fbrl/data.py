@@ -21,7 +21,7 @@ from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.fbrl.cache import cached
 from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
-from flowconf.train.data import Batch, Field, Resident, Split, Splits, provides
+from flowconf.train.data import Batch, Declared, Field, Resident, Split, Splits, provides
 
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_words"]
 
@@ -75,7 +75,17 @@ class Style:
         return looks | {"neighbours": self.neighbours, "fonts": fingerprint(self.fonts)} | more
 
 
-@provides("image", "label", "clean", "guide")
+def _letter_fields(size: Sequence[int], **others: object) -> Declared:
+    height, width = size
+    return {
+        "image": ((1, height, width), torch.float32),
+        "label": ((), torch.int64, len(ascii_lowercase)),
+        "clean": ((1, height // 2, width // 2), torch.float32),
+        "guide": ((1, height, width), torch.float32),
+    }
+
+
+@provides("image", "label", "clean", "guide", shapes=_letter_fields)
 def fbrl_letters(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
@@ -113,7 +123,22 @@ def fbrl_letters(
     )
 
 
-@provides("image", "centres", "present", "letters", "count")
+def _word_fields(size: Sequence[int], **others: object) -> Declared:
+    return {
+        "image": ((1, *size), torch.float32),
+        "centres": ((LONGEST, 2), torch.float32),
+        "present": ((LONGEST,), torch.float32),
+        "letters": ((LONGEST,), torch.int64, len(ascii_lowercase)),
+        "count": ((), torch.int64, LONGEST),
+    }
+
+
+def _fields(declared: Declared) -> dict[str, Field]:
+    """The shapes and types of what a data set declares."""
+    return {name: (shape, dtype) for name, (shape, dtype, *_) in declared.items()}
+
+
+@provides("image", "centres", "present", "letters", "count", shapes=_word_fields)
 def fbrl_words(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
@@ -267,13 +292,8 @@ class _Letters(_Cut):
 
     def __init__(self, style: Style, drawn: Tensor) -> None:
         super().__init__(style)
-        height, width = style.size
-        self.fields: dict[str, Field] = {
-            "image": ((1, height, width), torch.float32),
-            "label": ((), torch.int64),
-            "clean": ((1, height // 2, width // 2), torch.float32),
-            "guide": ((1, height, width), torch.float32),
-        }
+        height = style.size[0]
+        self.fields = _fields(_letter_fields(style.size))
         self.drawn = drawn / 255
         self.blurred = _blur(self.drawn, 0.16 * height)
 
@@ -293,13 +313,7 @@ class _Words(_Cut):
 
     def __init__(self, style: Style) -> None:
         super().__init__(style)
-        self.fields: dict[str, Field] = {
-            "image": ((1, *style.size), torch.float32),
-            "centres": ((LONGEST, 2), torch.float32),
-            "present": ((LONGEST,), torch.float32),
-            "letters": ((LONGEST,), torch.int64),
-            "count": ((), torch.int64),
-        }
+        self.fields = _fields(_word_fields(style.size))
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         corners = self.corners(len(batch["images"]), generator)

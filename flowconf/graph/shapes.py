@@ -11,28 +11,50 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Label, suggest
-from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, quiet, repeat_rows, spread
+from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, faked, repeat_rows, stacked
 from flowconf.graph.marks import call_place, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
-from flowconf.graph.trial import Inference, Poisoned, Trial
+from flowconf.graph.trial import Inference, Poisoned, Rehearsal, Trial
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
+
+MOST_ROUNDS = 64
+"""Nested loops in a rehearsal run their innermost body so often at most."""
 
 
 def infer(graph: GraphPlan) -> Inference:
     """Check a whole graph. Mistakes are in the result's collector."""
-    with quiet(), torch.random.fork_rng(devices=[]), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with faked():
         checker = _Checker(Inference(), Sizes())
-        given = {entry.name: checker.declared(entry) for entry in graph.inputs}
-        checker.graph(graph, "", given, {})
-        checker.starts(graph)
+        checker.whole(graph, {})
         return checker.result
+
+
+def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehearsal:
+    """The check as a step of training, within a block of `faked`: values with their history, a module for each path.
+
+    `given` are inputs of which more is known than the graph says.
+    """
+    checker = _Checker(Inference(), sizes, trains=True)
+    scope = checker.whole(graph, given)
+    return Rehearsal(checker.result, scope, checker.standing, sizes)
 
 
 class _Checker(Trial):
     """Runs graphs step by step; the trial of each module is `Trial`'s."""
+
+    rounds = 1
+    """How often the loops around the graph at hand run their bodies."""
+
+    def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
+        """Check the outermost graph."""
+        values = {entry.name: given.get(entry.name, UNKNOWN) for entry in graph.inputs}
+        values = {e.name: self.declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
+        self.result.certain = not any(value is UNKNOWN for value in values.values())
+        _, scope = self.graph(graph, "", values, {})
+        self.starts(graph)
+        return scope
 
     def declared(self, entry: Input) -> Any:
         """A fake tensor of an input's declared shape."""
@@ -53,8 +75,10 @@ class _Checker(Trial):
         values: dict[str, Any],
         origins: Mapping[str, Source],
         mounted: Mount | None = None,
+        home: str = "",
+        shared: Mapping[str, str] | None = None,
     ) -> tuple[Any, Scope]:
-        """Run one graph on fake values: its output, and everything it held."""
+        """Run one graph on fake values: its output, and everything it held. `home` and `shared` are the scope's."""
         local = {
             entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name), mounted)
             for entry in graph.inputs
@@ -63,7 +87,7 @@ class _Checker(Trial):
             self._record(join(path, entry.name), local[entry.name])
         places = {entry.name: Source(entry.name, entry.place) for entry in graph.inputs}
         places |= origins
-        scope = Scope(graph, path, local, places)
+        scope = Scope(graph, path, local, places, home, dict(shared or {}))
         for step in graph.steps:
             try:
                 local[step.name] = self._step(step, scope)
@@ -139,7 +163,9 @@ class _Checker(Trial):
         stream = scope.before = scope.value(step.stream)
         source = scope.source(step.stream)
         value = stream
-        for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
+        copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
+        scope.counts[step.name] = copies
+        for _ in range(copies):
             before = value
             value = self._verb(step, value, source, scope)
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
@@ -239,7 +265,7 @@ class _Checker(Trial):
             label = Label(gives, place_of(parts[other], step))
             self.error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
-            return first
+            return self._any_of(list(branches.values())) if self.trains else first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
             message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
@@ -247,6 +273,13 @@ class _Checker(Trial):
             self.error("FC0201", detail, place_of(step.router, step), step, scope)
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
+
+    @staticmethod
+    def _any_of(values: list[Any]) -> Any:
+        """A value that has the history of each of several values of one shape."""
+        if all(isinstance(value, Tensor) and value.is_floating_point() for value in values):
+            return sum(values[1:], values[0])
+        return values[0]
 
     def _odd(self, step: Step, branches: Mapping[str, Any]) -> str | None:
         """The branch whose shape differs from the others'; of two, the last. None when all have one shape."""
@@ -267,9 +300,11 @@ class _Checker(Trial):
     def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         self._condition(step, stream, source, scope)
         result = self._body(step, stream, source, scope)
-        self._check_slices(step, scope)
-        once = step.times is not None and step.times.value == 1
-        if once or result is UNKNOWN or stream is UNKNOWN:
+        slices = self._check_slices(step, scope)
+        times = step.times.value if step.times is not None else slices or MOST_ROUNDS
+        assert isinstance(times, int)
+        scope.counts[step.name] = times if step.condition is None else self.sizes.of("iterations")
+        if times == 1 or result is UNKNOWN or stream is UNKNOWN:
             return result
         where = difference(stream, result)
         if where is not None:
@@ -281,6 +316,18 @@ class _Checker(Trial):
             self.error(
                 "FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes"
             )
+        return self._further(step, result, source, scope, times) if self.trains else result
+
+    def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
+        """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
+        rounds = min(times, len(result) if isinstance(result, dict) else 1)
+        if self.rounds * rounds > MOST_ROUNDS:
+            self.result.certain = False
+            return result
+        before, self.rounds = self.rounds, self.rounds * rounds
+        for _ in range(rounds - 1):
+            result = self._body(step, result, source, scope)
+        self.rounds = before
         return result
 
     def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -315,10 +362,14 @@ class _Checker(Trial):
             result = self._body(step, stream.select(dim, 0), source, scope)
 
             def unfold(value: Tensor) -> Tensor:
-                return value.unsqueeze(dim).expand(spread(value, dim, count))
+                return stacked(value, dim, count)
 
-        if step.name in scope.inside:
-            scope.inside[step.name] = (scope.inside[step.name][0], unfold)
+        if step.body.path in scope.inside:
+            batch = moved.shape[:2] if step.batched else None
+            scope.inside[step.body.path] = (
+                scope.inside[step.body.path][0],
+                lambda value: stacked(value, 1, count) if batch is None else value.reshape(*batch, *value.shape[1:]),
+            )
         return UNKNOWN if result is UNKNOWN else each(result, unfold)
 
     def _slices(self, step: Step, stream: Tensor, source: Source, scope: Scope) -> Any:
@@ -343,14 +394,15 @@ class _Checker(Trial):
             self.error("FC0201", message, value.place, step, scope)
         return found.select(dim, 0)
 
-    def _check_slices(self, step: Step, scope: Scope) -> None:
-        """The values that a loop goes over must have equally many slices."""
+    def _check_slices(self, step: Step, scope: Scope) -> int | None:
+        """The values that a loop goes over must have equally many slices: so many, if any."""
         found = [(value, scope.value(value)) for value in step.slices_of()]
         counts = {value: given.shape[step.dim or 0] for value, given in found if isinstance(given, Tensor)}
         if len(set(counts.values())) > 1:
             listed = " and ".join(f"{self.sizes.number(count)} of `{value}`" for value, count in counts.items())
             message = f"the loop `{join(scope.path, step.path)}` goes over slices, {listed}"
             self.error("FC0205", message, step.place, step, scope, help="give them one size")
+        return next(iter(counts.values()), None)
 
     def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
         """One call of a loop's or map's body, with what `take` picks from it."""
@@ -378,7 +430,6 @@ class _Checker(Trial):
         whole: Applied | None = None,
     ) -> Any:
         """Run a module on a fake value; `whole` is the chain that it is a member of."""
-        path = join(scope.path, applied.path)
         using = {name: repeat_rows(self._given(value, step, scope), repeated) for name, value in applied.using}
         module = applied.target
         if isinstance(module, Chain):
@@ -388,8 +439,8 @@ class _Checker(Trial):
             return stream
         if isinstance(module, Mount):
             origins = {name: scope.source(value) for name, value in applied.using}
-            return self._mounted(module, path, stream, using, origins, source, step, scope)
-        built = self.build(module, path, stream, step, scope)
+            return self._mounted(module, applied, stream, using, origins, source, scope)
+        built = self.build(module, applied, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
         return self.run(built, applied, whole or applied, stream, using, source, step, scope)
@@ -397,12 +448,11 @@ class _Checker(Trial):
     def _mounted(
         self,
         mount: Mount,
-        path: str,
+        applied: Applied,
         stream: Any,
         using: dict[str, Any],
         origins: dict[str, Source],
         source: Source,
-        step: Step,
         scope: Scope,
     ) -> Any:
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
@@ -413,7 +463,11 @@ class _Checker(Trial):
         else:
             values[own[0]] = stream
             origins[own[0]] = source
-        result, inner = self.graph(mount.graph, path, values, origins, mount if mount.graph.source_name else None)
+        shared = {mine: scope.standing(theirs) for mine, theirs in mount.shares}
+        home = scope.standing(applied.home)
+        of_a_file = mount if mount.graph.source_name else None
+        path = join(scope.path, applied.path)
+        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared)
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
-        scope.inside[step.name] = (inner, lambda tensor: UNKNOWN if guessed else tensor)
+        scope.inside[applied.path] = (inner, lambda tensor: UNKNOWN if guessed else tensor)
         return UNKNOWN if guessed else result

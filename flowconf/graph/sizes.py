@@ -35,14 +35,17 @@ UNITS = {-1: "features", 1: "channels"}
 
 @dataclass
 class Sizes:
-    """The numbers behind the symbols of one check."""
+    """The numbers behind the symbols of one check: a prime each, or the size that is `known` for it."""
 
+    known: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
 
     def of(self, size: int | str) -> int:
         """The number that the check uses for a size."""
         if isinstance(size, int):
             return size
+        if size in self.known:
+            return self.known[size]
         return self.symbols.setdefault(size, PRIMES[len(self.symbols) % len(PRIMES)])
 
     def number(self, size: int) -> str:
@@ -53,6 +56,13 @@ class Sizes:
             if size and size % prime == 0:
                 return f"{size // prime}*{symbol}"
         return str(size)
+
+    def small(self, size: int) -> int:
+        """A size with 2 for each symbol."""
+        for prime in self.symbols.values():
+            if size and size % prime == 0:
+                size = size // prime * 2
+        return size
 
     def show(self, value: Any) -> str:
         """The shape of a value: `[B, 128]`, or the parts of a tuple or dict."""
@@ -125,5 +135,5 @@ def _repaired(call: Call, wrong: Argument, size: int) -> str:
 
 def first_line(problem: BaseException) -> str:
     """The first line of an exception's words, without a closing full stop."""
-    text = str(problem).strip().splitlines()
+    text = re.sub(r"torch\.Size\((\[[^\]]*\])\)", r"\1", str(problem)).strip().splitlines()
     return (text[0].rstrip(".") if text else type(problem).__name__)[:300]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph.emit import Sizes as KnownSizes
@@ -25,6 +25,7 @@ from flowconf.language.plan import (
     Sequence,
     Shared,
     Step,
+    Value,
     join,
 )
 from flowconf.language.registry import modules
@@ -39,11 +40,28 @@ class Inference:
     ranks: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     collector: Collector = field(default_factory=Collector)
+    certain: bool = True
+    """Whether every value is known: none depends on numbers, and every input says its shape."""
 
     @property
     def sizes(self) -> KnownSizes:
         """What the source needs of it."""
         return KnownSizes(self.holes, self.ranks)
+
+
+@dataclass
+class Rehearsal:
+    """What the check found, and the values that it found it with: `modules` by the path at which they stand."""
+
+    inference: Inference
+    scope: Scope
+    modules: dict[str, nn.Module]
+    sizes: Sizes
+
+    def value(self, value: Value) -> Any:
+        """A value as a loss gets it: that of every iteration where there are several."""
+        inside = value.inner is not None or value.entry is not None
+        return self.scope.seen(value, inside and value.index is None)
 
 
 class Poisoned(Exception):
@@ -52,27 +70,42 @@ class Poisoned(Exception):
 
 @dataclass
 class Trial:
-    """Builds and calls modules; equal calls share one module. The mistakes go into the result's collector."""
+    """Builds and calls modules. The mistakes go into the result's collector.
+
+    Equal calls share one module, unless the graph `trains`: then each path has its own.
+    """
 
     result: Inference
     sizes: Sizes
     built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
 
-    def build(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
-        if isinstance(module, Instance):
-            assert isinstance(module.module, nn.Module)
-            self.result.parameters |= {join(path, n): tuple(p.shape) for n, p in module.module.named_parameters()}
-            return module.module
+    standing: dict[str, nn.Module] = field(default_factory=dict)
+    trains: bool = False
+
+    def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
+        """The module that stands at a path; one that is reused stands where it was first."""
+        path = scope.standing(applied.home)
+        if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
+            built = self.standing[path]
+        else:
+            made = module.module if isinstance(module, Instance) else self._made(module, path, stream, step, scope)
+            assert isinstance(made, nn.Module)
+            built = self.standing[path] = made
+        here = join(scope.path, applied.path)
+        self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
+        return built
+
+    def _made(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
         assert isinstance(module, Call)
         sizes = tuple(self._holes(module, stream, step, scope))
         if sizes:
             self.result.holes[path] = sizes
+        if self.trains:
+            return self._construct(module, iter(sizes), step, scope)
         key = (module, sizes)
         if key not in self.built:
             self.built[key] = self._construct(module, iter(sizes), step, scope)
-        built = self.built[key]
-        self.result.parameters |= {join(path, name): tuple(p.shape) for name, p in built.named_parameters()}
-        return built
+        return self.built[key]
 
     def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
         def value(argument: Argument) -> Any:
@@ -161,9 +194,8 @@ class Trial:
     ) -> Any:
         try:
             return called(built, stream, using)
-        except torch._subclasses.fake_tensor.DataDependentOutputException:
-            return UNKNOWN
-        except torch._subclasses.fake_tensor.DynamicOutputShapeException:
+        except UnsupportedFakeTensorException:
+            self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
             self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
@@ -191,6 +223,8 @@ class Trial:
             gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
             message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
             advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
+            if self.sizes.number(found.actual) != str(found.actual):
+                advice = f"`{self.sizes.number(found.actual)}` is open: declare the input with {found.expected} instead"
             place = found.place
             if shared is not None:
                 labels.append(Label(f"made for {found.expected} {found.unit}", place))

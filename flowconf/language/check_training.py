@@ -166,7 +166,7 @@ def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, c
 
     `fields` is what a `Split` says of itself; a field that is None is only known by name.
     """
-    sizes: dict[str, tuple[int, str]] = {}
+    sizes: dict[str, int] = {}
     for given in plan.inputs:
         if given.captured:
             continue
@@ -178,26 +178,31 @@ def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, c
             _check_shape(given, fields[given.name], sizes, origins, collector)
 
 
-def _check_shape(
-    given: Input, field: Any, sizes: dict[str, tuple[int, str]], origins: Origins, collector: Collector
-) -> None:
+def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origins, collector: Collector) -> None:
     shape, dtype = field
     assert given.shape is not None
-    wanted = given.shape[1:]
-    fits = len(wanted) == len(shape)
-    for want, have in zip(wanted, shape, strict=False):
-        if isinstance(want, str):
-            fits = fits and sizes.setdefault(want, (have, given.name))[0] == have
-        else:
-            fits = fits and want == have
     kind = str(dtype).removeprefix("torch.")
-    if not fits:
-        gives = _shape(["B", *shape])
-        message = f"the input `{given.name}` is declared as {_shape(given.shape)}, and the data set gives {gives}"
-        collector.error("FC0502", message, _place_of(given, origins), path="data")
-    elif kind != given.dtype:
-        message = f"the input `{given.name}` is declared as {given.dtype}, and the data set gives {kind}"
-        collector.error("FC0502", message, _place_of(given, origins), path="data")
+    wrong = _misfit(given, shape, sizes)
+    if wrong is None and kind == given.dtype:
+        return
+    declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
+    message = f"the input `{given.name}` is declared as {declared}, and the data set gives {gives}"
+    labels = (Label(f"`{given.name}` is {gives} here", origins.value(("data", "name"))),)
+    place, advice = _place_of(given, origins), f"write `{gives}`" if wrong is not None else f"write `dtype: {kind}`"
+    if wrong is not None and 0 < wrong < len(given.places):
+        place, advice = given.places[wrong], f"write `{shape[wrong - 1]}`"
+    collector.error("FC0502", message, place, path="data", labels=labels, help=advice)
+
+
+def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
+    """Which size of an input the data does not have, 0 for their number, None when it has all; `sizes` of symbols."""
+    assert given.shape is not None
+    if len(given.shape) != len(shape) + 1:
+        return 0
+    for position, (want, have) in enumerate(zip(given.shape[1:], shape, strict=True), 1):
+        if have != (sizes.setdefault(want, have) if isinstance(want, str) else want):
+            return position
+    return None
 
 
 def _shape(sizes: Iterable[object]) -> str:

@@ -94,6 +94,15 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
         return found[0] if index is None else _indexed(Planned(graph), found[0], index)
 
 
+def names_value(graph: GraphPlan, text: str) -> bool:
+    """Whether a reference names a value of the graph."""
+    try:
+        find_anywhere(graph, text)
+    except NotFound:
+        return False
+    return True
+
+
 def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
     for step in graph.steps:
         for branch, applied in step.parts:

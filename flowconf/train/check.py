@@ -47,4 +47,4 @@ def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Dia
     absent = [problem for checkpoint in asked for problem in check_source(checkpoint)]
     found += absent or (check_checkpoints(resolved, inference) if config is None else ())
     if config is not None:
-        plan_stages(config, load, Path(config.training.trainer.runs))
+        found += plan_stages(config, load, Path(config.training.trainer.runs)).warnings

@@ -42,7 +42,7 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     with joined() as member:
         screen = screen or _screen(config, member)
         stages = member.told(lambda: plan_stages(config, load, runs))
-        for text in [*(render_text([warning]) for warning in config.warnings), *stages.lines()]:
+        for text in [*(render_text([warning]) for warning in (*config.warnings, *stages.warnings)), *stages.lines()]:
             screen.say(text)
         for later in stages.runs[1:]:
             check_shapes(later.model)

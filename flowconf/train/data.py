@@ -7,6 +7,7 @@ before has a part in it, so the place in a run is three numbers (seed, epoch, po
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -282,12 +283,37 @@ class Feed:
         }
 
 
-def provides(*fields: str) -> Callable[[Factory], Factory]:
-    """Says which fields a data set's batches hold, so that references to them are checked before it is made."""
+Declared = Mapping[str, tuple[Any, ...]]
+"""Field -> (shape without the batch, dtype), and the number of classes where its numbers are classes."""
+
+
+def provides(*fields: str, shapes: Callable[..., Declared] | None = None) -> Callable[[Factory], Factory]:
+    """Says which fields a data set's batches hold, so that a config is checked against them before it is made.
+
+    `shapes` is called with the data set's arguments, the defaults filled in, and says what is known of the fields
+    without reading data. It names the arguments that it needs and takes the others as `**others`.
+    """
 
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
-        cast_any.provides = fields
+        cast_any.provides, cast_any.shapes = fields or None, shapes
         return factory
 
     return mark
+
+
+def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
+    """What a data set says of its fields, before it is made. Nothing for arguments that it will refuse."""
+    shapes = getattr(factory, "shapes", None)
+    if shapes is None:
+        return {}
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    try:
+        found: Declared = shapes(**{**defaults, **args})
+    except (TypeError, ValueError, ArithmeticError, LookupError, OSError, EOFError):
+        return {}  # the same arguments, or files, are refused with a place when the data set is made
+    return found

@@ -7,6 +7,7 @@ made of it batch by batch.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, suggest
-from flowconf.train.data import Batch, Field, Resident, Split, Splits, provides, shares_of
+from flowconf.train.data import Batch, Declared, Field, Resident, Split, Splits, provides, shares_of
 
 if TYPE_CHECKING:
     import numpy
@@ -29,7 +30,18 @@ RESIDENT = 512 * 2**20
 """Bytes of decoded images up to which all of them are kept in memory."""
 
 
-@provides("image", "label")
+def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
+    """What the head of the training images says."""
+    file = _idx_file(Path(folder), "train-images-idx3")
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        head = opened.read(16)
+    if len(head) < 16:
+        return {}
+    _, *size = struct.unpack(">3I", head[4:])
+    return {"image": ((math.prod(size),) if flat else (1, *size), torch.float32), "label": ((), torch.int64)}
+
+
+@provides("image", "label", shapes=_idx_fields)
 def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed: int = 0) -> Splits:
     """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
 
@@ -45,7 +57,11 @@ def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed:
     )
 
 
-@provides("image", "label")
+def _image_fields(size: Sequence[int] | None, channels: int, **others: object) -> Declared:
+    return {"label": ((), torch.int64), **({"image": ((channels, *size), torch.float32)} if size else {})}
+
+
+@provides("image", "label", shapes=_image_fields)
 def images(
     *,
     folder: str,
@@ -83,7 +99,12 @@ def images(
     return Splits(splits["train"], splits.get("val"), splits.get("test"))
 
 
-@provides("tokens", "target")
+def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: object) -> Declared:
+    classes = {"characters": len(vocabulary or ""), "bytes": 256}.get(tokens)
+    return dict.fromkeys(("tokens", "target"), ((length,), torch.int64, *([classes] if classes else [])))
+
+
+@provides("tokens", "target", shapes=_token_fields)
 def text(
     *,
     file: str,

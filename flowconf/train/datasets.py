@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
-from flowconf.train.data import Resident, Splits, provides, seed_for, shares_of
+from flowconf.graph.listing import list_weights
+from flowconf.train.data import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
 
 
-@provides("image", "label")
+def _digit_fields(flat: bool, **others: object) -> Declared:
+    return {"image": ((64,) if flat else (1, 8, 8), torch.float32), "label": ((), torch.int64, 10)}
+
+
+@provides("image", "label", shapes=_digit_fields)
 def digits(*, flat: bool = True, validation: float = 0.15, test: float = 0.15, split_seed: int = 0) -> Splits:
     """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels in [0, 1].
 
@@ -32,7 +38,11 @@ def digits(*, flat: bool = True, validation: float = 0.15, test: float = 0.15, s
     return _split(tensors, validation, test, split_seed)
 
 
-@provides("image", "label")
+def _cloud_fields(shape: Sequence[int], classes: int, **others: object) -> Declared:
+    return {"image": (tuple(shape), torch.float32), "label": ((), torch.int64, classes)}
+
+
+@provides("image", "label", shapes=_cloud_fields)
 def synthetic(
     *,
     rows: int = 4096,
@@ -54,6 +64,32 @@ def synthetic(
     return _split({"image": image, "label": label}, validation, test, seed)
 
 
+def _array_fields(train: str, **others: object) -> Declared:
+    """What the heads of the arrays in a file say."""
+    heads = _heads(train)
+    if Path(train).suffix == ".safetensors":
+        heads = ((found.name, found.shape, getattr(torch, found.dtype)) for found in list_weights(train).entries)
+    return {
+        name: (shape[1:], torch.float32 if dtype.is_floating_point else dtype) for name, shape, dtype in heads if shape
+    }
+
+
+def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
+    """The name, shape and type of each array of an `.npz` file."""
+    import numpy
+    from numpy.lib import format as npy
+
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as opened:
+                read = npy.read_array_header_1_0 if npy.read_magic(opened) == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read(opened)
+                yield name.removesuffix(".npy"), shape, torch.from_numpy(numpy.zeros(0, dtype)).dtype
+
+
+@provides(shapes=_array_fields)
 def arrays(
     *,
     train: str,

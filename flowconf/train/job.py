@@ -23,15 +23,15 @@ from flowconf.graph.weights import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits, seed_for
 from flowconf.train.distributed import Team, depends_on_data
+from flowconf.train.fitting import Fitting, show_rows
 from flowconf.train.memory import Memory
-from flowconf.train.metering import Meter, Metric, build_metrics
+from flowconf.train.metering import Metric, build_metrics
 from flowconf.train.norms import over_the_team
-from flowconf.train.objective import Average, Term, loss_terms, means_of
+from flowconf.train.objective import Average, Term, gives_mean, loss_terms, means_of
 from flowconf.train.optim import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precheck import start_request
@@ -181,9 +181,9 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     splits = _make_data(config, device)
     fields = dict(splits.train.fields)
     _check_against_data(config, fields)
-    in_graph = functools.partial(is_graph_value, config.model)
+    in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
-    terms = loss_terms(counting, registry.losses.load, _gives_mean, fields, in_graph)
+    terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
     metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     section = training.data
@@ -284,15 +284,6 @@ def _start_from(graph: Graph, config: Config) -> list[WeightReport]:
     return [] if wanted is None else [load_weights(graph, wanted)]
 
 
-def is_graph_value(plan: GraphPlan, reference: str) -> bool:
-    """Whether `reference` names a value of the graph."""
-    try:
-        references.find_anywhere(plan, reference)
-    except references.NotFound:
-        return False
-    return True
-
-
 def _make_data(config: Config, device: torch.device) -> Splits:
     section = config.training.data
     factory = registry.datasets.load(section.name)
@@ -327,20 +318,18 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
 
 def _try_values(job: Job) -> None:
     """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
-    origins = job.config.composition.document.origins
+    training = job.config.training
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    collector = Collector()
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
         values = job.values(job.evaluation_view, batch)
-        meters: dict[tuple[str, str], Meter] = {("loss", term.name): Average(term) for term in job.terms}
-        meters |= {("metrics", metric.name): metric.new_meter(False) for metric in job.metrics}
-        collector = Collector()
-        for path, meter in meters.items():
-            try:
-                meter.update(values, batch)
-            except (ValueError, RuntimeError, IndexError, TypeError) as problem:
-                message = f"`{'.'.join(path)}` cannot be computed: {problem}"
-                collector.error("FC0402", message, origins.key(path), path=".".join(path))
+        fitting = Fitting(job.config, values, batch, show_rows)
+        for term in job.terms:
+            fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), collector)
+        for metric in job.metrics:
+            path = ("metrics", metric.name)
+            fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), collector)
     job.graph.reset_state()
     collector.stop_on_errors()
 
@@ -372,10 +361,6 @@ def _averaging(
         return wrapped
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(wrapped, mode=None if compile_ is True else compile_)
     return compiled
-
-
-def _gives_mean(loss: str) -> bool:
-    return registry.losses.signature(loss).takes("reduction")
 
 
 def _total_steps(config: Config, sampler: Sampler) -> int:

@@ -37,6 +37,8 @@ def cross_entropy(
     rows = _classes_last(logits, dim)
     classes = weight if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device)
     if target.is_floating_point():
+        if target.shape == rows.shape[:-1]:
+            raise ValueError(f"targets that are numbers of classes must be integers, and these are {_kind(target)}")
         _same_shape(logits, target)
         goal = _flat(_classes_last(target, dim))
     else:
@@ -137,6 +139,10 @@ def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
 def value(values: Tensor) -> Tensor:
     """The values themselves: for penalties and rewards that the graph works out (a reward has a negative weight)."""
     return values
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _same_shape(predicted: Tensor, target: Tensor) -> None:

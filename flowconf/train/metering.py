@@ -30,6 +30,7 @@ class Metric:
     """
 
     def __init__(self, term: Term, new_meter: Callable[[bool], Meter]) -> None:
+        self.term = term
         self.name = term.name
         self.references = term.references
         self.new_meter = new_meter

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.language import registry
 from flowconf.language.training import LossSection, MetricSection, listed
 from flowconf.train.losses import Result
 from flowconf.train.weighting import final_weight
@@ -95,6 +96,11 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
     if weights is None:
         return elements, None
     return elements, weights.to(elements.dtype)
+
+
+def gives_mean(loss: str) -> bool:
+    """Whether a loss can give its mean itself."""
+    return registry.losses.signature(loss).takes("reduction")
 
 
 def loss_terms(

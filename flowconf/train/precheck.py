@@ -7,40 +7,45 @@ and whether the loggers' packages are there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from flowconf.diagnostics import Collector, Label
-from flowconf.graph import check_checkpoints, check_shapes
+from flowconf.diagnostics import Collector, Diagnostic, Label
+from flowconf.graph import check_checkpoints
 from flowconf.graph.sources import locate
 from flowconf.graph.weights import Request
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.language.plan import Checkpoint, GraphPlan, Setting, Shared, join
+from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.text.origins import Origins, Path, dotted
+from flowconf.train.idle import check_idle, is_frozen
 from flowconf.train.loggers import check_packages
+from flowconf.train.rehearsal import rehearsed
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
 
-def precheck(config: Config) -> None:
-    """Raise `ConfigError` with everything that is wrong with a run, as far as its config tells."""
+def precheck(config: Config) -> tuple[Diagnostic, ...]:
+    """Raise `ConfigError` with everything that is wrong with a run, as far as its config tells; gives the warnings."""
     check_packages(config)
-    inference = check_shapes(config.model)
     origins = config.composition.document.origins
     collector = Collector()
-    _check_trainable(config.model, inference.parameters, collector)
+    reach = rehearsed(config, collector)
+    _check_trainable(config.model, reach.parameters, collector)
+    if not collector.errors:
+        check_idle(config, reach, collector)
     _check_optimizer(config, origins, collector)
-    _check_paths(config, inference.parameters, origins, collector)
+    _check_paths(config, reach.parameters, origins, collector)
     runs = config.training.trainer.runs
-    collector.diagnostics += check_checkpoints(config.model, inference, runs, start_request(config))
+    collector.diagnostics += check_checkpoints(config.model, reach.inference, runs, start_request(config))
     schedule = config.training.schedule
     shape = registry.schedules.load(schedule.name)
     _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, collector)
     collector.stop_on_errors()
+    return tuple(collector.diagnostics)
 
 
 def start_request(config: Config) -> Request | None:
@@ -62,11 +67,9 @@ def _factors(shape: Callable[..., float], args: Mapping[str, Any]) -> None:
 
 def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], collector: Collector) -> None:
     settings = {path: setting for path, setting in plan.all_settings() if setting.frozen is not None}
-    shared = [f"{path}." for path in _shared(plan)]
-    own = [name for name in parameters if not name.startswith(tuple(shared))]
-    if any(not _is_frozen(name, settings) for name in own):
+    if any(not is_frozen(name, settings) for name in parameters):
         return
-    if not own:
+    if not parameters:
         collector.error("FC0403", "nothing is left to train: the graph has no parameters", plan.place)
         return
     frozen = [(path, setting) for path, setting in settings.items() if setting.frozen != "no"]
@@ -79,22 +82,6 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], collecto
         labels=labels,
         help="thaw a part with `frozen: false`",
     )
-
-
-def _is_frozen(name: str, settings: Mapping[str, Setting]) -> bool:
-    """Whether the nearest setting above a parameter freezes it."""
-    parts = name.split(".")
-    above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
-    nearest = next((setting for setting in above if setting is not None), None)
-    return nearest is not None and nearest.frozen != "no"
-
-
-def _shared(plan: GraphPlan, prefix: str = "") -> Iterator[str]:
-    """The paths at which a module of elsewhere stands once more."""
-    for step in plan.steps:
-        yield from (join(prefix, part.path) for part in step.applied() if isinstance(part.module, Shared))
-    for path, mount in plan.mounts():
-        yield from _shared(mount.graph, join(prefix, path))
 
 
 def _check_optimizer(config: Config, origins: Origins, collector: Collector) -> None:

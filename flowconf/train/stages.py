@@ -37,6 +37,7 @@ class Stages:
     runs: list[Config] = field(default_factory=list)
     reasons: dict[Path, Wanted] = field(default_factory=dict)
     found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
+    warnings: list[Diagnostic] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The plan in words; empty when there is one run and it needs no other."""
@@ -59,7 +60,7 @@ def plan_stages(config: Config, load: Load, runs: Path) -> Stages:
     stages = Stages()
     _visit(config, [], stages, load, runs)
     for stage in stages.runs:
-        precheck(stage)
+        stages.warnings += precheck(stage)
     return stages
 
 

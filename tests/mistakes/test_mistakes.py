@@ -59,6 +59,7 @@ class Mistake:
     place: str | None = None
     marked: str | None = None
     words: tuple[str, ...] = ()
+    severity: str = "error"
 
     @property
     def command(self) -> list[str]:
@@ -126,7 +127,7 @@ def test_one_error_at_the_right_place(mistake, folder):
     _told[mistake.name] = shown.replace(str(folder), "/home/me")
     assert len(found) == 1, shown
     (told,) = found
-    assert (told.severity, told.code) == ("error", mistake.code), shown
+    assert (told.severity, told.code) == (mistake.severity, mistake.code), shown
     place = told.place
     assert (place.file, place.line, place.column, place.length) == expected_place(mistake, folder), shown
     if place.file is None:

@@ -203,7 +203,7 @@ def test_losses_and_metrics_that_do_not_fit_are_told_before_the_first_step(folde
     with pytest.raises(ConfigError) as caught:
         folder.train(text=text)
     assert [(d.code, d.path, d.place.line) for d in caught.value.diagnostics] == [
-        ("FC0402", "loss.label", 11),
-        ("FC0402", "metrics.accuracy", 13),
+        ("FC0406", "loss.label", 11),
+        ("FC0406", "metrics.accuracy", 13),
     ]
     assert not (folder.path / "runs").exists()

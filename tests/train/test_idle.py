@@ -1,0 +1,149 @@
+"""What a run would not train or not need is told, once, at the highest path; what a config may well mean is not."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+import flowconf
+from flowconf.api import load
+from flowconf.train.command import train
+from flowconf.train.screen import Screen
+from tests.train.conftest import TINY
+
+BASE = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    stem: Linear(8, 16)
+    hidden: ReLU
+    logits: Linear(16, 4)
+data: {name: synthetic, shape: [8], classes: 4, rows: 320}
+loss:
+  label: {fn: cross_entropy, input: logits, target: label}
+"""
+DECODER = """    decoder:
+      from: hidden
+      fork:
+        flow:
+          wide: Linear(16, 32) >> ReLU
+          image: Linear(32, 8)
+    logits: {from: hidden, through: "Linear(16, 4)"}
+"""
+
+
+def told(tmp_path: Path, text: str) -> list[tuple[str, str, int]]:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return [(found.code, found.path, found.place.line) for found in flowconf.check(str(file))]
+
+
+def with_decoder(*more: str) -> str:
+    return BASE.replace("    logits: Linear(16, 4)\n", DECODER) + "".join(more)
+
+
+def test_a_config_in_which_all_is_trained_is_silent(tmp_path):
+    assert told(tmp_path, BASE) == []
+    assert told(tmp_path, with_decoder("  again: {fn: mse, input: decoder, target: image}\n")) == []
+
+
+def test_a_member_that_nothing_needs(tmp_path):
+    assert told(tmp_path, with_decoder()) == [("FC0407", "decoder", 7)]
+    assert told(tmp_path, with_decoder("metrics:\n  again: {fn: mse, input: decoder.image, target: image}\n")) == [
+        ("FC0408", "decoder", 7)
+    ]
+
+
+def test_a_member_inside_of_a_graph_is_told_by_its_path(tmp_path):
+    text = BASE.replace("    stem: Linear(8, 16)\n", """    stem:
+      graph:
+        flow:
+          one: Linear(8, 16)
+          probe: {fork: "Linear(16, 3)"}
+          two: Linear(16, 16)
+""")  # fmt: skip
+    assert told(tmp_path, text) == [("FC0407", "stem.probe", 9)]
+
+
+def test_a_graph_of_another_file_may_offer_more_than_is_asked(tmp_path):
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "stem.yaml").write_text(
+        "inputs: {x: [B, 8]}\nflow:\n  one: Linear(8, 16)\n  probe: {fork: 'Linear(16, 3)'}\n  two: Linear(16, 16)\n"
+    )
+    assert told(tmp_path, BASE.replace("stem: Linear(8, 16)", "stem: {graph: stem}")) == []
+
+
+def test_an_output_is_needed_and_yet_not_trained(tmp_path):
+    text = with_decoder().replace("data:", "  outputs: {logits: logits, image: decoder}\ndata:")
+    assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
+    text = text.replace("wide: Linear", "wide: {frozen: true, through: 'Linear").replace(">> ReLU", ">> ReLU'}")
+    assert told(tmp_path, text) == [("FC0408", "decoder", 7), ("FC0409", "decoder.wide", 11)]
+
+
+def test_updates_that_leave_a_part_out_are_named(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(BASE.replace("target: label}", "target: label, updates: [logits]}"))
+    (found,) = flowconf.check(str(file))
+    assert (found.code, found.path) == ("FC0408", "stem")
+    assert [label.message for label in found.labels] == ["`loss.label` updates other parts"]
+
+
+REPEATED = "  again: {fn: mse, input: decoder, target: image, weight: 0}\n"
+
+
+def test_phases_are_looked_at_one_by_one(tmp_path):
+    two = "phases:\n  first: {until: {epoch: 1}, loss: {again: 1}%s}\n  second: {loss: {again: 0}%s}\n"
+    assert told(tmp_path, with_decoder(REPEATED, two % ("", ""))) == []
+    text = with_decoder(REPEATED, two % (", freeze: decoder", ""))
+    assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
+    (found,) = flowconf.check(str(tmp_path / "config.yaml"))
+    assert [label.message for label in found.labels] == ["`loss.again` would train it in `first`, where it is frozen"]
+    frozen = text.replace("    decoder:\n", "    decoder:\n      frozen: true\n")
+    assert told(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
+
+
+def test_the_choice_of_a_selector_has_no_gradient(tmp_path):
+    text = BASE.replace("    hidden: ReLU\n", """    hidden:
+      switch: {low: "Linear(16, 16)", high: Tanh}
+      router: ArgmaxSelector(16, 2)
+""")  # fmt: skip
+    assert told(tmp_path, text) == [("FC0408", "hidden.router", 6)]
+
+
+FROZEN = BASE.replace("logits: Linear(16, 4)", "logits: {through: 'Linear(16, 4)', frozen: true%s}")
+
+
+def test_a_frozen_part_behind_a_trained_one_needs_weights(tmp_path):
+    assert told(tmp_path, FROZEN % "") == [("FC0409", "logits", 7)]
+    assert told(tmp_path, FROZEN % ", init: {weight: xavier_uniform()}") == []
+    head = flowconf.build({"inputs": {"x": ["B", 16]}, "flow": {"a": "Linear(16, 4)"}})
+    head.save(str(tmp_path / "head.safetensors"))
+    assert told(tmp_path, FROZEN % ", checkpoint: {path: head.safetensors, rename: {a: ''}}") == []
+    assert told(tmp_path, FROZEN % "" + "phases: {late: {when: {epoch: 1}, thaw: logits}}\n") == []
+    first = BASE.replace("stem: Linear(8, 16)", "stem: {through: 'Linear(8, 16)', frozen: true}")
+    assert told(tmp_path, first) == []
+
+
+def test_a_loss_that_depends_on_nothing(tmp_path):
+    text = BASE.replace("input: logits, target: label", "input: image, target: image").replace("cross_entropy", "mse")
+    found = told(tmp_path, text)
+    assert ("FC0403", "", 9) in found
+
+
+@pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word", "fbrl_line"])
+def test_the_flagship_is_silent(name, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent.parent.parent)
+    assert flowconf.check(f"configs/{name}.yaml") == []
+
+
+def test_a_run_begins_with_the_warnings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = TINY.replace("    drop: Dropout(0.1)\n", "    probe: {fork: 'Linear(16, 3)'}\n").replace(
+        "epochs: 2", "steps: 1"
+    )
+    Path("tiny.yaml").write_text(text)
+    said = StringIO()
+    train(load("tiny.yaml"), Screen(said))
+    assert said.getvalue().count("warning[FC0407]: `probe` is needed by no output, loss or metric") == 1

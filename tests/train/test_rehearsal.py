@@ -1,0 +1,154 @@
+"""The first step without numbers says what the first step with numbers does: shapes, types, and what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import flowconf
+from flowconf.api import load
+from flowconf.diagnostics import Collector
+from flowconf.graph import build_graph
+from flowconf.graph.fakes import faked
+from flowconf.graph.shapes import rehearse
+from flowconf.graph.sizes import Sizes
+from flowconf.language import references, registry
+from flowconf.train.data import declared
+from flowconf.train.rehearsal import rehearsed
+from flowconf.train.routing import reached
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+VERBS = """
+inputs: {x: [B, 6], words: [B, 5, 6]}
+flow:
+  twice:
+    loop: {flow: {a: "Linear(6, 6)", b: Tanh}}
+    times: 3
+  deep:
+    loop:
+      flow:
+        inner: {loop: {flow: {c: "Linear(6, 6)"}}, times: 2}
+    times: 4
+  halted: {loop: {flow: {d: "Linear(6, 6)"}}, until: ThresholdHalt(-9), max: 5}
+  each:
+    from: words
+    map: {flow: {e: "Linear(6, 4)"}}
+    over: words
+  folded:
+    from: words
+    map: {flow: {f: "Linear(6, 4)"}}
+    over: words
+    batched: true
+  last:
+    from: words
+    map: {flow: {g: "Linear(5, 4)"}}
+    over: words
+    dim: 2
+  series: {from: x, graph: {flow: {h: "Linear(6, 6)"}}, repeat: 3}
+  both: {split: {one: "Linear(6, 2)", two: {flow: {i: "Linear(6, 3)", j: GELU}}}, merge: cat, dim: 1}
+  read: {from: words, through: "GRU(6, 7, batch_first=true)", take: 0}
+outputs: {out: both}
+"""
+SEEN = [
+    "twice", "twice.a", "twice.b", "twice.a[0]", "twice.b[-1]", "deep", "deep.inner", "deep.inner.c", "deep.inner.c[1]",
+    "halted", "each", "each.e", "each.e[2]", "folded", "folded.f", "last", "last.g", "series", "series.h",
+    "series.h[0]", "both", "both.one", "both.two", "both.two.i", "read", "x", "words",
+]  # fmt: skip
+
+
+def test_values_have_the_shapes_that_a_loss_gets(tmp_path):
+    file = tmp_path / "verbs.yaml"
+    file.write_text(VERBS)
+    graph = flowconf.build(flowconf.plan(str(file)))
+    real = graph.view(SEEN)(torch.zeros(2, 6), torch.zeros(2, 5, 6))
+    sizes = Sizes(known={"B": 2})
+    with faked(grad=True):
+        found = rehearse(graph.plan, {}, sizes)
+        assert not found.inference.collector.diagnostics
+        fake = {name: found.value(references.find_anywhere(graph.plan, name)) for name in SEEN}
+    assert {name: list(value.shape) for name, value in fake.items()} == {
+        name: list(value.shape) for name, value in real.items()
+    }
+
+
+DATA = [
+    ("digits", {}),
+    ("digits", {"flat": False}),
+    ("synthetic", {"shape": [3, 5], "classes": 7, "rows": 40}),
+    ("arrays", {"train": "some.npz"}),
+    ("arrays", {"train": "some.safetensors"}),
+    ("text", {"file": "some.txt", "length": 4}),
+    ("text", {"file": "some.txt", "length": 4, "tokens": "bytes"}),
+    ("fbrl_letters", {"images": 30, "size": [32, 40]}),
+    ("fbrl_words", {"images": 30}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), DATA, ids=str)
+def test_a_data_set_declares_what_it_makes(name, args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = {"x": numpy.ones((9, 2, 3)), "y": numpy.arange(9, dtype=numpy.int64)}
+    numpy.savez("some.npz", **arrays)
+    save_file({key: torch.tensor(value) for key, value in arrays.items()}, "some.safetensors")
+    Path("some.txt").write_text("the quick brown fox jumps over the lazy dog " * 3)
+    factory = registry.datasets.load(name)
+    known = declared(factory, args)
+    made = factory(**args, **({"seed": 0} if name.startswith("fbrl") else {}))
+    assert {key: (tuple(shape), dtype) for key, (shape, dtype, *_) in known.items()} == dict(made.train.fields)
+    batch = made.train.batch(torch.arange(len(made.train)), torch.Generator())
+    for key, (_, _, *classes) in known.items():
+        assert all(int(batch[key].max()) < count for count in classes)
+
+
+def test_arguments_that_a_data_set_refuses_declare_nothing(tmp_path):
+    assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "none.npz")}) == {}
+    (tmp_path / "bad.npz").write_bytes(b"PK not a zip")
+    assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "bad.npz")}) == {}
+    assert declared(registry.datasets.load("idx"), {"folder": str(tmp_path)}) == {}
+
+
+@pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word"])
+def test_what_a_term_trains_is_what_its_gradient_reaches(name):
+    config = load(str(CONFIGS / f"{name}.yaml"))
+    reach = rehearsed(config, Collector())
+    assert reach.certain
+    graph = build_graph(config.model)
+    named = {parameter: key for key, parameter in graph.named_parameters()}
+    for parameter in graph.parameters():
+        parameter.requires_grad_(True)
+    given = {
+        entry.name: torch.rand([2 if isinstance(size, str) else size for size in entry.shape])
+        for entry in config.model.inputs
+    }
+    for term, section in config.training.loss.items():
+        inputs = [section.input] if isinstance(section.input, str) else section.input
+        values = graph.view(inputs)(**given)
+        moved = {named[parameter] for value in values.values() for parameter in reached(value)}
+        assert reach.terms[term] == moved, term
+
+
+def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):
+    def halves(values):
+        if float(values.sum()) > 1e9:
+            raise RuntimeError("never")
+        if values.shape[-1] % 2:
+            raise ValueError("an odd number of values")
+        return values.mean(-1)
+
+    monkeypatch.setitem(registry.losses.registered, "halves", halves)
+    text = (CONFIGS / "digits.yaml").read_text()
+    file = tmp_path / "digits.yaml"
+    file.write_text(
+        text.replace("label: {fn: cross_entropy, input: logits, target: label}", "half: {fn: halves, input: logits}")
+    )
+    assert not [d for d in flowconf.check(str(file)) if d.severity == "error"]
+    (told,) = [d for d in flowconf.check(str(file), ["loss.half.input=image", "data.name=synthetic", "data.shape=[63]",
+                                                   "model.inputs.image=[B, 63]", "model.flow.stem='Linear(63, width)'"])
+               if d.severity == "error"]  # fmt: skip
+    assert told.code == "FC0406"
+    assert any("an odd number of values" in label.message for label in told.labels)
