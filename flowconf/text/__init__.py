@@ -3,7 +3,7 @@
 Knows nothing of networks. Hydra is imported by the first composition, not before.
 """
 
-from flowconf.text.compose import Composition, compose, compose_graph_file, sweep, with_graphs
+from flowconf.text.compose import Composition, Failed, compose, compose_graph_file, sweep, with_graphs
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
 from flowconf.text.origins import Document, Mount, Origins, Path
@@ -11,6 +11,7 @@ from flowconf.text.origins import Document, Mount, Origins, Path
 __all__ = [
     "Composition",
     "Document",
+    "Failed",
     "MergeRules",
     "Mount",
     "Origins",

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ from flowconf.text.source import absolute
 if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Lists
 
+FAILED = "failed.txt"
+"""In a sweep's folder: the words of each job that failed."""
 MAX_ROUNDS = 8
 """How often a graph that an interpolation names may bring another one."""
 
@@ -51,6 +53,10 @@ class Composition:
     overrides: tuple[str, ...]
     choices: dict[str, Any]
     file: str
+
+
+Check = Callable[[Composition, str | None], object]
+"""Looks at a job's config, and at the direction in which the sweeper looks."""
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Composition:
@@ -88,15 +94,16 @@ def sweep(
     file: str | os.PathLike[str],
     overrides: Sequence[str],
     rules: MergeRules,
-    job: Callable[[Composition], object],
+    job: Callable[[Composition], float],
     folder: str | os.PathLike[str] = "runs",
-    check: Callable[[Composition], object] | None = None,
-) -> None:
+    check: Check | None = None,
+) -> list[str]:
     """Calls `job` for each combination of the values in `overrides`, by Hydra's sweepers and launchers.
 
-    All jobs see the files as they are now. Every combination is composed, and given to `check`, before the first job
-    starts. The sweeper's own files go to `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job`
-    returns is the sweeper's objective; what it raises ends the sweep.
+    All jobs see the files as they are now. Every combination is composed, and held against `check` together with the
+    direction in which the sweeper looks (None: in none), before the first job starts. The sweeper's own files go to
+    `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job` returns is the sweeper's objective.
+    Gives the words of each job that raised `Failed`; it does not keep the others from running.
 
     Raises:
         ConfigError: as `compose` does, for any of the combinations.
@@ -106,25 +113,35 @@ def sweep(
     composer = _Composer(_library(file, overrides, rules))
     typed = words.parse(overrides)
     composer.check_settings(typed)
-    settings = hydra_bridge.sweep_settings(_sweep_folder(File(folder), composer.library.main.stem))
-    quoted = [*settings, *(words.quoted(one.typed) for one in typed)]
+    own = _sweep_folder(File(folder), composer.library.main.stem)
+    quoted = [*hydra_bridge.sweep_settings(own), *(words.quoted(one.typed) for one in typed)]
+
     try:
-        hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job))
+        hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
     except hydra_bridge.HYDRA_ERRORS as error:
         raise ConfigError(composer.explained(error, typed)) from error
+    failed = own / FAILED
+    return failed.read_text(encoding="utf-8").splitlines() if failed.is_file() else []
+
+
+class Failed(Exception):
+    """A job of a sweep did not end well, and has said why; the sweeper is told `value`."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(value)
+        self.value = value
 
 
 @dataclass(frozen=True)
 class _Check:
-    """What is done with each combination before the first one runs."""
+    """What is done with each combination before the first one runs: it is composed, and then looked at."""
 
     composer: _Composer
-    check: Callable[[Composition], object] | None
+    check: Check | None
 
-    def __call__(self, overrides: Sequence[str]) -> None:
-        composition = self.composer.compose(overrides)
-        if self.check is not None:
-            self.check(composition)
+    def __call__(self, task: Sequence[str]) -> Callable[[str | None], object]:
+        composition = self.composer.compose(task)
+        return partial(self.check, composition) if self.check is not None else lambda direction: None
 
 
 @dataclass(frozen=True)
@@ -132,12 +149,20 @@ class _Job:
     """What a launcher runs, perhaps in another process."""
 
     composer: _Composer
-    job: Callable[[Composition], object]
+    job: Callable[[Composition], float]
+    failed: File
 
-    def __call__(self) -> object:
+    def __call__(self) -> float:
         from flowconf.text import hydra_bridge
 
-        return self.job(self.composer.compose(hydra_bridge.job_overrides()))
+        task = hydra_bridge.job_overrides()
+        try:
+            return self.job(self.composer.compose(task))
+        except Failed as failure:
+            self.failed.parent.mkdir(parents=True, exist_ok=True)
+            with self.failed.open("a", encoding="utf-8") as listing:
+                listing.write(f"{' '.join(task)}\n")
+            return failure.value
 
 
 class _Composer:

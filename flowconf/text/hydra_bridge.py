@@ -246,10 +246,14 @@ class Lists:
 # sweeps
 
 
+Check = Callable[[Sequence[str]], Callable[[str | None], object]]
+"""Composes a job's config from its words; what it gives then looks at the sweeper's direction."""
+
+
 class SweepLoader(ConfigLoaderImpl):
     """Hydra's loader for a sweep: Hydra composes its own section, flowconf checks that each job composes."""
 
-    def __init__(self, library: Library, check: Callable[[Sequence[str]], object]) -> None:
+    def __init__(self, library: Library, check: Check) -> None:
         self.lists = Lists(library)
         self.check = check
         self.repository = self.lists.repository
@@ -268,11 +272,13 @@ class SweepLoader(ConfigLoaderImpl):
     ) -> DictConfig:
         parsed = [parse_override(word) for word in overrides]
         task = [one for one in parsed if not one.is_hydra_override()]
-        if run_mode == RunMode.RUN:
-            self.check([str(one.input_line) for one in task])
+        look = self.check([str(one.input_line) for one in task]) if run_mode == RunMode.RUN else None
         words = [str(one.input_line) for one in parsed if one.is_hydra_override()]
         words += [str(as_choice(one).input_line) for one in task if self.lists.chooses(one)]
         config = super().load_configuration(config_name, words, run_mode, from_shell, validate_sweep_overrides)
+        if look is not None:
+            direction = config.hydra.sweeper.get("direction")
+            look(None if direction is None else getattr(direction, "name", str(direction)))
         with open_dict(config.hydra):
             config.hydra.overrides.task = [one.input_line for one in task]
             config.hydra.job.override_dirname = get_overrides_dirname(task, [], ",", "=")
@@ -290,7 +296,7 @@ def sweep_settings(folder: File) -> list[str]:
     ]
 
 
-def sweep(library: Library, words: Sequence[str], check: Callable[..., object], job: Callable[[], object]) -> None:
+def sweep(library: Library, words: Sequence[str], check: Check, job: Callable[[], object]) -> None:
     """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose."""
     loader = SweepLoader(library, check)
     Hydra(task_name=library.main.stem, config_loader=loader).multirun(

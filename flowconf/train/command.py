@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import torch
 
 from flowconf.api import load, load_run_config
-from flowconf.diagnostics import Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
 from flowconf.graph.sources import LAST, find_run_folder, record
+from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
-from flowconf.text import Composition
+from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
@@ -66,15 +69,42 @@ def resume_run(folder: str, overrides: Sequence[str]) -> None:
 
 
 def sweep(file: str, overrides: Sequence[str]) -> None:
-    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers."""
-    sweep_text(file, overrides, RULES, sweep_job, check=read)
+    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers.
+
+    Raises `RunError` at the end when some of them failed.
+    """
+    failed = sweep_text(file, overrides, RULES, sweep_job, check=sweep_check)
+    if failed:
+        message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
+        raise RunError(Diagnostic("FC0702", message))
+
+
+def sweep_check(composition: Composition, looks: str | None) -> None:
+    """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
+    config = read(composition)
+    wanted = "maximize" if direction(config.training) == "max" else "minimize"
+    if looks is not None and looks != wanted:
+        best = config.training.trainer.best
+        place = config.composition.document.origins.value(("trainer", "best"))
+        better = "larger" if wanted == "maximize" else "smaller"
+        message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
+        raise ConfigError(Diagnostic("FC0123", message, place, help=f"write `hydra.sweeper.direction={wanted}`"))
 
 
 def sweep_job(composition: Composition) -> float:
     """One run of a sweep; gives what the sweeper looks at, the best value of `trainer.best`."""
     config = read(composition)
-    metrics: dict[str, float] = record(train(config))["metrics"]
+    try:
+        metrics: dict[str, float] = record(train(config))["metrics"]
+    except Exception as problem:  # whatever a module of the user's raises: the other runs go on
+        told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
+        sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
+        raise Failed(-math.inf if direction(config.training) == "max" else math.inf) from problem
     return metrics.get(config.training.trainer.best, float("nan"))
+
+
+def _short(problem: Exception) -> str:
+    return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])
 
 
 def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
