@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    unset_fake_temporarily,
+)
 
 from flowconf.diagnostics import Place
 from flowconf.language.plan import GraphPlan, Value, join
@@ -27,6 +33,9 @@ def faked(grad: bool = False) -> Iterator[None]:
     with quiet(), torch.random.fork_rng(devices=[]), torch.set_grad_enabled(grad), mode:
         yield
 
+
+WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+"""What is raised by code that fake tensors cannot run."""
 
 real = unset_fake_temporarily
 """A block inside of one of `faked` in which new tensors are real."""

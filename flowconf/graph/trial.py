@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
 
 from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph.emit import Sizes as KnownSizes
-from flowconf.graph.fakes import UNKNOWN, Scope, Source, as_list, called
+from flowconf.graph.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
 from flowconf.graph.marks import call_place
 from flowconf.graph.sizes import EXPECTS, Sizes, expectation, first_line
 from flowconf.language.plan import (
@@ -194,7 +193,7 @@ class Trial:
     ) -> Any:
         try:
             return called(built, stream, using)
-        except UnsupportedFakeTensorException:
+        except WantsNumbers:
             self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything

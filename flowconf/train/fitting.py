@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
 
 from flowconf.diagnostics import Collector, Label, Place
+from flowconf.graph.fakes import WantsNumbers
 from flowconf.graph.sizes import first_line
 from flowconf.language import references
 from flowconf.language.config import Config
@@ -101,7 +101,7 @@ class Fitting:
         """What a term or metric is refused with."""
         try:
             meter.update(self.values, self.batch)
-        except UnsupportedFakeTensorException:
+        except WantsNumbers:
             return None  # it looks at the numbers
         except Problems as problem:
             return problem

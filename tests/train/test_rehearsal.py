@@ -132,6 +132,18 @@ def test_what_a_term_trains_is_what_its_gradient_reaches(name):
         assert reach.terms[term] == moved, term
 
 
+def test_what_looks_at_numbers_leaves_the_reach_open(tmp_path, monkeypatch):
+    class Dependent(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum().item() > 0 else x
+
+    monkeypatch.setitem(registry.modules.registered, "Dependent", Dependent)
+    file = tmp_path / "digits.yaml"
+    file.write_text((CONFIGS / "digits.yaml").read_text().replace("hidden: GELU", "hidden: Dependent"))
+    assert flowconf.check(str(file)) == []
+    assert not rehearsed(load(str(file)), Collector()).certain
+
+
 def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):
     def halves(values):
         if float(values.sum()) > 1e9:
