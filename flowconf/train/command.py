@@ -24,7 +24,7 @@ from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train import failure, launch, loggers
 from flowconf.train.arithmetic import arithmetic
-from flowconf.train.distributed import Team, joined, note_run, noted_run, restarts, team_for
+from flowconf.train.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
 from flowconf.train.job import Job, prepare
 from flowconf.train.loop import fit
 from flowconf.train.precision import numbers
@@ -43,6 +43,7 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     """
     runs = Path(config.training.trainer.runs)
     with joined() as member:
+        config = member.told(lambda: config)  # one composed it for all, whatever became of the file meanwhile
         screen = screen or _screen(config, member)
         stages = member.told(lambda: plan_stages(config, load, runs))
         for text in [*(render_text([warning]) for warning in (*config.warnings, *stages.warnings)), *stages.lines()]:
@@ -121,7 +122,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         advice = "to train longer, give it more: `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), help=advice))
     processes = launch.processes(config)
-    if processes > 1:
+    if processes:
         launch.start(launch.Task(config, str(run_folder.absolute()), tuple(overrides)), processes)
         return run_folder
     with joined() as member:
@@ -147,7 +148,7 @@ def _go_on(config: Config, folder: Path, overrides: Sequence[str], screen: Scree
 def _run_stage(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
     """One run in a folder of its own, by several processes when the config asks for them."""
     processes = launch.processes(config)
-    if processes > 1:
+    if processes:
         return launch.start(launch.Task(config), processes)
     return _begin(config, runs, screen, member)
 
@@ -156,7 +157,7 @@ def _begin(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
     """One run in a folder of its own, or in the one that processes before these have left unfinished."""
     before = member.told(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
-        screen.say(f"a process died: starting anew, {restarts()} of {config.training.trainer.restarts}")
+        screen.say(f"a process died: starting anew, {restarts()} of {most_restarts()}")
         _go_on(config, before, (), screen, member)
         return before
     team = team_for(config, member)

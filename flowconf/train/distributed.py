@@ -256,6 +256,11 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def most_restarts() -> int:
+    """How often they can be."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+
+
 @contextmanager
 def joined() -> Iterator[Team]:
     """Within the block this process is one of its team, which has no device yet; alone, it is a team of one.

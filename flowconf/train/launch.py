@@ -61,15 +61,15 @@ def start(task: Task, processes: int) -> Path:
 
 
 def processes(config: Config) -> int:
-    """How many processes this one has to start on this machine for a config; 1: none, it does the work itself."""
+    """How many processes this one has to start on this machine for a config; 0: none, it does the work itself."""
     if "RANK" in os.environ:
-        return 1
+        return 0
     from flowconf.train.precision import pick_devices
 
     trainer = config.training.trainer
     place = config.composition.document.origins.value(("trainer", "devices"))
     count = len(pick_devices(trainer.devices, place))
-    return max(count, 2) if trainer.nodes > 1 and count > 1 else count
+    return count if count > 1 or trainer.nodes > 1 else 0
 
 
 def given() -> Task | None:
@@ -197,10 +197,9 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The agent's own log is about its processes; what a user has to know is said in other words."""
-    log = logging.getLogger("torch.distributed.elastic")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # each of its modules has a level of its own
     try:
         yield
     finally:
-        log.setLevel(before)
+        logging.disable(before)
