@@ -57,7 +57,7 @@ class Team:
         self.rank = rank
         self.size = size
         self.shares = Shares(tuple(shares or [1.0] * size))
-        self.measures = measures and size > 1
+        self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
         """The graph, when each process holds a part of its weights."""
         self.idle = False
@@ -95,9 +95,8 @@ class Team:
         the data, and is then looked for in every step. What several backward `passes` add up has to be averaged after
         them (`average_gradients`).
         """
-        if self.measures:
-            Stopwatch(self.shares, self.gather, self.device).watch(view)
-            self.measures = False
+        if self.stopwatch is not None:
+            self.stopwatch.watch(view)
         if self.whole is not None:
             return self.through(view)
         trained = [parameter for parameter in view.parameters() if parameter.requires_grad]

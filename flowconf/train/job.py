@@ -225,7 +225,7 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
         accounts=[str(report) for report in reports],
     )
     _check_memory(job)
-    if team.measures and isinstance(splits.train, Flow):
+    if team.stopwatch is not None and isinstance(splits.train, Flow):
         message = f"the data set `{section.name}` is iterable, and its rows cannot be divided anew while it is read"
         place = origins.value(("trainer", "shares"))
         raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", help="give the shares as numbers"))

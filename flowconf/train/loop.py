@@ -247,6 +247,7 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
         "position": job.sampler.position,
         "phases": job.phases.state(),
         "best": best.state(),
+        "shares": job.team.shares.state(),
         "log": run.size(),
     }
     tensors = {"window": job.team.average(table(window))} if window else {}
@@ -270,6 +271,7 @@ def restore(job: Job, run: Run, best: Best, window: Window) -> int:
     step: int = progress["step"]
     job.sampler.epoch, job.sampler.position = progress["epoch"], progress["position"]
     job.team.restore_random(tensors)
+    job.team.shares.restore(progress.get("shares"))
     job.phases.restore(progress["phases"])
     job.enter(job.phases.current)
     job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})

@@ -8,7 +8,7 @@ mean of these is the mean over the global batch, whatever the shares are and how
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,15 @@ class Shares:
         """The shares of batch `number`."""
         self.latest = max(self.latest, number)
         return self.given if self.measured is None or number < self.measured_from else self.measured
+
+    def state(self) -> dict[str, Any] | None:
+        """What was measured, as plain data for a checkpoint; None before that."""
+        return None if self.measured is None else {"measured": self.measured, "from": self.measured_from}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from `state()`, when it is of as many processes."""
+        if state is not None and len(state["measured"]) == len(self.given):
+            self.measured, self.measured_from = tuple(state["measured"]), state["from"]
 
     def part(self, rows: Tensor, number: int, rank: int) -> Tensor:
         """The rows of the global batch `number` that process `rank` computes; possibly none."""
@@ -123,7 +132,11 @@ class Stopwatch:
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def watch(self, view: nn.Module) -> None:
-        """Measure the passes of `view` from now on until there are enough."""
+        """Measure the passes of `view` from now on, in the place of an earlier one, until there are enough."""
+        for hook in self._hooks:
+            hook.remove()
+        if self.shares.measured is not None:
+            return
         self._hooks = [
             view.register_forward_pre_hook(self._before, with_kwargs=True),
             view.register_forward_hook(self._after, with_kwargs=True),
@@ -140,6 +153,7 @@ class Stopwatch:
         if self.calls == WARMUP + MEASURED:
             for hook in self._hooks:
                 hook.remove()
+            self._hooks = []
             found = self.gather((self.rows / max(self.seconds, 1e-9), self.shares.latest))
             self.shares.measured = tuple(speed for speed, _ in found)
             self.shares.measured_from = max(latest for _, latest in found) + AHEAD

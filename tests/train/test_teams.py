@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
+
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from flowconf.api import load
@@ -12,6 +17,7 @@ from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
 from flowconf.train.command import train
 from flowconf.train.data import Splits
+from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 from tests.train.teams import together
 
@@ -147,6 +153,42 @@ NORMED = DEEP.replace("norm: LayerNorm(16)", "norm: BatchNorm1d(16)")
 @pytest.mark.parametrize("shares", ["[3,1]", pytest.param("null", marks=SLOW)])
 def test_batches_are_normalised_as_a_whole(folder, shares):
     compare(folder, NORMED.replace("rows: 300", "rows: 65"), f"trainer.shares={shares}")
+
+
+class Slow(nn.Module):
+    """Takes its time with each row in the second process, as a slower device would."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.002 * len(x) if os.environ.get("RANK") == "1" else 0)
+        return x
+
+
+@SLOW
+def test_measured_shares_gain_time_and_give_the_same(folder, monkeypatch):
+    monkeypatch.setitem(registry.modules.registered, "Slow", Slow)
+    text = DEEP.replace("norm: LayerNorm(16)", "slow: Slow\n    norm: LayerNorm(16)")
+    text = text.replace("epochs: 2", "steps: 80").replace("batch_size: 32", "batch_size: 64")
+    text = re.sub("(evaluate|checkpoint)_every: ., ", "", text).replace("rows: 300", "rows: 6400")
+
+    def timed(shares):
+        seconds = folder.path / "seconds"
+
+        def note(self, step):
+            if step == 40:
+                self.began = time.monotonic()
+            elif step == 80 and os.environ["RANK"] == "0":
+                seconds.write_text(str(time.monotonic() - self.began))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Screen, "step", note)
+            run = team(folder, text, f"trainer.shares={shares}")
+        return run, float(seconds.read_text())
+
+    equal, measured = timed("null"), timed("auto")
+    assert measured[1] < 0.6 * equal[1]
+    one = folder.train(text=text)
+    assert_alike(one, equal[0])
+    assert_alike(one, measured[0])
 
 
 class Rows(Dataset):
