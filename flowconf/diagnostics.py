@@ -33,6 +33,7 @@ CODES: dict[str, str] = {
     "FC0104": "the defaults list is not usable",
     "FC0105": "a graph file or group cannot be found",
     "FC0106": "files or graphs include each other in a circle",
+    "FC0107": "a config group replaces what the main file says",
     # keys and types
     "FC0121": "an unknown key",
     "FC0122": "a required key is missing",

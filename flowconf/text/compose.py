@@ -27,6 +27,7 @@ from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
 from flowconf.text.origins import Document, Mount, Node, Origins, dotted, from_plain
 from flowconf.text.overrides import Override
+from flowconf.text.replaced import Replaced, replaced
 from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
@@ -182,13 +183,15 @@ class _Composer:
         self.check_settings(overrides)
         chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
         composed = self.defaults_list(chosen)
-        root = self.merged(composed, chosen)
+        lost: list[Replaced] = []
+        root = self.merged(composed, chosen, lost)
         for override in overrides:
             if not override.parsed.is_hydra_override() and not self.chooses(override):
                 root = words.apply(root, override, self.rules, self.library.groups)
                 root = self.library.expand(root)
         root = self.finished(root)
-        document = Document.of(root, str(self.library.main), self.library.warnings())
+        warnings = (*self.library.warnings(), *(value.told() for value in lost if value.holds(root)))
+        document = Document.of(root, str(self.library.main), warnings)
         choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
         return Composition(document, tuple(typed), choices, str(self.library.main))
 
@@ -239,14 +242,17 @@ class _Composer:
             return defaults.missing_config(self.library, missing, getattr(error, "options", None), overrides)
         return defaults.explained(self.library, str(error), overrides, self.lists.options)
 
-    def merged(self, composed: Composed, chosen: Sequence[Override]) -> Node:
-        """Everything that the defaults list includes, in its order."""
+    def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Replaced]) -> Node:
+        """Everything that the defaults list includes, in its order; what the main file says for nothing is `lost`."""
         main = self.library.read(self.library.main).origins.root
         root = Node({}, main.place, main.key)
         for included in composed.included:
             if included.package.partition(".")[0] != "hydra":
                 new = self.embedded(included, chosen)
                 self.check_meets(root, new, included)
+                named = defaults.place_of(self.library, included.config_path, chosen)
+                if included.package and named.word is None:
+                    lost += replaced(root, new, included, named, main.place.file)
                 root = self.library.expand(merge(root, new, self.rules))
         return root
 

@@ -1,0 +1,49 @@
+"""What of a main file counts for nothing, since a config group behind `_self_` in its defaults list says it as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowconf.diagnostics import Diagnostic, Label, Place
+from flowconf.text.defaults import Included
+from flowconf.text.origins import Node, Origins, Path, dotted
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A value that the main file `said` and a group replaces by `now`; `named` is where the group is asked for."""
+
+    path: Path
+    said: Node
+    now: Node
+    group: str
+    package: str
+    named: Place
+
+    def holds(self, root: Node) -> bool:
+        """Whether nothing else has replaced it since."""
+        final = root.at(self.path)
+        return final is not None and final.place == self.now.place
+
+    def told(self) -> Diagnostic:
+        """The warning."""
+        key, group, now = dotted(self.path), self.group, self.now.plain()
+        message = f"`{key}` is `{now}`, by the config group `{group}`, and not `{self.said.plain()}`"
+        labels = (
+            Label(f"`{group}` says `{now}`", self.now.place),
+            Label("what stands behind `_self_` comes after this file", self.named),
+        )
+        advice = f"remove one of the two, or name the group before `_self_`: `- {group}@{self.package}`"
+        return Diagnostic("FC0107", message, self.said.place, key, labels, advice, severity="warning")
+
+
+def replaced(before: Node, added: Node, included: Included, named: Place, main: str | None) -> Iterator[Replaced]:
+    """The values of the file `main` in `before` that a group is about to replace."""
+    for path, now in Origins(added).items():
+        said = before.at(path)
+        if said is None or said.place.file != main or (isinstance(said.value, dict) and isinstance(now.value, dict)):
+            continue
+        above = before.at(path[:-1])
+        if above is not None and isinstance(above.value, dict) and said.plain() != now.plain():
+            yield Replaced(path, said, now, included.config_path, included.package, named)
