@@ -148,7 +148,7 @@ def _check_entry(item: Node, notes: Collector) -> None:
     if wrong is not None:
         message = f"the package `{entry.package}` has {f'the part `{wrong}`' if wrong else 'an empty part'}"
         close = suggest(wrong, PACKAGES) if wrong else None
-        notes.error("FC0104", message, item.key if item.key.line else item.place, help=close)
+        notes.error("FC0104", message, entry.key, help=close)
     if entry.is_self and entry.package:
         notes.error("FC0104", f"`{SELF}` takes no package", item.place, help=f"write `- {SELF}`")
     value = next(iter(item.value.values())) if isinstance(item.value, dict) else None

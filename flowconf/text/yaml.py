@@ -351,7 +351,7 @@ class _Builder:
         if "${" in line and inside and "expected" in problem:
             advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
         elif line.lstrip(" ").startswith("\t"):
-            problem, advice = r"\t", _ADVICE[0][1]
+            problem, place, advice = r"\t", replace(place, length=1), _ADVICE[0][1]
         else:
             advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
         begun, labels = self.begun(error), cast(tuple[Label, ...], ())
