@@ -114,6 +114,9 @@ class Place:
 
 NOWHERE = Place()
 
+FEW = 12
+"""So many names are listed of a set that is too large to be listed whole."""
+
 MOST = 100
 """So many mistakes are told at once: more would not be read."""
 
@@ -254,9 +257,9 @@ def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 
         return f"write `{close}`"
     if not options:
         return None
-    listed = ", ".join(f"`{option}`" for option in options[:most])
-    more = f" and {len(options) - most} more" if len(options) > most else ""
-    return f"the {what} here are {listed}{more}"
+    if len(options) <= most:
+        return f"the {what} here are {', '.join(f'`{option}`' for option in options)}"
+    return f"the {what} here are {', '.join(f'`{option}`' for option in options[:FEW])} and {len(options) - FEW} more"
 
 
 def printable(text: str) -> str:
