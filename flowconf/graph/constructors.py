@@ -39,6 +39,10 @@ def _activation(module: Any) -> object:
     return getattr(module.activation, "__name__", MISSING)
 
 
+def _of_first_layer(way: Callable[[Any], object]) -> Callable[[Any], object]:
+    return lambda module: way(module.encoder.layers[0])
+
+
 TRANSFORMER_LAYER: Ways = {
     "d_model": lambda m: m.self_attn.embed_dim,
     "nhead": lambda m: m.self_attn.num_heads,
@@ -56,6 +60,12 @@ WAYS: dict[str, Ways] = {
     },
     "TransformerEncoderLayer": TRANSFORMER_LAYER,
     "TransformerDecoderLayer": TRANSFORMER_LAYER,
+    "Transformer": {
+        **{name: _of_first_layer(way) for name, way in TRANSFORMER_LAYER.items()},
+        "num_encoder_layers": lambda m: len(m.encoder.layers),
+        "num_decoder_layers": lambda m: len(m.decoder.layers),
+        "norm_first": lambda m: m.encoder.layers[0].norm_first,
+    },
     "TransformerEncoder": {"encoder_layer": lambda m: m.layers[0]},
     "TransformerDecoder": {"decoder_layer": lambda m: m.layers[0]},
 }

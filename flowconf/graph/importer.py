@@ -24,6 +24,7 @@ from flowconf.graph.forwards import Given, GraphReader, Unread, changes_in_place
 from flowconf.graph.graph import Graph
 from flowconf.graph.sizes import Sizes, first_line
 from flowconf.language.plan import join
+from flowconf.language.registry import modules
 from flowconf.language.resolve import resolve
 from flowconf.text import from_data
 from flowconf.text.write import dump
@@ -76,7 +77,7 @@ def read(module: nn.Module, shapes: Mapping[str, Shape] | None = None) -> Import
     reader = Reader(_shapes_of_all(module, shapes) if shapes else {})
     was_training = [(part, part.training) for part in module.modules()]
     try:
-        document = reader.document(module, "", "", None, {}) or reader.kept(module)
+        document = reader.whole(module) or reader.document(module, "", "", None, {}) or reader.kept(module)
     finally:
         for part, training in was_training:
             part.training = training
@@ -103,7 +104,10 @@ def renamed(name: str, renames: Mapping[str, str]) -> str:
 def rebuilt(module: nn.Module, found: Imported) -> Graph:
     """The graph of what was read, with the module's weights. Raises `ConfigError` for what does not fit together."""
     graph = build_graph(resolve(from_data(found.document, "the imported graph")))
-    mine = {renamed(name, found.rename): tensor for name, tensor in module.state_dict().items()}
+    wanted = graph.state_dict()
+    theirs = {renamed(name, found.rename): tensor for name, tensor in module.state_dict(keep_vars=True).items()}
+    placed = {id(tensor) for name, tensor in theirs.items() if name in wanted}
+    mine = {n: tensor for n, tensor in theirs.items() if n in wanted or id(tensor) not in placed}  # tied ones once
     try:
         graph.load_state_dict(mine)
     except RuntimeError as problem:
@@ -150,6 +154,21 @@ class Reader:
                 reason = str(problem)
         found = self.document(module, path, home, given, constants) if reason is None else None
         return found if found is not None else self._by_name(module, path, home, reason)
+
+    def whole(self, module: nn.Module) -> dict[str, Any] | None:
+        """A document of one step, for a module of the registry; None when its call or its inputs cannot be told."""
+        if not is_known(module) or type(module) is nn.Sequential:
+            return None
+        forward = modules.class_source(type(module).__name__).forward
+        more = forward.missing(1, set())
+        try:
+            call, inputs = call_of(module), self._inputs("", [*forward.positional[:1], *more])
+        except (Unrecoverable, Untraced):
+            return None
+        name = free_name(snake(type(module).__name__), {"x": 1, **dict.fromkeys(inputs, 1)})[0]
+        self.rename[""] = name
+        step = {"through": call, "using": more} if more else call
+        return ({"inputs": inputs} if inputs else {}) | {"flow": {name: step}}
 
     def kept(self, module: nn.Module) -> dict[str, Any]:
         """A document for a module of which nothing could be read but its name."""

@@ -26,6 +26,7 @@ from flowconf.language.plan import (
     Shared,
     Step,
 )
+from flowconf.language.registry import modules
 
 
 def structural_hash(graph: GraphPlan) -> str:
@@ -78,5 +79,7 @@ def _argument(argument: Argument) -> Any:
         case Sequence(items):
             return [_argument(item) for item in items]
         case Call():
-            kwargs = sorted((name, _argument(value)) for name, value in argument.kwargs)
-            return [argument.name, [_argument(value) for value in argument.args], kwargs]
+            names = modules.class_source(argument.name).init.positional
+            named, rest = zip(names, argument.args, strict=False), argument.args[len(names) :]
+            kwargs = sorted((name, _argument(value)) for name, value in (*named, *argument.kwargs))
+            return [argument.name, [_argument(value) for value in rest], kwargs]

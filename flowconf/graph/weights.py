@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -131,6 +132,7 @@ def check(module: nn.Module, request: Request, at: str = "") -> None:
     file = weights_file(request.path, request.place)
     with _opened(file, request.place, "meta") as (names, shape_of, _):
         target, mapping = tensors_of(module), _mapping(names, request)
+        _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         _account(report, target, mapping, names, shape_of)
         _judge(report, request, target, mapping, names)
@@ -148,6 +150,7 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     with _opened(file, request.place) as (names, shape_of, read):
         target = tensors_of(module)
         mapping = _mapping(names, request)
+        _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         pairs = _account(report, target, mapping, names, shape_of)
         _judge(report, request, target, mapping, names)
@@ -280,8 +283,8 @@ def _judge(
         collector.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
-        advice = suggest(report.missing[0], [name for name in mapping if name not in target])
-        advice = advice if advice and advice.startswith("write") else "`missing: warn` would leave them as they are"
+        spare = [name for name in mapping if name not in target]
+        advice = _would_rename(report.missing, spare) or "`missing: warn` would leave them as they are"
         _weigh(collector, request.missing, "FC0303", message, request.place, report.at, advice)
     if report.unused:
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
@@ -318,6 +321,39 @@ def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
 
 def _counted(names: list[str], of: str) -> str:
     return f"1 tensor {of} is" if len(names) == 1 else f"{len(names)} tensors {of} are"
+
+
+def _would_rename(missing: list[str], spare: list[str]) -> str | None:
+    """The `rename` of a prefix under which most of the missing tensors would be found among the spare ones."""
+    there, prefixes = set(spare), [_prefixes(name, missing[0]) for name in spare]
+    counts = {}
+    for old, new in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
+        back = [join(old, name.removeprefix(new).lstrip(".")) for name in missing if name.startswith(new)]
+        counts[old, new] = sum(name in there for name in back)
+    if not counts:
+        return None
+    (old, new), count = max(counts.items(), key=lambda item: item[1])
+    return f"add `rename: {{{old or repr('')}: {new or repr('')}}}` ({count} of {len(missing)} would match)"
+
+
+def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
+    """What stands before the common end of two names; None when they end differently."""
+    old, new = name.split("."), wanted.split(".")
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(old), reversed(new), strict=False)))
+    return (".".join(old[:-common]), ".".join(new[:-common])) if common else None
+
+
+def _check_renames(request: Request, names: list[str], at: str) -> None:
+    """Every prefix that `rename` names must be there."""
+    start = f"{request.at}." if request.at else ""
+    inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
+    prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
+    collector = Collector()
+    for old, _ in request.rename:
+        if inner and old and old not in prefixes:
+            message = f"`rename` names `{old}`, and no tensor of the file begins so"
+            collector.error("FC0302", message, request.place, path=at, help=suggest(old, list(prefixes), "prefixes"))
+    collector.stop_on_errors()
 
 
 def _by_prefix(names: list[str]) -> list[tuple[str, int]]:

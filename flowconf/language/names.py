@@ -99,8 +99,11 @@ GRAPH_ATTRIBUTES = frozenset(
 DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
 """What `torch.nn.ModuleDict` has besides: branches cannot be called so."""
 
-GENERATED = frozenset({"self", "super", "torch", "nn", "range", "route", "halts", "recall", "memory"})
+GENERATED = frozenset({"self", "super", "torch", "nn", "range", "route", "halts", "recall"})
 """Names that generated source uses for itself."""
+
+STATE = "memory"
+"""The attribute in which generated source keeps values from call to call."""
 
 
 def refusal(name: str, attribute: bool = True) -> str | None:
@@ -111,6 +114,6 @@ def refusal(name: str, attribute: bool = True) -> str | None:
         return "is what every module already has under that name"
     if attribute and name in GRAPH_ATTRIBUTES:
         return "is what every graph already has under that name"
-    if name in GENERATED:
+    if name in GENERATED or (attribute and name == STATE):
         return "is used by the generated source"
     return "begins with two underscores" if name.startswith("__") else None

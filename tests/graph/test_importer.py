@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import flowconf
 from flowconf.cli.main import main
 from flowconf.graph.constructors import Unrecoverable, call_of
-from flowconf.graph.importer import read, rebuilt
+from flowconf.graph.importer import outputs_are_equal, read, rebuilt
 
 
 class MLP(nn.Module):
@@ -447,3 +447,44 @@ def test_the_command_refuses(arguments, words, capsys):
     assert out == ""
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda: nn.TransformerEncoder(layer(nn.TransformerEncoderLayer), 2, enable_nested_tensor=False), {"src": 5}),
+        (lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer), 2), {"tgt": 5, "memory": 4}),
+        (lambda: nn.Transformer(8, 2, 1, 2, 16, activation="gelu", batch_first=True), {"src": 4, "tgt": 5}),
+        (lambda: nn.Bilinear(8, 8, 3), {"input1": 5, "input2": 5}),
+    ],
+    ids=["encoder", "decoder", "transformer", "bilinear"],
+)
+def test_a_module_of_torch_by_itself_is_one_call(make, shapes):
+    module = make()
+    given = {name: ["B", length, 8] for name, length in shapes.items()}
+    found = read(module, given)
+    assert found.unread == []
+    assert len(found.document["flow"]) == 1
+    assert outputs_are_equal(module, rebuilt(module, found), given)
+
+
+def layer(kind):
+    return kind(8, 2, 16, batch_first=True)
+
+
+def test_weights_that_are_tied_are_taken_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(8, 8)
+            self.b = self.a
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x)))
+
+    module = Tied()
+    found = read(module)
+    graph = rebuilt(module, found)
+    assert found.unread == []
+    assert list(graph.state_dict()) == ["a.weight", "a.bias"]
+    assert outputs_are_equal(module, graph, {"x": ["B", 8]})

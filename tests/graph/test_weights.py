@@ -90,6 +90,23 @@ def test_only_a_subtree_of_the_source(tmp_path):
     assert torch.equal(leaf.letter.a.weight, whole.letter.a.weight)
 
 
+def test_a_rename_that_would_match_is_named_and_one_that_matches_nothing_refused(tmp_path):
+    letter().save(tmp_path / "w.safetensors")
+    old = {name.replace("norm.", "batch.1."): tensor for name, tensor in load_file(tmp_path / "w.safetensors").items()}
+    save_file(old, tmp_path / "old.safetensors")
+    with pytest.raises(ConfigError) as raised:
+        letter().load(tmp_path / "old.safetensors")
+    assert [(d.code, d.help) for d in raised.value.diagnostics] == [
+        ("FC0303", "add `rename: {batch.1: norm}` (5 of 5 would match)")
+    ]
+    with pytest.raises(ConfigError) as raised:
+        letter().load(tmp_path / "old.safetensors", rename={"bacth.1": "norm"})
+    assert [str(d.message) for d in raised.value.diagnostics] == [
+        "`rename` names `bacth.1`, and no tensor of the file begins so"
+    ]
+    letter().load(tmp_path / "old.safetensors", rename={"batch.1": "norm"}, unused="error")
+
+
 def test_rename_maps_old_prefixes_to_new_ones(tmp_path):
     old = flowconf.build({"inputs": {"x": ["B", 6]}, "flow": {"enc": {"graph": PART}, "enc2": "Linear(6, 6)"}})
     new = flowconf.build({"inputs": {"x": ["B", 6]}, "flow": {"encoder": {"graph": PART}, "enc2": "Linear(6, 6)"}})
@@ -448,6 +465,25 @@ def hash_of(document):
     return structural_hash(flowconf.plan(document))
 
 
+ROUTED = {"gate": {"a": "Linear(6, 6)", "b": "Linear(6, 6)"}, "router": "SoftmaxRouter(6, 2)"}
+MERGED = {"split": {"a": "Linear(6, 6)", "b": "Linear(6, 6)"}, "merge": "add"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ROUTED, {**ROUTED, "router": "SigmoidRouter(6, 2)"}),
+        (MERGED, {**MERGED, "merge": "mul"}),
+        ("Conv1d(6, 6, 1)", "Conv1d(6, 6, 1, stride=2)"),
+        ({"loop": "Linear(6, 6)", "times": 2}, {"loop": "Linear(6, 6)", "times": 3}),
+        ({"through": "Linear(6, 6)", "repeat": 2}, {"through": "Linear(6, 6)", "repeat": 3}),
+        ({"also": "GRU(6, 6)", "take": 0}, {"also": "GRU(6, 6)", "take": 1}),
+    ],
+)
+def test_the_hash_tells_structures_apart(one, other):
+    assert hash_of({"flow": {"s": one}}) != hash_of({"flow": {"s": other}})
+
+
 def test_the_hash_says_what_computes_the_same():
     plain = {"inputs": {"x": ["B", 6]}, "flow": {"a": "Linear(6, 6)", "l": {"loop": "Linear(6, 6)", "times": 2}}}
     equal = [
@@ -461,5 +497,6 @@ def test_the_hash_says_what_computes_the_same():
         {**plain, "flow": {"a": {"also": "Linear(6, 6)"}, "l": {"loop": "Linear(6, 6)", "times": 2}}},
         {**plain, "flow": {"l": {"loop": "Linear(6, 6)", "times": 2}, "a": "Linear(6, 6)"}},
     ]
+    equal.append({**plain, "flow": {**plain["flow"], "a": "Linear(out_features=6, in_features=6)"}})
     assert {hash_of(document) for document in equal} == {hash_of(plain)}
     assert len({hash_of(document) for document in [plain, *different]}) == 5
