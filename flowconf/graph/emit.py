@@ -73,6 +73,11 @@ class GraphClass:
     def text(self) -> str:
         return "\n".join(line.text for line in self.lines)
 
+    @property
+    def forward(self) -> int:
+        """The number of the line at which `forward` begins."""
+        return next(number for number, line in enumerate(self.lines) if line.text.startswith("    def forward("))
+
 
 @dataclass(frozen=True)
 class Program:

@@ -30,6 +30,8 @@ class CompiledProgram:
         self.program, self.bases = program, (nested, outermost)
         self.file = f"<flowconf graph {next(_numbers)}>"
         self.lines: dict[int, Location] = {}
+        self.owners: dict[int, str] = {}
+        """The class that each of these lines belongs to."""
         text = self._laid_out()
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
         module = ModuleType(f"flowconf.generated_{next(_numbers)}")
@@ -58,6 +60,7 @@ class CompiledProgram:
             for number, line in enumerate(part.lines):
                 if line.path:
                     self.lines[first + number] = (line.path, line.place)
+                    self.owners[first + number] = part.name
         return text
 
     @property

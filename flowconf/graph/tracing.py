@@ -41,9 +41,8 @@ def traced(program: Program) -> Program:
 def _traced_class(part: GraphClass) -> GraphClass:
     from flowconf.graph.emit import Line
 
-    start = next(number for number, line in enumerate(part.lines) if line.text.startswith("    def forward("))
-    lines: list[Line] = list(part.lines[:start])
-    for path, statement in groupby(part.lines[start:], lambda line: line.path):
+    lines: list[Line] = list(part.lines[: part.forward])
+    for path, statement in groupby(part.lines[part.forward :], lambda line: line.path):
         found = list(statement)
         if path:
             lines.append(Line(f'        with {AT}(self, "{path}"):', path, found[0].place))

@@ -353,6 +353,14 @@ class GraphPlan:
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)
 
+    def deciding(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
+        """The steps of the tree that run different modules for different values, with their full paths."""
+        for step in self.steps:
+            if step.verb == "switch" or step.condition is not None:
+                yield join(prefix, step.path), step
+        for path, mount in self.mounts():
+            yield from mount.graph.deciding(join(prefix, path))
+
     def mounts(self) -> Iterator[tuple[str, Mount]]:
         """Every graph that stands directly below, with its path."""
         for step in self.steps:

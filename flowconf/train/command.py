@@ -225,6 +225,11 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
     screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
     for line in [*job.accounts, *arithmetic(job)]:
         screen.say(line)
+    if job.config.training.trainer.compile:
+        from flowconf.train import compiling
+
+        for line in compiling.report(job):
+            screen.say(line)
     step = saved_step(run.checkpoints / LAST)
     if step is not None:
         screen.say(f"goes on after step {step:,}")

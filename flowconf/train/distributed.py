@@ -24,7 +24,6 @@ from torch.nn.parallel import DistributedDataParallel
 from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import Graph
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan
 from flowconf.train.objective import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.shares import Shares, Stopwatch, shared_term
@@ -336,10 +335,3 @@ def lost_contact(error: BaseException) -> bool:
     text = str(error)
     signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL communicator was aborted")
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
-
-
-def depends_on_data(plan: GraphPlan) -> bool:
-    """Whether the values decide which modules of the graph run: a switch, or a loop with a condition."""
-    if any(step.verb == "switch" or step.condition is not None for step in plan.steps):
-        return True
-    return any(depends_on_data(mount.graph) for _, mount in plan.mounts())

@@ -26,7 +26,7 @@ from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.averages import Averages
 from flowconf.train.data import Feed, Sampler, Splits, seed_for
-from flowconf.train.distributed import Team, depends_on_data
+from flowconf.train.distributed import Team
 from flowconf.train.fitting import Fitting, show_rows
 from flowconf.train.memory import Memory
 from flowconf.train.metering import Metric, build_metrics
@@ -336,7 +336,7 @@ def _try_values(job: Job) -> None:
 
 def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:
     """The parameters that get a gradient in every step, by a look at two rows; None where that depends on the data."""
-    if depends_on_data(view.plan):
+    if any(view.plan.deciding()):
         return None
     there = set(view.parameters())
     if job.team.size == 1 or job.team.whole is not None:
@@ -359,8 +359,10 @@ def _averaging(
     compile_ = job.config.training.trainer.compile
     if not compile_:
         return wrapped
-    compiled: Callable[..., dict[str, Tensor]] = torch.compile(wrapped, mode=None if compile_ is True else compile_)
-    return compiled
+    from flowconf.train import compiling
+
+    mode = compiling.mode_of(compile_, compiling.adds_up(job))
+    return compiling.compiled(wrapped, mode, job.device)
 
 
 def _total_steps(config: Config, sampler: Sampler) -> int:

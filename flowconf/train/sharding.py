@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from flowconf.diagnostics import ConfigError, Diagnostic, Label
 from flowconf.graph import Graph
 from flowconf.language.config import Config
-from flowconf.language.plan import Call, GraphPlan, Mount, Shared, Step, join
+from flowconf.language.plan import Call, GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS
 
 
@@ -108,7 +108,7 @@ def refuse_what_cannot_be_sharded(config: Config, graph: Graph) -> None:
     place = config.composition.document.origins.value(("trainer", "strategy"))
     label = Label("`fsdp` is asked for here", place)
     problems = []
-    for path, step in _dependent(config.model, ""):
+    for path, step in config.model.deciding():
         message = f"`{path}` runs its modules as its values decide, and with `fsdp` all processes have to run the same"
         problems.append(Diagnostic("FC0123", message, step.place, path, (label,), "write `strategy: ddp`"))
     for name, parameter in graph.named_parameters():
@@ -131,12 +131,3 @@ def refuse_what_cannot_be_sharded(config: Config, graph: Graph) -> None:
             )
     if problems:
         raise ConfigError(*problems)
-
-
-def _dependent(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, Step]]:
-    """The steps that run different modules for different values."""
-    for step in plan.steps:
-        if step.verb == "switch" or step.condition is not None:
-            yield join(prefix, step.path), step
-    for path, mount in plan.mounts():
-        yield from _dependent(mount.graph, join(prefix, path))
