@@ -80,7 +80,7 @@ def provided_fields(data_set: str) -> tuple[str, ...] | None:
     if data_set in table:
         for call in signatures.decorators(table.locations[data_set], data_set):
             if ast.unparse(call.func).split(".")[-1] == "provides":
-                return tuple(ast.literal_eval(argument) for argument in call.args)
+                return tuple(ast.literal_eval(argument) for argument in call.args) or None
     return None
 
 

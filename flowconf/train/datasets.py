@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -102,35 +103,74 @@ def arrays(
     `validation` and `test` are files of their own, or shares of the rows of `train`. Paths are relative to the current
     folder. Floating-point arrays become float32; pickled ones are refused.
     """
-    tensors = read_arrays(train)
+    tensors = read_rows(train)
     shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
     splits = _split(tensors, shares[0], shares[1], split_seed)
     return Splits(
         splits.train,
-        Resident(read_arrays(validation)) if isinstance(validation, str) else splits.validation,
-        Resident(read_arrays(test)) if isinstance(test, str) else splits.test,
+        Resident(read_rows(validation)) if isinstance(validation, str) else splits.validation,
+        Resident(read_rows(test)) if isinstance(test, str) else splits.test,
     )
 
 
 def read_arrays(file: str) -> dict[str, Tensor]:
     """Named arrays from a file; floating-point ones become float32. Raises `ConfigError`."""
-    kind = Path(file).suffix
-    if kind not in (".npz", ".safetensors"):
-        message = f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`"
-        raise ConfigError(Diagnostic("FC0501", message, path="data"))
-    try:
-        if kind == ".safetensors":
-            from safetensors.torch import load_file
-
-            tensors = load_file(file)
-        else:
-            import numpy
-
-            with numpy.load(file, allow_pickle=False) as found:
-                tensors = {name: torch.from_numpy(found[name]) for name in found.files}
-    except (OSError, ValueError) as problem:
-        raise ConfigError(Diagnostic("FC0501", f"cannot read `{file}`: {problem}", Place(file), "data")) from None
+    read = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(Path(file).suffix)
+    if read is None:
+        raise _refused(f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`", file)
+    if not Path(file).is_file():
+        raise _refused(f"there is no file `{file}`", file, "paths of data are relative to the current folder")
+    tensors = read(file)
+    if not tensors:
+        raise _refused(f"`{file}` holds no arrays", file)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def read_rows(file: str) -> dict[str, Tensor]:
+    """The same for arrays that all have the same rows. Raises `ConfigError`."""
+    tensors = read_arrays(file)
+    rows = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
+    if None in rows.values() or len(set(rows.values())) > 1:
+        counts = ", ".join(f"`{name}` {'none' if count is None else count}" for name, count in rows.items())
+        raise _refused(f"the arrays of `{file}` need the same number of rows, and have: {counts}", file)
+    if 0 in rows.values():
+        raise _refused(f"the arrays of `{file}` have no rows", file)
+    return tensors
+
+
+def _read_npz(file: str) -> dict[str, Tensor]:
+    import numpy
+
+    if not zipfile.is_zipfile(file):
+        raise _refused(f"`{file}` is damaged, or no `.npz` file", file)
+    tensors = {}
+    try:
+        with numpy.load(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                try:
+                    tensors[name] = torch.from_numpy(archive[name])
+                except TypeError:
+                    raise _refused(f"the array `{name}` of `{file}` holds no numbers", file) from None
+                except ValueError:  # of objects, which only unpickling could read: that would run code
+                    advice = "save it as an array of numbers"
+                    raise _refused(f"the array `{name}` of `{file}` is pickled, or damaged", file, advice) from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+        raise _refused(f"`{file}` is damaged: {problem}", file) from None
+    return tensors
+
+
+def _read_safetensors(file: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as problem:
+        raise _refused(f"`{file}` is damaged, or no `.safetensors` file: {problem}", file) from None
+
+
+def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", help=advice))
 
 
 def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:

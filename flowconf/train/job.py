@@ -10,14 +10,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError, Place
 from flowconf.graph import Graph, WeightReport, build_graph, load_checkpoints
 from flowconf.graph.weights import load as load_weights
 from flowconf.language import references, registry
@@ -295,6 +295,9 @@ def _make_data(config: Config, device: torch.device) -> Splits:
         with undisturbed(device):
             found: Splits = factory(**args)
             splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
+    except ConfigError as error:
+        told = (one if one.place != Place() else replace(one, place=place) for one in error.diagnostics)
+        raise ConfigError(*told) from None
     except FlowconfError:
         raise
     except (TypeError, ValueError) as problem:

@@ -80,7 +80,7 @@ def test_predictions_that_cannot_be_made(folder, run):
         ("lacking.safetensors", "out.npz", "no such array"),
         ("wide.safetensors", "out.npz", r"declared as \[B, 8\], and the array is \[3, 9\]"),
         ("wide.safetensors", "out.csv", "results are written to"),
-        ("nothing.npz", "out.npz", "cannot read"),
+        ("nothing.npz", "out.npz", "there is no file"),
     ):
         with pytest.raises(ConfigError, match=words):
             predict_file(run.folder, file, output)

@@ -8,10 +8,13 @@ import struct
 import numpy
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from flowconf.diagnostics import ConfigError
 from flowconf.train.data import Resident
 from flowconf.train.datafiles import idx, images, text
+from flowconf.train.datasets import read_rows
+from tests.train.conftest import TINY
 
 GENERATOR = torch.Generator()
 
@@ -179,3 +182,63 @@ trainer: {epochs: 2, devices: cpu}
     )
     losses = [line["val/loss"] for line in run.log if "val/loss" in line]
     assert losses[1] < losses[0]
+
+
+@pytest.fixture
+def saved(folder):
+    """Saves `rows.npz` or `rows.safetensors`; gives its name."""
+
+    def save(name="rows.npz", **arrays):
+        numpy.savez(name, **arrays) if name.endswith("npz") else save_file(arrays, name)
+        return name
+
+    return save
+
+
+IMAGE, LABEL = numpy.zeros((40, 8), "float32"), numpy.arange(40) % 4
+ARRAYS = TINY.replace("synthetic, shape: [8], classes: 4, rows: 320,", "arrays, train: {file}, validation: 0.2,")
+
+
+class Pickled:
+    def __reduce__(self):
+        return pytest.fail, ("the pickle was loaded",)
+
+
+@pytest.mark.parametrize("name", ["rows.npz", "rows.safetensors"])
+def test_arrays_in_a_run(folder, saved, name):
+    file = saved(name, image=IMAGE, label=LABEL)
+    run = folder.train(text=ARRAYS.replace("{file}", file))
+    assert run.record["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"image": IMAGE, "label": LABEL[:30]}, "need the same number of rows, and have: `image` 40, `label` 30"),
+        ({"image": IMAGE, "label": numpy.int64(3)}, "need the same number of rows, and have: `image` 40, `label` none"),
+        ({"image": IMAGE[:0], "label": LABEL[:0]}, "the arrays of `rows.npz` have no rows"),
+        ({}, "`rows.npz` holds no arrays"),
+        ({"image": IMAGE, "label": numpy.array(["a"] * 40)}, "the array `label` of `rows.npz` holds no numbers"),
+        ({"image": IMAGE, "label": numpy.array([Pickled()] * 40, dtype=object)}, "`label` of `rows.npz` is pickled"),
+    ],
+)
+def test_arrays_that_are_none(saved, arrays, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        read_rows(saved(**arrays))
+    assert caught.value.diagnostics[0].place.file == "rows.npz"
+
+
+@pytest.mark.parametrize("name", ["rows.npz", "rows.safetensors"])
+@pytest.mark.parametrize("harm", ["cut", "text", "flipped"])
+def test_damaged_files_of_arrays(folder, saved, name, harm):
+    file = folder.path / saved(name, image=IMAGE, label=LABEL)
+    data = bytearray(file.read_bytes())
+    data[40 if name.endswith("tensors") else len(data) // 4] ^= 255
+    file.write_bytes({"cut": file.read_bytes()[: len(data) // 2], "text": b"hello", "flipped": bytes(data)}[harm])
+    with pytest.raises(ConfigError, match=f"`{name}`.* damaged"):
+        read_rows(name)
+
+
+def test_a_missing_file_of_arrays(folder):
+    with pytest.raises(ConfigError, match=r"there is no file `rows\.npz`"):
+        read_rows("rows.npz")
