@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,8 +167,11 @@ def _read_idx(file: Path) -> Tensor:
     """An array in the idx format: two zero bytes, the type, the number of axes, their sizes, the data."""
     import numpy
 
-    data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_TYPES:
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as problem:
+        raise _refused(f"cannot read `{file}`: {problem}", str(file)) from None
+    if len(data) < 4 or len(data) < 4 + 4 * data[3] or data[:2] != b"\0\0" or data[2] not in IDX_TYPES:
         raise _refused(f"`{file}` is not an idx file", str(file))
     axes = data[3]
     shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])

@@ -26,6 +26,11 @@ def write_idx(file, array):
     file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
 
 
+def zipped(file, data):
+    file.with_name(f"{file.name}.gz").write_bytes(data)
+    file.unlink()
+
+
 @pytest.fixture
 def mnist(tmp_path):
     numbers = numpy.random.default_rng(0)
@@ -53,7 +58,10 @@ def test_idx(mnist):
         (lambda file: file.unlink(), "has no file `t10k-labels-idx1-ubyte`"),
         (lambda file: file.write_bytes(b"\0\0"), "is not an idx file"),
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), "holds 5 numbers"),
+        (lambda file: file.write_bytes(b"\0\0\x08\x03\0\0"), "is not an idx file"),
         (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images and 3 labels"),
+        (lambda file: zipped(file, b"not gzip"), "cannot read .*labels-idx1-ubyte.gz"),
+        (lambda file: zipped(file, gzip.compress(file.read_bytes())[:-9]), "cannot read .*labels-idx1-ubyte.gz"),
     ],
 )
 def test_idx_files_that_are_not(mnist, change, words):
