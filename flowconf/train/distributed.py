@@ -117,10 +117,9 @@ class Team:
         return wrapped
 
     def shard(self, graph: Graph, config: Config) -> None:
-        """Divide the weights of `graph` over the processes, on their devices. Raises `ConfigError`."""
-        from flowconf.train.sharding import refuse_what_cannot_be_sharded, shard
+        """Divide the weights of `graph` over the processes, on their devices."""
+        from flowconf.train.sharding import shard
 
-        refuse_what_cannot_be_sharded(config, graph)
         self.whole = shard(graph, self.device, self.size, config.training.trainer.precision)
 
     def through(self, view: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.torch_version import TorchVersion
 
 Groups = list[dict[str, Any]]
 
+EVERYWHERE = {"cpu", "cuda", "mps"}
 FUSED_ADAGRAD = {"cpu", "cuda"} if TorchVersion(torch.__version__) >= "2.13" else {"cpu"}
 
 __all__ = ["adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"]
@@ -32,7 +33,13 @@ def adamw(
     """Adam with decoupled weight decay."""
     first, second = betas
     return optim.AdamW(
-        params, lr, (first, second), eps, weight_decay, amsgrad, fused=_fused(params, fused, {"cpu", "cuda", "mps"})
+        params,
+        lr,
+        (first, second),
+        eps,
+        weight_decay,
+        amsgrad,
+        fused=_fused(params, fused, EVERYWHERE, divided=True),
     )
 
 
@@ -49,7 +56,13 @@ def adam(
     """Adam; its weight decay is a penalty in the gradient."""
     first, second = betas
     return optim.Adam(
-        params, lr, (first, second), eps, weight_decay, amsgrad, fused=_fused(params, fused, {"cpu", "cuda", "mps"})
+        params,
+        lr,
+        (first, second),
+        eps,
+        weight_decay,
+        amsgrad,
+        fused=_fused(params, fused, EVERYWHERE, divided=True),
     )
 
 
@@ -64,9 +77,7 @@ def sgd(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Stochastic gradient descent, with momentum when it is given."""
-    return optim.SGD(
-        params, lr, momentum, dampening, weight_decay, nesterov, fused=_fused(params, fused, {"cpu", "cuda", "mps"})
-    )
+    return optim.SGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=_fused(params, fused, EVERYWHERE))
 
 
 def adagrad(
@@ -125,9 +136,14 @@ def radam(
     return optim.RAdam(params, lr, (first, second), eps, weight_decay, decoupled_weight_decay)
 
 
-def _fused(groups: Groups, wanted: bool | None, devices: set[str]) -> bool | None:
+def _fused(groups: Groups, wanted: bool | None, devices: set[str], divided: bool = False) -> bool | None:
+    """Whether to use the fused kernel; `divided` says that it takes weights of which processes hold parts."""
+    tensors: list[torch.Tensor] = [tensor for group in groups for tensor in group["params"]]
+    if not divided and any(hasattr(tensor, "full_tensor") for tensor in tensors):
+        if wanted:
+            raise ValueError("this optimizer's fused kernel takes no weights that are divided: leave out `fused`")
+        return None
     if wanted is not None:
         return wanted or None  # torch then takes its next best, which False would turn off as well
-    tensors: list[torch.Tensor] = [tensor for group in groups for tensor in group["params"]]
     fits = all(tensor.device.type in devices and tensor.is_floating_point() for tensor in tensors)
     return True if fits else None

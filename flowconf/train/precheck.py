@@ -24,6 +24,7 @@ from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.idle import check_idle, is_frozen
 from flowconf.train.loggers import check_packages
 from flowconf.train.rehearsal import rehearsed
+from flowconf.train.shardable import check_shardable
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
@@ -37,6 +38,7 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     _check_trainable(config.model, reach.parameters, collector)
     if not collector.errors:
         check_idle(config, reach, collector)
+    check_shardable(config, reach.parameters, collector)
     _check_optimizer(config, origins, collector)
     _check_paths(config, reach.parameters, origins, collector)
     runs = config.training.trainer.runs

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Label
 from flowconf.graph import Graph
-from flowconf.language.config import Config
 from flowconf.language.plan import Call, GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS
 
@@ -101,33 +99,3 @@ def _shared(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, str]]:
 
 def _within(path: str, other: str) -> bool:
     return other == path or other.startswith(f"{path}.")
-
-
-def refuse_what_cannot_be_sharded(config: Config, graph: Graph) -> None:
-    """Raise `ConfigError` for what goes together with `trainer.strategy: fsdp` in no way."""
-    place = config.composition.document.origins.value(("trainer", "strategy"))
-    label = Label("`fsdp` is asked for here", place)
-    problems = []
-    for path, step in config.model.deciding():
-        message = f"`{path}` runs its modules as its values decide, and with `fsdp` all processes have to run the same"
-        problems.append(Diagnostic("FC0123", message, step.place, path, (label,), "write `strategy: ddp`"))
-    for name, parameter in graph.named_parameters():
-        if parameter.ndim == 0:
-            message = f"`{name}` is a single number, and `fsdp` divides the first dimension of each parameter"
-            problems.append(Diagnostic("FC0123", message, place, name, help="write `strategy: ddp`"))
-    trainer = config.training.trainer
-    origins = config.composition.document.origins
-    together = {
-        "compile": (trainer.compile, "what it puts together in each step cannot be compiled", "false"),
-        "channels_last": (trainer.channels_last, "it keeps weights in the order of their dimensions", "false"),
-        "shares": (trainer.shares == "auto", "its processes wait for each other in each forward pass", "[2, 1]"),
-    }
-    for key, (asked, why, instead) in together.items():
-        if asked:
-            message = f"`fsdp` does not go together with this: {why}"
-            advice = f"write `{key}: {instead}`, or `strategy: ddp`"
-            problems.append(
-                Diagnostic("FC0123", message, origins.value(("trainer", key)), f"trainer.{key}", (label,), advice)
-            )
-    if problems:
-        raise ConfigError(*problems)

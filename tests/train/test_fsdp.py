@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
+import torch
 
 import flowconf
 from flowconf.api import load
-from flowconf.diagnostics import ConfigError
 from flowconf.train.command import resume, train
 from flowconf.train.screen import Screen
-from flowconf.train.sharding import refuse_what_cannot_be_sharded, units
+from flowconf.train.sharding import units
 from tests.train.teams import together
 from tests.train.test_resume import assert_same
-from tests.train.test_teams import CASES, DEEP, SLOW, assert_alike, team, with_keys
+from tests.train.test_teams import CASES, DEEP, NORMED, SLOW, assert_alike, team, with_keys
 
 NESTED = """
 model:
@@ -45,6 +46,8 @@ def part(folder):
 
 
 def compare(folder, text, *overrides, size=2):
+    for before in folder.runs() if (folder.path / "runs").is_dir() else ():
+        shutil.rmtree(before)
     assert_alike(folder.train(text=text), team(folder, text, "trainer.strategy=fsdp", *overrides, size=size))
 
 
@@ -101,12 +104,25 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_sharded_is_refused(folder, name):
     text, overrides, words = REFUSED[name]
-    config = load(folder.write(text), ["trainer.strategy=fsdp", *overrides])
-    graph = flowconf.build(config.model)
-    with pytest.raises(ConfigError, match=words) as caught:
-        refuse_what_cannot_be_sharded(config, graph)
-    (problem,) = caught.value.diagnostics
-    assert (problem.help and problem.place.line) or problem.place.word
+    found = flowconf.check(folder.write(text), ["trainer.strategy=fsdp", *overrides])
+    (problem,) = [one for one in found if one.severity == "error"]
+    assert problem.code == "FC0123"
+    assert words in problem.message
+    assert "strategy: ddp" in problem.help
+    assert problem.place.line or problem.place.word
+
+
+@SLOW
+def test_optimizers_keep_their_state_in_parts(folder):
+    names = ("sgd, momentum: 0.9", "adagrad", "rmsprop", "nadam", "radam")
+    for name in names:
+        text = DEEP.replace("name: adamw", f"name: {name}").replace("epochs: 2", "steps: 4")
+        compare(folder, text)
+
+
+@SLOW
+def test_batches_are_normalised_as_a_whole(folder):
+    compare(folder, NORMED.replace("rows: 300", "rows: 65"), "trainer.shares=[3,1]")
 
 
 @SLOW
@@ -119,3 +135,14 @@ def test_precision(folder, precision):
         for name in ("train/loss", "val/loss"):
             if name in theirs:
                 assert mine[name] == pytest.approx(theirs[name], rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_devices(folder, strategy):
+    """Started by the command, for CUDA does not outlive a fork."""
+    one = folder.train(text=NESTED.replace("devices: cpu", "devices: [0]"))
+    run = folder.train(f"trainer.strategy={strategy}", text=NESTED.replace("devices: cpu", "devices: [0, 1]"))
+    for mine, theirs in zip(run.log, one.log, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4)
