@@ -52,7 +52,7 @@ CODES: dict[str, str] = {
     "FC0143": "a reference that no module argument takes",
     "FC0144": "the flow has no place for this member",
     "FC0145": "this needs more branches",
-    "FC0146": "a construct that this version does not run",
+    "FC0146": "a module without a source of its own",
     "FC0147": "an input of a graph that nothing fills",
     "FC0148": "a forward pass cannot go on",
     # shapes

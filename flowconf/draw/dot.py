@@ -8,7 +8,7 @@ renderer has no HTML labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flowconf.diagnostics import Place, shown_path
 from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Shared, Step, Value, join
@@ -81,19 +81,20 @@ class _Scope:
     children: dict[tuple[str, str | None], _Scope] = field(default_factory=dict)
 
     def ends(self, value: Value) -> tuple[str, ...]:
-        """The nodes that `value` comes from; a field that has no node of its own comes from the whole."""
+        """The nodes that `value` comes from; what has no node of its own comes from the whole."""
         step = self.plan.step(value.member)
         name = step.name if step else value.member
-        child = self.children.get((name, value.entry)) or self.children.get((name, None))
+        first = value.spot.split(".")[0]
+        part = first if first and not first.isdigit() else None
+        child = self.children.get((name, part))
         if child is not None and value.inner is not None:
             return child.ends(value.inner)
-        if (name, value.entry) in self.values:
-            return self.values[name, value.entry]()
-        if child is not None and value.entry is not None:
+        if child is not None and value.key is not None:
             for output, inner in child.plan.outputs:
-                if output == value.entry:
+                if output == value.key:
                     return child.ends(inner)
-        return self.values[name, None]()
+        found = self.values.get((name, part)) or self.values[name, None]
+        return found()
 
     def full(self, path: str) -> str:
         """The path of a module of this graph, or of one that a graph around shares with it, from the root."""
@@ -318,9 +319,9 @@ def _given(scope: _Scope, step: Step, applied: Applied, graph: GraphPlan, stream
     """Where each input of a mounted graph comes from."""
     given: dict[str, Ends] = {}
     names = [entry.name for entry in graph.inputs]
-    if step.stream_fields is not None and step.over is None and len(names) > 1:
-        for name in step.stream_fields:
-            given[name] = _later(scope, Value(step.stream.member, name, step.stream.inner, step.stream.index))
+    if step.stream_record is not None and step.over is None and len(names) > 1:
+        for name in step.stream_record.names:
+            given[name] = _later(scope, replace(step.stream, key=name))
     elif names:
         given[names[0]] = stream
     for argument, value in applied.using:

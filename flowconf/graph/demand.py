@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from flowconf.language.plan import GraphPlan, Input, Step, Value
+from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
+
+LAST, STACK, LIST = "last", "stack", "list"
+"""How a value comes out of iterations: the last one's alone, all of them stacked behind the batch, or as a list."""
+
+MARKS = {LAST: "", STACK: "*", LIST: "**"}
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One value inside a graph. `each`: every iteration's value, stacked; otherwise the last one's (or the indexed)."""
+    """One value inside a graph, and how it comes out of the iterations around it; an index picks one of them."""
 
     value: Value
-    each: bool = False
+    gather: str = LAST
     alias: str | None = None
 
     @property
     def key(self) -> str:
         """Its name among what a forward pass also returns."""
-        return self.alias or (f"{self.value}*" if self.each and self.value.index is None else str(self.value))
+        return self.alias or f"{self.value}{MARKS[self.gather]}"
 
     @property
     def inside(self) -> Want | None:
         """The same as it is asked of the graph that the step mounts."""
-        inner = self.value.inner
-        if inner is None:
-            return None
-        return Want(inner, self.each and (inner.inner is not None or inner.entry is not None))
+        return None if self.value.inner is None else Want(self.value.inner, self.gather)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,14 @@ class Demand:
     main: bool = True
     wants: tuple[Want, ...] = ()
 
+    def __or__(self, other: Demand) -> Demand:
+        return Demand(self.main or other.main, tuple(dict.fromkeys((*self.wants, *other.wants))))
+
 
 OUTPUTS = Demand()
 """What a plain call of a graph asks for."""
+
+NOTHING = Demand(False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,18 @@ class Needs:
     wants: dict[str, tuple[Want, ...]]
     uses: dict[str, tuple[int, ...]]
     """Member -> the positions (in `steps`) that read it; `len(steps)` stands for the return."""
-    inside: dict[str, tuple[Want, ...]]
-    """Path of a nested graph -> what it is asked for besides its own outputs, by every step that runs it."""
-    main: frozenset[str]
-    """Paths of the nested graphs whose own outputs are read."""
+    kept: tuple[Value, ...]
+    """What the next call reads of this one, in declared order."""
+
+    def inside(self) -> Iterator[tuple[str, Demand]]:
+        """Home of a nested graph -> what a step that runs it asks of it."""
+        for step in self.steps:
+            of_step = self.wants.get(step.name, ())
+            for spot, applied in step.spots.items():
+                if isinstance(applied.target, Mount):
+                    wants = (want.inside for want in of_step if want.value.spot == spot)
+                    asked = tuple(want for want in wants if want is not None)
+                    yield applied.home, Demand(gives_main(step, spot, of_step), asked)
 
 
 def needs(graph: GraphPlan, demand: Demand) -> Needs:
@@ -71,7 +86,7 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
             if step.name in wanted and step.name not in kept:
                 kept[step.name] = step
                 for value in step.reads():
-                    wanted.setdefault(value.member, []).append(Want(value))
+                    wanted.setdefault(value.member, []).append(Want(value.now))
     steps = tuple(step for step in graph.steps if step.name in kept)
     uses: dict[str, list[int]] = {}
     for position, step in enumerate(steps):
@@ -79,25 +94,27 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
             uses.setdefault(value.member, []).append(len(steps) if value.recurrent else position)
     for want in returned:
         uses.setdefault(want.value.member, []).append(len(steps))
-    wants = {name: tuple(dict.fromkeys(found)) for name, found in wanted.items()}
-    inside, main = _asked_of_nested(steps, wants)
-    return Needs(steps, wants, {name: tuple(dict.fromkeys(places)) for name, places in uses.items()}, inside, main)
+    again = {value.now for step in steps for value in step.reads() if value.recurrent}
+    order = [step.name for step in steps]
+    return Needs(
+        steps,
+        {name: tuple(dict.fromkeys(found)) for name, found in wanted.items()},
+        {name: tuple(dict.fromkeys(places)) for name, places in uses.items()},
+        tuple(sorted(again, key=lambda value: (order.index(value.member), str(value)))),
+    )
 
 
-def _asked_of_nested(
-    steps: Iterable[Step], wants: dict[str, tuple[Want, ...]]
-) -> tuple[dict[str, tuple[Want, ...]], frozenset[str]]:
-    inside: dict[str, tuple[Want, ...]] = {}
-    main: set[str] = set()
-    for step in steps:
-        of_step = wants.get(step.name, ())
-        for branch, applied in step.parts:
-            of_part = [want for want in of_step if len(step.parts) == 1 or want.value.entry == branch]
-            asked = (*inside.get(applied.home, ()), *inner_wants(of_part))
-            inside[applied.home] = tuple(dict.fromkeys(asked))
-            if len(step.parts) > 1 or wants_main(step, of_step):
-                main.add(applied.home)
-    return inside, frozenset(main)
+def gives_main(step: Step, spot: str, wants: Iterable[Want]) -> bool:
+    """Whether the own outputs of the graph at a spot of the step are read."""
+    return runs_whole(step, wants) or any(want.value.spot == spot and want.value.inner is None for want in wants)
+
+
+def runs_whole(step: Step, wants: Iterable[Want]) -> bool:
+    """Whether the step's own value is read, or carried from one iteration to the next."""
+    if step.verb == "loop" or step.repeat is not None:
+        return True
+    whole = ("", "merge") if len(step.parts) > 1 else ("",)
+    return any(want.value.spot in whole and want.value.inner is None for want in wants)
 
 
 def needed_inputs(graph: GraphPlan, found: Needs) -> list[Input]:
@@ -105,13 +122,57 @@ def needed_inputs(graph: GraphPlan, found: Needs) -> list[Input]:
     return [given for given in graph.inputs if not given.captured or given.name in found.uses]
 
 
-def inner_wants(wants: Iterable[Want]) -> tuple[Want, ...]:
-    """What the graph that a step mounts is asked for."""
-    found = [want.inside for want in wants]
-    return tuple(dict.fromkeys(want for want in found if want is not None))
+@dataclass
+class Demands:
+    """What every graph of a tree is asked for by all that run it, by the path at which it stands."""
+
+    tree: GraphPlan
+    asked: dict[str, Demand] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        before: dict[str, Demand] | None = None
+        while before != self.asked:  # once more for each graph that a later one lends
+            before = dict(self.asked)
+            self._collect(self.tree, "", self.asked.get("", OUTPUTS), {})
+
+    def _collect(self, graph: GraphPlan, path: str, demand: Demand, lent: Mapping[str, str]) -> None:
+        for local, asked in needs(graph, demand).inside():
+            home = home_of(local, path, lent)
+            self.asked[home] = self.asked.get(home, NOTHING) | asked
+        for below, mount in graph.mounts():
+            at = join(path, below)
+            self._collect(mount.graph, at, self.at(at), lent_to(graph, mount, path, lent))
+
+    def at(self, path: str) -> Demand:
+        """What the graph at a path is asked for; its own outputs when nothing runs it."""
+        found = self.asked.get(path, OUTPUTS)
+        return found if found.main or found.wants else OUTPUTS
 
 
-def wants_main(step: Step, wants: Iterable[Want]) -> bool:
-    """Whether the step's own value is read, or carried from one iteration to the next."""
-    carried = step.verb == "loop" or step.repeat is not None
-    return carried or any(want.value.inner is None for want in wants)
+def home_of(local: str, path: str, lent: Mapping[str, str]) -> str:
+    """The full path of what a graph at `path` knows as `local`; `lent` is what it has from the graphs around."""
+    head, _, rest = local.partition(".")
+    return join(lent[head], rest) if head in lent else join(path, local)
+
+
+def lent_to(graph: GraphPlan, mount: Mount, path: str, lent: Mapping[str, str]) -> dict[str, str]:
+    """The modules that a nested graph has from the graph around it: its own names -> their full paths."""
+    return {mine: home_of(without_copies(graph, theirs), path, lent) for mine, theirs in mount.shares}
+
+
+def without_copies(graph: GraphPlan, path: str) -> str:
+    """A path of the graph without the numbers of repeated steps' copies."""
+    head, *rest = path.split(".")
+    step = graph.step(head)
+    if step is None or not rest:
+        return path
+    if step.repeat is not None and rest[0].isdigit():
+        rest = rest[1:]
+    spot = ""
+    while rest and join(spot, rest[0]) in step.spots:
+        spot, rest = join(spot, rest[0]), rest[1:]
+    applied = step.spots.get(spot)
+    inner = ".".join(rest)
+    if applied is not None and isinstance(applied.target, Mount) and inner:
+        inner = without_copies(applied.target.graph, inner)
+    return join(head, spot, inner)

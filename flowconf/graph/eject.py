@@ -17,9 +17,9 @@ from types import ModuleType
 
 from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import runtime
+from flowconf.graph.addresses import address
 from flowconf.graph.emit import lent_modules
 from flowconf.graph.files import write_atomically
-from flowconf.graph.forward import address
 from flowconf.graph.graph import Graph
 from flowconf.language.plan import GraphPlan
 

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place
-from flowconf.graph.demand import OUTPUTS, Demand, Needs, needed_inputs, needs
-from flowconf.graph.forward import ForwardWriter, address, count_attribute
+from flowconf.diagnostics import Place
+from flowconf.graph.addresses import address
+from flowconf.graph.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
+from flowconf.graph.forward import ForwardWriter, count_attribute
 from flowconf.graph.layout import broken
 from flowconf.language import signatures
+from flowconf.language.names import RUNTIME
 from flowconf.language.plan import (
     Applied,
     Argument,
@@ -40,15 +42,14 @@ class Sizes:
     """What the shape check knows and the source needs.
 
     `holes`: path of a call -> the sizes that its `_` stand for, in the order in which they are written. `ranks`: path
-    of a gate -> how many more dimensions its experts' outputs have than its weights.
+    of a gate -> how many more dimensions its experts' outputs have than its weights. `kinds`: value -> "tensor",
+    "dict", "named" (a NamedTuple) or "tuple"; a value is called by its path, with `()` behind it for what a module
+    gives, `[]` for that of one iteration, and `#` for how many slices a map has.
     """
 
     holes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
-
-
-RUNTIME = ("halts", "recall", "route")
-"""Functions of `flowconf.graph.runtime` that generated source may call."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,8 @@ class Program:
 
 def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
-    lent = frozenset(home for _, home in lent_modules(graph)) if demand == OUTPUTS else frozenset()
-    emitter = _Emitter(sizes, set(_used_names(graph)), lent)
-    emitter.graph_class(graph, "", demand)
+    emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
+    emitter.graph_class(graph, "", {})
     return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
 
 
@@ -128,9 +128,10 @@ def _names_in(module: Module | Argument) -> Iterable[str]:
 class _Emitter:
     sizes: Sizes
     taken: set[str]
-    lent: frozenset[str]
-    """Modules that stand in two graphs of the program that is built; a view has instances of its own."""
+    demands: Demands
     classes: dict[str, GraphClass] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
+    """Path of a graph -> its class."""
     imports: dict[str, set[str]] = field(default_factory=dict)
     instances: dict[str, object] = field(default_factory=dict)
     uses_torch: bool = False
@@ -142,43 +143,46 @@ class _Emitter:
         own = [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
         return (*lines, *([""] if own else []), *own)
 
-    def graph_class(self, graph: GraphPlan, path: str, demand: Demand, around: str = "") -> GraphClass:
-        """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one."""
+    def graph_class(self, graph: GraphPlan, path: str, lent: Mapping[str, str], around: str = "") -> str:
+        """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one.
+
+        `lent` are the modules that it has from the graphs around: its own names -> their paths.
+        """
+        demand = self.demands.at(path)
         found = needs(graph, demand)
-        self._refuse_values_inside_shared(graph, path, found)
         names: dict[str, str] = {}
         reads: dict[str, frozenset[str]] = {}
         for child, mount in graph.mounts():
-            asked = _asked_of(child, found)
-            names[child] = self.graph_class(mount.graph, join(path, child), asked, graph.label).name
-            kept = needed_inputs(mount.graph, needs(mount.graph, asked))
+            below = join(path, child)
+            names[child] = self.graph_class(mount.graph, below, lent_to(graph, mount, path, lent), graph.label)
+            kept = needed_inputs(mount.graph, needs(mount.graph, self.demands.at(below)))
             reads[child] = frozenset(given.name for given in kept)
+        shared = {mine: self.named[theirs] for mine, theirs in lent.items() if theirs in self.named}
         lines = [*self._init(graph, path, names), Line("")]
-        ranks = {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps}
-        writer = ForwardWriter(graph, found, demand, reads, ranks)
+        writer = ForwardWriter(
+            graph,
+            found,
+            demand,
+            lambda home: self.demands.at(home_of(home, path, lent)),
+            reads,
+            {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps},
+            lambda name: self.sizes.kinds.get(join(path, name), ""),
+        )
         lines += [Line(text, step, place) for text, step, place in writer.lines()]
         self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
-        called = {name for name in RUNTIME if any(f" {name}(" in line.text for line in lines)}
+        called = {name for name in RUNTIME for line in lines if re.search(rf"\b{name}\(", line.text)}
         if called:
             self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
         lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]
-        key = "\n".join(line.text for line in lines)
+        key = "\n".join([*shared.values(), *(line.text for line in lines)])
         if key not in self.classes:
             name = self._class_name(graph.label, around)
             documented = f"    {_docstring(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
-            members = tuple(applied.path for step in found.steps for applied in step.applied())
-            self.classes[key] = GraphClass(name, (*head, *lines), tuple(names.items()), members)
-        return self.classes[key]
-
-    def _refuse_values_inside_shared(self, graph: GraphPlan, path: str, found: Needs) -> None:
-        """A graph that two graphs use has one class, which cannot give further values to one of them only."""
-        lent = [mounted for mounted, _ in graph.mounts() if join(path, mounted) in self.lent]
-        for shared in (*graph.shares, *lent):
-            for want in found.inside.get(shared, ()):
-                message = f"`{shared}.{want.value}` lies inside of a graph that is used in another graph too"
-                advice = f"give that value an output of `{shared}`, and refer to the output"
-                raise ConfigError(Diagnostic("FC0146", message, want.value.place, join(path, shared), help=advice))
+            members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
+            self.classes[key] = GraphClass(name, (*head, *lines), tuple((names | shared).items()), members)
+        self.named[path] = self.classes[key].name
+        return self.classes[key].name
 
     def _class_name(self, label: str, around: str) -> str:
         """`Scan`, or else `LetterScan`, or else a number behind it."""
@@ -242,7 +246,7 @@ class _Emitter:
             case Shared():
                 return applied.module.path if applied.module.path == applied.path else None
             case Mount():
-                given = [f"{name}=self.{address(graph, theirs)}" for name, theirs in applied.module.shares]
+                given = [f"{name}={_lent(graph, theirs)}" for name, theirs in applied.module.shares]
                 given += [f"{name}={name}" for name in self._inherited(applied.module)]
                 given += [f"{name}={value.text}" for name, value in applied.module.params]
                 return f"{children[applied.path]}({', '.join(given)})"
@@ -286,12 +290,6 @@ class _Emitter:
                 return self._call(argument, sizes)
 
 
-def _asked_of(path: str, found: Needs) -> Demand:
-    """What a nested graph is asked for by the graph that holds it; its own outputs when it is not run at all."""
-    wants = found.inside.get(path, ())
-    return Demand(not wants or path in found.main, wants)
-
-
 def _camel(label: str) -> str:
     return re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
 
@@ -302,6 +300,12 @@ def lent_modules(graph: GraphPlan, prefix: str = "") -> Iterable[tuple[str, str]
         for mine, theirs in mount.shares:
             yield join(prefix, path, mine), join(prefix, theirs)
         yield from lent_modules(mount.graph, join(prefix, path))
+
+
+def _lent(graph: GraphPlan, path: str) -> str:
+    """A module that a graph lends to one below, as its `__init__` reaches it: its own, or one that is lent to it."""
+    text = address(graph, path)
+    return text if path.split(".")[0] in graph.shares else f"self.{text}"
 
 
 def _docstring(graph: GraphPlan) -> str:

@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import GraphPlan, Value, join
-from flowconf.language.references import part
+from flowconf.graph.demand import without_copies
+from flowconf.language.plan import GraphPlan, Step, Value, join
 
 
 @contextmanager
@@ -82,7 +82,26 @@ def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
         return change(value)
     if isinstance(value, dict):
         return {name: each(item, change) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [each(item, change) for item in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return UNKNOWN
+
+
+def kind_of(value: Any) -> str:
+    """What a value is: "tensor", "number" (a tensor without dimensions), "dict", "named" (a NamedTuple), "tuple"."""
+    if isinstance(value, tuple | list):
+        return "named" if hasattr(value, "_fields") else "tuple"
+    if isinstance(value, Tensor):
+        return "tensor" if value.dim() else "number"
+    return "dict" if isinstance(value, dict) else ""
+
+
+def parts_of(value: Any) -> dict[str, Any] | None:
+    """The named parts of a dict or NamedTuple, None for anything else."""
+    if isinstance(value, dict):
+        return value
+    return value._asdict() if kind_of(value) == "named" else None
 
 
 def called(built: nn.Module, stream: Any, using: dict[str, Any]) -> Any:
@@ -101,16 +120,27 @@ def called(built: nn.Module, stream: Any, using: dict[str, Any]) -> Any:
     return steps.narrow(dim, 0, 1).expand(sizes).contiguous(), state
 
 
+def part_at(value: Any, name: str) -> Any:
+    """A part of a value by its name, or by its position in a tuple."""
+    parts = parts_of(value)
+    return value[int(name)] if parts is None else parts[name]
+
+
 def difference(a: Any, b: Any) -> str | None:
-    """None when both have one structure and shape, else the field that differs ("" for the whole)."""
+    """None when both have one structure and shape, else the part that differs ("" for the whole)."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return None if a.shape == b.shape else ""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for name, value in b.items():
-            if name in a and value is not UNKNOWN and a[name] is not UNKNOWN and difference(a[name], value) is not None:
+    mine, theirs = parts_of(a), parts_of(b)
+    if mine is not None and theirs is not None:
+        for name, value in theirs.items():
+            known = name in mine and value is not UNKNOWN and mine[name] is not UNKNOWN
+            if known and difference(mine[name], value) is not None:
                 return str(name)
         return None
-    return "" if isinstance(a, Tensor) != isinstance(b, Tensor) else None
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return next((str(number) for number, (one, other) in pairs if difference(one, other) is not None), None)
+    return None if a is UNKNOWN or b is UNKNOWN else "" if kind_of(a) != kind_of(b) or kind_of(a) == "tuple" else None
 
 
 def stacked(value: Tensor, dim: int, count: int) -> Tensor:
@@ -138,6 +168,30 @@ class Source:
     place: Place
 
 
+def identity(value: Any) -> Any:
+    return value
+
+
+@dataclass
+class Held:
+    """What a step held while it ran, on its way to its value.
+
+    `parts` are the values of its modules by spot, `scopes` those of the graphs that stand there. A value of one
+    iteration is seen from outside as `whole` makes it; with an index, as `single` does.
+    """
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    scopes: dict[str, Scope] = field(default_factory=dict)
+    once: Any = UNKNOWN
+    """The step's own value in one iteration."""
+    all_of_them: Any = UNKNOWN
+    """What the body gives, put together, before `take`."""
+    whole: Callable[[Tensor], Any] = identity
+    single: Callable[[Tensor], Any] = identity
+    count: int | None = None
+    """How many slices a map has."""
+
+
 @dataclass
 class Scope:
     """The values of one graph while it runs.
@@ -151,16 +205,15 @@ class Scope:
     places: dict[str, Source]
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
-    inside: dict[str, tuple[Scope, Callable[[Tensor], Any]]] = field(default_factory=dict)
-    """Path of a nested graph -> its values, and what makes those of one slice those of all."""
-    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    """Step -> how often its body runs."""
+    """Loop -> how often its body runs."""
     before: Any = UNKNOWN
     """What the step at hand would read of a previous call: zeros like its stream."""
 
     def standing(self, path: str) -> str:
         """The full path of a module of this graph, or of one that it has from around it."""
+        path = without_copies(self.graph, path)
         above = next((name for name in self.shared if f"{path}.".startswith(f"{name}.")), None)
         return join(self.home, path) if above is None else self.shared[above] + path[len(above) :]
 
@@ -168,48 +221,65 @@ class Scope:
         """The fake value of a reference."""
         if value.recurrent:
             return self.before
+        held = self.held.get(value.member)
+        if held is None or not (value.is_part or value.index is not None):
+            return self.local.get(value.member, UNKNOWN)
+        change = held.whole if value.index is None else held.single
         if value.inner is not None:
-            inner = self._below(value)
-            return UNKNOWN if inner is None else each(inner[0].value(value.inner), inner[1])
-        found = self.local.get(value.member, UNKNOWN)
-        if value.entry is None or found is UNKNOWN:
-            return found
-        if value.member in self.branches:
-            return self.branches[value.member][value.entry]
-        return found.get(value.entry, UNKNOWN) if isinstance(found, dict) else found
+            scope = held.scopes.get(value.spot)
+            return UNKNOWN if scope is None else each(scope.value(value.inner), change)
+        if value.spot:
+            found = held.parts.get(value.spot, UNKNOWN)
+            return each(self._field(found, value.key), change)
+        if value.index is not None:
+            return self._field(each(held.once, held.single), value.key)
+        return self._field(held.all_of_them, value.key)
 
-    def seen(self, value: Value, every: bool) -> Any:
-        """The fake value as a loss gets it: with `every`, those of all iterations, stacked behind the batch."""
-        step = self.graph.step(value.member)
-        if value.inner is not None:
-            below = self._below(value)
-            if below is None:
-                return UNKNOWN
-            further = value.inner.inner is not None or value.inner.entry is not None
-            found = below[0].seen(value.inner, every and further)
-            if step is not None and step.verb == "map":
-                found = each(found, below[1])
+    def zeros(self, step: Step) -> Any:
+        """What a step reads of the previous call in the first: zeros like its stream, or else like the first input."""
+        first = Value(self.graph.inputs[0].name)
+        return self.value(first if step.stream.recurrent else step.stream)
+
+    def slices(self, value: Value) -> int | None:
+        """How many slices the map has that the index of a value picks from, where that is known."""
+        held = self.held.get(value.member)
+        if held is None:
+            return None
+        if value.index is not None:
+            return held.count
+        scope = held.scopes.get(value.spot)
+        return scope.slices(value.inner) if scope is not None and value.inner is not None else None
+
+    @staticmethod
+    def _field(value: Any, name: str | None) -> Any:
+        parts = parts_of(value)
+        return value if name is None or parts is None else parts.get(name, UNKNOWN)
+
+    def seen(self, value: Value) -> Any:
+        """The fake value as a loss gets it: those of all iterations, stacked behind the batch."""
+        step, held = self.graph.step(value.member), self.held.get(value.member)
+        if step is None or held is None or not value.is_part:
+            return self.value(value)
+        if value.inner is None:
+            found = self.value(value)
         else:
-            found = self.value(Value(value.member, value.entry))
-        if step is None or not step.iterates:
-            return found
-        if step.verb == "map" and value.index is not None:
-            return each(found, lambda tensor: tensor.select(1 if value.inner else step.dim or 0, value.index or 0))
-        if step.verb != "map" and every and value.index is None:
-            return each(found, lambda tensor: stacked(tensor, 1, self.counts.get(step.name, 1)))
+            scope = held.scopes.get(value.spot)
+            change = held.whole if value.index is None else held.single
+            found = UNKNOWN if scope is None else each(scope.seen(value.inner), change)
+        if step.verb == "loop" and value.index is None:
+            found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
+        if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:
+            copies = step.repeat.value
+            found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), copies))
         return found
-
-    def _below(self, value: Value) -> tuple[Scope, Callable[[Tensor], Any]] | None:
-        """The values of the graph that a reference goes into."""
-        step = self.graph.step(value.member)
-        return None if step is None else self.inside.get(part(step, value.entry).path)
 
     def source(self, value: Value) -> Source:
         """Where the value of a reference comes from."""
-        below = self._below(value) if value.inner is not None else None
+        held = self.held.get(value.member)
+        below = held.scopes.get(value.spot) if held is not None else None
         known = self.places.get(value.member)
         if below is not None and value.inner is not None:
-            known = below[0].source(value.inner)
+            known = below.source(value.inner)
         return Source(str(value), known.place if known else value.place)
 
 

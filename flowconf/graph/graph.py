@@ -279,12 +279,11 @@ def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[Graph]:
     step = next(s for s in plan.steps if s.path == head)
     holder: Any = graph._modules[head]
     for copy in holder if step.repeat is not None else [holder]:
-        if isinstance(copy, Graph):
-            yield copy
-        elif copy is not None:
-            found = copy._modules.get(rest[0] if rest else "body")
-            if isinstance(found, Graph):
-                yield found
+        found = copy
+        for name in rest:
+            found = found._modules.get(name)
+        if isinstance(found, Graph):
+            yield found
 
 
 def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathError:

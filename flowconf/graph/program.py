@@ -15,7 +15,8 @@ from torch import nn
 
 from flowconf.diagnostics import Place
 from flowconf.graph import runtime, tracing
-from flowconf.graph.emit import RUNTIME, GraphClass, Program
+from flowconf.graph.emit import GraphClass, Program
+from flowconf.language.names import RUNTIME
 from flowconf.language.registry import modules
 
 _numbers = count(1)

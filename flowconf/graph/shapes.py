@@ -13,11 +13,27 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Label, suggest
-from flowconf.graph.fakes import MERGES, UNKNOWN, Scope, Source, as_list, difference, each, faked, repeat_rows, stacked
+from flowconf.graph.fakes import (
+    MERGES,
+    UNKNOWN,
+    Held,
+    Scope,
+    Source,
+    as_list,
+    difference,
+    each,
+    faked,
+    kind_of,
+    part_at,
+    parts_of,
+    repeat_rows,
+    stacked,
+)
 from flowconf.graph.marks import call_place, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
 from flowconf.graph.trial import Inference, Poisoned, Rehearsal, Trial
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
+from flowconf.language.wiring import unfilled
 
 MOST_ROUNDS = 64
 """Nested loops in a rehearsal run their innermost body so often at most."""
@@ -96,6 +112,7 @@ class _Checker(Trial):
             self._record(join(path, step.name), local[step.name])
             places[step.name] = Source(step.name, step.place)
         self._states(graph, scope)
+        self._indices(graph, scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
 
@@ -125,18 +142,35 @@ class _Checker(Trial):
         """What is kept from call to call must have the shape of the zeros that the first call reads."""
         for step in graph.steps:
             for value in step.reads():
-                kept, like = scope.local.get(value.member), scope.value(step.stream)
-                if not value.recurrent or not isinstance(kept, Tensor) or not isinstance(like, Tensor):
+                if not value.recurrent:
                     continue
-                if kept.shape != like.shape:
-                    shown = f"`{value.member}` gives {self.sizes.show(kept)}"
+                kept, like = scope.value(value.now), scope.zeros(step)
+                if difference(kept, like) is not None:
+                    shown = f"`{value.now}` gives {self.sizes.show(kept)}"
                     message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
                     labels = (Label(shown, scope.places[value.member].place),)
                     self.result.collector.error("FC0205", message, value.place, path=step.path, labels=labels)
 
+    def _indices(self, graph: GraphPlan, scope: Scope) -> None:
+        """An index into the slices of a map must be one of them, where their number is known."""
+        read = [value for step in graph.steps for value in step.reads()] + [value for _, value in graph.outputs]
+        for value in dict.fromkeys(read):
+            count, index = scope.slices(value), value.innermost_index
+            if count is not None and index is not None and not -count <= index < count:
+                message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
+                self.result.collector.error("FC0141", message, value.place, path=scope.path, help=advice)
+
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
             self.result.shapes.setdefault(path, self.sizes.show(value))
+            self._note_kind(path, value)
+
+    def _note_kind(self, name: str, value: Any) -> None:
+        """What a value is, and each of its parts."""
+        if kind_of(value):
+            self.result.kinds[name] = kind_of(value)
+        for part, inner in (parts_of(value) or {}).items():
+            self._note_kind(f"{name}[{part}]", inner)
 
     def _input(self, entry: Input, value: Any, path: str, source: Source | None, mounted: Mount | None) -> Any:
         """Hold what arrives against what the input declares; `mounted` is the mount of a graph of another file."""
@@ -160,19 +194,21 @@ class _Checker(Trial):
     # steps
 
     def _step(self, step: Step, scope: Scope) -> Any:
-        stream = scope.before = scope.value(step.stream)
+        held = scope.held[step.name] = Held()
+        scope.before = scope.zeros(step)
+        value = scope.value(step.stream)
         source = scope.source(step.stream)
-        value = stream
-        copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
-        scope.counts[step.name] = copies
-        for _ in range(copies):
+        for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
             before = value
-            value = self._verb(step, value, source, scope)
+            value = held.all_of_them = self._verb(step, value, source, scope)
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
                 value = self._taken(step, value, scope)
             source = Source(step.name, step.place)
             if difference(before, value) is None:
                 break
+        if not step.iterates:
+            held.once = value
+        self._note_kind(f"{join(scope.path, step.name)}[]", held.once)
         return value
 
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
@@ -180,8 +216,7 @@ class _Checker(Trial):
             case "also":
                 return self._also(step, stream, source, scope)
             case "split":
-                branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
-                scope.branches[step.name] = branches
+                branches = {name: self._attempt(name, stream, source, scope, step) for name, _ in step.parts}
                 return self._merged(step, branches, scope)
             case "gate" | "switch":
                 return self._routed(step, stream, source, scope)
@@ -189,43 +224,41 @@ class _Checker(Trial):
                 return self._loop(step, stream, source, scope)
             case "map":
                 return self._map(step, stream, source, scope)
-        return self._apply(step.body, stream, source, scope, step)
+        return self._apply("", stream, source, scope, step)
 
-    def _attempt(self, applied: Applied, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
+    def _attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
         try:
-            return self._apply(applied, stream, source, scope, step)
+            return self._apply(spot, stream, source, scope, step)
         except Poisoned:
             return UNKNOWN
 
     def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
-        change = self._attempt(step.body, stream, source, scope, step)
+        change = self._attempt("", stream, source, scope, step)
         if step.take is not None and change is not UNKNOWN:
             change = self._taken(step, change, scope)
-        kept = stream if step.skip is None else self._attempt(step.skip, stream, source, scope, step)
+        kept = stream if step.skip is None else self._attempt("skip", stream, source, scope, step)
         if kept is UNKNOWN or change is UNKNOWN:
             return UNKNOWN
         try:
-            return kept + change
+            if isinstance(kept, Tensor) and isinstance(change, Tensor):
+                return kept + change
+            raise TypeError  # tuples would be put one behind the other
         except (RuntimeError, TypeError):
             what = "its stream" if step.skip is None else "what `skip` gives"
             shown = f"{self.sizes.show(change)} cannot be added to {what}, {self.sizes.show(kept)}"
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self.error(
-                "FC0203",
-                f"`{join(scope.path, step.path)}`: {shown}",
-                step.body_place,
-                step,
-                scope,
-                (label,),
-                "give both the same shape, or put a module under `skip`",
-            )
+            advice = "give both the same shape, or put a module under `skip`"
+            if not isinstance(kept, Tensor) or not isinstance(change, Tensor):
+                advice = "only tensors are added: pick one of several values by `take`"
+            message = f"`{join(scope.path, step.path)}`: {shown}"
+            self.error("FC0203", message, step.body_place, step, scope, (label,), advice)
 
     def _merged(self, step: Step, branches: dict[str, Any], scope: Scope) -> Any:
         if any(value is UNKNOWN for value in branches.values()):
             raise Poisoned
         values = list(branches.values())
         if isinstance(step.merge, Applied):
-            return self._apply(step.merge, values, Source(step.name, step.place), scope, step)
+            return self._apply("merge", values, Source(step.name, step.place), scope, step)
         try:
             return MERGES[str(step.merge)](values, step.dim)
         except (RuntimeError, TypeError, IndexError):
@@ -248,9 +281,8 @@ class _Checker(Trial):
     def _routed(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         """A gate's weighted sum, or a switch's choice: all branches must give one shape."""
         assert step.router is not None
-        choice = self._attempt(step.router, stream, source, scope, step)
-        branches = {name: self._attempt(part, stream, source, scope, step) for name, part in step.parts}
-        scope.branches[step.name] = branches
+        choice = self._attempt("router", stream, source, scope, step)
+        branches = {name: self._attempt(name, stream, source, scope, step) for name, _ in step.parts}
         if choice is UNKNOWN or any(value is UNKNOWN for value in branches.values()):
             raise Poisoned
         path = join(scope.path, step.path)
@@ -291,7 +323,7 @@ class _Checker(Trial):
     def _condition(self, step: Step, stream: Any, source: Source, scope: Scope) -> None:
         if step.condition is None:
             return
-        value = self._attempt(step.condition, stream, source, scope, step)
+        value = self._attempt("condition", stream, source, scope, step)
         if isinstance(value, Tensor) and value.numel() != 1:
             path = join(scope.path, step.path)
             message = f"the condition of `{path}` gives {self.sizes.show(value)}, and must give one number"
@@ -308,7 +340,7 @@ class _Checker(Trial):
             return result
         where = difference(stream, result)
         if where is not None:
-            got, gives = (stream, result) if where == "" else (stream[where], result[where])
+            got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
             what = f"`{where}` of " if where else ""
             change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
             message = f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change}"
@@ -350,6 +382,9 @@ class _Checker(Trial):
             gives = f"`{source.name}` gives {self.sizes.show(stream)}"
             message = f"`{path}` maps over dimension {dim}, and {gives}"
             self.error("FC0201", message, step.place_of("dim"), step, scope, (Label(gives, source.place),))
+        if step.batched and dim % stream.dim() == 0:
+            message = "a batched map cannot go over dimension 0, the batch"
+            self.error("FC0123", message, step.place_of("dim"), step, scope)
         moved = stream.movedim(dim, 1) if step.batched else stream
         count = stream.shape[dim]
         if step.batched:
@@ -364,12 +399,16 @@ class _Checker(Trial):
             def unfold(value: Tensor) -> Tensor:
                 return stacked(value, dim, count)
 
-        if step.body.path in scope.inside:
-            batch = moved.shape[:2] if step.batched else None
-            scope.inside[step.body.path] = (
-                scope.inside[step.body.path][0],
-                lambda value: stacked(value, 1, count) if batch is None else value.reshape(*batch, *value.shape[1:]),
-            )
+        held = scope.held[step.name]
+        if self.sizes.number(count) == str(count):
+            held.count = count
+            self.result.kinds[f"{join(scope.path, step.name)}#"] = str(count)
+        if step.batched:
+            held.whole = lambda value: value.reshape(*moved.shape[:2], *value.shape[1:])
+            held.single = lambda value: value.reshape(*moved.shape[:2], *value.shape[1:]).select(1, 0)
+        else:
+            at = 0 if dim == 0 else 1
+            held.whole = lambda value: stacked(value, at, count)
         return UNKNOWN if result is UNKNOWN else each(result, unfold)
 
     def _slices(self, step: Step, stream: Tensor, source: Source, scope: Scope) -> Any:
@@ -381,7 +420,10 @@ class _Checker(Trial):
             label = Label(f"`{source.name}` gives {shown}", source.place)
             self.error("FC0201", message, step.place_of("slices"), step, scope, (label,))
         result = self._body(step, stream.chunk(count, -1)[0], source, scope)
-        return UNKNOWN if result is UNKNOWN else torch.cat([result] * count, -1)
+        held = scope.held[step.name]
+        held.count = count
+        held.whole = lambda value: stacked(value, 1, count)
+        return UNKNOWN if result is UNKNOWN else each(result, lambda part: torch.cat([part] * count, -1))
 
     def _given(self, value: Value, step: Step, scope: Scope) -> Any:
         """What a module is passed besides its stream: a value, or the first slice of what a loop goes over."""
@@ -406,14 +448,20 @@ class _Checker(Trial):
 
     def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
         """One call of a loop's or map's body, with what `take` picks from it."""
-        result = self._apply(step.body, stream, source, scope, step, repeated=repeated)
-        return self._taken(step, result, scope) if step.takes_each and result is not UNKNOWN else result
+        result = self._apply("", stream, source, scope, step, repeated=repeated)
+        if step.takes_each and result is not UNKNOWN:
+            result = self._taken(step, result, scope)
+        scope.held[step.name].once = result
+        return result
 
     def _taken(self, step: Step, value: Any, scope: Scope) -> Any:
+        parts = parts_of(value)
         try:
-            return value[step.take]
-        except (IndexError, KeyError, TypeError, RuntimeError):
-            names = f": it holds {', '.join(f'`{name}`' for name in value)}" if isinstance(value, dict) else ""
+            if isinstance(value, Tensor):
+                raise TypeError  # it would be a row
+            return parts[step.take] if parts is not None and step.take in parts else value[step.take]
+        except (IndexError, KeyError, TypeError):
+            names = f": it holds {', '.join(f'`{name}`' for name in parts)}" if parts is not None else ""
             message = f"`take: {step.take}` finds nothing in {self.sizes.show(value)}{names}"
             self.error("FC0201", message, step.place_of("take"), step, scope)
 
@@ -421,7 +469,7 @@ class _Checker(Trial):
 
     def _apply(
         self,
-        applied: Applied,
+        spot: str,
         stream: Any,
         source: Source,
         scope: Scope,
@@ -429,17 +477,35 @@ class _Checker(Trial):
         repeated: int = 1,
         whole: Applied | None = None,
     ) -> Any:
-        """Run a module on a fake value; `whole` is the chain that it is a member of."""
+        """Run the module at a spot of a step on a fake value; `whole` is the chain that it is a member of."""
+        value = self._value_at(spot, stream, source, scope, step, repeated, whole)
+        self._note_kind(f"{join(scope.path, step.path, spot)}()", value)
+        if spot:
+            scope.held[step.name].parts[spot] = value
+        return value
+
+    def _value_at(
+        self,
+        spot: str,
+        stream: Any,
+        source: Source,
+        scope: Scope,
+        step: Step,
+        repeated: int,
+        whole: Applied | None,
+    ) -> Any:
+        applied = step.spots[spot]
         using = {name: repeat_rows(self._given(value, step, scope), repeated) for name, value in applied.using}
         module = applied.target
         if isinstance(module, Chain):
-            for member in module.members:
-                stream = self._apply(member, stream, source, scope, step, repeated, whole or applied)
+            for number, member in enumerate(module.members):
+                below = join(spot, str(number))
+                stream = self._apply(below, stream, source, scope, step, repeated, whole or applied)
                 source = Source(str(member.module), call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
             origins = {name: scope.source(value) for name, value in applied.using}
-            return self._mounted(module, applied, stream, using, origins, source, scope)
+            return self._mounted(spot, stream, using, origins, source, step, scope)
         built = self.build(module, applied, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
@@ -447,27 +513,44 @@ class _Checker(Trial):
 
     def _mounted(
         self,
-        mount: Mount,
-        applied: Applied,
+        spot: str,
         stream: Any,
         using: dict[str, Any],
         origins: dict[str, Source],
         source: Source,
+        step: Step,
         scope: Scope,
     ) -> Any:
+        applied = step.spots[spot]
+        mount, path = applied.target, join(scope.path, applied.path)
+        assert isinstance(mount, Mount)
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
-        values = dict(using)
-        if isinstance(stream, dict) and len(own) > 1:
-            values |= {name: value for name, value in stream.items() if name in own}
-            origins |= {name: source for name in stream if name in own}
+        values, parts = dict(using), parts_of(stream)
+        if stream is not UNKNOWN:
+            self._filled(applied, parts, source, step, scope)
+        if parts is not None and len(own) > 1:
+            values = {name: value for name, value in parts.items() if name in own} | values
+            origins = {name: source for name in parts if name in own} | origins
         else:
             values[own[0]] = stream
             origins[own[0]] = source
         shared = {mine: scope.standing(theirs) for mine, theirs in mount.shares}
         home = scope.standing(applied.home)
         of_a_file = mount if mount.graph.source_name else None
-        path = join(scope.path, applied.path)
         result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared)
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
-        scope.inside[applied.path] = (inner, lambda tensor: UNKNOWN if guessed else tensor)
+        if not guessed:
+            scope.held[step.name].scopes[spot] = inner
         return UNKNOWN if guessed else result
+
+    def _filled(
+        self, applied: Applied, parts: Mapping[str, Any] | None, source: Source, step: Step, scope: Scope
+    ) -> None:
+        """Whether the stream fills the inputs of a graph, where only now it is known what the stream holds."""
+        lacking = unfilled(applied, parts)
+        if lacking:
+            shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
+            label = Label(f"`{source.name}` gives {shown}", source.place)
+            message = f"nothing fills the input `{lacking[0]}` of `{join(scope.path, applied.path)}`"
+            advice = f"add `using: {lacking[0]}`, or `using: {{{lacking[0]}: ...}}`"
+            self.error("FC0147", message, step.place, step, scope, (label,), advice)

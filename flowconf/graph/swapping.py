@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph.emit import emit
 from flowconf.graph.program import CompiledProgram, run
@@ -89,7 +87,7 @@ def swap(root: Graph, path: str, other: Graph) -> None:
     holder = root.module_at(owner)
     holder._modules[name] = other
     program = run(emit(plan, inference.sizes), Graph, Outermost)
-    _change_classes(root, program, program.main.name)
+    _change_classes(root, program, program.main.name, plan)
     root.__dict__["_sizes"] = inference.sizes
     attach(root, plan, inference.shapes)
 
@@ -110,22 +108,12 @@ def _reused(plan: GraphPlan, path: str, prefix: str = "") -> str | None:
     return None
 
 
-def _change_classes(graph: Graph, program: CompiledProgram, name: str) -> None:
+def _change_classes(graph: Graph, program: CompiledProgram, name: str, plan: GraphPlan) -> None:
     """Give a tree of graphs the classes of a program, in place."""
-    from flowconf.graph.graph import Graph
+    from flowconf.graph.graph import mounted
 
     graph.__class__ = program.classes[name]  # type: ignore[assignment]
-    for path, child in program.children(name).items():
-        for module in _standing_at(graph, path):
-            if isinstance(module, Graph):
-                _change_classes(module, program, child)
-
-
-def _standing_at(graph: nn.Module, path: str) -> list[nn.Module]:
-    """The modules at a local path: one, or one for each copy of a repeated step."""
-    head, *rest = path.split(".")
-    holder = graph._modules[head]
-    assert holder is not None
-    copies = list(holder) if isinstance(holder, nn.ModuleList) else [holder]
-    key = rest[0] if rest else "body"
-    return [copy[key] if isinstance(copy, nn.ModuleDict) else copy for copy in copies]
+    children = program.children(name)
+    for path, mount in plan.mounts():
+        for child in mounted(graph, plan, path):
+            _change_classes(child, program, children[path], mount.graph)

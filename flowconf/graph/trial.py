@@ -37,6 +37,7 @@ class Inference:
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     collector: Collector = field(default_factory=Collector)
     certain: bool = True
@@ -45,7 +46,7 @@ class Inference:
     @property
     def sizes(self) -> KnownSizes:
         """What the source needs of it."""
-        return KnownSizes(self.holes, self.ranks)
+        return KnownSizes(self.holes, self.ranks, self.kinds)
 
 
 @dataclass
@@ -59,8 +60,7 @@ class Rehearsal:
 
     def value(self, value: Value) -> Any:
         """A value as a loss gets it: that of every iteration where there are several."""
-        inside = value.inner is not None or value.entry is not None
-        return self.scope.seen(value, inside and value.index is None)
+        return self.scope.seen(value)
 
 
 class Poisoned(Exception):

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError
 from flowconf.graph import tracing
-from flowconf.graph.demand import Demand, Want
+from flowconf.graph.demand import LIST, STACK, Demand, Want
 from flowconf.graph.emit import Sizes, emit
 from flowconf.graph.program import CompiledProgram, run
-from flowconf.language.plan import join
-from flowconf.language.references import NotFound, find_anywhere
+from flowconf.language.plan import GraphPlan, Value, join
+from flowconf.language.references import NotFound, find_anywhere, graph_at
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 def view(graph: Graph, references: Sequence[str]) -> Graph:
     """A module on the parameters of `graph` whose forward gives the referenced values as a dict."""
-    return _mirrored(graph, Demand(False, wanted(graph, references)))
+    return _mirrored(graph, Demand(False, wanted(graph, references, STACK)))
 
 
-def wanted(graph: Graph, references: Sequence[str]) -> tuple[Want, ...]:
+def wanted(graph: Graph, references: Sequence[str], gather: str) -> tuple[Want, ...]:
     """The references as demands. Raises `PathError` for one that names nothing."""
     wants = []
     for text in dict.fromkeys(references):
         try:
             value = find_anywhere(graph.plan, text)
+            _check_slices(graph.plan, value, graph.__dict__.get("_sizes", Sizes()).kinds)
         except NotFound as problem:
             raise PathError(Diagnostic("FC0701", problem.message, NOWHERE, text, help=problem.help)) from None
-        inside = value.inner is not None or value.entry is not None
-        wants.append(Want(value, inside and value.index is None, alias=text))
+        wants.append(Want(value, gather, alias=text))
     return tuple(wants)
 
 
@@ -43,25 +43,34 @@ def traced(view: Graph) -> Graph:
     from flowconf.graph.graph import Graph, Outermost
 
     program = run(tracing.traced(view._program.program), Graph, Outermost)
-    mirror = _mirror(view, program, program.main.name, outermost=True)
+    mirror = _Mirrors(program).graph(view, program.main.name, outermost=True)
     mirror._plan, mirror._shapes = view._plan, view._shapes
     return mirror
+
+
+def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above: str = "") -> None:
+    """Whether an index is one of a map's slices, where their number is known. Raises `NotFound`."""
+    step = plan.step(value.member)
+    if step is None:
+        return
+    count = kinds.get(f"{join(above, step.name)}#")
+    if value.index is not None and count and not -int(count) <= value.index < int(count):
+        raise NotFound(f"`{value}` has {count} slices, and no `[{value.index}]`", f"the last is `[{int(count) - 1}]`")
+    if value.inner is not None:
+        _check_slices(graph_at(step, value), value.inner, kinds, join(above, step.path, value.spot))
 
 
 @contextmanager
 def observe(graph: Graph, references: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Within the block, `graph` runs a second forward that also notes the referenced values."""
-    wants = wanted(graph, references)
-    mirror = _mirrored(graph, Demand(True, wants))
-    iterated = {want.key: _passes_iterations(graph, want) for want in wants}
+    mirror = _mirrored(graph, Demand(True, wanted(graph, references, LIST)))
     seen: dict[str, Any] = {}
     store = graph.__dict__.setdefault("_seen", {})
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         output, values = mirror(*args, **kwargs)
-        for name, value in values.items():
-            seen[name] = list(value.unbind(1)) if iterated[name] and isinstance(value, Tensor) else value
-        store.update(seen)
+        seen.update(values)
+        store.update(values)
         return output
 
     before = graph.__dict__.get("forward")
@@ -77,72 +86,74 @@ def observe(graph: Graph, references: Sequence[str]) -> Iterator[dict[str, Any]]
 
 def tagged(graph: Graph, reference: str) -> Any:
     """The last observed value of a reference, or None."""
-    wanted(graph, [reference])
+    wanted(graph, [reference], LIST)
     return graph.__dict__.get("_seen", {}).get(reference)
-
-
-def _passes_iterations(graph: Graph, want: Want) -> bool:
-    """Whether the value comes once for each of several iterations."""
-    plan, value = graph.plan, want.value
-    while want.each:
-        step = plan.step(value.member)
-        if step is None:
-            return False
-        if step.iterates and (value.inner is not None or value.entry is not None):
-            return True
-        if value.inner is None:
-            return False
-        mounts = {applied.path: applied.module for applied in step.applied()}
-        module = mounts.get(f"{step.path}.{value.entry}") if len(step.parts) > 1 else step.body.module
-        module = getattr(module, "module", module)
-        plan, value = module.graph, value.inner  # type: ignore[union-attr]
-    return False
 
 
 def _mirrored(graph: Graph, demand: Demand) -> Graph:
     from flowconf.graph.graph import Graph, Outermost
 
     program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph, Outermost)
-    return _mirror(graph, program, program.main.name, outermost=True)
+    return _Mirrors(program).graph(graph, program.main.name, outermost=True)
 
 
-def _mirror(
-    original: Graph, program: CompiledProgram, name: str, extras: Sequence[str] = (), outermost: bool = False
-) -> Graph:
-    """An instance of a generated class that holds the modules of `original`, as far as its forward needs them.
+class _Mirrors:
+    """Instances of a program's classes that hold the modules of graphs that are built, as far as they need them."""
 
-    `extras` are modules that the graph around keeps below this one's path: a skip, a condition. Hooks come along, but
-    for those of the `outermost` graph, which fire around the original's call.
-    """
-    cls = program.classes[name]
-    mirror = cls.__new__(cls)
-    nn.Module.__init__(mirror)
-    kept = {*mirror.__dict__, "forward"} if outermost else {"_modules", "forward"}
-    mirror.__dict__.update({key: value for key, value in original.__dict__.items() if key not in kept})
-    mirror.training = original.training
-    part = next(part for part in program.program.classes if part.name == name)
-    used = {path.split(".")[0] for path in part.members} | set(extras)
-    children = dict(part.children)
-    for path, module in original._modules.items():
-        if path in used and module is not None:
-            below = [member.removeprefix(f"{path}.") for member in part.members if member.startswith(f"{path}.")]
-            mirror._modules[path] = _mirror_part(module, path, children, program, below)
-    return mirror  # type: ignore[return-value]
+    def __init__(self, program: CompiledProgram) -> None:
+        self.program = program
+        self.parts = {part.name: part for part in program.program.classes}
+        self.made: dict[int, nn.Module] = {}
+        """Of each graph, by identity: one that is used in several places has one mirror."""
+
+    def graph(self, original: Graph, name: str, beside: Mapping[str, nn.Module] = {}, outermost: bool = False) -> Graph:
+        """The mirror of one graph.
+
+        `beside` are modules that the graph around keeps below this one's path: a skip, a condition. Hooks come along,
+        but for those of the `outermost` graph, which fire around the original's call.
+        """
+        from flowconf.graph.graph import Graph
+
+        known = self.made.get(id(original))
+        if isinstance(known, Graph):
+            return known
+        cls, part = self.program.classes[name], self.parts[name]
+        mirror = cls.__new__(cls)
+        assert isinstance(mirror, Graph)
+        nn.Module.__init__(mirror)
+        kept = {*mirror.__dict__, "forward"} if outermost else {"_modules", "forward"}
+        mirror.__dict__.update({key: value for key, value in original.__dict__.items() if key not in kept})
+        mirror.training = original.training
+        self.made[id(original)] = mirror
+        used, children = {path.split(".")[0] for path in part.members}, dict(part.children)
+        for path, module in original._modules.items():
+            if path in beside:
+                mirror._modules[path] = beside[path]
+            elif path in used and module is not None:
+                mirror._modules[path] = self.module(module, path, children)
+        return mirror
+
+    def module(self, module: nn.Module, path: str, children: Mapping[str, str]) -> nn.Module:
+        """What stands at a path of a graph, with mirrors for the graphs there and below."""
+        from flowconf.graph.graph import Graph
+
+        below = {child.removeprefix(f"{path}.").split(".")[0] for child in children if child.startswith(f"{path}.")}
+        if isinstance(module, nn.ModuleList) and (below or path in children):
+            return nn.ModuleList([self.module(copy, path, children) for copy in module])
+        extras = module._modules.items() if below or isinstance(module, Graph) else ()
+        beside = {name: self.module(one, f"{path}.{name}", children) for name, one in extras if one and name in below}
+        if isinstance(module, Graph) and path in children:
+            own = {
+                name for name in module._modules if module.plan.step(name) is None and name not in module.plan.shares
+            }
+            kept = {name: one for name, one in module._modules.items() if name in own and one is not None}
+            return self.graph(module, children[path], kept | beside)
+        return _with_modules(module, beside) if beside else module
 
 
-def _mirror_part(
-    module: nn.Module, path: str, children: Mapping[str, str], program: CompiledProgram, extras: Sequence[str] = ()
-) -> nn.Module:
-    from flowconf.graph.graph import Graph
-
-    if isinstance(module, Graph) and path in children:
-        return _mirror(module, program, children[path], extras)
-    below = [child for child in children if child == path or child.startswith(f"{path}.")]
-    if isinstance(module, nn.ModuleList) and below:
-        return nn.ModuleList([_mirror_part(copy, path, children, program, extras) for copy in module])
-    if isinstance(module, nn.ModuleDict) and below:
-        parts = {}
-        for key, value in module.items():
-            parts[key] = _mirror_part(value, path if key == "body" else join(path, key), children, program)
-        return nn.ModuleDict(parts)
-    return module
+def _with_modules(module: nn.Module, others: Mapping[str, nn.Module]) -> nn.Module:
+    """The same module, on the same parameters, with others in the place of some of those below."""
+    twin = module.__class__.__new__(module.__class__)
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__["_modules"] = {**module._modules, **others}
+    return twin

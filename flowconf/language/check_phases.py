@@ -29,7 +29,7 @@ def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place,
     """Note a path that names nothing in the graph; the empty one names all of it."""
     try:
         if path:
-            references.find_module(references.Planned(plan), path.split("."))
+            references.find_path(references.Planned(plan), path.split("."))
     except references.NotFound as problem:
         message = f"{what} `{path}` names nothing in the graph"
         advice = problem.advice(path) or problem.message

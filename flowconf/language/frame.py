@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flowconf.diagnostics import Place, suggest
 from flowconf.language import references
-from flowconf.language.plan import Applied, Input, Literal, Setting, Step, Value
-from flowconf.language.references import NotFound
+from flowconf.language.plan import Input, Literal, Setting, Step, Value
+from flowconf.language.references import Found, NotFound
 from flowconf.text import Path
 
 
@@ -32,6 +32,8 @@ class Frame:
     shares: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     named: dict[str, Step] = field(default_factory=dict)
+    awaited: dict[str, Place] = field(default_factory=dict)
+    """References to what comes later, as they are written."""
 
     def add(self, step: Step) -> None:
         """The next step; from now on references may name it."""
@@ -69,12 +71,17 @@ class Frame:
                 raise
             raise NotFound(problem.message, suggest(problem.wrong, self.known()), problem.wrong) from None
 
-    def later(self, name: str, place: Place) -> Value:
-        """The previous call's value of a member, here or around, that is not resolved yet."""
-        if name in self.members:
-            return Value(name, recurrent=True, place=place)
+    def later(self, text: str, place: Place) -> Value:
+        """The previous call's value of something, here or around, that is not resolved yet.
+
+        What it is will be known once the graph that holds it is; until then `text` stands for it.
+        """
+        names, _ = references.split(text)
+        if names[0] in self.members:
+            self.awaited[text] = place
+            return Value(text, recurrent=True, place=place)
         assert self.around is not None
-        return self._captured(self.around.later(name, place), self.around)
+        return self._captured(self.around.later(text, place), self.around)
 
     def _captured(self, outer: Value, around: Frame) -> Value:
         """A value of the graph around as an input of this one."""
@@ -84,25 +91,26 @@ class Frame:
         if name not in self.captures:
             self.captures[name] = outer
             given = around.input(outer.member)
-            shape = given.shape if given is not None and outer.entry is None else None
+            shape = given.shape if given is not None else None
             self.inputs.append(Input(name, shape, captured=True, place=outer.place))
         return Value(name)
 
-    def find_module(self, text: str, name: str) -> tuple[str, Applied]:
-        """The module at `text`, with its path here; one of the graphs around is shared from now on, as `name`.
-
-        Raises `NotFound`.
-        """
+    def find_module(self, text: str, name: str) -> Found:
+        """The module at `text`; one of the graphs around is shared from now on, as `name`. Raises `NotFound`."""
         parts, _ = references.split(text)
         try:
             return references.find_module(self, parts)
         except NotFound:
             if self.around is None or self.step(parts[0]) is not None:
                 raise
-        path, found = self.around.find_module(text, name)
-        known = next((mine for mine, theirs in self.shares.items() if theirs == path), name)
-        self.shares.setdefault(known, path)
-        return known, found
+        free = name
+        while free in self.around.members:
+            free += "_"
+        found = self.around.find_module(text, free)
+        known = next((mine for mine, theirs in self.shares.items() if theirs == found.path), name)
+        self.shares.setdefault(known, found.path)
+        captures = tuple((name, self._captured(value, self.around)) for name, value in found.captures)
+        return replace(found, path=known, home=known, captures=captures)
 
     def is_broken(self, name: str) -> bool:
         """Whether `name` is a member, here or around, that has a mistake in itself or below."""

@@ -99,7 +99,13 @@ GRAPH_ATTRIBUTES = frozenset(
 DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
 """What `torch.nn.ModuleDict` has besides: branches cannot be called so."""
 
-GENERATED = frozenset({"self", "super", "torch", "nn", "range", "route", "halts", "recall"})
+RUNTIME = (
+    "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "recall", "route", "stack_each", "unbind_each",
+    "unflatten_each",
+)  # fmt: skip
+"""Functions of `flowconf.graph.runtime` that generated source may call."""
+
+GENERATED = frozenset({"self", "super", "torch", "nn", "range", *RUNTIME})
 """Names that generated source uses for itself."""
 
 STATE = "memory"

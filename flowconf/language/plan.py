@@ -6,8 +6,8 @@ road. A path is local to the graph that holds it; joining paths down the tree gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from flowconf.diagnostics import NOWHERE, Place
@@ -82,28 +82,44 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A module that stands elsewhere too: `path` is where in this graph, `module` what it is."""
+    """A module that stands elsewhere too: `path` is where in this graph, `module` what it is.
+
+    `home` is the path without the numbers of repeated steps' copies, which are all made alike.
+    """
 
     path: str
     module: Call | Chain | Mount | Instance
     place: Place = field(default=NOWHERE, compare=False)
+    home: str = ""
 
     def __str__(self) -> str:
         return f"reuse {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """Something that a forward pass holds: an input or step of this graph, or a value inside one of its graphs.
+class Record:
+    """The names that a value of several parts holds: a dict's keys, or the attributes of a NamedTuple (`named`)."""
 
-    `member` is the local name. `entry` picks one of several outputs or a branch, `inner` goes into the graph that
-    the step mounts, and `index` picks one iteration (None: the last). `recurrent`: the value of the previous call.
+    names: tuple[str, ...]
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Something that a forward pass holds: an input or step of this graph, or a value on the way to a step's.
+
+    `member` is the local name. `spot` is the path, below the step's, of a module whose output is meant: a branch, a
+    member of a chain, a router; empty for the step itself. `copy` is one of a repeated step's copies (None: the last).
+    `inner` goes into the graph that stands there, `key` picks one of several values, and `index` one iteration of a
+    loop or map (None: the last, or all slices). `recurrent`: the value of the previous call.
     `sliced`: one slice of it for each turn of the loop that reads it.
     """
 
     member: str
-    entry: str | None = None
+    spot: str = ""
+    key: str | None = None
     inner: Value | None = None
+    copy: int | None = None
     index: int | None = None
     recurrent: bool = False
     sliced: bool = False
@@ -112,14 +128,27 @@ class Value:
     @property
     def name(self) -> str:
         """The last name of the reference, which is the argument it fills unless another is given."""
-        return self.inner.name if self.inner else self.entry or self.member
+        return self.inner.name if self.inner else self.key or self.spot.rpartition(".")[2] or self.member
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is something on the way to the step's value, and not that value."""
+        return bool(self.spot) or self.key is not None or self.inner is not None
+
+    @property
+    def innermost_index(self) -> int | None:
+        """The index, at whatever depth it stands."""
+        return self.index if self.inner is None or self.index is not None else self.inner.innermost_index
+
+    @property
+    def now(self) -> Value:
+        """The whole of the same value, of the call that is running."""
+        return replace(self, recurrent=False, sliced=False) if self.recurrent or self.sliced else self
 
     def __str__(self) -> str:
-        text = self.member
-        if self.inner:
-            text += f".{self.inner}"
-        elif self.entry:
-            text += f".{self.entry}"
+        copy = None if self.copy is None else str(self.copy)
+        last = None if self.inner is None else str(self.inner)
+        text = ".".join(name for name in (self.member, copy, self.spot, self.key, last) if name)
         return text if self.index is None else f"{text}[{self.index}]"
 
 
@@ -164,8 +193,8 @@ class Applied:
 
     @property
     def home(self) -> str:
-        """The path at which the module itself stands."""
-        return self.module.path if isinstance(self.module, Shared) else self.path
+        """The path at which the module itself stands, for all copies of a repeated step."""
+        return self.module.home if isinstance(self.module, Shared) else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +206,10 @@ class Step:
     verb: str
     stream: Value
     parts: tuple[tuple[str, Applied], ...]
-    fields: tuple[str, ...] | None = None
-    stream_fields: tuple[str, ...] | None = None
+    record: Record | None = None
+    """What the body's value is known to hold."""
+    stream_record: Record | None = None
+    """What the stream is known to hold."""
     tag: str | None = None
     take: int | str | None = None
     repeat: Literal | None = None
@@ -210,8 +241,8 @@ class Step:
 
     @property
     def iterates(self) -> bool:
-        """Whether the body runs once for each of several iterations, slices or copies."""
-        return self.verb in ("loop", "map") or self.repeat is not None
+        """Whether the body runs once for each of several iterations or slices."""
+        return self.verb in ("loop", "map")
 
     @property
     def extras(self) -> list[Applied]:
@@ -220,10 +251,7 @@ class Step:
 
     def beside(self) -> dict[str, Applied]:
         """The modules below the step's path, by the last name: branches or experts, and those of the other keys."""
-        branches = dict(self.parts) if len(self.parts) > 1 else {}
-        merge = self.merge if isinstance(self.merge, Applied) else None
-        others = {"skip": self.skip, "router": self.router, "condition": self.condition, "merge": merge}
-        return branches | {name: applied for name, applied in others.items() if applied is not None}
+        return (dict(self.parts) if len(self.parts) > 1 else {}) | dict(self.own_extras)
 
     @property
     def takes_each(self) -> bool:
@@ -235,15 +263,28 @@ class Step:
         carries = self.verb in ("loop", "map") and isinstance(body, Mount) and body.graph.fields is not None
         return self.take is not None and self.verb in ("also", "loop", "map") and not carries
 
+    @property
+    def spots(self) -> dict[str, Applied]:
+        """Every module of the step by its path below the step's own: the body under "", members of chains as well."""
+        found: dict[str, Applied] = {}
+        body = {"": self.body} if len(self.parts) == 1 else {}
+        for name, applied in (body | self.beside()).items():
+            found[name] = applied
+            if isinstance(applied.target, Chain):
+                found |= {join(name, str(i)): member for i, member in enumerate(applied.target.members)}
+        return found
+
+    @property
+    def own_extras(self) -> tuple[tuple[str, Applied], ...]:
+        """The modules under `skip`, `router`, `condition` and `merge`, by those names."""
+        merge = self.merge if isinstance(self.merge, Applied) else None
+        named = (("skip", self.skip), ("router", self.router), ("condition", self.condition), ("merge", merge))
+        return tuple((name, applied) for name, applied in named if applied is not None)
+
     def applied(self) -> Iterator[Applied]:
         """Every module of the step, in the order in which they are built."""
-        for _, part in self.parts:
+        for _, part in (*self.parts, *self.own_extras):
             yield part
-        for extra in (self.skip, self.router, self.condition):
-            if extra is not None:
-                yield extra
-        if isinstance(self.merge, Applied):
-            yield self.merge
 
     def reads(self) -> Iterator[Value]:
         """Every value that the step needs, the stream first."""
@@ -252,11 +293,35 @@ class Step:
             yield from _using(applied)
 
 
+def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
+    """The step with `change` on every value that it reads."""
+
+    def applied(one: Applied) -> Applied:
+        using = tuple((name, change(value)) for name, value in one.using)
+        module = one.module
+        if isinstance(module, Chain):
+            module = Chain(tuple(applied(member) for member in module.members))
+        elif isinstance(module, Shared) and isinstance(module.module, Chain):
+            module = replace(module, module=Chain(tuple(applied(member) for member in module.module.members)))
+        return replace(one, module=module, using=using)
+
+    return replace(
+        step,
+        stream=change(step.stream),
+        over=step.over and change(step.over),
+        parts=tuple((name, applied(part)) for name, part in step.parts),
+        skip=step.skip and applied(step.skip),
+        router=step.router and applied(step.router),
+        condition=step.condition and applied(step.condition),
+        merge=applied(step.merge) if isinstance(step.merge, Applied) else step.merge,
+    )
+
+
 def _using(applied: Applied) -> Iterator[Value]:
     for _, value in applied.using:
         yield value
-    if isinstance(applied.module, Chain):
-        for member in applied.module.members:
+    if isinstance(applied.target, Chain):
+        for member in applied.target.members:
             yield from _using(member)
 
 

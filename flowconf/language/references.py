@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flowconf.diagnostics import suggest
-from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Module, Mount, Shared, Step, Value
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value, join
 
 FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
@@ -81,17 +81,18 @@ def find(members: Members, text: str) -> Value:
 
 def find_anywhere(graph: GraphPlan, text: str) -> Value:
     """`find`, or else the one member of that name or tag anywhere below. Raises `NotFound`."""
+    names, index = split(text)
     try:
-        return find(Planned(graph), text)
+        value = first(Planned(graph), names)
     except NotFound as problem:
-        names, index = split(text)
         found = list(_everywhere(graph, names))
         if len(found) > 1:
             listed = ", ".join(f"`{value}`" for value in found[:4])
             raise NotFound(f"`{text}` stands for {len(found)} things: {listed}", "write the whole path") from None
         if not found:
             raise problem
-        return found[0] if index is None else _indexed(Planned(graph), found[0], index)
+        value = found[0]
+    return value if index is None else _indexed(Planned(graph), value, index)
 
 
 def names_value(graph: GraphPlan, text: str) -> bool:
@@ -105,16 +106,15 @@ def names_value(graph: GraphPlan, text: str) -> bool:
 
 def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
     for step in graph.steps:
-        for branch, applied in step.parts:
-            inner = _graph_of(applied.module)
-            if inner is None:
+        for spot, applied in step.spots.items():
+            inner = graph_of(applied)
+            if inner is None or _refusal(step, spot) is not None:
                 continue
-            field = branch if len(step.parts) > 1 else None
             try:
-                yield Value(step.name, field, first(Planned(inner), names))
+                yield Value(step.name, spot, inner=first(Planned(inner), names))
             except NotFound:
                 for value in _everywhere(inner, names):
-                    yield Value(step.name, field, value)
+                    yield Value(step.name, spot, inner=value)
 
 
 def first(members: Members, names: Sequence[str]) -> Value:
@@ -130,123 +130,202 @@ def first(members: Members, names: Sequence[str]) -> Value:
     return Value(head)
 
 
-def _inside(step: Step, rest: Sequence[str]) -> Value:
-    if not rest:
-        return Value(step.name)
-    branch: str | None = None
-    applied = step.body
-    if len(step.parts) > 1:
-        branch, parts = rest[0], dict(step.parts)
-        if branch not in parts:
-            raise NotFound(f"`{step.path}` has no branch `{branch}`", suggest(branch, parts, "branches"), branch)
-        if step.verb == "switch":
-            raise NotFound(f"`{step.path}.{branch}` may not have run: a switch runs only what its router chooses")
-        if len(rest) == 1:
-            return Value(step.name, branch)
-        applied, rest = parts[branch], rest[1:]
-    graph = _graph_of(applied.module)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How far names lead inside of a step: to one of its copies, to the module at a spot, and which are left over."""
+
+    copy: int | None
+    spot: str
+    applied: Applied | None
+    """None where the step has several branches, and no name says which."""
+    rest: tuple[str, ...]
+
+
+def walk(step: Step, names: Sequence[str]) -> Way:
+    """Follow names below a step's path as far as its own modules go. Raises `NotFound`."""
+    copy, spot, spots, rest = None, "", step.spots, list(names)
+    if step.repeat is not None and rest and rest[0].isdigit():
+        copy = int(rest.pop(0))
+        count = step.repeat.value
+        if isinstance(count, int) and copy >= count:
+            raise NotFound(f"`{step.path}` has {count} copies, and no `{copy}`", f"the last is `{count - 1}`")
+    while rest and join(spot, rest[0]) in spots:
+        spot = join(spot, rest.pop(0))
+    return Way(copy, spot, spots.get(spot), tuple(rest))
+
+
+def _inside(step: Step, names: Sequence[str]) -> Value:
+    way = walk(step, names)
+    refused = _refusal(step, way.spot)
+    if refused is not None:
+        raise refused
+    here = Value(step.name, way.spot, copy=way.copy)
+    if not way.rest:
+        return here
+    graph = None if way.applied is None else graph_of(way.applied)
     if graph is None:
-        raise NotFound(f"`{applied.path}` is one module, and nothing in it is called `{rest[0]}`")
-    if len(rest) == 1 and branch is None and rest[0] in dict(graph.outputs):
-        return Value(step.name, rest[0])
-    if rest[0].startswith("_"):
-        raise NotFound(
-            f"`{rest[0]}` is internal to `{applied.path}`: names that begin with `_` are not seen from outside"
-        )
+        if step.record is not None and not way.spot and way.rest[0] in step.record.names and len(way.rest) == 1:
+            return replace(here, key=way.rest[0])
+        raise _no_module(step, way)
+    path = join(step.path, way.spot)
+    if len(way.rest) == 1 and way.rest[0] in dict(graph.outputs):
+        return replace(here, key=way.rest[0])
+    if way.rest[0].startswith("_"):
+        raise NotFound(f"`{way.rest[0]}` is internal to `{path}`: names that begin with `_` are not seen from outside")
     try:
-        return Value(step.name, branch, first(Planned(graph), rest))
+        return replace(here, inner=first(Planned(graph), way.rest))
     except NotFound as problem:
-        message = problem.message.replace(" names nothing here", f" names nothing in `{applied.path}`")
+        message = problem.message.replace(" names nothing here", f" names nothing in `{path}`")
         raise NotFound(message, problem.help, problem.wrong) from None
 
 
+def _refusal(step: Step, spot: str) -> NotFound | None:
+    """A branch of a switch has no value of its own: it sees the rows that its router sends there."""
+    branch = spot.split(".")[0]
+    if step.verb != "switch" or branch not in dict(step.parts):
+        return None
+    message = f"`{step.path}.{branch}` may not have run, or for some rows only: a switch runs what its router chooses"
+    return NotFound(message, f"`{step.path}` is what the chosen branches give, `{step.path}.router` the choice")
+
+
+def _no_module(step: Step, way: Way) -> NotFound:
+    """The name after a step's own modules leads nowhere."""
+    wrong, path = way.rest[0], join(step.path, way.spot)
+    if way.applied is None:
+        below = [name for name in step.spots if "." not in name]
+        return NotFound(f"`{step.path}` has no branch `{wrong}`", suggest(wrong, below, "branches"), wrong)
+    module = way.applied.target
+    if isinstance(module, Chain):
+        last = len(module.members) - 1
+        message = f"`{path}` is a chain of {last + 1} modules, and `{wrong}` is none of them"
+        return NotFound(message, f"they are `{path}.0` to `{path}.{last}`")
+    what = "a module made outside" if isinstance(module, Instance) else "one module"
+    return NotFound(f"`{path}` is {what}, and nothing in it is called `{wrong}`")
+
+
 def _indexed(members: Members, value: Value, index: int) -> Value:
-    """Put the index where the innermost iteration is."""
-    step = members.step(value.member)
-    if value.inner is not None and step is not None:
-        graph = _graph_of(part(step, value.entry).module)
-        assert graph is not None
-        try:
-            return replace(value, inner=_indexed(Planned(graph), value.inner, index))
-        except NotFound:
-            pass
-    if step is None or not step.iterates:
+    """Put the index where the innermost iteration is. Raises `NotFound`."""
+    found = _at_innermost(members, value, index)
+    if found is None:
         raise NotFound(f"`{value}` has one value, and no iterations to pick from")
-    count = (step.times if step.verb == "loop" else step.repeat) if step.condition is None else None
-    if count is not None and isinstance(count.value, int) and not -count.value <= index < count.value:
-        raise NotFound(
-            f"`{value}` has {count.value} iterations, and no `[{index}]`", f"the last is `[{count.value - 1}]`"
-        )
-    return replace(value, index=index)
+    return found
 
 
-def part(step: Step, branch: str | None) -> Applied:
-    """The step's body, or one of its branches."""
-    return dict(step.parts)[branch] if branch is not None and len(step.parts) > 1 else step.body
-
-
-def _graph_of(module: Module) -> GraphPlan | None:
-    if isinstance(module, Shared):
-        return _graph_of(module.module)
-    return module.graph if isinstance(module, Mount) else None
-
-
-def fields_of(members: Members, value: Value) -> tuple[str, ...] | None:
-    """The names that a dict value holds, None for a value that is not known to be a dict."""
+def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
     step = members.step(value.member)
     if step is None:
         return None
     if value.inner is not None:
-        graph = _graph_of(part(step, value.entry).module)
-        assert graph is not None
-        return fields_of(Planned(graph), value.inner)
-    return None if value.entry is not None else step.fields
+        inner = _at_innermost(Planned(graph_at(step, value)), value.inner, index)
+        if inner is not None:
+            return replace(value, inner=inner)
+    copies = not step.iterates and step.repeat is not None and value.copy is None
+    if not step.iterates and not copies:
+        return None
+    count = step.repeat if copies else None if step.condition is not None else step.times or step.slices
+    if count is not None and isinstance(count.value, int) and not -count.value <= index < count.value:
+        raise NotFound(
+            f"`{value}` has {count.value} {'copies' if copies else 'iterations'}, and no `[{index}]`",
+            f"the last is `[{count.value - 1}]`",
+        )
+    if not copies:
+        return replace(value, index=index)
+    assert count is not None
+    assert isinstance(count.value, int)
+    return replace(value, copy=index % count.value)
 
 
-def find_module(members: Members, names: Sequence[str]) -> tuple[str, Applied]:
-    """The module at a path, and that path in full. Raises `NotFound`."""
+def graph_at(step: Step, value: Value) -> GraphPlan:
+    """The graph that an inner value lies in."""
+    graph = graph_of(step.spots[value.spot])
+    assert graph is not None
+    return graph
+
+
+def graph_of(applied: Applied) -> GraphPlan | None:
+    """The graph that stands there, None where a module does."""
+    return applied.target.graph if isinstance(applied.target, Mount) else None
+
+
+def record_of(members: Members, value: Value) -> Record | None:
+    """The names that a value is known to hold."""
+    step = members.step(value.member)
+    if step is None:
+        return None
+    if value.inner is not None:
+        return record_of(Planned(graph_at(step, value)), value.inner)
+    if value.key is not None:
+        return None
+    if value.spot:
+        graph = graph_of(step.spots[value.spot])
+        return Record(graph.fields) if graph is not None and graph.fields is not None else None
+    gives = step.verb in ("through", "graph", "fork", "loop", "map", "reuse") and step.take is None
+    return step.record if gives else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at a path. `home` is that path without the numbers of copies; `applied` is None for all branches.
+
+    `captures` are the values of the graph at hand that the module, a graph written inline, reads besides its inputs.
+    """
+
+    path: str
+    home: str
+    applied: Applied | None
+    captures: tuple[tuple[str, Value], ...] = ()
+    several: NotFound | None = None
+    """Why it is not one module."""
+
+
+def find_module(members: Members, names: Sequence[str]) -> Found:
+    """The one module at a path. Raises `NotFound`."""
+    found = find_path(members, names)
+    if found.several is not None:
+        raise found.several
+    return found
+
+
+def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
+    """What stands at a path, be it one module or several; `above` is the path of the graph. Raises `NotFound`."""
     step = members.step(names[0])
     if step is None:
         advice = suggest(names[0], members.names(), "names")
-        raise NotFound(f"`{names[0]}` is no earlier step here", advice, names[0])
-    rest, home = list(names[1:]), step.path
-    if step.repeat is not None and not isinstance(step.body.module, Shared):
-        home = f"{home}.{_copy(step, rest)}"
-    beside = step.beside()
-    if rest and rest[0] in beside:
-        home = f"{home}.{rest[0]}"
-        return _descend(home, beside[rest.pop(0)], rest)
-    if len(step.parts) > 1:
-        raise NotFound(f"`{home}` has several branches", f"write `{home}.{next(iter(beside))}`")
-    if not rest and step.extras and isinstance(step.body.module, Chain):
-        message = f"the chain at `{home}` stands beside `{step.extras[0].path}`, and is not one module"
-        raise NotFound(message, f"give the chain a step of its own, or write one of its members: `{home}.0`")
-    return _descend(home, step.body, rest)
+        where = f"no step of `{above}`" if above else "no earlier step here"
+        raise NotFound(f"`{names[0]}` is {where}", advice, names[0])
+    way = walk(step, names[1:])
+    graph = None if way.applied is None else graph_of(way.applied)
+    if way.rest and graph is None:
+        raise _no_module(step, way)
+    path = join(step.path, "" if way.copy is None else str(way.copy), way.spot)
+    home = join(step.path, way.spot)
+    if way.applied is not None and isinstance(way.applied.module, Shared):
+        path, home = way.applied.module.path, way.applied.module.home
+    several = _several(step, way, join(above, step.path))
+    if not way.rest or graph is None:
+        captures = () if way.applied is None else _captures(way.applied)
+        return Found(path, home, way.applied, captures, several)
+    found = find_path(Planned(graph), way.rest, join(above, path))
+    around = Value(step.name, way.spot, copy=way.copy)
+    captures = tuple((name, replace(around, inner=value.now)) for name, value in found.captures)
+    return Found(join(path, found.path), join(home, found.home), found.applied, captures, several or found.several)
 
 
-def _copy(step: Step, rest: list[str]) -> str:
-    """The number of a copy of a repeated step, taken off the names that follow the step's."""
-    count = step.repeat.value if step.repeat is not None else None
-    if rest and rest[0].isdigit() and isinstance(count, int) and int(rest[0]) < count:
-        return rest.pop(0)
-    what = f"`{step.path}` is repeated, and its copies are `{step.path}.0` to `{step.path}.{count - 1}`"  # type: ignore[operator]
-    raise NotFound(what, f"write `{'.'.join([step.path, '0', *rest])}`")
+def _several(step: Step, way: Way, path: str) -> NotFound | None:
+    """Why what names lead to is not one module."""
+    if step.repeat is not None and way.copy is None and not isinstance(step.body.module, Shared):
+        copies = f"`{path}` is repeated, and its copies are `{path}.0` to `{path}.{step.repeat.value - 1}`"  # type: ignore[operator]
+        return NotFound(copies, f"write `{join(path, '0', way.spot, *way.rest)}`")
+    if way.applied is None:
+        return NotFound(f"`{path}` has several branches", f"write `{path}.{step.parts[0][0]}`")
+    if not way.spot and not way.rest and step.extras and isinstance(step.body.module, Chain):
+        message = f"the chain at `{path}` stands beside `{path}.{step.extras[0].path.rpartition('.')[2]}`"
+        advice = f"give the chain a step of its own, or write one of its members: `{path}.0`"
+        return NotFound(f"{message}, and is not one module", advice)
+    return None
 
 
-def _descend(path: str, applied: Applied, rest: list[str]) -> tuple[str, Applied]:
-    """What stands at `rest` below the module at `path`."""
-    home = applied.module.path if isinstance(applied.module, Shared) else path
-    if not rest:
-        return home, applied
-    module = applied.target
-    if isinstance(module, Chain) and rest[0].isdigit() and int(rest[0]) < len(module.members):
-        return _descend(f"{home}.{rest[0]}", module.members[int(rest[0])], rest[1:])
-    if isinstance(module, Mount):
-        try:
-            inner, found = find_module(Planned(module.graph), rest)
-        except NotFound as problem:
-            message = problem.message.replace(" is no earlier step here", f" is no step of `{path}`")
-            raise NotFound(message, problem.help, problem.wrong) from None
-        return f"{home}.{inner}", found
-    what = "a module made outside" if isinstance(module, Instance) else "one module"
-    raise NotFound(f"`{path}` is {what}, and nothing in it is called `{rest[0]}`")
+def _captures(applied: Applied) -> tuple[tuple[str, Value], ...]:
+    graph = graph_of(applied)
+    names = {given.name for given in graph.inputs if given.captured} if graph is not None else set()
+    return tuple((name, value) for name, value in applied.using if name in names)

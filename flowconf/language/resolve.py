@@ -8,6 +8,7 @@ nothing but its own parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
@@ -29,6 +30,7 @@ from flowconf.language.plan import (
     Shared,
     Step,
     Value,
+    with_values,
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
@@ -106,6 +108,7 @@ class _Resolver:
                 frame.failed.add(name)
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
+        self._meet_awaited(frame)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),
@@ -142,7 +145,7 @@ class _Resolver:
             step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
             step = replace(step, body_place=self.origins.value(at))
         wiring.check_extras(step, self.collector)
-        step = replace(step, fields=_fields_after(step), stream_fields=references.fields_of(frame, step.stream))
+        step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
         if len(self.collector.errors) > before:
             frame.failed |= {name, step.path}
         elif not frame.is_broken(step.stream.member):
@@ -288,7 +291,7 @@ class _Resolver:
         for _, value in found:
             if value.recurrent:
                 message = f"`{value}` comes later than this step, and a loop goes over what is there"
-                self._fail("FC0146", message, value.place, dotted(at), f"put this step behind `{value}`")
+                self._fail("FC0141", message, value.place, dotted(at), f"put this step behind `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
     def _map(self, step: Step, model: schema.Map, at: Path, frame: Frame) -> Step:
@@ -457,33 +460,31 @@ class _Resolver:
     def _reuse(self, model: schema.Reuse, step: Step, at: Path, frame: Frame, using: Using, taken: set[int]) -> Applied:
         place = self.origins.value((*at, "reuse"))
         try:
-            path, found = frame.find_module(model.reuse, step.path)
+            found = frame.find_module(model.reuse, step.path)
         except NotFound as problem:
             if frame.is_broken(model.reuse.split(".")[0]):
                 raise _Unresolved from None
             self._nowhere(problem, model.reuse, place, step.name, frame)
-        module = found.target
-        if isinstance(module, Mount) and any(given.captured for given in module.graph.inputs):
-            message = f"`{model.reuse}` reads names of the graph around it, and cannot be used elsewhere"
-            self._fail("FC0146", message, place, step.name, "give it those values as inputs, by `using`")
+        assert found.applied is not None
+        module, path = found.applied.target, found.path
         indexed = dict(enumerate(using))
+        if isinstance(module, Chain):
+            members = tuple(
+                self._call(member.module, f"{path}.{i}", indexed, taken)
+                for i, member in enumerate(module.members)
+                if isinstance(member.module, Call)
+            )
+            return Applied(step.path, Shared(path, Chain(members), place, found.home))
         if isinstance(module, Call):
             accepted = self._call(module, path, indexed, taken).using
         elif isinstance(module, Mount):
-            names_taken = {i: (n or v.name, v) for i, (n, v) in indexed.items() if module.graph.input(n or v.name)}
-            taken.update(names_taken)
-            accepted = tuple(names_taken.values())
-        elif isinstance(module, Chain):
-            members = tuple(
-                self._call(m.module, f"{path}.{i}", indexed, taken)
-                for i, m in enumerate(module.members)
-                if isinstance(m.module, Call)
-            )
-            return Applied(step.path, Shared(path, Chain(members), place))
+            fits = {i: (n or v.name, v) for i, (n, v) in indexed.items() if module.graph.input(n or v.name)}
+            taken.update(fits)
+            accepted = (*fits.values(), *found.captures)
         else:
             accepted = tuple((n or v.name, v) for n, v in using)
             taken.update(indexed)
-        return Applied(step.path, Shared(path, module, place), accepted)
+        return Applied(step.path, Shared(path, module, place, found.home), accepted)
 
     # references
 
@@ -518,11 +519,25 @@ class _Resolver:
             if frame.is_broken(head):
                 raise _Unresolved from None
             if frame.comes_later(head):
-                if head == text.strip():
-                    return frame.later(head, place)
-                message = f"`{head}` comes later than this step: only its whole value is kept from call to call"
-                self._fail("FC0146", message, place, dotted(at), f"give that value a step of its own behind `{head}`")
+                return frame.later(text.strip(), place)
             self._nowhere(problem, text, place, dotted(at), frame)
+
+    def _meet_awaited(self, frame: Frame) -> None:
+        """Put what references to later members mean in their place, now that all members are known."""
+        met: dict[str, Value] = {}
+        for text, place in frame.awaited.items():
+            try:
+                met[text] = replace(references.find(frame, text), recurrent=True)
+            except NotFound as problem:
+                if frame.is_broken(references.split(text)[0][0]):
+                    continue
+                with suppress(_Unresolved):
+                    self._nowhere(problem, text, place, dotted(frame.path), frame)
+
+        def meant(value: Value) -> Value:
+            return replace(met[value.member], place=value.place) if value.recurrent and value.member in met else value
+
+        frame.steps = [with_values(step, meant) for step in frame.steps] if met else frame.steps
 
     def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, frame: Frame) -> NoReturn:
         """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
@@ -582,14 +597,6 @@ def _literal(value: object, place: Place) -> Literal:
 def _body_of(step: schema.Modifiers) -> object:
     """What stands under the step's verb."""
     return getattr(step, type(step).__name__.lower())
-
-
-def _fields_after(step: Step) -> tuple[str, ...] | None:
-    """The names that the step's value holds, when that is a dict."""
-    if step.take is not None or step.verb not in ("through", "graph", "fork", "loop", "map", "reuse"):
-        return None
-    module = step.body.target
-    return module.graph.fields if isinstance(module, Mount) else None
 
 
 def _written_name(text: str) -> str:

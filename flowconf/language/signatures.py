@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import inspect
 import re
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,6 +66,10 @@ class ClassSource:
 
     init: Signature
     forward: Signature
+    gives: tuple[str, ...] | None = None
+    """The names of the NamedTuple that `forward` says it returns."""
+    silent: bool = False
+    """Whether `forward` does not say what it returns."""
 
 
 ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
@@ -117,7 +122,18 @@ def decorators(module: str, name: str) -> list[ast.Call]:
 def of_class(cls: type) -> ClassSource:
     """The same for a class at hand, whose source may be nowhere."""
     forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
-    return ClassSource(_inspected(vars(cls).get("__init__") or getattr(cls, "__init__")), _inspected(forward))  # noqa: B009
+    init = vars(cls).get("__init__") or getattr(cls, "__init__")  # noqa: B009
+    returned = _returned(forward)
+    gives = getattr(returned, "_fields", None) if isinstance(returned, type) and issubclass(returned, tuple) else None
+    return ClassSource(_inspected(init), _inspected(forward), gives, returned is None)
+
+
+def _returned(function: Callable[..., object]) -> object:
+    """What a function says it returns; None when it does not say."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):  # an annotation that only a type checker can read
+        return getattr(function, "__annotations__", {}).get("return")
 
 
 def of_function(function: Callable[..., object]) -> Signature:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from flowconf.diagnostics import Collector, Label, Place
 from flowconf.language.frame import Frame
-from flowconf.language.plan import Applied, Call, Mount, Step, Value
+from flowconf.language.plan import Applied, Call, Chain, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
 
 Using = list[tuple[str | None, Value]]
@@ -35,38 +35,63 @@ def check_extras(step: Step, collector: Collector) -> None:
     module = step.body.module if step.parts else None
     if len(step.parts) != 1 or not isinstance(module, Mount):
         return
-    for extra, applied in (("skip", step.skip), ("condition", step.condition)):
-        member = module.graph.step(extra)
-        if applied is not None and member is not None:
+    graph = module.graph
+    own = {name: value.place for name, value in graph.outputs}
+    for extra, _ in step.own_extras:
+        member = graph.step(extra)
+        if extra in own or member is not None:
             message = f"`{step.path}.{extra}` would stand for two things"
-            labels = (Label("the body's own member", member.place),)
-            advice = f"give the member `{extra}` of the body another name"
+            labels = (Label("the body's own", member.place if member is not None else own[extra]),)
+            advice = f"give the `{extra}` of the body another name"
             collector.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
 
 
 def check_filled(step: Step, frame: Frame, collector: Collector) -> None:
     """Every input of a mounted graph must be filled by the stream, or by `using`."""
+    if step.stream_record is None and _is_silent(frame.step(step.stream.member)) and step.over is None:
+        return  # it may hold names: the shape check knows
     for applied in step.applied():
-        for name in _unfilled(applied, step):
+        for name in unfilled(applied, step.stream_record.names if step.stream_record is not None else None):
             graph = applied.target.graph if isinstance(applied.target, Mount) else None
             declared = graph.input(name) if graph is not None else None
             labels = [Label("declared here", declared.place)] if declared is not None else []
             giver = frame.step(step.stream.member)
-            if step.stream_fields is not None and giver is not None:
-                held = ", ".join(f"`{field}`" for field in step.stream_fields)
+            if step.stream_record is not None and giver is not None:
+                held = ", ".join(f"`{field}`" for field in step.stream_record.names)
                 labels.append(Label(f"the stream `{step.stream}` holds {held}", giver.place))
             message = f"nothing fills the input `{name}` of `{applied.path}`"
             advice = f"add `using: {name}`, or `using: {{{name}: ...}}`"
             collector.error("FC0147", message, step.place, path=step.path, labels=tuple(labels), help=advice)
 
 
-def _unfilled(applied: Applied, step: Step) -> list[str]:
-    """The inputs of a mounted graph that nothing fills."""
+def _is_silent(step: Step | None) -> bool:
+    """Whether what a step gives may hold names that nothing tells of before it runs."""
+    if step is None or len(step.parts) != 1 or step.take is not None:
+        return False
+    module = step.body.target
+    last = module.members[-1].target if isinstance(module, Chain) else module
+    return isinstance(last, Instance) or (isinstance(last, Call) and modules.class_source(last.name).silent)
+
+
+def record(step: Step) -> Record | None:
+    """The names that what the body gives holds, where that is told: by a graph's outputs, or a NamedTuple."""
+    module = step.body.target
+    if len(step.parts) > 1:
+        return None
+    if isinstance(module, Mount):
+        return Record(module.graph.fields) if module.graph.fields is not None else None
+    last = module.members[-1].target if isinstance(module, Chain) else module
+    names = modules.class_source(last.name).gives if isinstance(last, Call) else None
+    return Record(names, named=True) if names is not None else None
+
+
+def unfilled(applied: Applied, held: Collection[str] | None) -> list[str]:
+    """The inputs of a mounted graph that nothing fills; `held` are the names in the stream, None for one value."""
     if not isinstance(applied.target, Mount):
         return []
     own = [given.name for given in applied.target.graph.inputs if not given.captured]
-    by_name = step.stream_fields is not None and len(own) > 1
-    filled = {name for name, _ in applied.using} | set(step.stream_fields or () if by_name else own[:1])
+    by_name = held is not None and len(own) > 1
+    filled = {name for name, _ in applied.using} | set(held or () if by_name else own[:1])
     return [name for name in own if name not in filled]
 
 

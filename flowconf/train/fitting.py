@@ -276,7 +276,4 @@ def _place(plan: GraphPlan, value: Value) -> Place:
     if step is None:
         given = plan.input(value.member)
         return given.place if given is not None else plan.place
-    inner = getattr(references.part(step, value.entry).target, "graph", None)
-    if value.inner is not None and inner is not None:
-        return _place(inner, value.inner)
-    return step.place
+    return step.place if value.inner is None else _place(references.graph_at(step, value), value.inner)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowconf.diagnostics import Collector, Label
-from flowconf.graph.demand import Demand, Want, needs
+from flowconf.graph.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import Applied, GraphPlan, Setting, Step, join
@@ -16,7 +16,7 @@ from flowconf.train.rehearsal import Reach
 
 def check_idle(config: Config, reach: Reach, collector: Collector) -> None:
     """Note members that nothing needs, parameters that nothing trains, and frozen parts whose weights mean nothing."""
-    unneeded = list(_unneeded(config.model, _demand(config)))
+    unneeded = list(_unneeded(config.model, Demands(config.model, {"": _demand(config)})))
     for path, step, own in unneeded:
         if own:
             message = f"`{path}` is needed by no output, loss or metric"
@@ -83,12 +83,14 @@ def _demand(config: Config) -> Demand:
     return Demand(True, tuple(dict.fromkeys(wants)))
 
 
-def _unneeded(plan: GraphPlan, demand: Demand, prefix: str = "", own: bool = True) -> Iterator[tuple[str, Step, bool]]:
-    """Members that a demand does not run, outermost ones, and whether each is to be told.
+def _unneeded(
+    plan: GraphPlan, demands: Demands, prefix: str = "", own: bool = True
+) -> Iterator[tuple[str, Step, bool]]:
+    """Members that the demands do not run, outermost ones, and whether each is to be told.
 
     A graph from another file may offer more than is asked of it, and what only such a member reads goes with it.
     """
-    found = needs(plan, demand)
+    found = needs(plan, demands.at(prefix))
     running = {step.name for step in found.steps}
     left = [step for step in plan.steps if step.name not in running]
     read = {value.member for step in left for value in step.reads() if not value.recurrent}
@@ -96,8 +98,7 @@ def _unneeded(plan: GraphPlan, demand: Demand, prefix: str = "", own: bool = Tru
         yield join(prefix, step.path), step, own and step.name not in read
     mounts = {applied.home: mount for step in found.steps for applied, mount in _mounts(step)}
     for home, mount in mounts.items():
-        inner = Demand(home in found.main, found.inside.get(home, ()))
-        yield from _unneeded(mount, inner, join(prefix, home), own and mount.inline)
+        yield from _unneeded(mount, demands, join(prefix, home), own and mount.inline)
 
 
 def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:

@@ -121,7 +121,7 @@ DEPTH = [
     flow("many wrong steps", "FC0132", "\n".join(f"a{i}: ReLUU" for i in range(3000))),
     flow("many branches", None, "a:\n  merge: add\n  split:\n" + "\n".join(f"    b{i}: ReLU" for i in range(1000))),
     flow("a long name", "FC0002", f"{'a' * 20000}: ReLU"),
-    flow("a long reference", "FC0146", f"a: {{through: ReLU, from: {'a.' * 20000}a}}"),
+    flow("a long reference", "FC0141", f"a: {{through: ReLU, from: {'a.' * 20000}a}}"),
     flow("a long path of reuse", "FC0141", f"a: {{reuse: {'a.' * 20000}a}}"),
     Attack(
         "a deep key on the command line",

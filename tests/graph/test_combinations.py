@@ -315,7 +315,7 @@ BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> T
     ("path", "told"),
     [
         ("blk", "`blk` is repeated, and its copies are `blk.0` to `blk.1`\n  = help: write `blk.0`"),
-        ("blk.2", "`blk` is repeated, and its copies are `blk.0` to `blk.1`\n  = help: write `blk.0.2`"),
+        ("blk.2", "`blk` has 2 copies, and no `2`\n  = help: the last is `1`"),
         (
             "s",
             "the chain at `s` stands beside `s.skip`, and is not one module\n"

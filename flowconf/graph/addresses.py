@@ -1,0 +1,46 @@
+"""Where a module stands: from a path of the document to what Python writes."""
+
+from __future__ import annotations
+
+from flowconf.language.plan import Chain, GraphPlan, Module, Mount, Shared, Step
+
+
+def address(graph: GraphPlan, path: str, each: bool = False) -> str:
+    """A path of the graph as Python reaches it from `self`: through attributes, `["branch"]` and `[index]`.
+
+    `each`: the path names no copies of what is repeated, and `[*]` stands for all of them.
+    """
+    head, *rest = path.split(".")
+    step = graph.step(head)
+    if step is None:
+        return path
+    text, shared = head, step.body.module
+    if isinstance(shared, Shared):
+        home = head if shared.path == head else address(graph, shared.path)
+        return home + _rest(shared.module, rest, each)
+    if step.repeat is not None and rest:
+        text += "[*]" if each else f"[{rest.pop(0)}]"
+    beside = step.beside()
+    if not rest or rest[0] not in beside:
+        return text + _rest(step.body.module, rest, each, in_dict(step))
+    name = rest.pop(0)
+    text += f'["{name}"]' if len(step.parts) > 1 or in_dict(step) else f".{name}"
+    return text + _rest(beside[name].module, rest, each)
+
+
+def _rest(module: Module, rest: list[str], each: bool, apart: bool = False) -> str:
+    if not rest:
+        return ""
+    if isinstance(module, Shared):
+        return _rest(module.module, rest, each)
+    if isinstance(module, Mount):
+        return f".{address(module.graph, '.'.join(rest), each)}"
+    if isinstance(module, Chain):
+        key = f'"{rest[0]}"' if apart else rest[0]
+        return f"[{key}]" + _rest(module.members[int(rest[0])].module, rest[1:], each)
+    return f".{'.'.join(rest)}"
+
+
+def in_dict(step: Step) -> bool:
+    """Whether the members of a chain stand in a `ModuleDict`, because something else stands below their path."""
+    return bool(step.extras) and isinstance(step.body.module, Chain)
