@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
 from flowconf.draw.dot import dot
@@ -21,6 +21,7 @@ from flowconf.graph import freezing, swapping, views, weights
 from flowconf.graph.explain import add_notes
 from flowconf.graph.program import CompiledProgram, restore
 from flowconf.graph.rows import Row, rows
+from flowconf.graph.runtime import over
 from flowconf.graph.weights import WeightReport
 from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
@@ -197,7 +198,14 @@ class Graph(nn.Module):
         """Keep the values, and cut their gradients: truncated backpropagation through time."""
         for module in self.modules():
             memory = module.__dict__.get("memory", {})
-            memory.update({name: value.detach() for name, value in memory.items()})
+            memory.update({name: over(Tensor.detach, [value]) for name, value in memory.items()})
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Graph:
+        """What `to`, `double` and the like do: the kept values go where the parameters go."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        memory = self.__dict__.get("memory", {})
+        memory.update({name: over(fn, [value]) for name, value in memory.items()})
+        return self
 
     # weights
 

@@ -168,8 +168,10 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
             return replace(here, key=way.rest[0])
         raise _no_module(step, way)
     path = join(step.path, way.spot)
-    if len(way.rest) == 1 and way.rest[0] in dict(graph.outputs):
-        return replace(here, key=way.rest[0])
+    outputs = dict(graph.outputs)
+    if len(way.rest) == 1 and way.rest[0] in outputs:
+        is_added = step.verb == "also" and not way.spot  # the step's value is a sum, and not what its body gives
+        return replace(here, inner=outputs[way.rest[0]]) if is_added else replace(here, key=way.rest[0])
     if way.rest[0].startswith("_"):
         raise NotFound(f"`{way.rest[0]}` is internal to `{path}`: names that begin with `_` are not seen from outside")
     try:
