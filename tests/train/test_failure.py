@@ -9,7 +9,7 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.diagnostics import RunError
+from flowconf.diagnostics import Diagnostic, RunError, StepError
 from flowconf.graph.sources import LAST
 from flowconf.language import registry
 from flowconf.train import failure
@@ -21,6 +21,11 @@ from tests.train.test_loop import same, weights
 FIND = "trainer.find_nan=true"
 
 
+def trains(module, x):
+    """Whether a call is a step of training: neither an evaluation nor a look at the graph before the first step."""
+    return module.training and torch.is_grad_enabled() and type(x) is torch.Tensor and len(x) == 32
+
+
 class Fails(nn.Module):
     """Raises what it is told to after some calls in training."""
 
@@ -29,7 +34,7 @@ class Fails(nn.Module):
     backward = False
 
     def forward(self, x):
-        if self.training and torch.is_grad_enabled():
+        if trains(self, x):
             Fails.after -= 1
             if Fails.after == 0 and not Fails.backward:
                 raise Fails.raises
@@ -134,7 +139,7 @@ def test_memory_that_is_missing_is_told_with_what_takes_less(folder, monkeypatch
 
 
 def huge(self, x):
-    return x.new_empty(10**15) if self.training and torch.is_grad_enabled() else x
+    return x.new_empty(10**15) if trains(self, x) else x
 
 
 def test_memory_that_is_really_missing(folder, monkeypatch):
@@ -226,3 +231,12 @@ def test_the_command_tells_all_of_it(folder, capsys):
     assert "in step `hidden` (tiny.yaml:6:5)" in said
     assert "in training step 5 of 16" in said
     assert load(file).training.trainer.find_nan is False
+
+
+def test_a_refusal_inside_of_a_step_gains_its_place_and_the_notes(folder, capsys, monkeypatch):
+    monkeypatch.setattr(Fails, "raises", StepError(Diagnostic("FC0148", "mine")))
+    assert main(["train", folder.write(with_step("Fails"))]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error[FC0148]: mine\n --> tiny.yaml:6:5\n")
+    assert "  = note: in step `hidden` (tiny.yaml:6:5), which got [32, 16] float32 on cpu\n" in said
+    assert "  = note: in training step 5 of 16" in said

@@ -141,3 +141,12 @@ def test_the_memory_is_said_before_the_first_step(folder):
     folder.train("trainer.ema=0.9")
     line = "memory     4.24 kB: 848 B weights + 848 B gradients + 1.7 kB optimizer + 848 B averages"
     assert line in folder.said.getvalue()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32"])
+def test_formats_of_a_device(folder, precision):
+    words = ["trainer.devices=cuda", "trainer.channels_last=true"]
+    exact, run = (folder.train(*words, f"trainer.precision={name}", text=PICTURES) for name in ("fp32", precision))
+    assert run.record["metrics"]["test/loss"] == pytest.approx(exact.record["metrics"]["test/loss"], rel=0.05)

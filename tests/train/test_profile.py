@@ -270,3 +270,13 @@ def test_a_search_among_two_processes_changes_no_number(folder, strategy):
     words = [f"trainer.strategy={strategy}", "trainer.profile=null"]
     plain, searched = (team(folder, NET, *words, *more) for more in ([], ["trainer.find_nan=true"]))
     assert same(weights(plain), weights(searched))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_time_of_a_device_is_told_apart(folder):
+    numbers = json.loads((folder.train("trainer.devices=cuda", text=NET).folder / "profile/profile.json").read_text())
+    outermost = [rows(numbers)[""], *(row for row in numbers["parts"] if "." not in row["path"])]
+    times = [row["forward"]["device"] + row["backward"]["device"] for row in outermost]
+    assert sum(times) == pytest.approx(numbers["step"]["device"])
+    assert rows(numbers)["think.one"]["backward"]["device"] > 0
