@@ -163,7 +163,7 @@ def mlflow(
     experiment: str = "flowconf",
     tags: dict[str, str] | None = None,
 ) -> Logger:
-    """MLflow. `tracking_uri` is a server, or a place such as `sqlite:///mlflow.db`; null: what the environment says."""
+    """MLflow. `tracking_uri` is a server, or another place that MLflow knows; null: what the environment says."""
     import mlflow as client
 
     server = client.MlflowClient(tracking_uri)
@@ -193,12 +193,18 @@ class _Mlflow:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        found = [self.client.entities.Metric(name, value, now, step) for name, value in values.items()]
+        found = [self.client.entities.Metric(_one_folder(name), value, now, step) for name, value in values.items()]
         self.server.log_batch(self.number, metrics=found)
 
     def close(self, status: str) -> None:
         words = {"finished": "FINISHED", "interrupted": "KILLED"}
         self.server.set_terminated(self.number, words.get(status, "FAILED"))
+
+
+def _one_folder(name: str) -> str:
+    """`val/loss/label` as `val/loss.label`: MLflow may keep metrics in files, and `val/loss` is one of them already."""
+    split, slash, rest = name.partition("/")
+    return f"{split}{slash}{rest.replace('/', '.')}"
 
 
 def _settings(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

@@ -243,6 +243,7 @@ def test_mlflow(folder, monkeypatch):
     assert server.runs[0].tags["team"] == "red"
     assert ("optimizer.lr", "0.01") in server.params
     assert {step for _, _, _, step in server.metrics} == {line["step"] for line in run.log}
+    assert {name for name, *_ in server.metrics} >= {"lr", "val/loss", "val/loss.label", "val/accuracy"}
     resume(run.folder, ["trainer.epochs=2"], Screen(folder.said))
     assert len(server.runs) == 1
     assert max(step for _, _, _, step in server.metrics) == 16
