@@ -22,7 +22,7 @@ from flowconf.text.source import shown
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
 BUILT_IN = File(__file__).parent.parent / "configs"
-MAX_COMPOSED = 50_000
+MAX_COMPOSED = 60_000
 """A composed config holds at most so many values."""
 
 

@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 MAX_DEPTH = 64
 """Nesting beyond this is refused, in files as well as in what is composed from them."""
 
-MAX_VALUES = 20_000
+MAX_VALUES = 60_000
 """One file or dict holds at most so many values, aliases expanded."""
 
 

@@ -327,3 +327,14 @@ def test_what_is_not_one_module_cannot_be_reused(path: str, told: str) -> None:
     with pytest.raises(flowconf.ConfigError) as raised:
         flowconf.build({"inputs": {"x": ["B", 6]}, "flow": {**BLOCKS, "again": {"reuse": path}}})
     assert str(raised.value) == f"error[FC0141]: {told}"
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_with_tags_and_references() -> None:
+    flow = {
+        f"s{at}": {"through": "StateAdd", "tag": f"t{at}", "using": {"state": f"t{at - 2}" if at > 1 else "x"}}
+        for at in range(10_000)
+    }
+    graph = flowconf.build({"inputs": {"x": ["B", 2]}, "flow": flow})
+    assert graph(torch.zeros(1, 2)).shape == (1, 2)
+    assert len(graph.plan.steps) == 10_000
