@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import Applied, Chain, Module, Mount, Step
+from flowconf.language.plan import Applied, Call, Chain, Literal, Module, Mount, Step
 
 
 def says(mount: Mount, size: int | str | None) -> Place:
     """Where a mount gives its graph this size, or else where the graph is named."""
     return next((given.place for _, given in mount.params if given.value == size), mount.place)
+
+
+def number_in(module: Module, size: int) -> Place | None:
+    """Where the number is written by which a module gives this size: in the last call that says it."""
+    match module:
+        case Chain(members=members):
+            found = (number_in(member.target, size) for member in reversed(members))
+            return next((place for place in found if place is not None), None)
+        case Mount(graph=graph):
+            step = graph.step(graph.outputs[0][1].member) if len(graph.outputs) == 1 else None
+            for _ in graph.steps:  # backwards along the stream
+                place = number_in(step.body.target, size) if step is not None else None
+                if place is not None or step is None:
+                    return place
+                step = graph.step(step.stream.member)
+        case Call(args=args, kwargs=kwargs):
+            numbers = [*args, *(argument for _, argument in kwargs)]
+            places = [n.place for n in numbers if isinstance(n, Literal) and n.value == size]
+            return next((place for place in reversed(places) if place.line or place.word), None)
+    return None
 
 
 def place_of(applied: Applied, step: Step) -> Place:

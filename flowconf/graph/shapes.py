@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Label, suggest
+from flowconf.diagnostics import Label, Place, suggest
 from flowconf.graph.fakes import (
     MERGES,
     UNKNOWN,
@@ -29,7 +29,7 @@ from flowconf.graph.fakes import (
     repeat_rows,
     stacked,
 )
-from flowconf.graph.marks import call_place, place_of, says
+from flowconf.graph.marks import call_place, number_in, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
 from flowconf.graph.trial import Inference, Poisoned, Rehearsal, Trial
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
@@ -93,6 +93,7 @@ class _Checker(Trial):
         mounted: Mount | None = None,
         home: str = "",
         shared: Mapping[str, str] | None = None,
+        params: Mapping[str, Literal] | None = None,
     ) -> tuple[Any, Scope]:
         """Run one graph on fake values: its output, and everything it held. `home` and `shared` are the scope's."""
         local = {
@@ -103,7 +104,7 @@ class _Checker(Trial):
             self._record(join(path, entry.name), local[entry.name])
         places = {entry.name: Source(entry.name, entry.place) for entry in graph.inputs}
         places |= origins
-        scope = Scope(graph, path, local, places, home, dict(shared or {}))
+        scope = Scope(graph, path, local, places, home, dict(shared or {}), {**(params or {}), **dict(graph.params)})
         for step in graph.steps:
             try:
                 local[step.name] = self._step(step, scope)
@@ -302,7 +303,8 @@ class _Checker(Trial):
         if weights != len(branches) or not isinstance(first, Tensor):
             message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
             detail = f"{message} experts, and there are {len(branches)}"
-            self.error("FC0201", detail, place_of(step.router, step), step, scope)
+            place = number_in(step.router.target, weights) or place_of(step.router, step)
+            self.error("FC0201", detail, place, step, scope)
         self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
         return first
 
@@ -343,12 +345,22 @@ class _Checker(Trial):
             got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
             what = f"`{where}` of " if where else ""
             change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
-            message = f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change}"
-            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            self.error(
-                "FC0205", message, step.place, step, scope, (label,), "the body must give back the shape that it takes"
+            message = (
+                f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change} in its first iteration"
             )
+            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
+            advice = "the body must give back the shape that it takes"
+            self.error("FC0205", message, self._changed(step, got, gives), step, scope, (label,), advice)
         return self._further(step, result, source, scope, times) if self.trains else result
+
+    @staticmethod
+    def _changed(step: Step, got: Any, gives: Any) -> Place:
+        """Where a body says the one size that it gives instead of another, or else the step."""
+        if isinstance(got, Tensor) and isinstance(gives, Tensor) and got.dim() == gives.dim():
+            sizes = [new for old, new in zip(got.shape, gives.shape, strict=True) if old != new]
+            if len(sizes) == 1:
+                return number_in(step.body.target, sizes[0]) or step.place
+        return step.place
 
     def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
         """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
@@ -537,7 +549,8 @@ class _Checker(Trial):
         shared = {mine: scope.standing(theirs) for mine, theirs in mount.shares}
         home = scope.standing(applied.home)
         of_a_file = mount if mount.graph.source_name else None
-        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared)
+        params = scope.params if mount.graph.inline else {}
+        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared, params)
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
         if not guessed:
             scope.held[step.name].scopes[spot] = inner

@@ -103,6 +103,8 @@ class Expectation:
     actual: int
     unit: str
     place: Place
+    text: str
+    """What is written there, in terms of the document's parameters."""
     repaired: str | None
 
 
@@ -120,10 +122,18 @@ def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None
         if axis is None or not isinstance(expected, int) or stream.dim() < (2 if axis == 1 else 1):
             continue
         actual = int(stream.shape[axis])
-        if actual != expected:
-            place = argument.place if isinstance(argument, Literal) else call.place
-            return Expectation(expected, actual, UNITS[axis], place, _repaired(call, argument, actual))
+        if actual != expected and (axis != 1 or _has_rank(built, stream)):
+            written = argument if isinstance(argument, Literal) else None
+            place = call.place if written is None else written.place
+            text = "" if written is None else written.text
+            return Expectation(expected, actual, UNITS[axis], place, text, _repaired(call, argument, actual))
     return None
+
+
+def _has_rank(built: nn.Module, stream: Tensor) -> bool:
+    """Whether a module such as `Conv2d` gets as many sizes as it takes; if not, the channels are not at fault."""
+    spatial = re.search(r"([123])d$", type(built).__name__)
+    return spatial is None or stream.dim() - int(spatial[1]) in (1, 2)
 
 
 def _repaired(call: Call, wrong: Argument, size: int) -> str:

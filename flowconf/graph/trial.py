@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place
+from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
 from flowconf.graph.emit import Sizes as KnownSizes
 from flowconf.graph.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
 from flowconf.graph.marks import call_place
@@ -225,16 +226,29 @@ class Trial:
             if self.sizes.number(found.actual) != str(found.actual):
                 advice = f"`{self.sizes.number(found.actual)}` is open: declare the input with {found.expected} instead"
             place = found.place
+            labels += self._set_by(found.text, scope)
             if shared is not None:
                 labels.append(Label(f"made for {found.expected} {found.unit}", place))
                 place = shared.place
             self.error("FC0201", message, place, step, scope, tuple(labels), advice)
+        for (name, value), given in zip(applied.using, using.values(), strict=True):
+            shown = f"`{value}` gives {self.sizes.show(given)}, as `{name}`"
+            labels.append(Label(shown, scope.source(value).place))
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
         text = str(module)
         why = self.sizes.reworded(first_line(problem))
         message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
         place = shared.place if shared is not None else call_place(module, step)
         self.error("FC0201", message, place, step, scope, tuple(labels))
+
+    @staticmethod
+    def _set_by(text: str, scope: Scope) -> list[Label]:
+        """Where the parameters that a number is written in terms of have their values."""
+        names = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text))
+        known = [(name, scope.params[name]) for name in names if name in scope.params]
+        return [
+            Label(f"`{name}` is {value.value} here", value.place) for name, value in known if value.place != NOWHERE
+        ]
 
     def error(
         self,

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from flowconf.diagnostics import Collector, Label, Place
 from flowconf.graph.fakes import WantsNumbers
+from flowconf.graph.marks import number_in
 from flowconf.graph.sizes import first_line
 from flowconf.language import references
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan, Literal, Value
+from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
 from flowconf.text.origins import Path, dotted
 from flowconf.train.metering import Meter
@@ -263,12 +264,7 @@ def number_behind(plan: GraphPlan, reference: str, size: int) -> Place:
     step = plan.step(value.member)
     if step is None or value.inner is not None:
         return _place(plan, value)
-    module = step.body.target
-    last = getattr(module, "members", None)
-    call = last[-1].target if last else module
-    arguments = [*getattr(call, "args", ()), *(argument for _, argument in getattr(call, "kwargs", ()))]
-    numbers = [a.place for a in arguments if isinstance(a, Literal) and a.value == size and a.place.line]
-    return numbers[-1] if numbers else _place(plan, value)
+    return number_in(step.body.target, size) or _place(plan, value)
 
 
 def _place(plan: GraphPlan, value: Value) -> Place:

@@ -77,14 +77,14 @@ flow:
     times: 2
 """,
         """
-error[FC0205]: the loop `l` changes its stream from [B, 6] to [B, 3]
- --> loop.yaml:3:3
+error[FC0205]: the loop `l` changes its stream from [B, 6] to [B, 3] in its first iteration
+ --> loop.yaml:4:21
   |
 1 | inputs: {x: [B, 6]}
   |          - `x` gives [B, 6]
   :
-3 |   l:
-  |   ^
+4 |     loop: Linear(6, 3)
+  |                     ^
   = help: the body must give back the shape that it takes
 """,
     ),
@@ -180,6 +180,7 @@ error[FC0201]: `cell`: `GRUCell(6, 4)` cannot take [B, 6], `hx` [B, 3]: hidden0 
   |
 1 | inputs: {x: [B, 6], h: [B, 3]}
   |          - `x` gives [B, 6]
+  |                     - `h` gives [B, 3], as `hx`
   :
 4 |     through: GRUCell(6, 4)
   |              ^^^^^^^^^^^^^
