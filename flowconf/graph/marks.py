@@ -40,3 +40,13 @@ def call_place(module: Module, step: Step) -> Place:
         return call_place(module.members[-1].module, step)
     place = getattr(module, "place", None)
     return place if isinstance(place, Place) and (place.line or place.word) else step.body_place
+
+
+def end_of(applied: Applied, step: Step) -> Place:
+    """Where the last thing that a body does is written; for a graph of another file, where the step is."""
+    module = applied.target
+    if isinstance(module, Mount):
+        last = module.graph.steps[-1] if module.graph.source_name is None and module.graph.steps else None
+        is_call = last is not None and len(last.parts) == 1 and isinstance(last.body.target, Call | Chain)
+        return step.place if last is None else call_place(last.body.target, last) if is_call else last.place
+    return call_place(module, step)

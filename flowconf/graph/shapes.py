@@ -7,12 +7,14 @@ It fills in `_`, finds every size that does not fit, and knows the shape of ever
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Label, Place, suggest
+from flowconf.graph import blame
 from flowconf.graph.fakes import (
     MERGES,
     UNKNOWN,
@@ -29,10 +31,10 @@ from flowconf.graph.fakes import (
     repeat_rows,
     stacked,
 )
-from flowconf.graph.marks import call_place, number_in, place_of, says
+from flowconf.graph.marks import call_place, end_of, number_in, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
 from flowconf.graph.trial import Inference, Poisoned, Rehearsal, Trial
-from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
+from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
 from flowconf.language.wiring import unfilled
 
 MOST_ROUNDS = 64
@@ -133,7 +135,12 @@ class _Checker(Trial):
                     message = f"`{path}` has no parameter `{start.parameter}`"
                     advice = suggest(start.parameter, below, "parameters")
                     self.result.collector.error("FC0207", message, start.place, path=path, help=advice)
-                elif isinstance(start.how, Literal) and isinstance(start.how.value, tuple):
+                elif isinstance(start.how, Call):
+                    why = blame.start(start.how, size)
+                    if why is not None:
+                        message = f"`{path}.{start.parameter}`, {list(size)}, cannot start as `{start.how}`: {why}"
+                        self.result.collector.error("FC0207", message, start.place, path=path)
+                elif isinstance(start.how.value, tuple):
                     given = tuple(torch.tensor(as_list(start.how.value)).shape)
                     if given != size:
                         message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
@@ -199,18 +206,30 @@ class _Checker(Trial):
         scope.before = scope.zeros(step)
         value = scope.value(step.stream)
         source = scope.source(step.stream)
-        for _ in range(step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1):
-            before = value
-            value = held.all_of_them = self._verb(step, value, source, scope)
+        copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
+        for copy in range(copies):
+            before, known = value, len(self.result.collector.diagnostics)
+            try:
+                value = held.all_of_them = self._verb(step, value, source, scope)
+            except Poisoned:
+                if copy:
+                    self._tell_of_copies(step, known)
+                raise
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
                 value = self._taken(step, value, scope)
-            source = Source(step.name, step.place)
+            source = Source(f"{step.name}.{copy}", step.place)
             if difference(before, value) is None:
                 break
         if not step.iterates:
             held.once = value
         self._note_kind(f"{join(scope.path, step.name)}[]", held.once)
         return value
+
+    def _tell_of_copies(self, step: Step, known: int) -> None:
+        """Only a later copy of a repeated step does not fit: the first one changes the stream."""
+        told = self.result.collector.diagnostics
+        advice = f"`{step.name}` is repeated: each copy must give back the shape that it takes"
+        told[known:] = [replace(diagnostic, help=advice) for diagnostic in told[known:]]
 
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         match step.verb:
@@ -270,6 +289,9 @@ class _Checker(Trial):
                 for name, part in step.parts
             )
             odd = self._odd(step, branches)
+            if any(isinstance(value, Tensor) and not -value.dim() <= (step.dim or 0) < value.dim() for value in values):
+                message = f"`{path}` merges along dimension {step.dim}, and {shown}"
+                self.error("FC0203", message, step.place_of("dim"), step, scope, labels)
             self.error(
                 "FC0203",
                 f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
@@ -298,6 +320,13 @@ class _Checker(Trial):
             label = Label(gives, place_of(parts[other], step))
             self.error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
+            self._counted(step, len(branches), scope)
+            rows = stream.shape[0] if isinstance(stream, Tensor) and stream.dim() else 1
+            if isinstance(choice, Tensor) and choice.numel() not in (1, rows):
+                shown = self.sizes.show(choice)
+                message = f"the router of `{path}` gives {shown}, and must give one index, or one for each row"
+                advice = "`ArgmaxSelector` chooses one for each row"
+                self.error("FC0201", message, place_of(step.router, step), step, scope, help=advice)
             return self._any_of(list(branches.values())) if self.trains else first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
@@ -314,6 +343,19 @@ class _Checker(Trial):
         if all(isinstance(value, Tensor) and value.is_floating_point() for value in values):
             return sum(values[1:], values[0])
         return values[0]
+
+    def _counted(self, step: Step, count: int, scope: Scope) -> None:
+        """The selectors say how many branches they choose from, or which one."""
+        assert step.router is not None
+        call, path = step.router.target, join(scope.path, step.path)
+        given = blame.bound(call) if isinstance(call, Call) else {}
+        branches, index = given.get("branches"), given.get("index")
+        if isinstance(branches, Literal) and branches.value != count:
+            message = f"the router of `{path}` chooses from {branches.value} branches, and there are {count}"
+            self.error("FC0201", message, branches.place, step, scope, help=f"write `{count}`")
+        if isinstance(index, Literal) and isinstance(index.value, int) and not 0 <= index.value < count:
+            message = f"the router of `{path}` chooses branch {index.value}, and there are {count}"
+            self.error("FC0201", message, index.place, step, scope, help=f"the last one is `{count - 1}`")
 
     def _odd(self, step: Step, branches: Mapping[str, Any]) -> str | None:
         """The branch whose shape differs from the others'; of two, the last. None when all have one shape."""
@@ -351,16 +393,17 @@ class _Checker(Trial):
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
             advice = "the body must give back the shape that it takes"
             self.error("FC0205", message, self._changed(step, got, gives), step, scope, (label,), advice)
+        self._goes_on(step, stream, result, scope)
         return self._further(step, result, source, scope, times) if self.trains else result
 
     @staticmethod
     def _changed(step: Step, got: Any, gives: Any) -> Place:
-        """Where a body says the one size that it gives instead of another, or else the step."""
+        """Where a body says the one size that it gives instead of another, or else its end."""
         if isinstance(got, Tensor) and isinstance(gives, Tensor) and got.dim() == gives.dim():
             sizes = [new for old, new in zip(got.shape, gives.shape, strict=True) if old != new]
             if len(sizes) == 1:
-                return number_in(step.body.target, sizes[0]) or step.place
-        return step.place
+                return number_in(step.body.target, sizes[0]) or end_of(step.body, step)
+        return end_of(step.body, step)
 
     def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
         """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
@@ -373,6 +416,19 @@ class _Checker(Trial):
             result = self._body(step, result, source, scope)
         self.rounds = before
         return result
+
+    def _goes_on(self, step: Step, stream: Any, result: Any, scope: Scope) -> None:
+        """A body that takes several values must give them back by name, or get them by `using`."""
+        body = step.body.target
+        if not isinstance(body, Mount) or not isinstance(stream, dict) or not isinstance(result, dict):
+            return
+        given = {*result, *(name for name, _ in step.body.using)}
+        lost = [entry.name for entry in body.graph.inputs if entry.name not in given]
+        if lost:
+            path, held = join(scope.path, step.path), ", ".join(f"`{name}`" for name in result)
+            message = f"the body of the loop `{path}` takes `{lost[0]}` again, and gives {held}"
+            advice = f"call one of its outputs `{lost[0]}`"
+            self.error("FC0205", message, step.place, step, scope, (), advice)
 
     def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         path = join(scope.path, step.path)
@@ -393,7 +449,8 @@ class _Checker(Trial):
         if not -stream.dim() <= dim < stream.dim():
             gives = f"`{source.name}` gives {self.sizes.show(stream)}"
             message = f"`{path}` maps over dimension {dim}, and {gives}"
-            self.error("FC0201", message, step.place_of("dim"), step, scope, (Label(gives, source.place),))
+            place = step.place_of("dim") if step.over is None else step.over.place
+            self.error("FC0201", message, place, step, scope, (Label(gives, source.place),))
         if step.batched and dim % stream.dim() == 0:
             message = "a batched map cannot go over dimension 0, the batch"
             self.error("FC0123", message, step.place_of("dim"), step, scope)
@@ -406,7 +463,7 @@ class _Checker(Trial):
                 return value.reshape(*moved.shape[:2], *value.shape[1:]).movedim(1, dim)
 
         else:
-            result = self._body(step, stream.select(dim, 0), source, scope)
+            result = self._body(step, stream.select(dim, 0), Source(f"{source.name}[i]", source.place), scope)
 
             def unfold(value: Tensor) -> Tensor:
                 return stacked(value, dim, count)
@@ -431,7 +488,7 @@ class _Checker(Trial):
             message = f"`{path}` cannot cut the last size of {shown} into {count} equal slices"
             label = Label(f"`{source.name}` gives {shown}", source.place)
             self.error("FC0201", message, step.place_of("slices"), step, scope, (label,))
-        result = self._body(step, stream.chunk(count, -1)[0], source, scope)
+        result = self._body(step, stream.chunk(count, -1)[0], Source(f"{source.name}[i]", source.place), scope)
         held = scope.held[step.name]
         held.count = count
         held.whole = lambda value: stacked(value, 1, count)

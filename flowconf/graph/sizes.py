@@ -33,6 +33,16 @@ EXPECTS = {
 UNITS = {-1: "features", 1: "channels"}
 
 
+TORCH_WORDS = (
+    (r"torch\.Size\((\[.*?\])\)", r"\1"),
+    (r"torch\.(float32|float64|int64|bool)", r"\1"),
+    (r"Attempting to broadcast.* had (\[.*?\]); but expected.* broadcastable to (\[.*?\])", r"\1 does not fit \2"),
+    (r"a and b must have same reduction dim, but got (\[.*?\]) X (\[.*?\])", r"\1 and \2 cannot be multiplied"),
+    (r"^\w+\(\): ", ""),
+)
+"""Words of torch that say less to a person than these."""
+
+
 @dataclass
 class Sizes:
     """The numbers behind the symbols of one check: a prime each, or the size that is `known` for it."""
@@ -50,12 +60,12 @@ class Sizes:
 
     def number(self, size: int) -> str:
         """A size in terms of the symbols."""
+        found: list[str] = []
         for symbol, prime in self.symbols.items():
-            if size == prime:
-                return symbol
-            if size and size % prime == 0:
-                return f"{size // prime}*{symbol}"
-        return str(size)
+            while size and size % prime == 0:
+                found.append(symbol)
+                size //= prime
+        return "*".join([*([] if size == 1 and found else [str(size)]), *found])
 
     def small(self, size: int) -> int:
         """A size with 2 for each symbol."""
@@ -77,7 +87,10 @@ class Sizes:
 
     def reworded(self, message: str) -> str:
         """torch's words with the symbols for their numbers."""
-        return re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
+        message = re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
+        for form, words in TORCH_WORDS:
+            message = re.sub(form, words, message)
+        return message
 
 
 def misfits(entry: Input, value: Any) -> int | None:
@@ -116,7 +129,8 @@ def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None
     given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
     for name, argument in (*given, *call.kwargs):
         axis = EXPECTS.get(name)
-        expected = getattr(built, name, None)
+        written = argument.value if isinstance(argument, Literal) else None
+        expected = getattr(built, name, written)
         if isinstance(expected, tuple) and len(expected) == 1:
             expected = expected[0]
         if axis is None or not isinstance(expected, int) or stream.dim() < (2 if axis == 1 else 1):

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
+from flowconf.graph import blame
 from flowconf.graph.emit import Sizes as KnownSizes
 from flowconf.graph.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
 from flowconf.graph.marks import call_place
@@ -126,8 +127,9 @@ class Trial:
         try:
             made = modules.load(call.name)(*args, **kwargs)
         except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
-            message = f"`{call}` cannot be built: {first_line(problem)}"
-            self.error("FC0202", message, call.place, step, scope)
+            words = first_line(problem)
+            place = blame.argument(call, words) or call.place
+            self.error("FC0202", f"`{call}` cannot be built: {words}", place, step, scope)
         if not isinstance(made, nn.Module):
             self.error(
                 "FC0202",
@@ -192,6 +194,9 @@ class Trial:
         step: Step,
         scope: Scope,
     ) -> Any:
+        call = applied.target
+        if isinstance(call, Call) and (blame.wrong_type(call, stream) or blame.wrong_dim(call, stream)):
+            self._misfit(built, applied, whole, stream, using, source, step, scope, IndexError("no such dimension"))
         try:
             return called(built, stream, using)
         except WantsNumbers:
@@ -215,30 +220,31 @@ class Trial:
         labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
         module, path = applied.target, join(scope.path, whole.path)
         shared = whole.module if isinstance(whole.module, Shared) else None
-        found = expectation(built, module, stream) if isinstance(module, Call) else None
-        homes = (found.place if found is not None else None, call_place(module, step))
+        why = self.sizes.reworded(first_line(problem))
+        kind = blame.stream(built, module, stream, source.name, self.sizes) if isinstance(module, Call) else None
+        found = expectation(built, module, stream) if isinstance(module, Call) and kind is None else None
+        fault = self._fault(module, applied, using, str(problem), stream) if isinstance(module, Call) else None
+        homes = (found.place if found is not None else fault, call_place(module, step))
         if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
             raise Poisoned  # it does not fit where it stands first either
+        place = shared.place if shared is not None else call_place(module, step)
+        if kind is not None:
+            self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.help)
         if found is not None:
             gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
             message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
-            advice = f"write `{found.repaired}`" if found.repaired and shared is None else None
-            if self.sizes.number(found.actual) != str(found.actual):
-                advice = f"`{self.sizes.number(found.actual)}` is open: declare the input with {found.expected} instead"
-            place = found.place
+            text, repaired = str(module), found.repaired if shared is None else None
+            advice = blame.repair(text, repaired, stream, found.expected, found.actual, self.sizes)
             labels += self._set_by(found.text, scope)
             if shared is not None:
-                labels.append(Label(f"made for {found.expected} {found.unit}", place))
-                place = shared.place
-            self.error("FC0201", message, place, step, scope, tuple(labels), advice)
+                labels.append(Label(f"made for {found.expected} {found.unit}", found.place))
+            self.error("FC0201", message, found.place if shared is None else place, step, scope, tuple(labels), advice)
         for (name, value), given in zip(applied.using, using.values(), strict=True):
-            shown = f"`{value}` gives {self.sizes.show(given)}, as `{name}`"
-            labels.append(Label(shown, scope.source(value).place))
+            labels.append(Label(f"`{value}` gives {self.sizes.show(given)}, as `{name}`", scope.source(value).place))
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
-        text = str(module)
-        why = self.sizes.reworded(first_line(problem))
-        message = f"`{path}`: `{text}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        place = shared.place if shared is not None else call_place(module, step)
+        message = f"`{path}`: `{module}` cannot take {self.sizes.show(stream)}{extra}: {why}"
+        if isinstance(module, Call) and shared is None:
+            place = fault or place
         self.error("FC0201", message, place, step, scope, tuple(labels))
 
     @staticmethod
@@ -249,6 +255,15 @@ class Trial:
         return [
             Label(f"`{name}` is {value.value} here", value.place) for name, value in known if value.place != NOWHERE
         ]
+
+    def _fault(self, call: Call, applied: Applied, using: dict[str, Any], words: str, stream: Any) -> Place | None:
+        """The argument that does not fit: a number or text of the call, or what `using` brings."""
+        dim = blame.wrong_dim(call, stream)
+        if dim is not None:
+            return dim.place
+        place = blame.argument(call, words)
+        culprit = blame.further(using, words) if place is None else None
+        return next((value.place for name, value in applied.using if name == culprit and value.place.line), place)
 
     def error(
         self,

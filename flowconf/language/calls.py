@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import ast
 import operator
-import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from flowconf.diagnostics import Collector, Place, suggest
-from flowconf.language import signatures
+from flowconf.diagnostics import Collector, Place, nearest, suggest
+from flowconf.language import habits, signatures, slips
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature
+from flowconf.text.source import within
 
 Scope = Mapping[str, Literal]
 
@@ -47,6 +47,8 @@ class CallParser:
     scope: Scope
     collector: Collector
     path: str = ""
+    steps: Collection[str] = ()
+    """What the steps around are called."""
 
     def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
         """The members of `A >> B >> C`; a single call is a chain of one. None when there is a mistake."""
@@ -76,7 +78,9 @@ class CallParser:
             name = node.func if isinstance(node, ast.Call) else node
             if not isinstance(name, ast.Name) or name.id not in allowed:
                 shown = ast.unparse(name)
-                self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), suggest(shown, allowed, "ways"))
+                close = habits.meant(shown.removesuffix("_"), habits.STARTS, allowed)
+                advice = f"write `{close}`" if close else suggest(shown.split(".")[-1], allowed, "ways")
+                self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), advice)
             assert isinstance(name, ast.Name)
             if isinstance(node, ast.Name):
                 return Call(name.id, place=place)
@@ -99,8 +103,8 @@ class CallParser:
         except SyntaxError as problem:
             spot = _Spot(place, text)
             column = min(problem.offset or 1, len(text) + 1)
-            why, length = _reason(problem, text.strip())
-            self._refuse("FC0131", f"`{_short(text)}` is not a call: {why}", spot.at(column - 1, length))
+            why, length, advice = slips.unreadable(problem, text.strip())
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {why}", spot.at(column - 1, length), advice)
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
@@ -112,15 +116,15 @@ class CallParser:
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
         name = node.func if isinstance(node, ast.Call) else node
         if not isinstance(name, ast.Name):
-            shown = _short(ast.unparse(node))
-            last = name.attr if isinstance(name, ast.Attribute) else ""
-            advice = f"write `{last}`: modules go by their own name" if last in modules else None
-            self._refuse("FC0131", f"`{shown}` is not a module's name or a call of one", spot(node), advice)
+            message = f"`{_short(ast.unparse(node))}` is not a module's name or a call of one"
+            self._refuse("FC0131", message, spot(node), slips.no_call(node, modules.names()))
         assert isinstance(name, ast.Name)
         if name.id not in modules:
             unknown = modules.unknown(name.id, spot(name), self.path)
             if name.id in self.scope:
                 unknown = replace(unknown, help=f"`{name.id}` is a parameter: a step needs a module")
+            elif name.id in self.steps:
+                unknown = replace(unknown, help=f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again")
             self.collector.diagnostics.append(unknown)
             raise Refused
         if not isinstance(node, ast.Call):
@@ -161,8 +165,9 @@ class CallParser:
             case ast.Name(id=name) if name in CONSTANTS:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in modules:
-                known = [*self.scope, *modules.names()] if name[:1].isupper() else list(self.scope)
-                advice = suggest(name, known, "parameters")
+                close = nearest(name, modules.names()) if name[:1].isupper() else None
+                advice = slips.no_parameter(name) or (f"write `{close}`" if close else None)
+                advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
                 self._refuse("FC0134", f"unknown parameter `{name}`", spot(node), advice)
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return self._list([self._argument(item, spot) for item in items], spot(node))
@@ -172,13 +177,8 @@ class CallParser:
                 return self._arithmetic(node, spot)
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
-        shown = _short(ast.unparse(node))
-        self._refuse(
-            "FC0131",
-            f"`{shown}` cannot stand in a call",
-            spot(node),
-            "only literals, parameters, arithmetic, lists and calls can",
-        )
+        message = f"`{_short(ast.unparse(node))}` cannot stand in a call"
+        self._refuse("FC0131", message, spot(node), slips.no_argument(node, self.scope))
         raise AssertionError
 
     @staticmethod
@@ -193,7 +193,9 @@ class CallParser:
         found = self._argument(node, spot)
         if isinstance(found, Literal) and isinstance(found.value, int | float) and not isinstance(found.value, bool):
             return found
-        self._refuse("FC0131", f"arithmetic needs numbers, and `{_short(ast.unparse(node))}` is none", spot(node))
+        text = _short(ast.unparse(node))
+        is_ = f"is {slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
+        self._refuse("FC0131", f"arithmetic needs numbers, and `{text}` {is_}", spot(node))
         raise AssertionError
 
     def _signed(self, node: ast.UnaryOp, operand: Literal, spot: _Spot) -> Literal:
@@ -240,15 +242,23 @@ class CallParser:
             )
 
     def _check_values(self, call: Call, signature: Signature) -> None:
-        """Refuse numbers and texts that are not of an argument's type."""
-        types = {parameter.name: parameter.type for parameter in signature.parameters}
-        for name, argument in [*zip(signature.positional, call.args, strict=False), *call.kwargs]:
-            wanted = signatures.wants(types.get(name, ""), argument.value) if isinstance(argument, Literal) else None
-            if wanted is not None:
-                assert isinstance(argument, Literal)
-                advice = f"write `{argument.text.replace(' / ', ' // ')}`" if " / " in argument.text else None
-                message = f"`{name}` of `{call.name}` must be {wanted}, got `{argument.value}`"
-                self._refuse("FC0133", message, argument.place, advice)
+        """Refuse numbers, texts and modules that are not of an argument's type."""
+        for parameter, argument in signature.bound(call.args, call.kwargs):
+            if isinstance(argument, Literal):
+                wanted = signatures.wants(parameter.type, argument.value, parameter.required)
+            else:
+                wanted = signatures.plain(parameter.type) if isinstance(argument, Call) else None
+            if wanted is None:
+                continue
+            advice, got, place = None, "a module", call.place
+            if isinstance(argument, Call):
+                place = argument.place
+            elif isinstance(argument, Literal):
+                place, text = argument.place, argument.text
+                advice = f"write `{text.replace(' / ', ' // ')}`" if " / " in text else None
+                named = f"`{text}`, which is " if text in self.scope else ""
+                got = f"{named}{slips.shown(argument.value)}"
+            self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
         room = len(signature.positional)
@@ -282,10 +292,14 @@ class _Spot:
     text: str
 
     def at(self, offset: int, length: int = 1) -> Place:
-        if self.place.file is None or not self.place.line or "\n" in self.text:
+        if self.place.file is None or not self.place.line:
             return self.place
-        quote = 1 if self.place.length == len(self.text) + 2 else 0
         lead = len(self.text) - len(self.text.lstrip())
+        if self.place.length < len(self.text.strip()):
+            found = within(self.place, self.text, lead + offset, max(length, 1))
+            if found is not None or "\n" in self.text:
+                return found or self.place
+        quote = 1 if self.place.length == len(self.text) + 2 else 0
         return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
 
     def span(self, offset: int, length: int) -> Place:
@@ -295,18 +309,6 @@ class _Spot:
     def __call__(self, node: ast.expr) -> Place:
         end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
         return self.span(node.col_offset, end - node.col_offset)
-
-
-def _reason(problem: SyntaxError, text: str) -> tuple[str, int]:
-    """Why a text cannot be read, in words that do not depend on the version of Python, and how long the mark is."""
-    found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
-    if found is not None:
-        opened, *closing = found.groups()
-        return (f"`{opened}` is not closed", 1) if opened else (f"`{closing[0] or closing[1]}` closes nothing", 1)
-    if "unterminated string" in problem.msg:
-        return "a quote is not closed", 1
-    rest = re.match(r"\w+|[^\w\s()\[\]]+|.", text[(problem.offset or 1) - 1 :])
-    return ("it cannot go on like this here", len(rest.group())) if rest else ("its end is missing", 1)
 
 
 def _deeper_than(node: ast.AST, most: int) -> bool:

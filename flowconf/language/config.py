@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic
-from flowconf.language import check_training, registry, schema
+from flowconf.language import check_training, hints, registry, schema
 from flowconf.language.advice import SECTIONS, TOP
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve, resolve_model
@@ -86,8 +86,8 @@ def read(composition: Composition) -> Config:
 
 
 def is_graph(document: Document) -> bool:
-    """Whether a document is a bare graph: it has keys of one, `flow` most of all, and no `model`."""
-    return "model" not in document.data and bool({"flow", "inputs", "params"} & document.data.keys())
+    """Whether a document is a bare graph: it has keys of one, and no `model`."""
+    return "model" not in document.data and any(key in document.data for key in hints.GRAPH_KEYS)
 
 
 def is_graph_file(error: ConfigError) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from flowconf.diagnostics import Collector, nearest, suggest
-from flowconf.language import names, schema
+from flowconf.language import habits, names, schema
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
 from flowconf.language.validate import dotted
 from flowconf.text.origins import Origins, Path
 
-SYMBOL = re.compile(r"^[A-Z][A-Za-z0-9_]*$")
+SYMBOL = re.compile(r"^(?!None$|True$|False$)[A-Z][A-Za-z0-9_]*$")
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "complex64", "complex128",
     "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -34,7 +34,9 @@ def read_inputs(
         dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
         if dtype not in DTYPES:
             place = origins.value((*at, "dtype"))
-            advice = suggest(dtype, DTYPES, "types")
+            meant = habits.meant(dtype.removeprefix("torch."), habits.DTYPES, DTYPES)
+            meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
+            advice = f"write `{meant}`" if meant else suggest(dtype, DTYPES, "types")
             collector.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=advice)
         if name in names.GENERATED:
             collector.error(
@@ -54,12 +56,9 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
     value: object = size
     if isinstance(size, str):
         if size.isidentifier() and size not in scope:
-            close = nearest(size, scope)
-            advice = (
-                f"write `{close}`"
-                if close
-                else f"add it to `params`, or write `{size[:1].upper()}` for a size that is open"
-            )
+            close, letter = nearest(size, scope), "B" if size == "None" else size[:1].upper()
+            advice = f"write `{letter}`, or another word that begins with a capital, for a size that is open"
+            advice = f"write `{close}`" if close else f"{advice}, or add `{size}` to `params`"
             collector.error("FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
             return 1
         literal = CallParser(scope, collector, dotted(at)).value(size, place)

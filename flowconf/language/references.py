@@ -292,7 +292,9 @@ def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
     """What stands at a path, be it one module or several; `above` is the path of the graph. Raises `NotFound`."""
     step = members.step(names[0])
     if step is None:
-        advice = suggest(names[0], members.names(), "names")
+        if members.input(names[0]) is not None:
+            raise NotFound(f"`{names[0]}` is an input, and only the module of a step is used again")
+        advice = suggest(names[0], [name for name in members.names() if members.input(name) is None], "steps")
         where = f"no step of `{above}`" if above else "no earlier step here"
         raise NotFound(f"`{names[0]}` is {where}", advice, names[0])
     way = walk(step, names[1:])

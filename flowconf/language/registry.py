@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, suggest
-from flowconf.language import builtins, signatures
+from flowconf.language import builtins, habits, signatures
 from flowconf.language.signatures import ClassSource, Signature
 from flowconf.text import read
 
@@ -85,6 +85,8 @@ class Table:
         """The diagnostic for a name that is not in the table."""
         if name.startswith("Lazy") and name[4:] in self:
             advice: str | None = f"write `{name[4:]}(_, ...)`: `_` is filled in from the shape that arrives"
+        elif self.torch_nn and (known := habits.for_module(name, self.names())):
+            advice = known
         else:
             advice = suggest(name, [*also, *self.names()], self.plural)
             if self.torch_nn and not (advice or "").startswith("write"):

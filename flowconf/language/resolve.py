@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from flowconf.diagnostics import Collector, Label, Place, suggest
-from flowconf.language import names, references, schema, wiring
+from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
+from flowconf.language import habits, names, references, schema, slips, wiring
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name, claim_names, labels
 from flowconf.language.frame import Frame
@@ -316,8 +316,14 @@ class _Resolver:
     def _merge(self, text: str, at: Path, step: Step, frame: Frame) -> Applied:
         place = self.origins.value((*at, "merge"))
         name = text.split("(")[0].strip()
+        if name in schema.MERGES:
+            dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
+            self._fail("FC0131", f"`{name}` stands alone", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
-            self.collector.diagnostics.append(modules.unknown(name, place, step.name, also=schema.MERGES))
+            unknown = modules.unknown(name, place, step.name, also=schema.MERGES)
+            close = habits.meant(name, habits.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
+            unknown = replace(unknown, help=f"write `{close}`") if close else unknown
+            self.collector.diagnostics.append(replace(unknown, message=f"unknown merge `{name}`"))
             raise _Unresolved
         return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
 
@@ -330,9 +336,9 @@ class _Resolver:
         if found is None:
             raise _Unresolved
         if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 1:
-            self._fail(
-                "FC0123", f"`{at[-1]}` must be a whole number of at least 1, got `{found.value}`", place, dotted(at)
-            )
+            got = slips.shown(found.value)
+            got = f"`{value}`, which is {got}" if isinstance(value, str) and not value.lstrip("-").isdigit() else got
+            self._fail("FC0123", f"`{at[-1]}` must be a whole number of at least 1, got {got}", place, dotted(at))
         if found.value > 100_000:
             self._fail("FC0123", f"`{at[-1]}` must be at most 100,000, got `{found.value}`", place, dotted(at))
         return found
@@ -422,7 +428,7 @@ class _Resolver:
         for name, value in model.with_.items():
             where = (*at, "with", name)
             if name not in model.graph.params:
-                advice = suggest(name, model.graph.params, "parameters")
+                advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
                 message = f"the graph has no parameter `{name}`"
                 self.collector.error("FC0134", message, self.origins.key(where), path=dotted(where), help=advice)
                 continue
@@ -462,8 +468,13 @@ class _Resolver:
         try:
             found = frame.find_module(model.reuse, step.path)
         except NotFound as problem:
-            if frame.is_broken(model.reuse.split(".")[0]):
+            head = model.reuse.split(".")[0]
+            if frame.is_broken(head):
                 raise _Unresolved from None
+            if frame.comes_later(head):
+                what = "is this step itself" if head == step.name else "comes later"
+                message = f"`{head}` {what}: the module of an earlier step is used again"
+                self._fail("FC0141", message, place, step.name, "let the first of the two steps make the module")
             self._nowhere(problem, model.reuse, place, step.name, frame)
         assert found.applied is not None
         module, path = found.applied.target, found.path
@@ -502,13 +513,14 @@ class _Resolver:
                 return [(name, self._reference(text, (*at, name), frame)) for name, text in mapping.items()]
 
     def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
-        """Where each of the references is written."""
+        """Where each of the references is written; in a mapping, where their arguments are named."""
         keys: list[Path] = [()] if not isinstance(given, list | dict) else []
         if isinstance(given, list):
             keys = [(index,) for index in range(len(given))]
         elif isinstance(given, dict):
             keys = [(name,) for name in given]
-        return [self.origins.value((*at, *key)) for key in keys]
+        place = self.origins.key if isinstance(given, dict) else self.origins.value
+        return [place((*at, *key)) for key in keys]
 
     def _reference(self, text: str, at: Path, frame: Frame) -> Value:
         place = self.origins.value(at)
@@ -576,7 +588,7 @@ class _Resolver:
         return tuple(found)
 
     def _parser(self, frame: Frame, at: Path) -> CallParser:
-        return CallParser(frame.scope, self.collector, dotted(at))
+        return CallParser(frame.scope, self.collector, dotted(at), frame.named)
 
     def _fail(self, code: str, message: str, place: Place, path: str, help: str | None = None) -> NoReturn:
         self.collector.error(code, message, place, path=path, help=help)

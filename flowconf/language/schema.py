@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import Identifier, Section, named_in
+from flowconf.language.training import REMOVABLE, Identifier, Section, named_in, without_removed
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -208,6 +208,10 @@ Body = Annotated[
 ]
 
 
+Branches = Annotated[dict[Name, Body], REMOVABLE, BeforeValidator(without_removed)]
+"""Branch -> module; null removes one."""
+
+
 class Through(Modifiers):
     """The stream goes through a module."""
 
@@ -238,7 +242,7 @@ class Split(Modifiers):
     """Several modules read the stream, and their outputs are merged."""
 
     verb: ClassVar[str] = "split"
-    split: dict[Name, Body]
+    split: Branches
     """Branch -> module."""
     merge: Annotated[str, Field(examples=list(MERGES))]
     """`add`, `mean`, `mul`, `max`, `cat`, `stack`, or a module that takes the list."""
@@ -250,7 +254,7 @@ class Gate(Modifiers):
     """All experts run; a router weighs their outputs."""
 
     verb: ClassVar[str] = "gate"
-    gate: dict[Name, Body]
+    gate: Branches
     """Expert -> module."""
     router: Body
     """A module whose last axis holds one weight for each expert."""
@@ -260,7 +264,7 @@ class Switch(Modifiers):
     """A router chooses the branch that runs."""
 
     verb: ClassVar[str] = "switch"
-    switch: dict[Name, Body]
+    switch: Branches
     """Branch -> module."""
     router: Body
     """A module that gives one index, or one for each row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from flowconf.diagnostics import Collector
 from flowconf.language import schema, signatures
@@ -45,7 +46,8 @@ def _checkpoint(
     if (model.path is None) == (model.config is None):
         what = "neither `path` nor `config`" if model.path is None else "both `path` and `config`"
         message = f"the checkpoint has {what}"
-        collector.error("FC0122", message, origins.key(at), path=dotted(at), help="keep one of `path` and `config`")
+        advice = "add a `path`, or a `config`" if model.path is None else "keep one of `path` and `config`"
+        collector.error("FC0122", message, origins.key(at), path=dotted(at), help=advice)
         return None
     key = "path" if model.path is not None else "config"
     return Checkpoint(
@@ -73,7 +75,7 @@ def _start(parameter: str, how: object, at: Path, origins: Origins, collector: C
         return None
     signature = signatures.read_function("torch.nn.init", f"{call.name}_")
     given = {name for name, _ in call.kwargs}
-    unknown = [name for name in given if name == "tensor" or not signature.takes(name)]
+    unknown = [name for name, _ in call.kwargs if name == "tensor" or not signature.takes(name)]
     missing = [name for name in signature.missing(len(call.args) + 1, given) if name != "tensor"]
     if unknown or missing or len(call.args) + 1 > len(signature.positional):
         wrong = (
@@ -84,9 +86,12 @@ def _start(parameter: str, how: object, at: Path, origins: Origins, collector: C
             else "has too many arguments"
         )
         offered = ", ".join(f"`{name}`" for name in signature.names[1:])
-        collector.error(
-            "FC0133", f"`{call.name}` {wrong}", call.place, path=dotted(at), help=f"its arguments are {offered}"
-        )
+        named = next((value for name, value in call.kwargs if name in unknown[:1]), None)
+        place = call.place
+        if isinstance(named, Literal) and named.place.column > len(unknown[0]):
+            column = named.place.column - len(unknown[0]) - 1
+            place = replace(named.place, column=column, length=len(unknown[0]))
+        collector.error("FC0133", f"`{call.name}` {wrong}", place, path=dotted(at), help=f"its arguments are {offered}")
         return None
     return Start(parameter, call, None, key)
 

@@ -11,10 +11,14 @@ import importlib.util
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, repeat
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,14 @@ class Signature:
 
     def takes(self, name: str) -> bool:
         return self.open or name in self.names
+
+    def bound(self, args: Iterable[T], kwargs: Iterable[tuple[str, T]]) -> list[tuple[Parameter, T]]:
+        """Every argument of a call with the parameter that takes it."""
+        in_order = [p for p in self.parameters if p.kind == "positional"]
+        rest = [p for p in self.parameters if p.kind == "*"]
+        by_name = {p.name: p for p in self.parameters if p.kind in ("positional", "keyword")}
+        pairs = list(zip(chain(in_order, *(repeat(p) for p in rest)), args, strict=False))
+        return pairs + [(by_name[name], value) for name, value in kwargs if name in by_name]
 
     def missing(self, positional: int, keywords: set[str]) -> list[str]:
         """The required arguments that such a call leaves out."""
@@ -224,7 +236,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     if skip_self:
         found = found[1:]
     if args.vararg:
-        found.append(Parameter(args.vararg.arg, "*", False))
+        found.append(Parameter(args.vararg.arg, "*", False, _written(args.vararg)))
     for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         found.append(Parameter(a.arg, "keyword", default is None, _written(a)))
     if args.kwarg:
@@ -241,6 +253,8 @@ TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
     "float": ("a number", (int, float)),
     "bool": ("true or false", (bool, int)),
     "str": ("a text", (str,)),
+    "Number": ("a number", (int, float)),
+    "Sequence[Number]": ("a list", (list, tuple)),
     "None": ("null", ()),
 }
 
@@ -251,26 +265,82 @@ _NUMBERS = re.compile(r"(?:typing\.)?(?:Sequence\[float\]|[Tt]uple\[(float(?:, f
 def _wants_numbers(fixed: str | None, value: object) -> str | None:
     """What a list of numbers must be; `fixed` has a `float` for each where their count is."""
     size = len(fixed.split(",")) if fixed else None
-    numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
     fits = numbers and (size is None or len(value) == size)  # type: ignore[arg-type]
     return None if fits else f"a list of {f'{size} ' if size else ''}numbers"
 
 
-def wants(written: str, value: object) -> str | None:
-    """What an argument with this annotation must be, where `value` is something else.
+SIZES = re.compile(r"_size_(\d|any)_t|Sequence\[int\]")
+"""torch's types of a number, or so many of them."""
+MODULE = "Module"
 
-    None where it fits, and where the annotation says more than plain numbers and texts: those are left to the callable.
+
+def wants(written: str, value: object, required: bool = False) -> str | None:
+    """What an argument with this annotation must be, where `value` is something else; null fits unless `required`.
+
+    None where it fits, and where the annotation says more than plain numbers, sizes and words: those are left to the
+    callable.
     """
-    if numbers := _NUMBERS.fullmatch(written):
+    if (numbers := _NUMBERS.fullmatch(written)) is not None:
         return _wants_numbers(numbers[1], value)
-    names = [name.strip() for name in re.sub(r"^(?:typing\.)?Optional\[(\w+)\]$", r"\1 | None", written).split("|")]
-    if value is None or not set(names) <= TYPES.keys():
+    kinds = _alternatives(written)
+    if kinds is None or (value is None and ("None" in kinds or not required)):
         return None
-    for name in names:
-        fits = isinstance(value, TYPES[name][1])
-        if fits and not (isinstance(value, bool) and name in ("int", "float")):
-            return None
-    return " or ".join(TYPES[name][0] for name in names if name != "None")
+    if any(_fits(kind, value) for kind in kinds):
+        return None
+    return _listed(kinds)
+
+
+def plain(written: str) -> str | None:
+    """What an argument must be that is annotated as numbers, sizes and words; None for any other."""
+    kinds = _alternatives(written)
+    return None if kinds is None or MODULE in kinds else _listed(kinds)
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return " or ".join(_in_words(kind) for kind in kinds if kind != "None")
+
+
+@lru_cache(maxsize=1024)
+def _alternatives(written: str) -> tuple[str, ...] | None:
+    """The kinds that an annotation allows, None when one of them is no plain kind."""
+    text = written.strip()
+    optional = re.fullmatch(r"(?:typing\.)?Optional\[(.+)\]", text)
+    union = re.fullmatch(r"(?:typing\.)?Union\[(.+)\]", text)
+    if optional is not None:
+        inner = _alternatives(optional[1])
+        return None if inner is None else (*inner, "None")
+    parts = [part.strip() for part in re.split(r"\|" if union is None else r",", union[1] if union else text)]
+    if text.startswith("Literal["):
+        parts = [text]
+    parts = [MODULE if re.fullmatch(r"Module|'\w+Layer'", part) else part for part in parts]
+    known = [part for part in parts if part in (MODULE, *TYPES) or SIZES.fullmatch(part) or part.startswith("Literal[")]
+    return tuple(parts) if len(known) == len(parts) else None
+
+
+def _fits(kind: str, value: object) -> bool:
+    size = SIZES.fullmatch(kind)
+    if size is not None:
+        items = value if isinstance(value, tuple | list) else (value,)
+        right = size[1] in ("any", None) or not isinstance(value, tuple | list) or len(items) == int(size[1])
+        return right and all(_fits("int", item) for item in items)
+    if kind == MODULE:
+        return False
+    if kind.startswith("Literal["):
+        return value in ast.literal_eval(kind.removeprefix("Literal"))
+    return isinstance(value, TYPES[kind][1]) and not (isinstance(value, bool) and kind in ("int", "float", "Number"))
+
+
+def _in_words(kind: str) -> str:
+    size = SIZES.fullmatch(kind)
+    if size is not None:
+        many = f" of {size[1]}" if (size[1] or "any") != "any" else ""
+        return "a whole number" if size[1] == "1" else f"a whole number or a list{many}"
+    if kind == MODULE:
+        return "a module"
+    if kind.startswith("Literal["):
+        return f"one of {', '.join(f'`{word}`' for word in ast.literal_eval(kind.removeprefix('Literal')))}"
+    return TYPES[kind][0]
 
 
 @lru_cache(maxsize=4096)

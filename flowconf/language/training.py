@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
-def _without_removed(members: object) -> object:
+def without_removed(members: object) -> object:
     if isinstance(members, dict):
         return {name: member for name, member in members.items() if member is not None}
     return members
@@ -238,7 +238,7 @@ class OptimizerSection(OpenSection):
 
     name: Annotated[str, named_in("optimizers")] = "adamw"
     """The registered name of the optimizer, such as `adamw`."""
-    groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Label path -> arguments that differ for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`.
     The nearest path above a parameter wins."""
 
@@ -341,17 +341,17 @@ class TrainingConfig(Section):
 
     data: DataSection
     """The data set and its batches."""
-    loss: Annotated[dict[Identifier, LossSection], REMOVABLE, Field(min_length=1), BeforeValidator(_without_removed)]
+    loss: Annotated[dict[Identifier, LossSection], REMOVABLE, Field(min_length=1), BeforeValidator(without_removed)]
     """Name -> term. The loss is the sum of all terms."""
-    metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> metric of the validation and test splits."""
     optimizer: Annotated[OptimizerSection, Field(default_factory=OptimizerSection)]
     """The optimizer, its arguments, and what differs by path."""
     schedule: Annotated[ScheduleSection, Field(default_factory=ScheduleSection)]
     """The learning rate over the steps."""
-    phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> a part of the run in which something is frozen, weighted or scaled differently."""
-    loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(_without_removed)] = {}
+    loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Logger -> its arguments: where the numbers go beside the run folder, such as `{wandb: {project: digits}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from flowconf.diagnostics import Collector, Fix, Place, nearest, suggest
-from flowconf.language import advice, schema
+from flowconf.language import advice, hints, schema
 from flowconf.language.training import Changing
 from flowconf.text.origins import Origins, Path
 
@@ -69,7 +69,13 @@ class _Report:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
+        if not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
+            return
+        mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
+        strangers = [owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)]
         for where, problems in grouped.items():
+            if where[:-1] in strangers:
+                continue
             deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
             alternatives = all(problem["type"] in EXPECTED for problem in problems)
             if not (alternatives and deeper):
@@ -118,12 +124,23 @@ class _Report:
                 self._body(where)
             case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
                 message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
-                self._error("FC0126", message, self._key(where), where)
+                self._error("FC0126", message, self._key(where), where, help=hints.for_name(str(where[-1])))
             case "invalid_key":
                 message = f"the key `{where[-1]}` must be a text"
                 self._error("FC0126", message, self._key(where), where)
             case _:
                 self._wrong_value(model, where, problems)
+
+    def _another_kind(self, where: Path, wanted: Sequence[str]) -> bool:
+        """Tell of a document that is of another kind as a whole; whether it is."""
+        found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted)
+        if found is not None:
+            key, message, hint = found
+            self._error("FC0121", message, self._key((*where, key)), (*where, key), help=hint)
+        return found is not None
+
+    def _is_mounted(self, where: Path) -> bool:
+        return (*self.base, *where) in self.origins.mounts and isinstance(self._at(where), dict)
 
     def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
         self.collector.error(code, message, place, path=dotted((*self.base, *where)), **more)
@@ -153,6 +170,10 @@ class _Report:
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
+            if verb in belongs:
+                message, hint = f"`{key}` is a key of a step, and stands in a body", "write it beside the step's verb"
+                self._error("FC0125", message, self._key(where), where, help=hint)
+                return
             hint = f"`{key}` belongs to {_listed(belongs)}"
             self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, help=hint)
             return
@@ -164,9 +185,14 @@ class _Report:
         key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
         is_argument = isinstance(owner, dict) and "args" in allowed and advice.argument_of(owner.get("fn"), key)
         free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
-        known = advice.other_word(key, free)
-        close = None if known or is_argument else nearest(key, free)
-        if is_argument:
+        told = (
+            None if self.is_config and "flow" not in where else hints.for_unknown_key(key, owner, self._at(where), free)
+        )
+        known = None if told else advice.other_word(key, free)
+        close = None if told or known or is_argument else nearest(key, free)
+        if told:
+            hint = told
+        elif is_argument:
             hint = f"write it under `args`: `args: {{{key}: ...}}`"
         elif known or close:
             hint = f"write `{known or close}`"
@@ -190,6 +216,13 @@ class _Report:
         ]
         if any(advice.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
             return
+        verb = next((verb for verb in schema.VERBS if verb in others), "")
+        deeper = self._at((*where[:-1], verb))
+        if isinstance(deeper, dict) and key in deeper:
+            message = f"`{key}` stands in `{verb}`, and belongs beside it"
+            place = self._key((*where[:-1], verb, key))
+            self._error("FC0122", message, place, where, help=f"write it one level up, as a key of `{where[-2]}`")
+            return
         level = _descend(model, where[:-1])
         own = schema.keys_of(level)
         strangers = [name for name in others if name not in own and advice.meant(name, [key])]
@@ -206,21 +239,30 @@ class _Report:
 
     def _verbs(self, where: Path) -> None:
         step, name = self._at(where), where[-1]
-        if not isinstance(step, dict):
-            self._error(
-                "FC0123",
-                f"the step `{name}` must be a call or a mapping, got {shown(step)}",
-                self._value(where),
-                where,
-            )
+        if name in (*hints.GRAPH_KEYS, *schema.MODIFIERS) and not (isinstance(step, dict) and "flow" in step):
+            of = "the document" if name in hints.GRAPH_KEYS else "a step"
+            message = f"`{name}` is a key of {of}, and stands among the steps"
+            self._error("FC0121", message, self._key(where), where, help="move it, or give the step another name")
             return
-        verbs = [verb for verb in schema.VERBS if verb in step]
+        if not isinstance(step, dict):
+            message = f"the step `{name}` must be a call or a mapping, got {shown(step)}"
+            hint = hints.for_wrong_value(("flow", name), step, ("step",))
+            self._error("FC0123", message, self._value(where), where, help=hint)
+            return
+        verbs = [str(key) for key in step if key in schema.VERBS]
         if verbs:
             second = self._key((*where, verbs[1]))
             message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
             self._error("FC0124", message, second, where, help=f"keep one of {_listed(verbs)}")
             return
-        if self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
+        unknown = [str(key) for key in step if key not in schema.STEP_KEYS]
+        meant = hints.for_missing_verb(step, unknown)
+        if meant is None and self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
+            return
+        if unknown:
+            key, hint = meant or (unknown[0], f"a step needs one of {_listed(list(schema.VERBS))}")
+            at = (*where, key)
+            self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, help=hint)
             return
         removed = self.origins.history((*self.base, *where))
         note = f"; the step was taken away at {removed[-1]}" if removed else ""
@@ -233,7 +275,8 @@ class _Report:
             return
         got = "" if body is None else f", got {shown(body)}"
         message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`{got}"
-        self._error("FC0123", message, self._value(where), where)
+        hint = hints.for_wrong_value(where, body, ("body",))
+        self._error("FC0123", message, self._value(where), where, help=hint)
 
     def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
         """Tell of the first key that is nearly one of those wanted; whether there is one."""
@@ -259,6 +302,8 @@ class _Report:
         if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in advice.UNIONS:
             wanted = [advice.UNIONS[str(where[-1])]]
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
+        if "a number" in wanted:
+            wanted = [kind for kind in wanted if kind != "a whole number"]
         if wanted == ["a whole number", "a text"]:
             wanted = ["a whole number, or a text with parameters"]
         if got is None and where:
@@ -273,6 +318,8 @@ class _Report:
         hint = f"write `{meant}`" if meant else None
         if hint is None and "a mapping" in wanted:
             hint = advice.example((*self.base, *where))
+        if hint is None and (not self.is_config or "model" in where):
+            hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, help=hint, fix=fix)
 
     def _at(self, where: Path) -> object:

@@ -27,6 +27,10 @@ def check_taken(
             listed = ", ".join(f"`{argument}`" for argument in offered)
             advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {listed}"
         message = f"`{reader.target}` takes no argument `{given or value.name}`"
+        if step.router is None and len(step.parts) > 1:
+            message = f"no branch of `{step.path}` takes an argument `{given or value.name}`"
+        if advice is None:
+            advice = "it takes nothing but its stream; `from` reads another one, and `Concat` joins two"
         collector.error("FC0143", message, places[index], path=step.path, help=advice)
 
 

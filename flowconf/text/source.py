@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
+from functools import lru_cache
 from pathlib import Path
 
 from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, nearest
@@ -134,3 +135,32 @@ def _neighbour(path: Path) -> str | None:
 
 def _unreadable(name: str, message: str, advice: str | None = None) -> ConfigError:
     return ConfigError(Diagnostic("FC0001", message, Place(name), help=advice))
+
+
+def within(place: Place, text: str, offset: int, length: int) -> Place | None:
+    """The place of a part of `text`, a value at `place` that goes over several lines; None where it is unclear."""
+    try:
+        raw = _raw(str(place.file), Path(str(place.file)).stat().st_mtime_ns)
+    except (OSError, ConfigError):
+        return None
+    at, start = raw.offset(place.line, place.column), 0
+    if raw.text[at : at + 1] in "|>":
+        at = raw.text.find("\n", at)
+    at += raw.text[at : at + 1] in "\"'"
+    for index, sign in enumerate(text[: offset + 1]):
+        if sign.isspace():
+            continue
+        while raw.text[at : at + 1].isspace():
+            at += 1
+        if raw.text[at : at + 1] != sign:
+            return None
+        start, at = at, at + 1
+        if index == offset:
+            return raw.place(start, start + length)
+    return None
+
+
+@lru_cache(maxsize=4)
+def _raw(file: str, changed: int) -> Source:
+    """The text of a file as it was at the time `changed`."""
+    return load(file)

@@ -44,6 +44,7 @@ _ADVICE = (
     ("did not find expected key", "check the indentation and that quotes are closed"),
     ("found unexpected end of stream", "close the quote"),
     ("could not find expected ':'", "write `key: value`"),
+    ("cannot start any token", "quote a value that begins with this sign"),
 )
 
 
@@ -58,6 +59,7 @@ _PROBLEMS = (
     ("unexpected end of stream", "a quote is not closed"),
     ("could not find expected ':'", "a line is neither a key with its value nor a value"),
     ("expected node content", "a value is missing"),
+    ("cannot start any token", "a value cannot begin with this sign"),
 )
 """What the parser complains of, in words."""
 
@@ -340,7 +342,9 @@ class _Builder:
         return text
 
     def syntax(self, error: yaml.YAMLError) -> None:
-        """A mistake that ends the reading, in words."""
+        """A mistake that ends the reading, in words; a call that was cut before it is its cause."""
+        if any(note.code == "FC0007" for note in self.notes.diagnostics):
+            return
         problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = self.source.place(mark.index if mark is not None else 0)
@@ -352,6 +356,8 @@ class _Builder:
             advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
         elif line.lstrip(" ").startswith("\t"):
             problem, place, advice = r"\t", replace(place, length=1), _ADVICE[0][1]
+        elif "could not find expected ':'" in problem and (run_on := re.match(r"\s*(\w+):(\S.*)", line)):
+            advice = f"write a space behind the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
         else:
             advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
         begun, labels = self.begun(error), cast(tuple[Label, ...], ())

@@ -176,14 +176,14 @@ flow:
 """,
         """
 error[FC0201]: `cell`: `GRUCell(6, 4)` cannot take [B, 6], `hx` [B, 3]: hidden0 has inconsistent hidden_size: got 3, expected 4
- --> using.yaml:4:14
+ --> using.yaml:4:25
   |
 1 | inputs: {x: [B, 6], h: [B, 3]}
   |          - `x` gives [B, 6]
   |                     - `h` gives [B, 3], as `hx`
   :
 4 |     through: GRUCell(6, 4)
-  |              ^^^^^^^^^^^^^
+  |                         ^
 """,
     ),
     "hole": (
@@ -208,10 +208,10 @@ flow:
 """,
         """
 error[FC0202]: `Conv2d(3, 4, 3, groups=2)` cannot be built: in_channels must be divisible by groups
- --> bad.yaml:3:6
+ --> bad.yaml:3:29
   |
 3 |   a: Conv2d(3, 4, 3, groups=2)
-  |      ^^^^^^^^^^^^^^^^^^^^^^^^^
+  |                             ^
 """,
     ),
     "init": (

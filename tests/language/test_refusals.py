@@ -69,7 +69,7 @@ REFUSED = {
         "inputs: {x: [B], y: [B]}\nflow:\n  a:\n    through: GELU\n    using: y\n", ["FC0143 5:12"],
     ),
     "a reference under a wrong argument": (
-        "inputs: {x: [B], y: [B]}\nflow:\n  a:\n    through: StateAdd\n    using: {stat: y}\n", ["FC0143 5:19"],
+        "inputs: {x: [B], y: [B]}\nflow:\n  a:\n    through: StateAdd\n    using: {stat: y}\n", ["FC0143 5:13"],
     ),
     "a reference that no input of a graph takes": (
         "inputs: {x: [B], y: [B]}\nflow:\n  a:\n    graph:\n      inputs: {x: [B]}\n"
@@ -211,7 +211,7 @@ def test_all_mistakes_come_at_once(mistakes):
           d:
             through: StateAdd
             using: {stat: y}
-        """) == ["FC0123 1:28", "FC0132 3:6", "FC0133 4:6", "FC0141 6:11", "FC0143 10:19"]
+        """) == ["FC0123 1:28", "FC0132 3:6", "FC0133 4:6", "FC0141 6:11", "FC0143 10:13"]
 
 
 def test_what_depends_on_a_broken_member_is_silent(mistakes):

@@ -26,6 +26,10 @@ EQUAL = [
     ({"a": "Linear(6,6)>>GELU"}, {"a": {"through": " Linear( 6, 6 )  >>  GELU() "}}),
     ({"a": "Linear(6, 6, bias=true)"}, {"a": "Linear(6, 6, bias=True)"}),
     ({"a": "Linear(6, 6)", "b": None}, {"a": "Linear(6, 6)"}),
+    (
+        {"a": {"split": {"l": "GELU", "r": "Tanh", "none": None}, "merge": "add"}},
+        {"a": {"split": {"l": "GELU", "r": "Tanh"}, "merge": "add"}},
+    ),
     ({"a": "GELU", "b": "Tanh"}, {"a": "GELU", "b": {"from": "a", "through": "Tanh"}}),
     ({"a": {"loop": "GELU", "times": 3}}, {"a": {"times": 3, "loop": "GELU"}}),
     ({"a": {"map": "GELU"}}, {"a": {"map": "GELU", "over": "x", "dim": 1, "batched": False}}),

@@ -1,0 +1,219 @@
+"""Words that other tools use, and what they are called here: looked up before the nearest name is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+DOCUMENT = {
+    "name": "label",
+    "layers": "flow",
+    "steps": "flow",
+    "nodes": "flow",
+    "network": "flow",
+    "backbone": "flow",
+    "parameters": "params",
+    "hyperparameters": "params",
+    "vars": "params",
+    "args": "params",
+    "model": "flow",
+}
+"""Keys of a graph document."""
+
+STEP = {
+    "input": "from",
+    "inputs": "from",
+    "source": "from",
+    "name": "tag",
+    "id": "tag",
+    "alias": "tag",
+    "with_args": "using",
+    "use": "using",
+    "extra": "using",
+    "weights": "checkpoint",
+    "load": "checkpoint",
+    "ckpt": "checkpoint",
+    "initialise": "init",
+    "initialize": "init",
+    "initializer": "init",
+    "iterations": "times",
+    "steps": "times",
+    "count": "times",
+    "n": "repeat",
+    "copies": "repeat",
+    "parameters": "with",
+    "axis": "dim",
+    "combine": "merge",
+    "reduce": "merge",
+    "gating": "router",
+    "selector": "router",
+    "index": "take",
+    "output": "take",
+}
+"""Keys beside a verb."""
+
+BEHIND = "write it as a module behind the call, as in `Linear(8, 8) >> ReLU >> Dropout(0.1)`"
+NO_STEP_KEYS = {
+    "trainable": "`frozen: true` keeps weights as they are",
+    "requires_grad": "`frozen: true` keeps weights as they are",
+    "pretrained": "`checkpoint: ...` says where weights come from",
+    "activation": BEHIND,
+    "act": BEHIND,
+    "dropout": BEHIND,
+    "norm": BEHIND,
+    "normalization": BEHIND,
+    "outputs": "the step's own name stands for its output; `tag: ...` gives it one more",
+    "if": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
+    "enabled": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
+    "optional": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
+    "shape": "shapes are worked out from `inputs`",
+    "dtype": "types are those of `inputs`",
+    "device": "`trainer.devices` says where a run computes",
+}
+"""What to do instead of a key that no step has."""
+
+VERBS = {
+    "apply": "through",
+    "call": "through",
+    "layer": "through",
+    "layers": "through",
+    "module": "through",
+    "op": "through",
+    "op_type": "through",
+    "function": "through",
+    "fn": "through",
+    "do": "through",
+    "type": "through",
+    "class": "through",
+    "class_name": "through",
+    "class_path": "through",
+    "_target_": "through",
+    "target": "through",
+    "residual": "also",
+    "shortcut": "also",
+    "add": "also",
+    "head": "fork",
+    "probe": "fork",
+    "branch": "split",
+    "branches": "split",
+    "parallel": "split",
+    "experts": "gate",
+    "moe": "gate",
+    "mixture": "gate",
+    "choose": "switch",
+    "case": "switch",
+    "cond": "switch",
+    "for": "loop",
+    "while": "loop",
+    "until": "loop",
+    "recurrent": "loop",
+    "foreach": "map",
+    "each": "map",
+    "for_each": "map",
+    "include": "graph",
+    "mount": "graph",
+    "subgraph": "graph",
+    "use": "graph",
+    "import": "graph",
+    "share": "reuse",
+    "shared": "reuse",
+    "same": "reuse",
+    "tie": "reuse",
+}
+"""Words that stand where a step's verb should."""
+
+MODULES = {
+    "dense": "Linear",
+    "fc": "Linear",
+    "fullyconnected": "Linear",
+    "swish": "SiLU",
+    "layernormalization": "LayerNorm",
+    "attention": "MultiheadAttention",
+    "multiheadselfattention": "MultiheadAttention",
+    "view": "Reshape",
+    "unsqueeze": "Unflatten",
+    "squeeze": "Flatten",
+    "concatenate": "Concat",
+    "add": "StateAdd",
+    "globalaveragepooling2d": "AdaptiveAvgPool2d",
+}
+"""Modules, in small letters without `_`."""
+
+MERGES = {
+    "sum": "add",
+    "plus": "add",
+    "+": "add",
+    "average": "mean",
+    "avg": "mean",
+    "prod": "mul",
+    "product": "mul",
+    "multiply": "mul",
+    "maximum": "max",
+    "concat": "cat",
+    "concatenate": "cat",
+}
+"""Ways to merge branches."""
+
+DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "long": "int64",
+    "int": "int64",
+    "short": "int16",
+    "char": "int8",
+    "byte": "uint8",
+    "boolean": "bool",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "fp16": "float16",
+}
+"""Types of inputs."""
+
+STARTS = {
+    "he_normal": "kaiming_normal",
+    "he_uniform": "kaiming_uniform",
+    "glorot_normal": "xavier_normal",
+    "glorot_uniform": "xavier_uniform",
+    "gaussian": "normal",
+    "randn": "normal",
+    "zero": "zeros",
+    "one": "ones",
+}
+"""Ways in which parameters start."""
+
+
+def meant(word: str, table: dict[str, str], allowed: Collection[str]) -> str | None:
+    """What `word` is called here, when that may stand at this place."""
+    found = table.get(word) or table.get(word.lower().replace("_", ""))
+    return found if found in allowed else None
+
+
+NOT_MODULES = {
+    "modulelist": "write the modules as a chain, `A >> B`, or as steps of a `flow`",
+    "moduledict": "write the modules as the branches of a `split`",
+    "sum": "add the outputs of branches by `split` and `merge: add`, or a module's to its stream by `also`",
+    "rearrange": "`Reshape`, `Flatten` and `Unflatten` change shapes",
+    "permute": "`Transpose` puts two dimensions in each other's place",
+    "max": "arithmetic in a call is `+ - * / // % **`",
+    "min": "arithmetic in a call is `+ - * / // % **`",
+    "int": "`//` divides to a whole number; arithmetic in a call is `+ - * / // % **`",
+    "round": "`//` divides to a whole number; arithmetic in a call is `+ - * / // % **`",
+    "sqrt": "`** 0.5` is the root; arithmetic in a call is `+ - * / // % **`",
+    "range": "write the list out",
+    "len": "make the length a parameter",
+}
+"""What to do instead of a name that is no module, in small letters without `_`."""
+
+
+def for_module(name: str, names: Collection[str]) -> str | None:
+    """The help for an unknown module that other tools have: what it is called here, or what does its work."""
+    folded = name.lower().replace("_", "")
+    if folded in NOT_MODULES:
+        return NOT_MODULES[folded]
+    close = meant(name, MODULES, names)
+    if close is not None:
+        return f"it is called `{close}` here"
+    form = re.compile(rf"{re.escape(folded)}[123]d", re.IGNORECASE)
+    sizes = [f"`{known}`" for known in sorted(names) if form.fullmatch(known)]
+    return f"write {', '.join(sizes[:-1])} or {sizes[-1]}" if len(sizes) > 1 else None

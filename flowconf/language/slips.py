@@ -1,0 +1,126 @@
+"""Slips in calls: what is wrong with a text that is none, and what was probably meant."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Collection, Mapping
+
+from flowconf.diagnostics import nearest
+from flowconf.language import habits
+
+AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
+CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
+ALLOWED = "only literals, parameters, arithmetic, lists and calls can"
+CONSTANTS = {"yes": "true", "on": "true", "no": "false", "off": "false", "nil": "none", "undefined": "none"}
+CHAINERS = ("->", "=>", "|>", ">>>", ";")
+NO_CALLS: dict[type[ast.expr], str] = {
+    ast.Lambda: "a call names a module; a function of your own is registered in Python as one",
+    ast.Compare: CHAIN,
+    ast.BoolOp: CHAIN,
+    ast.Tuple: CHAIN,
+    ast.List: CHAIN,
+    ast.Constant: "write a module's name or a call of one, as in `Linear(8, 8)`",
+}
+
+
+def unreadable(problem: SyntaxError, text: str) -> tuple[str, int, str | None]:
+    """Why a text cannot be read, in words that do not depend on the version of Python; the length of the mark; help."""
+    found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
+    if found is not None:
+        opened, *closing = found.groups()
+        if opened:
+            pair = {"(": ")", "[": "]", "{": "}"}[opened]
+            return f"`{opened}` is not closed", 1, f"write `{pair}` behind its last argument"
+        return f"`{closing[0] or closing[1]}` closes nothing", 1, "remove it"
+    if "unterminated string" in problem.msg:
+        return "a quote is not closed", 1, "close the quote"
+    rest = text[(problem.offset or 1) - 1 :]
+    if not rest:
+        return "its end is missing", 1, None
+    sign = re.match(r"\w+|[^\w\s()\[\]\"']+|.", rest, re.DOTALL)
+    assert sign is not None
+    return "it cannot go on like this here", len(sign.group()), _meant(text, rest, sign.group())
+
+
+def _meant(text: str, rest: str, sign: str) -> str | None:
+    """What to write where a text cannot go on; `sign` begins the `rest`."""
+    word = re.match(r"(\w+)\s*[=:]", rest)
+    if not rest[0].isascii():
+        return f"`{rest[0]}` is no sign of a call: write plain quotes, commas and operators"
+    if word and keyword.iskeyword(word[1]):
+        return f"`{word[1]}` cannot be the name of an argument"
+    if text.rstrip().endswith(">>") or text.lstrip().startswith(">>") or re.search(r">>\s*>>", text):
+        return "a chain has a module on both sides of each `>>`"
+    if any(found in text for found in CHAINERS):
+        return CHAIN
+    if sign.startswith(("$", "{", "<")):
+        return "a parameter is written by its bare name"
+    if sign.startswith(":") or re.search(r"\w+\s*:\s", text):
+        return "write `name=value` for an argument"
+    if sign.startswith("="):
+        return "a step is named by its key; what it does stands alone"
+    if re.search(r"\w+\s*=[^()]*,\s*[^=]+\)?$", text):
+        return "arguments with a name stand behind those without"
+    return "separate arguments by commas" if re.search(r"[\w\]\"')]\s+[\w\[\"'(]", text) else None
+
+
+def no_call(node: ast.expr, names: Collection[str]) -> str | None:
+    """The help for an expression that stands where a module should."""
+    inner = node.func if isinstance(node, ast.Call) else node
+    if isinstance(inner, ast.Call):
+        return "write the module alone: a step is given its stream, and `from` reads something else"
+    if isinstance(inner, ast.Attribute):
+        if inner.attr in names:
+            return f"write `{inner.attr}`: modules go by their own name"
+        known = habits.for_module(inner.attr, names)
+        close = nearest(inner.attr, names)
+        return known or (f"write `{close}`: modules go by their own name" if close else None)
+    if isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name):
+        return f"write `{inner.value.id}(...)`: arguments stand in round brackets"
+    if isinstance(inner, ast.BinOp):
+        return _operator(inner)
+    return next((advice for kind, advice in NO_CALLS.items() if isinstance(inner, kind)), None)
+
+
+def _operator(node: ast.BinOp) -> str | None:
+    module = next((side for side in (node.right, node.left) if isinstance(side, ast.Call)), None)
+    match node.op:
+        case ast.BitOr() | ast.LShift():
+            return CHAIN
+        case ast.Add() if module is not None:
+            return f"write `also: {ast.unparse(module)}`: it adds what a module gives to the stream"
+        case ast.Mult() if isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant):
+            return "write `repeat: ...` beside `through` for copies in series, or `Scale(...)` for a factor"
+        case ast.Mult():
+            return "write a `split` with `merge: mul`"
+    return None
+
+
+def no_argument(node: ast.expr, scope: Mapping[str, object]) -> str:
+    """The help for an expression that cannot be an argument."""
+    names = [part for part in re.findall(r"[A-Za-z_]\w*", ast.unparse(node)) if part in scope]
+    if names and isinstance(node, ast.Attribute | ast.Set | ast.Dict):
+        return f"write `{names[-1]}`: a parameter is written by its bare name"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+        return "write `**` for a power"
+    return ALLOWED
+
+
+def no_parameter(name: str) -> str | None:
+    """The help for a word that is no parameter, but looks like a value."""
+    return f"write `{CONSTANTS[name.lower()]}`" if name.lower() in CONSTANTS else None
+
+
+def shown(value: object) -> str:
+    """An argument's value as a document holds it."""
+    if isinstance(value, tuple | list):
+        return f"`[{', '.join(_bare(item) for item in value)}]`"
+    return f"the text `{value}`" if isinstance(value, str) else f"`{_bare(value)}`"
+
+
+def _bare(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_bare(item) for item in value)}]"
+    return str(value).lower() if isinstance(value, bool) or value is None else repr(value)
