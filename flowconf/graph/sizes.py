@@ -129,15 +129,14 @@ def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None
     given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
     for name, argument in (*given, *call.kwargs):
         axis = EXPECTS.get(name)
-        written = argument.value if isinstance(argument, Literal) else None
-        expected = getattr(built, name, written)
+        written = argument if isinstance(argument, Literal) else None
+        expected = getattr(built, name, None if written is None else written.value)
         if isinstance(expected, tuple) and len(expected) == 1:
             expected = expected[0]
         if axis is None or not isinstance(expected, int) or stream.dim() < (2 if axis == 1 else 1):
             continue
         actual = int(stream.shape[axis])
         if actual != expected and (axis != 1 or _has_rank(built, stream)):
-            written = argument if isinstance(argument, Literal) else None
             place = call.place if written is None else written.place
             text = "" if written is None else written.text
             return Expectation(expected, actual, UNITS[axis], place, text, _repaired(call, argument, actual))
