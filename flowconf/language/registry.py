@@ -172,16 +172,18 @@ def import_project(start: Path) -> None:
 
 
 def _import_listed(project: Path) -> None:
-    document = read(project)
-    section = document.origins.root.at(("tool", "flowconf"))
+    tool = read(project).origins.root.child("tool")
+    section = tool.child("flowconf") if tool is not None and isinstance(tool.value, dict) else tool
     if section is None:
         return
-    modules = section.child("modules")
     strangers = [node for key, node in section.members() if key != "modules"]
-    if strangers or modules is None:
+    if strangers or not isinstance(section.value, dict):
         place = strangers[0].key if strangers else section.key
         message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
         raise ConfigError(Diagnostic("FC0121", message, place, help='write `modules = ["package.module"]`'))
+    modules = section.child("modules")
+    if modules is None:
+        return
     if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
         message = "`modules` must be a list of module names"
         raise ConfigError(Diagnostic("FC0123", message, modules.place, help='write `modules = ["package.module"]`'))
