@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from torch import Tensor
+
 from flowconf.diagnostics import Place
 from flowconf.language.plan import Applied, Call, Chain, Literal, Module, Mount, Step
 
@@ -50,3 +54,12 @@ def end_of(applied: Applied, step: Step) -> Place:
         is_call = last is not None and len(last.parts) == 1 and isinstance(last.body.target, Call | Chain)
         return step.place if last is None else call_place(last.body.target, last) if is_call else last.place
     return call_place(module, step)
+
+
+def changed_in(step: Step, got: Any, gives: Any) -> Place:
+    """Where a body says the one size that it gives instead of another, or else its end."""
+    if isinstance(got, Tensor) and isinstance(gives, Tensor) and got.dim() == gives.dim():
+        sizes = [new for old, new in zip(got.shape, gives.shape, strict=True) if old != new]
+        if len(sizes) == 1:
+            return number_in(step.body.target, sizes[0]) or end_of(step.body, step)
+    return end_of(step.body, step)

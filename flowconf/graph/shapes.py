@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Label, Place, suggest
+from flowconf.diagnostics import Label, suggest
 from flowconf.graph import blame
 from flowconf.graph.fakes import (
     MERGES,
@@ -31,7 +31,7 @@ from flowconf.graph.fakes import (
     repeat_rows,
     stacked,
 )
-from flowconf.graph.marks import call_place, end_of, number_in, place_of, says
+from flowconf.graph.marks import call_place, changed_in, number_in, place_of, says
 from flowconf.graph.sizes import Sizes, misfits
 from flowconf.graph.trial import Inference, Poisoned, Rehearsal, Trial
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
@@ -392,18 +392,9 @@ class _Checker(Trial):
             )
             label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
             advice = "the body must give back the shape that it takes"
-            self.error("FC0205", message, self._changed(step, got, gives), step, scope, (label,), advice)
+            self.error("FC0205", message, changed_in(step, got, gives), step, scope, (label,), advice)
         self._goes_on(step, stream, result, scope)
         return self._further(step, result, source, scope, times) if self.trains else result
-
-    @staticmethod
-    def _changed(step: Step, got: Any, gives: Any) -> Place:
-        """Where a body says the one size that it gives instead of another, or else its end."""
-        if isinstance(got, Tensor) and isinstance(gives, Tensor) and got.dim() == gives.dim():
-            sizes = [new for old, new in zip(got.shape, gives.shape, strict=True) if old != new]
-            if len(sizes) == 1:
-                return number_in(step.body.target, sizes[0]) or end_of(step.body, step)
-        return end_of(step.body, step)
 
     def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
         """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
