@@ -67,7 +67,7 @@ def build(
 
 def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """The config of a run, with changes; what its project registers is imported first. Raises `ConfigError`."""
-    from flowconf.graph.sources import CONFIG, find_run_folder, record
+    from flowconf.graph.weights.sources import CONFIG, find_run_folder, record
 
     folder = find_run_folder(Path(run))
     original = record(folder).get("config")
@@ -81,7 +81,7 @@ def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
 
     `run` is a run folder, or a folder of runs of which the newest counts. Raises `ConfigError`.
     """
-    from flowconf.graph.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
+    from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
 
     folder = find_run_folder(Path(run))
     graph = build(load_run_config(folder).model, weights=False)

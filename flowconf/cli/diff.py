@@ -14,7 +14,7 @@ from flowconf.cli.arguments import refuse_other_pictures
 
 if TYPE_CHECKING:
     from flowconf.diagnostics import Place
-    from flowconf.graph.carry import Carry
+    from flowconf.graph.weights.carry import Carry
     from flowconf.language.diff import Change
 
 SIGNS = {"added": "+", "removed": "-", "moved": ">", "changed": "~"}
@@ -34,7 +34,7 @@ def diff(
 ) -> None:
     """Tell what changes from A to B: members, shapes, weights, settings."""
     from flowconf.api import compose
-    from flowconf.graph.carry import carry_over
+    from flowconf.graph.weights.carry import carry_over
     from flowconf.language.config import plan_of
     from flowconf.language.diff import compare
 

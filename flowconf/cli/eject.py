@@ -22,7 +22,7 @@ def eject(
     if output.suffix != ".py":
         raise typer.BadParameter(f"`{output}` does not end in .py", param_hint="'-o'")
     from flowconf.api import build
-    from flowconf.graph.eject import eject as write
+    from flowconf.graph.exchange.eject import eject as write
 
     graph = build(file, overrides or [], weights=False)
     if weights is not None:

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write the graph as a program, every symbolic size open, and compare it with the graph."""
     from flowconf.api import build
-    from flowconf.graph.export import export as write
+    from flowconf.graph.exchange.export import export as write
 
     closed = dict(_size(text) for text in sizes or [])
     graph = build(file, overrides or [], weights=weights is None)

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
-    from flowconf.graph.importer import Imported
+    from flowconf.graph.exchange.importer import Imported
 
 Shapes = dict[str, list[int | str]]
 
@@ -34,7 +34,7 @@ def import_module(
     ] = None,
 ) -> None:
     """Write a graph document for an existing module, as far as it can be read. This runs the module's code."""
-    from flowconf.graph.importer import read
+    from flowconf.graph.exchange.importer import read
 
     shapes = dict(_shape(text) for text in inputs or [])
     module = _made(factory)
@@ -52,7 +52,7 @@ def import_module(
 def _told(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | None) -> list[str]:
     """What could not be read, or how the graph that was read compares with the module."""
     from flowconf.diagnostics import ConfigError, Diagnostic, RunError
-    from flowconf.graph.importer import outputs_are_equal, rebuilt
+    from flowconf.graph.exchange.importer import outputs_are_equal, rebuilt
 
     if found.unread:
         if weights is not None:

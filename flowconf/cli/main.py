@@ -123,7 +123,7 @@ def _tells(error: BaseException, code: int) -> bool:
     """Of several processes that train together, one says what went wrong."""
     if "RANK" not in os.environ:
         return True
-    from flowconf.train.launch import tells
+    from flowconf.train.team.launch import tells
 
     return tells(error, code)
 

@@ -29,7 +29,7 @@ def profile(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns of memory from before it began
     from flowconf.diagnostics import shown_path
     from flowconf.train.apply import profile as measure
-    from flowconf.train.profile import TABLE
+    from flowconf.train.insight.profile import TABLE
 
     folder, found = measure(source, overrides or [], output)
     if form == "json":

@@ -16,7 +16,7 @@ def runs(
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
     """List runs: the settings in which they differ beside their final metrics."""
-    from flowconf.train.listing import list_runs, table
+    from flowconf.train.runs.listing import list_runs, table
 
     if form not in ("text", "json"):
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")

@@ -41,7 +41,7 @@ def train(
         sweep(file, words)
         return
     from flowconf.api import load
-    from flowconf.train.launch import given
+    from flowconf.train.team.launch import given
 
     task = given()
     config = load(file, words) if task is None else task.config  # its mistakes are told before torch is imported

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flowconf.graph.listing import Entry, Listing
+    from flowconf.graph.weights.listing import Entry, Listing
 
 HEADER = ("path", "shape", "type", "numbers", "size")
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -23,7 +23,7 @@ def weights(
 ) -> None:
     """List the tensors of a checkpoint: shapes, types, sizes by path. No tensor is read."""
     from flowconf.diagnostics import Place
-    from flowconf.graph.listing import list_weights
+    from flowconf.graph.weights.listing import list_weights
 
     found = list_weights(file, Place(word=file))
     sys.stdout.write(text(found.below(at) if at else found))

@@ -3,6 +3,6 @@
 from flowconf.graph.build import build_graph, check_checkpoints, check_shapes, load_checkpoints
 from flowconf.graph.graph import Graph
 from flowconf.graph.rows import Row
-from flowconf.graph.weights import WeightReport
+from flowconf.graph.weights.transfer import WeightReport
 
 __all__ = ["Graph", "Row", "WeightReport", "build_graph", "check_checkpoints", "check_shapes", "load_checkpoints"]

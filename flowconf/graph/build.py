@@ -11,16 +11,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.graph import freezing
-from flowconf.graph.budget import check_budget, check_memory
-from flowconf.graph.emit import emit
-from flowconf.graph.fakes import quiet
 from flowconf.graph.graph import Graph, Outermost, attach
-from flowconf.graph.program import run
-from flowconf.graph.shapes import infer
-from flowconf.graph.sizes import first_line
-from flowconf.graph.sources import has_run, locate
-from flowconf.graph.trial import Inference
-from flowconf.graph.weights import Request, WeightReport, check, load_checkpoint, request_of
+from flowconf.graph.shapes.budget import check_budget, check_memory
+from flowconf.graph.shapes.check import infer
+from flowconf.graph.shapes.fakes import quiet
+from flowconf.graph.shapes.sizes import first_line
+from flowconf.graph.shapes.trial import Inference
+from flowconf.graph.source.emit import emit
+from flowconf.graph.source.program import run
+from flowconf.graph.weights.sources import has_run, locate
+from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
 from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
 
 

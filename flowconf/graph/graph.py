@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
 from flowconf.draw.dot import dot
 from flowconf.draw.svg import render
-from flowconf.graph import freezing, swapping, views, weights
+from flowconf.graph import freezing, swapping, views
 from flowconf.graph.explain import add_notes
-from flowconf.graph.program import CompiledProgram, restore
 from flowconf.graph.rows import Row, rows
 from flowconf.graph.runtime import over
-from flowconf.graph.weights import WeightReport
+from flowconf.graph.source.program import CompiledProgram, restore
+from flowconf.graph.weights import transfer as weights
+from flowconf.graph.weights.transfer import WeightReport
 from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowconf.diagnostics import ConfigError, Diagnostic
-from flowconf.graph.emit import emit
-from flowconf.graph.program import CompiledProgram, run
-from flowconf.graph.shapes import infer
+from flowconf.graph.shapes.check import infer
+from flowconf.graph.source.emit import emit
+from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from flowconf.language.plan import join
 
 if TYPE_CHECKING:
-    from flowconf.graph.emit import GraphClass, Line, Program
     from flowconf.graph.graph import Graph
+    from flowconf.graph.source.emit import GraphClass, Line, Program
 
 AT = "__at__"
 """The name in traced source of what says where it is."""
@@ -39,7 +39,7 @@ def traced(program: Program) -> Program:
 
 
 def _traced_class(part: GraphClass) -> GraphClass:
-    from flowconf.graph.emit import Line
+    from flowconf.graph.source.emit import Line
 
     lines: list[Line] = list(part.lines[: part.forward])
     for path, statement in groupby(part.lines[part.forward :], lambda line: line.path):

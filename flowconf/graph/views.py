@@ -10,9 +10,9 @@ from torch import nn
 
 from flowconf.diagnostics import NOWHERE, Diagnostic, PathError
 from flowconf.graph import tracing
-from flowconf.graph.demand import LIST, STACK, Demand, Want
-from flowconf.graph.emit import Sizes, emit
-from flowconf.graph.program import CompiledProgram, run
+from flowconf.graph.source.demand import LIST, STACK, Demand, Want
+from flowconf.graph.source.emit import Sizes, emit
+from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.language.plan import GraphPlan, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
 

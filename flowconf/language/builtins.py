@@ -6,12 +6,12 @@ MODULES = (
     "flowconf.graph.blocks",
     "flowconf.fbrl.glimpse",
 )
-LOSSES = ("flowconf.train.losses", "flowconf.fbrl.losses")
-METRICS = ("flowconf.train.metrics", "flowconf.fbrl.metrics")
-OPTIMIZERS = ("flowconf.train.optimizers",)
-SCHEDULES = ("flowconf.train.schedules",)
-LOGGERS = ("flowconf.train.loggers",)
-DATASETS = ("flowconf.train.datasets", "flowconf.train.datafiles", "flowconf.fbrl.data")
+LOSSES = ("flowconf.train.objective.losses", "flowconf.fbrl.losses")
+METRICS = ("flowconf.train.objective.metrics", "flowconf.fbrl.metrics")
+OPTIMIZERS = ("flowconf.train.optim.optimizers",)
+SCHEDULES = ("flowconf.train.optim.schedules",)
+LOGGERS = ("flowconf.train.runs.loggers",)
+DATASETS = ("flowconf.train.data.named", "flowconf.train.data.files", "flowconf.fbrl.data")
 
 TORCH_NN = "torch.nn.modules"
 NOT_CALLABLE = frozenset(

@@ -16,16 +16,16 @@ from torch import Tensor
 from flowconf.api import load, load_run, load_run_config
 from flowconf.diagnostics import ConfigError, Diagnostic, Place, suggest
 from flowconf.graph import Graph
-from flowconf.graph.files import save_tensors, write_atomically
-from flowconf.graph.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
+from flowconf.graph.weights.files import save_tensors, write_atomically
+from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
 from flowconf.language.plan import Input
 from flowconf.language.training import ProfileSection
-from flowconf.train.datasets import read_arrays
+from flowconf.train.data.named import read_arrays
 from flowconf.train.job import Job, prepare
 from flowconf.train.loop import evaluate, one_step
 from flowconf.train.memory import Memory
 from flowconf.train.precision import numbers
-from flowconf.train.resume import in_its_folder
+from flowconf.train.runs.resume import in_its_folder
 from flowconf.train.stages import config_file
 
 
@@ -63,7 +63,7 @@ def profile(
     `ConfigError`.
     """
     from flowconf.draw.heat import NUMBERS
-    from flowconf.train.profile import FOLDER, profiled
+    from flowconf.train.insight.profile import FOLDER, profiled
 
     run = find_run_folder(source).absolute() if Path(source).is_dir() else None
     config = load(source, overrides) if run is None else load_run_config(run, overrides)

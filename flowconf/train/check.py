@@ -37,8 +37,8 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
 def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Diagnostic]) -> None:
     """Shapes, sources and stages; torch is imported only when everything before them is right."""
     from flowconf.graph import check_checkpoints, check_shapes
-    from flowconf.graph.emit import emit
-    from flowconf.graph.sources import check_source
+    from flowconf.graph.source.emit import emit
+    from flowconf.graph.weights.sources import check_source
     from flowconf.train.stages import plan_stages
 
     inference = check_shapes(resolved)

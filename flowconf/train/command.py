@@ -15,24 +15,26 @@ from flowconf.api import load, load_run_config
 from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
-from flowconf.graph.sources import LAST, find_run_folder, record
+from flowconf.graph.weights.sources import LAST, find_run_folder, record
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
-from flowconf.train import failure, launch, loggers
 from flowconf.train.arithmetic import arithmetic
-from flowconf.train.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
+from flowconf.train.insight import failure
 from flowconf.train.job import Job, prepare
 from flowconf.train.loop import fit
 from flowconf.train.precision import numbers
-from flowconf.train.resume import in_its_folder, portable
-from flowconf.train.runs import Onlooker, Run, create_run, reopen_run
+from flowconf.train.runs import loggers
+from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
+from flowconf.train.runs.resume import in_its_folder, portable
+from flowconf.train.runs.state import saved_step
 from flowconf.train.screen import Screen
 from flowconf.train.stages import config_file, plan_stages
-from flowconf.train.state import saved_step
+from flowconf.train.team import launch
+from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
 
 
 def train(config: Config, screen: Screen | None = None) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 from flowconf.diagnostics import Place, shown_path
 from flowconf.graph import Graph, runtime
 from flowconf.language.plan import Step, join
-from flowconf.train.data import in_parts
+from flowconf.train.data.splits import in_parts
 from flowconf.train.job import Job
 from flowconf.train.seeds import undisturbed
 

@@ -19,27 +19,27 @@ from torch import Tensor, nn, optim
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError, Place
 from flowconf.graph import Graph, WeightReport, build_graph, load_checkpoints
-from flowconf.graph.weights import load as load_weights
+from flowconf.graph.weights.transfer import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
-from flowconf.train.averages import Averages
-from flowconf.train.data import Feed, Sampler, Splits, seed_for
-from flowconf.train.distributed import Team
-from flowconf.train.fitting import Fitting, show_rows
+from flowconf.train.checks.fitting import Fitting, show_rows
+from flowconf.train.checks.precheck import start_request
+from flowconf.train.data.splits import Feed, Sampler, Splits, seed_for
+from flowconf.train.data.streams import Flow, as_split
 from flowconf.train.memory import Memory
-from flowconf.train.metering import Metric, build_metrics
-from flowconf.train.norms import over_the_team
-from flowconf.train.objective import Average, Term, gives_mean, loss_terms, means_of
-from flowconf.train.optim import LearningRate, parameter_groups
+from flowconf.train.objective.metering import Metric, build_metrics
+from flowconf.train.objective.routing import Routes, Targets
+from flowconf.train.objective.terms import Average, Term, gives_mean, loss_terms, means_of
+from flowconf.train.objective.weighting import weight_at
+from flowconf.train.optim.averages import Averages
+from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
-from flowconf.train.precheck import start_request
 from flowconf.train.precision import Precision, pick_devices
-from flowconf.train.routing import Routes, Targets
 from flowconf.train.seeds import seed_everything, undisturbed
-from flowconf.train.streams import Flow, as_split
-from flowconf.train.weighting import weight_at
+from flowconf.train.team.distributed import Team
+from flowconf.train.team.norms import over_the_team
 
 DEFAULT_EPOCHS = 10
 

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Diagnostic, RunError, shown_path
-from flowconf.train.best import Best
-from flowconf.train.data import Feed, in_parts
+from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
-from flowconf.train.objective import Average, means_of
-from flowconf.train.runs import Run
+from flowconf.train.objective.terms import Average, means_of
+from flowconf.train.runs.best import Best
+from flowconf.train.runs.folder import Run
+from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.screen import Screen, shown
 from flowconf.train.seeds import undisturbed
-from flowconf.train.shares import Idle
-from flowconf.train.state import load_checkpoint, save_checkpoint
 from flowconf.train.stopping import Interrupted, Stop
+from flowconf.train.team.shares import Idle
 
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Takes one training step, as `one_step` does."""
@@ -101,12 +101,12 @@ def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
     trainer = job.config.training.trainer
     with ExitStack() as block:
         if trainer.profile is not None and not trainer.find_nan:
-            from flowconf.train import profile
+            from flowconf.train.insight import profile
 
             measuring = profile.profiled(job, run.folder / profile.FOLDER, screen.say, take)
             take = block.enter_context(measuring)
         if trainer.find_nan:
-            from flowconf.train import finding
+            from flowconf.train.insight import finding
 
             take = finding.searching(take)
         yield take

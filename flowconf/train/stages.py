@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
-from flowconf.graph.sources import beside, check_source, find_run, record
+from flowconf.graph.weights.sources import beside, check_source, find_run, record
 from flowconf.language.config import Config, is_graph_file
 from flowconf.language.plan import Checkpoint
-from flowconf.train.precheck import precheck
+from flowconf.train.checks.precheck import precheck
 
 Load = Callable[[str], Config]
 

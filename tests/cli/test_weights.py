@@ -13,7 +13,7 @@ from torch import nn
 import flowconf
 from flowconf.cli.main import main
 from flowconf.cli.weights import readable
-from flowconf.graph.listing import list_weights
+from flowconf.graph.weights.listing import list_weights
 
 GRAPH = {"flow": {"deep": {"graph": {"flow": {"out": "Linear(8, 8)"}}, "repeat": 11}}}
 LISTED = """\
@@ -43,7 +43,7 @@ def small(tmp_path, monkeypatch):
 
 
 def test_a_file_is_listed_with_what_it_says_of_itself(small, capsys):
-    from flowconf.graph.structure import structural_hash
+    from flowconf.graph.weights.structure import structural_hash
 
     assert main(["weights", "small.safetensors"]) == 0
     out = capsys.readouterr().out

@@ -15,7 +15,7 @@ from flowconf.fbrl import data
 from flowconf.fbrl.data import fbrl_letters, fbrl_lines, fbrl_words
 from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.words import common_words
-from flowconf.train.data import Batch, Split, Splits
+from flowconf.train.data.splits import Batch, Split, Splits
 
 pytest.importorskip("PIL")
 MAKERS = [fbrl_letters, fbrl_words, fbrl_lines]

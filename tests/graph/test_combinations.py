@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import flowconf
 from flowconf.graph.blocks import ArgmaxSelector, LearnedHalt, SoftmaxRouter, ThresholdHalt
-from flowconf.graph.eject import ejected
+from flowconf.graph.exchange.eject import ejected
 
 Forward = Callable[..., object]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_model
 from torch import nn
 
 import flowconf
-from flowconf.graph.eject import eject
+from flowconf.graph.exchange.eject import eject
 
 VERBS = {
     "label": "verbs",

@@ -9,8 +9,8 @@ import torch
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.graph import export as module
-from flowconf.graph.export import export
+from flowconf.graph.exchange import export as module
+from flowconf.graph.exchange.export import export
 
 TOWER = {
     "inputs": {"image": ["B", 1, 8, 8], "bias": ["B", 16]},

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.graph.constructors import Unrecoverable, call_of
-from flowconf.graph.importer import outputs_are_equal, read, rebuilt
+from flowconf.graph.exchange.constructors import Unrecoverable, call_of
+from flowconf.graph.exchange.importer import outputs_are_equal, read, rebuilt
 
 
 class MLP(nn.Module):

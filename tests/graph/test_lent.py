@@ -8,7 +8,7 @@ from torch import nn
 
 import flowconf
 from flowconf import ConfigError, StepError
-from flowconf.graph.eject import ejected
+from flowconf.graph.exchange.eject import ejected
 
 CELL = {"graph": {"inputs": {"h": ["B", 6]}, "flow": {"a": "Linear(6, 6)", "b": "Tanh"}}}
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import flowconf
 from flowconf import ConfigError
-from flowconf.graph.eject import ejected
-from flowconf.graph.structure import structural_hash
+from flowconf.graph.exchange.eject import ejected
+from flowconf.graph.weights.structure import structural_hash
 
 BODY = {
     "inputs": {"hidden": ["B", 4], "moment": ["B", 6]},

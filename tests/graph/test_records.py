@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import flowconf
 from flowconf import ConfigError, StepError
-from flowconf.graph.eject import ejected
+from flowconf.graph.exchange.eject import ejected
 
 
 class Pair(NamedTuple):

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 import flowconf
 from flowconf import ConfigError, PathError
-from flowconf.graph.eject import ejected
+from flowconf.graph.exchange.eject import ejected
 
 INNER = {"flow": {"h": "Linear(6, 6) >> Tanh", "g": "Linear(6, 6)"}}
 FLOW = {

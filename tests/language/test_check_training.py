@@ -9,7 +9,7 @@ from flowconf.api import load
 from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
 from flowconf.train import job
-from flowconf.train.data import Resident, Splits
+from flowconf.train.data.splits import Resident, Splits
 
 CONFIG = """\
 model:
@@ -60,7 +60,7 @@ def mistakes(tmp_path, monkeypatch):
     def forbidden(**arguments):
         raise AssertionError("data was made")
 
-    monkeypatch.setattr("flowconf.train.datasets.synthetic.__code__", forbidden.__code__)
+    monkeypatch.setattr("flowconf.train.data.named.synthetic.__code__", forbidden.__code__)
 
     def find(text):
         file = tmp_path / "config.yaml"

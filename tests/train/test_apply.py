@@ -13,7 +13,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.diagnostics import ConfigError
 from flowconf.train.apply import evaluate_run, predict_file
-from flowconf.train.listing import list_runs
+from flowconf.train.runs.listing import list_runs
 
 
 @pytest.fixture

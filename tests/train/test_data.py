@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from flowconf.diagnostics import ConfigError
-from flowconf.train.data import Feed, Resident, Sampler, Splits, epoch_order, seed_for
-from flowconf.train.datasets import arrays, synthetic
+from flowconf.train.data.named import arrays, synthetic
+from flowconf.train.data.splits import Feed, Resident, Sampler, Splits, epoch_order, seed_for
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.numpy import save_file
 
 from flowconf.diagnostics import ConfigError
-from flowconf.train.data import Resident
-from flowconf.train.datafiles import idx, images, text
-from flowconf.train.datasets import read_rows
+from flowconf.train.data.files import idx, images, text
+from flowconf.train.data.named import read_rows
+from flowconf.train.data.splits import Resident
 from tests.train.conftest import TINY
 
 GENERATOR = torch.Generator()

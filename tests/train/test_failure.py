@@ -10,10 +10,10 @@ from torch import nn
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.diagnostics import Diagnostic, RunError, StepError
-from flowconf.graph.sources import LAST
+from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
-from flowconf.train import failure
 from flowconf.train.command import resume
+from flowconf.train.insight import failure
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 from tests.train.test_loop import same, weights
@@ -178,7 +178,7 @@ def test_what_is_masked_is_no_mistake(folder):
 
 
 def test_data_that_is_not_finite_is_blamed(folder, monkeypatch):
-    from flowconf.train import datasets
+    from flowconf.train.data import named as datasets
 
     made = datasets.synthetic
 

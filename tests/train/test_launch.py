@@ -24,7 +24,7 @@ import os, signal, time
 import torch
 
 import flowconf
-from flowconf.train.data import Splits
+from flowconf.train.data.splits import Splits
 
 
 class Rows:

@@ -14,8 +14,8 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.diagnostics import ConfigError, MachineError
 from flowconf.language import registry
-from flowconf.train import loggers
 from flowconf.train.command import resume
+from flowconf.train.runs import loggers
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from flowconf.diagnostics import ConfigError, RunError
 from flowconf.language import registry
-from flowconf.train.data import epoch_order
-from flowconf.train.datasets import synthetic
+from flowconf.train.data.named import synthetic
+from flowconf.train.data.splits import epoch_order
 from tests.train.conftest import TINY
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowconf.language.training import LossSection
-from flowconf.train import losses, metrics
-from flowconf.train.objective import Average, loss_terms, means_of, weighted
+from flowconf.train.objective import losses, metrics
+from flowconf.train.objective.terms import Average, loss_terms, means_of, weighted
 
 FIELDS = ("label", "image", "mask")
 

@@ -15,12 +15,12 @@ from torch import nn
 
 from flowconf.api import build
 from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
-from flowconf.train import optimizers, schedules
-from flowconf.train.events import EventFile, crc32c
-from flowconf.train.optim import LearningRate, parameter_groups
-from flowconf.train.schedules import factor_at
+from flowconf.train.optim import optimizers, schedules
+from flowconf.train.optim.groups import LearningRate, parameter_groups
+from flowconf.train.optim.schedules import factor_at
+from flowconf.train.runs.events import EventFile, crc32c
+from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.seeds import seed_everything, undisturbed
-from flowconf.train.state import load_checkpoint, save_checkpoint
 
 CONFIGS = Path(optimizers.__file__).parents[1] / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)

@@ -9,10 +9,11 @@ from torch import nn
 from flowconf.api import load
 from flowconf.diagnostics import MachineError, Place
 from flowconf.language.training import OptimizerSection
-from flowconf.train import arithmetic, optimizers
-from flowconf.train.averages import Averages
+from flowconf.train import arithmetic
 from flowconf.train.command import resume
 from flowconf.train.job import prepare
+from flowconf.train.optim import optimizers
+from flowconf.train.optim.averages import Averages
 from flowconf.train.precision import Precision, numbers
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed

@@ -13,7 +13,7 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.diagnostics import ConfigError
 from flowconf.graph import tracing
-from flowconf.graph.sources import find_run
+from flowconf.graph.weights.sources import find_run
 from flowconf.train import loop
 from flowconf.train.apply import profile
 from flowconf.train.job import prepare

@@ -13,13 +13,13 @@ import flowconf
 from flowconf.api import load
 from flowconf.diagnostics import Collector
 from flowconf.graph import build_graph
-from flowconf.graph.fakes import faked
-from flowconf.graph.shapes import rehearse
-from flowconf.graph.sizes import Sizes
+from flowconf.graph.shapes.check import rehearse
+from flowconf.graph.shapes.fakes import faked
+from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
-from flowconf.train.data import declared
-from flowconf.train.rehearsal import rehearsed
-from flowconf.train.routing import reached
+from flowconf.train.checks.rehearsal import rehearsed
+from flowconf.train.data.splits import declared
+from flowconf.train.objective.routing import reached
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 

@@ -9,7 +9,7 @@ import pytest
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.graph import files
+from flowconf.graph.weights import files
 from flowconf.train.command import resume, train
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed

@@ -15,7 +15,7 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.diagnostics import ConfigError, RunError
 from flowconf.train import command
-from flowconf.train.runs import create_run, git_state
+from flowconf.train.runs.folder import create_run, git_state
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from flowconf.train import losses
-from flowconf.train.objective import Source, Term, total_of
-from flowconf.train.shares import AHEAD, MEASURED, WARMUP, Idle, Shares, Stopwatch, divide, shared_term
+from flowconf.train.objective import losses
+from flowconf.train.objective.terms import Source, Term, total_of
+from flowconf.train.team.shares import AHEAD, MEASURED, WARMUP, Idle, Shares, Stopwatch, divide, shared_term
 
 SHARES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
 

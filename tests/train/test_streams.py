@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, IterableDataset
 
 from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
-from flowconf.train.data import Feed, Sampler, Splits
-from flowconf.train.streams import Items, as_split, seeded
+from flowconf.train.data.splits import Feed, Sampler, Splits
+from flowconf.train.data.streams import Items, as_split, seeded
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 

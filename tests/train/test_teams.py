@@ -16,7 +16,7 @@ from flowconf.api import load
 from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
 from flowconf.train.command import train
-from flowconf.train.data import Splits
+from flowconf.train.data.splits import Splits
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 from tests.train.teams import together

@@ -1,0 +1,1 @@
+"""Graphs out of the house and into it: plain PyTorch, exported programs, and modules that exist."""

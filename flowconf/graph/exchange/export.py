@@ -1,0 +1,240 @@
+"""Graphs as programs that run without Python: `torch.export` files and ONNX.
+
+Every symbolic size (`B`, `T`) stays open in the program. What is written was read back before and compared with the
+graph, on other sizes than the ones it was traced with; a program that differs is not written.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, MachineError, RunError
+from flowconf.graph.explain import MARK
+from flowconf.graph.graph import Graph
+from flowconf.graph.shapes.sizes import first_line
+from flowconf.graph.weights.files import write_atomically
+from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
+
+ENDINGS = (".pt2", ".onnx")
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TRACED, COMPARED = (3, 4, 5, 7, 11), (2, 6, 9, 10, 13)
+"""What open sizes are while tracing, and while comparing: never 1, which torch treats as a case of its own."""
+CLOSED = re.compile(r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+"""How far a program may be from the graph: other kernels add in another order."""
+
+Run = Callable[[tuple[Tensor, ...]], Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: which sizes are open, and how far the program was from the graph on which other sizes."""
+
+    file: Path
+    open_sizes: tuple[str, ...]
+    compared: tuple[tuple[int, ...], ...]
+    difference: float
+
+    def __str__(self) -> str:
+        opened = (
+            f"open sizes {', '.join(f'`{name}`' for name in self.open_sizes)}" if self.open_sizes else "fixed sizes"
+        )
+        shapes = ", ".join(str(list(shape)) for shape in self.compared)
+        same = "the same outputs" if self.difference == 0 else f"the same outputs to within {self.difference:.1e}"
+        return f"wrote {self.file}: {opened}; on {shapes} it gives {same} as the graph"
+
+
+def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = None) -> Exported:
+    """Write `graph`, in evaluation mode and on the CPU, as a `.pt2` or `.onnx` program; it stays as it is.
+
+    `sizes` closes open sizes: name -> number. Raises `ConfigError` for what no program can hold (FC0208),
+    `MachineError` for packages that ONNX needs, and `RunError` when the program's outputs differ from the graph's.
+    """
+    file = Path(file)
+    if file.suffix not in ENDINGS:
+        message = f"`{file.name}` ends in neither {' nor '.join(f'`{ending}`' for ending in ENDINGS)}"
+        raise ConfigError(Diagnostic("FC0123", message, help="name it `.pt2` for torch.export, `.onnx` for ONNX"))
+    if file.suffix == ".onnx":
+        _need_packages()
+    inputs = [given for given in graph.plan.inputs if not given.captured]
+    _check(graph.plan, inputs)
+    symbols = _symbols(inputs, sizes or {})
+    graph = copy.deepcopy(graph).cpu().eval()
+    program = _traced(graph, inputs, symbols, sizes or {})
+    data, run = _as_onnx(program) if file.suffix == ".onnx" else _as_pt2(program)
+    others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
+    difference = _difference(graph, run, others)
+    write_atomically(file, data)
+    return Exported(file, symbols, tuple(tuple(tensor.shape) for tensor in others), difference)
+
+
+def _need_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        listed = ", ".join(f"`{name}`" for name in missing)
+        advice = 'install them with `pip install "flowconf[export]"`, or write a `.pt2` program, which needs none'
+        raise MachineError(Diagnostic("FC0601", f"ONNX needs {listed}, and this Python has none of that", help=advice))
+
+
+# what no program can hold
+
+
+def _check(plan: GraphPlan, inputs: list[Input]) -> None:
+    """Raise `ConfigError` with every member that cannot be exported."""
+    collector = Collector(list(_obstacles(plan, "")))
+    for given in plan.inputs:
+        if given.captured:
+            message = f"`{given.name}` comes from the graph around this one, which is not exported with it"
+            collector.error("FC0208", message, plan.place, path=given.name, help="export the graph around it")
+        elif given.shape is None:
+            message = f"the input `{given.name}` has no shape, and a program is traced with one"
+            collector.error("FC0208", message, plan.place, path=given.name, help="write `inputs: {x: [B, ...]}`")
+    collector.stop_on_errors()
+
+
+def _obstacles(plan: GraphPlan, prefix: str) -> Iterator[Diagnostic]:
+    for step in plan.steps:
+        path = join(prefix, step.path)
+        for message, advice in _reasons(step):
+            yield Diagnostic("FC0208", f"`{path}` cannot be exported: {message}", step.place, path, help=advice)
+        for applied in step.applied():
+            if isinstance(applied.module, Mount):
+                yield from _obstacles(applied.module.graph, join(prefix, applied.path))
+
+
+def _reasons(step: Step) -> Iterator[tuple[str, str]]:
+    """Why a step cannot be exported, and what to do instead."""
+    if step.verb == "switch":
+        yield "which branches run depends on the data", "a `gate` runs all of them; or export the branches by `--at`"
+    if step.condition is not None:
+        yield "how often it runs depends on the data", f"write `times: {step.times and step.times.text}`"
+    for value in step.reads():
+        if value.recurrent:
+            message = f"it keeps `{value}` from one call to the next, and a program keeps nothing"
+            yield message, "make the state an input and an output of the graph"
+
+
+# tracing
+
+
+def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """The open sizes of the inputs, in order of appearance. Raises `ConfigError` for a closed one that is none."""
+    found = dict.fromkeys(size for given in inputs for size in given.shape or () if isinstance(size, str))
+    for name in sizes:
+        if name not in found:
+            listed = ", ".join(f"`{symbol}`" for symbol in found)
+            raise ConfigError(
+                Diagnostic("FC0123", f"`{name}` is no open size of the inputs", help=f"they have {listed}")
+            )
+    return tuple(name for name in found if name not in sizes)
+
+
+def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """Random tensors for the inputs; whole numbers are 0 or 1, so that they may be indices."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = []
+    for given in inputs:
+        shape = [size if isinstance(size, int) else numbers[size] for size in given.shape or ()]
+        dtype = getattr(torch, given.dtype)
+        if dtype.is_floating_point or dtype.is_complex:
+            tensors.append(torch.randn(shape, generator=generator).to(dtype))
+        else:
+            tensors.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+    return tuple(tensors)
+
+
+def _traced(
+    graph: Graph, inputs: list[Input], symbols: tuple[str, ...], sizes: Mapping[str, int]
+) -> torch.export.ExportedProgram:
+    numbers = {**dict(zip(symbols, TRACED * len(symbols), strict=False)), **sizes}
+    dims = {name: torch.export.Dim(name) for name in symbols}
+    shapes = {
+        given.name: {axis: dims[size] for axis, size in enumerate(given.shape or ()) if size in dims}
+        for given in inputs
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # recurrent modules warn of their own bookkeeping; the outputs are compared
+            return torch.export.export(graph, _example(inputs, numbers), dynamic_shapes=shapes, strict=False)
+    except Exception as problem:  # tracing runs modules of any kind, and raises what they raise
+        raise ConfigError(*_told(problem, graph)) from problem
+
+
+def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
+    """What torch could not trace, in terms of the graph."""
+    closed = CLOSED.findall(str(problem))
+    for symbol, _ in closed:
+        message = f"the size `{symbol}` cannot stay open: a module of the graph is traced for one number of it"
+        place = next((given.place for given in graph.plan.inputs if symbol in (given.shape or ())), graph.plan.place)
+        advice = f"close it with `--size {symbol}=...`; recurrent modules need that for the length of a sequence"
+        yield Diagnostic("FC0208", message, place, symbol, help=advice)
+    if not closed:
+        path, found = getattr(problem, MARK, ("", None))
+        what = f"`{path}`" if path else "the graph"
+        message = f"{what} cannot be exported: {first_line(problem)}"
+        yield Diagnostic("FC0208", message, graph.plan.place if found is None else found, path)
+
+
+# writing
+
+
+def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
+    stream = io.BytesIO()
+    torch.export.save(program, stream)
+    data = stream.getvalue()
+    read = torch.export.load(io.BytesIO(data)).module()
+    return data, lambda tensors: read(*tensors)
+
+
+def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch.onnx says of itself; the outputs are compared
+        written = torch.onnx.export(program, dynamo=True, verbose=False)
+    assert written is not None
+    data: bytes = written.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def run(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+        names = [given.name for given in session.get_inputs()]
+        feed = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        return [torch.as_tensor(output) for output in session.run(None, feed)]
+
+    return data, run
+
+
+# comparing
+
+
+def _difference(graph: Graph, run: Run, given: tuple[Tensor, ...]) -> float:
+    """The largest difference between the outputs of graph and program. Raises `RunError` when it is too large."""
+    with torch.no_grad():
+        mine, theirs = _tensors(graph(*given)), _tensors(run(given))
+    fits = len(mine) == len(theirs) and all(a.shape == b.shape for a, b in zip(mine, theirs, strict=True))
+    pairs = [(a.double(), b.double()) for a, b in zip(mine, theirs, strict=False)]
+    if not fits or not all(torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) for a, b in pairs):
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in given)
+        message = f"the program does not give what the graph gives on inputs {shapes}: nothing is written"
+        advice = "a module of the graph depends on sizes in a way that tracing does not see"
+        raise RunError(Diagnostic("FC0702", message, help=advice))
+    return max((float((a - b).abs().nan_to_num().max()) for a, b in pairs if a.numel()), default=0.0)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Every tensor of an output, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [tensor for item in items for tensor in _tensors(item)]

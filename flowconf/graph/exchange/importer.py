@@ -1,0 +1,325 @@
+"""A graph document for an existing module, as far as its structure can be read.
+
+Modules of the registry become calls. The forward function of any other module is traced symbolically, one module at a
+time, and becomes a graph whose steps are called like the module's children. What cannot be read is kept as a call of
+the module or function by its name, and told: such a document builds once somebody registers a module of that name.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.graph.build import build_graph
+from flowconf.graph.builder import free_name, snake
+from flowconf.graph.exchange.constructors import Unrecoverable, call_of, is_known
+from flowconf.graph.exchange.forwards import Given, GraphReader, Unread, changes_in_place, name_of
+from flowconf.graph.graph import Graph
+from flowconf.graph.shapes.sizes import Sizes, first_line
+from flowconf.language.plan import join
+from flowconf.language.registry import modules
+from flowconf.language.resolve import resolve
+from flowconf.text import from_data
+from flowconf.text.write import dump
+
+Shape = Sequence[int | str]
+LONGEST = 110
+
+
+@dataclass
+class Imported:
+    """What was read. `rename` maps prefixes of the module's tensor names to the graph's, the longest first."""
+
+    document: dict[str, Any]
+    rename: dict[str, str]
+    unread: list[Unread]
+
+    def yaml(self, source: str) -> str:
+        """The document, with what there is to say of it as comments."""
+        lines = [f"# Read from {source}."]
+        if self.rename:
+            lines.append("# Its weights load with these names changed:")
+            lines += [f"#   {line}" for line in dump({"rename": self.rename}).splitlines()]
+        if self.unread:
+            lines.append("# What could not be read:")
+            lines += [f"#   {one}" for one in self.unread]
+        reasons = {one.home: one.reason for one in self.unread}
+        noted: set[str] = set()
+
+        def note(path: tuple[str | int, ...]) -> str | None:
+            home = graph_path(path)
+            if home in noted or home not in reasons:
+                return None
+            noted.add(home)
+            return f"not read: {reasons[home]}"
+
+        return "\n".join(lines) + "\n" + dump(self.document, note)
+
+
+def graph_path(path: tuple[str | int, ...]) -> str:
+    """The path in the graph of what stands at a path of its document."""
+    names = [str(path[at + 1]) for at, key in enumerate(path[:-1]) if key == "flow"]
+    return ".".join(names)
+
+
+def read(module: nn.Module, shapes: Mapping[str, Shape] | None = None) -> Imported:
+    """The structure of a module. `shapes` are those of its inputs, with texts for open sizes.
+
+    A module with several inputs needs them: the inputs of a graph are written with their shapes.
+    """
+    reader = Reader(_shapes_of_all(module, shapes) if shapes else {})
+    was_training = [(part, part.training) for part in module.modules()]
+    try:
+        document = reader.whole(module) or reader.document(module, "", "", None, {}) or reader.kept(module)
+    finally:
+        for part, training in was_training:
+            part.training = training
+    return Imported(document, _shortest(reader.rename), reader.unread)
+
+
+def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
+    """The same without what the change of an outer prefix says already, the longest prefix first."""
+    kept: dict[str, str] = {}
+    for path in sorted(renames, key=len):
+        if renamed(path, kept) != renames[path]:
+            kept = {path: renames[path], **kept}
+    return kept
+
+
+def renamed(name: str, renames: Mapping[str, str]) -> str:
+    """A tensor's name after the first prefix in `renames` that it begins with is changed."""
+    for old, new in renames.items():
+        if not old or name == old or name.startswith(f"{old}."):
+            return join(new, name[len(old) :].lstrip("."))
+    return name
+
+
+def rebuilt(module: nn.Module, found: Imported) -> Graph:
+    """The graph of what was read, with the module's weights. Raises `ConfigError` for what does not fit together."""
+    graph = build_graph(resolve(from_data(found.document, "the imported graph")))
+    wanted = graph.state_dict()
+    theirs = {renamed(name, found.rename): tensor for name, tensor in module.state_dict(keep_vars=True).items()}
+    placed = {id(tensor) for name, tensor in theirs.items() if name in wanted}
+    mine = {n: tensor for n, tensor in theirs.items() if n in wanted or id(tensor) not in placed}  # tied ones once
+    try:
+        graph.load_state_dict(mine)
+    except RuntimeError as problem:
+        message = f"the module's weights do not fit the graph that was read: {_short(problem)}"
+        raise ConfigError(Diagnostic("FC0303", message)) from None
+    return graph.train(module.training)
+
+
+def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Shape]) -> bool:
+    """Whether both give the same outputs, bit for bit, in evaluation mode on one random batch; open sizes are 2."""
+    given = {
+        name: torch.rand([size if isinstance(size, int) else 2 for size in shape]) for name, shape in shapes.items()
+    }
+    with torch.no_grad():
+        mine = copy.deepcopy(module).eval()(**given)
+        theirs = copy.deepcopy(graph).eval()(**{graph.inputs[0] if len(given) == 1 else n: t for n, t in given.items()})
+    if isinstance(theirs, Mapping) and isinstance(mine, tuple):
+        mine = dict(zip(theirs, mine, strict=False))
+    if isinstance(theirs, Mapping):
+        return isinstance(mine, Mapping) and all(torch.equal(mine[name], value) for name, value in theirs.items())
+    return isinstance(mine, Tensor) and torch.equal(mine, theirs)
+
+
+@dataclass
+class Reader:
+    """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
+
+    shapes: Mapping[str, Given]
+    rename: dict[str, str] = field(default_factory=dict)
+    unread: list[Unread] = field(default_factory=list)
+    owners: dict[int, str] = field(default_factory=dict)
+
+    def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
+        """What stands in a step for the module: a call or chain as text, or a document."""
+        if type(module) is nn.Sequential and not constants:
+            chain = self._chain(module, path, home)
+            if chain is not None:
+                return chain
+        reason = None
+        if is_known(module) and type(module) is not nn.Sequential:
+            try:
+                return call_of(module)
+            except Unrecoverable as problem:
+                reason = str(problem)
+        found = self.document(module, path, home, given, constants) if reason is None else None
+        return found if found is not None else self._by_name(module, path, home, reason)
+
+    def whole(self, module: nn.Module) -> dict[str, Any] | None:
+        """A document of one step, for a module of the registry; None when its call or its inputs cannot be told."""
+        if not is_known(module) or type(module) is nn.Sequential:
+            return None
+        forward = modules.class_source(type(module).__name__).forward
+        more = forward.missing(1, set())
+        try:
+            call, inputs = call_of(module), self._inputs("", [*forward.positional[:1], *more])
+        except (Unrecoverable, Untraced):
+            return None
+        name = free_name(snake(type(module).__name__), {"x": 1, **dict.fromkeys(inputs, 1)})[0]
+        self.rename[""] = name
+        step = {"through": call, "using": more} if more else call
+        return ({"inputs": inputs} if inputs else {}) | {"flow": {name: step}}
+
+    def kept(self, module: nn.Module) -> dict[str, Any]:
+        """A document for a module of which nothing could be read but its name."""
+        name = free_name(snake(type(module).__name__), {"x": 1})[0]
+        self.rename[""] = name
+        return {"flow": {name: self._by_name(module, "", name, None)}}
+
+    def document(
+        self, module: nn.Module, path: str, home: str, given: Sequence[str] | None, constants: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The graph document of a module, or None (and a word why) when its forward cannot be traced."""
+        try:
+            traced = _traced(module, given, constants)
+            inputs = self._inputs(path, [str(node.target) for node in traced.nodes if node.op == "placeholder"])
+        except Untraced as problem:
+            self.unread.append(Unread(path, home, f"the forward of `{type(module).__name__}` {problem}"))
+            return None
+        return GraphReader(self, module, path, home, inputs).read(traced)
+
+    def _inputs(self, path: str, names: Sequence[str]) -> Given:
+        known = self.shapes.get(path, {})
+        if len(names) == 1 and names[0] not in known:
+            return {}
+        lacking = [name for name in names if name not in known]
+        if lacking:
+            message = "has several inputs, and their shapes are not known: give `--input`"
+            raise Untraced(message if not self.shapes else f"is not given `{lacking[0]}` as a tensor of known shape")
+        return {name: known[name] for name in names}
+
+    def _chain(self, module: nn.Sequential, path: str, home: str) -> str | None:
+        """A plain sequence of registered modules as a chain, whose paths are those of the sequence."""
+        members = dict(module.named_children())
+        if list(members) != [str(i) for i in range(len(members))] or not all(map(is_known, members.values())):
+            return None
+        if any(type(member) is nn.Sequential for member in members.values()):
+            return None
+        try:
+            calls = [call_of(member) for member in members.values()]
+        except Unrecoverable:
+            return None
+        if len(calls) == 1:
+            self.rename[join(path, "0")] = home
+        return " >> ".join(calls) or "Identity"
+
+    def _by_name(self, module: nn.Module, path: str, home: str, reason: str | None) -> str:
+        name = type(module).__name__
+        try:
+            call = call_of(module)
+        except Unrecoverable as problem:
+            call, reason = name, reason or str(problem)
+        if reason is not None:
+            self.unread.append(Unread(path, home, reason))
+        if not is_known(module):
+            advice = f"`{type(module).__module__}.{name}` has to be registered by `@flowconf.register`"
+            self.unread.append(Unread(path, home, advice))
+        return call
+
+
+class Untraced(Exception):
+    """Why a forward function cannot be traced, as the end of a sentence about it."""
+
+
+class _Tracer(fx.Tracer):
+    """Stops at every child: each is read by itself."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def _traced(module: nn.Module, given: Sequence[str] | None, constants: Mapping[str, Any]) -> fx.Graph:
+    """The forward of one module. Arguments that are not `given` are constants, or have their defaults."""
+    parameters = inspect.signature(module.forward).parameters
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
+        raise Untraced("takes any number of arguments")
+    fixed = dict(constants)
+    for name, parameter in parameters.items():
+        if name not in fixed and name not in (given or ()) and parameter.default is not parameter.empty:
+            fixed[name] = parameter.default
+    graphs = []
+    for mode in (True, False):
+        module.train(mode)
+        try:
+            graphs.append(_Tracer().trace(module, fixed or None))
+        except Exception as problem:  # noqa: BLE001 - tracing runs the forward of anyone's module
+            raise Untraced(f"cannot be traced: {_short(problem)}") from None
+    for graph in graphs:
+        _simplify(graph, fixed)
+    if [_kind(node) for node in graphs[0].nodes] != [_kind(node) for node in graphs[1].nodes]:
+        raise Untraced("does other things in training than in evaluation")
+    return graphs[1]
+
+
+def _simplify(graph: fx.Graph, fixed: Mapping[str, Any]) -> None:
+    """Leave out what only guards fixed arguments, and what nothing reads."""
+    for node in reversed(graph.nodes):
+        if changes_in_place(node):
+            _refuse_change_of_what_is_read(node)
+        guard = node.op == "call_function" and name_of(node) in ("assert", "assert_is_none")
+        fixed_input = node.op == "placeholder" and str(node.target).rpartition("_")[0] in fixed
+        computed = node.op not in ("placeholder", "output")
+        if guard or (not node.users and (computed or fixed_input)):
+            graph.erase_node(node)
+
+
+def _refuse_change_of_what_is_read(node: fx.Node) -> None:
+    """A value that is changed in place, and read afterwards under its old name, cannot be told in steps."""
+    changed = node.args[0]
+    assert isinstance(changed, fx.Node)
+    if any(user is not node and node < user for user in changed.users) or not node.users:
+        raise Untraced(f"changes a value in place by `{node.target if node.op == 'call_method' else name_of(node)}`")
+
+
+def _kind(node: fx.Node) -> tuple[str, str]:
+    return node.op, name_of(node)
+
+
+def _short(problem: BaseException) -> str:
+    text = first_line(problem)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, Given]:
+    """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
+    sizes = Sizes()
+    ghost = copy.deepcopy(module).to("meta").eval()
+    found: dict[str, Given] = {}
+    paths = {id(part): path for path, part in ghost.named_modules()}
+
+    def note(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = inspect.signature(part.forward).bind(*args, **kwargs).arguments
+        tensors = {name: value for name, value in bound.items() if isinstance(value, Tensor)}
+        found.setdefault(paths[id(part)], {name: _declared(value, sizes) for name, value in tensors.items()})
+
+    hooks = [part.register_forward_pre_hook(note, with_kwargs=True) for part in ghost.modules()]
+    given = {name: torch.zeros([sizes.of(size) for size in shape], device="meta") for name, shape in shapes.items()}
+    try:
+        with torch.no_grad():
+            ghost(**given)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _declared(tensor: Tensor, sizes: Sizes) -> object:
+    """A tensor as an input is declared: sizes that come from an open one keep its name, or get one of their own."""
+    shape: list[int | str] = []
+    for size in tensor.shape:
+        text = sizes.number(size)
+        shape.append(size if text == str(size) else text.replace("*", "x").capitalize() if "*" in text else text)
+    named = [f"N{size}" if isinstance(size, str) and not size.isidentifier() else size for size in shape]
+    if tensor.dtype == torch.float32:
+        return named
+    return {"shape": named, "dtype": str(tensor.dtype).removeprefix("torch.")}

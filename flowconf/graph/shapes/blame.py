@@ -1,0 +1,159 @@
+"""Whose fault it is that a module cannot be built or called: which argument, and what a person would write."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
+
+from flowconf.diagnostics import Place
+from flowconf.graph.shapes.fakes import as_list
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line
+from flowconf.language.plan import Argument, Call, Literal
+from flowconf.language.registry import modules
+
+DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
+EITHER = ("BatchNorm1d", "InstanceNorm1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d", "AvgPool1d", "MaxPool1d")
+"""Modules for one dimension that take [batch, channels] as well."""
+
+INNER = {"num_heads": "nhead", "embed_dim": "d_model"}
+"""Names of arguments that torch's layers pass on to their parts, and their own."""
+TELLS = "(?:got|index|negative dimension|string|not)"
+"""What torch says in front of a value that does not fit."""
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What is wrong, in words that go behind the module's path; where; and the help."""
+
+    message: str
+    place: Place | None = None
+    help: str | None = None
+
+
+def bound(call: Call) -> dict[str, Argument]:
+    """The plain arguments of a call by name, without those of a `*`."""
+    pairs = modules.class_source(call.name).init.bound(call.args, call.kwargs)
+    return {p.name: given for p, given in pairs if p.kind != "*" and isinstance(given, Literal)}
+
+
+def argument(call: Call, words: str) -> Place | None:
+    """The place of the argument that torch's words are about: by its name, or else by its value."""
+    for torch_name, ours in INNER.items():
+        words = re.sub(rf"\b{torch_name}\b", ours, words) if ours in bound(call) else words
+    named: list[tuple[int, Place]] = []
+    valued: list[Place] = []
+    for name, given in bound(call).items():
+        assert isinstance(given, Literal)
+        if isinstance(given.value, tuple) and str(as_list(given.value)) in words:
+            return given.place
+        found = [match.start() for match in re.finditer(rf"(?<![\w.]){name}(?!\w)", words)]
+        if found or (len(name) > 3 and re.search(rf"\b{name}\b", words.replace("_", " "))):
+            named.append((found[-1] if found else 0, given.place))
+        elif re.search(rf"{TELLS} '?{re.escape(str(given.value))}'?(?![\w.])", words):
+            valued.append(given.place)
+    if named:
+        return max(named, key=lambda at: at[0])[1]
+    return valued[-1] if valued else None
+
+
+def stream(built: nn.Module, call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
+    """Why a stream of this kind, type or rank cannot enter a module; None when it is something else."""
+    text, gives = f"`{call}`", f"`{giver}` gives {sizes.show(value)}"
+    if isinstance(value, list):
+        advice = "write `merge: cat`, or a module that takes a list"
+        return Blame(f"{text} takes one tensor, and {gives}, the list of its branches", help=advice)
+    if isinstance(value, dict):
+        names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
+        return Blame(f"{text} takes one tensor, and {gives}", help=f"read one of them by `from`: {names}")
+    if isinstance(value, tuple):
+        advice = "pick one by `take: 0` in the step that gives it, which ends a chain"
+        return Blame(f"{text} takes one tensor, and {gives}", help=advice)
+    if isinstance(value, Tensor):
+        return _type(built, call, value, giver, sizes) or _rank(call, value, giver, sizes)
+    return None
+
+
+def wrong_type(call: Call, value: Any) -> bool:
+    """Whether a module that multiplies by its weights would get whole numbers, which fake tensors let pass."""
+    known = any(name in EXPECTS for name in bound(call)) and modules.locations.get(call.name, "").startswith("torch")
+    return known and isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
+
+
+def wrong_dim(call: Call, value: Any) -> Literal | None:
+    """The `dim` of a module when the stream has no such dimension, which fake tensors may let pass."""
+    given = bound(call).get("dim")
+    if not isinstance(given, Literal) or not isinstance(value, Tensor) or not isinstance(given.value, int):
+        return None
+    return None if -value.dim() <= given.value < value.dim() else given
+
+
+def _type(built: nn.Module, call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
+    shape = ", ".join(sizes.number(size) for size in value.shape)
+    if isinstance(built, nn.Embedding | nn.EmbeddingBag) and value.is_floating_point():
+        advice = f"declare whole numbers: `{{shape: [{shape}], dtype: int64}}`"
+        kind = str(value.dtype).removeprefix("torch.")
+        return Blame(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", help=advice)
+    if wrong_type(call, value):
+        advice = "declare it `float32`, or put an `Embedding` in front"
+        return Blame(f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", help=advice)
+    return None
+
+
+def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
+    found = re.fullmatch(r"(?:Fractional)?(\w+?)([123])d", call.name)
+    if found is None or call.name.startswith("Dropout"):
+        return None
+    count = int(found[2])
+    if value.dim() == count + 2 or (call.name in EITHER and value.dim() == 2):
+        return None
+    right = f"{found[1]}{value.dim() - 2}d"
+    advice = f"write `{right}`" if right in modules else None
+    if advice is None and value.dim() == 2:
+        advice = f"`Unflatten(1, [channels, {DIMENSIONS[count]}])` in front makes room for the other sizes"
+    takes = f"[batch, channels, {DIMENSIONS[count]}]"
+    return Blame(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", help=advice)
+
+
+def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:
+    """The help for a size that a module does not expect."""
+    if sizes.number(actual) != str(actual):
+        return f"`{sizes.number(actual)}` stands for any size: give it a number in `inputs`"
+    for start in range(1, value.dim() - 1):
+        if prod(value.shape[start:]) == expected:
+            flatten = "Flatten" if start == 1 else f"Flatten({start})"
+            return f"write `{flatten} >> {written}`"
+    return f"write `{repaired}`" if repaired else None
+
+
+def further(using: dict[str, Any], words: str) -> str | None:
+    """The further argument of `forward` that torch's words are about, or else the first."""
+    told = next((name for name in using if re.search(rf"(?<!\w){name}(?!\w)", words)), None)
+    return told or next(iter(using), None)
+
+
+def start(how: Call, size: tuple[int, ...]) -> str | None:
+    """Why a function of `torch.nn.init` cannot fill a parameter of this size, or None when it can."""
+    values = [_plain(given) for given in how.args]
+    named = {name: _plain(given) for name, given in how.kwargs}
+    try:
+        getattr(nn.init, f"{how.name}_")(torch.empty(size), *values, **named)
+    except (UnsupportedFakeTensorException, DataDependentOutputException, DynamicOutputShapeException):
+        return None
+    except (ValueError, TypeError, RuntimeError, IndexError) as problem:
+        return first_line(problem)
+    return None
+
+
+def _plain(given: Argument) -> Any:
+    assert isinstance(given, Literal)
+    return as_list(given.value) if isinstance(given.value, tuple) else given.value

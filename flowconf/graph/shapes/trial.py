@@ -1,0 +1,281 @@
+"""The trial of one module in the shape check: it is built, called on a fake value, and what does not fit is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
+from flowconf.graph.shapes import blame
+from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
+from flowconf.graph.shapes.marks import call_place
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, expectation, first_line
+from flowconf.graph.source.emit import Sizes as KnownSizes
+from flowconf.language.plan import (
+    Applied,
+    Argument,
+    Call,
+    Hole,
+    Instance,
+    Literal,
+    Module,
+    Sequence,
+    Shared,
+    Step,
+    Value,
+    join,
+)
+from flowconf.language.registry import modules
+
+
+@dataclass
+class Inference:
+    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
+
+    shapes: dict[str, str] = field(default_factory=dict)
+    holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    collector: Collector = field(default_factory=Collector)
+    certain: bool = True
+    """Whether every value is known: none depends on numbers, and every input says its shape."""
+
+    @property
+    def sizes(self) -> KnownSizes:
+        """What the source needs of it."""
+        return KnownSizes(self.holes, self.ranks, self.kinds)
+
+
+@dataclass
+class Rehearsal:
+    """What the check found, and the values that it found it with: `modules` by the path at which they stand."""
+
+    inference: Inference
+    scope: Scope
+    modules: dict[str, nn.Module]
+    sizes: Sizes
+
+    def value(self, value: Value) -> Any:
+        """A value as a loss gets it: that of every iteration where there are several."""
+        return self.scope.seen(value)
+
+
+class Poisoned(Exception):
+    """The value cannot be known; why is in the collector, or lies before."""
+
+
+@dataclass
+class Trial:
+    """Builds and calls modules. The mistakes go into the result's collector.
+
+    Equal calls share one module, unless the graph `trains`: then each path has its own.
+    """
+
+    result: Inference
+    sizes: Sizes
+    built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+
+    standing: dict[str, nn.Module] = field(default_factory=dict)
+    trains: bool = False
+
+    def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
+        """The module that stands at a path; one that is reused stands where it was first."""
+        path = scope.standing(applied.home)
+        if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
+            built = self.standing[path]
+        else:
+            made = module.module if isinstance(module, Instance) else self._made(module, path, stream, step, scope)
+            assert isinstance(made, nn.Module)
+            built = self.standing[path] = made
+        here = join(scope.path, applied.path)
+        self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
+        return built
+
+    def _made(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
+        assert isinstance(module, Call)
+        sizes = tuple(self._holes(module, stream, step, scope))
+        if sizes:
+            self.result.holes[path] = sizes
+        if self.trains:
+            return self._construct(module, iter(sizes), step, scope)
+        key = (module, sizes)
+        if key not in self.built:
+            self.built[key] = self._construct(module, iter(sizes), step, scope)
+        return self.built[key]
+
+    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
+        def value(argument: Argument) -> Any:
+            match argument:
+                case Literal(value=tuple(items)):
+                    return as_list(items)
+                case Literal(value=plain):
+                    return plain
+                case Hole():
+                    return next(sizes)
+                case Sequence(items):
+                    return [value(item) for item in items]
+                case Call():
+                    return self._construct(argument, sizes, step, scope)
+
+        args = [value(argument) for argument in call.args]
+        kwargs = {name: value(argument) for name, argument in call.kwargs}
+        try:
+            made = modules.load(call.name)(*args, **kwargs)
+        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
+            words = first_line(problem)
+            place = blame.argument(call, words) or call.place
+            self.error("FC0202", f"`{call}` cannot be built: {words}", place, step, scope)
+        if not isinstance(made, nn.Module):
+            self.error(
+                "FC0202",
+                f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module",
+                call.place,
+                step,
+                scope,
+            )
+        return made
+
+    def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
+        """The sizes behind the `_` of a call, in the order in which they are written."""
+        positional = modules.class_source(call.name).init.positional
+        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
+        for name, argument in (*given, *call.kwargs):
+            if isinstance(argument, Call):
+                yield from self._holes(argument, stream, step, scope)
+            if not isinstance(argument, Hole):
+                continue
+            axis = EXPECTS.get(name)
+            if axis is None:
+                offered = ", ".join(f"`{known}`" for known in EXPECTS)
+                self.error(
+                    "FC0204",
+                    f"`_` cannot stand for `{name}` of `{call.name}`",
+                    argument.place,
+                    step,
+                    scope,
+                    help=f"write the number; `_` stands for one of {offered}",
+                )
+            if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
+                known = (
+                    "nothing is known of the shape"
+                    if stream is UNKNOWN
+                    else f"{self.sizes.show(stream)} has no such size"
+                )
+                reported = stream is UNKNOWN and bool(self.result.collector.errors)
+                if reported:
+                    raise Poisoned
+                self.error(
+                    "FC0204",
+                    f"`_` in `{call}` has nothing to be filled in from: {known} that arrives",
+                    argument.place,
+                    step,
+                    scope,
+                    help="give the graph `inputs` with shapes, or write the number",
+                )
+            size = int(stream.shape[axis])
+            if self.sizes.number(size) != str(size):
+                message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
+                self.error("FC0204", message, argument.place, step, scope, help="write the number")
+            yield size
+
+    def run(
+        self,
+        built: nn.Module,
+        applied: Applied,
+        whole: Applied,
+        stream: Any,
+        using: dict[str, Any],
+        source: Source,
+        step: Step,
+        scope: Scope,
+    ) -> Any:
+        call = applied.target
+        if isinstance(call, Call) and (blame.wrong_type(call, stream) or blame.wrong_dim(call, stream)):
+            self._misfit(built, applied, whole, stream, using, source, step, scope, IndexError("no such dimension"))
+        try:
+            return called(built, stream, using)
+        except WantsNumbers:
+            self.result.certain = False
+            return UNKNOWN
+        except Exception as problem:  # noqa: BLE001 - a module may raise anything
+            self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
+
+    def _misfit(
+        self,
+        built: nn.Module,
+        applied: Applied,
+        whole: Applied,
+        stream: Any,
+        using: dict[str, Any],
+        source: Source,
+        step: Step,
+        scope: Scope,
+        problem: Exception,
+    ) -> NoReturn:
+        labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
+        module, path = applied.target, join(scope.path, whole.path)
+        shared = whole.module if isinstance(whole.module, Shared) else None
+        why = self.sizes.reworded(first_line(problem))
+        kind = blame.stream(built, module, stream, source.name, self.sizes) if isinstance(module, Call) else None
+        found = expectation(built, module, stream) if isinstance(module, Call) and kind is None else None
+        fault = self._fault(module, applied, using, str(problem), stream) if isinstance(module, Call) else None
+        homes = (found.place if found is not None else fault, call_place(module, step))
+        if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
+            raise Poisoned  # it does not fit where it stands first either
+        place = shared.place if shared is not None else call_place(module, step)
+        if kind is not None:
+            self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.help)
+        if found is not None:
+            gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
+            message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
+            text, repaired = str(module), found.repaired if shared is None else None
+            advice = blame.repair(text, repaired, stream, found.expected, found.actual, self.sizes)
+            labels += self._set_by(found.text, scope)
+            if shared is not None:
+                labels.append(Label(f"made for {found.expected} {found.unit}", found.place))
+            self.error("FC0201", message, found.place if shared is None else place, step, scope, tuple(labels), advice)
+        for (name, value), given in zip(applied.using, using.values(), strict=True):
+            labels.append(Label(f"`{value}` gives {self.sizes.show(given)}, as `{name}`", scope.source(value).place))
+        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
+        message = f"`{path}`: `{module}` cannot take {self.sizes.show(stream)}{extra}: {why}"
+        if isinstance(module, Call) and shared is None:
+            place = fault or place
+        self.error("FC0201", message, place, step, scope, tuple(labels))
+
+    @staticmethod
+    def _set_by(text: str, scope: Scope) -> list[Label]:
+        """Where the parameters that a number is written in terms of have their values."""
+        names = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text))
+        known = [(name, scope.params[name]) for name in names if name in scope.params]
+        return [
+            Label(f"`{name}` is {value.value} here", value.place) for name, value in known if value.place != NOWHERE
+        ]
+
+    def _fault(self, call: Call, applied: Applied, using: dict[str, Any], words: str, stream: Any) -> Place | None:
+        """The argument that does not fit: a number or text of the call, or what `using` brings."""
+        dim = blame.wrong_dim(call, stream)
+        if dim is not None:
+            return dim.place
+        place = blame.argument(call, words)
+        culprit = blame.further(using, words) if place is None else None
+        return next((value.place for name, value in applied.using if name == culprit and value.place.line), place)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        place: Place,
+        step: Step,
+        scope: Scope,
+        labels: tuple[Label, ...] = (),
+        help: str | None = None,
+    ) -> NoReturn:
+        labels = tuple(label for label in labels if label.place != place)
+        path = join(scope.path, step.path)
+        self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        raise Poisoned

@@ -1,0 +1,362 @@
+"""Prints a Plan as plain PyTorch: one class for each distinct graph, whose `forward` reads like the document.
+
+What always holds: the text is all there is at run time, a value is dropped where hand-written code would drop it, and
+every line knows the step that it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, count
+
+from flowconf.diagnostics import Place
+from flowconf.graph.source.addresses import address
+from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
+from flowconf.graph.source.forward import ForwardWriter, count_attribute
+from flowconf.graph.source.layout import broken
+from flowconf.language import signatures
+from flowconf.language.names import RUNTIME
+from flowconf.language.plan import (
+    Applied,
+    Argument,
+    Call,
+    Chain,
+    GraphPlan,
+    Hole,
+    Instance,
+    Literal,
+    Module,
+    Mount,
+    Sequence,
+    Shared,
+    Step,
+    join,
+)
+from flowconf.language.registry import modules
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the shape check knows and the source needs.
+
+    `holes`: path of a call -> the sizes that its `_` stand for, in the order in which they are written. `ranks`: path
+    of a gate -> how many more dimensions its experts' outputs have than its weights. `kinds`: value -> "tensor",
+    "dict", "named" (a NamedTuple) or "tuple"; a value is called by its path, with `()` behind it for what a module
+    gives, `[]` for that of one iteration, and `#` for how many slices a map has.
+    """
+
+    holes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a class: its text, and the step (local path and place) behind it."""
+
+    text: str
+    path: str = ""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphClass:
+    """One generated class. `children` maps local paths of nested graphs to their classes' names."""
+
+    name: str
+    lines: tuple[Line, ...]
+    children: tuple[tuple[str, str], ...]
+    members: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.text for line in self.lines)
+
+    @property
+    def forward(self) -> int:
+        """The number of the line at which `forward` begins."""
+        return next(number for number, line in enumerate(self.lines) if line.text.startswith("    def forward("))
+
+
+@dataclass(frozen=True)
+class Program:
+    """The classes of a graph in the order in which Python needs them; the last one is the graph itself."""
+
+    header: tuple[str, ...]
+    classes: tuple[GraphClass, ...]
+    instances: Mapping[str, object]
+
+    @property
+    def source(self) -> str:
+        """The whole program as one Python file."""
+        return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
+
+
+def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
+    """The program of a graph. `sizes` come from the shape check."""
+    emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
+    emitter.graph_class(graph, "", {})
+    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
+
+
+def _used_names(graph: GraphPlan) -> Iterable[str]:
+    """Every module name that the graph calls: generated classes keep clear of them."""
+    for step in graph.steps:
+        for applied in step.applied():
+            yield from _names_in(applied.module)
+
+
+def _names_in(module: Module | Argument) -> Iterable[str]:
+    match module:
+        case Call():
+            yield module.name
+            for argument in (*module.args, *(value for _, value in module.kwargs)):
+                yield from _names_in(argument)
+        case Chain():
+            for member in module.members:
+                yield from _names_in(member.module)
+        case Mount():
+            yield from _used_names(module.graph)
+        case Sequence():
+            for item in module.items:
+                yield from _names_in(item)
+
+
+@dataclass
+class _Emitter:
+    sizes: Sizes
+    taken: set[str]
+    demands: Demands
+    classes: dict[str, GraphClass] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
+    """Path of a graph -> its class."""
+    imports: dict[str, set[str]] = field(default_factory=dict)
+    instances: dict[str, object] = field(default_factory=dict)
+    uses_torch: bool = False
+
+    def header(self) -> tuple[str, ...]:
+        """The imports, in the order of the import sorter."""
+        lines = ["import torch"] if self.uses_torch else []
+        lines.append("from torch import nn")
+        own = [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
+        return (*lines, *([""] if own else []), *own)
+
+    def graph_class(self, graph: GraphPlan, path: str, lent: Mapping[str, str], around: str = "") -> str:
+        """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one.
+
+        `lent` are the modules that it has from the graphs around: its own names -> their paths.
+        """
+        demand = self.demands.at(path)
+        found = needs(graph, demand)
+        names: dict[str, str] = {}
+        reads: dict[str, frozenset[str]] = {}
+        for child, mount in graph.mounts():
+            below = join(path, child)
+            names[child] = self.graph_class(mount.graph, below, lent_to(graph, mount, path, lent), graph.label)
+            kept = needed_inputs(mount.graph, needs(mount.graph, self.demands.at(below)))
+            reads[child] = frozenset(given.name for given in kept)
+        shared = {mine: self.named[theirs] for mine, theirs in lent.items() if theirs in self.named}
+        lines = [*self._init(graph, path, names), Line("")]
+        writer = ForwardWriter(
+            graph,
+            found,
+            demand,
+            lambda home: self.demands.at(home_of(home, path, lent)),
+            reads,
+            {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps},
+            lambda name: self.sizes.kinds.get(join(path, name), ""),
+        )
+        lines += [Line(text, step, place) for text, step, place in writer.lines()]
+        self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
+        called = {name for name in RUNTIME for line in lines if re.search(rf"\b{name}\(", line.text)}
+        if called:
+            self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
+        lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]
+        key = "\n".join([*shared.values(), *(line.text for line in lines)])
+        if key not in self.classes:
+            name = self._class_name(graph.label, around)
+            documented = f"    {_docstring(graph)}"
+            head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
+            members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
+            self.classes[key] = GraphClass(name, (*head, *lines), tuple((names | shared).items()), members)
+        self.named[path] = self.classes[key].name
+        return self.classes[key].name
+
+    def _class_name(self, label: str, around: str) -> str:
+        """`Scan`, or else `LetterScan`, or else a number behind it."""
+        base = _camel(label)
+        base = f"{base}Graph" if base in modules or not base.isidentifier() else base
+        longer = _camel(around) + base
+        numbered = (f"{longer}{number}" for number in count(2))
+        name = next(name for name in chain((base, longer), numbered) if name not in self.taken)
+        self.taken.add(name)
+        return name
+
+    # __init__
+
+    def _init(self, graph: GraphPlan, path: str, children: Mapping[str, str]) -> list[Line]:
+        own = dict(graph.params)
+        outer = [name for name in free_parameters(graph) if name not in own]
+        defaults = [f"{name}={value.value!r}" for name, value in graph.params]
+        signature = ", ".join(["self", *graph.shares, *outer, *defaults])
+        lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
+        for name, expression in _counts(graph).items():
+            lines.append(Line(f"        self.{name} = {expression}"))
+        if any(value.recurrent for step in graph.steps for value in step.reads()):
+            lines.append(Line("        self.memory = {}"))
+        for step in graph.steps:
+            lines += [
+                Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)
+            ]
+        return lines
+
+    def _members(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
+        """The assignments that make a step's modules."""
+        made = {applied.path: self._construct(graph, applied, path, children) for applied in step.applied()}
+        construct = {name: text for name, text in made.items() if text is not None}
+        together = len(step.parts) > 1 or (
+            bool(step.extras) and not isinstance(step.body.module, Call | Mount | Instance)
+        )
+        one = self._module_dict(graph, step, path, children) if together else construct.get(step.path)
+        if one is not None and step.repeat is not None:
+            one = f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
+        if one is not None:
+            yield f"self.{step.path} = {one}"
+        for extra in () if together else step.extras:
+            name = extra.path.removeprefix(f"{step.path}.")
+            if step.repeat is None:
+                yield f"self.{extra.path} = {construct[extra.path]}"
+            else:
+                yield f"for copy in self.{step.path}:"
+                yield f"    copy.{name} = {construct[extra.path]}"
+
+    def _module_dict(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> str | None:
+        """The modules of a step under one path: its branches, or the members of a chain, and what else stands there."""
+        standing = list(step.applied())
+        if isinstance(step.body.module, Chain) and len(step.parts) == 1:
+            standing = [*step.body.module.members, *step.extras]
+        texts = {applied.path: self._construct(graph, applied, path, children) for applied in standing}
+        made = [f'"{name.removeprefix(f"{step.path}.")}": {text}' for name, text in texts.items() if text is not None]
+        return f"nn.ModuleDict({{{', '.join(made)}}})" if made else None
+
+    def _construct(self, graph: GraphPlan, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
+        match applied.module:
+            case Shared():
+                return applied.module.path if applied.module.path == applied.path else None
+            case Mount():
+                given = [f"{name}={_lent(graph, theirs)}" for name, theirs in applied.module.shares]
+                given += [f"{name}={name}" for name in self._inherited(applied.module)]
+                given += [f"{name}={value.text}" for name, value in applied.module.params]
+                return f"{children[applied.path]}({', '.join(given)})"
+            case Chain(members):
+                made = [self._construct(graph, member, path, children) for member in members]
+                return f"nn.Sequential({', '.join(text for text in made if text)})"
+            case Call():
+                return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
+            case Instance():
+                name = f"_instance_{len(self.instances)}"
+                self.instances[name] = applied.module.module
+                return name
+
+    @staticmethod
+    def _inherited(mount: Mount) -> list[str]:
+        own = {name for name, _ in mount.graph.params}
+        return [name for name in free_parameters(mount.graph) if name not in own]
+
+    def _call(self, call: Call, sizes: Iterable[int]) -> str:
+        source = modules.locations.get(call.name)
+        name = call.name
+        if call.name in modules.registered:
+            source = modules.registered[call.name].__module__
+        if source and source.startswith("torch.nn"):
+            name = f"nn.{call.name}"
+        elif source:
+            self.imports.setdefault(source, set()).add(call.name)
+        given = [self._argument(argument, sizes) for argument in call.args]
+        given += [f"{key}={self._argument(argument, sizes)}" for key, argument in call.kwargs]
+        return f"{name}({', '.join(given)})"
+
+    def _argument(self, argument: Argument, sizes: Iterable[int]) -> str:
+        match argument:
+            case Literal(text=text):
+                return text
+            case Hole():
+                return str(next(iter(sizes)))
+            case Sequence(items):
+                return f"[{', '.join(self._argument(item, sizes) for item in items)}]"
+            case Call():
+                return self._call(argument, sizes)
+
+
+def _camel(label: str) -> str:
+    return re.sub(r"(?:^|_)([A-Za-z0-9])", lambda match: match[1].upper(), label).strip("_") or "Graph"
+
+
+def lent_modules(graph: GraphPlan, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Every module that a nested graph takes from the graph around it: its path there, and where it comes from."""
+    for path, mount in graph.mounts():
+        for mine, theirs in mount.shares:
+            yield join(prefix, path, mine), join(prefix, theirs)
+        yield from lent_modules(mount.graph, join(prefix, path))
+
+
+def _lent(graph: GraphPlan, path: str) -> str:
+    """A module that a graph lends to one below, as its `__init__` reaches it: its own, or one that is lent to it."""
+    text = address(graph, path)
+    return text if path.split(".")[0] in graph.shares else f"self.{text}"
+
+
+def _docstring(graph: GraphPlan) -> str:
+    source = graph.source_name or (None if graph.inline else graph.label)
+    text = f"Part `{graph.label}` of the graph around it." if source is None else f"The graph `{source}`."
+    return f'"""{text}"""'
+
+
+def _counts(graph: GraphPlan) -> dict[str, str]:
+    """Attributes for numbers that `forward` needs and that a parameter sets: name -> expression."""
+    counts = {}
+    for step in graph.steps:
+        reused = step.repeat if isinstance(step.body.module, Shared) else None
+        for key, literal in (("times", step.times), ("slices", step.slices), ("repeat", reused)):
+            attribute = literal and count_attribute(graph, step, key, literal)
+            if literal is not None and attribute:
+                counts[attribute] = literal.text
+    return counts
+
+
+def free_parameters(graph: GraphPlan) -> list[str]:
+    """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
+    found: dict[str, None] = {}
+    for step in graph.steps:
+        for literal in (step.times, step.slices, step.repeat):
+            if literal is not None:
+                found.update(dict.fromkeys(_names_of(literal.text)))
+        for applied in step.applied():
+            found.update(dict.fromkeys(_free_in(applied.module)))
+    return list(found)
+
+
+def _free_in(module: Module | Argument) -> Iterable[str]:
+    match module:
+        case Literal(text=text):
+            yield from _names_of(text)
+        case Call():
+            for argument in (*module.args, *(value for _, value in module.kwargs)):
+                yield from _free_in(argument)
+        case Sequence(items):
+            for item in items:
+                yield from _free_in(item)
+        case Chain(members):
+            for member in members:
+                yield from _free_in(member.module)
+        case Mount():
+            for _, value in module.params:
+                yield from _names_of(value.text)
+            own = {name for name, _ in module.graph.params}
+            yield from (name for name in free_parameters(module.graph) if name not in own)
+
+
+def _names_of(text: str) -> list[str]:
+    return list(signatures.names_in(text))

@@ -1,0 +1,173 @@
+"""Prints the `forward` of one graph.
+
+A value that only the next statement reads is called `x`, as one would write by hand; any other keeps the name of its
+step and is deleted after its last use, so that no intermediate outlives its need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from flowconf.diagnostics import Place
+from flowconf.graph.source.block import Names, Surroundings
+from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
+from flowconf.graph.source.statements import StepWriter
+from flowconf.language.names import refusal
+from flowconf.language.plan import GraphPlan, Literal, Step, Value
+
+
+@dataclass
+class ForwardWriter:
+    """Writes the statements of one graph, in the order of its steps."""
+
+    graph: GraphPlan
+    found: Needs
+    demand: Demand
+    asked: Callable[[str], Demand]
+    """Home of a nested graph -> what it gives when it is called."""
+    child_inputs: Mapping[str, frozenset[str]]
+    ranks: Mapping[str, int]
+    kinds: Callable[[str], str]
+    read: dict[Want, str] = field(default_factory=dict)
+    made: dict[str, list[str]] = field(default_factory=dict)
+    """Step -> the variables that hold its values."""
+
+    def __post_init__(self) -> None:
+        self.inputs = [given.name for given in needed_inputs(self.graph, self.found)]
+        self.rolling = self._rolling_name()
+        self.names = Names(self.graph)
+        for name in self.inputs:
+            self.read[Want(Value(name))] = name
+            self.read |= dict.fromkeys(self.found.wants.get(name, ()), name)
+
+    def _rolling_name(self) -> str:
+        """`x`, unless an input of that name is still needed later."""
+        own = {step.name for step in self.found.steps}
+        last = max(self.found.uses.get("x", (0,)))
+        free = "x" not in own and ("x" not in self.inputs or (last == 0 and not self._reads_again(0, "x")))
+        return (
+            "x" if free else next(name for name in ("y", "z", "stream") if name not in own and name not in self.inputs)
+        )
+
+    def lines(self) -> Iterator[tuple[str, str, Place | None]]:
+        """Every line with the path and place of its step."""
+        yield f"    def forward({', '.join(['self', *self.inputs])}):", "", self.graph.place
+        last, deaths = len(self.found.steps) - 1, self._last_uses()
+        for position, step in enumerate(self.found.steps):
+            returns = position == last and self._is_the_return(step)
+            target = "return" if returns else self._variable(step, position)
+            for text in (*self._recalled(step), *self._statement(step, target)):
+                yield f"        {text}", step.path, step.place
+            for name in [name for dead in deaths.get(position, []) for name in self.made[dead]]:
+                yield f"        del {name}", step.path, step.place
+            if returns:
+                return
+        for value in self.found.kept:
+            yield f'        self.memory["{value}"] = {self.read[Want(value)]}', value.member, self.graph.place
+        yield f"        return {self._returned()}", "", self.graph.place
+
+    def _statement(self, step: Step, target: str) -> list[str]:
+        around = Surroundings(
+            self.graph,
+            self.names,
+            lambda value: self.read[Want(replace(value, sliced=False))],
+            self.asked,
+            self.child_inputs,
+            self.kinds,
+            lambda key, literal: self._count(step, key, literal),
+            self.ranks.get(step.name, 0),
+        )
+        block = StepWriter(step, self.found.wants.get(step.name, ()), around).write(
+            self.read[Want(step.stream)], target
+        )
+        self.read |= block.values
+        used = {name for text in block.values.values() for name in re.findall(r"[^\W\d]\w*", text)}
+        self.made[step.name] = [name for name in (step.name, *self.names.owned_by(step.name)) if name in used]
+        return block.lines
+
+    def _count(self, step: Step, key: str, literal: Literal) -> str:
+        attribute = count_attribute(self.graph, step, key, literal)
+        return literal.text if attribute is None else f"self.{attribute}"
+
+    # names and lifetimes
+
+    def _variable(self, step: Step, position: int) -> str:
+        uses = self.found.uses.get(step.name, ())
+        wants = self.found.wants.get(step.name, ())
+        simple = all(want.value in (Value(step.name), Value(step.name, key=want.value.key)) for want in wants)
+        simple = simple and all(want.gather == LAST for want in wants)
+        if uses != (position + 1,) or not simple or step.verb == "gate" or self._reads_again(position + 1, step.name):
+            return step.name
+        return self._carried_by_next(step, position) or self.rolling
+
+    def _reads_again(self, position: int, member: str) -> bool:
+        """Whether the statement at a position runs several times and reads the value each time, besides its stream."""
+        step = self.found.steps[position] if position < len(self.found.steps) else None
+        if step is None or not (step.verb == "loop" or step.repeat is not None):
+            return False
+        return any(value.member == member for value in list(step.reads())[1:])
+
+    def _carried_by_next(self, step: Step, position: int) -> str | None:
+        """The name of the next statement's value when that starts as this one: a loop's, or a repeat's."""
+        if position + 1 >= len(self.found.steps):
+            return None
+        following = self.found.steps[position + 1]
+        iterates = following.repeat is not None or (following.verb == "loop" and following.times != Literal(1, "1"))
+        if not iterates or following.stream != Value(step.name):
+            return None
+        return self._variable(following, position + 1)
+
+    def _last_uses(self) -> dict[int, list[str]]:
+        """Position -> the steps that no later statement reads, where more than one statement follows."""
+        deaths: dict[int, list[str]] = {}
+        for position, step in enumerate(self.found.steps):
+            last = max(self.found.uses.get(step.name, (position,)))
+            if last < len(self.found.steps) - 2:
+                deaths.setdefault(last, []).append(step.name)
+        return deaths
+
+    def _is_the_return(self, step: Step) -> bool:
+        """Whether the last step's expression can stand behind `return`."""
+        if not self.demand.main or self.demand.wants or len(self.graph.outputs) != 1 or step.repeat is not None:
+            return False
+        if self.found.kept:
+            return False
+        value = self.graph.outputs[0][1]
+        plain = value == Value(step.name) and step.verb not in ("loop", "map", "split", "gate")
+        alone = set(self.found.uses.get(step.name, ())) == {len(self.found.steps)}
+        return plain and alone and all(want.value == value for want in self.found.wants.get(step.name, ()))
+
+    def _returned(self) -> str:
+        main = ""
+        if self.demand.main:
+            values = [(name, self.read[Want(value)]) for name, value in self.graph.outputs]
+            main = values[0][1] if len(values) == 1 else _dict(values)
+        if not self.demand.wants:
+            return main
+        seen = _dict([(want.key, self.read[want]) for want in self.demand.wants])
+        return f"{main}, {seen}" if main else seen
+
+    def _recalled(self, step: Step) -> Iterator[str]:
+        """The previous call's values that a step is the first to read."""
+        for value in step.reads():
+            if value.recurrent and Want(value) not in self.read:
+                name = self.names.local(str(value.now), "before")
+                like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
+                yield f'{name} = recall(self.memory, "{value.now}", {like})'
+                self.read[Want(value)] = name
+
+
+def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
+    """The attribute that keeps a number for `forward`, called like its parameter if it can be; None for a literal."""
+    if literal.text.isdigit():
+        return None
+    taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
+    free = literal.text.isidentifier() and literal.text not in taken and refusal(literal.text) is None
+    own = literal.text if free else None
+    return own or f"{step.name}_{key}"
+
+
+def _dict(items: Iterable[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in items) + "}"

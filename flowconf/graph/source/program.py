@@ -1,0 +1,127 @@
+"""Runs generated source: from a `Program` to classes, and from classes to modules that can be copied and pickled."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import count
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowconf.diagnostics import Place
+from flowconf.graph import runtime, tracing
+from flowconf.graph.source.emit import GraphClass, Program
+from flowconf.language.names import RUNTIME
+from flowconf.language.registry import modules
+
+_numbers = count(1)
+
+Location = tuple[str, Place | None]
+
+
+class CompiledProgram:
+    """The classes of a program, and which step stands behind each of their lines."""
+
+    def __init__(self, program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> None:
+        self.program, self.bases = program, (nested, outermost)
+        self.file = f"<flowconf graph {next(_numbers)}>"
+        self.lines: dict[int, Location] = {}
+        self.owners: dict[int, str] = {}
+        """The class that each of these lines belongs to."""
+        text = self._laid_out()
+        linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
+        module = ModuleType(f"flowconf.generated_{next(_numbers)}")
+        sys.modules[module.__name__] = module  # the compiler looks globals up by their module's name
+        namespace: dict[str, Any] = module.__dict__
+        namespace |= {"torch": torch, "nn": nn, **program.instances}
+        namespace |= {name: getattr(runtime, name) for name in RUNTIME} | {tracing.AT: tracing.at}
+        namespace |= {name: modules.load(name) for name in _called(program)}
+        self.classes: dict[str, type[nn.Module]] = {}
+        offset = 0
+        for part in program.classes:
+            offset = text.index(f"class {part.name}(nn.Module):", offset)
+            code = compile("\n" * text.count("\n", 0, offset) + part.text, self.file, "exec")
+            exec(code, namespace)  # the text is generated from a Plan: names and literals only
+            generated = namespace[part.name]
+            base = outermost if part is self.main else nested
+            made = type(part.name, (base, generated), {"__module__": module.__name__, "_program": self})
+            self.classes[part.name] = namespace[part.name] = made
+
+    def _laid_out(self) -> str:
+        text = self.program.source
+        position = 0
+        for part in self.program.classes:
+            position = text.index(f"class {part.name}(nn.Module):", position)
+            first = text.count("\n", 0, position) + 1
+            for number, line in enumerate(part.lines):
+                if line.path:
+                    self.lines[first + number] = (line.path, line.place)
+                    self.owners[first + number] = part.name
+        return text
+
+    @property
+    def main(self) -> GraphClass:
+        """The class of the whole graph."""
+        return self.program.classes[-1]
+
+    def children(self, name: str) -> Mapping[str, str]:
+        """The nested graphs of a class: local path -> class."""
+        return dict(next(part.children for part in self.program.classes if part.name == name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compiled, (_Same(self.program), *self.bases)
+
+
+class _Same:
+    """A program as a cache key: equal when the text is, and where each line of it comes from."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def __eq__(self, other: object) -> bool:
+        mine, theirs = self.program, other.program if isinstance(other, _Same) else None
+        return (
+            theirs is not None
+            and mine.header == theirs.header
+            and mine.classes == theirs.classes
+            and list(mine.instances.items()) == list(theirs.instances.items())
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.program.source)
+
+
+@lru_cache(maxsize=256)
+def compiled(key: _Same, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
+    """The classes for a program; one text is run once."""
+    return CompiledProgram(key.program, nested, outermost)
+
+
+def run(program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
+    """`compiled` for a program that may hold module instances, which are never shared.
+
+    Nested graphs are made on the class `nested`, the graph itself on `outermost`.
+    """
+    if program.instances:
+        return CompiledProgram(program, nested, outermost)
+    return compiled(_Same(program), nested, outermost)  # type: ignore[arg-type]
+
+
+def restore(program: CompiledProgram, name: str) -> nn.Module:
+    """An empty module of a generated class, for unpickling."""
+    cls = program.classes[name]
+    return cls.__new__(cls)
+
+
+def _called(program: Program) -> list[str]:
+    """The registered names that the header imports."""
+    found: list[str] = []
+    for line in program.header:
+        if line.startswith("from ") and " import " in line and line != "from torch import nn":
+            found += [name.strip() for name in line.split(" import ")[1].split(",")]
+    return [name for name in found if name not in RUNTIME]

@@ -1,0 +1,571 @@
+"""Prints the statements of one step, and says how its values are read after them.
+
+A value on the way to the step's (of a branch, of a member of a chain, inside a nested graph) gets a name of its own
+only where something asks for it; those of iterations are gathered in lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
+
+from flowconf.graph.source.addresses import address, in_dict
+from flowconf.graph.source.block import Block, Surroundings
+from flowconf.graph.source.demand import LAST, LIST, OUTPUTS, STACK, Demand, Want, runs_whole
+from flowconf.language.plan import (
+    Applied,
+    Call,
+    Chain,
+    Mount,
+    Record,
+    Shared,
+    Step,
+    Value,
+    join,
+)
+from flowconf.language.registry import modules
+from flowconf.language.wiring import unfilled
+
+MERGE = {"add": " + ", "mul": " * "}
+NESTED = 20
+"""So many calls at most stand inside of each other."""
+
+
+class StepWriter:
+    """Writes one step."""
+
+    def __init__(self, step: Step, wants: tuple[Want, ...], around: Surroundings) -> None:
+        self.step, self.wants, self.around = step, wants, around
+        self.whole = runs_whole(step, wants)
+        self.spots = step.spots
+
+    def write(self, stream: str, target: str) -> Block:
+        """The statements that give `target` the step's value, made of `stream`."""
+        if self.step.repeat is None:
+            return self._once(stream, target, self._address())
+        return self._in_series(stream, target)
+
+    def _once(self, stream: str, target: str, at: str) -> Block:
+        write = {
+            "loop": self._loop,
+            "map": self._map,
+            "split": self._split,
+            "also": self._also,
+            "gate": self._gate,
+            "switch": self._switch,
+        }.get(self.step.verb, self._through)
+        block = Block()
+        write(block, stream, target, at)
+        return block
+
+    def _in_series(self, stream: str, target: str) -> Block:
+        """`repeat`: the statements once for each copy."""
+        reused = isinstance(self.step.body.module, Shared)
+        copy = "_" if reused else self._local("copy")
+        body = self._once(target, target, self._address() if reused else copy)
+        assert self.step.repeat is not None
+        copies = f"range({self.around.count('repeat', self.step.repeat)})" if reused else self._address()
+        block = Block([f"{target} = {stream}"] if target != stream else [])
+        before = self._gathered(body, block, "copies", sure=True)
+        block.add(*before, f"for {copy} in {copies}:", *_indented(body.lines))
+        return block
+
+    # verbs
+
+    def _through(self, block: Block, stream: str, target: str, at: str) -> None:
+        into = target if target != "return" else None
+        value = self._call(block, "", stream, at, into, self.step.stream_record)
+        if self.whole:
+            self._finish(block, value, target)
+
+    def _also(self, block: Block, stream: str, target: str, at: str) -> None:
+        kept, apart = stream, in_dict(self.step)
+        if self.step.skip is not None and (self.whole or self._wants_of("skip")):
+            skip_at = f'{at}["skip"]' if apart else f"{at}.skip"
+            ahead = bool(self._wants_of(""))
+            kept = self._call(block, "skip", stream, skip_at, None, self.step.stream_record, keep=ahead)
+        if self.whole or self._wants_of(""):
+            record = self.step.stream_record
+            change = self._taken_each(self._call(block, "", stream, at, self._local("change"), record, apart=apart))
+        if self.whole:
+            self._finish(block, f"{kept} + {change}", target)
+
+    def _split(self, block: Block, stream: str, target: str, at: str) -> None:
+        branches = self._branches(block, stream, at)
+        if not self.whole:
+            return
+        merge, listed = self.step.merge, ", ".join(branches)
+        if isinstance(merge, Applied):
+            self._finish(block, self._call(block, "merge", f"[{listed}]", f'{at}["merge"]'), target)
+        elif merge in ("add", "mul"):
+            self._finish(block, MERGE[merge].join(branches), target, compound=True)
+        elif merge == "mean":
+            self._finish(block, f"({' + '.join(branches)}) / {len(branches)}", target, compound=True)
+        elif merge == "max":
+            nested = branches[0]
+            for branch in branches[1:]:
+                nested = f"torch.maximum({nested}, {branch})"
+            self._finish(block, nested, target)
+        else:
+            assert merge in ("cat", "stack"), merge
+            self._finish(block, f"torch.{merge}([{listed}], {self.step.dim})", target)
+
+    def _branches(self, block: Block, stream: str, at: str) -> list[str]:
+        """The branches' values; those before one that gets a name get one too, so that the order stays."""
+        wanted = [name for name, _ in self.step.parts if self._wants_of(name)]
+        found, named = [], bool(wanted)
+        for name, _ in self.step.parts:
+            if self.whole or name in wanted:
+                record = self.step.stream_record
+                found.append(self._call(block, name, stream, f'{at}["{name}"]', None, record, keep=named))
+            named = named and name != wanted[-1]
+        return found
+
+    def _gate(self, block: Block, stream: str, target: str, at: str) -> None:
+        """The experts' outputs, weighed by the router and added one after the other."""
+        weights, record = self._local("weights"), self.step.stream_record
+        if self.whole or self._wants_of("router"):
+            routed = self._call(block, "router", stream, f'{at}["router"]', weights, record)
+            if routed != weights:
+                block.add(f"{weights} = {routed}")
+        axes = ", None" * (self.around.rank + 1)
+        total, running = "", self._local("sum") if target == stream else target
+        for number, (name, _) in enumerate(self.step.parts):
+            if not self.whole and not self._wants_of(name):
+                continue
+            value = self._call(block, name, stream, f'{at}["{name}"]', None, record)
+            if self.whole:
+                term = f"{weights}[..., {number}{axes}] * {value}"
+                block.add(f"{running} = {total}{term}")
+                total = f"{running} + "
+        if self.whole:
+            self._finish(block, running, target)
+
+    def _switch(self, block: Block, stream: str, target: str, at: str) -> None:
+        index = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
+        if not self.whole:
+            return
+        besides: dict[Value, str] = {}
+        for _, part in self.step.parts:
+            for name, value in part.using:
+                taken = {"x", *(other for known, other in besides.items() if known != value)}
+                besides.setdefault(value, f"{name}_" if name in taken else name)
+        branches = [self._branch(name, f'{at}["{name}"]', besides) for name, _ in self.step.parts]
+        given = [stream, index, f"[{', '.join(branches)}]", _listed(name for name, _ in self.step.parts)]
+        given += [self.around.text(value) for value in besides]
+        self._finish(block, f"route({', '.join(given)})", target)
+
+    def _branch(self, name: str, at: str, besides: Mapping[Value, str]) -> str:
+        """What the rows of a branch are given to: its module, or a function where that takes or gives more."""
+        applied = self.spots[name]
+        asked = self._asked(applied)
+        if not besides and not asked.wants and not isinstance(applied.target, Mount):
+            return at
+        arguments = self._arguments(applied, "x", self.step.stream_record, lambda value: besides[value])
+        if not besides and not asked.wants and arguments == ["x"]:
+            return at
+        return f"lambda {', '.join(['x', *besides.values()])}: {at}({', '.join(arguments)})" + (
+            "[0]" if asked.wants else ""
+        )
+
+    def _loop(self, block: Block, stream: str, target: str, at: str) -> None:
+        step = self.step
+        items = self._items()
+        record = step.stream_record
+        if record is not None and record.named and self._binds_by_name(step.body):
+            record, stream = Record(record.names), f"{stream}._asdict()"
+        once = step.times is not None and step.times.text == "1" and step.condition is None
+        single = once and not any(self._is_each(want) for want in self.wants)
+        body = Block()
+        value = self._call(body, "", stream if single else target, at, target, record, apart=in_dict(self.step))
+        value = self._taken_each(value)
+        if value != target:
+            body.add(f"{target} = {value}")
+        self._define(body, target, target, each=True)
+        if single:
+            block.add(*body.lines)
+            block.values |= body.values
+        else:
+            block.add(*([f"{target} = {stream}"] if target != stream else []))
+            self._iterations(block, body, *self._condition(target, at), self._turns(items))
+        self._finish(block, target, target)
+
+    def _items(self) -> dict[Value, str]:
+        """A name for one slice of each value that a loop goes over."""
+        over = self.step.slices_of()
+        if len(over) == 1:
+            return {over[0]: self.around.names.local("item")}
+        return {value: self._local(f"{value.name}_item") for value in over}
+
+    def _turns(self, items: Mapping[Value, str]) -> str:
+        """The head of a loop: so many times, or once for each slice."""
+        if self.step.times is not None:
+            return f"for _ in range({self.around.count('times', self.step.times)}):"
+        slices = [f"{self.around.text(value)}.unbind({self.step.dim})" for value in items]
+        together = slices[0] if len(slices) == 1 else f"zip({', '.join(slices)}, strict=True)"
+        return f"for {', '.join(items.values())} in {together}:"
+
+    def _iterations(self, block: Block, body: Block, condition: Block, test: list[str], turns: str) -> None:
+        """The `for` of a loop: its body, and its condition before or after that."""
+        first = self.step.halt == "while"
+        sure = not test and self.step.times is not None
+        before = self._gathered(body, block, "each", sure, maybe=first)
+        before += self._gathered(condition, block, "each", sure=False)
+        halt = [*condition.lines, *test]
+        inside = [*halt, *body.lines] if first else [*body.lines, *halt]
+        block.add(*before, turns, *_indented(inside))
+
+    def _condition(self, target: str, at: str) -> tuple[Block, list[str]]:
+        """What a loop's condition takes, and the test that ends the loop; without a condition, nothing."""
+        block = Block()
+        if self.step.condition is None:
+            return block, []
+        condition_at = f'{at}["condition"]' if in_dict(self.step) else f"{at}.condition"
+        value = self._call(block, "condition", target, condition_at, None, self.step.stream_record)
+        return block, [f"if halts({value}):", "    break"]
+
+    def _map(self, block: Block, stream: str, target: str, at: str) -> None:
+        if self.step.batched:
+            self._batched(block, stream, target, at)
+        else:
+            self._one_by_one(block, stream, target, at)
+
+    def _one_by_one(self, block: Block, stream: str, target: str, at: str) -> None:
+        step = self.step
+        item = self.around.names.local("item" if step.slices is None else "piece")
+        items = f"{stream}.unbind({step.dim})"
+        if step.slices is not None:
+            items = f"{stream}.chunk({self.around.count('slices', step.slices)}, -1)"
+        body = Block()
+        part = self._local("part")
+        value = self._taken_each(self._call(body, "", item, at, part))
+        own = [want for want in self.wants if not want.value.spot and want.value.inner is None and self._is_each(want)]
+        fields = [want for want in own if want.value.key is not None]
+        if fields and value != part:
+            body.add(f"{part} = {value}")
+            value = part
+        for want in fields:
+            body.values[want] = self._element(value, want.value.key, step.record)
+        parts = f"[{value} for {item} in {items}]"
+        if body.lines:
+            whole = self._local("parts")
+            lists = self._gathered(body, block, "each", sure=step.slices is not None)
+            gather = [f"{whole}.append({value})"] if self.whole else []
+            block.add(*([f"{whole} = []"] if self.whole else []), *lists)
+            block.add(f"for {item} in {items}:", *_indented([*body.lines, *gather]))
+            parts = whole
+        elif any(want.value.key is None for want in own):
+            block.add(f"{self._local('parts')} = {parts}")
+            parts = self._local("parts")
+        for want in own:
+            if want.value.key is None:
+                block.values[want] = self._one_of(parts, want, step.slices is not None, want.value.index)
+        if self._needs_all:
+            self._finish(block, self._put_together(parts), target)
+
+    def _put_together(self, parts: str) -> str:
+        """All slices' values as the map's value."""
+        step, plain = self.step, self.around.kinds(f"{self.step.name}[]") == "tensor"
+        if step.slices is not None:
+            return f"torch.cat({parts}, -1)" if plain else f"cat_each({parts}, -1)"
+        return f"torch.stack({parts}, {step.dim})" if plain else f"stack_each({parts}, {step.dim})"
+
+    def _batched(self, block: Block, stream: str, target: str, at: str) -> None:
+        step, slices = self.step, stream
+        if step.dim != 1:
+            slices = self._local("slices")
+            block.add(f"{slices} = {stream}.movedim({step.dim}, 1)")
+        shape = f"{slices}.shape[:2]"
+        body = Block()
+        rows = f".repeat_interleave({slices}.shape[1], 0)"
+        value = self._taken_each(self._call(body, "", f"{slices}.flatten(0, 1)", at, self._local("flat"), rows=rows))
+        block.add(*body.lines)
+        names: dict[str, str] = {}
+        for want, text in body.values.items():
+            plain = self._is_tensor(want)
+            if text not in names:
+                names[text] = self._local(f"{_suffix(want)}_slices")
+                apart = f"{text}.unflatten(0, {shape})" if plain else f"unflatten_each({text}, {shape})"
+                block.add(f"{names[text]} = {apart}")
+            block.values[want] = self._slice_of(names[text], want, 1, plain)
+        if not self.whole:
+            return  # an index is picked from all of them
+        plain = self.around.kinds(f"{step.name}[]") == "tensor"
+        back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
+        moved = f", {step.dim}" if step.dim != 1 else ""
+        text = f"{value}.unflatten(0, {shape}){back}" if plain else f"unflatten_each({value}, {shape}{moved})"
+        self._finish(block, text, target)
+        for want in self.wants:
+            if not want.value.spot and want.value.inner is None and self._is_each(want):
+                whole = self._element(target, want.value.key, step.record) if want.value.key else target
+                block.values[want] = self._slice_of(whole, want, step.dim or 0, self._is_tensor(want))
+
+    def _slice_of(self, text: str, want: Want, dim: int, plain: bool) -> str:
+        """One slice of a value that holds all of them along `dim`, or their list, or all of it."""
+        if want.value.index is not None:
+            sure = self._is_sure(want.value.index)
+            if plain and sure:
+                return f"{text}.select({dim}, {want.value.index})"
+            return self._one_of(f"unbind_each({text}, {dim})", want, sure, want.value.index)
+        if want.gather != LIST:
+            return text
+        return f"[*{text}.unbind({dim})]" if plain else f"unbind_each({text}, {dim})"
+
+    # values
+
+    def _finish(self, block: Block, value: str, target: str, compound: bool = False) -> None:
+        """Give the step's value its name, after what `take` picks from it."""
+        fields = [want for want in self.wants if want.value.key is not None and not want.value.spot]
+        source, final = target, value
+        if self.step.take is not None and not self.step.takes_each:
+            if fields:
+                source = self._local("whole")
+                block.add(f"{source} = {value}")
+            final = self._taken(source if fields else f"({value})" if compound else value)
+        if target == "return":
+            block.add(f"return {final}")
+            return
+        if final != target:
+            block.add(f"{target} = {final}")
+        self._define(block, target, source)
+
+    def _define(self, block: Block, target: str, source: str, each: bool = False) -> None:
+        """How the step's own value and its fields are read; `each`: those of one iteration."""
+        for want in self.wants:
+            value = want.value
+            other = self.step.iterates and self._is_each(want) != each
+            if value.spot or value.inner is not None or want in block.values or other:
+                continue
+            block.values[want] = target if value.key is None else self._element(source, value.key, self.step.record)
+
+    def _is_each(self, want: Want) -> bool:
+        """Whether an own value of a loop or map is asked for of one iteration, or its fields of each."""
+        every = want.gather == LIST or (want.gather == STACK and self.step.verb == "loop")
+        return want.value.index is not None or (want.value.is_part and every)
+
+    def _gathered(self, inside: Block, after: Block, what: str, sure: bool, maybe: bool = False) -> list[str]:
+        """Lists for what a block makes that runs several times, and how it is read `after` that.
+
+        `sure`: how often it runs is known; `maybe`: it may not run at all. Gives the lines in front of it.
+        """
+        names: dict[str, str] = {}
+        for want, text in list(inside.values.items()):
+            picked = want.value.copy if what == "copies" else want.value.index
+            sliced = self.step.verb == "map" and what == "each"
+            every = want.value.is_part and (want.gather != LAST or maybe or sliced)
+            if picked is None and not every:
+                after.values[want] = text
+                continue
+            if text not in names:
+                name = self._local(f"{_suffix(want)}_{what}".strip("_"))
+                names[text] = name if name not in names.values() else self._local(f"{name}_{len(names)}")
+                inside.add(f"{names[text]}.append({text})")
+            dim = 0 if sliced and self.step.dim == 0 else 1
+            after.values[want] = self._one_of(names[text], want, sure, picked, dim)
+        return [f"{name} = []" for name in names.values()]
+
+    def _one_of(self, listed: str, want: Want, sure: bool, picked: int | None, dim: int = 1) -> str:
+        """What a want is of the list of all iterations' values."""
+        value = want.value
+        if want.gather == LAST and picked is None and self.step.verb == "loop":
+            picked = -1
+        if picked is not None:
+            sure = sure or self._is_sure(picked)
+            return f"{listed}[{picked}]" if sure else f'iteration_of({listed}, {picked}, "{value}")'
+        if want.gather == LIST:
+            return listed
+        plain = (sure or self.step.verb == "map") and self._is_tensor(want)
+        return f"torch.stack({listed}, {dim})" if plain else f"stack_each({listed}, {dim})"
+
+    @property
+    def _needs_all(self) -> bool:
+        """Whether a map's value is asked for, and not only single slices of it."""
+        own = [want for want in self.wants if not want.value.spot and want.value.inner is None]
+        return self.step.repeat is not None or any(not self._is_each(want) for want in own)
+
+    def _is_sure(self, index: int) -> bool:
+        """Whether a map is known to have so many slices."""
+        count = self.around.kinds(f"{self.step.name}#")
+        return bool(count) and -int(count) <= index < int(count)
+
+    def _is_tensor(self, want: Want) -> bool:
+        listed = want.gather == LIST and want.value.inner is not None
+        return not listed and self.around.kinds(_where(self.step, want.value)) == "tensor"
+
+    def _taken(self, value: str) -> str:
+        """What `take` picks from a value."""
+        take, record = self.step.take, self.step.record
+        if not isinstance(take, str):
+            return f"{value}[{take!r}]"
+        kind = self.around.kinds(f"{self.step.path}()")
+        if record is None and kind not in ("dict", "named"):
+            return f'element_of({value}, "{take}")'
+        return self._element(value, take, record or Record((take,), kind == "named"))
+
+    def _taken_each(self, value: str) -> str:
+        return self._taken(value) if self.step.takes_each else value
+
+    @staticmethod
+    def _element(value: str, name: str | None, record: Record | None) -> str:
+        """A part of a value by its name; a graph with a single output gives that alone."""
+        if record is None:
+            return value
+        return f"{value}.{name}" if record.named else f'{value}["{name}"]'
+
+    def _wants_of(self, spot: str) -> bool:
+        """Whether something is asked for of a module of the step: from inside of it, or (the body apart) its value."""
+        for want in self.wants:
+            value = want.value
+            member = value.spot.startswith(f"{spot}.") if spot else value.spot.isdigit()
+            if member or (value.spot == spot and (bool(spot) or value.inner is not None)):
+                return True
+        return False
+
+    def _local(self, what: str) -> str:
+        return self.around.names.local(self.step.name, what)
+
+    # calls
+
+    def _address(self) -> str:
+        return f"self.{address(self.around.graph, self.step.path)}"
+
+    def _asked(self, applied: Applied) -> Demand:
+        return self.around.asked(applied.home) if isinstance(applied.target, Mount) else OUTPUTS
+
+    def _binds_by_name(self, applied: Applied) -> bool:
+        target = applied.target
+        return isinstance(target, Mount) and len([one for one in target.graph.inputs if not one.captured]) > 1
+
+    def _call(
+        self,
+        block: Block,
+        spot: str,
+        stream: str,
+        at: str,
+        into: str | None = None,
+        record: Record | None = None,
+        rows: str = "",
+        apart: bool = False,
+        keep: bool = False,
+    ) -> str:
+        """A module's value as an expression; what is asked for on the way to it gets statements and names.
+
+        `into` is the name to use where it needs one, `keep`: it needs one in any case. `rows` is added to what `using`
+        brings, and `apart`: the members of a chain stand in a dict and are called one by one.
+        """
+        applied = self.spots[spot]
+        if isinstance(applied.target, Chain) and (apart or self._is_opened(spot, applied.target)):
+            value = self._chain(block, spot, applied.target, stream, at, into, rows, apart)
+        else:
+            value = self._one(block, spot, applied, stream, at, into, record, rows)
+        own = [want for want in self.wants if spot and want.value.spot == spot and want.value.inner is None]
+        name = into or self._local(spot)
+        if (own or keep) and value != name:
+            block.add(f"{name} = {value}")
+            value = name
+        graph = applied.target.graph if isinstance(applied.target, Mount) else None
+        held = Record(graph.fields) if graph is not None and graph.fields is not None else None
+        for want in own:
+            block.values[want] = value if want.value.key is None else self._element(value, want.value.key, held)
+        return value
+
+    def _is_opened(self, spot: str, chain: Chain) -> bool:
+        """Whether the members of a chain are called one by one: some take more, or are asked for."""
+        below = [join(spot, str(number)) for number in range(len(chain.members))]
+        return any(member.using for member in chain.members) or any(want.value.spot in below for want in self.wants)
+
+    def _chain(
+        self, block: Block, spot: str, chain: Chain, stream: str, at: str, into: str | None, rows: str, apart: bool
+    ) -> str:
+        last = len(chain.members) - 1
+        if not self.whole and not any(want.value.spot == spot for want in self.wants):
+            last = max(number for number in range(last + 1) if self._wants_of(join(spot, str(number))))
+        value = stream
+        for number in range(last + 1):
+            key = f'"{number}"' if apart else str(number)
+            member = join(spot, str(number))
+            deep = number % NESTED == NESTED - 1 and number < last
+            named = into if number == len(chain.members) - 1 and self.step.take is None else None
+            value = self._call(block, member, value, f"{at}[{key}]", named, rows=rows, keep=deep)
+        return value
+
+    def _one(
+        self,
+        block: Block,
+        spot: str,
+        applied: Applied,
+        stream: str,
+        at: str,
+        into: str | None,
+        record: Record | None,
+        rows: str,
+    ) -> str:
+        """The call of one module, or of a graph that may also give values from inside."""
+        items = self._items()
+        arguments = self._arguments(
+            applied, stream, record, lambda value: (items.get(value) or self.around.text(value)) + rows
+        )
+        call = f"{at}({', '.join(arguments)})"
+        asked = self._asked(applied)
+        inside = [want for want in self.wants if want.value.spot == spot and want.value.inner is not None]
+        if not inside:
+            return f"{call}[0]" if asked.wants else call
+        name, seen = into or self._local(spot or "value"), self._local(f"{spot}_seen".strip("_"))
+        block.add(f"{name}, {seen} = {call}" if asked.main else f"{seen} = {call}")
+        for want in inside:
+            assert want.inside is not None
+            block.values[want] = f'{seen}["{want.inside.key}"]'
+        return name
+
+    def _arguments(
+        self, applied: Applied, stream: str, record: Record | None, read: Callable[[Value], str]
+    ) -> list[str]:
+        """The arguments of a call: by position as far as `forward` takes them in a known order, then by name."""
+        module = applied.target
+        kept = self.around.inputs.get(applied.home)
+        using = {name: read(value) for name, value in applied.using if kept is None or name in kept}
+        if not isinstance(module, Mount):
+            order = modules.class_source(module.name).forward.positional if isinstance(module, Call) else []
+            return [stream, *_in_order(order[1:], using)]
+        own = [given.name for given in module.graph.inputs if not given.captured]
+        order = [given.name for given in module.graph.inputs if kept is None or given.name in kept]
+        if len(own) == 1 or (record is None and not unfilled(applied, None)):
+            return [stream, *_in_order(order[1:], using)]
+        if record is not None:
+            given = {name: self._element(stream, name, record) for name in record.names if name in own} | using
+            return _in_order(order, given)
+        named = ", ".join(f'"{name}"' for name in own if name not in using)
+        return [*(f"{name}={text}" for name, text in using.items()), f"**arguments_of({stream}, {named})"]
+
+
+def _suffix(want: Want) -> str:
+    value = want.value
+    return "_".join(str(part) for part in (value.spot, value.inner, value.key) if part)
+
+
+def _where(step: Step, value: Value) -> str:
+    """The name under which the shape check knows a value."""
+    if value.inner is not None:
+        target = step.spots[value.spot].target
+        assert isinstance(target, Mount)
+        inner = target.graph.step(value.inner.member)
+        below = str(value.inner) if inner is None else _where(inner, value.inner)
+        return join(step.path, value.spot, below)
+    if value.key is not None and (value.spot or step.record is not None):
+        return f"{join(step.path, value.spot)}()[{value.key}]"
+    if value.spot or value.key is not None:
+        return f"{join(step.path, value.spot)}()"
+    return f"{step.name}[]" if value.index is not None or value.copy is not None else step.name
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _in_order(order: Iterable[str], given: Mapping[str, str]) -> list[str]:
+    first = list(takewhile(lambda name: name in given, order))
+    return [given[name] for name in first] + [f"{name}={text}" for name, text in given.items() if name not in first]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"

@@ -1,0 +1,1 @@
+"""Weights in and out of a graph: files, sources, accounts, and what carries over."""

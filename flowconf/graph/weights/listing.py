@@ -1,0 +1,112 @@
+"""What a file of weights holds, told from its header alone: no tensor is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, Place, suggest
+from flowconf.graph.weights.sources import weights_file
+from flowconf.graph.weights.transfer import NOT_A_WEIGHT, named_tensors, unreadable
+
+DTYPES = {"BOOL": torch.bool, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+KINDS = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a file. `dtype` is torch's name of it, `size` is in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+
+    @property
+    def numbers(self) -> int:
+        """How many single numbers it holds."""
+        return torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The weights in a file, the tensors of a run's own state beside them, and the texts that travel with both."""
+
+    file: Path
+    entries: tuple[Entry, ...]
+    state: tuple[Entry, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def label(self) -> str | None:
+        """The label of the graph that the weights belong to."""
+        try:
+            document = json.loads(self.metadata.get("graph", "null"))
+        except ValueError:
+            return None
+        label = document.get("label") if isinstance(document, dict) else None
+        return label if isinstance(label, str) else None
+
+    def below(self, path: str) -> Listing:
+        """Only what stands at or below `path`. Raises `PathError` when that is nothing."""
+        kept = tuple(entry for entry in self.entries if f"{entry.name}.".startswith(f"{path}."))
+        if not kept:
+            raise _nothing_at(path, [entry.name for entry in self.entries])
+        return Listing(self.file, kept, (), self.metadata)
+
+
+def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
+    """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` when they cannot be read."""
+    file = weights_file(path, place)
+    if file.suffix != ".safetensors":
+        tensors = named_tensors(file, place, "meta")
+        return Listing(file, tuple(_of_tensor(name, tensor) for name, tensor in tensors.items()), (), {})
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found, metadata = list(_headers(opened)), dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as problem:
+        raise unreadable(file, place, problem) from None
+    weights = tuple(entry for entry in found if not entry.name.startswith(NOT_A_WEIGHT))
+    state = tuple(entry for entry in found if entry.name.startswith(NOT_A_WEIGHT))
+    return Listing(file, weights, state, metadata)
+
+
+def _headers(opened: Any) -> Iterator[Entry]:
+    for name in opened.keys():  # noqa: SIM118 - not a mapping
+        header = opened.get_slice(name)
+        shape = tuple(header.get_shape())
+        dtype = _dtype(header.get_dtype())
+        width = dtype.itemsize if isinstance(dtype, torch.dtype) else 0
+        yield Entry(name, shape, str(dtype).removeprefix("torch."), torch.Size(shape).numel() * width)
+
+
+def _dtype(code: str) -> torch.dtype | str:
+    """torch's type for a code such as `F32`; the code itself when torch has none."""
+    found: object = DTYPES.get(code) or getattr(torch, KINDS.get(code[0], "") + code[1:], None)
+    return found if isinstance(found, torch.dtype) else code
+
+
+def _of_tensor(name: str, tensor: Tensor) -> Entry:
+    size = tensor.numel() * tensor.element_size()
+    return Entry(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size)
+
+
+def _nothing_at(path: str, names: list[str]) -> PathError:
+    """The error for a path under which no tensor stands, with what stands at the level where it goes wrong."""
+    walked: list[str] = []
+    for part in path.split("."):
+        prefix = "".join(f"{name}." for name in walked)
+        here = list(dict.fromkeys(n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)))
+        if part not in here:
+            where = f"in `{'.'.join(walked)}`" if walked else "in the file"
+            message = f"`{part}` names nothing {where}"
+            return PathError(Diagnostic("FC0701", message, NOWHERE, path, help=suggest(part, here)))
+        walked.append(part)
+    raise AssertionError(path)

@@ -1,0 +1,275 @@
+"""Whether losses and metrics can be computed of what a config names, and what to write when they cannot.
+
+They are tried on fake values before any data is read, and on the first two rows once it is there. The diagnostic is the
+same: the reference at fault, every shape, where each comes from, and the one change that would fit, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import Collector, Label, Place
+from flowconf.graph.shapes.fakes import WantsNumbers
+from flowconf.graph.shapes.marks import number_in
+from flowconf.graph.shapes.sizes import first_line
+from flowconf.language import references
+from flowconf.language.config import Config
+from flowconf.language.plan import GraphPlan, Value
+from flowconf.language.training import MetricSection, listed
+from flowconf.text.origins import Path, dotted
+from flowconf.train.objective.metering import Meter
+from flowconf.train.objective.terms import Average, Source, Term
+
+Problems = (ValueError, RuntimeError, IndexError, TypeError, AssertionError)
+CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
+"""Losses and metrics whose input has an axis for the classes, and whose target holds numbers of classes."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A reference of a loss or metric, where it is written, and the value that it stands for."""
+
+    key: str
+    where: Path
+    source: Source
+    value: Tensor
+
+
+@dataclass
+class Fitting:
+    """What terms are tried on: the graph's `values` by reference, and the fields of a `batch`, real or fake."""
+
+    config: Config
+    values: Mapping[str, Any]
+    batch: Mapping[str, Tensor]
+    show: Callable[[Tensor], str]
+    """A shape as a person reads it."""
+    reword: Callable[[str], str] = str
+    """torch's words with the sizes as a person reads them."""
+    told: set[frozenset[Source]] = field(default_factory=set)
+    """The values of which it is told already that they do not go together."""
+
+    def __post_init__(self) -> None:
+        self.origins = self.config.composition.document.origins
+
+    def operands(self, path: Path, section: MetricSection, term: Term) -> list[Operand] | None:
+        """The values that a term takes, None when one of them is not known."""
+        written = [
+            (key, (*path, key, number) if isinstance(getattr(section, key), list) else (*path, key))
+            for key in ("input", "target", "mask")
+            for number in range(len(listed(getattr(section, key))))
+        ]
+        found = []
+        sources = [*term.operands, *([term.mask] if term.mask else [])]
+        for (key, where), source in zip(written, sources, strict=True):
+            value = (self.batch if source.in_batch else self.values).get(source.name)
+            if not isinstance(value, Tensor):
+                return None
+            found.append(Operand(key, where, source, value))
+        return found
+
+    def check(
+        self,
+        path: Path,
+        section: MetricSection,
+        term: Term,
+        meter: Meter,
+        into: Collector,
+        classes: int | None = None,
+    ) -> None:
+        """Note a loss or metric that cannot be computed; `classes` is how many its target has, if that is known."""
+        operands = self.operands(path, section, term)
+        problem = None if operands is None else self.problem(meter)
+        if operands is not None and problem is not None:
+            values = frozenset(operand.source for operand in operands)
+            if values in self.told:
+                return
+            self.told.add(values)
+            self._tell(path, section, term, operands, problem, into)
+        elif operands is not None and classes is not None:
+            self._tell_classes(path, section, term, classes, into)
+
+    def fits(self, term: Term) -> bool:
+        """Whether a term can be computed, as far as can be told."""
+        return self.problem(Average(term)) is None
+
+    def problem(self, meter: Meter) -> Exception | None:
+        """What a term or metric is refused with."""
+        try:
+            meter.update(self.values, self.batch)
+        except WantsNumbers:
+            return None  # it looks at the numbers
+        except Problems as problem:
+            return problem
+        return None
+
+    def _tell(
+        self,
+        path: Path,
+        section: MetricSection,
+        term: Term,
+        operands: Sequence[Operand],
+        why: Exception,
+        into: Collector,
+    ) -> None:
+        """Note that a term cannot be computed of these values."""
+        name = dotted(path)
+        guilty, advice = self._mended(term, operands)
+        labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
+        note = Label(f"`{section.fn}` says: {self.reword(first_line(why))}", Place())
+        if guilty == ("mask",) and term.mask is not None:
+            bare = replace(term, mask=None)
+            elements, _ = bare.elements(self.values, self.batch)
+            mask = operands[-1]
+            message = f"the mask {self._named(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
+            advice = advice or "its sizes must be the first ones of the elements"
+            into.error("FC0406", message, self.origins.value(mask.where), path=name, labels=labels, help=advice)
+            return
+        shown = [self._named(operand) for operand in operands if operand.key != "mask"]
+        given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
+        message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
+        place = self._place(path, guilty, operands)
+        into.error("FC0406", message, place, path=name, labels=(*labels, note), help=advice)
+
+    def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Collector) -> None:
+        """Note an input with fewer classes than its target has."""
+        if section.fn not in CLASSES_ALONG or len(term.operands) != 2:
+            return
+        scores, target = (source.read(self.values, self.batch) for source in term.operands)
+        axis = section.args.get("dim", 1 if section.fn != "exact" else -1)
+        if target.is_floating_point() or scores.ndim != target.ndim + 1:
+            return
+        have = scores.shape[axis]
+        if have >= classes:
+            return
+        reference, of = (source.name for source in term.operands)
+        message = f"`{reference}` scores {have} classes, and `{of}` has {classes}"
+        place = number_behind(self.config.model, reference, have)
+        where = (*path, "input")
+        labels = (
+            Label(f"`{of}` of the data set `{self.config.training.data.name}` has {classes} classes", self._data()),
+            Label(f"`{dotted(path)}` takes them as scores", self.origins.value(where)),
+        )
+        advice = f"give `{reference}` {classes} classes along dimension {axis}"
+        into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+
+    # what to write
+
+    def _mended(self, term: Term, operands: Sequence[Operand]) -> tuple[tuple[str, ...], str | None]:
+        """Which part of a term is at fault, as keys below it, and the text that mends it."""
+        if term.mask is not None and self.fits(replace(term, mask=None)):
+            return ("mask",), self._one("mask", [t for t in self._others(term, operands, "mask") if self.fits(t[1])])
+        for name in term.args:
+            if self.fits(replace(term, args={key: value for key, value in term.args.items() if key != name})):
+                return ("args", name), None
+        found = [(axis, t) for axis, t in self._axes(term, operands) if self.fits(t)]
+        if len(found) == 1:
+            text = f"dim: {found[0][0]}"
+            return ("args", "dim"), f"write `{text}`" if "dim" in term.args else f"write `args: {{{text}}}`"
+        for key in ("target", "input"):
+            advice = self._one(key, [t for t in self._others(term, operands, key) if self.fits(t[1])])
+            if advice is not None:
+                return (key,), advice
+        return ("input",), self._reshaped(operands)
+
+    @staticmethod
+    def _one(key: str, found: Sequence[tuple[str, Term]]) -> str | None:
+        return f"write `{found[0][0]}`" if len(found) == 1 else None
+
+    @staticmethod
+    def _axes(term: Term, operands: Sequence[Operand]) -> Iterator[tuple[int, Term]]:
+        """The term with its classes along each other dimension."""
+        names = term.function.__code__.co_varnames if hasattr(term.function, "__code__") else ()
+        if "dim" not in names or not operands:
+            return
+        dim = term.args.get("dim", 1)
+        for axis in range(1, operands[0].value.ndim):
+            if axis != dim:
+                yield axis, replace(term, args={**term.args, "dim": axis})
+
+    def _others(self, term: Term, operands: Sequence[Operand], key: str) -> Iterator[tuple[str, Term]]:
+        """The term with another value in the place of its one input, target or mask."""
+        places = [number for number, operand in enumerate(operands) if operand.key == key]
+        if len(places) != 1:
+            return
+        current = operands[places[0]].source
+        if key == "input":
+            names = [step.name for step in self.config.model.steps if isinstance(self.values.get(step.name), Tensor)]
+            others = [Source(name, in_batch=False) for name in names]
+        else:
+            others = [Source(name, in_batch=True) for name in self.batch]
+        for other in others:
+            if other.name == current.name:
+                continue
+            if key == "mask":
+                if self.batch[other.name].dtype.is_floating_point or self.batch[other.name].dtype == torch.bool:
+                    yield other.name, replace(term, mask=other)
+            else:
+                given = list(term.operands)
+                given[places[0]] = other
+                yield other.name, replace(term, operands=tuple(given))
+
+    def _reshaped(self, operands: Sequence[Operand]) -> str | None:
+        """What to add to an input that has one size of 1 too many."""
+        pair = {operand.key: operand for operand in operands}
+        if len(operands) != 2 or "target" not in pair or pair["input"].source.in_batch:
+            return None
+        given, target = pair["input"].value.shape, pair["target"].value.shape
+        if given == (*target, 1):
+            sizes = ", ".join(str(size) for size in target[1:])
+            return f"end `{pair['input'].source.name}` with `>> Reshape({sizes})`"
+        return None
+
+    # places and words
+
+    def _named(self, operand: Operand) -> str:
+        return f"`{operand.source.name}` {self.show(operand.value)}"
+
+    def _label(self, operand: Operand) -> Label:
+        name, shown = operand.source.name, self.show(operand.value)
+        if operand.source.in_batch:
+            return Label(f"`{name}` of the data set `{self.config.training.data.name}` is {shown}", self._data())
+        return Label(f"`{name}` gives {shown}", place_of(self.config.model, name))
+
+    def _data(self) -> Place:
+        return self.origins.value(("data", "name"))
+
+    def _place(self, path: Path, guilty: tuple[str, ...], operands: Sequence[Operand]) -> Place:
+        if guilty[0] == "args":
+            written = self.origins.root.at((*path, *guilty)) is not None
+            return self.origins.value((*path, *guilty) if written else (*path, "fn"))
+        where = next((operand.where for operand in operands if operand.key == guilty[0]), path)
+        return self.origins.value(where)
+
+
+def show_rows(value: Tensor) -> str:
+    """The shape of a value whose first size is the batch."""
+    kind = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
+    return f"[{', '.join(['B', *(str(size) for size in value.shape[1:])])}]{kind}" if value.ndim else f"[]{kind}"
+
+
+def place_of(plan: GraphPlan, reference: str) -> Place:
+    """Where the value that a reference names is written."""
+    return _place(plan, references.find_anywhere(plan, reference))
+
+
+def number_behind(plan: GraphPlan, reference: str, size: int) -> Place:
+    """Where the number is written that makes a step give this size, or else the step."""
+    value = references.find_anywhere(plan, reference)
+    step = plan.step(value.member)
+    if step is None or value.inner is not None:
+        return _place(plan, value)
+    return number_in(step.body.target, size) or _place(plan, value)
+
+
+def _place(plan: GraphPlan, value: Value) -> Place:
+    step = plan.step(value.member)
+    if step is None:
+        given = plan.input(value.member)
+        return given.place if given is not None else plan.place
+    return step.place if value.inner is None else _place(references.graph_at(step, value), value.inner)

@@ -1,0 +1,220 @@
+"""Parts of a graph that a run would keep as they are, or would not need: warnings, since a config may mean it so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from flowconf.diagnostics import Collector, Label
+from flowconf.graph.source.demand import Demand, Demands, Want, needs
+from flowconf.language import references
+from flowconf.language.config import Config
+from flowconf.language.plan import Applied, GraphPlan, Setting, Step, join
+from flowconf.language.training import PhaseSection, TrainingConfig, listed
+from flowconf.train.checks.rehearsal import Reach
+
+
+def check_idle(config: Config, reach: Reach, collector: Collector) -> None:
+    """Note members that nothing needs, parameters that nothing trains, and frozen parts whose weights mean nothing."""
+    unneeded = list(_unneeded(config.model, Demands(config.model, {"": _demand(config)})))
+    for path, step, own in unneeded:
+        if own:
+            message = f"`{path}` is needed by no output, loss or metric"
+            advice = "remove it, or name it in a loss, a metric or `outputs`"
+            collector.warn("FC0407", message, step.place, path=path, help=advice)
+    states = [_State(config, reach, None), *(_State(config, reach, name) for name in config.training.phases)]
+    idle = [path for path, _, _ in unneeded]
+    if reach.certain:
+        _check_trained(config, reach, states, idle, collector)
+    _check_frozen(config, reach, states, collector)
+
+
+class _State:
+    """What is frozen and which terms count in a phase, or outside of all of them."""
+
+    def __init__(self, config: Config, reach: Reach, phase: str | None) -> None:
+        training = config.training
+        self.phase = phase
+        section = training.phases[phase] if phase is not None else PhaseSection()
+        settings = {path: setting for path, setting in config.model.all_settings() if setting.frozen is not None}
+        self.trainable = {name for name in reach.parameters if _thawed(name, settings, section)}
+        self.terms = [name for name, loss in training.loss.items() if section.loss.get(name, loss.weight) != 0]
+        self.trained = {name for term in self.terms for name in moves(training, reach, term)} & self.trainable
+
+
+def _thawed(name: str, settings: dict[str, Setting], section: PhaseSection) -> bool:
+    """Whether a parameter is free: what a phase says comes after what the nearest setting of the document says."""
+    thawed = not is_frozen(name, settings)
+    thawed = thawed and not under(name, listed(section.freeze))
+    return thawed or under(name, listed(section.thaw))
+
+
+def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
+    """Whether the nearest setting above a parameter freezes it."""
+    parts = name.split(".")
+    above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
+    nearest = next((setting for setting in above if setting is not None), None)
+    return nearest is not None and nearest.frozen != "no"
+
+
+def under(name: str, paths: Iterable[str]) -> bool:
+    """Whether something stands at or below one of some paths; the empty path is the whole graph."""
+    return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
+
+
+def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
+    """The parameters that a term may move: those it reaches, below its `updates`."""
+    updates = training.loss[term].updates
+    found = reach.terms[term]
+    return found if updates is None else {name for name in found if under(name, listed(updates))}
+
+
+# members that nothing needs
+
+
+def _demand(config: Config) -> Demand:
+    training = config.training
+    wants = [
+        Want(references.find_anywhere(config.model, text))
+        for section in (*training.loss.values(), *training.metrics.values())
+        for text in (*listed(section.input), *listed(section.target), *listed(section.mask))
+        if references.names_value(config.model, text)
+    ]
+    return Demand(True, tuple(dict.fromkeys(wants)))
+
+
+def _unneeded(
+    plan: GraphPlan, demands: Demands, prefix: str = "", own: bool = True
+) -> Iterator[tuple[str, Step, bool]]:
+    """Members that the demands do not run, outermost ones, and whether each is to be told.
+
+    A graph from another file may offer more than is asked of it, and what only such a member reads goes with it.
+    """
+    found = needs(plan, demands.at(prefix))
+    running = {step.name for step in found.steps}
+    left = [step for step in plan.steps if step.name not in running]
+    read = {value.member for step in left for value in step.reads() if not value.recurrent}
+    for step in left:
+        yield join(prefix, step.path), step, own and step.name not in read
+    mounts = {applied.home: mount for step in found.steps for applied, mount in _mounts(step)}
+    for home, mount in mounts.items():
+        yield from _unneeded(mount, demands, join(prefix, home), own and mount.inline)
+
+
+def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:
+    for applied in step.applied():
+        graph = getattr(applied.module, "graph", None)
+        if isinstance(graph, GraphPlan):
+            yield applied, graph
+
+
+# parameters that nothing trains
+
+
+def _check_trained(
+    config: Config, reach: Reach, states: Sequence[_State], idle: Sequence[str], collector: Collector
+) -> None:
+    trained = set().union(*(state.trained for state in states))
+    open_ = {name for state in states for name in state.trainable if not under(name, idle)}
+    if open_ and not trained:
+        place = config.composition.document.origins.key(("loss",))
+        collector.error("FC0403", "nothing is left to train: no term of the loss depends on a parameter", place)
+        return
+    for path in _highest(open_ - trained, trained):
+        step = config.model.step_at(path)
+        message = f"`{path}` is trained by no term of the loss"
+        labels = tuple(_reasons(config, reach, path, states))
+        advice = "freeze it, remove it, or add a term of the loss that depends on it"
+        place = step.place if step is not None else config.model.place
+        collector.warn("FC0408", message, place, path=path, labels=labels, help=advice)
+
+
+def _highest(names: set[str], others: set[str]) -> list[str]:
+    """The fewest paths that have all of the names below them and none of the others."""
+    found: dict[str, None] = {}
+    for name in sorted(names):
+        parts = name.split(".")
+        prefixes = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        found[next(path for path in prefixes if not any(under(other, [path]) for other in others))] = None
+    return list(found)
+
+
+def _reasons(config: Config, reach: Reach, path: str, states: Sequence[_State]) -> Iterator[Label]:
+    """Which terms would train what stands at a path, and why they do not."""
+    training, origins = config.training, config.composition.document.origins
+    for term, loss in training.loss.items():
+        if not any(under(name, [path]) for name in reach.terms[term]):
+            continue
+        if loss.updates is not None:
+            yield Label(f"`loss.{term}` updates other parts", origins.value(("loss", term, "updates")))
+            continue
+        for state in states:
+            if state.phase is not None and term in state.terms:
+                where = origins.key(("phases", state.phase))
+                yield Label(f"`loss.{term}` would train it in `{state.phase}`, where it is frozen", where)
+
+
+# frozen parts
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A step at one level of the tree, the graph that holds it, and the path of that graph."""
+
+    graph: GraphPlan
+    step: Step
+    prefix: str
+
+
+def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], collector: Collector) -> None:
+    """Note frozen parts behind trained ones that have no weights but those they start with.
+
+    A frozen part with weights from a checkpoint, with an `init`, or that another phase trains is meant so: gradients
+    pass through it to what stands before.
+    """
+    if config.training.init_from is not None:
+        return
+    settings = list(config.model.all_settings())
+    given = [path for path, setting in settings if setting.checkpoint is not None or setting.init]
+    free = set().union(*(state.trainable for state in states))
+    for path, setting in settings:
+        below = [name for name in reach.parameters if under(name, [path])]
+        has_weights = under(path, given) or any(under(other, [path]) for other in given)
+        if setting.frozen in (None, "no") or not below or has_weights or free & set(below):
+            continue
+        before = _trained_before(config.model, path, free)
+        if before is not None:
+            source, step = before
+            message = f"`{path}` is frozen as it starts, at random, and `{source}`, which feeds it, is trained"
+            labels = (Label(f"`{source}` is trained", step.place),)
+            advice = "give it weights with `checkpoint`, or leave `frozen` out"
+            collector.warn("FC0409", message, setting.place, path=path, labels=labels, help=advice)
+
+
+def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:
+    """The nearest step with free parameters that the step at a path reads from, directly or not, at any level."""
+    for level in reversed(list(_levels(plan, path))):
+        pending, seen = [level.step.name], {level.step.name}
+        while pending:
+            step = level.graph.step(pending.pop(0))
+            for value in step.reads() if step is not None else ():
+                before = level.graph.step(value.member)
+                if before is None or before.name in seen:
+                    continue
+                full = join(level.prefix, before.path)
+                if any(under(name, [full]) for name in free):
+                    return full, before
+                seen.add(before.name)
+                pending.append(before.name)
+    return None
+
+
+def _levels(plan: GraphPlan, path: str, prefix: str = "") -> Iterator[_Level]:
+    """The steps that a path leads through, outermost first."""
+    step = plan.step(path.partition(".")[0])
+    if step is None:
+        return
+    yield _Level(plan, step, prefix)
+    for applied, graph in _mounts(step):
+        if path.startswith(f"{applied.path}."):
+            yield from _levels(graph, path[len(applied.path) + 1 :], join(prefix, applied.path))

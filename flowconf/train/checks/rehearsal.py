@@ -1,0 +1,170 @@
+"""The first step of training without numbers: fake data through a fake graph into the losses and metrics.
+
+Nothing is read and nothing is trained. What is known of the data is what its data set declares; a term that takes more
+than that is tried again when the data is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.diagnostics import Collector, Place
+from flowconf.graph.shapes.budget import check_budget
+from flowconf.graph.shapes.check import rehearse
+from flowconf.graph.shapes.fakes import UNKNOWN, faked, real, with_numbers
+from flowconf.graph.shapes.sizes import Sizes
+from flowconf.graph.shapes.trial import Inference, Rehearsal
+from flowconf.language import references, registry
+from flowconf.language.check_training import check_inputs, check_references, provided_fields, uses_torchmetrics
+from flowconf.language.config import Config
+from flowconf.language.plan import GraphPlan, join
+from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.text.origins import Origins, Path
+from flowconf.train.checks.fitting import Fitting, show_rows
+from flowconf.train.data.splits import Declared, declared
+from flowconf.train.objective.metering import Meter, build_metrics
+from flowconf.train.objective.routing import reached
+from flowconf.train.objective.terms import Average, Term, gives_mean, loss_terms
+
+SMALL = 2**20
+"""Numbers in a value up to which it is made, for functions that are tried with numbers."""
+
+
+@dataclass
+class Reach:
+    """Which parameters each term of the loss moves, by full path. `certain`: nothing was left open."""
+
+    inference: Inference
+    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    terms: dict[str, set[str]] = field(default_factory=dict)
+    certain: bool = False
+
+
+def rehearsed(config: Config, collector: Collector) -> Reach:
+    """Note what cannot work in the first step of a run, and give what it would train.
+
+    Raises `ConfigError` for a graph whose shapes do not fit, also those that only the data tells.
+    """
+    training, plan = config.training, config.model
+    origins = config.composition.document.origins
+    known = declared(registry.datasets.load(training.data.name), training.data.args)
+    sizes = Sizes(known=_sizes_of(plan, known))
+    with faked(grad=True):
+        batch = _batch(plan, known, sizes)
+        silent = {given.name for given in plan.inputs if given.shape is None}
+        found = rehearse(plan, {name: value for name, value in batch.items() if name in silent}, sizes)
+        found.inference.collector.stop_on_errors()
+        check_budget(plan, found.inference.parameters)
+        if known:
+            names = provided_fields(training.data.name) or tuple(known)
+            given = {name: known[name][:2] if name in known else None for name in names}
+            check_inputs(plan, given, origins, collector)
+            check_references(training, plan, given, origins, collector)
+        fits, terms = _try_terms(config, found, batch, known, collector)
+        return _reach(found, terms, fits)
+
+
+def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
+    """The sizes that the data has where the graph's inputs say symbols; the first size of an input is the batch."""
+    sizes: dict[str, int] = {}
+    for given in plan.inputs:
+        shape = known[given.name][0] if given.name in known else ()
+        if given.shape is not None and len(given.shape) == len(shape) + 1:
+            pairs = zip(given.shape[1:], shape, strict=True)
+            sizes |= {size: have for size, have in pairs if isinstance(size, str) and size != given.shape[0]}
+    return sizes
+
+
+def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
+    """A fake batch of what is known."""
+    firsts = [given.shape[0] for given in plan.inputs if given.shape]
+    rows = sizes.of(firsts[0] if firsts else "B")
+    return {name: torch.empty((rows, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
+
+
+def _try_terms(
+    config: Config, found: Rehearsal, batch: Mapping[str, Tensor], known: Declared, collector: Collector
+) -> tuple[Fitting, list[Term]]:
+    """Note every loss and metric that cannot be computed; gives the losses, and what they were tried on."""
+    training, plan = config.training, config.model
+    origins = config.composition.document.origins
+    fields = _field_names(training, plan, known)
+    in_graph = partial(references.names_value, plan)
+    terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
+    with real():
+        places = partial(_place_of_metric, origins)
+        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places)
+    tried: list[tuple[Path, MetricSection, Term, Meter]] = []
+    tried += [(("loss", term.name), training.loss[term.name], term, Average(term)) for term in terms]
+    tried += [(("metrics", m.name), training.metrics[m.name], m.term, m.new_meter(False)) for m in metrics]
+    named = [step.name for step in plan.steps]
+    named += [name for _, _, term, _ in tried for name in term.references if in_graph(name)]
+    values = {name: found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
+    fakes = Fitting(config, values, batch, found.sizes.show, found.sizes.reworded)
+    numbers = Fitting(config, _with_numbers(values, found.sizes), _with_numbers(batch, found.sizes), show_rows)
+    for path, section, term, meter in tried:
+        target = term.operands[-1]
+        classes = known[target.name][2:] if target.in_batch and target.name in known else ()
+        if _wants_numbers(section.fn):
+            with real():
+                numbers.check(path, section, term, meter, collector)
+        else:
+            fakes.check(path, section, term, meter, collector, classes[0] if classes else None)
+    return fakes, terms
+
+
+def _place_of_metric(origins: Origins, name: str) -> Place:
+    return origins.value(("metrics", name))
+
+
+def _wants_numbers(function: str) -> bool:
+    """Whether a function is not ours: it may look at the numbers."""
+    strange = function in registry.losses.registered or function in registry.metrics.registered
+    return strange or uses_torchmetrics(function)
+
+
+def _with_numbers(values: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
+    made = {
+        name: with_numbers(value, sizes.small, SMALL) for name, value in values.items() if isinstance(value, Tensor)
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> tuple[str, ...]:
+    """The fields of the data; of a data set that does not say, whatever may be one."""
+    names = provided_fields(training.data.name) or tuple(known)
+    if names:
+        return names
+    found: list[str] = []
+    for section in (*training.loss.values(), *training.metrics.values()):
+        found += [name for name in listed(section.input) if not references.names_value(plan, name)]
+        found += [*listed(section.target), *listed(section.mask)]
+    return tuple(dict.fromkeys(found))
+
+
+def _reach(found: Rehearsal, terms: list[Term], fitting: Fitting) -> Reach:
+    """The parameters behind each term."""
+    names = {
+        parameter: join(path, name)
+        for path, module in found.modules.items()
+        for name, parameter in module.named_parameters()
+    }
+    moved = {term.name: {names[p] for p in _moved(term, fitting) if p in names} for term in terms}
+    certain = found.inference.certain and all(value is not UNKNOWN for value in fitting.values.values())
+    sizes = {name: tuple(parameter.shape) for parameter, name in names.items()}
+    return Reach(found.inference, sizes, moved, certain)
+
+
+def _moved(term: Term, fitting: Fitting) -> set[nn.Parameter]:
+    """The parameters that a term has a gradient for; where it cannot be computed, all behind its values."""
+    try:
+        return reached(term.mean(fitting.values, fitting.batch))
+    except Exception:  # noqa: BLE001 - it has been told, or a project's function does something of its own with fakes
+        values = [fitting.values.get(name) for name in term.references]
+        return set().union(*(reached(value) for value in values if isinstance(value, Tensor)))

@@ -1,0 +1,346 @@
+"""Data sets by name that read common files: MNIST-like `idx` files, folders of images, texts and shards of tokens.
+
+Paths are relative to the current folder. What is small enough stays in memory as it is on disk (bytes); numbers are
+made of it batch by batch.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.splits import Batch, Declared, Field, Resident, Split, Splits, provides, shares_of
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = ["idx", "images", "text"]
+
+IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+RESIDENT = 512 * 2**20
+"""Bytes of decoded images up to which all of them are kept in memory."""
+
+
+def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
+    """What the head of the training images says."""
+    file = _idx_file(Path(folder), "train-images-idx3")
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        head = opened.read(16)
+    if len(head) < 16:
+        return {}
+    _, *size = struct.unpack(">3I", head[4:])
+    return {"image": ((math.prod(size),) if flat else (1, *size), torch.float32), "label": ((), torch.int64)}
+
+
+@provides("image", "label", shapes=_idx_fields)
+def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed: int = 0) -> Splits:
+    """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
+
+    Fields: `image` [1, H, W] in [0, 1], or [H * W] with `flat`, and `label`. `validation` is a share of the training
+    rows; the `t10k` files are the test split.
+    """
+    train, test = (_idx_pair(Path(folder), part) for part in ("train", "t10k"))
+    held, rest = shares_of(len(train["label"]), [validation], split_seed)
+    return Splits(
+        _pictures({name: tensor[rest] for name, tensor in train.items()}, flat),
+        _pictures({name: tensor[held] for name, tensor in train.items()}, flat) if len(held) else None,
+        _pictures(test, flat),
+    )
+
+
+def _image_fields(size: Sequence[int] | None, channels: int, **others: object) -> Declared:
+    return {"label": ((), torch.int64), **({"image": ((channels, *size), torch.float32)} if size else {})}
+
+
+@provides("image", "label", shapes=_image_fields)
+def images(
+    *,
+    folder: str,
+    size: Sequence[int] | None = None,
+    channels: int = 3,
+    validation: float = 0.1,
+    test: float = 0.1,
+    split_seed: int = 0,
+    resident: bool | None = None,
+) -> Splits:
+    """Images in a folder for each class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` beside `val` and `test`.
+
+    Fields: `image` [channels, H, W] in [0, 1] and `label`, the number of the class in the order of the names.
+    `channels` is 1 or 3; `size` is [H, W], null for that of the images, which must then be the same. `validation` and
+    `test` are shares of the rows where there are no such folders. `resident` decodes all of them once, null: when they
+    take less than 512 MB; otherwise `data.workers` decode them batch by batch.
+    """
+    root = Path(folder)
+    parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
+    base = parts.get("train", root)
+    classes = sorted(inner.name for inner in base.iterdir() if inner.is_dir()) if base.is_dir() else []
+    if not classes:
+        raise _refused(f"`{base}` has no folders of images", folder)
+    found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
+    if "train" in parts:
+        rows = found
+    else:
+        held, tested, rest = shares_of(len(found["train"]), [validation, test], split_seed)
+        chosen = {"train": rest, "val": held, "test": tested}
+        rows = {name: [found["train"][row] for row in which.tolist()] for name, which in chosen.items()}
+    made = {name: _Images(some, size, channels) for name, some in rows.items() if some}
+    if "train" not in made:
+        raise _refused(f"`{base}` has no images", folder)
+    splits: dict[str, Split] = {name: split.kept() if split.stays(resident) else split for name, split in made.items()}
+    return Splits(splits["train"], splits.get("val"), splits.get("test"))
+
+
+def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: object) -> Declared:
+    classes = {"characters": len(vocabulary or ""), "bytes": 256}.get(tokens)
+    return dict.fromkeys(("tokens", "target"), ((length,), torch.int64, *([classes] if classes else [])))
+
+
+@provides("tokens", "target", shapes=_token_fields)
+def text(
+    *,
+    file: str,
+    length: int,
+    tokens: str = "characters",
+    vocabulary: str | None = None,
+    stride: int | None = None,
+    validation: float = 0.1,
+    test: float = 0.0,
+) -> Splits:
+    """Windows of `length` tokens and, as their `target`, the tokens that come one later: int64 [length] each.
+
+    `tokens` is `characters` (of the text in `file`: each character is its number in `vocabulary`, null: in the sorted
+    characters of the text), `bytes` (of the file), or `shards`: `file` is then a pattern such as `data/*.npy` of
+    one-dimensional arrays of token numbers, which are mapped into memory and not read. Windows begin every `stride`
+    tokens (null: `length`). The last shares of the text are for validation and test.
+    """
+    if tokens == "shards":
+        streams = [_mapped(shard) for shard in _matching(file)]
+    elif tokens in ("characters", "bytes"):
+        streams = [_tokens(file, tokens, vocabulary)]
+    else:
+        raise _refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
+    if not streams:
+        raise _refused(f"no file matches `{file}`", file)
+    windows = _Windows(streams, length, stride or length)
+    if not 0 <= validation + test < 1:
+        raise _refused(f"the shares {validation} (validation) and {test} (test) must leave rows to train on", file)
+    rows = len(windows)
+    held, tested = int(rows * validation), int(rows * test)
+    train = rows - held - tested
+    if train < 1:
+        raise _refused(f"the text has {rows} windows of {length} + 1 tokens, too few to train on", file)
+    return Splits(
+        windows.part(0, train),
+        windows.part(train, train + held) if held else None,
+        windows.part(train + held, rows) if tested else None,
+    )
+
+
+# idx
+
+
+def _idx_pair(folder: Path, part: str) -> dict[str, Tensor]:
+    image, label = (_read_idx(_idx_file(folder, f"{part}-{what}")) for what in ("images-idx3", "labels-idx1"))
+    if len(image) != len(label):
+        raise _refused(f"`{part}` has {len(image)} images and {len(label)} labels", str(folder))
+    return {"image": image, "label": label.long()}
+
+
+def _idx_file(folder: Path, stem: str) -> Path:
+    for name in (f"{stem}-ubyte", f"{stem}-ubyte.gz", f"{stem.replace('-idx', '.idx')}-ubyte"):
+        if (folder / name).is_file():
+            return folder / name
+    raise _refused(f"`{folder}` has no file `{stem}-ubyte` or `{stem}-ubyte.gz`", str(folder))
+
+
+def _read_idx(file: Path) -> Tensor:
+    """An array in the idx format: two zero bytes, the type, the number of axes, their sizes, the data."""
+    import numpy
+
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as problem:
+        raise _refused(f"cannot read `{file}`: {problem}", str(file)) from None
+    if len(data) < 4 or len(data) < 4 + 4 * data[3] or data[:2] != b"\0\0" or data[2] not in IDX_TYPES:
+        raise _refused(f"`{file}` is not an idx file", str(file))
+    axes = data[3]
+    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
+    numbers = numpy.frombuffer(data, IDX_TYPES[data[2]], offset=4 + 4 * axes)
+    if numbers.size != int(numpy.prod(shape)):
+        raise _refused(f"`{file}` holds {numbers.size} numbers and says {list(shape)}", str(file))
+    return torch.from_numpy(numbers.reshape(shape).astype(numbers.dtype.newbyteorder("=")))
+
+
+def _pictures(tensors: Mapping[str, Tensor], flat: bool) -> Resident:
+    """Bytes that stay bytes in memory, and are numbers from 0 to 1 in a batch."""
+    rows, *sizes = tensors["image"].shape
+    shape = (tensors["image"][0].numel(),) if flat else tuple(sizes) if len(sizes) == 3 else (1, *sizes)
+
+    def scaled(batch: Batch, generator: torch.Generator) -> Batch:
+        return {**batch, "image": batch["image"].float().div_(255)}
+
+    stored = {"image": tensors["image"].reshape(rows, *shape), "label": tensors["label"]}
+    return Resident(stored, scaled, {"image": (shape, torch.float32), "label": ((), torch.int64)})
+
+
+# images
+
+
+def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    found = []
+    for inner in sorted(folder.iterdir()):
+        if inner.is_dir():
+            if inner.name not in classes:
+                raise _refused(f"the class `{inner.name}` of `{folder}` is none of the training images'", str(folder))
+            label = classes.index(inner.name)
+            found += [(file, label) for file in sorted(inner.rglob("*")) if file.suffix.lower() in IMAGES]
+    return found
+
+
+class _Images:
+    """Image files that are decoded batch by batch."""
+
+    def __init__(self, files: Sequence[tuple[Path, int]], size: Sequence[int] | None, channels: int) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"`channels` is 1 or 3, not {channels}")
+        self.files = list(files)
+        self.channels = channels
+        self.resizes = size is not None
+        self.size: tuple[int, int] | None = (size[0], size[1]) if size is not None else None
+        _, height, width = self._decode(self.files[0][0]).shape
+        self.size = (height, width)
+        self.fields: Mapping[str, Field] = {
+            "image": ((channels, *self.size), torch.float32),
+            "label": ((), torch.int64),
+        }
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        pictures = torch.stack([self._decode(self.files[row][0]) for row in rows.tolist()])
+        labels = torch.tensor([self.files[row][1] for row in rows.tolist()])
+        return {"image": pictures.float().div_(255), "label": labels}
+
+    def stays(self, wanted: bool | None) -> bool:
+        """Whether all of them are to be decoded at once."""
+        assert self.size is not None
+        return len(self) * self.channels * self.size[0] * self.size[1] <= RESIDENT if wanted is None else wanted
+
+    def kept(self) -> Resident:
+        """All of them, decoded."""
+        pictures = torch.stack([self._decode(file) for file, _ in self.files])
+        return _pictures({"image": pictures, "label": torch.tensor([label for _, label in self.files])}, flat=False)
+
+    def _decode(self, file: Path) -> Tensor:
+        """Bytes [channels, H, W]."""
+        try:
+            from PIL import Image, UnidentifiedImageError
+        except ModuleNotFoundError:
+            message = "the data set `images` needs Pillow"
+            raise MachineError(Diagnostic("FC0601", message, help="run `pip install 'flowconf[images]'`")) from None
+        import numpy
+
+        try:
+            with Image.open(file) as opened:
+                picture = opened.convert("L" if self.channels == 1 else "RGB")
+        except (UnidentifiedImageError, OSError) as problem:
+            raise _refused(f"cannot read the image `{file}`: {problem}", str(file)) from None
+        width, height = picture.size
+        if self.size is not None and (height, width) != self.size:
+            if not self.resizes:
+                message = f"`{file}` has the size [{height}, {width}], and the first one has {list(self.size)}"
+                raise _refused(message, str(file), "say `size`, such as `size: [64, 64]`")
+            picture = picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
+        found: numpy.ndarray[Any, Any] = numpy.array(picture)
+        return torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
+
+
+# texts
+
+
+class _Windows:
+    """Windows of long streams of tokens, gathered batch by batch."""
+
+    def __init__(
+        self, streams: Sequence[Any], length: int, stride: int, start: int = 0, end: int | None = None
+    ) -> None:
+        if length < 1 or stride < 1:
+            raise ValueError(f"`length` and `stride` must be at least 1, and are {length} and {stride}")
+        self.streams, self.length, self.stride = list(streams), length, stride
+        counts = [max(0, (len(tokens) - 1 - length) // stride + 1) for tokens in self.streams]
+        self.ends = torch.tensor(counts).cumsum(0)
+        self.start, self.end = start, int(self.ends[-1]) if end is None else end
+        self.fields: Mapping[str, Field] = dict.fromkeys(("tokens", "target"), ((length,), torch.int64))
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def part(self, start: int, end: int) -> _Windows:
+        return _Windows(self.streams, self.length, self.stride, start, end)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        import numpy
+
+        found = []
+        for row in (rows + self.start).tolist():
+            number = int(torch.searchsorted(self.ends, row, right=True))
+            at = (row - (int(self.ends[number - 1]) if number else 0)) * self.stride
+            found.append(self.streams[number][at : at + self.length + 1])
+        windows = torch.from_numpy(numpy.stack(found).astype("int64"))
+        return {"tokens": windows[:, :-1].contiguous(), "target": windows[:, 1:].contiguous()}
+
+
+def _tokens(file: str, kind: str, vocabulary: str | None) -> Any:
+    import numpy
+
+    try:
+        data = Path(file).read_bytes()
+        if kind == "bytes":
+            return numpy.frombuffer(data, "u1")
+        points = numpy.frombuffer(data.decode().encode("utf-32-le"), "<u4")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _refused(f"cannot read `{file}`: {problem}", file) from None
+    known, numbers = numpy.unique(points, return_inverse=True)
+    if vocabulary is None:
+        return numbers
+    order = {ord(character): number for number, character in enumerate(vocabulary)}
+    strange = [chr(point) for point in known.tolist() if point not in order]
+    if strange:
+        shown = ", ".join(f"`{character!r}`" for character in strange[:5])
+        raise _refused(f"{len(strange)} characters of `{file}` are not in the vocabulary: {shown}", file)
+    return numpy.array([order[point] for point in known.tolist()])[numbers]
+
+
+def _mapped(file: Path) -> Any:
+    import numpy
+
+    try:
+        found = numpy.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as problem:
+        raise _refused(f"cannot read `{file}`: {problem}", str(file)) from None
+    if found.ndim != 1 or found.dtype.kind not in "ui":
+        raise _refused(
+            f"`{file}` must hold token numbers along one axis, and is {found.dtype} {found.shape}", str(file)
+        )
+    return found
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files of a pattern, in the order of their names; only the last part of it may have wildcards."""
+    parent = Path(pattern).parent
+    return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
+
+
+def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", help=advice))

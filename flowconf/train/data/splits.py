@@ -1,0 +1,319 @@
+"""What a data set is to the trainer, the order in which its rows come, and the seeds of everything random in it.
+
+A batch is a function of the data set, the rows and a generator that is seeded from (seed, step): nothing that happened
+before has a part in it, so the place in a run is three numbers (seed, epoch, position) and a run can go on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from flowconf.train.data.streams import Flow, Order, Pass, closing_stream, stream
+from flowconf.train.team.distributed import Team
+from flowconf.train.team.shares import Idle
+
+Batch = dict[str, Tensor]
+Field = tuple[tuple[int, ...], torch.dtype]
+"""The shape of one row's value, without the batch, and its type."""
+Factory = TypeVar("Factory", bound=Callable[..., "Splits"])
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Rows that can be gathered into batches of named tensors."""
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """Name -> (shape without the batch, dtype) of everything a batch holds."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """The given rows (int64 [B]); `generator` is for noise and augmentation, seeded for this batch alone."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a data set: to train on, to choose the best weights on, and to choose nothing on."""
+
+    train: Split
+    validation: Split | None = None
+    test: Split | None = None
+
+    def named(self) -> Iterator[tuple[str, Split]]:
+        """The splits that there are, by the names they have in logs."""
+        for name, split in (("train", self.train), ("val", self.validation), ("test", self.test)):
+            if split is not None:
+                yield name, split
+
+
+class Resident:
+    """A split whose tensors stay on the device: a batch is one `index_select` for each field.
+
+    `augment` changes a batch after it is gathered, on the same device, with the batch's generator. It may add fields or
+    change shapes; `fields` then says what comes out (default: the fields of the tensors).
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
+        fields: Mapping[str, Field] | None = None,
+    ) -> None:
+        lengths = {name: len(tensor) for name, tensor in tensors.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"the fields of a split need the same number of rows, and these have {lengths}")
+        self.tensors = dict(tensors)
+        self.augment = augment
+        self.fields: Mapping[str, Field] = fields or {
+            name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in tensors.items()
+        }
+        self._length = next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        batch = {name: tensor.index_select(0, rows) for name, tensor in self.tensors.items()}
+        return batch if self.augment is None else self.augment(batch, generator)
+
+    def to(self, device: torch.device) -> Resident:
+        """The same split with its tensors on `device`."""
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return Resident(moved, self.augment, self.fields)
+
+
+def seed_for(seed: int, *parts: object) -> int:
+    """A seed of its own for each use (63 bits), the same on every machine."""
+    text = repr((seed, *parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
+    """The order of the training rows in one epoch: int64 [rows], on the CPU, the same whatever the device."""
+    generator = torch.Generator().manual_seed(seed_for(seed, "order", epoch))
+    return torch.randperm(rows, generator=generator)
+
+
+@dataclass
+class Sampler:
+    """Batches of row numbers, epoch after epoch. Its whole state is (seed, epoch, position); position is in rows."""
+
+    rows: int
+    batch_size: int
+    seed: int
+    device: torch.device
+    drop_last: bool = False
+    epoch: int = 0
+    position: int = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches in one epoch."""
+        whole, rest = divmod(self.rows, self.batch_size)
+        return whole if self.drop_last or not rest else whole + 1
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether the last batch of the epoch has been given out."""
+        return self.position >= min(self.batches * self.batch_size, self.rows)
+
+    def rest_of_epoch(self) -> Iterator[Tensor]:
+        """The row numbers of each batch from `position` on; after the last one, `epoch` has gone up by one."""
+        end = min(self.batches * self.batch_size, self.rows)
+        if self.position < end:
+            order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
+            for rows in torch.split(order[self.position : end], self.batch_size):
+                self.position = min(self.position + self.batch_size, end)
+                yield rows
+        self.epoch, self.position = self.epoch + 1, 0
+
+
+def shares_of(rows: int, shares: Sequence[float], seed: int) -> list[Tensor]:
+    """Rows for each of the shares, drawn by `seed` alone, and last the rest. Raises `ValueError`."""
+    if any(share < 0 for share in shares) or sum(shares) >= 1:
+        raise ValueError(f"the shares {list(shares)} must not be negative, and leave rows to train on")
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
+    counts = [round(rows * share) for share in shares]
+    return list(torch.split(order, [*counts, rows - sum(counts)]))
+
+
+def in_parts(rows: Tensor, parts: int) -> Sequence[Tensor]:
+    """The rows of a batch in at most so many parts of nearly the same size."""
+    return (rows,) if parts == 1 else torch.split(rows, -(-len(rows) // parts))
+
+
+class Feed:
+    """A split on its way to the device: resident there when it can be, else moved there batch by batch.
+
+    `home` is where row numbers and the generator belong. The generator is seeded anew for every batch. Of several
+    processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order. With `workers`, or
+    for an iterable data set, batches are made by other processes, each `prefetch` of them ahead: those of training
+    within the block `ahead`. `channels_last` lays out what has four dimensions with its second one innermost.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        device: torch.device,
+        seed: int,
+        use: str,
+        team: Team | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+        channels_last: bool = False,
+    ) -> None:
+        resident = isinstance(split, Resident)
+        self.split: Split = split.to(device) if isinstance(split, Resident) else split
+        self.home = device if resident else torch.device("cpu")
+        self.device = device
+        self.seed = seed
+        self.use = use
+        self.team = team or Team(device)
+        self.generator = torch.Generator(self.home)
+        self.flows = isinstance(split, Flow)
+        self.workers = 0 if resident else max(workers, int(self.flows))
+        self.prefetch = prefetch
+        self.layout = torch.channels_last if channels_last else torch.preserve_format
+        self._coming: Iterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, rows: Tensor, number: int, part: int = 0) -> Batch:
+        """The given rows as (a part of) batch `number` of this use: a function of these, the seed and the process.
+
+        A process that has nothing of it gets a row that counts nothing (`Idle`).
+        """
+        own, counts = self.team.part(rows, number)
+        if self._coming is not None:
+            batch = self._moved(next(self._coming))
+        else:
+            batch = self._batch(own, self._seed(number, self.team.rank, part))
+        self.team.idle = not counts
+        return batch if counts else Idle(batch)
+
+    def dealt(self, batch_size: int) -> bool:
+        """Whether `in_order` gives each process batches of its own: there are enough. Else each of them gets all."""
+        return 1 < self.team.size <= -(-len(self) // batch_size)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All rows once, in their own order; where they are `dealt`, each process gets every so many'th batch.
+
+        All of them get the same number: where there is nothing left for one, its last batch counts nothing (`Idle`).
+        """
+        rows = torch.arange(len(self), device=self.home)
+        batches = list(enumerate(torch.split(rows, batch_size)))
+        dealt = self.dealt(batch_size)
+        mine = [(some, self._seed(number)) for number, some in batches if not dealt or self.team.mine(number)]
+        lacks = dealt and len(mine) * self.team.size < len(batches)
+        if lacks:
+            mine.append((rows[:1], self._seed(0)))
+        for number, batch in enumerate(self._in_turn(mine), 1):
+            yield Idle(batch) if lacks and number == len(mine) else batch
+
+    def _in_turn(self, mine: Sequence[tuple[Tensor, int]]) -> Iterator[Batch]:
+        """Batches of these rows and seeds."""
+        if not self.workers:
+            yield from (self._batch(some, seed) for some, seed in mine)
+            return
+        spans = [(int(some[0]), int(some[-1]) + 1) for some, _ in mine]
+        passes = [(0, self._seed(0), spans)]
+        if len(spans) > 1 and spans[-1] < spans[-2]:  # one more batch, which counts nothing
+            passes = [(0, self._seed(0), spans[:-1]), (0, self._seed(0), spans[-1:])]
+        orders = [(some.tolist(), seed) for some, seed in mine]
+        with closing_stream(self._stream(passes if self.flows else orders)) as batches_of_workers:
+            yield from (self._moved(batch) for batch in batches_of_workers)
+
+    @contextmanager
+    def ahead(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[None]:
+        """A block in which `batch` is called for what `sampler` gives from `step` on, each in `parts` parts."""
+        if not self.workers:
+            yield
+            return
+        copy = replace(sampler)
+        orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
+        with closing_stream(self._stream(orders)) as self._coming:
+            yield
+        self._coming = None
+
+    def _orders(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[Order]:
+        while step < last_step:
+            for rows in sampler.rest_of_epoch():
+                for part, some in enumerate(in_parts(rows, parts)):
+                    own, _ = self.team.part(some, step)
+                    yield own.tolist(), self._seed(step, self.team.rank, part)
+                step += 1
+
+    def _passes(self, sampler: Sampler, parts: int) -> Iterator[Pass]:
+        while True:
+            epoch, start, spans = sampler.epoch, sampler.position, []
+            for rows in sampler.rest_of_epoch():
+                for some in in_parts(rows, parts):
+                    own, _ = self.team.part(torch.arange(start, start + len(some)), 0)
+                    spans.append((int(own[0]), int(own[-1]) + 1))
+                    start += len(some)
+            yield epoch, seed_for(self.seed, self.use, "epoch", epoch), spans
+
+    def _stream(self, orders: Iterable[Any]) -> Iterator[Batch]:
+        return stream(self.split, orders, self.workers, self.prefetch, self.device)
+
+    def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
+        own = (rank, part) if part else (rank,) if rank else ()  # alone and in one part nothing is added
+        return seed_for(self.seed, self.use, number, *own)
+
+    def _batch(self, rows: Tensor, seed: int) -> Batch:
+        return self._moved(self.split.batch(rows, self.generator.manual_seed(seed)))
+
+    def _moved(self, batch: Batch) -> Batch:
+        if self.home == self.device and self.layout == torch.preserve_format:
+            return batch
+        return {
+            name: tensor.to(self.device, memory_format=self.layout if tensor.ndim == 4 else torch.preserve_format)
+            for name, tensor in batch.items()
+        }
+
+
+Declared = Mapping[str, tuple[Any, ...]]
+"""Field -> (shape without the batch, dtype), and the number of classes where its numbers are classes."""
+
+
+def provides(*fields: str, shapes: Callable[..., Declared] | None = None) -> Callable[[Factory], Factory]:
+    """Says which fields a data set's batches hold, so that a config is checked against them before it is made.
+
+    `shapes` is called with the data set's arguments, the defaults filled in, and says what is known of the fields
+    without reading data. It names the arguments that it needs and takes the others as `**others`.
+    """
+
+    def mark(factory: Factory) -> Factory:
+        cast_any: Any = factory
+        cast_any.provides, cast_any.shapes = fields or None, shapes
+        return factory
+
+    return mark
+
+
+def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
+    """What a data set says of its fields, before it is made. Nothing for arguments that it will refuse."""
+    shapes = getattr(factory, "shapes", None)
+    if shapes is None:
+        return {}
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    try:
+        found: Declared = shapes(**{**defaults, **args})
+    except (TypeError, ValueError, ArithmeticError, LookupError, OSError, EOFError):
+        return {}  # the same arguments, or files, are refused with a place when the data set is made
+    return found

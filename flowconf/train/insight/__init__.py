@@ -1,0 +1,1 @@
+"""What happens inside of a step: what it costs, and what went wrong."""

@@ -1,0 +1,78 @@
+"""What a run was doing when an exception ended it, in notes on that exception. Costs nothing until then."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import torch
+
+from flowconf.graph.explain import shown
+from flowconf.train import loop
+from flowconf.train.arithmetic import memory
+from flowconf.train.data.splits import Feed
+from flowconf.train.job import Job
+from flowconf.train.objective import routing
+from flowconf.train.precision import Precision
+
+DOING = {
+    Feed.batch.__code__: "making its batch",
+    Job.values.__code__: "in the forward pass",
+    routing.Routes.backward.__code__: "in the backward pass",
+    Precision.step.__code__: "in the optimizer's step",
+}
+"""What a step of training is doing while these run."""
+OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
+"""What torch says on devices that have no exception of their own for it."""
+
+
+def add_notes(problem: BaseException, job: Job) -> None:
+    """Note on an exception that ends a run at which step it was, what of the step, and on which batch.
+
+    Where memory is what is missing, also how much is taken and what takes less.
+    """
+    with suppress(Exception):  # whatever an exception has against notes or looks, it is what must be seen
+        frames = list(_frames(problem))
+        at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
+        if at is None:
+            return
+        trains = at.f_code is loop.one_step.__code__
+        doing = next((DOING[frame.f_code] for frame in frames if frame.f_code in DOING), None)
+        problem.add_note(_where(job, at.f_locals, trains, doing))
+        if is_out_of_memory(problem):
+            problem.add_note(_what_takes_less(job, trains))
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that memory is missing."""
+    known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in OUT_OF_MEMORY))
+
+
+def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None) -> str:
+    batch = variables.get("batch")
+    given = f" of {shown(dict(batch))}" if batch else ""
+    process = f", process {job.team.rank}" if job.team.size > 1 else ""
+    phase = f" (phase `{job.active.phase}`)" if job.active.phase else ""
+    if not trains:
+        return f"in the evaluation of `{variables['split']}`{process}, on a batch{given}"
+    step = f"in training step {variables['step'] + 1:,} of {job.total_steps:,}{phase}{process}"
+    return f"{step}{f', {doing}' if doing else ''}, on a batch{given}" if given else f"{step}, {doing}"
+
+
+def _what_takes_less(job: Job, trains: bool) -> str:
+    data, trainer = job.config.training.data, job.config.training.trainer
+    if not trains:
+        rows = data.evaluation_batch_size or 4 * data.batch_size
+        return f"memory is what is missing: set `data.evaluation_batch_size` below {rows}"
+    less = [f"`data.batch_size` below {data.batch_size}", f"`trainer.accumulate={trainer.accumulate * 2}`"]
+    if trainer.precision in ("fp32", "tf32") and job.device.type == "cuda":
+        less.append("`trainer.precision=bf16`")
+    return f"memory is what is missing ({memory(job)}): set {' or '.join(less)}"
+
+
+def _frames(problem: BaseException) -> Iterator[FrameType]:
+    return (frame for frame, _ in traceback.walk_tb(problem.__traceback__))

@@ -1,0 +1,144 @@
+"""Measures some steps of a run: where time, memory and operations go, by path, and a trace for Chrome and TensorBoard.
+
+The steps that are measured are ordinary steps of the run and give the same numbers to the bit. The first of them also
+counts operations; it and those after it that pay for caches are left out of the times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowconf.diagnostics import MachineError, shown_path
+from flowconf.draw.dot import dot
+from flowconf.draw.heat import NUMBERS, heat_of
+from flowconf.draw.svg import write
+from flowconf.graph.tracing import Trail
+from flowconf.language.training import ProfileSection
+from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
+from flowconf.train.insight.watching import Take, watched
+from flowconf.train.job import Job
+
+FOLDER = "profile"
+"""Where in a run folder a profile stands."""
+TABLE, TRACE = "profile.txt", "steps.pt.trace.json"
+
+
+@contextmanager
+def profiled(job: Job, folder: Path, say: Callable[[str], None], take: Take) -> Iterator[Take]:
+    """`take`, so that it measures the steps that `trainer.profile` names and leaves what it finds in `folder`."""
+    section = job.config.training.trainer.profile
+    if section is None or not job.team.first:
+        yield take
+        return
+    profiler = Profiler(job, folder, section, say)
+    try:
+        yield lambda job, rows, step: profiler.take(take, job, rows, step)
+    finally:
+        profiler.close()
+
+
+class Profiler:
+    """The measuring of some steps, from the first of them to the report."""
+
+    def __init__(self, job: Job, folder: Path, section: ProfileSection, say: Callable[[str], None]) -> None:
+        self.job, self.folder, self.section, self.say = job, folder, section, say
+        self.on_device = job.device.type == "cuda"
+        self.trails: list[Trail] = []
+        self.flops: dict[tuple[str, bool], float] = {}
+        self.profile: profile | None = None
+        self.left = section.warmup + section.active
+
+    def take(self, take: Take, job: Job, rows: Tensor, step: int) -> list[Tensor]:
+        """Take one step, and measure it when it is one of those."""
+        if not (self.section.wait <= step < self.section.end and self.left):
+            return take(job, rows, step)
+        counts = self.profile is None
+        if self.profile is None:
+            self.profile = self._started()
+        with watched(job, _range) as trail:
+            self.trails.append(trail)
+            with record_function(STEP), _counting(trail, self.flops) if counts else nullcontext():
+                losses = take(job, rows, step)
+                if self.on_device:
+                    torch.cuda.synchronize(job.device)
+        self.left -= 1
+        self.profile.step()
+        return losses
+
+    def close(self) -> None:
+        """End the measuring, wherever it is."""
+        if self.profile is not None:
+            self.profile.stop()
+
+    def _started(self) -> profile:
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_device else [])]
+        steps = schedule(wait=0, warmup=self.section.warmup, active=self.section.active, repeat=1)
+        found = profile(activities=activities, schedule=steps, on_trace_ready=self._ready, profile_memory=True)
+        found.start()
+        return found
+
+    def _ready(self, found: profile) -> None:
+        if self.left:  # the run ended before the last of the steps
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        found.export_chrome_trace(str(self.folder / TRACE))
+        label = self.job.config.model.label
+        events = found.events()  # type: ignore[no-untyped-call]
+        report = measured(label, events or (), self._path_of, self.on_device, self.flops)
+        leave(report, self.job, self.folder)
+        self.say(report.table())
+        self.say(f"profile of {report.steps} steps in {shown_path(str(self.folder))}")
+
+    def _path_of(self, node: int) -> str:
+        return next((path for trail in self.trails if (path := trail.of_node(node))), "")
+
+
+def leave(report: Profile, job: Job, folder: Path) -> None:
+    """Write a profile's numbers, its table, and the picture of the graph with the shares of time as colours."""
+    (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
+    (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
+    picture = dot(job.config.model, heat=heat_of(report.as_data()))
+    write(picture, folder / "graph.dot")
+    with suppress(MachineError):  # nothing here can draw: the text is enough for something elsewhere
+        write(picture, folder / "graph.svg")
+
+
+def _range(path: str) -> AbstractContextManager[object]:
+    """What the profiler sees of a visit."""
+    name = PART + path.removeprefix(OUTSIDE) if path.startswith(OUTSIDE) else VISIT + path
+    return record_function(name)
+
+
+@contextmanager
+def _counting(trail: Trail, flops: dict[tuple[str, bool], float]) -> Iterator[None]:
+    """A block whose floating-point operations are counted by path, those of a backward pass apart."""
+    counter = FlopCounterMode(display=False)
+    with counter, _Attributing(counter, trail, flops):
+        yield
+
+
+class _Attributing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands what `counter` counts for an operation to the path that runs."""
+
+    def __init__(self, counter: FlopCounterMode, trail: Trail, flops: dict[tuple[str, bool], float]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counter, self.trail, self.flops = counter, trail, flops
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = self.counter.get_total_flops()
+        found = func(*args, **(kwargs or {}))
+        counted = self.counter.get_total_flops() - before
+        if counted:
+            key = self.trail.here(), torch._C._current_autograd_node() is not None
+            self.flops[key] = self.flops.get(key, 0.0) + counted
+        return found

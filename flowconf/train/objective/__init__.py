@@ -1,0 +1,1 @@
+"""What training optimises and measures: losses, metrics, their weights, and which parameters they move."""

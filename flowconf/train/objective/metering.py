@@ -1,0 +1,110 @@
+"""Metrics of one evaluation: our own means, and torchmetrics' classes behind the same two methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
+from flowconf.language import registry
+from flowconf.language.check_training import uses_torchmetrics
+from flowconf.language.training import MetricSection
+from flowconf.train.objective.terms import Average, Term, Values, metric_term
+
+
+class Meter(Protocol):
+    """What gathers batches and then gives one number."""
+
+    def update(self, values: Values, batch: Values) -> None: ...
+
+    def compute(self) -> float: ...
+
+
+class Metric:
+    """A named metric of a config: its references, and a new meter for every evaluation.
+
+    `new_meter` takes whether several processes see different batches, which a torchmetrics object then adds up.
+    """
+
+    def __init__(self, term: Term, new_meter: Callable[[bool], Meter]) -> None:
+        self.term = term
+        self.name = term.name
+        self.references = term.references
+        self.new_meter = new_meter
+
+
+class TorchMeter:
+    """A torchmetrics object as a meter. A mask picks the elements that count; what is left is [N] or [N, classes]."""
+
+    def __init__(self, term: Term, metric: Any) -> None:
+        self.term = term
+        self.metric = metric
+
+    def update(self, values: Values, batch: Values) -> None:
+        operands = [source.read(values, batch) for source in self.term.operands]
+        if self.term.mask is not None:
+            mask = self.term.mask.read(values, batch).bool()
+            operands = [operand[mask] for operand in operands]
+        try:
+            self.metric.update(*operands)
+        except Exception as problem:
+            problem.add_note(f"in the metric `{self.term.name}`")
+            raise
+
+    def compute(self) -> float:
+        result = self.metric.compute()
+        if not isinstance(result, Tensor) or result.numel() != 1:
+            message = f"the metric `{self.term.name}` does not give one number, and only those can be logged"
+            raise ConfigError(Diagnostic("FC0402", message, path=f"metrics.{self.term.name}"))
+        return float(result)
+
+
+def build_metrics(
+    sections: Mapping[str, MetricSection],
+    fields: Collection[str],
+    in_graph: Callable[[str], bool],
+    device: torch.device,
+    place: Callable[[str], Place],
+) -> list[Metric]:
+    """The metrics of a config. torchmetrics is imported when one of its names is used, and not before."""
+    found = []
+    for name, section in sections.items():
+        if uses_torchmetrics(section.fn):
+            term = metric_term(name, section, _never_called, fields, in_graph)
+            found.append(_torch_metric(term, section, device, place(name)))
+        else:
+            table = registry.metrics if section.fn in registry.metrics else registry.losses
+            term = metric_term(name, section, table.load(section.fn), fields, in_graph)
+            found.append(Metric(term, _averaging(term)))
+    return found
+
+
+def _averaging(term: Term) -> Callable[[bool], Meter]:
+    return lambda dealt: Average(term)
+
+
+def _torch_metric(term: Term, section: MetricSection, device: torch.device, place: Place) -> Metric:
+    try:
+        import torchmetrics
+    except ModuleNotFoundError:
+        message = f"the metric `{section.fn}` needs torchmetrics"
+        raise MachineError(Diagnostic("FC0601", message, place, help="run `pip install torchmetrics`")) from None
+    try:
+        metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
+    except (TypeError, ValueError, ModuleNotFoundError) as problem:
+        message = f"torchmetrics refuses these arguments of `{section.fn}`: {problem}"
+        raise ConfigError(Diagnostic("FC0133", message, place, f"metrics.{term.name}")) from None
+
+    def new_meter(dealt: bool) -> Meter:
+        metric.reset()
+        metric.distributed_available_fn = lambda: dealt
+        return TorchMeter(term, metric)
+
+    return Metric(term, new_meter)
+
+
+def _never_called(*operands: Tensor) -> Tensor:
+    raise AssertionError("a torchmetrics metric is not a function of elements")

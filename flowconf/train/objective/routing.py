@@ -1,0 +1,95 @@
+"""Which term of the loss moves which parameters: `updates` limits a term's gradient to subtrees.
+
+Terms that move the same parameters share a backward pass, so that a loss without `updates` takes one, as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.train.objective.terms import weighted
+
+Targets = frozenset[nn.Parameter] | None
+"""The parameters that a term may move; None: all."""
+
+
+class Routes:
+    """The backward passes of a step, for terms in a fixed order."""
+
+    def __init__(self, targets: Sequence[Targets], trained: Sequence[nn.Parameter], divided: bool = False) -> None:
+        """`targets` are those of each term, `trained` what learns at all at the moment.
+
+        `divided` says that processes hold parts of the parameters, and that others take their places in a pass.
+        """
+        self.trained = trained
+        self.divided = divided
+        groups: dict[Targets, list[int]] = {}
+        for number, target in enumerate(targets):
+            groups.setdefault(target, []).append(number)
+        self.passes = [(numbers, _inputs(target, trained)) for target, numbers in groups.items()]
+
+    def total(self, means: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and the part of it that each pass goes back from."""
+        parts = [weighted([means[n] for n in numbers], [weights[n] for n in numbers]) for numbers, _ in self.passes]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part.detach()
+        return total, parts
+
+    def reached(self, parts: Sequence[Tensor]) -> set[nn.Parameter]:
+        """The parameters that the passes from `parts` give a gradient."""
+        found: set[nn.Parameter] = set()
+        for part, (_, inputs) in zip(parts, self.passes, strict=True):
+            own = reached(part)
+            found |= own if inputs is None else own.intersection(inputs)
+        return found
+
+    def backward(self, parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
+        """Add the gradients of `parts` to the parameters that each may move."""
+        last = len(parts) - 1
+        for number, (part, (_, inputs)) in enumerate(zip(parts, self.passes, strict=True)):
+            if inputs is None:
+                torch.autograd.backward(scaled(part), retain_graph=number < last)
+            elif inputs and part.requires_grad and self.divided:
+                with self._others_aside(inputs):
+                    torch.autograd.backward(scaled(part), retain_graph=number < last)
+            elif inputs and part.requires_grad:
+                torch.autograd.backward(scaled(part), retain_graph=number < last, inputs=inputs)
+
+    @contextmanager
+    def _others_aside(self, inputs: Sequence[nn.Parameter]) -> Iterator[None]:
+        """A block that leaves the gradients of all but `inputs` as they were."""
+        moved = set(inputs)
+        others = [(parameter, parameter.grad) for parameter in self.trained if parameter not in moved]
+        for parameter, _ in others:
+            parameter.grad = None
+        yield
+        for parameter, grad in others:
+            parameter.grad = grad
+
+
+def reached(loss: Tensor) -> set[nn.Parameter]:
+    """The parameters that a backward pass from `loss` reaches."""
+    found: set[nn.Parameter] = set()
+    seen = {loss.grad_fn}
+    stack = [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None:
+            continue
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter):
+            found.add(variable)
+        for below, _ in node.next_functions:
+            if below not in seen:
+                seen.add(below)
+                stack.append(below)
+    return found
+
+
+def _inputs(target: Targets, trained: Sequence[nn.Parameter]) -> list[nn.Parameter] | None:
+    return None if target is None else [parameter for parameter in trained if parameter in target]

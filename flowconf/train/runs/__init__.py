@@ -1,0 +1,1 @@
+"""What a run leaves: its folder, checkpoints and logs, and what going on from there needs."""

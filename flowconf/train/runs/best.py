@@ -1,0 +1,72 @@
+"""The best weights of a run so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flowconf.graph.weights.sources import BEST
+from flowconf.language.check_training import direction
+from flowconf.train.job import Job
+from flowconf.train.runs.folder import Run
+from flowconf.train.runs.state import save_weights, saved_step
+
+
+class Best:
+    """The best weights so far by one value of the validation split; the last ones where there is no such split.
+
+    The checkpoint that knows of new best weights is saved before they are: it holds the same weights, so that a run
+    that ends in between finds them there.
+    """
+
+    def __init__(self, job: Job, run: Run) -> None:
+        self.job = job
+        self.file = run.checkpoints / BEST
+        self.name = job.config.training.trainer.best
+        self.sign = 1 if direction(job.config.training) == "max" else -1
+        self.step = 0
+        self.latest = 0
+        self.waited = 0
+        self.metrics: dict[str, float] = {}
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether there was nothing better for as many evaluations as the config has patience for."""
+        patience = self.job.config.training.trainer.patience
+        return patience is not None and self.waited >= patience
+
+    def offer(self, step: int, found: dict[str, float]) -> bool:
+        """Whether these weights are better than all before; a value that is not a number is never better."""
+        self.latest = step
+        before = self.metrics.get(self.name, math.nan)
+        better = math.isnan(before) or self.sign * found[self.name] > self.sign * before
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.step, self.metrics = step, found
+        return better
+
+    def keep(self) -> None:
+        """Save the graph's weights, or their averages, as the best ones. Raises `RunError`."""
+        with self.job.averages.applied():
+            save_weights(self.job.graph, self.file, self.step, self.job.team.first)
+
+    def load(self, last_step: int) -> None:
+        """Put the best weights into the graph, which has those of `last_step`."""
+        if not self.metrics:
+            self.step = last_step
+            self.keep()
+        if self.step != last_step or self.job.averages.decay is not None:
+            self.job.team.wait()
+            self.job.graph.load(self.file)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {"step": self.step, "latest": self.latest, "waited": self.waited, "metrics": self.metrics}
+
+    def restore(self, state: Mapping[str, Any], step: int) -> None:
+        """Go on from `state()`, which was saved after `step` steps and with their weights."""
+        self.step, self.latest, self.waited = state["step"], state["latest"], state["waited"]
+        self.metrics = dict(state["metrics"])
+        if self.step == step and self.metrics and self.job.team.told(lambda: saved_step(self.file) != step):
+            self.keep()

@@ -1,0 +1,205 @@
+"""Several processes for one run: started, watched and started anew by torch's elastic agent.
+
+The process that the user started composes the config once and puts it into a folder; every process of the team reads it
+there and is otherwise a plain `flowconf train`. One that ends on purpose (finished, failed with its own words,
+interrupted) leaves a note, so that the agent's restarts are only for processes that died. This file imports torch only
+where it starts something: a process that has nothing more to do has to find that out fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowconf.diagnostics import ConfigError, Diagnostic, RunError, shown_path
+from flowconf.language import registry
+from flowconf.language.config import Config
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+FOLDER = "FLOWCONF_LAUNCH"
+TASK, RUN, ENDED = "task.pickle", "run", "ended"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a team has to do: carry out a config, in a new run folder or in one that is there."""
+
+    config: Config
+    run: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def start(task: Task, processes: int) -> Path:
+    """Carry out a task with `processes` processes on this machine; gives the run folder.
+
+    Raises `RunError` when they fail (they have said why, unless they were killed), and `KeyboardInterrupt`.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    with tempfile.TemporaryDirectory(prefix="flowconf-") as name:
+        folder = Path(name)
+        (folder / TASK).write_bytes(pickle.dumps(task))
+        try:
+            with _environment({FOLDER: name, **_threads(processes)}), _quiet():
+                _launch(task, processes, folder)
+        except ChildFailedError as failure:
+            raise _failed(failure, folder) from None
+        except SignalException:
+            raise KeyboardInterrupt from None
+        return Path((folder / RUN).read_text(encoding="utf-8"))
+
+
+def processes(config: Config) -> int:
+    """How many processes this one has to start on this machine for a config; 0: none, it does the work itself."""
+    if "RANK" in os.environ:
+        return 0
+    from flowconf.train.precision import pick_devices
+
+    trainer = config.training.trainer
+    place = config.composition.document.origins.value(("trainer", "devices"))
+    count = len(pick_devices(trainer.devices, place))
+    return count if count > 1 or trainer.nodes > 1 else 0
+
+
+def given() -> Task | None:
+    """The task of the team that this process belongs to; None for one that was started by hand or by torchrun.
+
+    Ends the process when its team has ended already, and this is only a restart.
+    """
+    folder = _folder()
+    if folder is None:
+        return None
+    if (folder / ENDED).is_file():
+        raise SystemExit(int((folder / ENDED).read_text(encoding="utf-8")))
+    task: Task = pickle.loads((folder / TASK).read_bytes())
+    registry.import_project(Path(task.config.composition.file).parent)
+    return task
+
+
+def note_run(run: Path) -> None:
+    """Tell who started the team where its run is."""
+    folder = _folder()
+    if folder is not None and os.environ.get("LOCAL_RANK") == "0":
+        (folder / RUN).write_text(str(run), encoding="utf-8")
+
+
+def note_end(code: int) -> None:
+    """Tell that the team's run is over, for a reason that a restart would not change."""
+    folder = _folder()
+    if folder is not None:
+        (folder / ENDED).write_text(str(code), encoding="utf-8")
+
+
+def tells(error: BaseException, code: int) -> bool:
+    """Whether this process is the one to say why its team's run failed. Notes that the run is over."""
+    if "RANK" not in os.environ:
+        return True
+    if "torch" not in sys.modules:
+        note_end(code)
+        return os.environ["RANK"] == "0"
+    from flowconf.train.team.distributed import lost_contact, speaks_first
+
+    if lost_contact(error):
+        return False
+    note_end(code)
+    return speaks_first()
+
+
+class TeamFailedError(RunError):
+    """A team's run that failed; empty when its processes have said why. `exit_code` is theirs."""
+
+    def __init__(self, *diagnostics: Diagnostic, code: int = 1) -> None:
+        super().__init__(*diagnostics)
+        self.exit_code = code
+
+
+def _launch(task: Task, processes: int, folder: Path) -> None:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, launch_agent
+
+    trainer = task.config.training.trainer
+    if trainer.nodes > 1 and trainer.rendezvous is None:
+        message = f"`trainer.nodes` is {trainer.nodes}, and nothing says where the machines find each other"
+        place = task.config.composition.document.origins.value(("trainer", "nodes"))
+        advice = "add `trainer.rendezvous: HOST:PORT` with one of them"
+        raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", help=advice))
+    alone = trainer.nodes == 1
+    config = LaunchConfig(
+        min_nodes=trainer.nodes,
+        max_nodes=trainer.nodes,
+        nproc_per_node=processes,
+        run_id=f"flowconf-{os.getpid()}" if alone else "flowconf",
+        role="flowconf",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0" if alone else str(trainer.rendezvous),
+        local_addr="localhost" if alone else None,
+        max_restarts=trainer.restarts,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),
+    )
+    launch_agent(config, sys.executable, ["-m", "flowconf", "train", task.config.composition.file])
+
+
+def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:
+    if (folder / ENDED).is_file():
+        return TeamFailedError(code=int((folder / ENDED).read_text(encoding="utf-8")))
+    # The agent itself ends the others by SIGTERM, and those that lost contact end with a code.
+    killed = [found for found in failure.failures.values() if found.exitcode < 0]
+    rank, first = failure.get_first_failure()
+    if killed:
+        first = killed[0]
+        rank = next(number for number, found in failure.failures.items() if found is first)
+    how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
+    advice = None
+    if (folder / RUN).is_file():
+        run = shown_path((folder / RUN).read_text(encoding="utf-8"))
+        advice = f"to go on: flowconf train --resume {run}"
+    return TeamFailedError(Diagnostic("FC0702", f"the process of rank {rank} {how}", help=advice))
+
+
+def _folder() -> Path | None:
+    name = os.environ.get(FOLDER)
+    return Path(name) if name and "RANK" in os.environ else None
+
+
+def _threads(processes: int) -> dict[str, str]:
+    """The processes share the machine's cores, unless someone has said how many threads they use."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, cores // processes))}
+
+
+@contextlib.contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The agent's own log is about its processes; what a user has to know is said in other words."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # each of its modules has a level of its own
+    try:
+        yield
+    finally:
+        logging.disable(before)
