@@ -22,6 +22,10 @@ def draw(
         Path | None,
         typer.Option("--heat", metavar="PROFILE", help="Colour the steps by their time in a profile or a run."),
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs, and each deeper one as one node."),
+    ] = None,
 ) -> None:
     """Draw the graph that FILE describes."""
     from flowconf.api import plan
@@ -30,7 +34,7 @@ def draw(
     from flowconf.draw.svg import write
 
     refuse_other_pictures(output)
-    text = dot(plan(file, overrides or []), heat=read(heat) if heat is not None else None)
+    text = dot(plan(file, overrides or []), heat=read(heat) if heat is not None else None, depth=depth)
     if output is None:
         sys.stdout.write(text)
     else:

@@ -39,6 +39,7 @@ STEP_STYLES = {
     },
 }
 JOINT_STYLE = {"shape": "circle", "fillcolor": "#f0f2f5", "width": "0.3", "height": "0.3", "margin": "0.02"}
+FOLDED_STYLE = {"shape": "box", "style": "rounded,filled", "peripheries": "2"}
 INPUT_STYLE = {"shape": "box", "style": "filled", "fillcolor": "#f0f2f5", "color": "#f0f2f5", "fontsize": "9.5"}
 CLUSTER_STYLES = {
     "through": {"color": "#b8c1cc", "bgcolor": "#fafbfc"},
@@ -61,13 +62,15 @@ def dot(
     shapes: Mapping[str, str] | None = None,
     marks: Mapping[str, str] | None = None,
     heat: Mapping[str, tuple[float, str]] | None = None,
+    depth: int | None = None,
 ) -> str:
     """The picture of `plan` as DOT text.
 
     `shapes` adds what is known of the outputs, by label path; `marks` colours members by what became of them: "added",
-    "changed" or "moved"; `heat` colours them by a share between 0 and 1, and adds the words for it.
+    "changed" or "moved"; `heat` colours them by a share between 0 and 1, and adds the words for it. `depth` is how many
+    levels of graphs are drawn, 1 for the outermost alone: what stands deeper is one node for each graph.
     """
-    return _Drawing(plan, shapes or {}, marks or {}, heat or {}).text()
+    return _Drawing(plan, shapes or {}, marks or {}, heat or {}, depth).text()
 
 
 @dataclass
@@ -118,8 +121,10 @@ class _Drawing:
         shapes: Mapping[str, str],
         marks: Mapping[str, str],
         heat: Mapping[str, tuple[float, str]],
+        deepest: int | None,
     ) -> None:
         self.plan = plan
+        self.deepest = deepest
         self.shapes = shapes
         self.marks = marks
         self.heat = heat
@@ -243,7 +248,8 @@ class _Drawing:
         """Draw one module of a step with the edges that lead into it; gives where its output comes from."""
         path = join(scope.prefix, applied.path)
         module = applied.module
-        if isinstance(module, Mount):
+        folded = isinstance(module, Mount) and self.depth == self.deepest
+        if isinstance(module, Mount) and not folded:
             return self.mount(scope, step, part, applied, module, stream)
         if isinstance(module, Chain) and any(isinstance(member.module, Mount) for member in module.members):
             for member in module.members:
@@ -255,9 +261,12 @@ class _Drawing:
         frozen = self.is_frozen(path)
         if frozen:
             style |= {"fillcolor": FROZEN_STYLE["fillcolor"], "color": ICE}
-        style |= MARK_STYLES.get(self.marks.get(path, ""), {})
-        label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
-        label += _counts(step) if main else []
+        style |= MARK_STYLES.get(self.marks.get(path, ""), {}) | (FOLDED_STYLE if folded else {})
+        if isinstance(module, Mount):
+            label = self.heading(step, part, path, module) + _entries(module.graph)
+        else:
+            label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
+            label += _counts(step) if main else []
         if main and path in self.shapes:
             label.append(f"→ {self.shapes[path]}")
         if path in self.heat:
@@ -286,10 +295,7 @@ class _Drawing:
         if frozen:
             style |= {"color": ICE, "bgcolor": FROZEN_STYLE["bgcolor"], "style": "rounded,dashed", "penwidth": "1.5"}
         style |= MARK_STYLES.get(self.marks.get(path, ""), {})
-        title = [_cluster_title(step, part, module) + self.mark(path)]
-        title += _counts(step) if part is None else []
-        if path in self.checkpoints:
-            title.append(f"weights: {_source(self.checkpoints[path])}")
+        title = self.heading(step, part, path, module)
         if path in self.heat:
             title.append(self.heat[path][1])
         self.write(f"subgraph {_quoted(f'cluster {path}')} {{")
@@ -304,6 +310,14 @@ class _Drawing:
         if verb == "loop":
             self.again(child, path)
         return child.outputs
+
+    def heading(self, step: Step, part: str | None, path: str, module: Mount) -> list[str]:
+        """What stands at the top of a nested graph, whether it is drawn or folded into one node."""
+        title = [_cluster_title(step, part, module) + self.mark(path)]
+        title += _counts(step) if part is None else []
+        if path in self.checkpoints:
+            title.append(f"weights: {_source(self.checkpoints[path])}")
+        return title
 
     def again(self, child: _Scope, path: str) -> None:
         """What one iteration hands to the next: each output to the input of its name, a single one to the first."""
@@ -393,6 +407,10 @@ def _counts(step: Step) -> list[str]:
     if step.take is not None:
         lines.append(f"takes {step.take}")
     return lines
+
+
+def _entries(graph: GraphPlan) -> list[str]:
+    return [line for entry in graph.inputs if not entry.captured for line in _input_label(entry)]
 
 
 def _input_label(entry: Input) -> list[str]:

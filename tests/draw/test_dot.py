@@ -175,3 +175,72 @@ def test_a_small_graph_in_full():
         '  "head" -> "output head"',
         "}",
     ]
+
+
+NESTED = """\
+inputs: {x: [B, 4]}
+flow:
+  first: Linear(4, 4)
+  outer:
+    frozen: true
+    checkpoint: outer.safetensors
+    graph:
+      inputs: {x: [B, 4]}
+      flow:
+        inner:
+          graph:
+            flow: {deep: "Linear(4, 4)"}
+        scan:
+          loop:
+            flow: {turn: "Linear(4, 4)"}
+          times: 3
+  probe:
+    from: outer.inner.deep
+    fork: Linear(4, 2)
+  last: Linear(4, 4)
+"""
+
+
+def nodes_of(picture: str) -> set[str]:
+    return set(re.findall(r'^\s*"([^"]+)" \[', picture, flags=re.MULTILINE))
+
+
+def nested(depth: int | None) -> str:
+    return dot(resolve(read("nested.yaml", NESTED)), depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("depth", "inside"),
+    [(1, {"outer"}), (2, {"outer.inner", "outer.scan"}), (3, {"outer.inner.deep", "outer.scan.turn"})],
+)
+def test_graphs_below_a_depth_are_one_node_each(depth, inside):
+    named = {name for name in nodes_of(nested(depth)) if "input" not in name and "output" not in name}
+    assert named == {"first", "probe", "last"} | inside
+
+
+def test_a_depth_that_the_graph_does_not_reach_changes_nothing():
+    assert nested(3) == nested(None) == nested(9)
+
+
+def test_a_folded_graph_says_what_its_cluster_would_and_what_it_takes():
+    node = line_of(nested(1), '"outer" [')
+    assert "outer  ❄ frozen" in node
+    assert "weights: outer.safetensors" in node
+    assert "x  [B, 4]" in node
+    assert 'peripheries="2"' in node
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_every_edge_of_a_folded_picture_joins_nodes_that_are_there(depth):
+    picture = dot(resolve(read("configs/word.yaml", EVERYTHING)), depth=depth)
+    edges = re.findall(r'^\s*"([^"]+)" -> "([^"]+)"', picture, flags=re.MULTILINE)
+    assert {end for edge in edges for end in edge} == nodes_of(picture)
+
+
+def test_what_is_taken_from_inside_a_folded_graph_comes_from_its_node():
+    assert line_of(nested(1), '"outer" -> "probe"')
+    assert line_of(nested(1), '"outer" -> "last"')
+
+
+def test_a_folded_loop_still_turns():
+    assert 'style="dotted"' in line_of(nested(2), '"outer.scan" -> "outer.scan"')
