@@ -29,6 +29,11 @@ def dump(data: Mapping[str, object], comment: Comment | None = None) -> str:
     return "".join((f"{text.ljust(widest)}  # {note}" if note else text) + "\n" for text, note in lines) or "{}\n"
 
 
+def inline(value: object) -> str:
+    """One value as YAML in one line."""
+    return _value(value)
+
+
 def describe(place: Place, earlier: tuple[Place, ...] = ()) -> str:
     """Where a value was written, and what it was written over, the latest first."""
     over = f" (over {', '.join(str(other) for other in reversed(earlier))})" if earlier else ""

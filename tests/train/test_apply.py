@@ -90,7 +90,7 @@ def test_runs_side_by_side(folder, capsys):
     folder.train("optimizer.lr=0.001")
     folder.train("optimizer.lr=0.1", "trainer.epochs=1")
     folder.train(name="other.yaml")
-    (tiny, other) = sorted(list_runs("runs", "val/accuracy"), key=lambda group: group.config, reverse=True)
+    (tiny, other) = list_runs("runs", "val/accuracy")[0][::-1]
     assert [run.differs for run in other.runs] == [{}]
     assert {run.differs["optimizer.lr"]: run.differs["trainer.epochs"] for run in tiny.runs} == {0.001: 2, 0.1: 1}
     accuracies = [run.metrics["val/accuracy"] for run in tiny.runs]
@@ -106,7 +106,59 @@ def test_runs_side_by_side(folder, capsys):
     losses = [float(line.split()[-2]) for line in lines[lines.index(next(x for x in lines if "lr" in x)) + 1 :][:2]]
     assert losses == sorted(losses)
     assert main(["runs", "runs/tiny", "--format", "json"]) == 0
-    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["run"] for row in rows] == [f"runs/tiny/{run.name}" for run in folder.runs()]
+    assert {row["folder"] for row in rows} == {str(folder.path)}
+
+
+def test_runs_that_meet_conditions(folder, capsys):
+    folder.train("optimizer.lr=0.001")
+    other = folder.train("optimizer.lr=0.1", "trainer.epochs=1")
+
+    def found(*conditions):
+        return [run.folder.name for group in list_runs("runs", where=conditions)[0] for run in group.runs]
+
+    assert len(found("status=finished", "config=tiny")) == 2
+    assert found("optimizer.lr=0.1") == found("trainer.epochs=1", "status=finished") == [other.folder.name]
+    assert found("optimizer.lr=0.1", "trainer.epochs=2") == []
+    for condition, advice in (("statu=failed", "write `status`"), ("failed", "write `status=failed`")):
+        with pytest.raises(ConfigError) as caught:
+            found(condition)
+        (told,) = caught.value.diagnostics
+        assert (told.place.word, told.help) == (f"--where {condition}", advice)
+    capsys.readouterr()
+    assert main(["runs", "--where", "status=failed"]) == 0
+    assert capsys.readouterr().out == "no runs in runs with status=failed\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "it is not valid JSON"),
+        ("\0", "it is not valid JSON"),
+        ("[" * 100_000, "it is not valid JSON"),
+        ("[1]", "it holds no mapping"),
+        ("{}", "it has no `config` as runs write it"),
+        ('{"config": "a", "status": "finished", "metrics": 3}', "it has no `metrics` as runs write it"),
+        ('{"config": "a", "status": "b", "metrics": {"val/loss": "x"}}', "`metrics.val/loss` is not a number"),
+        ('{"config": "a", "status": "b", "metrics": {}, "ended": "2026-01-01"}', "`ended` is not a time with its zone"),
+        (None, "is a directory"),
+    ],
+)
+def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, run, capsys, text, words):
+    broken = run.folder.parent / "broken"
+    broken.mkdir()
+    (broken / "run.json").mkdir() if text is None else folder.write(text, "runs/tiny/broken/run.json")
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    out, err = capsys.readouterr()
+    assert run.folder.name in out
+    assert "broken" not in out
+    assert err.splitlines() == [
+        f"warning[FC0702]: a run is not listed, for its record cannot be read: {words}",
+        " --> runs/tiny/broken/run.json",
+        "",
+    ]
 
 
 def test_runs_that_cannot_be_listed(folder, run):
@@ -115,4 +167,9 @@ def test_runs_that_cannot_be_listed(folder, run):
     with pytest.raises(ConfigError, match="no run has the value `val/acuracy`"):
         list_runs("runs", "val/acuracy")
     (run.folder / "config.yaml").unlink()
-    assert list_runs("runs")[0].runs[0].settings == {}
+    ((group,), (warning,)) = list_runs("runs")
+    assert group.runs[0].settings == {}
+    assert warning.severity == "warning"
+    assert warning.place.file == str(run.folder / "config.yaml")
+    with pytest.raises(ConfigError, match="is a file, and runs lie in folders"):
+        list_runs(run.folder / "run.json")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, shown_path, suggest
-from flowconf.graph.weights.sources import CONFIG, RECORD, record
+from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
+from flowconf.graph.weights.sources import CONFIG, RECORD
 from flowconf.language.check_training import ERRORS
 from flowconf.text import read
+from flowconf.text.write import inline
 from flowconf.train.screen import number
 
 IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "loggers")
 """Settings that change no result."""
 LONGEST = 32
+ABSENT = object()
+NO_SETTINGS = "the run's settings cannot be read, so it is compared with no other"
 
 
 @dataclass
@@ -31,12 +36,17 @@ class Listed:
 
     @property
     def metrics(self) -> dict[str, float]:
-        found: dict[str, float] = self.record.get("metrics", {})
+        found: dict[str, float] = self.record["metrics"]
         return {name: value for name, value in found.items() if name.count("/") == 1}
 
+    @property
+    def searched(self) -> dict[str, Any]:
+        """What the run can be found by."""
+        return {"config": Path(self.record["config"]).stem, "status": self.record["status"], **self.settings}
+
     def as_data(self) -> dict[str, Any]:
-        """Everything about the run as plain data."""
-        return {"folder": str(self.folder), **self.record, "differs": self.differs}
+        """Everything about the run as plain data; `run` is its folder, `folder` the one it was started in."""
+        return {"run": str(self.folder), **self.record, "differs": self.differs}
 
 
 @dataclass
@@ -47,22 +57,24 @@ class Group:
     runs: list[Listed]
 
 
-def list_runs(folder: str | Path, sort: str | None = None) -> list[Group]:
-    """The runs below `folder` by config, oldest first, or the best of the value `sort` first.
+def list_runs(
+    folder: str | Path, sort: str | None = None, where: Sequence[str] = ()
+) -> tuple[list[Group], list[Diagnostic]]:
+    """The runs below `folder` by config, oldest first, or the best of the value `sort` first; and what cannot be read.
 
-    Raises `ConfigError` when there is no such folder, or no run has that value.
+    Each word of `where` is a condition KEY=VALUE on `status`, `config` or a setting. Raises `ConfigError` when there is
+    no such folder, or no run has such a key or value.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ConfigError(Diagnostic("FC0301", f"the folder `{folder}` does not exist", Place(str(folder))))
+    warnings: list[Diagnostic] = []
+    runs = [run for file in _records(Path(folder)) if (run := _listed(file, warnings)) is not None]
+    for condition in where:
+        runs = _matching(runs, condition)
+    if sort is not None and runs:
+        runs = _sorted(runs, sort)
     groups: dict[str, list[Listed]] = {}
-    for file in sorted([*root.glob(f"*/{RECORD}"), *root.glob(f"*/*/{RECORD}")]):
-        run = _listed(file.parent)
-        groups.setdefault(run.record.get("config", ""), []).append(run)
-    found = [Group(config, _compared(runs)) for config, runs in groups.items()]
-    if sort is not None:
-        _sort(found, sort)
-    return found
+    for run in sorted(runs, key=lambda run: str(run.record["config"])):
+        groups.setdefault(run.record["config"], []).append(run)
+    return [Group(config, _compared(found)) for config, found in groups.items()], warnings
 
 
 def table(group: Group) -> str:
@@ -71,29 +83,98 @@ def table(group: Group) -> str:
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
     rows = [["run", "status", "took", *keys, *metrics]]
     for run in group.runs:
-        settings = [_short(run.differs.get(key, "-")) for key in keys]
+        settings = [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
         values = [number(run.metrics[name]) if name in run.metrics else "-" for name in metrics]
-        rows.append([run.folder.name, str(run.record.get("status", "unknown")), _took(run), *settings, *values])
+        rows.append([run.folder.name, run.record["status"], _took(run), *settings, *values])
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{shown_path(group.config)}  ({shown_path(str(group.runs[0].folder.parent))})", *lines])
+    return "\n".join(
+        [f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})", *lines]
+    )
 
 
-def _listed(run: Path) -> Listed:
+def _records(root: Path) -> list[Path]:
+    """The records of `root` itself, or of the folders one and two levels below it."""
+    if not root.exists():
+        raise ConfigError(Diagnostic("FC0301", f"the folder `{root}` does not exist", Place(str(root))))
+    if not root.is_dir():
+        raise ConfigError(Diagnostic("FC0301", f"`{root}` is a file, and runs lie in folders", Place(str(root))))
+    os.scandir(root).close()  # a folder that must not be read would seem to be empty
+    return sorted(file for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for file in root.glob(pattern))
+
+
+def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
+    """The run that `file` is the record of, or None where it says nothing that can be listed."""
+    found: Any = None
     try:
-        settings = dict(_flat(read(run / CONFIG).data, ""))
-    except FlowconfError:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        wrong = _wrong_with(found)
+    except OSError as problem:
+        wrong = (problem.strerror or str(problem)).lower()
+    except (ValueError, RecursionError):
+        wrong = "it is not valid JSON"
+    if wrong:
+        message = f"a run is not listed, for its record cannot be read: {wrong}"
+        warnings.append(Diagnostic("FC0702", message, Place(str(file)), severity="warning"))
+        return None
+    try:
+        settings = dict(_flat(read(file.parent / CONFIG).data, ""))
+    except FlowconfError as error:
         settings = {}
-    return Listed(run, record(run), settings)
+        warnings += [replace(told, severity="warning", help=NO_SETTINGS) for told in error.diagnostics]
+    return Listed(file.parent, found, settings)
+
+
+def _wrong_with(record: object) -> str | None:
+    """Why a record was written by no run, or None."""
+    if not isinstance(record, dict):
+        return "it holds no mapping"
+    for key, kind in (("config", str), ("status", str), ("metrics", dict)):
+        if not isinstance(record.get(key), kind):
+            return f"it has no `{key}` as runs write it"
+    for name, value in record["metrics"].items():
+        if not isinstance(value, int | float):
+            return f"`metrics.{name}` is not a number"
+    for key in ("started", "ended"):
+        if record.get(key) is not None and not _is_time(record[key]):
+            return f"`{key}` is not a time with its zone"
+    return None
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _matching(runs: list[Listed], condition: str) -> list[Listed]:
+    """The runs that have a value; a key that none has is refused."""
+    key, equals, value = condition.partition("=")
+    place = Place(word=f"--where {condition}")
+    known = dict.fromkeys(key for run in runs for key in run.searched)
+    if not equals:
+        raise ConfigError(Diagnostic("FC0402", "a condition is KEY=VALUE", place, help="write `status=failed`"))
+    if known and key not in known:
+        message = f"no run has the setting `{key}`"
+        raise ConfigError(Diagnostic("FC0402", message, place, help=suggest(key, known, "settings")))
+    return [run for run in runs if key in run.searched and value in _spellings(run.searched[key])]
+
+
+def _spellings(value: object) -> tuple[str, str]:
+    return str(value), inline(value)
 
 
 def _compared(runs: list[Listed]) -> list[Listed]:
-    keys = dict.fromkeys(key for run in runs for key in run.settings if not _is_ignored(key))
-    for key in keys:
-        values = [run.settings.get(key) for run in runs]
+    """Note in each run the settings in which it and another run differ."""
+    known = [run for run in runs if run.settings]
+    for key in dict.fromkeys(key for run in known for key in run.settings if not _is_ignored(key)):
+        values = [run.settings.get(key, ABSENT) for run in known]
         if any(value != values[0] for value in values):
-            for run in runs:
-                run.differs[key] = run.settings.get(key)
+            for run in known:
+                if key in run.settings:
+                    run.differs[key] = run.settings[key]
     return runs
 
 
@@ -109,16 +190,16 @@ def _flat(data: object, path: str) -> Iterator[tuple[str, Any]]:
         yield path, data
 
 
-def _sort(groups: list[Group], value: str) -> None:
-    known = {name for group in groups for run in group.runs for name in run.metrics}
+def _sorted(runs: list[Listed], value: str) -> list[Listed]:
+    """The best first, of each config what is better of it."""
+    known = sorted({name for run in runs for name in run.metrics})
     if value not in known:
         message = f"no run has the value `{value}`"
-        raise ConfigError(Diagnostic("FC0402", message, help=suggest(value, sorted(known), "values")))
-    for group in groups:
-        name = value.partition("/")[2]
-        settings = group.runs[0].settings
-        smaller = name == "loss" or settings.get(f"metrics.{name}.fn") in ERRORS
-        group.runs.sort(key=lambda run: _rank(run, value, smaller))
+        place = Place(word=f"--sort {value}")
+        raise ConfigError(Diagnostic("FC0402", message, place, help=suggest(value, known, "values")))
+    name = value.partition("/")[2]
+    wrong = {run.record["config"] for run in runs if run.settings.get(f"metrics.{name}.fn") in ERRORS}
+    return sorted(runs, key=lambda run: _rank(run, value, name == "loss" or run.record["config"] in wrong))
 
 
 def _rank(run: Listed, value: str, smaller: bool) -> tuple[bool, float]:
@@ -138,6 +219,5 @@ def _took(run: Listed) -> str:
     return f"{hours}:{minutes:02}:{seconds % 60:02}"
 
 
-def _short(value: object) -> str:
-    text = str(value)
+def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
