@@ -257,9 +257,9 @@ def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 
         return f"write `{close}`"
     if not options:
         return None
-    if len(options) <= most:
-        return f"the {what} here are {', '.join(f'`{option}`' for option in options)}"
-    return f"the {what} here are {', '.join(f'`{option}`' for option in options[:FEW])} and {len(options) - FEW} more"
+    shown = options if len(options) <= most else options[: min(most, FEW)]
+    more = f" and {len(options) - len(shown)} more" if len(shown) < len(options) else ""
+    return f"the {what} here are {', '.join(f'`{option}`' for option in shown)}{more}"
 
 
 def printable(text: str) -> str:
