@@ -197,7 +197,7 @@ class Applied:
         return self.module.home if isinstance(self.module, Shared) else self.path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """One member of a flow. `parts` holds the body under `body`, or the branches under their names."""
 
@@ -263,7 +263,7 @@ class Step:
         carries = self.verb in ("loop", "map") and isinstance(body, Mount) and body.graph.fields is not None
         return self.take is not None and self.verb in ("also", "loop", "map") and not carries
 
-    @property
+    @cached_property
     def spots(self) -> dict[str, Applied]:
         """Every module of the step by its path below the step's own: the body under "", members of chains as well."""
         found: dict[str, Applied] = {}

@@ -140,24 +140,33 @@ def _unreadable(name: str, message: str, advice: str | None = None) -> ConfigErr
 def within(place: Place, text: str, offset: int, length: int) -> Place | None:
     """The place of a part of `text`, a value at `place` that goes over several lines; None where it is unclear."""
     try:
-        raw = _raw(str(place.file), Path(str(place.file)).stat().st_mtime_ns)
+        changed = Path(str(place.file)).stat().st_mtime_ns
+        where = _where(str(place.file), changed, place.line, place.column, text)
     except (OSError, ConfigError):
         return None
-    at, start = raw.offset(place.line, place.column), 0
+    if offset >= len(where) or text[offset].isspace():
+        return None
+    return _raw(str(place.file), changed).place(where[offset], where[offset] + length)
+
+
+@lru_cache(maxsize=16)
+def _where(file: str, changed: int, line: int, column: int, text: str) -> tuple[int, ...]:
+    """Where in a file each sign of `text` stands, a value that begins there; as far as the two agree."""
+    raw = _raw(file, changed)
+    at = raw.offset(line, column)
     if raw.text[at : at + 1] in "|>":
         at = raw.text.find("\n", at)
     at += raw.text[at : at + 1] in "\"'"
-    for index, sign in enumerate(text[: offset + 1]):
-        if sign.isspace():
-            continue
-        while raw.text[at : at + 1].isspace():
-            at += 1
-        if raw.text[at : at + 1] != sign:
-            return None
-        start, at = at, at + 1
-        if index == offset:
-            return raw.place(start, start + length)
-    return None
+    found: list[int] = []
+    for sign in text:
+        if not sign.isspace():
+            while raw.text[at : at + 1].isspace():
+                at += 1
+            if raw.text[at : at + 1] != sign:
+                break
+        found.append(at)
+        at += not sign.isspace()
+    return tuple(found)
 
 
 @lru_cache(maxsize=4)
