@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "FC0146": "a module without a source of its own",
     "FC0147": "an input of a graph that nothing fills",
     "FC0148": "a forward pass cannot go on",
+    "FC0149": "a parameter or input that nothing uses",
     # shapes
     "FC0201": "sizes do not fit",
     "FC0202": "a module cannot be built from its arguments",

@@ -78,7 +78,7 @@ def read(composition: Composition) -> Config:
     found = validate(ConfigDocument, document.data, document.origins, (), collector)
     collector.stop_on_errors()
     assert found is not None
-    plan = resolve_model(found.model, document, ("model",), collector)
+    plan = resolve_model(found.model, document, ("model",), collector, found.named())
     if not collector.errors:
         check_training.check(found, plan, document.origins, collector)
     collector.stop_on_errors()

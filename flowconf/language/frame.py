@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass, field, replace
 
 from flowconf.diagnostics import Place, suggest
@@ -21,7 +22,7 @@ class Frame:
 
     path: Path
     title: str
-    scope: dict[str, Literal]
+    scope: ChainMap[str, Literal]
     around: Frame | None
     inputs: list[Input]
     stream: Value

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from flowconf.diagnostics import NOWHERE, Place
+from flowconf.diagnostics import NOWHERE, Diagnostic, Place
 
 Scalar = None | bool | int | float | str
 
@@ -388,6 +388,8 @@ class GraphPlan:
     inline: bool = False
     document: object = field(default=None, compare=False)
     place: Place = field(default=NOWHERE, compare=False)
+    warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
+    """What is probably not meant, for the outermost graph."""
 
     @property
     def fields(self) -> tuple[str, ...] | None:

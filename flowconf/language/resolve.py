@@ -7,13 +7,13 @@ nothing but its own parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
 from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import habits, names, references, schema, slips, wiring
+from flowconf.language import habits, names, references, schema, slips, unused, wiring
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name, claim_names, labels
 from flowconf.language.frame import Frame
@@ -57,12 +57,17 @@ def resolve(document: Document, at: Path = ()) -> GraphPlan:
     assert model is not None
     plan = resolve_model(model, document, at, collector)
     collector.stop_on_errors()
-    return plan
+    return replace(plan, warnings=tuple(collector.diagnostics))
 
 
-def resolve_model(model: schema.GraphDocument, document: Document, at: Path, collector: Collector) -> GraphPlan:
-    """The Plan of a graph document whose keys are right; mistakes go to `collector`, and are missing in the Plan."""
-    return _Resolver(document, collector).graph(model, at, model.label or "graph", None, {})
+def resolve_model(
+    model: schema.GraphDocument, document: Document, at: Path, collector: Collector, asked: Collection[str] = ()
+) -> GraphPlan:
+    """The Plan of a graph document whose keys are right; mistakes go to `collector`, and are missing in the Plan.
+
+    `asked` are names of members that are read from outside of the graph.
+    """
+    return _Resolver(document, collector, asked).graph(model, at, model.label or "graph", None, {})
 
 
 class _Unresolved(Exception):
@@ -72,22 +77,25 @@ class _Unresolved(Exception):
 class _Resolver:
     """Resolves one document; knows where everything was written."""
 
-    def __init__(self, document: Document, collector: Collector) -> None:
-        self.data, self.origins, self.collector = document.data, document.origins, collector
+    def __init__(self, document: Document, collector: Collector, asked: Collection[str]) -> None:
+        self.data, self.origins, self.collector, self.asked = document.data, document.origins, collector, asked
+        self.unused = Collector()
 
     def graph(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> GraphPlan:
         """The plan of one document; `given` are the values that a parent's `with` sets."""
         plan, _ = self._document(model, path, label, around, given)
+        if not self.collector.errors:  # what is used cannot be told while some of it is not understood
+            self.collector.diagnostics += self.unused.diagnostics
         return plan
 
     def _document(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> tuple[GraphPlan, Frame]:
         params = self._params(model, path)
-        scope = dict(around.scope) if around else {}
-        scope |= {name: replace(given.get(name, value), text=name) for name, value in params.items()}
+        own = unused.Params({name: replace(given.get(name, value), text=name) for name, value in params.items()})
+        scope = unused.scope_of(own, around)
         inputs = read_inputs(model, path, scope, self.origins, self.collector)
         mount = self.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
@@ -109,6 +117,9 @@ class _Resolver:
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
         self._meet_awaited(frame)
+        unused.check_params(own, frame, self.origins, self.unused)
+        if not unused.has_removed(path, self.origins):
+            unused.check_inputs(frame, outputs, self.asked if not path[1:] else (), self.unused)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),

@@ -361,6 +361,12 @@ class TrainingConfig(Section):
     """An earlier run (or a file of weights) to start from: everything whose path and shape still match is taken, after
     what `checkpoint:` keys name; the account tells the rest. Beside this file, or else in the current folder."""
 
+    def named(self) -> set[str]:
+        """The first names of everything that losses and metrics refer to."""
+        sections = (*self.loss.values(), *self.metrics.values())
+        texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
+        return {text.split(".")[0].split("[")[0].strip() for text in texts}
+
 
 def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
     """One reference, several or none, as a tuple."""

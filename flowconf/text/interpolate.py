@@ -46,7 +46,7 @@ def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
         resolver.notes.stop_on_errors()
     done = resolver.tolerant(root, ())
     resolver.notes.stop_on_errors()
-    return done
+    return _marked(done, resolver.read)
 
 
 def _all(node: Node) -> Iterator[Node]:
@@ -55,6 +55,18 @@ def _all(node: Node) -> Iterator[Node]:
         one = pending.pop()
         yield one
         pending += [child for _, child in one.members()]
+
+
+def _marked(node: Node, read: Collection[Path]) -> Node:
+    """`node` with a mark at every path that was `read`."""
+    below: dict[str | int, list[Path]] = {}
+    for path in read:
+        if path and node.child(path[0]) is not None:
+            below.setdefault(path[0], []).append(path[1:])
+    changed = {step: _marked(child, below[step]) if step in below else child for step, child in node.members()}
+    if below:
+        node = replace(node, value=list(changed.values()) if isinstance(node.value, list) else changed)
+    return replace(node, referred=True) if () in read else node
 
 
 def _refers(value: object) -> bool:
@@ -91,6 +103,7 @@ class _Resolver:
         self.done: dict[Path, Node] = {}
         self.failed: set[Path] = set()
         self.open: list[Path] = []
+        self.read: set[Path] = set()
         self.effort = 0
         self.size = 0
 
@@ -191,6 +204,7 @@ class _Resolver:
             target.append(int(step) if isinstance(node.value, list) else step)
             node = child
         assert node is not None
+        self.read.add(tuple(target))
         found = self.strict(node, tuple(target))
         if found.value == "???":
             self.fail(path, f"`${{{key}}}` has no value yet")

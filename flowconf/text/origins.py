@@ -37,7 +37,7 @@ class Node:
     """One value and its places.
 
     `value` is a dict or list of nodes, or a leaf. `history` has the places of earlier values, oldest first; `gone`
-    has the same for members that were deleted from this mapping.
+    has the same for members that were deleted from this mapping. `referred`: an interpolation took its value from here.
     """
 
     value: Any
@@ -46,6 +46,7 @@ class Node:
     history: tuple[Place, ...] = ()
     mount: Mount | None = None
     gone: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    referred: bool = False
 
     def child(self, step: str | int) -> Node | None:
         """The member `step`, or None where there is none."""
@@ -149,6 +150,11 @@ class Origins:
             return node.history
         parent = self.root.at(path[:-1]) if path else None
         return parent.gone.get(str(path[-1]), ()) if parent is not None else ()
+
+    def is_referred(self, path: Path) -> bool:
+        """Whether an interpolation took its value from `path`, or from what holds it."""
+        nodes = (self.root.at(path[:length]) for length in range(len(path) + 1))
+        return any(node is not None and node.referred for node in nodes)
 
     @cached_property
     def mounts(self) -> dict[Path, Mount]:

@@ -28,6 +28,7 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
             config = None if configs.is_graph(composition.document) else configs.read(composition)
             found += config.warnings if config is not None else ()
             resolved = plan_of(composition) if config is None else config.model
+        found += resolved.warnings
         _look_with_torch(resolved, config, found)
     except FlowconfError as error:
         found += error.diagnostics

@@ -1,0 +1,70 @@
+"""What a graph document declares and nothing in it uses: parameters and inputs."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from flowconf.diagnostics import Collector
+from flowconf.language.frame import Frame
+from flowconf.language.plan import Literal, Value
+from flowconf.text.origins import Origins, Path, dotted
+
+
+class Params(dict[str, Literal]):
+    """The parameters of one document, and the names of those that were looked up."""
+
+    def __init__(self, given: dict[str, Literal]) -> None:
+        super().__init__(given)
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Literal:
+        found = super().__getitem__(name)
+        self.used.add(name)
+        return found
+
+
+def scope_of(params: Params, around: Frame | None) -> ChainMap[str, Literal]:
+    """The parameters in sight of a document: its own before those of the graphs around."""
+    return ChainMap(params, *(around.scope.maps if around is not None else ()))
+
+
+def has_removed(path: Path, origins: Origins) -> bool:
+    """Whether a member was taken out of the flow of the document at `path`: it may have used what is left."""
+    flow = origins.root.at((*path, "flow"))
+    return flow is not None and (bool(flow.gone) or any(member.value is None for _, member in flow.members()))
+
+
+def check_params(params: Params, frame: Frame, origins: Origins, notes: Collector) -> None:
+    """Note parameters that nothing uses; one that something else than the graph's own file adds matches nothing."""
+    home, at = origins.value((*frame.path, "flow")), (*frame.path, "params")
+    left = [name for name in params if name not in params.used and not origins.is_referred((*at, name))]
+    for name in left:
+        place = origins.key((*at, name))
+        close = next(iter(get_close_matches(name, [known for known in params if known in params.used], 1, 0.75)), None)
+        is_added = place.file != home.file
+        if is_added:
+            advice = f"write `{close}`" if close else "a parameter must stand in a call or a size of the graph"
+            message = f"`{dotted((*at, name))}` matches nothing: the graph uses no parameter `{name}`"
+            notes.error("FC0102", message, place, path=dotted((*at, name)), help=advice)
+        elif not has_removed(frame.path, origins):
+            advice = f"write `{close}`, or remove it" if close else "use it in a call or a size, or remove it"
+            message = f"nothing uses the parameter `{name}`"
+            notes.warn("FC0149", message, place, path=dotted((*at, name)), help=advice)
+
+
+def check_inputs(
+    frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str], notes: Collector
+) -> None:
+    """Note inputs that no step and no output reads; `asked` are names that are read from outside."""
+    read = {value.member for step in frame.steps for value in step.reads()}
+    read |= {value.member for _, value in outputs} | set(asked)
+    for given in frame.inputs:
+        if given.name not in read and not given.captured and given.shape is not None:
+            first = frame.steps[0] if frame.steps else None
+            advice = "read it by `from` or `using`, or remove it"
+            if given is frame.inputs[0] and first is not None:
+                advice = f"`{first.name}` reads `{first.stream}`: leave `from` out there, or remove the input"
+            message = f"nothing reads the input `{given.name}`"
+            notes.warn("FC0149", message, given.place, path=dotted((*frame.path, "inputs", given.name)), help=advice)
