@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NoReturn, cast
 
 from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import habits, names, references, schema, slips, unused, wiring
+from flowconf.language import habits, loops, names, references, schema, slips, unused, wiring
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name, claim_names, labels
 from flowconf.language.frame import Frame
@@ -225,7 +225,10 @@ class _Resolver:
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
                 return replace(step, parts=(("body", part(model.also, "also", step.path, using)),), skip=skip)
             case schema.Loop():
-                self._check_loop(model, step, at)
+                wrong = loops.wrong_in(model, step.name)
+                if wrong is not None:
+                    where = at if wrong.key is None else (*at, wrong.key)
+                    self._fail(wrong.code, wrong.message, self.origins.key(where), step.name, wrong.help)
                 over = self._over(model, at, frame)
                 body = part(model.loop, "loop", step.path, [*using, *over])
                 over_taken = {index - len(using) for index in taken}
@@ -267,24 +270,6 @@ class _Resolver:
         return tuple(
             (name, part(body, f"{step.verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
-
-    def _check_loop(self, model: schema.Loop, step: Step, at: Path) -> None:
-        """A loop says in one way how often it runs, and nothing that means nothing for that way."""
-        ways = {"times": model.times, "over": model.over, "while": model.while_, "until": model.until}
-        given = [key for key, value in ways.items() if value is not None]
-        if len(given) != 1:
-            what = f"has {' and '.join(f'`{key}`' for key in given)}" if given else "does not say how often"
-            place = self.origins.key((*at, given[-1]) if given else at)
-            advice = "keep one of them" if given else "write `times: ...`, or `until: ...` with `max: ...`"
-            self._fail("FC0122", f"the loop `{step.name}` {what}", place, step.name, advice)
-        (way,) = given
-        if model.max is None and way in ("while", "until"):
-            message = f"the loop `{step.name}` needs `max`, since `{way}` may never stop it"
-            self._fail("FC0122", message, self.origins.key((*at, way)), step.name, "write `max: ...`")
-        for key, means_nothing in (("max", way in ("times", "over")), ("dim", way != "over")):
-            if means_nothing and getattr(model, key) is not None:
-                message = f"`{key}` means nothing for a loop with `{way}`"
-                self._fail("FC0125", message, self.origins.key((*at, key)), step.name, "remove it")
 
     def _loop(self, step: Step, model: schema.Loop, at: Path, frame: Frame) -> Step:
         """The step with what says how often its body runs."""
