@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+import flowconf
 from flowconf.api import build
 from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim import optimizers, schedules
@@ -22,7 +23,7 @@ from flowconf.train.runs.events import EventFile, crc32c
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.seeds import seed_everything, undisturbed
 
-CONFIGS = Path(optimizers.__file__).parents[1] / "configs"
+CONFIGS = Path(flowconf.__file__).parent / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)
 
 
