@@ -109,7 +109,7 @@ class Place:
     def __str__(self) -> str:
         if self.file is None:
             return f"command line, `{printable(self.word)}`" if self.word else "<python>"
-        shown = shown_path(self.file)
+        shown = printable(shown_path(self.file))
         return f"{shown}:{self.line}:{self.column}" if self.line else shown
 
 
@@ -349,7 +349,7 @@ def wants_colour(stream: object = None) -> bool:
     """Whether `stream` (default: standard error) is a terminal that wants colour."""
     stream = sys.stderr if stream is None else stream
     is_terminal = getattr(stream, "isatty", lambda: False)
-    return "NO_COLOR" not in os.environ and bool(is_terminal())
+    return not os.environ.get("NO_COLOR") and bool(is_terminal())
 
 
 @dataclass(frozen=True)

@@ -266,3 +266,9 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     assert wants_colour(Terminal())
     assert not wants_colour(object())
+    monkeypatch.setenv("NO_COLOR", "")
+    assert wants_colour(Terminal())
+
+
+def test_a_file_name_does_nothing_to_a_terminal():
+    assert str(Place("a\x1b[31m\0.yaml", 1, 2)) == "a\\x1b[31m\\x00.yaml:1:2"

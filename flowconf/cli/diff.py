@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from flowconf.cli.arguments import refuse_other_pictures
+from flowconf.diagnostics import Collector, ConfigError, printable
 
 if TYPE_CHECKING:
     from flowconf.diagnostics import Place
     from flowconf.graph.weights.carry import Carry
     from flowconf.language.diff import Change
 
+T = TypeVar("T")
+
 SIGNS = {"added": "+", "removed": "-", "moved": ">", "changed": "~"}
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A config, a graph document, or a run folder.")],
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A config, a graph document, or a run folder (of a folder of runs, the newest)."
+        ),
+    ],
     rest: Annotated[
         list[str] | None,
         typer.Argument(metavar="[B] [OVERRIDES]...", help="The other one (default: A again) and overrides for it."),
@@ -42,10 +50,10 @@ def diff(
     if form not in ("text", "json"):
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
     words = list(rest or [])
-    other = words.pop(0) if words and "=" not in words[0] and not words[0].startswith("~") else before
-    old, new = compose(_file(before), given or []), compose(_file(other), words)
+    other = words.pop(0) if words and not _is_override(words[0]) else before
+    old, new = _both(lambda: compose(_file(before), given or []), lambda: compose(_file(other), words))
+    plans = _both(lambda: plan_of(old), lambda: plan_of(new))
     changes = compare(old.document, new.document)
-    plans = plan_of(old), plan_of(new)
     carry = carry_over(*plans)
     lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -53,19 +61,40 @@ def diff(
         from flowconf.draw.dot import dot
         from flowconf.draw.svg import write
 
-        write(dot(plans[1], marks={change.path: change.kind for change in changes if change.member}), output)
+        shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
+        marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
+        write(dot(plans[1], shapes, marks), output)
+
+
+def _is_override(word: str) -> bool:
+    return word.startswith("~") or ("=" in word and not Path(word).exists())
 
 
 def _file(given: str) -> str:
-    """The config of a run folder, or the file itself."""
-    return str(Path(given) / "config.yaml") if (Path(given) / "run.json").is_file() else given
+    """The file itself, or the config of a run folder; of a folder of runs, the newest one's."""
+    from flowconf.graph.weights.sources import CONFIG, find_run_folder
+
+    return str(find_run_folder(given) / CONFIG) if Path(given).is_dir() else given
+
+
+def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:
+    """What both sides give. Raises `ConfigError` with the mistakes of both, each told once."""
+    found: list[T] = []
+    mistakes = Collector()
+    for side in (before, after):
+        try:
+            found.append(side())
+        except ConfigError as error:
+            mistakes.diagnostics += error.diagnostics
+    mistakes.stop_on_errors()
+    return found[0], found[1]
 
 
 def _text_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
     if not changes:
         yield "no differences"
     for change in changes:
-        yield f"{SIGNS[change.kind]} {change.path}{_what(change)}{_where(change)}"
+        yield printable(f"{SIGNS[change.kind]} {change.path}{_what(change)}{_where(change)}")
     for path, old, new in carry.shapes:
         yield f"shape of {path}: {old} -> {new}"
     total = len(carry.kept) + len(carry.resized) + len(carry.dropped)
@@ -91,7 +120,9 @@ def _where(change: Change) -> str:
 
 
 def _short(value: object, most: int = 70) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    from flowconf.text.write import inline
+
+    text = inline(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -99,7 +130,8 @@ def _json_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
     for change in changes:
         row = {"kind": change.kind, "path": change.path, "key": change.key}
         row |= {"before": change.before, "after": change.after}
-        places = {"before_place": str(change.before_place), "after_place": str(change.after_place)}
-        yield json.dumps({**row, **places}, default=str)
+        row |= {"before_place": None if change.before is None else str(change.before_place)}
+        row |= {"after_place": None if change.after is None else str(change.after_place)}
+        yield json.dumps(row, default=str)
     weights = {"kept": carry.kept, "resized": carry.resized, "new": carry.new, "dropped": carry.dropped}
     yield json.dumps({"kind": "graph", "shapes": carry.shapes, "weights": weights})

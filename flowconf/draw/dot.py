@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flowconf.diagnostics import Place, shown_path
+from flowconf.diagnostics import NOWHERE, Place, shown_path
 from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Shared, Step, Value, join
 
 Ends = Callable[[], tuple[str, ...]]
@@ -51,6 +51,8 @@ MARK_STYLES = {
     "added": {"color": "#2f9e44", "penwidth": "2.4"},
     "changed": {"color": "#e8890c", "penwidth": "2.4"},
     "moved": {"color": "#1971c2", "penwidth": "2.4"},
+    "resized": {"color": "#9c36b5", "penwidth": "1.6"},
+    "removed": {"color": "#c92a2a", "fontcolor": "#c92a2a", "fillcolor": "#fff5f5", "style": "rounded,filled,dashed"},
 }
 USING = {"style": "dashed", "color": GREY}
 AGAIN = {"style": "dotted", "color": "#8061c0", "penwidth": "1.4", "constraint": "false"}
@@ -67,8 +69,9 @@ def dot(
     """The picture of `plan` as DOT text.
 
     `shapes` adds what is known of the outputs, by label path; `marks` colours members by what became of them: "added",
-    "changed" or "moved"; `heat` colours them by a share between 0 and 1, and adds the words for it. `depth` is how many
-    levels of graphs are drawn, 1 for the outermost alone: what stands deeper is one node for each graph.
+    "changed", "moved" or "resized", and "removed" of those that are no more; `heat` colours them by a share between 0
+    and 1, and adds the words for it. `depth` is how many levels of graphs are drawn, 1 for the outermost alone: what
+    stands deeper is one node for each graph.
     """
     return _Drawing(plan, shapes or {}, marks or {}, heat or {}, depth).text()
 
@@ -192,6 +195,9 @@ class _Drawing:
                 self.edge(given[entry.name], node, {} if entry is plan.inputs[0] else USING)
         for step in plan.steps:
             self.step(scope, step)
+        for path, kind in self.marks.items():
+            if kind == "removed" and path.rpartition(".")[0] == prefix:
+                self.node(path, [path.rpartition(".")[2], "removed"], MARK_STYLES[kind], NOWHERE)
         return scope
 
     def step(self, scope: _Scope, step: Step) -> None:

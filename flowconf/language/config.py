@@ -16,6 +16,7 @@ from flowconf.language.training import TrainingConfig
 from flowconf.language.validate import validate
 from flowconf.text import Composition, Document, MergeRules
 from flowconf.text import compose as compose_text
+from flowconf.text.source import absolute
 
 
 class ConfigDocument(TrainingConfig):
@@ -57,7 +58,7 @@ class Config:
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
     """The files and the command line put together; nothing is checked but how they go together."""
-    registry.import_project(Path(os.path.realpath(file)).parent)
+    registry.import_project(Path(os.path.realpath(absolute(file))).parent)
     return compose_text(file, overrides, RULES)
 
 

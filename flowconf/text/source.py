@@ -87,7 +87,9 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
 
 
 def absolute(file: str | os.PathLike[str]) -> Path:
-    """The file's absolute path without `..`; links are not followed."""
+    """The file's absolute path without `..`; links are not followed. Raises `ConfigError` for what can name no file."""
+    if "\0" in os.fspath(file):
+        raise _unreadable(str(file), "a file's name cannot hold a zero byte")
     return Path(os.path.normpath(Path(file).absolute()))
 
 

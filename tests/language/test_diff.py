@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from flowconf.api import compose
+from flowconf.cli.diff import _text_lines
 from flowconf.cli.main import main
+from flowconf.graph.weights.carry import Carry
 from flowconf.language.diff import Change, compare
 
+Capture = pytest.CaptureFixture[str]
 GRAPH = """\
 inputs: {x: [B, 4]}
 flow:
@@ -87,6 +90,7 @@ def test_json_is_one_object_a_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["diff", str(file), "~flow.head", "--format", "json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["kind"] for row in rows] == ["removed", "graph"]
+    assert rows[0]["after_place"] is None
     assert rows[1]["weights"]["dropped"] == ["head.weight", "head.bias"]
 
 
@@ -96,3 +100,53 @@ def test_the_picture_shows_what_was_added(tmp_path: Path, capsys: pytest.Capture
     assert main(["diff", str(file), "+flow.tail=ReLU", "-o", str(tmp_path / "diff.dot")]) == 0
     tail = next(line for line in (tmp_path / "diff.dot").read_text().splitlines() if line.strip().startswith('"tail"'))
     assert "#2f9e44" in tail
+
+
+def test_the_picture_shows_what_was_removed_and_what_has_another_shape(tmp_path: Path) -> None:
+    file, picture = tmp_path / "graph.yaml", tmp_path / "diff.dot"
+    file.write_text(GRAPH)
+    words = [
+        "~flow.middle.loop.flow.move",
+        "flow.head='Linear(4, 3)'",
+        "+flow.tail=ReLU",
+        "--before",
+        "+flow.tail=Tanh",
+    ]
+    assert main(["diff", str(file), *words, "-o", str(picture)]) == 0
+    lines = [line.strip() for line in picture.read_text().splitlines() if " -> " not in line]
+    nodes = {line.split('"')[1]: line for line in lines if line.startswith('"')}
+    assert "removed" in nodes["middle.move"]
+    assert "[B, 3], was [B, 2]" in nodes["head"]
+    assert "#9c36b5" not in nodes["stem"]
+
+
+def test_a_run_stands_for_its_config_and_a_folder_of_runs_for_the_newest(tmp_path: Path, capsys: Capture) -> None:
+    for day, size in (("1", 3), ("2", 5)):
+        run = tmp_path / "runs" / day
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text(GRAPH.replace("Linear(4, 2)", f"Linear(4, {size})"))
+        (run / "run.json").write_text(json.dumps({"started": f"2026-01-0{day}"}))
+    for sides, told in ((("runs/1", "runs/2"), "3) -> Linear(4, 5"), (("runs", "runs/1"), "5) -> Linear(4, 3")):
+        assert main(["diff", *(str(tmp_path / side) for side in sides)]) == 0
+        assert capsys.readouterr().out.startswith(f"~ head: Linear(4, {told})  (")
+    (tmp_path / "empty").mkdir()
+    assert main(["diff", str(tmp_path / "empty"), str(tmp_path / "runs")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_the_mistakes_of_both_sides_come_at_once(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_text(GRAPH)
+    assert main(["diff", str(file), "flow.head='Linear(4, a)'", "--before", "flow.stem='Linear(4, b)'"]) == 2
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")] == [
+        "error[FC0134]: unknown parameter `b`",
+        "error[FC0134]: unknown parameter `a`",
+    ]
+
+
+def test_a_text_is_told_from_a_number_and_stays_in_its_line() -> None:
+    found = [Change("changed", "seed", 1, "1"), Change("added", "note", None, "a\nb\x1b[31m\u202e")]
+    assert list(_text_lines(found, Carry((), (), (), (), ())))[:2] == [
+        '~ seed: 1 -> "1"',
+        '+ note: "a\\nb\\u001b[31m\\u202e"',
+    ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+import flowconf
 from flowconf.diagnostics import ConfigError
 from flowconf.text import read
 
@@ -75,3 +77,10 @@ def test_hostile_text_ends_soon(name: str, text: str) -> None:
     assert len(told.diagnostics) <= 100
     assert len(str(told)) < 200_000
     assert time.process_time() - start < SECONDS
+
+
+@pytest.mark.parametrize("call", [flowconf.plan, flowconf.load, flowconf.build])
+def test_a_name_that_no_file_can_have(call: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigError, match="a file's name cannot hold a zero byte"):
+        call("a\0b.yaml")
+    assert [found.code for found in flowconf.check("a\0b.yaml")] == ["FC0001"]

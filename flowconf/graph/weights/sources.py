@@ -40,7 +40,7 @@ def find_run_folder(path: str | Path) -> Path:
     runs = sorted(inner.parent for inner in folder.glob(f"*/{RECORD}"))
     if runs:
         return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name))
-    others = [str(other) for other in folder.parent.glob("*") if other.is_dir()]
+    others = [str(other) for other in folder.parent.glob("*") if other.is_dir() and other != folder]
     close = nearest(str(folder), sorted(others))
     advice = f"write `{close}`" if close else "a run folder looks like `runs/CONFIG/DATE_TIME` and holds `run.json`"
     message = f"`{shown_path(str(folder))}` is not a run folder"
