@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flowconf.graph.builder import Flow, flow
     from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
     from flowconf.train.check import check
+    from flowconf.train.data.splits import Resident, Splits, provides
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
         "register", "register_dataset", "register_logger", "register_loss", "register_metric",
     ),
     "flowconf.train.check": ("check",),
+    "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -48,7 +50,9 @@ __all__ = [
     "Graph",
     "MachineError",
     "PathError",
+    "Resident",
     "RunError",
+    "Splits",
     "StepError",
     "WeightReport",
     "build",
@@ -58,6 +62,7 @@ __all__ = [
     "load",
     "load_run",
     "plan",
+    "provides",
     "register",
     "register_dataset",
     "register_logger",

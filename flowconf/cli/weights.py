@@ -33,7 +33,8 @@ def text(listing: Listing) -> str:
     """The listing in words: the file, its metadata, and a tree of paths with what each holds."""
     entries = listing.entries
     numbers = sum(entry.numbers for entry in entries)
-    lines = [f"{listing.file}: {len(entries)} tensors, {numbers:,} numbers, {readable(total(entries))}"]
+    tensors = f"{len(entries)} tensor{'' if len(entries) == 1 else 's'}"
+    lines = [f"{listing.file}: {tensors}, {numbers:,} numbers, {readable(total(entries))}"]
     lines += [f"  {name}: {value}" for name, value in _metadata(listing)]
     if listing.state:
         lines.append(f"  and the run's own state: {len(listing.state)} tensors, {readable(total(listing.state))}")

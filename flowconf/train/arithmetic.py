@@ -17,6 +17,7 @@ def arithmetic(job: Job) -> list[str]:
     """Lines that say what is trained, on what, for how long, where and how."""
     training = job.config.training
     epochs = job.total_steps / job.sampler.batches
+    length = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
     steps = f"{job.total_steps:,}"
     rows = [f"{len(job.train):,} train", *(f"{len(feed):,} {name}" for name, feed in job.held_out.items())]
     count = torch.get_num_threads()
@@ -33,7 +34,7 @@ def arithmetic(job: Job) -> list[str]:
     return [
         *parameter_table(job.graph.named_parameters()),
         f"data       {training.data.name}: {', '.join(rows)}",
-        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {epochs:.4g} epochs",
+        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {length}",
         f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{grouped}, {schedule} schedule",
         f"device     {several}{name}{threads}, {', '.join(how)}",
         *([f"unused     {', '.join(unused)}"] if (unused := job.unused()) else []),

@@ -293,7 +293,9 @@ def _make_data(config: Config, device: torch.device) -> Splits:
     place = config.composition.document.origins.value(("data",))
     try:
         with undisturbed(device):
-            found: Splits = factory(**args)
+            found = factory(**args)
+            if not isinstance(found, Splits):
+                raise _no_splits(section.name, found, place)
             splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
     except ConfigError as error:
         told = (one if one.place != Place() else replace(one, place=place) for one in error.diagnostics)
@@ -309,6 +311,11 @@ def _make_data(config: Config, device: torch.device) -> Splits:
             Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data")
         )
     return splits
+
+
+def _no_splits(name: str, found: object, place: Place) -> ConfigError:
+    message = f"the data set `{name}` must give `flowconf.Splits`, and it gives `{type(found).__name__}`"
+    return ConfigError(Diagnostic("FC0501", message, place, "data", help="return `flowconf.Splits(train, validation)`"))
 
 
 def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:

@@ -84,7 +84,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     raise Interrupted
     screen.stop()
     early = f": nothing better for {best.waited} evaluations" if step < job.total_steps else ""
-    screen.say(f"{step - first:,} steps in {time.perf_counter() - began:,.1f} s{early}")
+    steps = f"{step - first:,} step{'' if step - first == 1 else 's'}"
+    screen.say(f"{steps} in {time.perf_counter() - began:,.1f} s{early}")
 
     best.load(step)
     results = dict(best.metrics)

@@ -113,6 +113,18 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_text_that_is_called_a_pickle_is_refused_in_words(tmp_path, capsys):
+    (tmp_path / "text.pt").write_text("hi\n")
+    assert main(["weights", str(tmp_path / "text.pt")]) == 2
+    assert "cannot be read as weights: `torch.save` did not write it" in capsys.readouterr().err
+
+
+def test_one_tensor_is_one_tensor(tmp_path, capsys):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "one.pt")
+    assert main(["weights", str(tmp_path / "one.pt")]) == 0
+    assert ": 1 tensor, 3 numbers" in capsys.readouterr().out
+
+
 def test_every_type_has_its_name_and_size(tmp_path):
     types = [torch.float64, torch.bfloat16, torch.int8, torch.uint8, torch.bool, torch.int64, torch.float8_e4m3fn]
     tensors = {str(dtype).removeprefix("torch."): torch.zeros(3, dtype=dtype) for dtype in types}
@@ -137,7 +149,7 @@ def test_the_state_of_a_run_stands_apart(tmp_path, capsys):
     save_file({"a.weight": torch.zeros(2), "@random/torch": torch.zeros(1000)}, tmp_path / "run.safetensors")
     assert main(["weights", str(tmp_path / "run.safetensors")]) == 0
     out = capsys.readouterr().out
-    assert "1 tensors, 2 numbers, 8 B" in out
+    assert "1 tensor, 2 numbers, 8 B" in out
     assert "and the run's own state: 1 tensors, 4.0 kB" in out
 
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+import flowconf
 from flowconf.diagnostics import ConfigError
 from flowconf.train.data.files import idx, images, text
 from flowconf.train.data.named import read_rows
 from flowconf.train.data.splits import Resident
+from flowconf.train.data.streams import closing_stream, stream
 from tests.train.conftest import TINY
 
 GENERATOR = torch.Generator()
@@ -127,6 +129,47 @@ def test_folders_of_images_by_split(pictures):
         images(folder=str(pictures))
     with pytest.raises(ConfigError, match="has no folders of images"):
         images(folder=str(pictures / "nothing"))
+
+
+def test_a_class_without_images_is_refused(pictures):
+    (pictures / "bird").mkdir()
+    with pytest.raises(ConfigError, match="the class `bird` has no images"):
+        images(folder=str(pictures))
+
+
+def test_a_split_without_images_is_refused(pictures):
+    (pictures / "train").mkdir()
+    for name in ("cat", "dog"):
+        (pictures / name).rename(pictures / "train" / name)
+        (pictures / "val" / name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="val` has no images"):
+        images(folder=str(pictures))
+
+
+@pytest.mark.parametrize(("scores", "codes"), [(1, ["FC0406"]), (2, [])])
+def test_the_folders_of_images_say_how_many_classes_there_are(pictures, scores, codes):
+    config = pictures / "config.yaml"
+    config.write_text(
+        "model:\n"
+        "  inputs: {image: [B, 3, 4, 6]}\n"
+        f"  flow: {{flat: Flatten, logits: 'Linear(_, {scores})'}}\n"
+        f"data: {{name: images, folder: '{pictures}'}}\n"
+        "loss: {label: {fn: cross_entropy, input: logits, target: label}}\n"
+        "trainer: {epochs: 1}\n"
+    )
+    assert [found.code for found in flowconf.check(config)] == codes
+
+
+def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would(pictures):
+    split = images(folder=str(pictures), validation=0, test=0, resident=False).train
+    broken = split.files[9][0]
+    broken.write_bytes(b"no image")
+    orders = [([0], 0), ([9], 0)]
+    with closing_stream(stream(split, orders, 1, 2, torch.device("cpu"))) as batches:
+        assert next(batches)["label"].tolist() == [split.files[0][1]]
+        with pytest.raises(ConfigError, match=r"^error\[FC0501\]: cannot read the image") as refused:
+            next(batches)
+    assert refused.value.diagnostics[0].place.file == str(broken)
 
 
 def test_characters(tmp_path):

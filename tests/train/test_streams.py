@@ -152,6 +152,12 @@ def test_what_is_no_data_set_is_refused(folder, monkeypatch):
             folder.train(text=text("odd", 0))
 
 
+def test_a_data_set_without_splits_is_refused(folder, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "bare", lambda: Noisy())
+    with pytest.raises(ConfigError, match=r"must give `flowconf\.Splits`, and it gives `Noisy`"):
+        folder.train(text=text("bare", 0))
+
+
 def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
     class Short(Endless):
         def __iter__(self):

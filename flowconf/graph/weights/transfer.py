@@ -222,6 +222,8 @@ def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
     code = re.search(r"GLOBAL (\S+)", words)
     if code is not None and "Weights only load failed" in words:
         why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
+    if isinstance(problem, KeyError):  # an opcode that torch does not know
+        why = "`torch.save` did not write it"
     why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
     message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
     return ConfigError(Diagnostic("FC0301", message, place, help=advice))

@@ -58,8 +58,10 @@ def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed:
     )
 
 
-def _image_fields(size: Sequence[int] | None, channels: int, **others: object) -> Declared:
-    return {"label": ((), torch.int64), **({"image": ((channels, *size), torch.float32)} if size else {})}
+def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **others: object) -> Declared:
+    classes = len(_classes(Path(folder))[1])
+    image = {"image": ((channels, *size), torch.float32)} if size else {}
+    return {"label": ((), torch.int64, *([classes] if classes else [])), **image}
 
 
 @provides("image", "label", shapes=_image_fields)
@@ -82,11 +84,13 @@ def images(
     """
     root = Path(folder)
     parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
-    base = parts.get("train", root)
-    classes = sorted(inner.name for inner in base.iterdir() if inner.is_dir()) if base.is_dir() else []
+    base, classes = _classes(root)
     if not classes:
-        raise _refused(f"`{base}` has no folders of images", folder)
+        raise _refused(
+            f"`{base}` has no folders of images", folder, "put the images of each class in a folder of its name"
+        )
     found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
+    _refuse_empty(found, parts, base, classes)
     if "train" in parts:
         rows = found
     else:
@@ -94,8 +98,6 @@ def images(
         chosen = {"train": rest, "val": held, "test": tested}
         rows = {name: [found["train"][row] for row in which.tolist()] for name, which in chosen.items()}
     made = {name: _Images(some, size, channels) for name, some in rows.items() if some}
-    if "train" not in made:
-        raise _refused(f"`{base}` has no images", folder)
     splits: dict[str, Split] = {name: split.kept() if split.stays(resident) else split for name, split in made.items()}
     return Splits(splits["train"], splits.get("val"), splits.get("test"))
 
@@ -196,6 +198,12 @@ def _pictures(tensors: Mapping[str, Tensor], flat: bool) -> Resident:
 # images
 
 
+def _classes(root: Path) -> tuple[Path, list[str]]:
+    """The folder of the training images, and its classes in the order of their numbers."""
+    base = root / "train" if (root / "train").is_dir() else root
+    return base, sorted(inner.name for inner in base.iterdir() if inner.is_dir()) if base.is_dir() else []
+
+
 def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     found = []
     for inner in sorted(folder.iterdir()):
@@ -205,6 +213,21 @@ def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
             label = classes.index(inner.name)
             found += [(file, label) for file in sorted(inner.rglob("*")) if file.suffix.lower() in IMAGES]
     return found
+
+
+def _refuse_empty(
+    found: Mapping[str, Sequence[tuple[Path, int]]], parts: Mapping[str, Path], base: Path, classes: Sequence[str]
+) -> None:
+    """Refuse a split without images, and a class without images to learn from. Raises `ConfigError`."""
+    advice = f"images end in {', '.join(f'`{ending}`' for ending in IMAGES)}"
+    for name, files in found.items():
+        if not files:
+            where = str(parts.get(name, base))
+            raise _refused(f"`{where}` has no images", where, advice)
+    learned = {label for _, label in found.get("train", ())}
+    for label, name in enumerate(classes):
+        if "train" in found and label not in learned:
+            raise _refused(f"the class `{name}` has no images in `{base}`", str(base / name), advice)
 
 
 class _Images:

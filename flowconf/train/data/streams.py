@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
+from flowconf.diagnostics import FlowconfError
 from flowconf.train.runs.folder import release_locks
 
 Batch = dict[str, Tensor]
@@ -111,15 +112,21 @@ def seeded(seed: int) -> Iterator[None]:
             numpy.random.set_state(numpys)
 
 
-class _Remote(Dataset[Batch]):
-    """What a worker has of a split: it turns orders into batches."""
+class _Remote(Dataset[Batch | FlowconfError]):
+    """What a worker has of a split: it turns orders into batches.
+
+    A refusal is given, not raised: torch would make a text of it that begins with the worker's traceback.
+    """
 
     def __init__(self, split: Any) -> None:
         self.split = split
 
-    def __getitem__(self, order: Order) -> Batch:
+    def __getitem__(self, order: Order) -> Batch | FlowconfError:
         rows, seed = order
-        batch: Batch = self.split.batch(torch.tensor(rows), torch.Generator().manual_seed(seed))
+        try:
+            batch: Batch = self.split.batch(torch.tensor(rows), torch.Generator().manual_seed(seed))
+        except FlowconfError as refusal:
+            return refusal
         return batch
 
 
@@ -155,7 +162,7 @@ def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, devic
     """
     is_flow = isinstance(split, Flow)
     pins = device.type == "cuda"
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         _RemoteFlow(split, orders) if is_flow else _Remote(split),
         batch_size=None,
         sampler=None if is_flow else orders,
@@ -165,7 +172,8 @@ def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, devic
         worker_init_fn=_in_a_worker,
         generator=torch.Generator(),  # the loader draws a seed that nothing uses: not from the run's numbers
     )
-    return _Uploads(loader, device) if pins else iter(loader)
+    arrivals = _Arrivals(loader)
+    return _Uploads(arrivals, device) if pins else arrivals
 
 
 @contextmanager
@@ -174,13 +182,35 @@ def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
     try:
         yield batches
     finally:
-        close = getattr(batches, "close", None) or getattr(batches, "_shutdown_workers", None)
+        close = getattr(batches, "close", None)
         if close is not None:
             close()
 
 
 def _in_a_worker(number: int) -> None:
     release_locks()
+
+
+class _Arrivals:
+    """Batches as workers give them; a refusal is raised where its batch is wanted."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.found = iter(loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch: Batch | FlowconfError = next(self.found)
+        if isinstance(batch, FlowconfError):
+            raise batch
+        return batch
+
+    def close(self) -> None:
+        """End the workers."""
+        shutdown = getattr(self.found, "_shutdown_workers", None)
+        if shutdown is not None:
+            shutdown()
 
 
 class _Uploads:
