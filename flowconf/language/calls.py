@@ -94,6 +94,12 @@ class CallParser:
             self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
         if not text.strip():
             self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
+        if thousands := slips.THOUSANDS.search(text):
+            spot, meant = _Spot(place, text), thousands[0].replace(",", "")
+            message = (
+                f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, since commas stand between arguments"
+            )
+            self._refuse("FC0131", message, spot.at(thousands.start(), len(thousands[0])), f"write `{meant}`")
         try:
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(text.strip(), mode="eval").body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flowconf.diagnostics import Collector, nearest, suggest
+from flowconf.diagnostics import Collector, Label, nearest, suggest
 from flowconf.language import habits, names, schema
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
@@ -66,6 +66,9 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
             return 1
         value = literal.value
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < LARGEST_SIZE:
-        collector.error("FC0123", f"a size must be a whole number above 0, got `{value}`", place, path=dotted(at))
+        at_fault = scope.get(str(size))
+        labels = (Label(f"`{size}` is a size here", place),) if at_fault is not None else ()
+        message = f"a size must be a whole number above 0, got `{value}`"
+        collector.error("FC0123", message, at_fault.place if at_fault else place, path=dotted(at), labels=labels)
         return 1
     return value

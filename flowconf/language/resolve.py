@@ -333,7 +333,11 @@ class _Resolver:
             raise _Unresolved
         if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 1:
             got = slips.shown(found.value)
-            got = f"`{value}`, which is {got}" if isinstance(value, str) and not value.lstrip("-").isdigit() else got
+            if isinstance(value, str) and value in frame.scope:
+                message = f"`{value}` must be a whole number of at least 1, got {got}: it stands in `{at[-1]}`"
+                labels = (Label("it is used here", place),)
+                self._fail("FC0123", message, frame.scope[value].place, dotted(at), labels=labels)
+            got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
             self._fail("FC0123", f"`{at[-1]}` must be a whole number of at least 1, got {got}", place, dotted(at))
         if found.value > 100_000:
             self._fail("FC0123", f"`{at[-1]}` must be at most 100,000, got `{found.value}`", place, dotted(at))
@@ -586,8 +590,10 @@ class _Resolver:
     def _parser(self, frame: Frame, at: Path) -> CallParser:
         return CallParser(frame.scope, self.collector, dotted(at), frame.named)
 
-    def _fail(self, code: str, message: str, place: Place, path: str, help: str | None = None) -> NoReturn:
-        self.collector.error(code, message, place, path=path, help=help)
+    def _fail(
+        self, code: str, message: str, place: Place, path: str, help: str | None = None, **more: object
+    ) -> NoReturn:
+        self.collector.error(code, message, place, path=path, help=help, **more)
         raise _Unresolved
 
 
@@ -600,11 +606,6 @@ def _at(data: object, path: Path) -> object:
 def _literal(value: object, place: Place) -> Literal:
     frozen = tuple(value) if isinstance(value, list) else value
     return Literal(frozen, repr(value), place)  # type: ignore[arg-type]
-
-
-def _body_of(step: schema.Modifiers) -> object:
-    """What stands under the step's verb."""
-    return getattr(step, type(step).__name__.lower())
 
 
 def _written_name(text: str) -> str:

@@ -14,6 +14,8 @@ AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
 ALLOWED = "only literals, parameters, arithmetic, lists and calls can"
 CONSTANTS = {"yes": "true", "on": "true", "no": "false", "off": "false", "nil": "none", "undefined": "none"}
+THOUSANDS = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})*,000(?![\w.])(?=[^'\"]*$)")
+"""A number with commas between its thousands; not in a text."""
 CHAINERS = ("->", "=>", "|>", ">>>", ";")
 NO_CALLS: dict[type[ast.expr], str] = {
     ast.Lambda: "a call names a module; a function of your own is registered in Python as one",
