@@ -1,4 +1,4 @@
-"""What holds in every test: one thread, and no accelerator assumed."""
+"""What holds in every test: one thread, the same random numbers, and no accelerator assumed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ settings.load_profile("flowconf")
 @pytest.fixture(autouse=True)
 def _no_colour(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items):

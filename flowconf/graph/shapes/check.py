@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from flowconf.diagnostics import Label, suggest
 from flowconf.graph.shapes import blame
@@ -34,6 +35,7 @@ from flowconf.graph.shapes.fakes import (
 from flowconf.graph.shapes.marks import call_place, changed_in, number_in, place_of, says
 from flowconf.graph.shapes.sizes import Sizes, misfits
 from flowconf.graph.shapes.trial import Inference, Poisoned, Rehearsal, Trial
+from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
 from flowconf.language.wiring import unfilled
 
@@ -321,7 +323,7 @@ class _Checker(Trial):
             self.error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
         if step.verb == "switch":
             self._counted(step, len(branches), scope)
-            rows = stream.shape[0] if isinstance(stream, Tensor) and stream.dim() else 1
+            rows = next((held.shape[0] for held in tree_leaves(stream) if isinstance(held, Tensor) and held.dim()), 1)
             if isinstance(choice, Tensor) and choice.numel() not in (1, rows):
                 shown = self.sizes.show(choice)
                 message = f"the router of `{path}` gives {shown}, and must give one index, or one for each row"
@@ -594,7 +596,7 @@ class _Checker(Trial):
         else:
             values[own[0]] = stream
             origins[own[0]] = source
-        shared = {mine: scope.standing(theirs) for mine, theirs in mount.shares}
+        shared = {mine: scope.standing(without_copies(scope.graph, theirs)) for mine, theirs in mount.shares}
         home = scope.standing(applied.home)
         of_a_file = mount if mount.graph.source_name else None
         params = scope.params if mount.graph.inline else {}

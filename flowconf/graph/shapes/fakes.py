@@ -22,7 +22,6 @@ from torch._subclasses.fake_tensor import (
 )
 
 from flowconf.diagnostics import Place
-from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import GraphPlan, Literal, Step, Value, join
 
 
@@ -214,8 +213,7 @@ class Scope:
     """What the step at hand would read of a previous call: zeros like its stream."""
 
     def standing(self, path: str) -> str:
-        """The full path of a module of this graph, or of one that it has from around it."""
-        path = without_copies(self.graph, path)
+        """The full path of a module of this graph, or of one that it has from around it; copies stand at one path."""
         above = next((name for name in self.shared if f"{path}.".startswith(f"{name}.")), None)
         return join(self.home, path) if above is None else self.shared[above] + path[len(above) :]
 
