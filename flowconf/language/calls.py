@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from flowconf.diagnostics import Collector, Place, nearest, suggest
-from flowconf.language import habits, signatures, slips
+from flowconf.language import signatures
+from flowconf.language.advice import habits, slips
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature

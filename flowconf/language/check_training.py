@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import advice, check_phases, references, registry, signatures
+from flowconf.language import check_phases, references, registry, signatures
+from flowconf.language.advice import habits, sections
 from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
@@ -92,9 +93,9 @@ def check_references(
     collector: Collector,
 ) -> None:
     """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
-    sections: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
-    sections |= {("metrics", name): metric for name, metric in training.metrics.items()}
-    for path, section in sections.items():
+    measured: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
+    measured |= {("metrics", name): metric for name, metric in training.metrics.items()}
+    for path, section in measured.items():
         for key in ("input", "target", "mask"):
             written = getattr(section, key)
             for number, reference in enumerate(listed(written)):
@@ -341,17 +342,17 @@ class _Names:
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
     ) -> str | None:
         """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
-        close = advice.other_word(argument, free) or nearest(argument, free)
+        close = habits.for_key(argument, free) or nearest(argument, free)
         if close is None and len(path) == 1:
-            close = advice.other_word(argument, ["name"])
+            close = habits.for_key(argument, ["name"])
         if close is not None:
             return f"write `{close}`"
         if lacking is not None:
             return f"write `{lacking}`, which is missing here"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
-        elsewhere = advice.other_owners(table, argument) if table is not None else None
+        elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
-            elsewhere = advice.NOT_NEEDED.get(argument) or advice.belongs(argument)
+            elsewhere = sections.NOT_NEEDED.get(argument) or sections.belongs(argument)
         return elsewhere or suggest(argument, allowed, "arguments")
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:

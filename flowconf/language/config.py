@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowconf.diagnostics import Collector, ConfigError, Diagnostic
-from flowconf.language import check_training, hints, registry, schema
-from flowconf.language.advice import SECTIONS, TOP
+from flowconf.language import check_training, registry, schema
+from flowconf.language.advice import hints
+from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve, resolve_model
 from flowconf.language.training import TrainingConfig

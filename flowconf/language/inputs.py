@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from flowconf.diagnostics import Collector, Label, nearest, suggest
-from flowconf.language import habits, names, schema
+from flowconf.language import names, schema
+from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
 from flowconf.language.validate import dotted

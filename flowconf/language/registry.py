@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, suggest
-from flowconf.language import builtins, habits, signatures
+from flowconf.language import builtins, signatures
+from flowconf.language.advice import habits
 from flowconf.language.signatures import ClassSource, Signature
 from flowconf.text import read
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import NoReturn, cast
 
 from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import habits, loops, names, references, schema, slips, unused, wiring
+from flowconf.language import loops, names, references, schema, unused, wiring
+from flowconf.language.advice import habits, slips
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name, claim_names, labels
 from flowconf.language.frame import Frame

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from flowconf.diagnostics import Collector, Fix, Place, nearest, suggest
-from flowconf.language import advice, hints, schema
+from flowconf.language import schema
+from flowconf.language.advice import habits, hints, sections
 from flowconf.language.training import Changing
 from flowconf.text.origins import Origins, Path
 
@@ -83,12 +84,12 @@ class _Report:
 
     def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
         """Tell once of named things whose name was left out: `loss: {fn: ...}` for `loss: {NAME: {fn: ...}}`."""
-        for section in advice.MEMBERS if not self.base else ():
+        for section in sections.MEMBERS if not self.base else ():
             members = self._at(section)
-            if advice.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
+            if sections.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
                 first = (*section, next(iter(cast("dict[str, Any]", members))))
                 message = f"`{dotted(section)}` holds `{first[-1]}` where a name is expected"
-                self._error("FC0123", message, self._key(first), first, help=advice.example(section))
+                self._error("FC0123", message, self._key(first), first, help=sections.example(section))
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
 
@@ -183,12 +184,12 @@ class _Report:
     def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
         """An unknown key, and what to write instead: a key that is `free` here, or the one that is `lacking`."""
         key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
-        is_argument = isinstance(owner, dict) and "args" in allowed and advice.argument_of(owner.get("fn"), key)
+        is_argument = isinstance(owner, dict) and "args" in allowed and sections.argument_of(owner.get("fn"), key)
         free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
         told = (
             None if self.is_config and "flow" not in where else hints.for_unknown_key(key, owner, self._at(where), free)
         )
-        known = None if told else advice.other_word(key, free)
+        known = None if told else habits.for_key(key, free)
         close = None if told or known or is_argument else nearest(key, free)
         if told:
             hint = told
@@ -205,7 +206,7 @@ class _Report:
 
     def _belongs(self, key: str) -> str | None:
         if self.is_config:
-            return advice.belongs(key)
+            return sections.belongs(key)
         return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
 
     def _missing_key(self, model: type[BaseModel], where: Path, grouped: dict[Path, list[Problem]]) -> None:
@@ -214,7 +215,7 @@ class _Report:
         unknown = [
             name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
         ]
-        if any(advice.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
+        if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
             return
         verb = next((verb for verb in schema.VERBS if verb in others), "")
         deeper = self._at((*where[:-1], verb))
@@ -225,7 +226,7 @@ class _Report:
             return
         level = _descend(model, where[:-1])
         own = schema.keys_of(level)
-        strangers = [name for name in others if name not in own and advice.meant(name, [key])]
+        strangers = [name for name in others if name not in own and sections.meant(name, [key])]
         if strangers and level.model_config.get("extra") == "allow":
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
             return
@@ -296,11 +297,11 @@ class _Report:
 
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
         got = self._at(where)
-        if isinstance(got, str) and len(where) > 1 and where[-1] in advice.UNIONS:
+        if isinstance(got, str) and len(where) > 1 and where[-1] in sections.UNIONS:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
-        if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in advice.UNIONS:
-            wanted = [advice.UNIONS[str(where[-1])]]
+        if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in sections.UNIONS:
+            wanted = [sections.UNIONS[str(where[-1])]]
         subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
         if "a number" in wanted:
             wanted = [kind for kind in wanted if kind != "a whole number"]
@@ -317,7 +318,7 @@ class _Report:
         fix = Fix(place, meant) if meant is not None and _stands(got, place) else None
         hint = f"write `{meant}`" if meant else None
         if hint is None and "a mapping" in wanted:
-            hint = advice.example((*self.base, *where))
+            hint = sections.example((*self.base, *where))
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, help=hint, fix=fix)

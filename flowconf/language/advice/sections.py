@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from flowconf.diagnostics import nearest
 from flowconf.language import registry, schema
+from flowconf.language.advice import habits
 from flowconf.language.schema import keys_of
 from flowconf.language.training import (
     DataSection,
@@ -19,53 +20,6 @@ from flowconf.language.training import (
     TrainingConfig,
 )
 from flowconf.text.origins import Path
-
-OURS: dict[str, str] = {
-    "model": "net network arch architecture backbone",
-    "data": "dataset datasets datamodule dataloader train_data",
-    "loss": "criterion objective cost",
-    "schedule": "lr_scheduler lr_schedule",
-    "seed": "seed_everything manual_seed random_seed",
-    "defaults": "include includes extends imports inherit base _base_",
-    "init_from": "pretrained load_from ckpt_path resume resume_from resume_from_checkpoint weights",
-    "batch_size": "bs batch train_batch_size",
-    "evaluation_batch_size": "val_batch_size eval_batch_size",
-    "workers": "num_workers",
-    "folder": "root data_dir path dir",
-    "train": "root data_dir path file",
-    "file": "path",
-    "fn": "function _target_ type name loss metric cls class",
-    "name": "_target_ type cls class class_name fn kind",
-    "input": "pred preds prediction predictions output outputs source",
-    "target": "y labels truth ground_truth gold",
-    "weight": "coefficient coef scale factor lambda",
-    "args": "kwargs params options arguments",
-    "lr": "learning_rate base_lr initial_lr",
-    "weight_decay": "wd l2 decay",
-    "groups": "param_groups parameter_groups params",
-    "warmup": "warmup_steps num_warmup_steps",
-    "final": "min_lr eta_min final_lr end_factor",
-    "when": "start begin at",
-    "until": "end stop milestone",
-    "freeze": "frozen",
-    "thaw": "unfreeze unfrozen",
-    "epochs": "max_epochs num_epochs n_epochs num_train_epochs",
-    "steps": "max_steps num_steps total_steps iterations max_iters",
-    "devices": "gpus gpu accelerator num_devices",
-    "nodes": "num_nodes",
-    "precision": "fp16 bf16 amp mixed_precision half dtype",
-    "clip": "gradient_clip_val max_grad_norm grad_clip clip_grad clip_grad_norm",
-    "accumulate": "accumulate_grad_batches gradient_accumulation_steps",
-    "ema": "ema_decay",
-    "patience": "early_stopping early_stop",
-    "evaluate_every": "check_val_every_n_epoch val_check_interval eval_every eval_steps eval_interval val_every",
-    "checkpoint_every": "save_every save_steps save_interval checkpoint_interval every_n_train_steps",
-    "log_every": "log_every_n_steps logging_steps log_interval",
-    "best": "monitor metric_for_best_model save_best",
-    "progress": "enable_progress_bar progress_bar",
-    "runs": "output_dir default_root_dir log_dir save_dir",
-}
-"""Key -> what other tools call it."""
 
 UNIONS = {
     "checkpoint": "a path or a mapping",
@@ -117,12 +71,7 @@ MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): Metr
 
 def meant(key: str, allowed: Collection[str]) -> str | None:
     """The allowed key that other tools call `key`, or that looks most like it."""
-    return other_word(key, allowed) or nearest(key, allowed)
-
-
-def other_word(key: str, allowed: Collection[str]) -> str | None:
-    """The allowed key that other tools call `key`."""
-    return next((ours for ours in allowed if key.lower() in OURS.get(ours, "").split()), None)
+    return habits.for_key(key, allowed) or nearest(key, allowed)
 
 
 def example(path: Path) -> str | None:

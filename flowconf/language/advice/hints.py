@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
-from flowconf.language import habits, schema
+from flowconf.language import schema
+from flowconf.language.advice import habits
 from flowconf.language.registry import modules
 from flowconf.language.training import TrainingConfig
 from flowconf.text.origins import Path

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from flowconf.diagnostics import nearest
-from flowconf.language import habits
+from flowconf.language.advice import habits
 
 AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
