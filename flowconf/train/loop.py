@@ -117,7 +117,6 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     """Forward, backward and the optimizer's step for one batch; gives its loss and the terms of it."""
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
-    job.optimizer.zero_grad()
     weights = active.weights_at(step / job.total_steps)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
@@ -130,6 +129,8 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
             values = job.values(active.view, batch)
             means = means_of(active.terms, values, batch)
             total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
+            if number == 0:
+                job.optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
