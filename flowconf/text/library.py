@@ -108,14 +108,16 @@ class Library:
         return next((file for root in self.roots if (file := self.find(root, name)) is not None), None)
 
     def options(self, group: str) -> list[str]:
-        """The names of the configs in a group, over all roots, without suffixes."""
+        """The names of the configs in a group, over all roots, without suffixes; none outside of the roots."""
+        if posixpath.normpath(group).startswith(("..", "/")):
+            return []
         names = {name for root in self.roots for name in _configs_below(root / group)}
         return sorted(names)
 
     def groups(self) -> list[str]:
         """The names of the groups in all roots."""
-        folders = (entry for root in self.roots if root.is_dir() for entry in root.iterdir() if entry.is_dir())
-        return sorted({folder.name for folder in folders if has_configs(folder)})
+        folders = (entry for root in self.roots for entry in _entries(root) if _is_folder(entry))
+        return sorted({folder.name for folder in folders if has_configs(File(folder.path))})
 
     # graphs
 
@@ -221,11 +223,27 @@ class _Expansion:
         return replace(document, key=node.key, history=node.history, mount=mount)
 
 
-def _is_file(path: File) -> bool:
+def _is_file(path: File | os.DirEntry[str]) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name too long for the file system
+    except OSError:  # a name too long for the file system, or a link to itself
         return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _entries(folder: File) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted; none of one that cannot be read, and not all of a very large one."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(itertools.islice(found, 10_000), key=lambda entry: (_is_folder(entry), entry.name))
+    except OSError:
+        return []
 
 
 def _is_name(value: object) -> bool:
@@ -233,15 +251,11 @@ def _is_name(value: object) -> bool:
 
 
 def _configs_below(folder: File, depth: int = 3) -> Iterator[str]:
-    """The configs in a folder and below it, as `sub/name`; a very large folder is not looked through to its end."""
-    try:
-        found = list(itertools.islice(os.scandir(folder), 10_000))
-    except OSError:
-        return
-    for entry in sorted(found, key=lambda one: (one.is_dir(), one.name)):
-        if entry.is_file() and File(entry.name).suffix in SUFFIXES:
+    """The configs in a folder and below it, as `sub/name`."""
+    for entry in _entries(folder):
+        if _is_file(entry) and File(entry.name).suffix in SUFFIXES:
             yield File(entry.name).stem
-        elif depth > 1 and entry.is_dir() and not entry.name.startswith((".", "__")):
+        elif depth > 1 and _is_folder(entry) and not entry.name.startswith((".", "__")):
             for name in _configs_below(File(entry.path), depth - 1):
                 yield f"{entry.name}/{name}"
 

@@ -240,6 +240,26 @@ PATHS = [
         "FC0301",
         {"a.yaml": CONFIG % "b.yaml", "b.yaml": lambda path: path.symlink_to(path)},
     ),
+    Attack(
+        "a config beside links to themselves",
+        "FC0101",
+        {
+            "a.yaml": f"defaults: [{{size: huge}}, wrong, _self_]\n{INPUT}flow:\n  a: ReLU\n",
+            "size/small.yaml": "params: {n: 2}\n",
+            "size/b.yaml": lambda path: path.symlink_to(path),
+            "size/below/c": lambda path: path.symlink_to(path.parent),
+            "b.yaml": lambda path: path.symlink_to(path),
+        },
+    ),
+    Attack(
+        "a default out of the folders",
+        "FC0101",
+        {
+            "in/a.yaml": f"defaults: [../../b/c, _self_]\n{INPUT}flow:\n  a: ReLU\n",
+            "b.yaml": lambda path: path.symlink_to(path),
+        },
+        ("check", "in/a.yaml"),
+    ),
 ]
 
 
