@@ -10,9 +10,10 @@ import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from flowconf.diagnostics import Collector, Place, nearest, suggest
-from flowconf.language import signatures
+from flowconf.language import causes, signatures
 from flowconf.language.advice import habits, slips
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
@@ -116,6 +117,9 @@ class CallParser:
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
 
+    def _told(self, given: Literal, fits: causes.Fits, wanted: str, use: str) -> bool:
+        return causes.told(given, fits, wanted, use, self.collector, self.path)
+
     def _refuse(self, code: str, message: str, place: Place, help: str | None = None) -> None:
         self.collector.error(code, message, place, path=self.path, help=help)
         raise Refused
@@ -168,7 +172,7 @@ class CallParser:
             case ast.Name(id="_"):
                 return Hole(spot(node))
             case ast.Name(id=name) if name in self.scope:
-                return replace(self.scope[name], text=name, place=spot(node))
+                return Literal(self.scope[name].value, name, spot(node), of=(self.scope[name],))
             case ast.Name(id=name) if name in CONSTANTS:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in modules:
@@ -193,13 +197,15 @@ class CallParser:
         if all(isinstance(item, Literal) for item in items):
             literals = [item for item in items if isinstance(item, Literal)]
             text = f"[{', '.join(item.text for item in literals)}]"
-            return Literal(tuple(item.value for item in literals), text, place)
+            return Literal(tuple(item.value for item in literals), text, place, _sources(*literals))
         return Sequence(tuple(items))
 
     def _number(self, node: ast.expr, spot: _Spot) -> Literal:
         found = self._argument(node, spot)
-        if isinstance(found, Literal) and isinstance(found.value, int | float) and not isinstance(found.value, bool):
+        if isinstance(found, Literal) and causes.is_number(found.value):
             return found
+        if isinstance(found, Literal) and self._told(found, causes.is_number, "a number", "arithmetic"):
+            raise Refused
         text = _short(ast.unparse(node))
         is_ = f"is {slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
         self._refuse("FC0131", f"arithmetic needs numbers, and `{text}` {is_}", spot(node))
@@ -210,7 +216,7 @@ class CallParser:
         if isinstance(node.op, ast.UAdd):
             return operand
         inner = f"({operand.text})" if isinstance(node.operand, ast.BinOp) else operand.text
-        return Literal(-operand.value, f"-{inner}", spot(node))
+        return Literal(-operand.value, f"-{inner}", spot(node), operand.of)
 
     def _arithmetic(self, node: ast.BinOp, spot: _Spot) -> Literal:
         left, right = self._number(node.left, spot), self._number(node.right, spot)
@@ -226,7 +232,7 @@ class CallParser:
             self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
         self._bounded(result, node, spot)
         text = f"{_wrapped(node.left, left, sign)} {sign} {_wrapped(node.right, right, sign, right_side=True)}"
-        return Literal(result, text, spot(node))
+        return Literal(result, text, spot(node), _sources(left, right))
 
     def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
         if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
@@ -257,14 +263,17 @@ class CallParser:
                 wanted = signatures.plain(parameter.type) if isinstance(argument, Call) else None
             if wanted is None:
                 continue
+            if isinstance(argument, Literal):
+                fits = partial(signatures.fits, parameter.type, parameter.required)
+                if self._told(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
+                    raise Refused
             advice, got, place = None, "a module", call.place
             if isinstance(argument, Call):
                 place = argument.place
             elif isinstance(argument, Literal):
                 place, text = argument.place, argument.text
-                advice = f"write `{text.replace(' / ', ' // ')}`" if " / " in text else None
-                named = f"`{text}`, which is " if text in self.scope else ""
-                got = f"{named}{slips.shown(argument.value)}"
+                advice = slips.divided(text)
+                got = slips.shown(argument.value)
             self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
@@ -335,6 +344,11 @@ def _links(node: ast.expr) -> list[ast.expr]:
         links.append(node.right)
         node = node.left
     return [node, *reversed(links)]
+
+
+def _sources(*operands: Literal) -> tuple[Literal, ...]:
+    """The parameters' values that a value of several operands was computed from."""
+    return tuple(dict.fromkeys(source for operand in operands for source in operand.of))
 
 
 def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = False) -> str:

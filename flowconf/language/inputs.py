@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from flowconf.diagnostics import Collector, Label, nearest, suggest
-from flowconf.language import names, schema
-from flowconf.language.advice import habits
+from flowconf.diagnostics import Collector, nearest, suggest
+from flowconf.language import causes, names, schema
+from flowconf.language.advice import habits, slips
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
 from flowconf.language.validate import dotted
@@ -66,10 +66,15 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
         if literal is None:
             return 1
         value = literal.value
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < LARGEST_SIZE:
-        at_fault = scope.get(str(size))
-        labels = (Label(f"`{size}` is a size here", place),) if at_fault is not None else ()
-        message = f"a size must be a whole number above 0, got `{value}`"
-        collector.error("FC0123", message, at_fault.place if at_fault else place, path=dotted(at), labels=labels)
+        if causes.told(literal, _is_size, "a whole number of at least 1", "`inputs`", collector, dotted(at)):
+            return 1
+    if not _is_size(value):
+        message = f"a size must be a whole number of at least 1, got {slips.shown(value)}"
+        collector.error("FC0123", message, place, path=dotted(at), help=slips.divided(str(size)))
         return 1
+    assert isinstance(value, int)
     return value
+
+
+def _is_size(value: object) -> bool:
+    return causes.is_count(value) and isinstance(value, int) and value < LARGEST_SIZE

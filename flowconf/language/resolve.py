@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import loops, names, references, schema, unused, wiring
-from flowconf.language.advice import habits, slips
+from flowconf.diagnostics import Collector, Label, Place, nearest
+from flowconf.language import loops, names, parameters, references, schema, unused, wiring
+from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser
-from flowconf.language.claims import check_name, claim_names, labels
+from flowconf.language.claims import claim_names, labels
 from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
 from flowconf.language.order import ordered
@@ -94,8 +94,13 @@ class _Resolver:
     def _document(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> tuple[GraphPlan, Frame]:
-        params = self._params(model, path)
-        own = unused.Params({name: replace(given.get(name, value), text=name) for name, value in params.items()})
+        params = parameters.declared(model, path, self.origins, self.collector)
+        own = unused.Params(
+            {
+                name: parameters.as_set(name, value, given.get(name), path, self.origins)
+                for name, value in params.items()
+            }
+        )
         scope = unused.scope_of(own, around)
         inputs = read_inputs(model, path, scope, self.origins, self.collector)
         mount = self.origins.mounts.get(path)
@@ -135,15 +140,6 @@ class _Resolver:
             place=self.origins.key(path) if path else self.origins.value(path),
         )
         return plan, frame
-
-    def _params(self, model: schema.GraphDocument, path: Path) -> dict[str, Literal]:
-        found = {}
-        for name, value in model.params.items():
-            place = self.origins.value((*path, "params", name))
-            key = self.origins.key((*path, "params", name))
-            check_name(name, key, self.collector, attribute=False, modules_too=True)
-            found[name] = _literal(value, place)
-        return found
 
     # steps
 
@@ -328,20 +324,9 @@ class _Resolver:
         """A positive whole number, given as one or in terms of parameters."""
         if value is None:
             return None
-        place = self.origins.value(at)
-        found = self._parser(frame, at).value(value, place) if isinstance(value, str) else _literal(value, place)
+        found = parameters.count(value, at, self._parser(frame, at), self.origins.value(at), self.collector)
         if found is None:
             raise _Unresolved
-        if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 1:
-            got = slips.shown(found.value)
-            if isinstance(value, str) and value in frame.scope:
-                message = f"`{value}` must be a whole number of at least 1, got {got}: it stands in `{at[-1]}`"
-                labels = (Label("it is used here", place),)
-                self._fail("FC0123", message, frame.scope[value].place, dotted(at), labels=labels)
-            got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
-            self._fail("FC0123", f"`{at[-1]}` must be a whole number of at least 1, got {got}", place, dotted(at))
-        if found.value > 100_000:
-            self._fail("FC0123", f"`{at[-1]}` must be at most 100,000, got `{found.value}`", place, dotted(at))
         return found
 
     # bodies
@@ -418,31 +403,10 @@ class _Resolver:
                 "FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path
             )
         assert isinstance(model.graph, schema.GraphDocument)
-        given = self._with(model, at, frame)
+        given = parameters.given_by(model, at, self._parser(frame, at), self.origins, self.collector)
         around = None if where in self.origins.mounts else frame
         plan, inner = self._document(model.graph, where, _last(path), around, given)
         return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
-
-    def _with(self, model: schema.MountedBody, at: Path, frame: Frame) -> dict[str, Literal]:
-        assert isinstance(model.graph, schema.GraphDocument)
-        given = {}
-        for name, value in model.with_.items():
-            where = (*at, "with", name)
-            if name not in model.graph.params:
-                advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
-                message = f"the graph has no parameter `{name}`"
-                self.collector.error("FC0134", message, self.origins.key(where), path=dotted(where), help=advice)
-                continue
-            place = self.origins.value(where)
-            is_text = isinstance(model.graph.params[name], str)
-            found = (
-                self._parser(frame, where).value(value, place)
-                if isinstance(value, str) and not is_text
-                else _literal(value, place)
-            )
-            if found is not None:
-                given[name] = found
-        return given
 
     def _mount(
         self,
@@ -602,11 +566,6 @@ def _at(data: object, path: Path) -> object:
     for key in path:
         data = data[key] if isinstance(data, Mapping) and key in data else None
     return data
-
-
-def _literal(value: object, place: Place) -> Literal:
-    frozen = tuple(value) if isinstance(value, list) else value
-    return Literal(frozen, repr(value), place)  # type: ignore[arg-type]
 
 
 def _written_name(text: str) -> str:

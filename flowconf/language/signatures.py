@@ -291,6 +291,11 @@ def wants(written: str, value: object, required: bool = False) -> str | None:
     return _listed(kinds)
 
 
+def fits(written: str, required: bool, value: object) -> bool:
+    """Whether a value can be an argument with this annotation, as far as `wants` knows."""
+    return wants(written, value, required) is None
+
+
 def plain(written: str) -> str | None:
     """What an argument must be that is annotated as numbers, sizes and words; None for any other."""
     kinds = _alternatives(written)
@@ -298,7 +303,9 @@ def plain(written: str) -> str | None:
 
 
 def _listed(kinds: Iterable[str]) -> str:
-    return " or ".join(_in_words(kind) for kind in kinds if kind != "None")
+    words = dict.fromkeys(_in_words(kind) for kind in kinds if kind != "None")
+    covered = any(word.startswith("a whole number or") for word in words)
+    return " or ".join(word for word in words if not (covered and word == "a whole number"))
 
 
 @lru_cache(maxsize=1024)

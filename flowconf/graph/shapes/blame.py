@@ -46,24 +46,42 @@ def bound(call: Call) -> dict[str, Argument]:
     return {p.name: given for p, given in pairs if p.kind != "*" and isinstance(given, Literal)}
 
 
-def argument(call: Call, words: str) -> Place | None:
-    """The place of the argument that torch's words are about: by its name, or else by its value."""
+def argument(call: Call, words: str) -> Literal | None:
+    """The argument that torch's words are about: by its name, or else by its value."""
     for torch_name, ours in INNER.items():
         words = re.sub(rf"\b{torch_name}\b", ours, words) if ours in bound(call) else words
-    named: list[tuple[int, Place]] = []
-    valued: list[Place] = []
+    named: list[tuple[int, Literal]] = []
+    spaced = words.lower().replace("_", " ")
+    valued: list[Literal] = []
     for name, given in bound(call).items():
         assert isinstance(given, Literal)
         if isinstance(given.value, tuple) and str(as_list(given.value)) in words:
-            return given.place
+            return given
         found = [match.start() for match in re.finditer(rf"(?<![\w.]){name}(?!\w)", words)]
-        if found or (len(name) > 3 and re.search(rf"\b{name}\b", words.replace("_", " "))):
-            named.append((found[-1] if found else 0, given.place))
+        if found or (len(name) > 3 and re.search(rf"\b{name.replace('_', ' ')}\b", spaced)):
+            named.append((found[-1] if found else 0, given))
         elif re.search(rf"{TELLS} '?{re.escape(str(given.value))}'?(?![\w.])", words):
-            valued.append(given.place)
+            valued.append(given)
     if named:
         return max(named, key=lambda at: at[0])[1]
     return valued[-1] if valued else None
+
+
+def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Literal] | None:
+    """The argument, with its name, that makes a size of less than 1; `built` is what was made all the same."""
+    if built is None and "negative dimension" not in words:
+        return None
+    if built is not None and all(parameter.numel() for parameter in built.parameters()):
+        return None
+    least = {name: given for name, given in bound(call).items() if isinstance(given, Literal)}
+    wrong = {name: given for name, given in least.items() if _below_one(given.value, zero=built is not None)}
+    return next(iter(wrong.items()), None)
+
+
+def _below_one(value: object, zero: bool) -> bool:
+    if isinstance(value, tuple):
+        return any(_below_one(item, zero) for item in value)
+    return isinstance(value, int) and not isinstance(value, bool) and (value == 0 if zero else value < 0)
 
 
 def stream(built: nn.Module, call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:

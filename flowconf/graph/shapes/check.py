@@ -97,7 +97,6 @@ class _Checker(Trial):
         mounted: Mount | None = None,
         home: str = "",
         shared: Mapping[str, str] | None = None,
-        params: Mapping[str, Literal] | None = None,
     ) -> tuple[Any, Scope]:
         """Run one graph on fake values: its output, and everything it held. `home` and `shared` are the scope's."""
         local = {
@@ -108,7 +107,7 @@ class _Checker(Trial):
             self._record(join(path, entry.name), local[entry.name])
         places = {entry.name: Source(entry.name, entry.place) for entry in graph.inputs}
         places |= origins
-        scope = Scope(graph, path, local, places, home, dict(shared or {}), {**(params or {}), **dict(graph.params)})
+        scope = Scope(graph, path, local, places, home, dict(shared or {}))
         for step in graph.steps:
             try:
                 local[step.name] = self._step(step, scope)
@@ -599,8 +598,7 @@ class _Checker(Trial):
         shared = {mine: scope.standing(without_copies(scope.graph, theirs)) for mine, theirs in mount.shares}
         home = scope.standing(applied.home)
         of_a_file = mount if mount.graph.source_name else None
-        params = scope.params if mount.graph.inline else {}
-        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared, params)
+        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared)
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
         if not guessed:
             scope.held[step.name].scopes[spot] = inner

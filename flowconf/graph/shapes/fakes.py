@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import GraphPlan, Literal, Step, Value, join
+from flowconf.language.plan import GraphPlan, Step, Value, join
 
 
 @contextmanager
@@ -204,8 +204,6 @@ class Scope:
     places: dict[str, Source]
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
-    params: dict[str, Literal] = field(default_factory=dict)
-    """The document's parameters, those of the graph around an inline one included."""
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Loop -> how often its body runs."""

@@ -116,8 +116,8 @@ class Expectation:
     actual: int
     unit: str
     place: Place
-    text: str
-    """What is written there, in terms of the document's parameters."""
+    written: Literal | None
+    """What is written there; None for a size that the module has from elsewhere."""
     repaired: str | None
 
 
@@ -138,8 +138,7 @@ def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None
         actual = int(stream.shape[axis])
         if actual != expected and (axis != 1 or _has_rank(built, stream)):
             place = call.place if written is None else written.place
-            text = "" if written is None else written.text
-            return Expectation(expected, actual, UNITS[axis], place, text, _repaired(call, argument, actual))
+            return Expectation(expected, actual, UNITS[axis], place, written, _repaired(call, argument, actual))
     return None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
@@ -13,8 +12,10 @@ from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
 from flowconf.graph.shapes.marks import call_place
-from flowconf.graph.shapes.sizes import EXPECTS, Sizes, expectation, first_line
+from flowconf.graph.shapes.sizes import EXPECTS, Expectation, Sizes, expectation, first_line
 from flowconf.graph.source.emit import Sizes as KnownSizes
+from flowconf.language import causes
+from flowconf.language.advice import slips
 from flowconf.language.plan import (
     Applied,
     Argument,
@@ -128,8 +129,9 @@ class Trial:
             made = modules.load(call.name)(*args, **kwargs)
         except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
             words = first_line(problem)
-            place = blame.argument(call, words) or call.place
-            self.error("FC0202", f"`{call}` cannot be built: {words}", place, step, scope)
+            self._check_sizes(call, None, words, step, scope)
+            self._unbuilt(call, words, step, scope)
+        self._check_sizes(call, made, "", step, scope)
         if not isinstance(made, nn.Module):
             self.error(
                 "FC0202",
@@ -139,6 +141,43 @@ class Trial:
                 scope,
             )
         return made
+
+    def _check_sizes(self, call: Call, made: object, words: str, step: Step, scope: Scope) -> None:
+        """Refuse sizes of less than 1: where they are written, or where the parameter is set that makes them so."""
+        found = blame.no_size(call, made if isinstance(made, nn.Module) else None, words)
+        if found is None:
+            return
+        name, given = found
+        wanted, what = "at least 1", f"`{name}` of `{call.name}`"
+        path = join(scope.path, step.path)
+        if causes.told(given, causes.is_count, wanted, what, self.result.collector, path):
+            raise Poisoned
+        got = f"`{given.text}`, which is {slips.shown(given.value)}" if given.of else slips.shown(given.value)
+        message, labels = f"{what} must be {wanted}, got {got}", tuple(self._set_by(given))
+        if any(self._has_in_common(label.place, given.place) for label in labels):
+            raise Poisoned
+        self.error("FC0202", message, given.place, step, scope, labels)
+
+    def _has_in_common(self, parameter: Place, use: Place) -> bool:
+        """Whether a size is told already that the same parameter makes wrong; then it is told where that is set."""
+        told = self.result.collector.diagnostics
+        for index, known in enumerate(told):
+            if known.place == parameter and known.severity == "error":
+                return True
+            if known.code == "FC0202" and parameter in [label.place for label in known.labels]:
+                uses = (Label("it is used here", known.place), Label("and here", use))
+                told[index] = replace(known, place=parameter, labels=uses)
+                return True
+        return False
+
+    def _unbuilt(self, call: Call, words: str, step: Step, scope: Scope) -> NoReturn:
+        """Tell why a module cannot be made: at the argument, or at the parameter that it is."""
+        given = blame.argument(call, words)
+        message = f"`{call}` cannot be built: {words}"
+        if given is None:
+            self.error("FC0202", message, call.place, step, scope)
+        origin = [given, *causes.bare(given)][-1]
+        self.error("FC0202", message, origin.place, step, scope, (Label("it is used here", given.place),))
 
     def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
         """The sizes behind the `_` of a call, in the order in which they are written."""
@@ -224,7 +263,8 @@ class Trial:
         kind = blame.stream(built, module, stream, source.name, self.sizes) if isinstance(module, Call) else None
         found = expectation(built, module, stream) if isinstance(module, Call) and kind is None else None
         fault = self._fault(module, applied, using, str(problem), stream) if isinstance(module, Call) else None
-        homes = (found.place if found is not None else fault, call_place(module, step))
+        spot = fault.place if fault is not None else None
+        homes = (found.place if found is not None else spot, call_place(module, step))
         if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
             raise Poisoned  # it does not fit where it stands first either
         place = shared.place if shared is not None else call_place(module, step)
@@ -235,35 +275,54 @@ class Trial:
             message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
             text, repaired = str(module), found.repaired if shared is None else None
             advice = blame.repair(text, repaired, stream, found.expected, found.actual, self.sizes)
-            labels += self._set_by(found.text, scope)
             if shared is not None:
                 labels.append(Label(f"made for {found.expected} {found.unit}", found.place))
-            self.error("FC0201", message, found.place if shared is None else place, step, scope, tuple(labels), advice)
+                self.error("FC0201", message, place, step, scope, tuple(labels), advice)
+            outer = self._set_outside(found, step, scope)
+            if outer is not None:
+                labels.append(Label("it is used here", found.place))
+                advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
+                self.error("FC0201", message, outer.place, step, scope, tuple(labels), advice)
+            labels += self._set_by(found.written)
+            self.error("FC0201", message, found.place, step, scope, tuple(labels), advice)
         for (name, value), given in zip(applied.using, using.values(), strict=True):
             labels.append(Label(f"`{value}` gives {self.sizes.show(given)}, as `{name}`", scope.source(value).place))
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
         message = f"`{path}`: `{module}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        if isinstance(module, Call) and shared is None:
-            place = fault or place
+        if fault is not None and shared is None:
+            origin = [fault, *(causes.bare(fault) if isinstance(fault, Literal) else ())][-1]
+            place = origin.place
+            labels.append(Label("it is used here", fault.place))
         self.error("FC0201", message, place, step, scope, tuple(labels))
 
     @staticmethod
-    def _set_by(text: str, scope: Scope) -> list[Label]:
+    def _set_by(written: Literal | None) -> list[Label]:
         """Where the parameters that a number is written in terms of have their values."""
-        names = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", text))
-        known = [(name, scope.params[name]) for name in names if name in scope.params]
-        return [
-            Label(f"`{name}` is {value.value} here", value.place) for name, value in known if value.place != NOWHERE
-        ]
+        known = written.of if written is not None else ()
+        return [Label(f"`{of.text}` is {of.value} here", of.place) for of in known if of.place != NOWHERE]
 
-    def _fault(self, call: Call, applied: Applied, using: dict[str, Any], words: str, stream: Any) -> Place | None:
+    @staticmethod
+    def _set_outside(found: Expectation, step: Step, scope: Scope) -> Literal | None:
+        """The parameter behind a wrong size when it is set from outside of its document, and wrong only there.
+
+        What the document says of it would fit, or the stream comes from outside as well.
+        """
+        if found.written is None:
+            return None
+        outer = [given for given in causes.bare(found.written) if given.outer]
+        if not outer:
+            return None
+        default = dict(scope.graph.params).get(outer[0].text)
+        fits = default is not None and default.value == found.actual
+        return outer[-1] if fits or scope.graph.input(step.stream.member) is not None else None
+
+    def _fault(
+        self, call: Call, applied: Applied, using: dict[str, Any], words: str, stream: Any
+    ) -> Literal | Value | None:
         """The argument that does not fit: a number or text of the call, or what `using` brings."""
-        dim = blame.wrong_dim(call, stream)
-        if dim is not None:
-            return dim.place
-        place = blame.argument(call, words)
-        culprit = blame.further(using, words) if place is None else None
-        return next((value.place for name, value in applied.using if name == culprit and value.place.line), place)
+        given = blame.wrong_dim(call, stream) or blame.argument(call, words)
+        culprit = blame.further(using, words) if given is None else None
+        return next((value for name, value in applied.using if name == culprit and value.place.line), given)
 
     def error(
         self,

@@ -115,6 +115,11 @@ def no_parameter(name: str) -> str | None:
     return f"write `{CONSTANTS[name.lower()]}`" if name.lower() in CONSTANTS else None
 
 
+def divided(text: str) -> str | None:
+    """The help for a fraction that a division of whole numbers gives."""
+    return f"write `{text.replace(' / ', ' // ')}`" if " / " in text and "." not in text else None
+
+
 def shown(value: object) -> str:
     """An argument's value as a document holds it."""
     if isinstance(value, tuple | list):
