@@ -1,0 +1,177 @@
+"""A run on a CUDA device: the CPU's numbers, a loop that never waits, CUDA graphs, exact resume, missing memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import flowconf
+from flowconf.diagnostics import FlowconfError
+from flowconf.train import loop
+from flowconf.train.screen import Screen
+from tests.train.conftest import TINY
+from tests.train.test_resume import assert_same, go_on
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+CUDA = "trainer.devices=cuda"
+STEADY = TINY.replace("    drop: Dropout(0.1)\n", "")
+"""A config in which nothing is random after the first step: a device draws other numbers than the CPU."""
+FULL = [
+    "data.rows=352",
+    "trainer.ema=0.9",
+    "trainer.clip=1",
+    "trainer.clip_value=0.5",
+    "trainer.accumulate=2",
+    "trainer.log_every=4",
+    "trainer.evaluate_every=5",
+    "trainer.checkpoint_every=3",
+]
+"""Evaluations, checkpoints and readings of the losses at different steps, and all that stands between two of them."""
+
+
+def weights(run, name="best"):
+    return load_file(run.folder / "checkpoints" / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("words", [[], FULL, ["optimizer.name=sgd", "optimizer.lr=0.1"]], ids=["", "full", "sgd"])
+def test_the_numbers_are_those_of_the_cpu(folder, words):
+    here, there = (folder.train(*words, f"trainer.devices={device}", text=STEADY) for device in ("cpu", "cuda"))
+    assert len(here.log) == len(there.log)
+    for mine, theirs in zip(here.log, there.log, strict=True):
+        losses = {name: value for name, value in mine.items() if "loss" in name}
+        assert {name: theirs[name] for name in losses} == pytest.approx(losses, rel=1e-4)
+    for name, tensor in weights(here).items():
+        if not name.startswith("flowconf"):
+            torch.testing.assert_close(weights(there)[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """A step raises when it waits for the device, after those at which optimizers and kernels are set up."""
+    plain, seen = loop.one_step, []
+
+    def step(job, rows, number):
+        torch.cuda.set_sync_debug_mode("error" if len(seen) > 3 else "default")
+        try:
+            return plain(job, rows, number)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            seen.append(number)
+
+    monkeypatch.setattr(loop, "one_step", step)
+    yield seen
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        FULL,
+        ["trainer.precision=bf16"],
+        ["trainer.precision=tf32"],
+        ["trainer.precision=fp16"],
+        ["trainer.compile=true"],
+        ["optimizer.name=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.9"],
+        ["+loss.label.weight={schedule: linear, to: 0.5}"],
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_a_step_never_waits_for_the_device(folder, no_waiting, words):
+    assert folder.train(CUDA, *words).record["status"] == "finished"
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
+def test_a_compiled_run_gives_the_numbers_of_the_plain_one(folder, mode):
+    plain, compiled = (
+        folder.train(CUDA, "data.drop_last=true", *words, text=STEADY) for words in ([], [f"trainer.compile={mode}"])
+    )
+    for name in ("train/loss", "val/loss"):
+        losses = [[line[name] for line in run.log if name in line] for run in (plain, compiled)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_cuda_graphs_are_replayed(folder):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    folder.train(CUDA, "data.drop_last=true", "trainer.compile=reduce-overhead")
+    assert counters["inductor"]["cudagraph_skips"] == 0
+    assert torch._inductor.cudagraph_trees.get_manager(0, create_if_none_exists=False) is not None
+
+
+class Fallen(Exception):
+    """What ends a run with nothing saved, as a killed process does."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("step", [1, 5, 8, 14])
+def test_a_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, step, precision):
+    words = [CUDA, *FULL, f"trainer.precision={precision}"]
+    whole = folder.train(*words)
+
+    def fall(self, at):
+        if at == step:
+            raise Fallen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "step", fall)
+        with pytest.raises(Fallen):
+            folder.train(*words)
+    assert_same(go_on(folder), whole)
+
+
+@pytest.fixture
+def little_memory():
+    """A process that may take a hundredth of the device."""
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.01)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def test_a_step_that_finds_no_memory_is_named(folder, little_memory):
+    text = STEADY.replace("Linear(8, 16)", "Linear(8, 100000)").replace("Linear(16, 4)", "Linear(100000, 4)")
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        folder.train(CUDA, "data.rows=40000", "data.batch_size=20000", text=text)
+    told = "\n".join(raised.value.__notes__)
+    assert "in step `stem` (tiny.yaml:5:5), which got [" in told
+    assert "memory is what is missing" in told
+    assert "`trainer.precision=bf16`" in told
+
+
+def test_weights_that_do_not_fit_the_device_say_so(folder, little_memory):
+    text = STEADY.replace("Linear(8, 16)", "Linear(8, 40000000)").replace("Linear(16, 4)", "Linear(40000000, 4)")
+    with pytest.raises((torch.OutOfMemoryError, FlowconfError)) as raised:
+        folder.train(CUDA, text=text)
+    told = "\n".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
+    assert "memory is what is missing" in told
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_team_of_one_on_nccl_gives_the_numbers_of_one_process(folder, strategy):
+    alone = folder.train(CUDA, text=STEADY)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "-m"]
+    words = ["flowconf", "train", folder.write(STEADY), CUDA, f"trainer.strategy={strategy}", "trainer.runs=team"]
+    done = subprocess.run([*torchrun, *words], cwd=folder.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (folder.path / "team" / "tiny").iterdir()
+    for name, tensor in weights(alone).items():
+        if not name.startswith("flowconf"):
+            torch.testing.assert_close(weights(folder.run(run))[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_of_a_device_is_read_anywhere(folder):
+    run = folder.train(CUDA)
+    graph = flowconf.load_run(str(run.folder))
+    assert {parameter.device.type for parameter in graph.parameters()} == {"cpu"}
+    assert graph(torch.zeros(2, 8)).shape == (2, 4)
