@@ -48,6 +48,39 @@ def add_notes(problem: BaseException, graph: Graph, args: tuple[Any, ...], kwarg
             )
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A tensor whose slices a statement works on one by one."""
+
+    whole: Tensor
+    dim: int | None
+    """The slices of which dimension; None for the last one in several pieces."""
+    item: Any
+    """The slice that a `for` statement is at. What a comprehension was at is gone: its call tells."""
+    path: str
+
+    @classmethod
+    def around(cls, file: str, line: int, known: Mapping[str, Any], path: str) -> _Cut | None:
+        """What the statement around a line cuts."""
+        text = "".join(linecache.getline(file, number) for number in range(max(1, line - 1), line + 2))
+        found = re.search(r"(^ *)?for (\w+) in (\w+)\.(?:unbind\((\d+)\)|chunk\()", text, re.MULTILINE)
+        whole = known.get(found[3]) if found is not None else None
+        if found is None or not isinstance(whole, Tensor):
+            return None
+        return cls(whole, int(found[4]) if found[4] else None, known.get(found[2]) if found[1] else None, path)
+
+    def number(self, item: Any) -> tuple[int, int] | None:
+        """Which slice of how many `item` is, seen from where it lies in the whole; None for anything else."""
+        whole = self.whole
+        if not isinstance(item, Tensor) or item.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+            return None
+        dim, width = (-1, item.shape[-1]) if self.dim is None else (self.dim, 1)
+        distance = whole.stride(dim) * width
+        if distance == 0:
+            return None
+        return (item.storage_offset() - whole.storage_offset()) // distance + 1, -(-whole.shape[dim] // width)
+
+
 @dataclass
 class _Found:
     """Where a walk along a traceback has come to."""
@@ -58,6 +91,8 @@ class _Found:
     home: str = ""
     """Where the module that runs stands; where it is reused, that is not its path."""
     place: Place | None = None
+    cut: _Cut | None = None
+    """What the statement that runs cuts into slices."""
     passes: list[tuple[str, str]] = field(default_factory=list)
     """Which iterations, slices and rows, the outermost first, and the paths of which."""
 
@@ -74,6 +109,7 @@ class _Found:
                 if part is not None:
                     self.path, self.home = join(self.path, part[0]), part[1]
                 self.given = [*(("", value) for value in variables["args"]), *variables["kwargs"].items()]
+                self._slice(variables["args"][:1])
             elif frame.f_code is runtime.route.__code__ and "group" in variables:
                 self.passes.append((_rows(variables["group"].tolist(), variables["rows"]), self.path))
             program = getattr(module, "_program", None)
@@ -87,6 +123,7 @@ class _Found:
             known = {**known, **variables}
             text = linecache.getline(program.file, line)
             read = [name for name in re.findall(r"[A-Za-z_]\w*", text) if isinstance(known.get(name), Tensor | dict)]
+            self.cut = None
             self.given = [(name, known[name]) for name in dict.fromkeys(read)] or self.given
             step = module.plan.step(local)
             if step is not None:
@@ -103,9 +140,16 @@ class _Found:
             most = "at most " if step.condition is not None else ""
             count = literal.value if literal is not None else "?"
             self.passes.append((f"iteration {number + 1} of {most}{count}", self.path))
-        found = _slice(file, line, known)
-        if found is not None:
-            self.passes.append((f"slice {found[0]} of {found[1]}", self.path))
+        self.cut = _Cut.around(file, line, known, self.path)
+        if self.cut is not None:
+            self._slice([self.cut.item])
+
+    def _slice(self, given: Sequence[Any]) -> None:
+        """Note which slice of the tensor that is cut is given to what runs now."""
+        found = self.cut.number(given[0]) if self.cut is not None and given else None
+        if self.cut is not None and found is not None:
+            self.passes.append((f"slice {found[0]} of {found[1]}", self.cut.path))
+            self.cut = None
 
     def note(self, label: str) -> str:
         """All of it in words."""
@@ -127,21 +171,6 @@ def _variable_of_loop(file: str, line: int, known: Mapping[str, Any]) -> Any:
             if found is not None:
                 return known.get(found[1])
     return None
-
-
-def _slice(file: str, line: int, known: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Which slice of how many a comprehension is at, seen from where the slice lies in the whole."""
-    text = "".join(linecache.getline(file, number) for number in range(max(1, line - 1), line + 2))
-    found = re.search(r"for (\w+) in (\w+)\.(?:unbind\((\d+)\)|chunk\()", text)
-    item, whole = (known.get(found[1]), known.get(found[2])) if found is not None else (None, None)
-    if found is None or not isinstance(item, Tensor) or not isinstance(whole, Tensor):
-        return None
-    dim = int(found[3] or -1)
-    width = 1 if found[3] else item.shape[-1]
-    distance = whole.stride(dim) * width
-    if distance == 0:
-        return None
-    return (item.storage_offset() - whole.storage_offset()) // distance + 1, -(-whole.shape[dim] // width)
 
 
 def _rows(chosen: Sequence[int], count: int) -> str:

@@ -80,7 +80,7 @@ def no_waiting(monkeypatch):
         ["trainer.precision=fp16"],
         ["trainer.compile=true"],
         ["optimizer.name=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.9"],
-        ["+loss.label.weight={schedule: linear, to: 0.5}"],
+        ["+loss.label.weight={linear: {from: 1, to: 0.5}}"],
     ],
     ids=lambda words: " ".join(words)[:40],
 )

@@ -22,6 +22,8 @@ from flowconf.language.plan import Argument, Call, Literal
 from flowconf.language.registry import modules
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
+LOOK_UP = ("Embedding", "EmbeddingBag")
+"""Modules that take whole numbers."""
 EITHER = ("BatchNorm1d", "InstanceNorm1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d", "AvgPool1d", "MaxPool1d")
 """Modules for one dimension that take [batch, channels] as well."""
 
@@ -84,7 +86,7 @@ def _below_one(value: object, zero: bool) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and (value == 0 if zero else value < 0)
 
 
-def stream(built: nn.Module, call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
+def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
     """Why a stream of this kind, type or rank cannot enter a module; None when it is something else."""
     text, gives = f"`{call}`", f"`{giver}` gives {sizes.show(value)}"
     if isinstance(value, list):
@@ -97,12 +99,14 @@ def stream(built: nn.Module, call: Call, value: Any, giver: str, sizes: Sizes) -
         advice = "pick one by `take: 0` in the step that gives it, which ends a chain"
         return Blame(f"{text} takes one tensor, and {gives}", help=advice)
     if isinstance(value, Tensor):
-        return _type(built, call, value, giver, sizes) or _rank(call, value, giver, sizes)
+        return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)
     return None
 
 
 def wrong_type(call: Call, value: Any) -> bool:
-    """Whether a module that multiplies by its weights would get whole numbers, which fake tensors let pass."""
+    """Whether a module would get whole numbers to multiply, or others to look up, which fake tensors may let pass."""
+    if call.name in LOOK_UP:
+        return isinstance(value, Tensor) and value.is_floating_point()
     known = any(name in EXPECTS for name in bound(call)) and modules.locations.get(call.name, "").startswith("torch")
     return known and isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
 
@@ -115,9 +119,9 @@ def wrong_dim(call: Call, value: Any) -> Literal | None:
     return None if -value.dim() <= given.value < value.dim() else given
 
 
-def _type(built: nn.Module, call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
+def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
     shape = ", ".join(sizes.number(size) for size in value.shape)
-    if isinstance(built, nn.Embedding | nn.EmbeddingBag) and value.is_floating_point():
+    if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare whole numbers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
         return Blame(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", help=advice)

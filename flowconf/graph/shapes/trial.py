@@ -260,7 +260,7 @@ class Trial:
         module, path = applied.target, join(scope.path, whole.path)
         shared = whole.module if isinstance(whole.module, Shared) else None
         why = self.sizes.reworded(first_line(problem))
-        kind = blame.stream(built, module, stream, source.name, self.sizes) if isinstance(module, Call) else None
+        kind = blame.stream(module, stream, source.name, self.sizes) if isinstance(module, Call) else None
         found = expectation(built, module, stream) if isinstance(module, Call) and kind is None else None
         fault = self._fault(module, applied, using, str(problem), stream) if isinstance(module, Call) else None
         spot = fault.place if fault is not None else None

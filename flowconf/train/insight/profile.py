@@ -83,7 +83,13 @@ class Profiler:
     def _started(self) -> profile:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_device else [])]
         steps = schedule(wait=0, warmup=self.section.warmup, active=self.section.active, repeat=1)
-        found = profile(activities=activities, schedule=steps, on_trace_ready=self._ready, profile_memory=True)
+        found = profile(
+            activities=activities,
+            schedule=steps,
+            on_trace_ready=self._ready,
+            profile_memory=True,
+            acc_events=True,  # there is one cycle; older versions of torch warn without it
+        )
         found.start()
         return found
 
