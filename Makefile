@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint types bench clean
+.PHONY: help setup train test test-gpu test-all lint types bench clean
 
 help:
-	@echo "make train | test | test-all | lint | types | bench | setup | clean"
+	@echo "make train | test | test-gpu | test-all | lint | types | bench | setup | clean"
 
 setup: $(READY)
 
@@ -50,6 +50,9 @@ train: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "" $(ARGS)

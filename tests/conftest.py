@@ -1,4 +1,4 @@
-"""What holds in every test: one thread, the same random numbers, and no accelerator assumed."""
+"""What holds in every test: one thread, the same random numbers, and an accelerator only where it is asked for."""
 
 from __future__ import annotations
 
@@ -25,9 +25,15 @@ def _same_random_numbers():
     torch.manual_seed(0)
 
 
+def pytest_configure(config):
+    """Tests see no accelerator, unless those that need one are asked for: many fork, which ends CUDA in the child."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
         return
     for item in items:
         if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator, and `-m gpu`"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -35,6 +36,10 @@ def valid(kind: str, text: str) -> bool:
     return validator(f"{kind}.schema.json").is_valid(yaml.safe_load(text))
 
 
+PINNED = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.skipif(version("torch").partition("+")[0] != PINNED[1], reason="they list the modules of another torch")
 def test_the_committed_schemas_are_fresh():
     assert schemas() == COMMITTED, "run `flowconf schema`"
 

@@ -145,7 +145,6 @@ def test_the_memory_is_said_before_the_first_step(folder):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "tf32"])
 def test_formats_of_a_device(folder, precision):
     words = ["trainer.devices=cuda", "trainer.channels_last=true"]

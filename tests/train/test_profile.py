@@ -273,7 +273,6 @@ def test_a_search_among_two_processes_changes_no_number(folder, strategy):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_time_of_a_device_is_told_apart(folder):
     numbers = json.loads((folder.train("trainer.devices=cuda", text=NET).folder / "profile/profile.json").read_text())
     outermost = [rows(numbers)[""], *(row for row in numbers["parts"] if "." not in row["path"])]

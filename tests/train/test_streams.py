@@ -169,7 +169,6 @@ def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_arrive_on_the_device_in_their_order():
     split = Items(Noisy())
     direct, remote = (Feed(split, torch.device("cuda", 0), 1, "train", workers=workers) for workers in (0, 2))
