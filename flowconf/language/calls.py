@@ -55,8 +55,10 @@ class CallParser:
     def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
         """The members of `A >> B >> C`; a single call is a chain of one. None when there is a mistake."""
         try:
-            node = self._expression(text, place)
             at = _Spot(place, text)
+            if text.rstrip().endswith(","):
+                self._refuse("FC0131", "a comma stands behind the call", at.at(len(text.strip()) - 1), "remove it")
+            node = self._expression(text, place)
             return tuple([self._call(member, at) for member in _links(node)])
         except Refused:
             return None
@@ -109,10 +111,9 @@ class CallParser:
                 raise RecursionError
             return node
         except SyntaxError as problem:
-            spot = _Spot(place, text)
-            column = min(problem.offset or 1, len(text) + 1)
-            why, length, advice = slips.unreadable(problem, text.strip())
-            self._refuse("FC0131", f"`{_short(text)}` is not a call: {why}", spot.at(column - 1, length), advice)
+            found = slips.unreadable(problem, text.strip())
+            at = _Spot(place, text).at(found.offset, found.length)
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.help)
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
@@ -246,7 +247,7 @@ class CallParser:
             self._check_names(call, signature, node, spot)
         if len(self.collector.diagnostics) > before:
             raise Refused
-        self._check_values(call, signature)
+        self._check_values(call, signature, slips.thousands(spot.part(node)))
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
@@ -254,8 +255,8 @@ class CallParser:
                 "FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`"
             )
 
-    def _check_values(self, call: Call, signature: Signature) -> None:
-        """Refuse numbers, texts and modules that are not of an argument's type."""
+    def _check_values(self, call: Call, signature: Signature, slip: str | None) -> None:
+        """Refuse numbers, texts and modules that are not of an argument's type; `slip` is why that may be."""
         for parameter, argument in signature.bound(call.args, call.kwargs):
             if isinstance(argument, Literal):
                 wanted = signatures.wants(parameter.type, argument.value, parameter.required)
@@ -272,7 +273,9 @@ class CallParser:
                 place = argument.place
             elif isinstance(argument, Literal):
                 place, text = argument.place, argument.text
-                advice = slips.divided(text)
+                advice = slips.divided(text) or slip
+                if wanted == "a whole number" and isinstance(argument.value, float) and argument.value.is_integer():
+                    advice = advice or f"write `{int(argument.value)}`"
                 got = slips.shown(argument.value)
             self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
 
@@ -282,9 +285,8 @@ class CallParser:
             message = (
                 f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
             )
-            advice = (
-                f"its arguments are {', '.join(f'`{name}`' for name in signature.names)}" if signature.names else None
-            )
+            listed = ", ".join(f"`{name}`" for name in signature.names)
+            advice = slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
             self.collector.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
@@ -317,6 +319,10 @@ class _Spot:
                 return found or self.place
         quote = 1 if self.place.length == len(self.text) + 2 else 0
         return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
+
+    def part(self, node: ast.expr) -> str:
+        """What is written of a node."""
+        return ast.get_source_segment(self.text.strip(), node) or ""
 
     def span(self, offset: int, length: int) -> Place:
         stripped = self.text.strip().encode()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
 from flowconf.diagnostics import Collector, Label, Place
 from flowconf.language import names, schema
 from flowconf.language.frame import Frame
 from flowconf.language.registry import modules
 from flowconf.text.origins import Origins, Path
+
+SPOTS = ("skip", "router", "while_", "until")
+"""Keys of a step with a module of their own."""
 
 
 def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, collector: Collector) -> None:
@@ -15,11 +21,14 @@ def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, col
     members = {name: step for name, step in model.flow.items() if step is not None}
     claims += [(name, name, origins.key((*frame.path, "flow", name))) for name in members]
     for name, step in members.items():
-        at = (*frame.path, "flow", name)
         if isinstance(step, schema.Modifiers):
-            if step.tag is not None:
-                claims.append((step.tag, name, origins.value((*at, "tag"))))
-            claims += [(label, name, origins.value(where)) for label, where in labels(step, at)[:1]]
+            at = (*frame.path, "flow", name)
+            claims += [(other, name, origins.value(where)) for other, where in _others(step, at)]
+            frame.failed |= set(_mislabelled(step, at, origins, collector))
+    for (above, step), (name, _) in pairwise(model.flow.items()):
+        if step is None and name in schema.VERBS:
+            place, advice = origins.key((*frame.path, "flow", name)), f"indent it further: it belongs to `{above}`"
+            collector.error("FC0121", f"`{name}` is a verb, and stands among the steps", place, path=name, help=advice)
     owners: dict[str, str] = {}
     for name, owner, place in claims:
         check_name(name, place, collector, attribute=bool(owner))
@@ -38,6 +47,33 @@ def check_name(name: str, place: Place, collector: Collector, attribute: bool, m
         why = "is a module"
     if why is not None:
         collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
+
+
+def all_names(name: str, step: object, at: Path) -> set[str]:
+    """What references may call the step `name`."""
+    return {name, *(other for other, _ in (_others(step, at) if isinstance(step, schema.Modifiers) else []))}
+
+
+def _others(step: schema.Modifiers, at: Path) -> list[tuple[str, Path]]:
+    """What a step is called besides its own name, and where that is written."""
+    tag = [(step.tag, (*at, "tag"))] if step.tag is not None else []
+    return [*tag, *labels(step, at)[:1]]
+
+
+def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, collector: Collector) -> Iterator[str]:
+    """Refuse a label of a branch, router, condition or skip, which are called what they are; the steps with one."""
+    verb, owner = type(step).__name__.lower(), str(at[-1])
+    bodies = getattr(step, verb)
+    spots: list[tuple[object, tuple[str, ...]]] = [(getattr(step, key, None), (key.strip("_"),)) for key in SPOTS]
+    if isinstance(bodies, Mapping):
+        spots += [(body, (verb, name)) for name, body in bodies.items()]
+    for body, where in spots:
+        if isinstance(body, schema.Settings) and body.label is not None:
+            name = f"{owner}.{'condition' if where[-1] in ('while', 'until') else where[-1]}"
+            place = origins.key((*at, *where, "label"))
+            message = f"`label` means nothing here: this is always called `{name}`"
+            collector.error("FC0125", message, place, path=name, help="remove it")
+            yield owner
 
 
 def labels(step: schema.Modifiers, at: Path) -> list[tuple[str, Path]]:

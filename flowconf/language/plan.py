@@ -356,6 +356,8 @@ class Checkpoint:
     unused: str = "warn"
     sha256: str | None = None
     place: Place = field(default=NOWHERE, compare=False)
+    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
+    """Where `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`) are written."""
 
 
 @dataclass(frozen=True, slots=True)

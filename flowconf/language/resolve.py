@@ -16,7 +16,7 @@ from flowconf.diagnostics import Collector, Label, Place, nearest
 from flowconf.language import loops, names, parameters, references, schema, unused, wiring
 from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser
-from flowconf.language.claims import claim_names, labels
+from flowconf.language.claims import all_names, claim_names, labels
 from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
 from flowconf.language.order import ordered
@@ -119,7 +119,7 @@ class _Resolver:
             try:
                 self._step(name, model.flow[name], frame)
             except _Unresolved:
-                frame.failed.add(name)
+                frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
         self._meet_awaited(frame)
@@ -228,9 +228,9 @@ class _Resolver:
                     self._fail(wrong.code, wrong.message, self.origins.key(where), step.name, wrong.help)
                 over = self._over(model, at, frame)
                 body = part(model.loop, "loop", step.path, [*using, *over])
+                step, places = replace(step, parts=(("body", body),)), self._places_of(model.over, (*at, "over"))
                 over_taken = {index - len(using) for index in taken}
-                step = replace(step, parts=(("body", body),))
-                wiring.check_taken(step, over, over_taken, self._places_of(model.over, (*at, "over")), self.collector)
+                wiring.check_taken(step, over, over_taken, places, self.collector, "over")
                 return self._loop(step, model, at, frame)
             case schema.Map():
                 return self._map(

@@ -47,9 +47,14 @@ def _checkpoint(
         what = "neither `path` nor `config`" if model.path is None else "both `path` and `config`"
         message = f"the checkpoint has {what}"
         advice = "add a `path`, or a `config`" if model.path is None else "keep one of `path` and `config`"
-        collector.error("FC0122", message, origins.key(at), path=dotted(at), help=advice)
+        both = [origins.key((*at, key)) for key in ("path", "config")]
+        second = max(both, key=lambda key: (key.line, key.column))
+        place = origins.key(at) if model.path is None else second
+        collector.error("FC0122", message, place, path=dotted(at), help=advice)
         return None
     key = "path" if model.path is not None else "config"
+    places = [(one, origins.value((*at, one))) for one in ("at", "sha256")]
+    places += [(f"rename.{old}", origins.key((*at, "rename", old))) for old in model.rename]
     return Checkpoint(
         model.path,
         model.config,
@@ -59,6 +64,7 @@ def _checkpoint(
         model.unused,
         model.sha256,
         origins.value((*at, key)),
+        tuple(places),
     )
 
 

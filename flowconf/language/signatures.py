@@ -251,7 +251,7 @@ def _written(argument: ast.arg) -> str:
 TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a number", (int, float)),
-    "bool": ("true or false", (bool, int)),
+    "bool": ("true or false", (bool,)),
     "str": ("a text", (str,)),
     "Number": ("a number", (int, float)),
     "Sequence[Number]": ("a list", (list, tuple)),
@@ -335,6 +335,8 @@ def _fits(kind: str, value: object) -> bool:
         return False
     if kind.startswith("Literal["):
         return value in ast.literal_eval(kind.removeprefix("Literal"))
+    if kind == "bool":
+        return isinstance(value, bool) or value in (0, 1)
     return isinstance(value, TYPES[kind][1]) and not (isinstance(value, bool) and kind in ("int", "float", "Number"))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from flowconf.diagnostics import Collector, Fix, Place, nearest, suggest
+from flowconf.diagnostics import Collector, Fix, Label, Place, nearest, suggest
 from flowconf.language import schema
 from flowconf.language.advice import habits, hints, sections
 from flowconf.language.training import Changing
@@ -70,6 +71,7 @@ class _Report:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
+        self._unindented(grouped)
         if not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
             return
         mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
@@ -92,6 +94,23 @@ class _Report:
                 self._error("FC0123", message, self._key(first), first, help=sections.example(section))
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
+
+    def _unindented(self, grouped: dict[Path, list[Problem]]) -> None:
+        """Tell once of an empty mapping whose members stand beside it instead of below it."""
+        kinds = {path: problems[0]["type"] for path, problems in grouped.items()}
+        strange = [path for path, kind in kinds.items() if kind == "extra_forbidden"]
+        for owner in dict.fromkeys(path[:-1] for path in strange):
+            beside = [(*owner, key) for key in cast("dict[str, Any]", self._at(owner))]
+            for position, path in enumerate(beside):
+                members = list(takewhile(lambda key: key in strange, beside[position + 1 :]))
+                takes_some = path[-1] in hints.MAPPINGS or kinds.get(path) in ("dict_type", "model_type")
+                if not members or not takes_some or self._at(path) is not None:
+                    continue
+                message = f"`{members[0][-1]}` stands beside `{path[-1]}`, which is empty, and not below it"
+                label = Label(f"`{path[-1]}` has no members", self._key(path))
+                self._error("FC0121", message, self._key(members[0]), path, labels=(label,), help="indent it further")
+                for told in (path, *members):
+                    grouped.pop(told, None)
 
     def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
         """The path in the data that a problem is about, without the marks of union members.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from flowconf.diagnostics import Collector, Label, Place
+from flowconf.diagnostics import Collector, Label, Place, nearest
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Applied, Call, Chain, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
@@ -14,23 +14,26 @@ Using = list[tuple[str | None, Value]]
 
 
 def check_taken(
-    step: Step, using: Using, taken: Collection[int], places: Sequence[Place], collector: Collector
+    step: Step, using: Using, taken: Collection[int], places: Sequence[Place], collector: Collector, key: str = "using"
 ) -> None:
-    """Every reference in `using` must be an argument of something; `taken` holds the positions of those that are."""
+    """Every reference under `key` must be an argument of something; `taken` holds the positions of those that are."""
     for index, (given, value) in enumerate(using):
         if index in taken:
             continue
-        reader = step.router or step.body
+        reader, name = step.router or step.body, given or value.name
         offered = _arguments(reader)
-        advice = None
+        free = [argument for argument in offered if argument not in [given for given, _ in using]]
+        message = f"`{reader.target}` takes no argument `{name}`"
+        advice = "it takes nothing but its stream; `from` reads another one, and `Concat` joins two"
         if offered:
             listed = ", ".join(f"`{argument}`" for argument in offered)
-            advice = f"write `using: {{{offered[0]}: {value}}}`; the arguments are {listed}"
-        message = f"`{reader.target}` takes no argument `{given or value.name}`"
+            meant = nearest(name, offered) or (free or offered)[0]
+            advice = f"write `{key}: {{{meant}: {value}}}`; the arguments are {listed}"
         if step.router is None and len(step.parts) > 1:
-            message = f"no branch of `{step.path}` takes an argument `{given or value.name}`"
-        if advice is None:
-            advice = "it takes nothing but its stream; `from` reads another one, and `Concat` joins two"
+            message = f"no branch of `{step.path}` takes an argument `{name}`"
+        elif name == _stream_of(reader):
+            message = f"`{name}` of `{reader.target}` is the stream, and is given by `{key}` as well"
+            advice = f"write `from: {value}` beside the verb, or leave `{name}` out"
         collector.error("FC0143", message, places[index], path=step.path, help=advice)
 
 
@@ -97,6 +100,12 @@ def unfilled(applied: Applied, held: Collection[str] | None) -> list[str]:
     by_name = held is not None and len(own) > 1
     filled = {name for name, _ in applied.using} | set(held or () if by_name else own[:1])
     return [name for name in own if name not in filled]
+
+
+def _stream_of(applied: Applied) -> str | None:
+    """The argument of a module that the stream fills."""
+    module = applied.target
+    return next(iter(modules.class_source(module.name).forward.names), None) if isinstance(module, Call) else None
 
 
 def _arguments(applied: Applied) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, cast
 import yaml
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Fix, Label, Place
+from flowconf.text import yaml_slips
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
 
@@ -128,6 +129,8 @@ class _Builder:
         self.anchors: dict[str, _Anchored] = {}
         self.count = 0
         self.documents = 0
+        self.torn = False
+        """Whether a piece of a call was told of, after which brackets do not match."""
 
     # events
 
@@ -276,12 +279,22 @@ class _Builder:
         balance = event.value.count("(") - event.value.count(")")
         if balance == 0:
             return False
-        if balance > 0 or frame.cut == 0:
+        if balance > 0:
             self.report_cut(event)
+        elif frame.cut == 0:
+            self.report_unopened(event)
         frame.cut = max(0, frame.cut + balance)
         return True
 
+    def report_unopened(self, event: Any) -> None:
+        """A `)` without its `(`: of a call whose beginning is lacking, or instead of another bracket."""
+        self.torn = True
+        start, frame = event.start_mark.index + event.value.index(")"), self.frames[-1]
+        advice = "write `]`" if isinstance(frame.items, list) else "remove it, or write `(` in front of the arguments"
+        self.notes.error("FC0007", "`)` closes nothing", self.source.place(start, start + 1), help=advice)
+
     def report_cut(self, event: Any) -> None:
+        self.torn = True
         start = event.start_mark.index
         call = self.whole_call(start)
         message = f"`{shown(event.value)}` is a piece of a call: inside braces or brackets a comma cuts it"
@@ -343,7 +356,7 @@ class _Builder:
 
     def syntax(self, error: yaml.YAMLError) -> None:
         """A mistake that ends the reading, in words; a call that was cut before it is its cause."""
-        if any(note.code == "FC0007" for note in self.notes.diagnostics):
+        if self.torn:
             return
         problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -368,6 +381,11 @@ class _Builder:
         words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
         if mark is not None and "mapping values are not allowed" in problem:
             words, place, advice = self.line_above(mark) or (words, place, advice)
+        if mark is not None and place.line == mark.line + 1:
+            slip = yaml_slips.find(problem, line, mark.column)
+            start = mark.index - mark.column + (slip.start if slip is not None else 0)
+            if slip is not None:
+                words, place, advice = slip.words, self.source.place(start, start + slip.length), slip.help
         self.notes.error("FC0002", f"not valid YAML: {words}", place, labels=labels, help=advice)
 
     def line_above(self, mark: Any) -> tuple[str, Place, str | None] | None:

@@ -101,7 +101,7 @@ REFUSED = {
     ),
     "a checkpoint of nothing": ("flow:\n  a:\n    through: GELU\n    checkpoint: {at: b}\n", ["FC0122 4:5"]),
     "a checkpoint of two sources": (
-        "flow:\n  a:\n    through: GELU\n    checkpoint: {path: w.pt, config: c.yaml}\n", ["FC0122 4:5"],
+        "flow:\n  a:\n    through: GELU\n    checkpoint: {path: w.pt, config: c.yaml}\n", ["FC0122 4:30"],
     ),
     "a checkpoint mode that is none": (
         "flow:\n  a:\n    through: GELU\n    checkpoint: {path: w.pt, missing: warning}\n", ["FC0123 4:39"],

@@ -140,12 +140,12 @@ class _Checker(Trial):
                     why = blame.start(start.how, size)
                     if why is not None:
                         message = f"`{path}.{start.parameter}`, {list(size)}, cannot start as `{start.how}`: {why}"
-                        self.result.collector.error("FC0207", message, start.place, path=path)
+                        self.result.collector.error("FC0207", message, start.how.place, path=path)
                 elif isinstance(start.how.value, tuple):
                     given = tuple(torch.tensor(as_list(start.how.value)).shape)
                     if given != size:
                         message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
-                        self.result.collector.error("FC0207", message, start.place, path=path)
+                        self.result.collector.error("FC0207", message, start.how.place, path=path)
 
     def _states(self, graph: GraphPlan, scope: Scope) -> None:
         """What is kept from call to call must have the shape of the zeros that the first call reads."""

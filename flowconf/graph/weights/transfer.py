@@ -55,6 +55,12 @@ class Request:
     sha256: str | None = None
     place: Place = NOWHERE
     mismatched: str = "error"
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Where keys are written that may be at fault; `place` stands for the others."""
+
+    def place_of(self, key: str) -> Place:
+        """Where a key is written, or else the source."""
+        return self.places.get(key, self.place)
 
 
 @dataclass
@@ -124,12 +130,15 @@ def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
         checkpoint.unused,
         checkpoint.sha256,
         checkpoint.place,
+        places=dict(checkpoint.places),
     )
 
 
 def check(module: nn.Module, request: Request, at: str = "") -> None:
-    """Whether `load` would find what it needs; no tensor is read. Raises `ConfigError`."""
+    """Whether `load` would find what it needs; no tensor is kept. Raises `ConfigError`."""
     file = weights_file(request.path, request.place)
+    if request.sha256 is not None:
+        _check_digest(file, request)
     with _opened(file, request.place, "meta") as (names, shape_of, _):
         target, mapping = tensors_of(module), _mapping(names, request)
         _check_renames(request, names, at)
@@ -173,7 +182,8 @@ def _check_digest(file: Path, request: Request) -> None:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != request.sha256:
         message = f"`{shown_path(str(file))}` has the SHA-256 digest {digest}, not {request.sha256}"
-        raise ConfigError(Diagnostic("FC0306", message, request.place, help="use the right file, or change `sha256`"))
+        place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
+        raise ConfigError(Diagnostic("FC0306", message, place, help=advice))
 
 
 Reader = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
@@ -277,8 +287,13 @@ def _judge(
     where = f"`{report.at}`" if report.at else "the graph"
     strict = request.mismatched == "error"
     if not report.loaded and target and not (report.mismatched and strict):
-        message = f"nothing in `{file}` matches {where}: 0 of {len(target)} tensors"
-        collector.error("FC0302", message, request.place, path=report.at, help=_would_match(target, names))
+        part = f" below `{request.at}`" if request.at else ""
+        message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
+        advice = _would_match(target, names)
+        if request.at and set(names) & set(target):
+            advice = "leave `at` out: the names in the file are those that are needed"
+        place = request.place_of("at") if request.at else request.place
+        collector.error("FC0302", message, place, path=report.at, help=advice)
         collector.stop_on_errors()
     for name, mine, theirs in report.mismatched if strict else ():
         message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
@@ -353,8 +368,11 @@ def _check_renames(request: Request, names: list[str], at: str) -> None:
     collector = Collector()
     for old, _ in request.rename:
         if inner and old and old not in prefixes:
-            message = f"`rename` names `{old}`, and no tensor of the file begins so"
-            collector.error("FC0302", message, request.place, path=at, help=suggest(old, list(prefixes), "prefixes"))
+            message, place = (
+                f"`rename` names `{old}`, and no tensor of the file begins so",
+                request.place_of(f"rename.{old}"),
+            )
+            collector.error("FC0302", message, place, path=at, help=suggest(old, list(prefixes), "prefixes"))
     collector.stop_on_errors()
 
 

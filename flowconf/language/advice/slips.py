@@ -6,6 +6,8 @@ import ast
 import keyword
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from flowconf.diagnostics import nearest
 from flowconf.language.advice import habits
@@ -14,8 +16,10 @@ AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
 ALLOWED = "only literals, parameters, arithmetic, lists and calls can"
 CONSTANTS = {"yes": "true", "on": "true", "no": "false", "off": "false", "nil": "none", "undefined": "none"}
-THOUSANDS = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})*,000(?![\w.])(?=[^'\"]*$)")
-"""A number with commas between its thousands; not in a text."""
+THOUSANDS = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})*,0\d\d(?:,\d{3})*(?![\w.])(?=[^'\"]*$)")
+"""A number with commas between its thousands, which arguments would not be written as; not in a text."""
+PERHAPS_THOUSANDS = re.compile(r"(?<![\w.])[1-9]\d{0,2}(?:,\d{3})+(?![\w.])(?=[^'\"]*$)")
+"""The same where it may be several arguments as well."""
 CHAINERS = ("->", "=>", "|>", ">>>", ";")
 NO_CALLS: dict[type[ast.expr], str] = {
     ast.Lambda: "a call names a module; a function of your own is registered in Python as one",
@@ -27,23 +31,58 @@ NO_CALLS: dict[type[ast.expr], str] = {
 }
 
 
-def unreadable(problem: SyntaxError, text: str) -> tuple[str, int, str | None]:
-    """Why a text cannot be read, in words that do not depend on the version of Python; the length of the mark; help."""
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a text cannot be read, in words that do not depend on the version of Python; where; and the help."""
+
+    why: str
+    offset: int
+    length: int
+    help: str | None = None
+
+
+def unreadable(problem: SyntaxError, text: str) -> Unreadable:
+    """What is wrong with a text that is not Python's."""
+    offset = min(problem.offset or 1, len(text) + 1) - 1
+    late = _behind_a_name(text) if "positional argument follows keyword" in problem.msg else None
+    if late is not None:
+        why = f"`{text[slice(*late)]}` stands behind an argument with a name"
+        return Unreadable(why, late[0], late[1] - late[0], "arguments with a name stand behind those without")
+    open_end = re.search(r"(\w[\w.]*\s*)?(//|\*\*|[-+*/%])\s*$", text[:offset])
+    if open_end is not None and text[offset : offset + 1] in (")", ",", "]", ""):
+        left, sign = (open_end[1] or "").strip(), open_end[2]
+        percent = sign == "%" and left.isdigit()
+        advice = f"write `{int(left) / 100:g}`" if percent else f"write a number behind `{sign}`"
+        return Unreadable(f"`{open_end[0].strip()}` has no end", open_end.start(), len(open_end[0].rstrip()), advice)
     found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
     if found is not None:
         opened, *closing = found.groups()
         if opened:
             pair = {"(": ")", "[": "]", "{": "}"}[opened]
-            return f"`{opened}` is not closed", 1, f"write `{pair}` behind its last argument"
-        return f"`{closing[0] or closing[1]}` closes nothing", 1, "remove it"
+            return Unreadable(f"`{opened}` is not closed", offset, 1, f"write `{pair}` behind its last argument")
+        return Unreadable(f"`{closing[0] or closing[1]}` closes nothing", offset, 1, "remove it")
     if "unterminated string" in problem.msg:
-        return "a quote is not closed", 1, "close the quote"
-    rest = text[(problem.offset or 1) - 1 :]
+        return Unreadable("a quote is not closed", offset, 1, "close the quote")
+    rest = text[offset:]
     if not rest:
-        return "its end is missing", 1, None
+        return Unreadable("its end is missing", offset, 1)
     sign = re.match(r"\w+|[^\w\s()\[\]\"']+|.", rest, re.DOTALL)
     assert sign is not None
-    return "it cannot go on like this here", len(sign.group()), _meant(text, rest, sign.group())
+    return Unreadable("it cannot go on like this here", offset, len(sign.group()), _meant(text, rest, sign.group()))
+
+
+def _behind_a_name(text: str) -> tuple[int, int] | None:
+    """Where the first argument without a name begins and ends that stands behind one with a name."""
+    blank = re.sub(r"\b[A-Za-z_]\w*\s*=(?!=)", lambda name: " " * len(name[0]), text)
+    with suppress(SyntaxError):
+        for call in (node for node in ast.walk(ast.parse(blank, mode="eval")) if isinstance(node, ast.Call)):
+            spans = [(one.col_offset, one.end_col_offset or one.col_offset + 1) for one in call.args]
+            named = [re.search(r"=\s*$", text[:start]) for start, _ in spans]
+            first = next((index for index, name in enumerate(named) if name), len(spans))
+            late = next((span for span, name in zip(spans[first:], named[first:], strict=True) if not name), None)
+            if late is not None:
+                return late
+    return None
 
 
 def _meant(text: str, rest: str, sign: str) -> str | None:
@@ -61,11 +100,17 @@ def _meant(text: str, rest: str, sign: str) -> str | None:
         return "a parameter is written by its bare name"
     if sign.startswith(":") or re.search(r"\w+\s*:\s", text):
         return "write `name=value` for an argument"
+    if product := re.match(r"(\d+)x(\d+)\b", rest):
+        return f"write `[{product[1]}, {product[2]}]`"
     if sign.startswith("="):
         return "a step is named by its key; what it does stands alone"
-    if re.search(r"\w+\s*=[^()]*,\s*[^=]+\)?$", text):
-        return "arguments with a name stand behind those without"
     return "separate arguments by commas" if re.search(r"[\w\]\"')]\s+[\w\[\"'(]", text) else None
+
+
+def thousands(text: str) -> str | None:
+    """The help for a call with wrong arguments of which some may be one number with commas in it."""
+    found = PERHAPS_THOUSANDS.search(text)
+    return f"write `{found[0].replace(',', '')}`: commas stand between arguments" if found else None
 
 
 def no_call(node: ast.expr, names: Collection[str]) -> str | None:
