@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -212,6 +212,14 @@ class Collector:
     def warn(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
         """Note something that is probably not what the user meant."""
         self.error(code, message, place, severity="warning", **more)
+
+    def repeats(self, code: str, message: str, place: Place) -> bool:
+        """Whether the same was told of another place; `place` is then added to it."""
+        for index, known in enumerate(self.diagnostics):
+            if (known.code, known.message) == (code, message) and known.place != place:
+                self.diagnostics[index] = replace(known, labels=(*known.labels, Label("and here", place)))
+                return True
+        return False
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 from pydantic import BaseModel
 
-from flowconf.diagnostics import Collector, Place, suggest
+from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
-from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
+from flowconf.language.training import Changing, Condition, PhaseSection, TrainerSection, TrainingConfig, Weight, listed
 from flowconf.text.origins import Origins, Path, dotted
 
 
@@ -57,6 +57,23 @@ def _check_order(
         message = f"the phase `{name}` never begins: `{before}`, before it, has no end"
         advice = f"say where `{name}` begins (`when`), or where `{before}` ends (`until`)"
         collector.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
+    key = _too_late(phase.when, training.trainer)
+    if key is not None:
+        at = (*where, "when", key)
+        message = f"the phase `{name}` never begins: the run has ended by then"
+        end = Label("the run ends here", origins.value(("trainer", f"{key}s")))
+        collector.warn(
+            "FC0122", message, origins.value(at), path=dotted(at), labels=(end,) if key != "fraction" else ()
+        )
+
+
+def _too_late(when: Condition | None, trainer: TrainerSection) -> str | None:
+    """The key of a condition that is met at the end of the run or after it, None where it may be met before."""
+    if when is None:
+        return None
+    ends = {"epoch": trainer.epochs, "step": trainer.steps, "fraction": 1}
+    at = {key: getattr(when, key) for key in ends}
+    return next((key for key, end in ends.items() if end is not None and at[key] is not None and at[key] >= end), None)
 
 
 def _check_phase(
@@ -73,6 +90,14 @@ def _check_phase(
             _check_condition(training, condition, (*where, key), origins, collector)
     for key in ("freeze", "thaw"):
         _check_paths(plan, listed(getattr(phase, key)), "the path", (*where, key), origins, collector)
+    for number, path in enumerate(listed(phase.thaw)):
+        if path in listed(phase.freeze):
+            at = (*where, "thaw", number)
+            labels = (Label("frozen here", origins.value((*where, "freeze", listed(phase.freeze).index(path)))),)
+            message = f"`{dotted(where)}` both freezes and thaws `{path}`"
+            collector.error(
+                "FC0123", message, origins.value(at), path=dotted(at), labels=labels, help="keep one of both"
+            )
     if isinstance(phase.lr, dict):
         for path in phase.lr:
             at = (*where, "lr", path)
@@ -116,7 +141,9 @@ def _only_key(section: BaseModel, where: Path, origins: Origins, collector: Coll
     names = ", ".join(f"`{name}`" for name in type(section).model_fields)
     found = " and ".join(f"`{name}`" for name in keys) or "none"
     message = f"exactly one of {names} is needed here, and there is {found}"
-    collector.error("FC0122", message, origins.value(where), path=dotted(where))
+    place = origins.key((*where, keys[1])) if keys else origins.value(where)
+    advice = f"keep one of {found}" if keys else None
+    collector.error("FC0122", message, place, path=dotted(where), help=advice)
     return None
 
 

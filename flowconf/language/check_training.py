@@ -19,7 +19,7 @@ from flowconf.language.registry import Table
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.language.validate import shown
-from flowconf.text.origins import Origins, Path
+from flowconf.text.origins import Node, Origins, Path
 
 TORCHMETRICS = "torchmetrics"
 NO_LABELS: tuple[Label, ...] = ()
@@ -61,6 +61,15 @@ def check_names(training: TrainingConfig, origins: Origins, collector: Collector
     for name, args in training.loggers.items():
         checker.logger(name, args)
     _check_best(training, origins, collector)
+
+
+def check_overruled(said: Mapping[Path, Node], collector: Collector) -> None:
+    """Note unknown names that a file says in vain, for a config group says another: they are mistakes all the same."""
+    tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
+    for path, node in said.items():
+        table = tables.get(str(path[0])) if path[1:] == ("name",) else None
+        if table is not None and isinstance(node.value, str) and node.value not in table:
+            collector.diagnostics.append(table.unknown(node.value, node.place, _dotted(path)))
 
 
 def uses_torchmetrics(name: str) -> bool:
@@ -153,7 +162,8 @@ def _check_reference(
         if removed is not None:
             message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
-        collector.error("FC0402", message, origins.value(where), path=_dotted(where), help=advice, labels=labels)
+        if not collector.repeats("FC0402", message, origins.value(where)):
+            collector.error("FC0402", message, origins.value(where), path=_dotted(where), help=advice, labels=labels)
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:
@@ -189,10 +199,20 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origi
     declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
     message = f"the input `{given.name}` is declared as {declared}, and the data set gives {gives}"
     labels = (Label(f"`{given.name}` is {gives} here", origins.value(("data", "name"))),)
-    place, advice = _place_of(given, origins), f"write `{gives}`" if wrong is not None else f"write `dtype: {kind}`"
+    where: Path = ("model", "inputs", given.name)
+    if wrong is not None:
+        place, advice = _written(origins, (*where, "shape"), where) or _place_of(given, origins), f"write `{gives}`"
+    else:
+        typed = _written(origins, (*where, "dtype"))
+        place, advice = typed or _place_of(given, origins), f"write `{'' if typed else 'dtype: '}{kind}`"
     if wrong is not None and 0 < wrong < len(given.places):
         place, advice = given.places[wrong], f"write `{shape[wrong - 1]}`"
     collector.error("FC0502", message, place, path="data", labels=labels, help=advice)
+
+
+def _written(origins: Origins, *paths: Path) -> Place | None:
+    """Where the value of the first of these paths stands that is there."""
+    return next((node.place for path in paths if (node := origins.root.at(path)) is not None), None)
 
 
 def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
@@ -292,8 +312,10 @@ class _Names:
         shown = ", ".join(f"`{argument}`" for argument in takes)
         if section.target is None and given < len(takes):
             return f"`{_dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.origins.key(path)
-        message = f"`{section.fn}` takes {shown}, and `input` and `target` give {given} of them"
-        return message, self.origins.value(path)
+        both = "" if section.target is None else " and `target`"
+        message = f"`{section.fn}` takes {shown}, and `input`{both} {'give' if both else 'gives'} {given} of them"
+        key = "target" if section.target is not None and len(listed(section.input)) * 2 == len(takes) else "input"
+        return message, self.origins.value((*path, key))
 
     def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
         """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""

@@ -75,9 +75,10 @@ def read(composition: Composition) -> Config:
         advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
         raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), help=advice))
     if is_graph(document):
-        raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.value(("flow",))))
+        raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.key(("flow",))))
     collector = Collector(list(document.warnings))
     found = validate(ConfigDocument, document.data, document.origins, (), collector)
+    check_training.check_overruled(composition.overruled, collector)
     collector.stop_on_errors()
     assert found is not None
     plan = resolve_model(found.model, document, ("model",), collector, found.named())

@@ -524,12 +524,8 @@ class _Resolver:
         if removed is not None:
             message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
             advice = "remove this too, or let it read something else"
-        for index, known in enumerate(self.collector.diagnostics):
-            if (known.code, known.message) == ("FC0141", message) and known.place != place:
-                more = (*known.labels, Label("and here", place))
-                self.collector.diagnostics[index] = replace(known, labels=more)
-                raise _Unresolved
-        self.collector.error("FC0141", message, place, path=path, help=advice, labels=labels)
+        if not self.collector.repeats("FC0141", message, place):
+            self.collector.error("FC0141", message, place, path=path, help=advice, labels=labels)
         raise _Unresolved
 
     def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:

@@ -170,8 +170,9 @@ class _Report:
 
     def _value(self, where: Path) -> Place:
         """Where a value stands; nothing can be marked where it is empty, so that its key is."""
-        empty = where and self._at(where) is None
-        return self._key(where) if empty else self.origins.value((*self.base, *where))
+        place = self.origins.value((*self.base, *where))
+        empty = where and self._at(where) is None and place.word is None and not place.length
+        return self._key(where) if empty else place
 
     def _owner(self, where: Path) -> str:
         owner = dotted((*self.base, *where[:-1]))
@@ -326,7 +327,7 @@ class _Report:
             wanted = [kind for kind in wanted if kind != "a whole number"]
         if wanted == ["a whole number", "a text"]:
             wanted = ["a whole number, or a text with parameters"]
-        if got is None and where:
+        if got is None and where and self._value(where) == self._key(where):
             message = f"{subject} has no value, and must be {' or '.join(wanted)}"
         elif problems[0]["type"] == "too_short":
             message = f"{subject} {wanted[0]}"
@@ -445,7 +446,7 @@ def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | Non
         return TRUTHS[got.lower()]
     bare = got.replace("_", "").replace(",", "")
     if {"int_type", "float_type"} & kinds and re.fullmatch(r"[-+]?\d+", bare):
-        return bare
+        return str(int(bare))
     return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
 
 

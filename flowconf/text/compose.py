@@ -25,7 +25,7 @@ from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
-from flowconf.text.origins import Document, Mount, Node, Origins, dotted, from_plain
+from flowconf.text.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
 from flowconf.text.overrides import Override
 from flowconf.text.replaced import Replaced, replaced
 from flowconf.text.source import absolute
@@ -48,12 +48,14 @@ class Composition:
         overrides: the words of the command line; in a sweep, as the sweeper wrote them.
         choices: config group -> chosen option, a list of options, or None.
         file: the absolute path of the main file.
+        overruled: what the main file says and a config group behind `_self_` says otherwise.
     """
 
     document: Document
     overrides: tuple[str, ...]
     choices: dict[str, Any]
     file: str
+    overruled: dict[Path, Node]
 
 
 Check = Callable[[Composition, str | None], object]
@@ -181,19 +183,22 @@ class _Composer:
         overrides = words.parse(typed)
         words.refuse_sweeps(overrides)
         self.check_settings(overrides)
+        words.refuse_hydra(overrides)
         chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
         composed = self.defaults_list(chosen)
         lost: list[Replaced] = []
         root = self.merged(composed, chosen, lost)
         for override in overrides:
-            if not override.parsed.is_hydra_override() and not self.chooses(override):
+            if not self.chooses(override):
                 root = words.apply(root, override, self.rules, self.library.groups)
                 root = self.library.expand(root)
         root = self.finished(root)
-        warnings = (*self.library.warnings(), *(value.told() for value in lost if value.holds(root)))
+        lost = [value for value in lost if value.holds(root)]
+        warnings = (*self.library.warnings(), *(value.told() for value in lost))
         document = Document.of(root, str(self.library.main), warnings)
         choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
-        return Composition(document, tuple(typed), choices, str(self.library.main))
+        overruled = {value.path: value.said for value in lost}
+        return Composition(document, tuple(typed), choices, str(self.library.main), overruled)
 
     def chooses(self, override: Override) -> bool:
         """Whether an override chooses options of a config group.

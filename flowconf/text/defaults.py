@@ -169,11 +169,13 @@ def check_main(document: Document) -> None:
         return
     listing = document.origins.root.child("defaults")
     assert listing is not None
-    labels = tuple(Label(f"move `- {SELF}` up from here", entry.place) for entry in found if entry.is_self)
+    late = next((entry for entry in found if entry.is_self), None)
+    labels = (Label("it belongs before this", found[0].key),) if late is not None else ()
+    place = found[0].key if late is None else late.place
     notes = Collector()
     message = f"the defaults list of a main config begins with `{SELF}`"
     advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
-    notes.error("FC0104", message, found[0].place, labels=labels, help=advice)
+    notes.error("FC0104", message, place, labels=labels, help=advice)
     notes.stop_on_errors()
 
 

@@ -138,6 +138,16 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
     notes.stop_on_errors()
 
 
+def refuse_hydra(overrides: Sequence[Override]) -> None:
+    """Raises FC0103 for words about Hydra itself, which mean nothing for a single config."""
+    notes = Collector()
+    for one in overrides:
+        if one.parsed.is_hydra_override():
+            message = f"`{shown(one.typed)}` is about sweeps, and this is none"
+            notes.error("FC0103", message, one.place, path=one.key, help="remove it, or add `-m` to sweep")
+    notes.stop_on_errors()
+
+
 def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[], list[str]] = list) -> Node:
     """`root` changed by one word.
 

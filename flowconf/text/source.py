@@ -31,13 +31,13 @@ class Source:
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def place(self, start: int, end: int | None = None) -> Place:
-        """The place of the characters from `start` up to `end`, cut at the end of the line."""
+        """The place of the characters from `start` up to `end`, cut at the end of the line. Nothing has no length."""
         start = min(start, len(self.text))
         line = bisect_right(self._starts, start)
         stop = self._starts[line] - 1 if line < len(self._starts) else len(self.text)
         stop = min(stop, start + MAX_LENGTH, stop if end is None else end)
         length = len(self.text[start:stop].rstrip())
-        return Place(self.file, line, start - self._starts[line - 1] + 1, max(1, length))
+        return Place(self.file, line, start - self._starts[line - 1] + 1, length if start == end else max(1, length))
 
     def offset(self, line: int, column: int) -> int:
         """The offset of a line and column that both start at 1."""

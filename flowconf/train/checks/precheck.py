@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.diagnostics import Collector, Diagnostic, Label
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph import check_checkpoints
 from flowconf.graph.weights.sources import locate
 from flowconf.graph.weights.transfer import Request
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
+from flowconf.language.training import listed
 from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
 from flowconf.train.checks.rehearsal import rehearsed
@@ -35,12 +36,12 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     origins = config.composition.document.origins
     collector = Collector()
     reach = rehearsed(config, collector)
+    _check_paths(config, reach.parameters, origins, collector)
     _check_trainable(config.model, reach.parameters, collector)
     if not collector.errors:
         check_idle(config, reach, collector)
     check_shardable(config, reach.parameters, collector)
     _check_optimizer(config, origins, collector)
-    _check_paths(config, reach.parameters, origins, collector)
     runs = config.training.trainer.runs
     collector.diagnostics += check_checkpoints(config.model, reach.inference, runs, start_request(config))
     schedule = config.training.schedule
@@ -107,10 +108,17 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
     for name, phase in training.phases.items():
         rates = phase.lr if isinstance(phase.lr, dict) else {}
         wanted |= {("phases", name, "lr", path): path for path in rates}
-    for where, path in wanted.items():
+    found: list[tuple[Path, str, Place, str]] = [
+        (where, path, origins.key(where), "so that nothing is trained differently") for where, path in wanted.items()
+    ]
+    for name, loss in training.loss.items():
+        for number, path in enumerate(listed(loss.updates)):
+            at: Path = ("loss", name, "updates", number)
+            found.append((at, path, origins.value(at), f"so that `{name}` updates nothing there"))
+    for where, path, place, why in found:
         if path and not any(name.startswith(f"{path}.") for name in parameters):
-            message = f"`{path}` has no parameters, so that nothing is trained differently"
-            collector.error("FC0405", message, origins.key(where), path=dotted(where), help="remove it")
+            message = f"`{path}` has no parameters, {why}"
+            collector.error("FC0405", message, place, path=dotted(where), help="remove it")
 
 
 def _takes(
