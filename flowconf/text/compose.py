@@ -183,13 +183,13 @@ class _Composer:
         overrides = words.parse(typed)
         words.refuse_sweeps(overrides)
         self.check_settings(overrides)
-        words.refuse_hydra(overrides)
         chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
         composed = self.defaults_list(chosen)
+        words.refuse_hydra(overrides)
         lost: list[Replaced] = []
         root = self.merged(composed, chosen, lost)
         for override in overrides:
-            if not self.chooses(override):
+            if not override.parsed.is_hydra_override() and not self.chooses(override):
                 root = words.apply(root, override, self.rules, self.library.groups)
                 root = self.library.expand(root)
         root = self.finished(root)

@@ -139,10 +139,10 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
 
 
 def refuse_hydra(overrides: Sequence[Override]) -> None:
-    """Raises FC0103 for words about Hydra itself, which mean nothing for a single config."""
+    """Raises FC0103 for words about Hydra itself that mean nothing for a single config: all but its search path."""
     notes = Collector()
     for one in overrides:
-        if one.parsed.is_hydra_override():
+        if one.parsed.is_hydra_override() and one.key != "hydra.searchpath":
             message = f"`{shown(one.typed)}` is about sweeps, and this is none"
             notes.error("FC0103", message, one.place, path=one.key, help="remove it, or add `-m` to sweep")
     notes.stop_on_errors()
