@@ -161,16 +161,20 @@ class Diagnostic:
 
 
 class FlowconfError(ValueError):
-    """Every refusal that a user can cause; `diagnostics` holds what is wrong."""
+    """Every refusal that a user can cause; `diagnostics` holds what is wrong.
+
+    `unchecked` are paths of members of which nothing can be said because of it.
+    """
 
     exit_code = 1
+    unchecked: tuple[str, ...] = ()
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = diagnostics
         super().__init__(render_text(diagnostics))
 
-    def __reduce__(self) -> tuple[type[FlowconfError], tuple[Diagnostic, ...]]:
-        return type(self), self.diagnostics
+    def __reduce__(self) -> tuple[type[FlowconfError], tuple[Diagnostic, ...], dict[str, object]]:
+        return type(self), self.diagnostics, {"unchecked": self.unchecked}
 
 
 class ConfigError(FlowconfError):
@@ -204,6 +208,8 @@ class Collector:
     """Gathers the diagnostics of one stage, so that all are told at once."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    """Paths of members that could not be checked because of what is wrong."""
 
     def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
         """Note one mistake; `more` are the remaining fields of `Diagnostic`."""
@@ -228,7 +234,9 @@ class Collector:
     def stop_on_errors(self) -> None:
         """Raise `ConfigError` when anything so far is an error."""
         if self.errors:
-            raise ConfigError(*self.told_once())
+            error = ConfigError(*self.told_once())
+            error.unchecked = tuple(dict.fromkeys(self.unchecked))
+            raise error
 
     def told_once(self) -> list[Diagnostic]:
         """One diagnostic for each code and place, no warning where an error stands, and at most `MOST`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from flowconf.diagnostics import (
     render_text,
     wants_colour,
 )
+
+if TYPE_CHECKING:
+    from flowconf.train.check import Account
 
 ROUNDS = 20
 """A mended mistake may bring others to light; so often at most is looked again."""
@@ -39,20 +42,22 @@ def check(
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
     from flowconf.text.fixes import apply, with_fix
-    from flowconf.train.check import check as find
+    from flowconf.train.check import account
 
-    found = [with_fix(diagnostic) for diagnostic in find(file, overrides or [])]
+    seen = account(file, overrides or [])
+    found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     for _ in range(ROUNDS if fix else 0):
         mended = apply(found)
         for place in mended:
             print(f"mended {place}", file=sys.stderr)
         if not mended:
             break
-        found = [with_fix(diagnostic) for diagnostic in find(file, overrides or [])]
+        seen = account(file, overrides or [])
+        found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
-        print(f"{file}: {_count(found)}", file=sys.stderr)
+        print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
     if any(diagnostic.severity == "error" for diagnostic in found):
         raise typer.Exit(2)
 
@@ -74,3 +79,14 @@ def _count(found: list[Diagnostic]) -> str:
     warnings = len(found) - errors
     counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
     return ", ".join(counts) or "no mistakes"
+
+
+def _left_out(seen: Account) -> str:
+    """What was not checked because of the mistakes."""
+    errors = sum(diagnostic.severity == "error" for diagnostic in seen.mistakes)
+    if not errors:
+        return ""
+    it, count = "it" if errors == 1 else "them", len(seen.unchecked)
+    members = [f"{count} member{'s' if count > 1 else ''}"] if count else []
+    left = " and ".join([*members, *([] if seen.shapes else ["the shapes"])])
+    return f"; {left} not checked because of {it}" if left else ""

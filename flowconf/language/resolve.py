@@ -116,9 +116,12 @@ class _Resolver:
         if len(self.collector.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
         for name in order:
+            before = len(self.collector.errors)
             try:
                 self._step(name, model.flow[name], frame)
             except _Unresolved:
+                if len(self.collector.errors) == before:
+                    self.collector.unchecked.append(dotted((*path, "flow", name)))
                 frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flowconf.api import Source, compose, load, plan
@@ -12,12 +13,28 @@ from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
 
 
+@dataclass(frozen=True)
+class Account:
+    """The mistakes of a config, and how far the check came: members left out, and whether shapes were looked at."""
+
+    mistakes: list[Diagnostic]
+    unchecked: tuple[str, ...] = ()
+    shapes: bool = True
+
+
 def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
     """Every mistake of the first stage that has one, up to shapes, checkpoint sources and the configs that they name.
 
     No data is read, and nothing is run.
     """
+    return account(source, overrides, origin).mistakes
+
+
+def account(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> Account:
+    """What `check` finds, with what it could not look at because of it."""
     found: list[Diagnostic] = []
+    unchecked: tuple[str, ...] = ()
+    resolved: GraphPlan | None = None
     config: Config | None = None
     try:
         if isinstance(source, GraphPlan | Mapping):
@@ -32,7 +49,8 @@ def check(source: Source, overrides: Sequence[str] = (), origin: str | None = No
         _look_with_torch(resolved, config, found)
     except FlowconfError as error:
         found += error.diagnostics
-    return Collector(found).told_once()
+        unchecked = error.unchecked
+    return Account(Collector(found).told_once(), unchecked, resolved is not None)
 
 
 def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Diagnostic]) -> None:

@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(flowconf.train.check, "check", fail)
+        monkeypatch.setattr(flowconf.train.check, "account", fail)
 
     return arrange
 

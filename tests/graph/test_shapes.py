@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -164,6 +166,15 @@ error[FC0201]: `head` expects 5 features, but `ReLU` gives 4
   |                                        ^
   |                         ---- `ReLU` gives [B, 4]
   = help: write `Linear(4, 2)`
+
+error[FC0201]: `more` expects 3 features, but `head` gives 2
+ --> chain.yaml:4:16
+  |
+3 |   head: Linear(6, 4) >> ReLU >> Linear(5, 2)
+  |   ---- `head` gives [B, 2]
+4 |   more: Linear(3, 3)
+  |                ^
+  = help: write `Linear(2, 3)`
 """,
     ),
     "using": (
@@ -303,6 +314,37 @@ def test_one_cause_one_diagnostic():
 def test_two_causes_are_told_at_once():
     flow = {"a": "Linear(5, 4)", "b": {"from": "y", "through": "Linear(7, 3)"}}
     assert codes({"inputs": {"x": ["B", 6], "y": ["B", 8]}, "flow": flow}) == ["FC0201", "FC0201"]
+
+
+TOLD = {
+    # flow -> the steps that are told, and those that cannot be checked because of them
+    "what a module gives is known although what it takes is wrong": (
+        {"a": "Linear(9, 4)", "b": "ReLU", "c": "Linear(5, 3)"}, ["a", "c"], []),
+    "a chain goes on as well": ({"a": "Linear(9, 4) >> ReLU >> Linear(5, 4)"}, ["a", "a"], []),
+    "what it keeps of its stream is not": (
+        {"a": "LayerNorm(9)", "b": "ReLU", "c": "Linear(9, 3)"}, ["a"], ["b", "c"]),
+    "one number may be meant for both": ({"a": "Linear(9, 9)", "b": "Linear(6, 3)"}, ["a"], ["b"]),
+    "the two sizes may have changed places": ({"a": "Linear(9, 6)", "b": "Linear(9, 3)"}, ["a"], ["b"]),
+    "a sum may be of either size": ({"a": {"also": "Linear(9, 8)"}, "b": "Linear(9, 3)"}, ["a"], ["b"]),
+    "a loop may be of either size": ({"a": {"loop": "Linear(9, 8)", "times": 2}, "b": "Linear(9, 3)"}, ["a"], ["b"]),
+    "what does not read it is checked": (
+        {"a": "LayerNorm(9)", "b": {"from": "x", "through": "Linear(5, 2)"}, "c": {"from": "a", "through": "ReLU"}},
+        ["a", "b"], ["c"]),
+    "two that expect the same of one": (
+        {"a": "Linear(6, 7)", "b": {"fork": "Linear(8, 2)"}, "c": "Linear(8, 3)", "d": "Linear(3, 1)"}, ["b"], []),
+    "an inner graph is counted as one": (
+        {"a": "LayerNorm(9)", "b": {"graph": {"inputs": {"y": ["B", 6]}, "flow": {"c": "Linear(6, 2)"}}}}, ["a"], ["b"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_consequences_are_counted_and_not_told(name):
+    flow, told, unchecked = TOLD[name]
+    with pytest.raises(ConfigError) as raised:
+        flowconf.build({"inputs": {"x": ["B", 6]}, "flow": flow})
+    assert [diagnostic.path for diagnostic in raised.value.diagnostics] == told
+    assert list(raised.value.unchecked) == unchecked
+    assert pickle.loads(pickle.dumps(raised.value)).unchecked == raised.value.unchecked
 
 
 def test_an_inner_misfit_of_a_graph_used_by_a_loop_is_told_once():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from flowconf.diagnostics import Label, suggest
+from flowconf.diagnostics import Label
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import (
     MERGES,
@@ -22,7 +22,6 @@ from flowconf.graph.shapes.fakes import (
     Held,
     Scope,
     Source,
-    as_list,
     difference,
     each,
     faked,
@@ -34,6 +33,7 @@ from flowconf.graph.shapes.fakes import (
 )
 from flowconf.graph.shapes.marks import call_place, changed_in, number_in, place_of, says
 from flowconf.graph.shapes.sizes import Sizes, misfits
+from flowconf.graph.shapes.starts import check_starts
 from flowconf.graph.shapes.trial import Inference, Poisoned, Rehearsal, Trial
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
@@ -73,7 +73,8 @@ class _Checker(Trial):
         values = {e.name: self.declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
         self.result.certain = not any(value is UNKNOWN for value in values.values())
         _, scope = self.graph(graph, "", values, {})
-        self.starts(graph)
+        if not self.told:
+            check_starts(graph, self.result.parameters, self.result.collector)
         return scope
 
     def declared(self, entry: Input) -> Any:
@@ -109,10 +110,12 @@ class _Checker(Trial):
         places |= origins
         scope = Scope(graph, path, local, places, home, dict(shared or {}))
         for step in graph.steps:
+            before = self.told
             try:
                 local[step.name] = self._step(step, scope)
             except Poisoned:
                 local[step.name] = UNKNOWN
+            self._note_wrong(step, scope, self.told > before)
             self._record(join(path, step.name), local[step.name])
             places[step.name] = Source(step.name, step.place)
         self._states(graph, scope)
@@ -120,38 +123,19 @@ class _Checker(Trial):
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs, scope
 
-    def starts(self, graph: GraphPlan) -> None:
-        """Hold what `init` says against the parameters there are."""
-        if self.result.collector.errors:
-            return
-        for path, setting in graph.all_settings():
-            below = {
-                name.removeprefix(f"{path}."): size
-                for name, size in self.result.parameters.items()
-                if name.startswith(f"{path}.")
-            }
-            for start in setting.init:
-                size = below.get(start.parameter)
-                if size is None:
-                    message = f"`{path}` has no parameter `{start.parameter}`"
-                    advice = suggest(start.parameter, below, "parameters")
-                    self.result.collector.error("FC0207", message, start.place, path=path, help=advice)
-                elif isinstance(start.how, Call):
-                    why = blame.start(start.how, size)
-                    if why is not None:
-                        message = f"`{path}.{start.parameter}`, {list(size)}, cannot start as `{start.how}`: {why}"
-                        self.result.collector.error("FC0207", message, start.how.place, path=path)
-                elif isinstance(start.how.value, tuple):
-                    given = tuple(torch.tensor(as_list(start.how.value)).shape)
-                    if given != size:
-                        message = f"`{path}.{start.parameter}` is {list(size)}, and its initial value {list(given)}"
-                        self.result.collector.error("FC0207", message, start.how.place, path=path)
+    def _note_wrong(self, step: Step, scope: Scope, told: bool) -> None:
+        """Keep which members are wrong, and count those that could not be checked because of them."""
+        if told:
+            scope.wrong.add(step.name)
+        elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads()):
+            scope.wrong.add(step.name)
+            self.result.collector.unchecked.append(join(scope.path, step.path))
 
     def _states(self, graph: GraphPlan, scope: Scope) -> None:
         """What is kept from call to call must have the shape of the zeros that the first call reads."""
         for step in graph.steps:
             for value in step.reads():
-                if not value.recurrent:
+                if not value.recurrent or {step.name, value.member} & scope.wrong:
                     continue
                 kept, like = scope.value(value.now), scope.zeros(step)
                 if difference(kept, like) is not None:
@@ -209,17 +193,16 @@ class _Checker(Trial):
         source = scope.source(step.stream)
         copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
         for copy in range(copies):
-            before, known = value, len(self.result.collector.diagnostics)
+            before, known = value, self.told
             try:
                 value = held.all_of_them = self._verb(step, value, source, scope)
-            except Poisoned:
-                if copy:
+            finally:
+                if copy and self.told > known:
                     self._tell_of_copies(step, known)
-                raise
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
                 value = self._taken(step, value, scope)
             source = Source(f"{step.name}.{copy}", step.place)
-            if difference(before, value) is None:
+            if difference(before, value) is None or self.told > known:
                 break
         if not step.iterates:
             held.once = value
@@ -248,10 +231,13 @@ class _Checker(Trial):
         return self._apply("", stream, source, scope, step)
 
     def _attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
+        """What a part gives that is held against another; unknown when there is a mistake in it."""
+        before = self.told
         try:
-            return self._apply(spot, stream, source, scope, step)
+            value = self._apply(spot, stream, source, scope, step)
         except Poisoned:
             return UNKNOWN
+        return UNKNOWN if self.told > before else value
 
     def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         change = self._attempt("", stream, source, scope, step)
@@ -509,7 +495,10 @@ class _Checker(Trial):
 
     def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
         """One call of a loop's or map's body, with what `take` picks from it."""
+        before = self.told
         result = self._apply("", stream, source, scope, step, repeated=repeated)
+        if self.told > before:
+            raise Poisoned
         if step.takes_each and result is not UNKNOWN:
             result = self._taken(step, result, scope)
         scope.held[step.name].once = result

@@ -207,6 +207,8 @@ class Scope:
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Loop -> how often its body runs."""
+    wrong: set[str] = field(default_factory=set)
+    """Members with a mistake, and those that are not known because of them."""
     before: Any = UNKNOWN
     """What the step at hand would read of a previous call: zeros like its stream."""
 

@@ -12,6 +12,7 @@ from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
 from flowconf.graph.shapes.marks import call_place
+from flowconf.graph.shapes.recover import as_declared
 from flowconf.graph.shapes.sizes import EXPECTS, Expectation, Sizes, expectation, first_line
 from flowconf.graph.source.emit import Sizes as KnownSizes
 from flowconf.language import causes
@@ -82,7 +83,14 @@ class Trial:
     built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
 
     standing: dict[str, nn.Module] = field(default_factory=dict)
+    disputes: set[tuple[Place, int, int]] = field(default_factory=set)
+    """Who gives which size where another is expected, as far as it was told."""
     trains: bool = False
+
+    @property
+    def told(self) -> int:
+        """How many mistakes are told so far."""
+        return len(self.result.collector.diagnostics)
 
     def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
         """The module that stands at a path; one that is reused stands where it was first."""
@@ -242,7 +250,12 @@ class Trial:
             self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
+            try:
+                self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
+            except Poisoned:
+                if not isinstance(call, Call) or (given := as_declared(built, call, stream, using)) is UNKNOWN:
+                    raise
+                return given
 
     def _misfit(
         self,
@@ -278,6 +291,10 @@ class Trial:
             if shared is not None:
                 labels.append(Label(f"made for {found.expected} {found.unit}", found.place))
                 self.error("FC0201", message, place, step, scope, tuple(labels), advice)
+            told = (source.place, found.actual, found.expected)
+            if told in self.disputes:
+                raise Poisoned  # what gives it is wrong, or both that take it are
+            self.disputes.add(told)
             outer = self._set_outside(found, step, scope)
             if outer is not None:
                 labels.append(Label("it is used here", found.place))
