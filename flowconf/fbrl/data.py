@@ -21,7 +21,8 @@ from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.fbrl.cache import cached
 from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
-from flowconf.train.data.splits import Batch, Declared, Field, Resident, Split, Splits, provides
+from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
+from flowconf.train.data.streams import Batch, Field
 
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_words"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError, Place
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic, FlowconfError, Place, RunError
 from flowconf.graph import Graph, WeightReport, build_graph, load_checkpoints
 from flowconf.graph.weights.transfer import load as load_weights
 from flowconf.language import references, registry
@@ -290,16 +290,15 @@ def _make_data(config: Config, device: torch.device) -> Splits:
     args = dict(section.args)
     if "seed" in inspect.signature(factory).parameters:
         args.setdefault("seed", config.training.seed)
-    place = config.composition.document.origins.value(("data",))
+    place = config.composition.document.origins.value(("data", "name"))
     try:
         with undisturbed(device):
             found = factory(**args)
             if not isinstance(found, Splits):
                 raise _no_splits(section.name, found, place)
             splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
-    except ConfigError as error:
-        told = (one if one.place != Place() else replace(one, place=place) for one in error.diagnostics)
-        raise ConfigError(*told) from None
+    except (ConfigError, RunError) as error:
+        raise ConfigError(*placed(error.diagnostics, config)) from None
     except FlowconfError:
         raise
     except (TypeError, ValueError) as problem:
@@ -311,6 +310,16 @@ def _make_data(config: Config, device: torch.device) -> Splits:
             Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data")
         )
     return splits
+
+
+def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
+    """Diagnostics with the place in the config of what they are about, where they have none."""
+    origins = config.composition.document.origins
+    for one in told:
+        path = tuple(one.path.split("."))
+        node = origins.root.at(path)
+        place = origins.key(path) if node is not None and isinstance(node.value, dict) else origins.value(path)
+        yield one if one.place != Place() or not one.path else replace(one, place=place)
 
 
 def _no_splits(name: str, found: object, place: Place) -> ConfigError:

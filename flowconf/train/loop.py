@@ -197,7 +197,8 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
-        raise RunError(Diagnostic("FC0702", message, path=wrong[-1], help=advice_on_nan(run)))
+        path = wrong[-1].removeprefix("train/").replace("/", ".")
+        raise RunError(Diagnostic("FC0702", message, path=path, help=advice_on_nan(run)))
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from flowconf.diagnostics import ConfigError
+from flowconf.diagnostics import ConfigError, RunError
 from flowconf.language import registry
 from flowconf.train.data.splits import Feed, Sampler, Splits
 from flowconf.train.data.streams import Items, as_split, seeded
@@ -164,8 +165,70 @@ def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
             return (item for item, _ in zip(super().__iter__(), range(30), strict=False))
 
     monkeypatch.setitem(registry.datasets.registered, "short", lambda: Splits(Short(), Noisy(32)))
-    with pytest.raises(ValueError, match="ended 10 rows before its `__len__`"):
+    with pytest.raises(RunError, match="ends after 30 rows, and its `__len__` says 96") as caught:
         folder.train(text=text("short", 1))
+    assert place_of(caught.value) == "short"
+
+
+class Odd(Noisy):
+    """Rows of which the one with the label 3 is like no other."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd = odd
+
+    def __getitem__(self, row):
+        item = super().__getitem__(row)
+        return self.odd(item) if row % 4 == 3 else item
+
+
+def lost(item):
+    raise FileNotFoundError("wave_3.wav")
+
+
+def place_of(refusal):
+    (told,) = refusal.diagnostics
+    line = Path(told.place.file).read_text().splitlines()[told.place.line - 1]
+    return line[told.place.column - 1 :][: told.place.length]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (lost, r"row \d+ cannot be made: FileNotFoundError: wave_3.wav"),
+        (
+            lambda item: {"image": item["image"]},
+            r"row \d+ has no field `label`, and the first row of the data set has one",
+        ),
+        (lambda item: {**item, "image": torch.zeros(7)}, r"`image` is \[[78]\] in row \d+, and \[[78]\] in row \d+"),
+        (
+            lambda item: {**item, "label": "cat"},
+            r"`label` of row \d+ is the text `cat`, and must be a tensor or numbers",
+        ),
+        (lambda item: None, r"row \d+ is `None`, and must be a mapping of named tensors"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch, odd, words, workers):
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: Splits(Odd(odd), Noisy(32)))
+    with pytest.raises(RunError, match=words) as caught:
+        folder.train(text=text("odd", workers))
+    (told,) = caught.value.diagnostics
+    assert (told.code, place_of(caught.value)) == ("FC0501", "odd")
+    assert "making its batch" in caught.value.__notes__[0]
+    if odd is lost:
+        (label,) = told.labels
+        assert "raise FileNotFoundError" in Path(label.place.file).read_text().splitlines()[label.place.line - 1]
+
+
+def test_an_iterable_whose_row_fails_says_which_one(folder, monkeypatch):
+    class Breaking(Endless):
+        def __iter__(self):
+            yield from (item if number < 5 else 1 / 0 for number, item in enumerate(super().__iter__()))
+
+    monkeypatch.setitem(registry.datasets.registered, "breaking", lambda: Splits(Breaking(), Noisy(32)))
+    with pytest.raises(RunError, match="row 5 cannot be made: ZeroDivisionError: division by zero"):
+        folder.train(text=text("breaking", 1))
 
 
 @pytest.mark.gpu

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, suggest
-from flowconf.train.data.splits import Batch, Declared, Field, Resident, Split, Splits, provides, shares_of
+from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides, shares_of
+from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
     import numpy

@@ -16,13 +16,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowconf.train.data.streams import Flow, Order, Pass, closing_stream, stream
+from flowconf.train.data.streams import Batch, Field, Flow, Order, Pass, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
-Batch = dict[str, Tensor]
-Field = tuple[tuple[int, ...], torch.dtype]
-"""The shape of one row's value, without the batch, and its type."""
 Factory = TypeVar("Factory", bound=Callable[..., "Splits"])
 
 
@@ -272,7 +269,7 @@ class Feed:
         return seed_for(self.seed, self.use, number, *own)
 
     def _batch(self, rows: Tensor, seed: int) -> Batch:
-        return self._moved(self.split.batch(rows, self.generator.manual_seed(seed)))
+        return self._moved(batch_of(self.split, rows, self.generator.manual_seed(seed)))
 
     def _moved(self, batch: Batch) -> Batch:
         if self.home == self.device and self.layout == torch.preserve_format:

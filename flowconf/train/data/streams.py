@@ -12,7 +12,7 @@ import queue
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from flowconf.diagnostics import FlowconfError
+from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
+from flowconf.train.data.refusals import apart, refusal
 from flowconf.train.runs.folder import release_locks
 
 Batch = dict[str, Tensor]
+Field = tuple[tuple[int, ...], torch.dtype]
+"""The shape of one row's value, without the batch, and its type."""
 Order = tuple[list[int], int]
 """Rows, and the seed of their batch: plain numbers, which cost no shared memory on their way to a worker."""
 Pass = tuple[int, int, list[tuple[int, int]]]
@@ -39,6 +42,7 @@ class Items:
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
+        self.fields: Mapping[str, Field] = {}
         first = self.batch(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))
         self.fields = {name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in first.items()}
 
@@ -46,8 +50,15 @@ class Items:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        numbers = rows.tolist()
         with seeded(generator.initial_seed()):
-            return collated([self.dataset[row] for row in rows.tolist()])
+            return collated([self._item(row) for row in numbers], numbers, self.fields)
+
+    def _item(self, row: int) -> Any:
+        try:
+            return self.dataset[row]
+        except Exception as problem:
+            raise refusal(problem, f"row {row}") from problem
 
 
 class Flow:
@@ -71,7 +82,7 @@ class Flow:
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """The first rows, as many as asked for: for a look at the data."""
         with seeded(generator.initial_seed()):
-            return collated([item for _, item in zip(range(len(rows)), self.dataset, strict=False)])
+            return collated(read(iter(self.dataset), 0, len(rows)))
 
 
 def as_split(found: Any) -> Any:
@@ -85,12 +96,40 @@ def as_split(found: Any) -> Any:
     raise ValueError(f"a `{type(found).__name__}` is neither a split nor a data set of torch")
 
 
-def collated(items: list[Any]) -> Batch:
-    """Items as a batch. Raises `ValueError` for items that are no mappings of named values."""
-    if not items or not isinstance(items[0], Mapping):
-        kind = type(items[0]).__name__ if items else "nothing"
-        raise ValueError(f"an item of a data set must be a mapping of named tensors, and this one is `{kind}`")
-    return {str(name): torch.as_tensor(value) for name, value in default_collate(items).items()}
+def read(items: Iterator[Any], first: int, count: int) -> list[Any]:
+    """The next `count` items, fewer where there are no more; `first` is the row of the first one. Raises `RunError`."""
+    found: list[Any] = []
+    try:
+        for item in itertools.islice(items, count):
+            found.append(item)  # noqa: PERF402 - how many there are says which row fails
+    except Exception as problem:
+        raise refusal(problem, f"row {first + len(found)}") from problem
+    return found
+
+
+def collated(items: Sequence[Any], rows: Sequence[int] | None = None, fields: Collection[str] = ()) -> Batch:
+    """Items as a batch that has these fields.
+
+    Raises `RunError` for items that are no mappings of named values, or not of the same names and shapes.
+    """
+    rows = range(len(items)) if rows is None else rows
+    try:
+        batch = {str(name): torch.as_tensor(value) for name, value in default_collate(list(items)).items()}
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as problem:
+        raise apart(rows, items, fields, problem) from None
+    if any(name not in batch for name in fields):
+        raise apart(rows, items, fields)
+    return batch
+
+
+def batch_of(split: Any, rows: Tensor, generator: torch.Generator) -> Batch:
+    """A batch of a split. Raises `RunError` where the split's own code fails."""
+    try:
+        batch: Batch = split.batch(rows, generator)
+    except Exception as problem:
+        first = ", ".join(str(row) for row in rows[:4].tolist())
+        raise refusal(problem, f"the batch of the rows {first}, ...") from problem
+    return batch
 
 
 @contextmanager
@@ -124,20 +163,25 @@ class _Remote(Dataset[Batch | FlowconfError]):
     def __getitem__(self, order: Order) -> Batch | FlowconfError:
         rows, seed = order
         try:
-            batch: Batch = self.split.batch(torch.tensor(rows), torch.Generator().manual_seed(seed))
-        except FlowconfError as refusal:
-            return refusal
-        return batch
+            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed))
+        except FlowconfError as refused:
+            return refused
 
 
-class _RemoteFlow(IterableDataset[Batch]):
+class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
     """What the worker has of an iterable data set."""
 
     def __init__(self, flow: Flow, passes: Iterable[Pass]) -> None:
-        self.dataset = flow.dataset
+        self.dataset, self.fields = flow.dataset, flow.fields
         self.passes = passes
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | FlowconfError]:
+        try:
+            yield from self._batches()
+        except FlowconfError as refused:
+            yield refused
+
+    def _batches(self) -> Iterator[Batch]:
         for epoch, seed, spans in self.passes:
             random.seed(seed)
             torch.manual_seed(seed)
@@ -148,10 +192,12 @@ class _RemoteFlow(IterableDataset[Batch]):
                 set_epoch(epoch)
             items, at = iter(self.dataset), 0
             for start, stop in spans:
-                found = list(itertools.islice(items, start - at, stop - at))
+                found = read(items, at, stop - at)[start - at :]
                 if len(found) < stop - start:
-                    raise ValueError(f"the data set ended {stop - start - len(found)} rows before its `__len__`")
-                yield collated(found)
+                    length = len(self.dataset)
+                    told = f"the data set ends after {start + len(found)} rows, and its `__len__` says {length}"
+                    raise RunError(Diagnostic("FC0501", told, path="data.name", help="count the rows of one pass"))
+                yield collated(found, range(start, stop), self.fields)
                 at = stop
 
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-import torch
-
+from flowconf.diagnostics import FlowconfError
 from flowconf.graph.explain import shown
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
+from flowconf.train.data.refusals import is_out_of_memory
 from flowconf.train.data.splits import Feed
-from flowconf.train.job import Job
+from flowconf.train.job import Job, placed
 from flowconf.train.objective import routing
 from flowconf.train.precision import Precision
 
@@ -25,8 +25,6 @@ DOING = {
     Precision.step.__code__: "in the optimizer's step",
 }
 """What a step of training is doing while these run."""
-OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
-"""What torch says on devices that have no exception of their own for it."""
 
 
 def add_notes(problem: BaseException, job: Job) -> None:
@@ -34,6 +32,8 @@ def add_notes(problem: BaseException, job: Job) -> None:
 
     Where memory is what is missing, also how much is taken and what takes less.
     """
+    if isinstance(problem, FlowconfError):
+        problem.diagnostics = tuple(placed(problem.diagnostics, job.config))
     with suppress(Exception):  # whatever an exception has against notes or looks, it is what must be seen
         frames = list(_frames(problem))
         at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
@@ -44,12 +44,6 @@ def add_notes(problem: BaseException, job: Job) -> None:
         problem.add_note(_where(job, at.f_locals, trains, doing))
         if is_out_of_memory(problem):
             problem.add_note(_what_takes_less(job, trains))
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory is missing."""
-    known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in OUT_OF_MEMORY))
 
 
 def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None) -> str:
