@@ -82,6 +82,7 @@ CODES: dict[str, str] = {
     "FC0407": "a member that nothing needs",
     "FC0408": "parameters that no term of the loss trains",
     "FC0409": "a frozen part whose weights come from nowhere",
+    "FC0410": "a setting that changes nothing",
     # data
     "FC0501": "an unknown data set or argument",
     "FC0502": "the data set and the graph do not fit",

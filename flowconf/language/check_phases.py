@@ -7,9 +7,9 @@ from itertools import pairwise
 from pydantic import BaseModel
 
 from flowconf.diagnostics import Collector, Label, Place, suggest
-from flowconf.language import references
+from flowconf.language import references, timeline
 from flowconf.language.plan import GraphPlan
-from flowconf.language.training import Changing, Condition, PhaseSection, TrainerSection, TrainingConfig, Weight, listed
+from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
 from flowconf.text.origins import Origins, Path, dotted
 
 
@@ -23,6 +23,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
         _check_order(training, name, before, origins, collector)
         _check_phase(training, plan, phase, ("phases", name), origins, collector)
         before = name
+    timeline.check(training, origins, collector)
 
 
 def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, collector: Collector) -> None:
@@ -57,23 +58,6 @@ def _check_order(
         message = f"the phase `{name}` never begins: `{before}`, before it, has no end"
         advice = f"say where `{name}` begins (`when`), or where `{before}` ends (`until`)"
         collector.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
-    key = _too_late(phase.when, training.trainer)
-    if key is not None:
-        at = (*where, "when", key)
-        message = f"the phase `{name}` never begins: the run has ended by then"
-        end = Label("the run ends here", origins.value(("trainer", f"{key}s")))
-        collector.warn(
-            "FC0122", message, origins.value(at), path=dotted(at), labels=(end,) if key != "fraction" else ()
-        )
-
-
-def _too_late(when: Condition | None, trainer: TrainerSection) -> str | None:
-    """The key of a condition that is met at the end of the run or after it, None where it may be met before."""
-    if when is None:
-        return None
-    ends = {"epoch": trainer.epochs, "step": trainer.steps, "fraction": 1}
-    at = {key: getattr(when, key) for key in ends}
-    return next((key for key, end in ends.items() if end is not None and at[key] is not None and at[key] >= end), None)
 
 
 def _check_phase(

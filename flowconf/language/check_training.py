@@ -36,6 +36,7 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
     check_names(training, origins, collector)
     _check_groups(training, plan, origins, collector)
     _check_devices(training, origins, collector)
+    _check_vain(training, origins, collector)
     check_phases.check(training, plan, origins, collector)
     fields = provided_fields(training.data.name)
     check_references(training, plan, fields, origins, collector)
@@ -116,6 +117,23 @@ def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, c
     for path in training.optimizer.groups:
         where = ("optimizer", "groups", path)
         check_path(plan, path, "the optimizer group", where, origins.key(where), collector)
+
+
+def _check_vain(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+    """Note settings of one file of which another one leaves nothing."""
+    trainer, rows = training.trainer, training.data.batch_size
+    if trainer.epochs is not None and trainer.steps is not None:
+        epochs, steps = (origins.value(("trainer", key)) for key in ("epochs", "steps"))
+        if epochs.file == steps.file and epochs.file is not None:
+            message = "the run ends at `epochs` or `steps`, whichever comes first: the other changes nothing"
+            label, place = Label("`epochs` stands here", epochs), origins.key(("trainer", "steps"))
+            collector.warn("FC0410", message, place, path="trainer.steps", labels=(label,), help="keep one of them")
+    if trainer.accumulate > rows:
+        place, batch = origins.value(("trainer", "accumulate")), ("data", "batch_size")
+        labels = (Label("the size of a batch", origins.value(batch)),) if origins.root.at(batch) else NO_LABELS
+        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be cut into {trainer.accumulate} parts"
+        advice = f"write at most `{rows}`"
+        collector.error("FC0123", message, place, path="trainer.accumulate", labels=labels, help=advice)
 
 
 def _check_devices(training: TrainingConfig, origins: Origins, collector: Collector) -> None:

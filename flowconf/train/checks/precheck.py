@@ -25,6 +25,7 @@ from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
 from flowconf.train.checks.rehearsal import rehearsed
 from flowconf.train.checks.shardable import check_shardable
+from flowconf.train.data.splits import absent
 from flowconf.train.runs.loggers import check_packages
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
@@ -35,6 +36,7 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     check_packages(config)
     origins = config.composition.document.origins
     collector = Collector()
+    _check_data(config, origins, collector)
     reach = rehearsed(config, collector)
     _check_paths(config, reach.parameters, origins, collector)
     _check_trainable(config.model, reach.parameters, collector)
@@ -49,6 +51,15 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, collector)
     collector.stop_on_errors()
     return tuple(collector.diagnostics)
+
+
+def _check_data(config: Config, origins: Origins, collector: Collector) -> None:
+    """Note files and folders of the data that are not there."""
+    section = config.training.data
+    for name in absent(registry.datasets.load(section.name), section.args):
+        message = f"there is no file or folder `{section.args[name]}`"
+        place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
+        collector.error("FC0501", message, place, path=f"data.{name}", help=advice)
 
 
 def start_request(config: Config) -> Request | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, suggest
-from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides, shares_of
+from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
 from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
     return {"image": ((math.prod(size),) if flat else (1, *size), torch.float32), "label": ((), torch.int64)}
 
 
-@provides("image", "label", shapes=_idx_fields)
+@provides("image", "label", shapes=_idx_fields, paths=("folder",))
 def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed: int = 0) -> Splits:
     """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
 
@@ -65,7 +65,7 @@ def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **othe
     return {"label": ((), torch.int64, *([classes] if classes else [])), **image}
 
 
-@provides("image", "label", shapes=_image_fields)
+@provides("image", "label", shapes=_image_fields, paths=("folder",))
 def images(
     *,
     folder: str,
@@ -108,7 +108,7 @@ def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: ob
     return dict.fromkeys(("tokens", "target"), ((length,), torch.int64, *([classes] if classes else [])))
 
 
-@provides("tokens", "target", shapes=_token_fields)
+@provides("tokens", "target", shapes=_token_fields, paths=("file",))
 def text(
     *,
     file: str,
@@ -127,7 +127,7 @@ def text(
     tokens (null: `length`). The last shares of the text are for validation and test.
     """
     if tokens == "shards":
-        streams = [_mapped(shard) for shard in _matching(file)]
+        streams = [_mapped(shard) for shard in matching(file)]
     elif tokens in ("characters", "bytes"):
         streams = [_tokens(file, tokens, vocabulary)]
     else:
@@ -358,12 +358,6 @@ def _mapped(file: Path) -> Any:
             f"`{file}` must hold token numbers along one axis, and is {found.dtype} {found.shape}", str(file)
         )
     return found
-
-
-def _matching(pattern: str) -> list[Path]:
-    """The files of a pattern, in the order of their names; only the last part of it may have wildcards."""
-    parent = Path(pattern).parent
-    return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
 
 
 def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:

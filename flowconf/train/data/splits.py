@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -284,19 +285,34 @@ Declared = Mapping[str, tuple[Any, ...]]
 """Field -> (shape without the batch, dtype), and the number of classes where its numbers are classes."""
 
 
-def provides(*fields: str, shapes: Callable[..., Declared] | None = None) -> Callable[[Factory], Factory]:
+def provides(
+    *fields: str, shapes: Callable[..., Declared] | None = None, paths: Sequence[str] = ()
+) -> Callable[[Factory], Factory]:
     """Says which fields a data set's batches hold, so that a config is checked against them before it is made.
 
-    `shapes` is called with the data set's arguments, the defaults filled in, and says what is known of the fields
-    without reading data. It names the arguments that it needs and takes the others as `**others`.
+    `paths` are the arguments that name files or folders, which must be there, or match some as a pattern. `shapes` is
+    called with the data set's arguments, the defaults filled in, and says what is known of the fields without reading
+    data. It names the arguments that it needs and takes the others as `**others`.
     """
 
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
-        cast_any.provides, cast_any.shapes = fields or None, shapes
+        cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, tuple(paths)
         return factory
 
     return mark
+
+
+def absent(factory: Callable[..., Any], args: Mapping[str, Any]) -> list[str]:
+    """The arguments that name files or folders of a data set which are not there."""
+    given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
+    return [name for name, path in given.items() if not (Path(path).exists() or matching(path))]
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files of a pattern, in the order of their names; only the last part of it may have wildcards."""
+    parent = Path(pattern).parent
+    return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
 
 
 def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:

@@ -1,0 +1,79 @@
+"""When phases begin and end, as far as the config tells: those that never come, and what is said of them in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowconf.diagnostics import Collector, Label, Place
+from flowconf.language.training import Condition, TrainerSection, TrainingConfig
+from flowconf.text.origins import Origins, Path, dotted
+
+POINTS = ("epoch", "step", "fraction")
+"""The keys of a condition that say a point of the run; the others wait for what an evaluation finds."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a phase begins or ends: the key that says so, its number, and where that stands."""
+
+    key: str
+    at: float
+    path: Path
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.at:g}" if self.key != "fraction" else f"{self.at:.0%} of the run"
+
+
+def check(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+    """Note phases that no step of the run belongs to, and ends that come too late to be one."""
+    begun: Edge | None = None
+    end_before: tuple[str, Edge] | None = None
+    for name, phase in training.phases.items():
+        when = _edge(phase.when, ("phases", name, "when"), origins)
+        until = _edge(phase.until, ("phases", name, "until"), origins)
+        begins = when if phase.when is not None else end_before[1] if end_before else None
+        never = _never(begins, training.trainer, origins)
+        if begins is not None and never is not None:
+            message = f"the phase `{name}` never begins: the run has ended by then"
+            labels = tuple(label for label in never if label.place != begins.place)
+            collector.warn("FC0122", message, begins.place, path=dotted(begins.path), labels=labels)
+        elif begins is not None and begun is not None and _is_after(begun, begins):
+            message = f"the phase `{name}` begins at {begins}, before the one in front of it, which has no step"
+            label = Label(f"the phase in front of it begins at {begun}", begun.place)
+            advice = "write phases in the order in which they come"
+            collector.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), help=advice)
+        elif begins is not None and until is not None and not _is_after(until, begins) and until.key == begins.key:
+            message = f"the phase `{name}` has no step: it ends at {until}, and begins at {begins}"
+            collector.error("FC0123", message, until.place, path=dotted(until.path))
+        elif end_before is not None and when is not None and _is_after(end_before[1], when):
+            last, end = end_before
+            message = f"the phase `{last}` ends at {when}, where `{name}` begins: its `until` means nothing"
+            label = Label(f"`{name}` begins here", when.place)
+            advice = f"remove `until` of `{last}`, or let `{name}` begin later"
+            collector.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), help=advice)
+        begun = begins
+        end_before = (name, until) if until is not None else None
+
+
+def _edge(condition: Condition | None, path: Path, origins: Origins) -> Edge | None:
+    """The point of the run that a condition says, None for one that waits for an evaluation."""
+    key = next((key for key in POINTS if condition is not None and getattr(condition, key) is not None), None)
+    if key is None:
+        return None
+    return Edge(key, float(getattr(condition, key)), (*path, key), origins.value((*path, key)))
+
+
+def _is_after(one: Edge, other: Edge) -> bool:
+    """Whether an edge is known to come after another: those of different keys cannot be compared."""
+    return one.key == other.key and one.at > other.at
+
+
+def _never(edge: Edge | None, trainer: TrainerSection, origins: Origins) -> tuple[Label, ...] | None:
+    """What ends the run before an edge or at it; None where the edge may come before."""
+    ends = {"epoch": trainer.epochs, "step": trainer.steps, "fraction": 1}
+    end = ends[edge.key] if edge is not None else None
+    if edge is None or end is None or edge.at < end:
+        return None
+    key = f"{edge.key}s"
+    return (Label("the run ends here", origins.value(("trainer", key))),) if edge.key != "fraction" else ()
