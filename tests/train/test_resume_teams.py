@@ -118,17 +118,24 @@ def test_a_full_disk_ends_both_and_the_earlier_checkpoint_goes_on(folder, capfd)
 
 @SLOW
 @pytest.mark.parametrize("step", [3, 6])
-def test_another_number_of_processes(folder, step):
+@pytest.mark.parametrize("before", [1, 2], ids=["one, then two", "two, then one"])
+def test_another_number_of_processes(folder, before, step):
     """The same data order and state; other random numbers and roundings are theirs, so nothing random is in it."""
     whole = folder.train(text=DEEP)
-    config = load(folder.write(DEEP), ["trainer.devices=2"])
+    if before == 1:
+        killed(lambda: folder.train(text=DEEP), step)
+        run = folder.runs()[-1]
+        assert together(lambda rank: resume(str(run), ["trainer.devices=2"]) and None) == [0, 0]
+        again = folder.run(run)
+    else:
+        config = load(folder.write(DEEP), ["trainer.devices=2"])
 
-    def killed_on_the_way(rank):
-        dying(step)
-        train(config)
+        def killed_on_the_way(rank):
+            dying(step)
+            train(config)
 
-    together(killed_on_the_way)
-    again = go_on(folder, None, "trainer.devices=cpu")
+        together(killed_on_the_way)
+        again = go_on(folder, None, "trainer.devices=cpu")
     assert [line["step"] for line in again.log] == [line["step"] for line in whole.log]
     for mine, theirs in zip(again.log, whole.log, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
