@@ -9,15 +9,15 @@ Independent mistakes are gathered and raised together.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, cast
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import yaml
 
 from flowconf.diagnostics import ConfigError, Diagnostic, Fix, Label, Place
-from flowconf.text import yaml_slips
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
+from flowconf.text.unreadable import unreadable
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
@@ -38,31 +38,6 @@ _LOOK_ALIKES = (
     (re.compile(r"[0-9]+(?::[0-5]?[0-9])+"), lambda text: ""),
 )
 """Texts that look like something else, and what was probably meant."""
-
-_ADVICE = (
-    ("\\t", "indent with spaces: YAML allows no tabs there"),
-    ("mapping values are not allowed", "quote a value that holds `: `, and check the indentation"),
-    ("did not find expected key", "check the indentation and that quotes are closed"),
-    ("found unexpected end of stream", "close the quote"),
-    ("could not find expected ':'", "write `key: value`"),
-    ("cannot start any token", "quote a value that begins with this sign"),
-)
-
-
-_CONTENT = re.compile(r"\s*[^\s#]")
-_PROBLEMS = (
-    (r"\\t|tab character", "a tab stands in the indentation"),
-    ("mapping values are not allowed", "a key or a `: ` cannot stand here"),
-    ("did not find expected key", "a key cannot stand here"),
-    ("expected <block end>|expected block end", "a key cannot stand here"),
-    (r"expected ',' or '}'", "a comma or `}` is missing"),
-    (r"expected ',' or '\]'", "a comma or `]` is missing"),
-    ("unexpected end of stream", "a quote is not closed"),
-    ("could not find expected ':'", "a line is neither a key with its value nor a value"),
-    ("expected node content", "a value is missing"),
-    ("cannot start any token", "a value cannot begin with this sign"),
-)
-"""What the parser complains of, in words."""
 
 
 def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
@@ -85,6 +60,7 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
         builder.syntax(error)
     finally:
         loader.dispose()
+    builder.notes.diagnostics += builder.swallowed
     builder.notes.stop_on_errors()
     root = builder.root or Node({}, source.place(0))
     return root, tuple(builder.notes.diagnostics)
@@ -110,6 +86,8 @@ class _Frame:
     cut: int = 0
     """Parentheses that a cut call has left open."""
     is_key: bool = False
+    repeats: bool = False
+    """A key stands twice in it, and that is told."""
 
 
 @dataclass
@@ -131,6 +109,8 @@ class _Builder:
         self.documents = 0
         self.torn = False
         """Whether a piece of a call was told of, after which brackets do not match."""
+        self.swallowed: list[Diagnostic] = []
+        """Entries of lists that went into a value: mistakes when the rest can be read."""
 
     # events
 
@@ -159,6 +139,8 @@ class _Builder:
         text, place = event.value, self.place(event)
         if plain and self.frames and self.is_cut(event, self.frames[-1]):
             plain = False
+        if plain and " - " in text and event.start_mark.line != event.end_mark.line:
+            self.refuse_swallowed(event)
         node = Node(self.resolved(text, place) if plain else text, place)
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(node)
@@ -250,12 +232,28 @@ class _Builder:
         elif plain and key == "<<":
             frame.key = _MERGE
         elif key in frame.items and key not in frame.merged:
-            name = shown(key)
-            first = Label(f"`{name}` stands here first", frame.items[key].key)
-            advice = f"remove one `{name}`, or rename it"
-            self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(first,), help=advice)
+            self.repeated(key, place, frame)
         else:
             frame.key = key
+
+    def repeated(self, key: str, place: Place, frame: _Frame) -> None:
+        """A key that its mapping has already: told once for a mapping, and of the empty key that stands in between."""
+        if frame.repeats:
+            return
+        frame.repeats = True
+        first, name, keys = frame.items[key].key, shown(key), list(frame.items)
+        label = Label(f"`{name}` stands here first", first)
+        empty = [other for other in keys[keys.index(key) + 1 :] if frame.items[other].value is None]
+        if empty and not frame.start.flow_style:
+            message = (
+                f"`{shown(empty[-1])}` is empty, and what follows it stands beside it, so that `{name}` stands twice"
+            )
+            advice = f"indent `{shown(empty[-1])}` less, or what belongs to it deeper"
+            labels: tuple[Label, ...] = (label, Label("and again", place))
+            self.notes.error("FC0003", message, frame.items[empty[-1]].key, labels=labels, help=advice)
+            return
+        advice = f"remove one `{name}`, or rename it"
+        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(label,), help=advice)
 
     def complex_key(self, place: Place) -> None:
         if not any(frame.is_key for frame in self.frames):
@@ -321,6 +319,18 @@ class _Builder:
                     return None
         return None
 
+    def refuse_swallowed(self, event: Any) -> None:
+        """An entry of a list that goes on the value above it, since it is indented deeper than the other entries."""
+        start = event.start_mark.index
+        entry = re.search(r"\n *(- +[^\n#]*)", self.source.text[start : event.end_mark.index])
+        if entry is not None:
+            text = entry[1].rstrip()
+            place = self.source.place(start + entry.start(1), start + entry.start(1) + len(text))
+            message = (
+                f"not valid YAML: `{shown(text)}` is indented deeper than the entry above it, and belongs to its value"
+            )
+            self.swallowed.append(Diagnostic("FC0002", message, place, help="indent it like the line above"))
+
     def refuse_tag(self, event: Any) -> None:
         if event.tag is None:
             return
@@ -355,65 +365,11 @@ class _Builder:
         return text
 
     def syntax(self, error: yaml.YAMLError) -> None:
-        """A mistake that ends the reading, in words; a call that was cut before it is its cause."""
-        if self.torn:
-            return
-        problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = self.source.place(mark.index if mark is not None else 0)
-        if "\t" in problem or "tab character" in problem:
-            place = replace(place, length=1)
-        line = self.source.line(mark.index) if mark is not None else ""
-        inside = any(frame.start.flow_style for frame in self.frames) or re.search(r"[\[{].*\$\{", line)
-        if "${" in line and inside and "expected" in problem:
-            advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
-        elif line.lstrip(" ").startswith("\t"):
-            problem, place, advice = r"\t", replace(place, length=1), _ADVICE[0][1]
-        elif "could not find expected ':'" in problem and (run_on := re.match(r"\s*(\w+):(\S.*)", line)):
-            advice = f"write a space behind the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
-        else:
-            advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
-        begun, labels = self.begun(error), cast(tuple[Label, ...], ())
-        if begun is not None and begun.line < place.line:
-            is_end = place.line > len(self.source.text.rstrip().splitlines())
-            labels = () if is_end else (Label("it is still open here", place),)
-            place = begun
-        words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
-        if mark is not None and "mapping values are not allowed" in problem:
-            words, place, advice = self.line_above(mark) or (words, place, advice)
-        if mark is not None and place.line == mark.line + 1:
-            slip = yaml_slips.find(problem, line, mark.column)
-            start = mark.index - mark.column + (slip.start if slip is not None else 0)
-            if slip is not None:
-                words, place, advice = slip.words, self.source.place(start, start + slip.length), slip.help
-        self.notes.error("FC0002", f"not valid YAML: {words}", place, labels=labels, help=advice)
-
-    def line_above(self, mark: Any) -> tuple[str, Place, str | None] | None:
-        """What the line above has to do with a key that cannot stand in this one, where that is the whole mistake."""
-        lines = self.source.text[: mark.index].splitlines()
-        above = next((n for n in reversed(range(len(lines) - 1)) if _CONTENT.match(lines[n])), None)
-        if above is None or re.search(r":\s", lines[-1]):
-            return None
-        before, here = lines[above].split(" #")[0].rstrip(), self.source.line(mark.index)
-        old, new = (len(text) - len(text.lstrip(" ")) for text in (before, here))
-        if new == old and ":" not in before and not before.lstrip().startswith("- "):
-            start = self.source.offset(above + 1, old + 1)
-            place = self.source.place(start, start + len(before) - old)
-            return f"`{shown(before.strip())}` has no `: `", place, "write `key: value`"
-        if new > old and re.search(r":\s+[^\s|>]", before):
-            key, owner = here.split(":")[0].strip(), before.split(":")[0].strip()
-            start = self.source.offset(mark.line + 1, new + 1)
-            words = f"`{shown(key)}` is indented deeper than `{shown(owner)}`, which has a value"
-            return words, self.source.place(start, start + len(key)), "indent it like the line above"
-        return None
-
-    def begun(self, error: yaml.YAMLError) -> Place | None:
-        """Where the quote, bracket or key began whose end is missing: that is where the mistake is."""
-        context, mark = str(getattr(error, "context", None)), getattr(error, "context_mark", None)
-        if mark is None or not re.search("quoted scalar|flow |simple key", context):
-            return None
-        rest = self.source.line(mark.index)[mark.column :].split(" #")[0] if "simple key" in context else "x"
-        return self.source.place(mark.index, mark.index + len(rest.rstrip()))
+        """A mistake that ends the reading; a call that was cut before it is its cause."""
+        if not self.torn:
+            self.swallowed.clear()
+            inside = any(frame.start.flow_style for frame in self.frames)
+            self.notes.diagnostics.append(unreadable(self.source, error, inside))
 
     def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> NoReturn:
         self.notes.error(code, message, place, help=advice)

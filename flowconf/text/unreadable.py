@@ -1,0 +1,235 @@
+"""Why a text is not YAML: the line that is at fault, and what to write there.
+
+The parser stops where it cannot go on, which is often behind the mistake: at the key that follows a line with a wrong
+indentation, or far below a line without its colon. Such a line is looked for by mending it and reading again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from flowconf.diagnostics import Diagnostic, Fix, Label, Place
+from flowconf.text import yaml_slips
+from flowconf.text.source import Source, shown
+
+_ADVICE = (
+    ("\\t", "indent with spaces: YAML allows no tabs there"),
+    ("mapping values are not allowed", "quote a value that holds `: `, and check the indentation"),
+    ("did not find expected key", "check the indentation and that quotes are closed"),
+    ("found unexpected end of stream", "close the quote"),
+    ("could not find expected ':'", "write `key: value`"),
+    ("cannot start any token", "quote a value that begins with this sign"),
+)
+_PROBLEMS = (
+    (r"\\t|tab character", "a tab stands in the indentation"),
+    ("mapping values are not allowed", "a key or a `: ` cannot stand here"),
+    ("did not find expected key", "a key cannot stand here"),
+    ("expected <block end>|expected block end|<document start>|'<document start>'", "a key cannot stand here"),
+    (r"expected ',' or '}'", "a comma or `}` is missing"),
+    (r"expected ',' or '\]'", "a comma or `]` is missing"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("could not find expected ':'", "a line is neither a key with its value nor a value"),
+    ("expected node content", "a value is missing"),
+    ("cannot start any token", "a value cannot begin with this sign"),
+)
+"""What the parser complains of, in words."""
+
+_OF_LINES = "mapping values are not allowed|expected key|block end|<document start>|expected '-' indicator"
+"""Complaints that a line before may have caused."""
+
+_CONTENT = re.compile(r"\s*[^\s#]")
+_KEY = re.compile(r"\s*(?:- +)*([^\s:#-][^:#]*?)\s*:(?:\s|$)")
+_RUN_ON = re.compile(r"\s*(?:- +)*(\w+):([^\s:].*)")
+STEP = 2
+"""Spaces that a member is indented deeper than its owner, in a text that shows no other habit."""
+NEAR = 30
+"""So many lines around a place are looked at."""
+MOST_READ = 300_000
+"""So many characters are read again at most."""
+
+
+def unreadable(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagnostic:
+    """The mistake (FC0002) that ended the reading. `is_inside`: between braces or brackets."""
+    problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    place = source.place(mark.index if mark is not None else 0)
+    line = source.line(mark.index) if mark is not None else ""
+    inside = is_inside or re.search(r"[\[{].*\$\{", line)
+    if "\t" in problem or "tab character" in problem or line.lstrip(" ").startswith("\t"):
+        return _told(_PROBLEMS[0][1], replace(place, length=1), _ADVICE[0][1])
+    if "${" in line and inside and "expected" in problem:
+        advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
+    else:
+        begin = getattr(getattr(error, "context_mark", None), "line", place.line - 1)
+        found = None if mark is None or is_inside else _line_at_fault(source, problem, place.line, begin)
+        if found is not None:
+            return found
+        advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
+    if "could not find expected ':'" in problem and (run_on := _RUN_ON.match(line)):
+        advice = f"write a space behind the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
+    begun, labels = _begun(source, error), list[Label]()
+    if begun is not None and begun.line < place.line:
+        is_end = place.line > len(source.text.rstrip().split("\n"))
+        labels = [] if is_end else [Label("it is still open here", place)]
+        place = begun
+    words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
+    slip = yaml_slips.find(problem, line, mark.column) if mark is not None and place.line == mark.line + 1 else None
+    if slip is not None:
+        start = mark.index - mark.column + slip.start
+        return _told(slip.words, source.place(start, start + slip.length), slip.help)
+    return _told(words, place, advice, labels=tuple(labels))
+
+
+def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagnostic | None:
+    """What is wrong with a line up to line `stop` (from 1), where reading stops; `begin` (from 0) opens its mapping."""
+    if len(source.text) > MOST_READ:
+        return None
+    found = _without_colon(source, stop) if re.search(f"{_OF_LINES}|find expected ':'", problem) else None
+    return found or (_misindented(source, stop, begin) if re.search(_OF_LINES, problem) else None)
+
+
+def _told(words: str, place: Place, advice: str | None, **more: Any) -> Diagnostic:
+    return Diagnostic("FC0002", f"not valid YAML: {words}", place, help=advice, **more)
+
+
+def _begun(source: Source, error: yaml.YAMLError) -> Place | None:
+    """Where the quote, bracket or key began whose end is missing: that is where the mistake is."""
+    context, mark = str(getattr(error, "context", None)), getattr(error, "context_mark", None)
+    if mark is None or not re.search("quoted scalar|flow |simple key", context):
+        return None
+    rest = source.line(mark.index)[mark.column :].split(" #")[0] if "simple key" in context else "x"
+    return source.place(mark.index, mark.index + len(rest.rstrip()))
+
+
+def _without_colon(source: Source, stop: int) -> Diagnostic | None:
+    """A line above line `stop` (from 1) without its colon, or the space behind it: up to `stop` all is one value."""
+    lines = source.text.rstrip().split("\n")[:stop]
+    above = [n for n in range(max(0, stop - NEAR), stop - 1) if _CONTENT.match(lines[n])]
+    first = None
+    while above and not _KEY.match(lines[above[-1]]):
+        first = above.pop()
+    goes_on = stop <= len(lines) and _KEY.match(lines[stop - 1]) is None
+    if first is None or goes_on or lines[first].lstrip().startswith("- "):
+        return None
+    text = lines[first].split(" #")[0].strip()
+    start = source.offset(first + 1, _indent(lines[first]) + 1)
+    place = source.place(start, start + len(text))
+    if run_on := _RUN_ON.match(text):
+        mended = f"{run_on[1]}: {run_on[2]}"
+        return _told(
+            f"`{shown(text)}` has no space behind the colon", place, f"write `{mended}`", fix=Fix(place, mended)
+        )
+    return _told(f"`{shown(text)}` has no `: `", place, "write `key: value`")
+
+
+def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
+    """The one line up to line `stop` (from 1) with which the text can be read once it is indented otherwise.
+
+    Of several such lines it is the one that leaves the most regular text, that then stands where a member is expected,
+    and that is right above `stop`, or near it. Line `begin` (from 0) is where the mapping around `stop` begins.
+    """
+    lines = source.text.rstrip().split("\n")[: stop + NEAR]
+    stop = min(stop, len(lines))
+    found: list[tuple[int, bool, bool, int, int, int]] = []
+    tries = iter(range(MOST_READ // (1 + sum(map(len, lines)))))
+    for n in sorted({min(begin, stop - 1), *_suspects(lines, stop)}, reverse=True):
+        for indent in _other_indents(lines, n):
+            if next(tries, None) is None:
+                break
+            mended = [*lines[:n], " " * indent + lines[n].lstrip(), *lines[n + 1 :]]
+            if _is_readable("\n".join(mended)):
+                away = stop - 1 - n
+                found.append((_irregular(mended), not _fits(lines[:n], indent), away != 1, away, n, indent))
+    if not found:
+        return None
+    *_, n, indent = min(found)
+    own, key = _indent(lines[n]), _KEY.match(lines[n])
+    name = shown(key[1] if key else lines[n].strip())
+    start = source.offset(n + 1, own + 1)
+    labels = (Label("it cannot be read from here on", _of_line(source, stop)),) if stop != n + 1 else ()
+    words = f"`{name}` is indented by {_spaces(own)}, where {indent} would fit"
+    return _told(words, source.place(start, start + len(name)), f"indent it by {_spaces(indent)}", labels=labels)
+
+
+def _of_line(source: Source, line: int) -> Place:
+    text = source.line(source.offset(line, 1))
+    key, start = _KEY.match(text), source.offset(line, _indent(text) + 1)
+    return source.place(start, start + len(key[1] if key else text.strip()))
+
+
+def _spaces(count: int) -> str:
+    return "1 space" if count == 1 else f"{count} spaces"
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _suspects(lines: Sequence[str], stop: int) -> list[int]:
+    """The lines that may keep line `stop` (from 1) from being read: those right above it, and those it stands below."""
+    content = [n for n, line in enumerate(lines[:stop]) if _CONTENT.match(line)]
+    owners = [n for _, n in _levels(lines[: stop - 1])]
+    return [*content[-5:], *owners]
+
+
+def _other_indents(lines: Sequence[str], n: int) -> list[int]:
+    """Indentations that line `n` could have: none, those of the lines around it, and a step deeper than one above."""
+    around = [_indent(line) for line in lines[max(0, n - NEAR) : n + 2] if _CONTENT.match(line)]
+    wanted = {0, *around, *(level + STEP for level, _ in _levels(lines[:n])[-1:])} - {_indent(lines[n])}
+    return sorted(wanted, key=lambda indent: abs(indent - _indent(lines[n])))
+
+
+def _levels(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """The indentations that are open behind `lines`, and the last line of each; the outermost first."""
+    levels: list[tuple[int, int]] = []
+    for n, line in enumerate(lines):
+        if _CONTENT.match(line):
+            while levels and levels[-1][0] >= _indent(line):
+                levels.pop()
+            levels.append((_indent(line), n))
+    return levels
+
+
+def _fits(above: Sequence[str], indent: int) -> bool:
+    """Whether a member is expected at `indent` behind the lines `above`."""
+    levels = _levels(above)
+    if levels and _is_hollow(above[levels[-1][1]]):
+        return indent == levels[-1][0] + STEP
+    return any(indent == level for level, _ in levels)
+
+
+def _is_hollow(line: str) -> bool:
+    return line.split(" #")[0].rstrip().endswith(":")
+
+
+def _irregular(lines: Sequence[str]) -> int:
+    """How many lines are not a step deeper than their owner, or own nothing and say nothing."""
+    levels, count, is_empty = [-STEP], 0, False
+    for line in lines:
+        if _CONTENT.match(line):
+            indent = _indent(line)
+            count += is_empty and indent <= levels[-1] and not line.lstrip().startswith("- ")
+            while levels[-1] > indent:
+                levels.pop()
+            if levels[-1] < indent:
+                count += indent != levels[-1] + STEP
+                levels.append(indent)
+            is_empty = _is_hollow(line)
+    return count
+
+
+def _is_readable(text: str) -> bool:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        while loader.check_event():
+            loader.get_event()
+    except yaml.YAMLError:
+        return False
+    finally:
+        loader.dispose()
+    return True
