@@ -78,9 +78,10 @@ def unreadable(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagno
         labels = [] if is_end else [Label("it is still open here", place)]
         place = begun
     words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
-    slip = yaml_slips.find(problem, line, mark.column) if mark is not None and place.line == mark.line + 1 else None
+    column = mark.column if mark is not None and place.line == mark.line + 1 else None
+    slip = yaml_slips.find(problem, line, column) if column is not None else None
     if slip is not None:
-        start = mark.index - mark.column + slip.start
+        start = source.offset(place.line, 1) + slip.start
         return _told(slip.words, source.place(start, start + slip.length), slip.help)
     return _told(words, place, advice, labels=tuple(labels))
 
@@ -114,7 +115,7 @@ def _without_colon(source: Source, stop: int) -> Diagnostic | None:
     while above and not _KEY.match(lines[above[-1]]):
         first = above.pop()
     goes_on = stop <= len(lines) and _KEY.match(lines[stop - 1]) is None
-    if first is None or goes_on or lines[first].lstrip().startswith("- "):
+    if first is None or goes_on or _is_entry(lines[first]):
         return None
     text = lines[first].split(" #")[0].strip()
     start = source.offset(first + 1, _indent(lines[first]) + 1)
@@ -138,6 +139,8 @@ def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
     found: list[tuple[int, bool, bool, int, int, int]] = []
     tries = iter(range(MOST_READ // (1 + sum(map(len, lines)))))
     for n in sorted({min(begin, stop - 1), *_suspects(lines, stop)}, reverse=True):
+        if _is_entry(lines[n]) and not _is_entry(lines[stop - 1]):
+            continue
         for indent in _other_indents(lines, n):
             if next(tries, None) is None:
                 break
@@ -203,6 +206,10 @@ def _fits(above: Sequence[str], indent: int) -> bool:
     return any(indent == level for level, _ in levels)
 
 
+def _is_entry(line: str) -> bool:
+    return line.lstrip().startswith("- ")
+
+
 def _is_hollow(line: str) -> bool:
     return line.split(" #")[0].rstrip().endswith(":")
 
@@ -213,7 +220,7 @@ def _irregular(lines: Sequence[str]) -> int:
     for line in lines:
         if _CONTENT.match(line):
             indent = _indent(line)
-            count += is_empty and indent <= levels[-1] and not line.lstrip().startswith("- ")
+            count += is_empty and indent <= levels[-1] and not _is_entry(line)
             while levels[-1] > indent:
                 levels.pop()
             if levels[-1] < indent:
