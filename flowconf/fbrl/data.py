@@ -21,6 +21,7 @@ from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.fbrl.cache import cached
 from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
+from flowconf.language.training import Count, Factor, Fraction, Positive
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
 from flowconf.train.data.streams import Batch, Field
 
@@ -47,7 +48,7 @@ class Style:
     """
 
     fonts: Sequence[str]
-    font_size: int
+    font_size: Positive
     size: Sequence[int]
     neighbours: float
     shift: Sequence[int]
@@ -90,12 +91,12 @@ def _letter_fields(size: Sequence[int], **others: object) -> Declared:
 def fbrl_letters(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
-    font_size: int = 22,
-    size: Sequence[int] = (32, 32),
-    images: int = 7800,
-    neighbours: float = 0.5,
-    shift: Sequence[int] = (3, 2),
-    noise: float = 0.1,
+    font_size: Positive = 22,
+    size: tuple[Positive, Positive] = (32, 32),
+    images: Positive = 7800,
+    neighbours: Fraction = 0.5,
+    shift: tuple[Count, Count] = (3, 2),
+    noise: Factor = 0.1,
     cache: str | None = None,
     seed: int,
 ) -> Splits:
@@ -143,13 +144,13 @@ def _fields(declared: Declared) -> dict[str, Field]:
 def fbrl_words(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
-    font_size: int = 22,
-    size: Sequence[int] = (32, 96),
-    images: int = 8000,
-    neighbours: float = 0.5,
-    shift: Sequence[int] = (8, 2),
-    noise: float = 0.1,
-    random: float = 0.3,
+    font_size: Positive = 22,
+    size: tuple[Positive, Positive] = (32, 96),
+    images: Positive = 8000,
+    neighbours: Fraction = 0.5,
+    shift: tuple[Count, Count] = (8, 2),
+    noise: Factor = 0.1,
+    random: Fraction = 0.3,
     cache: str | None = None,
     seed: int,
 ) -> Splits:
@@ -194,12 +195,12 @@ def fbrl_words(
 def fbrl_lines(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
-    font_size: int = 22,
-    size: Sequence[int] = (32, 208),
-    images: int = 3000,
-    shift: Sequence[int] = (4, 2),
-    noise: float = 0.1,
-    random: float = 0.3,
+    font_size: Positive = 22,
+    size: tuple[Positive, Positive] = (32, 208),
+    images: Positive = 3000,
+    shift: tuple[Count, Count] = (4, 2),
+    noise: Factor = 0.1,
+    random: Fraction = 0.3,
     cache: str | None = None,
     seed: int,
 ) -> Splits:

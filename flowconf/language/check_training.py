@@ -39,6 +39,8 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
     _check_vain(training, origins, collector)
     check_phases.check(training, plan, origins, collector)
     fields = provided_fields(training.data.name)
+    if fields is not None:
+        fields = (*fields, *_of_another_set(training, plan, fields, origins, collector))
     check_references(training, plan, fields, origins, collector)
     if fields is not None:
         check_inputs(plan, dict.fromkeys(fields), origins, collector)
@@ -103,14 +105,41 @@ def check_references(
     collector: Collector,
 ) -> None:
     """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
-    measured: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
-    measured |= {("metrics", name): metric for name, metric in training.metrics.items()}
-    for path, section in measured.items():
+    for path, section in _measured(training).items():
         for key in ("input", "target", "mask"):
             written = getattr(section, key)
             for number, reference in enumerate(listed(written)):
                 where = (*path, key, number) if isinstance(written, list) else (*path, key)
                 _check_reference(reference, plan, fields, where, origins, collector)
+
+
+def _of_another_set(
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], origins: Origins, collector: Collector
+) -> list[str]:
+    """Note once, and give, two and more fields that the data set lacks: the config is about another one."""
+    needed = {given.name: _place_of(given, origins) for given in plan.inputs if not given.captured}
+    for path, section in _measured(training).items():
+        for key in ("target", "mask"):
+            for reference in listed(getattr(section, key)):
+                if reference.isidentifier() and not references.names_value(plan, reference):
+                    needed.setdefault(reference, origins.value((*path, key)))
+    lacks = [name for name in needed if name not in fields and not nearest(name, fields)]
+    if len(lacks) < 2:
+        return []
+    name, shown = training.data.name, ", ".join(f"`{name}`" for name in lacks)
+    message = f"the data set `{name}` has no fields {shown}"
+    labels = tuple(Label(f"`{name}` is needed here", needed[name]) for name in lacks[:4])
+    others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
+    has = ", ".join(f"`{field}`" for field in fields)
+    advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"its fields are {has}"
+    collector.error("FC0502", message, origins.value(("data", "name")), path="data.name", labels=labels, help=advice)
+    return lacks
+
+
+def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
+    """Every loss and metric by its path."""
+    found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
+    return found | {("metrics", name): metric for name, metric in training.metrics.items()}
 
 
 def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
@@ -374,9 +403,24 @@ class _Names:
                 hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
                 self.collector.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=hint)
             elif wanted is not None:
+                item = signatures.at_fault(types.get(argument, ""), value)
+                if item is not None:
+                    where, wanted, value = (*where, item[0]), item[1], value[item[0]]
                 message = f"`{_dotted(where)}` must be {wanted}, got {shown(value)}"
                 self.collector.error("FC0123", message, self.origins.value(where), path=_dotted(where))
+        self.shares({name: value for name, value in args.items() if "Share" in types.get(name, "")}, path)
         return only is not None
+
+    def shares(self, shares: Mapping[str, Any], path: Path) -> None:
+        """Shares of one set that leave nothing of it."""
+        given = {name: value for name, value in shares.items() if isinstance(value, int | float)}
+        if len(given) > 1 and sum(given.values()) >= 1 and all(0 <= value < 1 for value in given.values()):
+            *others, last = given
+            taken = " and ".join(f"`{name}` ({value:g})" for name, value in given.items())
+            labels = tuple(Label("also taken", self.origins.value((*path, name))) for name in others)
+            message = f"{taken} leave no rows to train on"
+            place, advice = self.origins.value((*path, last)), "their sum must be below 1"
+            self.collector.error("FC0123", message, place, path=_dotted((*path, last)), labels=labels, help=advice)
 
     def instead(
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None

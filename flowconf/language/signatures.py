@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -259,15 +259,16 @@ TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
-_NUMBERS = re.compile(r"(?:typing\.)?(?:Sequence\[float\]|[Tt]uple\[(float(?:, float)*)\])")
-
-
-def _wants_numbers(fixed: str | None, value: object) -> str | None:
-    """What a list of numbers must be; `fixed` has a `float` for each where their count is."""
-    size = len(fixed.split(",")) if fixed else None
-    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
-    fits = numbers and (size is None or len(value) == size)  # type: ignore[arg-type]
-    return None if fits else f"a list of {f'{size} ' if size else ''}numbers"
+RANGES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
+    "Positive": ("int", "of at least 1", lambda number: number >= 1),
+    "Count": ("int", "of at least 0", lambda number: number >= 0),
+    "Factor": ("float", "of at least 0", lambda number: number >= 0),
+    "Fraction": ("float", "from 0 to 1", lambda number: 0 <= number <= 1),
+    "Share": ("float", "of at least 0 and below 1", lambda number: 0 <= number < 1),
+}
+"""Kinds of numbers that lie in a range, by the names that they have in `language/training.py`."""
+_LIST = re.compile(r"(?:typing\.)?(?:Sequence\[(float|str|Positive|Count)\]|[Tt]uple\[((\w+)(?:, \3)*)\])")
+"""So many numbers of one kind."""
 
 
 SIZES = re.compile(r"_size_(\d|any)_t|Sequence\[int\]")
@@ -281,14 +282,22 @@ def wants(written: str, value: object, required: bool = False) -> str | None:
     None where it fits, and where the annotation says more than plain numbers, sizes and words: those are left to the
     callable.
     """
-    if (numbers := _NUMBERS.fullmatch(written)) is not None:
-        return _wants_numbers(numbers[1], value)
     kinds = _alternatives(written)
     if kinds is None or (value is None and ("None" in kinds or not required)):
         return None
     if any(_fits(kind, value) for kind in kinds):
         return None
     return _listed(kinds)
+
+
+def at_fault(written: str, value: object) -> tuple[int, str] | None:
+    """Which item of a list is the only reason that it does not fit, and what that must be."""
+    for kind in _alternatives(written) or ():
+        item = _item_of(kind)
+        if item is not None and isinstance(value, list | tuple) and len(value) == (_count_of(kind) or len(value)):
+            wrong = [number for number, one in enumerate(value) if not _fits(item, one)]
+            return (wrong[0], _in_words(item)) if wrong else None
+    return None
 
 
 def fits(written: str, required: bool, value: object) -> bool:
@@ -321,8 +330,27 @@ def _alternatives(written: str) -> tuple[str, ...] | None:
     if text.startswith("Literal["):
         parts = [text]
     parts = [MODULE if re.fullmatch(r"Module|'\w+Layer'", part) else part for part in parts]
-    known = [part for part in parts if part in (MODULE, *TYPES) or SIZES.fullmatch(part) or part.startswith("Literal[")]
+    known = [
+        part for part in parts if part in (MODULE, *TYPES, *RANGES) or _item_of(part) or part.startswith("Literal[")
+    ]
     return tuple(parts) if len(known) == len(parts) else None
+
+
+def _item_of(kind: str) -> str | None:
+    """The kind of the items of a list, None for any other kind."""
+    if SIZES.fullmatch(kind):
+        return "int"
+    match = _LIST.fullmatch(kind)
+    item = None if match is None else match[1] or match[3]
+    return item if item in ("float", "int", "str", *RANGES) else None
+
+
+def _count_of(kind: str) -> int | None:
+    """How many items a list of this kind has, None where that is open."""
+    match, size = _LIST.fullmatch(kind), SIZES.fullmatch(kind)
+    if size is not None:
+        return int(size[1]) if (size[1] or "any") != "any" else None
+    return len(match[2].split(",")) if match is not None and match[2] else None
 
 
 def _fits(kind: str, value: object) -> bool:
@@ -337,6 +365,13 @@ def _fits(kind: str, value: object) -> bool:
         return value in ast.literal_eval(kind.removeprefix("Literal"))
     if kind == "bool":
         return isinstance(value, bool) or value in (0, 1)
+    if kind in RANGES:
+        base, _, lies = RANGES[kind]
+        return _fits(base, value) and lies(value)
+    item = _item_of(kind)
+    if item is not None:
+        right = isinstance(value, list | tuple) and len(value) == (_count_of(kind) or len(value))
+        return right and all(_fits(item, one) for one in value)  # type: ignore[attr-defined]
     return isinstance(value, TYPES[kind][1]) and not (isinstance(value, bool) and kind in ("int", "float", "Number"))
 
 
@@ -345,6 +380,13 @@ def _in_words(kind: str) -> str:
     if size is not None:
         many = f" of {size[1]}" if (size[1] or "any") != "any" else ""
         return "a whole number" if size[1] == "1" else f"a whole number or a list{many}"
+    if kind in RANGES:
+        return f"{TYPES[RANGES[kind][0]][0]} {RANGES[kind][1]}"
+    item = _item_of(kind)
+    if item is not None:
+        many = f"{_count_of(kind)} " if _count_of(kind) else ""
+        plural = re.sub(r"\b(number|text)\b", r"\1s", _in_words(item).removeprefix("a "))
+        return f"a list of {many}{plural}"
     if kind == MODULE:
         return "a module"
     if kind.startswith("Literal["):

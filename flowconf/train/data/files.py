@@ -12,12 +12,13 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.language.training import Count, Positive, Share
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
 from flowconf.train.data.streams import Batch, Field
 
@@ -44,7 +45,7 @@ def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
 
 
 @provides("image", "label", shapes=_idx_fields, paths=("folder",))
-def idx(*, folder: str, flat: bool = False, validation: float = 0.1, split_seed: int = 0) -> Splits:
+def idx(*, folder: str, flat: bool = False, validation: Share = 0.1, split_seed: Count = 0) -> Splits:
     """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
 
     Fields: `image` [1, H, W] in [0, 1], or [H * W] with `flat`, and `label`. `validation` is a share of the training
@@ -69,11 +70,11 @@ def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **othe
 def images(
     *,
     folder: str,
-    size: Sequence[int] | None = None,
-    channels: int = 3,
-    validation: float = 0.1,
-    test: float = 0.1,
-    split_seed: int = 0,
+    size: tuple[Positive, Positive] | None = None,
+    channels: Literal[1, 3] = 3,
+    validation: Share = 0.1,
+    test: Share = 0.1,
+    split_seed: Count = 0,
     resident: bool | None = None,
 ) -> Splits:
     """Images in a folder for each class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` beside `val` and `test`.
@@ -112,12 +113,12 @@ def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: ob
 def text(
     *,
     file: str,
-    length: int,
-    tokens: str = "characters",
+    length: Positive,
+    tokens: Literal["characters", "bytes", "shards"] = "characters",
     vocabulary: str | None = None,
-    stride: int | None = None,
-    validation: float = 0.1,
-    test: float = 0.0,
+    stride: Positive | None = None,
+    validation: Share = 0.1,
+    test: Share = 0.0,
 ) -> Splits:
     """Windows of `length` tokens and, as their `target`, the tokens that come one later: int64 [length] each.
 

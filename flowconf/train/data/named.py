@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
 from flowconf.graph.weights.listing import list_weights
+from flowconf.language.training import Count, Factor, Positive, Share
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
@@ -22,7 +23,7 @@ def _digit_fields(flat: bool, **others: object) -> Declared:
 
 
 @provides("image", "label", shapes=_digit_fields)
-def digits(*, flat: bool = True, validation: float = 0.15, test: float = 0.15, split_seed: int = 0) -> Splits:
+def digits(*, flat: bool = True, validation: Share = 0.15, test: Share = 0.15, split_seed: Count = 0) -> Splits:
     """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels in [0, 1].
 
     Fields: `image` [64], or [1, 8, 8] without `flat`, and `label` (0 to 9). `validation` and `test` are shares of the
@@ -46,12 +47,12 @@ def _cloud_fields(shape: Sequence[int], classes: int, **others: object) -> Decla
 @provides("image", "label", shapes=_cloud_fields)
 def synthetic(
     *,
-    rows: int = 4096,
-    shape: Sequence[int] = (32,),
-    classes: int = 10,
-    spread: float = 1.0,
-    validation: float = 0.1,
-    test: float = 0.1,
+    rows: Positive = 4096,
+    shape: Sequence[Positive] = (32,),
+    classes: Positive = 10,
+    spread: Factor = 1.0,
+    validation: Share = 0.1,
+    test: Share = 0.1,
     seed: int = 0,
 ) -> Splits:
     """Normal clouds around one random centre for each class: for benchmarks and first steps.
@@ -94,9 +95,9 @@ def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
 def arrays(
     *,
     train: str,
-    validation: str | float | None = None,
-    test: str | float | None = None,
-    split_seed: int = 0,
+    validation: str | Share | None = None,
+    test: str | Share | None = None,
+    split_seed: Count = 0,
 ) -> Splits:
     """Named arrays from `.npz` or `.safetensors` files, whose first axis is the rows; each array is a field.
 
