@@ -106,7 +106,7 @@ class CallParser:
             self._refuse("FC0131", message, spot.at(thousands.start(), len(thousands[0])), f"write `{meant}`")
         try:
             with warnings.catch_warnings(action="ignore"):
-                node = ast.parse(text.strip(), mode="eval").body
+                node = ast.parse(_in_one_line(text.strip()), mode="eval").body
             if any(_deeper_than(link, DEEPEST) for link in _links(node)):
                 raise RecursionError
             return node
@@ -313,9 +313,9 @@ class _Spot:
         if self.place.file is None or not self.place.line:
             return self.place
         lead = len(self.text) - len(self.text.lstrip())
-        if self.place.length < len(self.text.strip()):
+        if self.place.length not in (len(self.text), len(self.text) + 2):
             found = within(self.place, self.text, lead + offset, max(length, 1))
-            if found is not None or "\n" in self.text:
+            if found is not None or "\n" in self.text or self.place.length > len(self.text):
                 return found or self.place
         quote = 1 if self.place.length == len(self.text) + 2 else 0
         return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
@@ -331,6 +331,11 @@ class _Spot:
     def __call__(self, node: ast.expr) -> Place:
         end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
         return self.span(node.col_offset, end - node.col_offset)
+
+
+def _in_one_line(text: str) -> str:
+    """A text of several lines as one, each sign at its place."""
+    return text.replace("\r", " ").replace("\n", " ")
 
 
 def _deeper_than(node: ast.AST, most: int) -> bool:

@@ -140,7 +140,9 @@ def _unreadable(name: str, message: str, advice: str | None = None) -> ConfigErr
 
 
 def within(place: Place, text: str, offset: int, length: int) -> Place | None:
-    """The place of a part of `text`, a value at `place` that goes over several lines; None where it is unclear."""
+    """The place of a part of `text`, a value at `place` that is written in another way: over several lines, or with
+    signs that stand for others. None where it is unclear.
+    """
     try:
         changed = Path(str(place.file)).stat().st_mtime_ns
         where = _where(str(place.file), changed, place.line, place.column, text)
@@ -148,7 +150,8 @@ def within(place: Place, text: str, offset: int, length: int) -> Place | None:
         return None
     if offset >= len(where) or text[offset].isspace():
         return None
-    return _raw(str(place.file), changed).place(where[offset], where[offset] + length)
+    start, last = where[offset], min(offset + length, len(where)) - 1
+    return _raw(str(place.file), changed).place(start, max(where[last] + 1, start + 1))
 
 
 @lru_cache(maxsize=16)
@@ -158,17 +161,38 @@ def _where(file: str, changed: int, line: int, column: int, text: str) -> tuple[
     at = raw.offset(line, column)
     if raw.text[at : at + 1] in "|>":
         at = raw.text.find("\n", at)
-    at += raw.text[at : at + 1] in "\"'"
+    quote = next((quote for quote in _QUOTES if raw.text.startswith(quote, at)), "")
+    at += len(quote)
+    blank = _ESCAPED_BLANK if quote.startswith('"') else _BLANK
     found: list[int] = []
     for sign in text:
-        if not sign.isspace():
-            while raw.text[at : at + 1].isspace():
-                at += 1
-            if raw.text[at : at + 1] != sign:
-                break
+        if sign.isspace():
+            found.append(at)
+            continue
+        at = blank.match(raw.text, at).end()  # type: ignore[union-attr]
+        length = _length_of(sign, raw.text, at, quote)
+        if not length:
+            break
         found.append(at)
-        at += not sign.isspace()
+        at += length
     return tuple(found)
+
+
+_QUOTES = ('"""', "'''", '"', "'")
+_BLANK = re.compile(r"\s*")
+_ESCAPED_BLANK = re.compile(r"(?:\s|\\[nrtN_ \n])*")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([\"\\/]))")
+
+
+def _length_of(sign: str, text: str, at: int, quote: str) -> int:
+    """How many characters of a text stand for `sign` there; 0 when they do not."""
+    escape = _ESCAPE.match(text, at) if quote.startswith('"') else None
+    if escape is not None:
+        number = escape[1] or escape[2] or escape[3]
+        return len(escape.group()) if sign == (chr(int(number, 16)) if number else escape[4]) else 0
+    if quote == "'" and sign == "'":
+        return 2 * text.startswith("''", at)
+    return text.startswith(sign, at)
 
 
 @lru_cache(maxsize=4)

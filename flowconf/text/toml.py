@@ -30,6 +30,9 @@ _STRING = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z_][^,\]}\n#]*(?<=\S)")
+_CALLS = r"[A-Za-z_]\w*(?:\((?:[^()\n#]|\([^()\n#]*\))*\))?"
+_CALL = re.compile(rf"{_CALLS}(?:\s*>>\s*{_CALLS})*(?=[ \t]*(?:[,\]}}#\n]|$))")
+"""Modules without quotes: a call, or a chain of them."""
 _BARE = re.compile(r"[^,\]}\n#]*")
 
 
@@ -57,7 +60,7 @@ def _syntax(source: Source, error: ValueError) -> ConfigError:
     offset = source.offset(int(found[1]), int(found[2])) if found else len(source.text.rstrip())
     code = "FC0003" if re.search(r"overwrite|twice|mutate|namespace", message) else "FC0002"
     words, end, advice = f"{message[:1].lower()}{message[1:]}", offset, None
-    bare = _WORD.match(source.text, offset)
+    bare = _CALL.match(source.text, offset) or _WORD.match(source.text, offset)
     if message == "Invalid value" and bare is not None:
         words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group())
     elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
@@ -131,7 +134,6 @@ class _Scanner:
         is_array = self.text.startswith("[[", start)
         self.at += 2 if is_array else 1
         parts = self.key()
-        whole_span = (start, self.at)
         self.expect("]]" if is_array else "]")
         path: Path = ()
         for name, span in parts[:-1]:
@@ -139,7 +141,7 @@ class _Scanner:
         name, span = parts[-1]
         if is_array:
             whole = (*path, name)
-            self.note(whole, span, whole_span)
+            self.note(whole, span, span)
             index = self.lengths[whole] = self.lengths.get(whole, -1) + 1
             path = (*whole, index)
         else:
@@ -147,7 +149,7 @@ class _Scanner:
             if path in self.headers:
                 self.twice(path, span)
             self.headers.add(path)
-        self.note(path, span, whole_span)
+        self.note(path, span, span)
         return path
 
     def into(self, path: Path, name: str, span: Span) -> Path:
