@@ -335,6 +335,8 @@ class _Report:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
         meant = _meant(got, problems, self._takes_null(model, where)) if isinstance(got, str) else None
         place = self._value(where)
+        if removals := self.origins.removals((*self.base, *where)) if problems[0]["type"] == "too_short" else ():
+            message, place = f"{message}: null removes the last one", removals[-1]
         fix = Fix(place, meant) if meant is not None and _stands(got, place) else None
         hint = f"write `{meant}`" if meant else None
         if hint is None and "a mapping" in wanted:

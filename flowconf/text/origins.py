@@ -151,6 +151,12 @@ class Origins:
         parent = self.root.at(path[:-1]) if path else None
         return parent.gone.get(str(path[-1]), ()) if parent is not None else ()
 
+    def removals(self, path: Path) -> tuple[Place, ...]:
+        """The places that say null of what stands in the mapping at `path`."""
+        node = self.root.at(path)
+        members = node.value.values() if node is not None and isinstance(node.value, dict) else ()
+        return tuple(member.place for member in members if member.value is None)
+
     def is_referred(self, path: Path) -> bool:
         """Whether an interpolation took its value from `path`, or from what holds it."""
         nodes = (self.root.at(path[:length]) for length in range(len(path) + 1))
