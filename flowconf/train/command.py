@@ -217,6 +217,7 @@ def _carry_out(job: Job, run: Run, screen: Screen) -> None:
     except BaseException as problem:
         failure.add_notes(problem, job)
         run.end("failed")
+        failure.explain(problem, job)
         raise
     run.end("finished", metrics=metrics)
     screen.say(f"run folder {shown_path(str(run.folder))}")

@@ -337,20 +337,26 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
 
 def _try_values(job: Job) -> None:
     """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
-    training = job.config.training
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
-    collector = Collector()
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
-        values = job.values(job.evaluation_view, batch)
-        fitting = Fitting(job.config, values, batch, show_rows)
+        found = problems_of(job, job.values(job.evaluation_view, batch), batch)
+    job.graph.reset_state()
+    if found:
+        raise ConfigError(*found)
+
+
+def problems_of(job: Job, values: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> list[Diagnostic]:
+    """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
+    training, collector = job.config.training, Collector()
+    fitting = Fitting(job.config, values, batch, show_rows)
+    with torch.no_grad():
         for term in job.terms:
             fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), collector)
         for metric in job.metrics:
             path = ("metrics", metric.name)
             fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), collector)
-    job.graph.reset_state()
-    collector.stop_on_errors()
+    return collector.told_once()
 
 
 def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:

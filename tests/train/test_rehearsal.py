@@ -164,3 +164,32 @@ def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):
                if d.severity == "error"]  # fmt: skip
     assert told.code == "FC0406"
     assert any("an odd number of values" in label.message for label in told.labels)
+
+
+def gives_nothing(values, target):
+    return None
+
+
+def looks_for_a_key(values, target):
+    return {}["speaker"]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (gives_nothing, "says: it must give a tensor, and gives `None`"),
+        (looks_for_a_key, "says: KeyError: 'speaker'"),
+    ],
+)
+@pytest.mark.parametrize(("section", "table"), [("loss", registry.losses), ("metrics", registry.metrics)])
+def test_a_function_of_the_project_that_fails_is_marked_by_its_name(
+    tmp_path, monkeypatch, function, words, section, table
+):
+    monkeypatch.setitem(table.registered, "mine", function)
+    file = tmp_path / "digits.yaml"
+    old = "fn: cross_entropy" if section == "loss" else "fn: accuracy"
+    file.write_text((CONFIGS / "digits.yaml").read_text().replace(old, "fn: mine"))
+    (told,) = flowconf.check(str(file))
+    line = file.read_text().splitlines()[told.place.line - 1]
+    assert (told.code, line[told.place.column - 1 :][: told.place.length]) == ("FC0406", "mine")
+    assert any(words in label.message for label in told.labels)

@@ -241,3 +241,16 @@ def test_batches_arrive_on_the_device_in_their_order():
             first, second = direct.batch(rows, step), remote.batch(rows, step)
             assert all(torch.equal(first[name], second[name]) for name in first)
             assert second["image"].is_cuda
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_that_is_no_class_is_told_at_the_loss_that_picks_by_it(folder, monkeypatch, workers):
+    def odd(item):
+        return {**item, "label": 9} if float(item["image"].mean()) > 0.9 else item
+
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: Splits(Odd(odd), Noisy(32)))
+    with pytest.raises(RunError, match="`label` holds the label 9, and `logits` scores 4 classes") as caught:
+        folder.train(text=text("odd", workers))
+    assert place_of(caught.value) == "label"
+    assert isinstance(caught.value.__cause__, IndexError)
+    assert any("in training step" in note for note in caught.value.__notes__)

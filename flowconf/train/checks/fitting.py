@@ -17,7 +17,7 @@ from flowconf.diagnostics import Collector, Label, Place
 from flowconf.graph.shapes.fakes import WantsNumbers
 from flowconf.graph.shapes.marks import number_in
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import references
+from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
@@ -25,7 +25,9 @@ from flowconf.text.origins import Path, dotted
 from flowconf.train.objective.metering import Meter
 from flowconf.train.objective.terms import Average, Source, Term
 
-Problems = (ValueError, RuntimeError, IndexError, TypeError, AssertionError)
+Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+PICKING = ("cross_entropy", "nll")
+"""Losses that pick a score by its number: there must be one, and a CUDA device would not say which there is not."""
 CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
 """Losses and metrics whose input has an axis for the classes, and whose target holds numbers of classes."""
 
@@ -85,6 +87,8 @@ class Fitting:
         """Note a loss or metric that cannot be computed; `classes` is how many its target has, if that is known."""
         operands = self.operands(path, section, term)
         problem = None if operands is None else self.problem(meter)
+        if operands is not None and self._tells_labels(path, section, term, operands, into):
+            return
         if operands is not None and problem is not None:
             values = frozenset(operand.source for operand in operands)
             if values in self.told:
@@ -121,7 +125,8 @@ class Fitting:
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
         labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
-        note = Label(f"`{section.fn}` says: {self.reword(first_line(why))}", Place())
+        kind = "" if isinstance(why, IndexError | RuntimeError | TypeError | ValueError) else f"{type(why).__name__}: "
+        note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
         if guilty == ("mask",) and term.mask is not None:
             bare = replace(term, mask=None)
             elements, _ = bare.elements(self.values, self.batch)
@@ -136,12 +141,39 @@ class Fitting:
         place = self._place(path, guilty, operands)
         into.error("FC0406", message, place, path=name, labels=(*labels, note), help=advice)
 
+    def _tells_labels(
+        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Collector
+    ) -> bool:
+        """Note labels that are none of the classes of their scores; whether there are some."""
+        if section.fn not in PICKING or len(term.operands) != 2:
+            return False
+        scores, target = operands[0], operands[1]
+        axis = _axis(section)
+        if target.value.dtype.is_floating_point or not -scores.value.ndim <= axis < scores.value.ndim:
+            return False
+        if scores.value.ndim != target.value.ndim + 1 or not target.value.numel():
+            return False
+        have, ignored = scores.value.shape[axis], section.args.get("ignore_index", -100)
+        try:
+            outside = ((target.value < 0) | (target.value >= have)) & (target.value != ignored)
+            strange = target.value[outside].tolist()
+        except WantsNumbers:
+            return False
+        if strange:
+            name = target.source.name
+            message = f"`{name}` holds the label {strange[0]}, and `{scores.source.name}` scores {have} classes"
+            labels = tuple(dict.fromkeys(self._label(operand) for operand in (scores, target)))
+            advice = f"labels are numbers from 0 to {have - 1}"
+            place = self.origins.value(target.where)
+            into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+        return bool(strange)
+
     def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Collector) -> None:
         """Note an input with fewer classes than its target has."""
         if section.fn not in CLASSES_ALONG or len(term.operands) != 2:
             return
         scores, target = (source.read(self.values, self.batch) for source in term.operands)
-        axis = section.args.get("dim", 1 if section.fn != "exact" else -1)
+        axis = _axis(section)
         if target.is_floating_point() or scores.ndim != target.ndim + 1:
             return
         have = scores.shape[axis]
@@ -171,11 +203,16 @@ class Fitting:
         if len(found) == 1:
             text = f"dim: {found[0][0]}"
             return ("args", "dim"), f"write `{text}`" if "dim" in term.args else f"write `args: {{{text}}}`"
+        target = operands[-1].source.name if operands and operands[-1].key == "target" else ""
+        if target in self.batch and self.batch[target].dtype.is_floating_point:
+            whole = {**self.batch, target: self.batch[target].long()}
+            if replace(self, batch=whole).fits(term):
+                return ("target",), f"give `{target}` as whole numbers"
         for key in ("target", "input"):
             advice = self._one(key, [t for t in self._others(term, operands, key) if self.fits(t[1])])
             if advice is not None:
                 return (key,), advice
-        return ("input",), self._reshaped(operands)
+        return ("fn" if _is_of_the_project(term) else "input",), self._reshaped(operands)
 
     @staticmethod
     def _one(key: str, found: Sequence[tuple[str, Term]]) -> str | None:
@@ -243,8 +280,19 @@ class Fitting:
         if guilty[0] == "args":
             written = self.origins.root.at((*path, *guilty)) is not None
             return self.origins.value((*path, *guilty) if written else (*path, "fn"))
-        where = next((operand.where for operand in operands if operand.key == guilty[0]), path)
+        where = next((operand.where for operand in operands if operand.key == guilty[0]), (*path, *guilty))
         return self.origins.value(where)
+
+
+def _axis(section: MetricSection) -> int:
+    """The dimension of the scores along which the classes are."""
+    axis: int = section.args.get("dim", 1 if section.fn != "exact" else -1)
+    return axis
+
+
+def _is_of_the_project(term: Term) -> bool:
+    registered = (*registry.losses.registered.values(), *registry.metrics.registered.values())
+    return any(term.function is function for function in registered)
 
 
 def show_rows(value: Tensor) -> str:

@@ -8,14 +8,14 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from flowconf.diagnostics import FlowconfError
+from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
 from flowconf.graph.explain import shown
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
 from flowconf.train.data.refusals import is_out_of_memory
 from flowconf.train.data.splits import Feed
-from flowconf.train.job import Job, placed
-from flowconf.train.objective import routing
+from flowconf.train.job import Job, placed, problems_of
+from flowconf.train.objective import routing, terms
 from flowconf.train.precision import Precision
 
 DOING = {
@@ -25,6 +25,8 @@ DOING = {
     Precision.step.__code__: "in the optimizer's step",
 }
 """What a step of training is doing while these run."""
+MEASURING = (terms.means_of.__code__, terms.Average.update.__code__)
+"""What computes losses and metrics."""
 
 
 def add_notes(problem: BaseException, job: Job) -> None:
@@ -44,6 +46,21 @@ def add_notes(problem: BaseException, job: Job) -> None:
         problem.add_note(_where(job, at.f_locals, trains, doing))
         if is_out_of_memory(problem):
             problem.add_note(_what_takes_less(job, trains))
+
+
+def explain(problem: BaseException, job: Job) -> None:
+    """Raise `RunError` in place of what a loss or metric raised, where it can be told what is wrong with the batch."""
+    found: list[Diagnostic] = []
+    with suppress(Exception):  # a device that has failed answers nothing any more
+        frames = list(_frames(problem))
+        at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
+        if at is not None and any(frame.f_code in MEASURING for frame in frames):
+            found = problems_of(job, at.f_locals["values"], at.f_locals["batch"])
+    if found:
+        told = RunError(*found)
+        for note in getattr(problem, "__notes__", ()):
+            told.add_note(note)
+        raise told from problem
 
 
 def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None) -> str:

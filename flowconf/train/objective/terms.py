@@ -66,9 +66,7 @@ class Term:
         """The mean over the elements of one batch."""
         if self.reduces and self.mask is None:
             operands = [source.read(values, batch) for source in self.operands]
-            mean = self.function(*operands, reduction="mean", **self.args)
-            assert isinstance(mean, Tensor)
-            return mean
+            return _tensor(self.function(*operands, reduction="mean", **self.args))
         elements, weights = self.elements(values, batch)
         if weights is None:
             return elements.mean()
@@ -84,7 +82,7 @@ class Term:
 
 def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The elements, and their own weights times `mask`, which lacks the last axes when it has fewer."""
-    elements, weights = result if isinstance(result, tuple) else (result, None)
+    elements, weights = result if isinstance(result, tuple) else (_tensor(result), None)
     if mask is not None:
         if mask.ndim > elements.ndim or mask.shape != elements.shape[: mask.ndim]:
             raise ValueError(
@@ -96,6 +94,14 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
     if weights is None:
         return elements, None
     return elements, weights.to(elements.dtype)
+
+
+def _tensor(result: object) -> Tensor:
+    """What a function has given. Raises `TypeError` when that is no tensor."""
+    if not isinstance(result, Tensor):
+        given = "`None`" if result is None else f"a `{type(result).__name__}`"
+        raise TypeError(f"it must give a tensor, and gives {given}")
+    return result
 
 
 def gives_mean(loss: str) -> bool:
