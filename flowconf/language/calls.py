@@ -128,7 +128,8 @@ class CallParser:
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
         name = node.func if isinstance(node, ast.Call) else node
         if not isinstance(name, ast.Name):
-            message = f"`{_short(ast.unparse(node))}` is not a module's name or a call of one"
+            shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
+            message = f"`{shown}` is not a module's name or a call of one"
             self._refuse("FC0131", message, spot(node), slips.no_call(node, modules.names()))
         assert isinstance(name, ast.Name)
         if name.id not in modules:

@@ -39,6 +39,10 @@ _LOOK_ALIKES = (
 )
 """Texts that look like something else, and what was probably meant."""
 
+_MODULE = re.compile(r"[A-Z]\w*(?:\([^()\n]*\))?")
+_MODULES = re.compile(rf"(?: *, *{_MODULE.pattern}(?= *[,}}]))+")
+"""Modules behind a call and a comma, where a chain was meant."""
+
 
 def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
     """The tree of one YAML document, and warnings (FC0008).
@@ -301,8 +305,12 @@ class _Builder:
             self.notes.error("FC0007", message, self.place(event), help=advice)
             return
         quote = "'" if '"' in call else '"'
-        text = f"{quote}{call}{quote}"
-        place = self.source.place(start, start + len(call))
+        in_mapping = isinstance(self.frames[-1].items, dict)
+        rest = _MODULES.match(self.source.text, start + len(call)) if in_mapping else None
+        length = len(call) + (len(rest.group()) if rest is not None else 0)
+        chain = [call, *(_MODULE.findall(rest.group()) if rest is not None else ())]
+        text = f"{quote}{' >> '.join(chain)}{quote}"
+        place = self.source.place(start, start + length)
         self.notes.error("FC0007", message, place, help=f"write `{text}`", fix=Fix(place, text))
 
     def whole_call(self, start: int) -> str | None:

@@ -128,6 +128,8 @@ def no_call(node: ast.expr, names: Collection[str]) -> str | None:
         return f"write `{inner.value.id}(...)`: arguments stand in round brackets"
     if isinstance(inner, ast.BinOp):
         return _operator(inner)
+    if isinstance(inner, ast.Tuple | ast.List) and all(isinstance(part, ast.Name | ast.Call) for part in inner.elts):
+        return f"write `{' >> '.join(ast.unparse(part) for part in inner.elts)}`" if inner.elts else CHAIN
     return next((advice for kind, advice in NO_CALLS.items() if isinstance(inner, kind)), None)
 
 
