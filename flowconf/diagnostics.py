@@ -116,6 +116,9 @@ class Place:
 
 NOWHERE = Place()
 
+AND_HERE = "and here"
+"""The label of a further place of one mistake."""
+
 FEW = 12
 """So many names are listed of a set that is too large to be listed whole."""
 
@@ -154,6 +157,8 @@ class Diagnostic:
     help: str | None = None
     fix: Fix | None = None
     severity: str = "error"
+    lacks: str = ""
+    """The name that stands for nothing, where that is the mistake."""
 
     def __post_init__(self) -> None:
         assert self.code in CODES, self.code
@@ -211,6 +216,8 @@ class Collector:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     """Paths of members that could not be checked because of what is wrong."""
+    repeated: int = 0
+    """How many mistakes went into others."""
 
     def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
         """Note one mistake; `more` are the remaining fields of `Diagnostic`."""
@@ -224,9 +231,21 @@ class Collector:
         """Whether the same was told of another place; `place` is then added to it."""
         for index, known in enumerate(self.diagnostics):
             if (known.code, known.message) == (code, message) and known.place != place:
-                self.diagnostics[index] = replace(known, labels=(*known.labels, Label("and here", place)))
+                if all(label.place != place for label in known.labels):
+                    self.diagnostics[index] = replace(known, labels=(*known.labels, Label(AND_HERE, place)))
+                self.repeated += 1
                 return True
         return False
+
+    def lacks(self, name: str, code: str, message: str, place: Place, **more: object) -> None:
+        """Note a name that stands for nothing: one mistake, however often it is written."""
+        if not self.repeats(code, message, place):
+            self.error(code, message, place, lacks=name, **more)
+
+    @property
+    def noted(self) -> int:
+        """How many mistakes were noted, also those that are told only once."""
+        return len(self.errors) + self.repeated
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

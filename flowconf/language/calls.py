@@ -181,7 +181,10 @@ class CallParser:
                 close = nearest(name, modules.names()) if name[:1].isupper() else None
                 advice = slips.no_parameter(name) or (f"write `{close}`" if close else None)
                 advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
-                self._refuse("FC0134", f"unknown parameter `{name}`", spot(node), advice)
+                self.collector.lacks(
+                    name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, help=advice
+                )
+                raise Refused
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return self._list([self._argument(item, spot) for item in items], spot(node))
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):

@@ -34,7 +34,7 @@ def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place,
     except references.NotFound as problem:
         message = f"{what} `{path}` names nothing in the graph"
         advice = problem.advice(path) or problem.message
-        collector.error("FC0405", message, place, path=dotted(where), help=advice)
+        collector.lacks(path.split(".")[0], "FC0405", message, place, path=dotted(where), help=advice)
 
 
 def check_value(training: TrainingConfig, name: str, path: Path, origins: Origins, collector: Collector) -> None:

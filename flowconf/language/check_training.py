@@ -10,8 +10,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.diagnostics import Collector, Label, Place, nearest, suggest
-from flowconf.language import check_phases, references, registry, signatures
+from flowconf.diagnostics import NOWHERE, Collector, Label, Place, nearest, suggest
+from flowconf.language import check_phases, misnamed, references, registry, signatures
 from flowconf.language.advice import habits, sections
 from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
@@ -42,8 +42,16 @@ def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, origins, collector))
     check_references(training, plan, fields, origins, collector)
+    misnamed.blame("the step", _unnamed(training, plan), collector)
     if fields is not None:
         check_inputs(plan, dict.fromkeys(fields), origins, collector)
+
+
+def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
+    """The steps that no reference names, and where they stand."""
+    named = {value.member for step in plan.steps for value in step.reads() if value.place != NOWHERE}
+    named |= {value.member for _, value in plan.outputs if value.place != NOWHERE} | training.named()
+    return {step.name: step.place for step in plan.steps if step.name not in named}
 
 
 def check_names(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
@@ -209,8 +217,8 @@ def _check_reference(
         if removed is not None:
             message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
-        if not collector.repeats("FC0402", message, origins.value(where)):
-            collector.error("FC0402", message, origins.value(where), path=_dotted(where), help=advice, labels=labels)
+        name, place = reference.split(".")[0], origins.value(where)
+        collector.lacks(name, "FC0402", message, place, path=_dotted(where), help=advice, labels=labels)
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:

@@ -60,7 +60,7 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
             close, letter = nearest(size, scope), "B" if size == "None" else size[:1].upper()
             advice = f"write `{letter}`, or another word that begins with a capital, for a size that is open"
             advice = f"write `{close}`" if close else f"{advice}, or add `{size}` to `params`"
-            collector.error("FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
+            collector.lacks(size, "FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
             return 1
         literal = CallParser(scope, collector, dotted(at)).value(size, place)
         if literal is None:

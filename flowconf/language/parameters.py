@@ -44,7 +44,7 @@ def given_by(
         if name not in model.graph.params:
             advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
             message = f"the graph has no parameter `{name}`"
-            collector.error("FC0134", message, origins.key(where), path=dotted(where), help=advice)
+            collector.lacks(name, "FC0134", message, origins.key(where), path=dotted(where), help=advice)
             continue
         place, is_text = origins.value(where), isinstance(model.graph.params[name], str)
         reads = isinstance(value, str) and not is_text

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NoReturn, cast
 
 from flowconf.diagnostics import Collector, Label, Place, nearest
-from flowconf.language import loops, names, parameters, references, schema, unused, wiring
+from flowconf.language import loops, misnamed, names, parameters, references, schema, unused, wiring
 from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import all_names, claim_names, labels
@@ -116,19 +116,23 @@ class _Resolver:
         if len(self.collector.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
         for name in order:
-            before = len(self.collector.errors)
+            before = self.collector.noted
             try:
                 self._step(name, model.flow[name], frame)
             except _Unresolved:
-                if len(self.collector.errors) == before:
+                if self.collector.noted == before:
                     self.collector.unchecked.append(dotted((*path, "flow", name)))
                 frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
         self._meet_awaited(frame)
+        asked = self.asked if not path[1:] else ()
         unused.check_params(own, frame, self.origins, self.unused)
+        within = dotted(path[:-1] if mount else path)
+        misnamed.blame("the parameter", unused.left(own, frame, self.origins), self.collector, within)
+        misnamed.blame("the step or input", unused.unread(frame, outputs, asked), self.collector, within)
         if not unused.has_removed(path, self.origins):
-            unused.check_inputs(frame, outputs, self.asked if not path[1:] else (), self.unused)
+            unused.check_inputs(frame, outputs, asked, self.unused)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),
@@ -148,7 +152,7 @@ class _Resolver:
 
     def _step(self, name: str, model: schema.Modifiers | str | object, frame: Frame) -> None:
         at: Path = (*frame.path, "flow", name)
-        before = len(self.collector.errors)
+        before = self.collector.noted
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, frame)
         else:
@@ -157,7 +161,7 @@ class _Resolver:
             step = replace(step, body_place=self.origins.value(at))
         wiring.check_extras(step, self.collector)
         step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
-        if len(self.collector.errors) > before:
+        if self.collector.noted > before:
             frame.failed |= {name, step.path}
         elif not frame.is_broken(step.stream.member):
             wiring.check_filled(step, frame, self.collector)
@@ -443,7 +447,7 @@ class _Resolver:
                 what = "is this step itself" if head == step.name else "comes later"
                 message = f"`{head}` {what}: the module of an earlier step is used again"
                 self._fail("FC0141", message, place, step.name, "let the first of the two steps make the module")
-            self._nowhere(problem, model.reuse, place, step.name, frame)
+            self._nowhere(problem, model.reuse, place, dotted(at), frame)
         assert found.applied is not None
         module, path = found.applied.target, found.path
         indexed = dict(enumerate(using))
@@ -523,12 +527,13 @@ class _Resolver:
         """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
         message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
         advice, labels = problem.advice(text), cast(tuple[Label, ...], ())
-        removed = self._removal(text.split(".")[0].split("[")[0].strip(), frame)
+        first = text.split(".")[0].split("[")[0].strip()
+        removed = self._removal(first, frame)
         if removed is not None:
             message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
             advice = "remove this too, or let it read something else"
-        if not self.collector.repeats("FC0141", message, place):
-            self.collector.error("FC0141", message, place, path=path, help=advice, labels=labels)
+        lacking = first if problem.wrong == first and removed is None else ""
+        self.collector.lacks(lacking, "FC0141", message, place, path=path, help=advice, labels=labels)
         raise _Unresolved
 
     def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:

@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from flowconf.diagnostics import Collector
+from flowconf.diagnostics import NOWHERE, Collector, Place
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Literal, Value
 from flowconf.text.origins import Origins, Path, dotted
@@ -36,12 +36,24 @@ def has_removed(path: Path, origins: Origins) -> bool:
     return flow is not None and (bool(flow.gone) or any(member.value is None for _, member in flow.members()))
 
 
+def left(params: Params, frame: Frame, origins: Origins) -> dict[str, Place]:
+    """The parameters that nothing uses, and where they are named."""
+    at = (*frame.path, "params")
+    names = [name for name in params if name not in params.used and not origins.is_referred((*at, name))]
+    return {name: origins.key((*at, name)) for name in names}
+
+
+def unread(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str]) -> dict[str, Place]:
+    """The members that no reference names, whether or not the next step reads them; and where they are named."""
+    named = {value.member for step in frame.steps for value in step.reads() if value.place != NOWHERE}
+    named |= {value.member for _, value in outputs if value.place != NOWHERE} | set(asked)
+    return {name: place for name, place in frame.members.items() if name not in named}
+
+
 def check_params(params: Params, frame: Frame, origins: Origins, notes: Collector) -> None:
     """Note parameters that nothing uses; one that something else than the graph's own file adds matches nothing."""
     home, at = origins.value((*frame.path, "flow")), (*frame.path, "params")
-    left = [name for name in params if name not in params.used and not origins.is_referred((*at, name))]
-    for name in left:
-        place = origins.key((*at, name))
+    for name, place in left(params, frame, origins).items():
         close = next(iter(get_close_matches(name, [known for known in params if known in params.used], 1, 0.75)), None)
         is_added = place.file != home.file
         if is_added:
