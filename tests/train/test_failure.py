@@ -112,7 +112,86 @@ def test_the_backward_pass_is_named(folder, monkeypatch):
     monkeypatch.setattr(Fails, "backward", True)
     with pytest.raises(ValueError, match="mine") as raised:
         folder.train(text=with_step("Fails"))
-    assert "in the backward pass, on a batch" in raised.value.__notes__[-1]
+    inside, around = raised.value.__notes__
+    assert inside == "in the backward pass of `hidden` (tiny.yaml:6:5)"
+    assert "in the backward pass, on a batch" in around
+
+
+class Overwrites(nn.Module):
+    """Changes what its own backward pass needs, which torch finds only there."""
+
+    def forward(self, x):
+        return x.exp().add_(1) if trains(self, x) else x
+
+
+class Picks(nn.Module):
+    """Reads a feature that is not there, from whole batches."""
+
+    def forward(self, x):
+        return x.index_select(1, torch.full((16,), 99 if len(x) == 32 else 0))
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        ("Overwrites", "hidden"),
+        ("Tanh >> Overwrites >> Tanh", "hidden.1"),
+        ("{also: Overwrites, repeat: 2}", "hidden.1"),
+        ("{map: {flow: {inner: Overwrites}}, slices: 2}", "hidden.inner"),
+    ],
+)
+def test_the_member_is_named_that_torch_cannot_take_back(folder, call, path):
+    registry.modules.register(Overwrites)
+    with pytest.raises(RuntimeError, match="inplace operation") as raised:
+        folder.train(text=with_step(call))
+    inside, around = raised.value.__notes__
+    assert inside.startswith(f"in the backward pass of `{path}` (tiny.yaml:6:")
+    assert around.startswith("in training step 1 of 16, in the backward pass")
+
+
+def test_a_loss_is_named_that_torch_cannot_take_back(folder, monkeypatch):
+    def spoils(input, target):
+        return input.exp().add_(1).sum(1) if input.requires_grad else input.sum(1)
+
+    monkeypatch.setitem(registry.losses.registered, "spoils", spoils)
+    with pytest.raises(RuntimeError, match="inplace operation") as raised:
+        folder.train(text=TINY.replace("cross_entropy", "spoils"))
+    assert raised.value.__notes__[0] == "in the backward pass of `loss.label`"
+
+
+def test_what_fails_only_once_is_told_without_a_place(folder, monkeypatch):
+    monkeypatch.setattr(Fails, "backward", True)
+    monkeypatch.setattr(Through, "backward", staticmethod(once(Through.backward)))
+    with pytest.raises(RuntimeError, match="no") as raised:
+        folder.train(text=with_step("Fails"))
+    (around,) = raised.value.__notes__
+    assert "in the backward pass, on a batch" in around
+
+
+def once(call):
+    """`call`, which gives back what it is given once it has failed."""
+    failed = []
+
+    def called(context, gradient):
+        try:
+            return gradient if failed else call(context, gradient)
+        except BaseException:
+            failed.append(True)
+            raise
+
+    return called
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+def test_the_member_is_named_inside_of_what_is_compiled(folder, monkeypatch, backend):
+    registry.modules.register(Picks)
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda view, **others: real(view, backend=backend))
+    with pytest.raises((IndexError, RuntimeError), match="out of (range|DATA bounds)") as raised:
+        folder.train("trainer.compile=true", text=with_step("Tanh >> Picks"))
+    inside, around = raised.value.__notes__
+    assert inside.startswith("in step `hidden.1` (tiny.yaml:6:")
+    assert around.startswith("in training step 1 of 16, in the forward pass")
 
 
 @pytest.mark.parametrize(

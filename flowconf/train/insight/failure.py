@@ -9,11 +9,12 @@ from types import FrameType
 from typing import Any
 
 from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
-from flowconf.graph.explain import shown
+from flowconf.graph.explain import MARK, shown
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
 from flowconf.train.data.refusals import is_out_of_memory
 from flowconf.train.data.splits import Feed
+from flowconf.train.insight.again import place_of_failure
 from flowconf.train.job import Job, placed, problems_of
 from flowconf.train.objective import routing, terms
 from flowconf.train.precision import Precision
@@ -25,6 +26,7 @@ DOING = {
     Precision.step.__code__: "in the optimizer's step",
 }
 """What a step of training is doing while these run."""
+IN_THE_GRAPH = ("in the forward pass", "in the backward pass")
 MEASURING = (terms.means_of.__code__, terms.Average.update.__code__)
 """What computes losses and metrics."""
 
@@ -43,9 +45,20 @@ def add_notes(problem: BaseException, job: Job) -> None:
             return
         trains = at.f_code is loop.one_step.__code__
         doing = next((DOING[frame.f_code] for frame in frames if frame.f_code in DOING), None)
+        if doing in IN_THE_GRAPH and trains and _says_no_place(problem, job):
+            known = at.f_locals
+            note = place_of_failure(job, problem, known["batch"], known["some"], known["step"])
+            if note is not None:
+                problem.add_note(note)
         problem.add_note(_where(job, at.f_locals, trains, doing))
         if is_out_of_memory(problem):
             problem.add_note(_what_takes_less(job, trains))
+
+
+def _says_no_place(problem: BaseException, job: Job) -> bool:
+    """Whether the step of the graph that failed can be found only by taking the step of training once more."""
+    hidden = isinstance(problem, Exception) and not hasattr(problem, MARK)
+    return hidden and job.team.size == 1 and not is_out_of_memory(problem)
 
 
 def explain(problem: BaseException, job: Job) -> None:

@@ -40,7 +40,7 @@ def watched(job: Job, visit: Visit) -> Iterator[Trail]:
     with ExitStack() as block:
         block.enter_context(trail.followed())
         if holds is not None:
-            block.enter_context(_replaced(view, holds, traced))
+            block.enter_context(replaced(view, holds, traced))
         terms = [replace(term, function=_aside(trail, f"loss.{term.name}", term.function)) for term in active.terms]
         job.active = replace(active, view=traced if holds is None else view, terms=terms)
         block.callback(setattr, job, "active", active)
@@ -51,7 +51,7 @@ def watched(job: Job, visit: Visit) -> Iterator[Trail]:
             ("optimizer", job.precision, "step"),
             ("averages", job.averages, "update"),
         ):
-            block.enter_context(_replaced(owner, method, _aside(trail, name, getattr(owner, method))))
+            block.enter_context(replaced(owner, method, _aside(trail, name, getattr(owner, method))))
         yield trail
 
 
@@ -65,7 +65,7 @@ def _aside(trail: Trail, name: str, call: Callable[..., Any]) -> Callable[..., A
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Within the block `owner` has `value` under `name`."""
     before = owner.__dict__.get(name, owner._modules.get(name) if isinstance(owner, nn.Module) else None)
     setattr(owner, name, value)
