@@ -11,6 +11,7 @@ from flowconf.graph.parts import held
 from flowconf.language import registry
 from flowconf.language.training import OptimizerSection
 from flowconf.train.job import Job
+from flowconf.train.room import size
 
 
 def arithmetic(job: Job) -> list[str]:
@@ -66,15 +67,6 @@ def state_copies(section: OptimizerSection) -> int:
     small: optim.Optimizer = registry.optimizers.load(section.name)([{"params": [probe]}], **section.args)
     small.step()
     return sum(isinstance(value, torch.Tensor) and value.shape == probe.shape for value in small.state[probe].values())
-
-
-def size(number: float) -> str:
-    """Bytes in the unit that leaves three or four digits."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"
 
 
 def _compiled(mode: bool | str) -> list[str]:

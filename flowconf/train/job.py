@@ -26,7 +26,7 @@ from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, TrainingConfig, Weight, listed
 from flowconf.train.checks.fitting import Fitting, show_rows
 from flowconf.train.checks.precheck import start_request
-from flowconf.train.data.splits import Feed, Sampler, Splits, seed_for
+from flowconf.train.data.splits import Feed, Resident, Sampler, Splits, seed_for
 from flowconf.train.data.streams import Flow, as_split
 from flowconf.train.memory import Memory
 from flowconf.train.objective.metering import Metric, build_metrics
@@ -37,6 +37,7 @@ from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
+from flowconf.train.room import room_for
 from flowconf.train.seeds import seed_everything, undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.norms import over_the_team
@@ -164,9 +165,10 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     reports = [*load_checkpoints(graph, config.model, runs), *_start_from(graph, config)] if weights else []
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)
-    graph.to(device)
-    if trainer.channels_last:
-        graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    with room_for("the weights", _held(graph), device, "train on several devices with `trainer.strategy=fsdp`"):
+        graph.to(device)
+        if trainer.channels_last:
+            graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     over_the_team(graph, team)
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
@@ -187,10 +189,12 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     section = training.data
-    feeds = {
-        name: Feed(split, device, training.seed, name, team, section.workers, section.prefetch, trainer.channels_last)
-        for name, split in splits.named()
-    }
+    feeds = {}
+    for name, split in splits.named():
+        own = (training.seed, name, team, section.workers, section.prefetch, trainer.channels_last)
+        stays = [*split.tensors.values()] if isinstance(split, Resident) else []
+        with room_for(f"the split `{name}` of the data", stays, device, _less(section.name)):
+            feeds[name] = Feed(split, device, *own)
     feed = feeds.pop("train")
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
@@ -236,6 +240,16 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     if team.rank:
         torch.manual_seed(seed_for(training.seed, "process", team.rank))
     return job
+
+
+def _less(data_set: str) -> str:
+    """What makes a data set take less memory."""
+    arguments = inspect.signature(registry.datasets.load(data_set)).parameters
+    return "set `data.resident=false`" if "resident" in arguments else "give it fewer rows"
+
+
+def _held(graph: Graph) -> list[Tensor]:
+    return [*graph.parameters(), *graph.buffers()]
 
 
 def _by_path(factor: float | dict[str, float]) -> dict[str, float]:
@@ -291,8 +305,9 @@ def _make_data(config: Config, device: torch.device) -> Splits:
     if "seed" in inspect.signature(factory).parameters:
         args.setdefault("seed", config.training.seed)
     place = config.composition.document.origins.value(("data", "name"))
+    making = room_for(f"the data set `{section.name}`", (), torch.device("cpu"), _less(section.name))
     try:
-        with undisturbed(device):
+        with undisturbed(device), making:
             found = factory(**args)
             if not isinstance(found, Splits):
                 raise _no_splits(section.name, found, place)

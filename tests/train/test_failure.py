@@ -10,9 +10,12 @@ from torch import nn
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.diagnostics import Diagnostic, RunError, StepError
+from flowconf.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
 from flowconf.train.command import resume
+from flowconf.train.data import named
+from flowconf.train.data.splits import Resident
 from flowconf.train.insight import failure
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
@@ -187,7 +190,7 @@ def test_the_member_is_named_inside_of_what_is_compiled(folder, monkeypatch, bac
     registry.modules.register(Picks)
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda view, **others: real(view, backend=backend))
-    with pytest.raises((IndexError, RuntimeError), match="out of (range|DATA bounds)") as raised:
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|DATA bounds)") as raised:
         folder.train("trainer.compile=true", text=with_step("Tanh >> Picks"))
     inside, around = raised.value.__notes__
     assert inside.startswith("in step `hidden.1` (tiny.yaml:6:")
@@ -227,6 +230,25 @@ def test_memory_that_is_really_missing(folder, monkeypatch):
         folder.train(text=with_step("Fails"))
     assert failure.is_out_of_memory(raised.value)
     assert "memory is what is missing" in raised.value.__notes__[-1]
+
+
+def full(*given, **named):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "told"),
+    [
+        (Graph, "to", "for the weights, 848 B, on `cpu`: train on several devices with `trainer.strategy=fsdp`"),
+        (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: give it fewer rows"),
+        (named, "_split", "for the data set `synthetic`, on `cpu`: give it fewer rows"),
+    ],
+)
+def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, told):
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        folder.train()
+    assert raised.value.__notes__ == [f"memory is what is missing {told}"]
 
 
 def test_other_exceptions_get_no_advice_on_memory(folder):

@@ -1,0 +1,33 @@
+"""Memory that is missing before the first step: for what, how much of it that is, and what takes less."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from flowconf.train.data.refusals import is_out_of_memory
+
+
+@contextmanager
+def room_for(what: str, tensors: Collection[Tensor], device: torch.device, advice: str) -> Iterator[None]:
+    """A block that puts `tensors` on `device`; an exception that says there is no room for them gains a note."""
+    try:
+        yield
+    except Exception as problem:  # whatever a device says when its memory is full
+        if is_out_of_memory(problem):
+            taken = f", {size(sum(tensor.nbytes for tensor in tensors))}" if tensors else ""
+            there = f", which has {size(torch.cuda.mem_get_info(device)[1])}" if device.type == "cuda" else ""
+            problem.add_note(f"memory is what is missing for {what}{taken}, on `{device}`{there}: {advice}")
+        raise
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that leaves three or four digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"
