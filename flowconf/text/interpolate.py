@@ -192,14 +192,14 @@ class _Resolver:
             self.fail(path, f"`${{{key}}}` leads above the root")
         node = self.root.at(start)
         target: list[str | int] = list(start)
-        for step in steps:
+        for number, step in enumerate(steps):
             assert node is not None
             if _refers(node.value):
                 node = self.strict(node, tuple(target))
             child = node.child(int(step) if isinstance(node.value, list) and step.isdigit() else step)
             if child is None:
                 close = nearest(step, [str(name) for name, _ in node.members()])
-                better = dotted((*target, close)) if close else None
+                better = dotted((*target, close, *steps[number + 1 :])) if close else None
                 self.fail(path, f"`${{{key}}}` names nothing", f"write `${{{better}}}`" if better else None)
             target.append(int(step) if isinstance(node.value, list) else step)
             node = child

@@ -26,7 +26,8 @@ FORMS = "write `key=value`, `+key=value`, `++key=value` or `~key`"
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _FUNCTION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(")
 _ARGUMENT = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")
-_AS_YAML = re.compile(r"([\w.]+):\s+(\S.*)")
+_AS_YAML = re.compile(r"([\w.]+):\s*(\S.*)")
+_TWICE = re.compile(r"([+~]*[\w.]+)==(\S*)")
 _COMMA = re.compile(r"([^=]+=-?\d+),(\d{2,})")
 _STRANGE = re.compile(r"[^\w.\[\]@:/$|\-]", re.ASCII)
 """What cannot stand in the key of an override."""
@@ -83,6 +84,8 @@ def parse(words: Sequence[str]) -> list[Override]:
                 notes.error("FC0103", f"`{short}` is a file, and one is named already", place, help=advice)
             elif colon is not None:
                 notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{colon[1]}={colon[2]}`")
+            elif (twice := _TWICE.fullmatch(word)) is not None:
+                notes.error("FC0103", f"`{short}` has two `=`", place, help=f"write `{twice[1]}={twice[2]}`")
             elif bare and "=" not in word and not word.startswith("~"):
                 notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
             elif why is not None:

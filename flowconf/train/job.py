@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -328,13 +330,24 @@ def _make_data(config: Config, device: torch.device) -> Splits:
 
 
 def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
-    """Diagnostics with the place in the config of what they are about, where they have none."""
+    """Diagnostics with the place in the config of what they are about, where they have none but a file of the data."""
     origins = config.composition.document.origins
     for one in told:
-        path = tuple(one.path.split("."))
+        path: tuple[str, ...] = _argument_of(one.place.file, config) or tuple(one.path.split("."))
         node = origins.root.at(path)
         place = origins.key(path) if node is not None and isinstance(node.value, dict) else origins.value(path)
-        yield one if one.place != Place() or not one.path else replace(one, place=place)
+        known = one.place.line or one.place.word is not None or origins.root.child(path[0]) is None
+        yield one if known else replace(one, place=place)
+
+
+def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
+    """Which argument of the data set names a file, a folder above it, or a pattern that it matches."""
+    if file is None:
+        return None
+    above = (file, *(str(folder) for folder in Path(file).parents))
+    args = {name: given for name, given in config.training.data.args.items() if isinstance(given, str)}
+    named = (name for name, given in args.items() if os.path.normpath(given) in above or fnmatch(file, given))
+    return next((("data", name) for name in named), None)
 
 
 def _no_splits(name: str, found: object, place: Place) -> ConfigError:

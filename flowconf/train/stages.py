@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, shown_path
+from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.graph.weights.sources import beside, check_source, find_run, record
+from flowconf.language import references
 from flowconf.language.config import Config, is_graph_file
 from flowconf.language.plan import Checkpoint
 from flowconf.train.checks.precheck import precheck
@@ -22,12 +23,17 @@ Load = Callable[[str], Config]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A config whose weights are wanted: who asks for them, at which path of its graph, and where that is written."""
+    """A config whose weights are wanted: who asks for them, at which path of its graph, and where that is written.
+
+    `part`: the path in the graph of `file` of which weights are wanted, None for the whole.
+    """
 
     asker: Path
     file: Path
     at: str
     place: Place
+    part: str | None = None
+    part_place: Place = NOWHERE
 
 
 @dataclass
@@ -79,7 +85,9 @@ def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs
             stages.found[wanted.file] = (run, wanted)
             continue
         stages.reasons[wanted.file] = wanted
-        _visit(_loaded(wanted, load), [*chain, wanted], stages, load, runs)
+        source = _loaded(wanted, load)
+        _check_part(wanted, source)
+        _visit(source, [*chain, wanted], stages, load, runs)
     stages.runs.append(config)
 
 
@@ -92,6 +100,18 @@ def _loaded(wanted: Wanted, load: Load) -> Config:
         message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
         advice = "name a training config: one with `model`, `data` and `loss`"
         raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, help=advice)) from None
+
+
+def _check_part(wanted: Wanted, source: Config) -> None:
+    """Raise `ConfigError` where the part that is wanted of a config's graph is not in it."""
+    if not wanted.part:
+        return
+    try:
+        references.find_path(references.Planned(source.model), wanted.part.split("."))
+    except references.NotFound as problem:
+        message = f"the path `{wanted.part}` names nothing in the graph of `{shown_path(str(wanted.file))}`"
+        advice = problem.advice(wanted.part) or problem.message
+        raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, help=advice)) from None
 
 
 def _check_sources(config: Config) -> None:
@@ -122,7 +142,14 @@ def _circle(chain: list[Wanted], start: Path) -> ConfigError:
 def wanted_configs(config: Config) -> list[Wanted]:
     """The configs that the graph of `config` takes weights from, in the order of the graph."""
     return [
-        Wanted(config_file(config), beside(source.config, source.place).resolve(), path, source.place)
+        Wanted(
+            config_file(config),
+            beside(source.config, source.place).resolve(),
+            path,
+            source.place,
+            source.at,
+            dict(source.places).get("at", source.place),
+        )
         for path, setting in config.model.all_settings()
         if (source := setting.checkpoint) is not None and source.config is not None
     ]

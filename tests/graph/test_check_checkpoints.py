@@ -44,7 +44,7 @@ def test_files_that_are_cut_short_or_no_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "code", "column"),
-    [("at: encoder", "FC0302", 41), ("rename: {bone: edges}", "FC0302", 46), (f"sha256: {'a' * 64}", "FC0306", 45)],
+    [("at: encoder", "FC0302", 43), ("rename: {bone: edges}", "FC0302", 48), (f"sha256: {'a' * 64}", "FC0306", 47)],
 )
 def test_a_key_that_is_at_fault_is_marked_itself(key, code, column, tmp_path):
     save_file({"weight": torch.zeros(4, 4), "bias": torch.zeros(4)}, tmp_path / "w.safetensors")

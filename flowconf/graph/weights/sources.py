@@ -43,6 +43,8 @@ def find_run_folder(path: str | Path) -> Path:
     others = [str(other) for other in folder.parent.glob("*") if other.is_dir() and other != folder]
     close = nearest(str(folder), sorted(others))
     advice = f"write `{close}`" if close else "a run folder looks like `runs/CONFIG/DATE_TIME` and holds `run.json`"
+    if folder.is_file():
+        advice = f"name a run: those of a config are in `runs/{folder.stem}`, when `flowconf train` has made some"
     message = f"`{shown_path(str(folder))}` is not a run folder"
     raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), help=advice))
 

@@ -295,8 +295,10 @@ def _judge(
         place = request.place_of("at") if request.at else request.place
         collector.error("FC0302", message, place, path=report.at, help=advice)
         collector.stop_on_errors()
-    for name, mine, theirs in report.mismatched if strict else ():
+    if report.mismatched and strict:
+        (name, mine, theirs), *others = report.mismatched
         message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
+        message += f", and {len(others)} more tensors have other shapes" if others else ""
         collector.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"

@@ -142,7 +142,8 @@ def text(
     held, tested = int(rows * validation), int(rows * test)
     train = rows - held - tested
     if train < 1:
-        raise _refused(f"the text has {rows} windows of {length} + 1 tokens, too few to train on", file)
+        message = f"`{file}` has {rows} windows of {length} + 1 tokens, too few to train on"
+        raise _refused(message, file, "write a smaller `length` or `stride`, or take more text")
     return Splits(
         windows.part(0, train),
         windows.part(train, train + held) if held else None,
@@ -156,7 +157,9 @@ def text(
 def _idx_pair(folder: Path, part: str) -> dict[str, Tensor]:
     image, label = (_read_idx(_idx_file(folder, f"{part}-{what}")) for what in ("images-idx3", "labels-idx1"))
     if len(image) != len(label):
-        raise _refused(f"`{part}` has {len(image)} images and {len(label)} labels", str(folder))
+        raise _refused(
+            f"the `{part}` files of `{folder}` hold {len(image):,} images and {len(label):,} labels", str(folder)
+        )
     return {"image": image, "label": label.long()}
 
 
@@ -181,7 +184,9 @@ def _read_idx(file: Path) -> Tensor:
     shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
     numbers = numpy.frombuffer(data, IDX_TYPES[data[2]], offset=4 + 4 * axes)
     if numbers.size != int(numpy.prod(shape)):
-        raise _refused(f"`{file}` holds {numbers.size} numbers and says {list(shape)}", str(file))
+        raise _refused(
+            f"`{file}` is damaged: its head says {list(shape)}, and {numbers.size:,} numbers follow", str(file)
+        )
     return torch.from_numpy(numbers.reshape(shape).astype(numbers.dtype.newbyteorder("=")))
 
 
@@ -279,7 +284,9 @@ class _Images:
         try:
             with Image.open(file) as opened:
                 picture = opened.convert("L" if self.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError) as problem:
+        except UnidentifiedImageError:
+            raise _refused(f"`{file}` is no image", str(file), "remove it, or save it anew") from None
+        except OSError as problem:
             raise _refused(f"cannot read the image `{file}`: {problem}", str(file)) from None
         width, height = picture.size
         if self.size is not None and (height, width) != self.size:
@@ -335,7 +342,10 @@ def _tokens(file: str, kind: str, vocabulary: str | None) -> Any:
             return numpy.frombuffer(data, "u1")
         points = numpy.frombuffer(data.decode().encode("utf-32-le"), "<u4")
     except (OSError, UnicodeDecodeError) as problem:
-        raise _refused(f"cannot read `{file}`: {problem}", file) from None
+        if isinstance(problem, UnicodeDecodeError):
+            advice = "save the file as UTF-8, or write `tokens: bytes`"
+            raise _refused(f"`{file}` is not UTF-8: byte {problem.start + 1:,} of it", file, advice) from None
+        raise _refused(f"cannot read `{file}`: {problem.strerror}", file) from None
     known, numbers = numpy.unique(points, return_inverse=True)
     if vocabulary is None:
         return numbers
