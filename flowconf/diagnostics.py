@@ -312,6 +312,19 @@ def shown_path(file: str) -> str:
     return file if relative.startswith("..") else relative
 
 
+def of_system(problem: OSError) -> Diagnostic:
+    """What the operating system refuses, such as a file that must not be read, at the file."""
+    if problem.filename is None:
+        return Diagnostic("FC0601", why_not(problem))
+    file = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else str(problem.filename)
+    return Diagnostic("FC0601", f"`{shown_path(file)}`: {why_not(problem)}", Place(file))
+
+
+def why_not(problem: OSError) -> str:
+    """Why the operating system refuses something, in its words: `permission denied`."""
+    return (problem.strerror or str(problem)).lower()
+
+
 def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
     """The diagnostic as plain data, as `--format json` prints it."""
 

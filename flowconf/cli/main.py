@@ -29,7 +29,7 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.diagnostics import FlowconfError, render_text, wants_colour
+from flowconf.diagnostics import FlowconfError, of_system, render_text, wants_colour
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -105,7 +105,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
         return _tell(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
     except OSError as error:
-        return _tell(error, _short(error), WRONG_ENVIRONMENT)
+        told = _short(error) if error.filename is None else render_text([of_system(error)], wants_colour())
+        return _tell(error, told, WRONG_ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here
         return _tell(error, _short(error), FAILED)
     return 0
@@ -130,7 +131,5 @@ def _tells(error: BaseException, code: int) -> bool:
 
 def _short(error: Exception) -> str:
     first = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        first = f"`{error.filename}`: {error.strerror[:1].lower()}{error.strerror[1:]}"
     lines = [f"flowconf: {first}", *getattr(error, "__notes__", ())]
     return "\n".join([*lines, f"({TRACE}=1 shows where it was raised)"])

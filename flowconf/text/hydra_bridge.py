@@ -39,7 +39,7 @@ from omegaconf.grammar_visitor import GrammarVisitor
 from flowconf.diagnostics import ConfigError, Diagnostic, Place
 from flowconf.text import defaults
 from flowconf.text.defaults import Composed, Included
-from flowconf.text.library import Library, has_configs
+from flowconf.text.library import Library, has_configs, opened
 from flowconf.text.origins import Document
 
 VERSION_BASE = "1.3"
@@ -156,7 +156,7 @@ class FlowSource(ConfigSource):
         return self.root.is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        return bool(config_path) and ".." not in config_path and has_configs(self.root / config_path)
+        return bool(config_path) and ".." not in config_path and has_configs(opened(self.root / config_path))
 
     def is_config(self, config_path: str) -> bool:
         return self.library.find(self.root, config_path) is not None

@@ -111,7 +111,7 @@ class Library:
         """The names of the configs in a group, over all roots, without suffixes; none outside of the roots."""
         if posixpath.normpath(group).startswith(("..", "/")):
             return []
-        names = {name for root in self.roots for name in _configs_below(root / group)}
+        names = {name for root in self.roots for name in _configs_below(opened(root / group))}
         return sorted(names)
 
     def groups(self) -> list[str]:
@@ -223,9 +223,25 @@ class _Expansion:
         return replace(document, key=node.key, history=node.history, mount=mount)
 
 
+def opened(folder: File) -> File:
+    """A folder that is looked into for something it should hold. Raises `ConfigError` where that is forbidden."""
+    try:
+        os.scandir(folder).close()
+    except PermissionError:
+        message = f"the folder `{folder.name}` cannot be read: permission denied"
+        raise ConfigError(Diagnostic("FC0001", message, Place(str(folder)))) from None
+    except OSError:  # it is not there, or no folder
+        pass
+    return folder
+
+
 def _is_file(path: File | os.DirEntry[str]) -> bool:
     try:
         return path.is_file()
+    except PermissionError:
+        if isinstance(path, File):
+            opened(path.parent)
+        return False
     except OSError:  # a name too long for the file system, or a link to itself
         return False
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, nearest
+from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, nearest, why_not
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -106,7 +106,7 @@ def _decoded(name: str) -> str:
             raise _unreadable(name, f"`{path.name}` has {size:,} bytes, at most {MAX_BYTES:,} are read")
         raw = path.read_bytes()
     except OSError as error:
-        raise _unreadable(name, f"`{path.name}` cannot be read: {error.strerror or error}") from error
+        raise _unreadable(name, f"`{path.name}` cannot be read: {why_not(error)}") from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowconf.api import Source, compose, load, plan
-from flowconf.diagnostics import Collector, Diagnostic, FlowconfError
+from flowconf.diagnostics import Collector, Diagnostic, FlowconfError, of_system
 from flowconf.language import config as configs
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
@@ -50,6 +50,8 @@ def account(source: Source, overrides: Sequence[str] = (), origin: str | None = 
     except FlowconfError as error:
         found += error.diagnostics
         unchecked = error.unchecked
+    except OSError as problem:
+        found.append(of_system(problem))
     return Account(Collector(found).told_once(), unchecked, resolved is not None)
 
 

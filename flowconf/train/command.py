@@ -15,7 +15,7 @@ from flowconf.api import load, load_run_config
 from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
-from flowconf.graph.weights.sources import LAST, find_run_folder, record
+from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, record
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
 from flowconf.text import Composition, Failed
@@ -118,7 +118,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     """
     run_folder = find_run_folder(folder)
     config = load_run_config(run_folder, overrides)
-    known = record(run_folder)
+    known = known_record(run_folder)
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"

@@ -318,6 +318,9 @@ def _make_data(config: Config, device: torch.device) -> Splits:
         raise ConfigError(*placed(error.diagnostics, config)) from None
     except FlowconfError:
         raise
+    except PermissionError as problem:
+        message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
     except (TypeError, ValueError) as problem:
         message = f"the data set `{section.name}` refuses its arguments: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem

@@ -109,7 +109,7 @@ def test_a_full_disk_ends_both_and_the_earlier_checkpoint_goes_on(folder, capfd)
     assert together(full) == [1, 1]
     said = capfd.readouterr().err
     assert said.count("error[") == 1
-    assert "cannot save the checkpoint of step 5: No space left on device" in said
+    assert "cannot save the checkpoint of step 5: no space left on device" in said
     run = folder.runs()[-1]
     assert folder.run(run).record["status"] == "failed"
     go_on_together(run)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_path
+from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_path, why_not
 from flowconf.language.plan import Checkpoint
 
 RECORD = "run.json"
@@ -58,6 +58,20 @@ def record(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def known_record(run: Path) -> dict[str, Any]:
+    """The same of a run that has to say something. Raises `ConfigError` when it does not."""
+    found = record(run)
+    if not found:
+        file = run / RECORD
+        message = f"the record `{shown_path(str(file))}` of the run cannot be read"
+        try:
+            file.open("rb").close()
+        except OSError as problem:
+            message = f"{message}: {why_not(problem)}"
+        raise ConfigError(Diagnostic("FC0301", message, Place(str(file))))
+    return found
+
+
 def best_checkpoint(run: Path) -> Path:
     """The best weights of a run, or its last when none were called best."""
     best = run / CHECKPOINTS / BEST
@@ -84,7 +98,7 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
             return near if near.exists() else Path(checkpoint.path)
         except OSError as problem:
             raise ConfigError(
-                Diagnostic("FC0301", f"the checkpoint cannot be read: {problem.strerror}", place)
+                Diagnostic("FC0301", f"the checkpoint cannot be read: {why_not(problem)}", place)
             ) from None
     config = beside(checkpoint.config, place)
     if not config.is_file():
@@ -169,4 +183,8 @@ def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
             locate(checkpoint, "")
     except ConfigError as error:
         return list(error.diagnostics)
+    except OSError as problem:
+        name = checkpoint.path if checkpoint.config is None else checkpoint.config
+        message = f"`{name}` cannot be read: {why_not(problem)}"
+        return [Diagnostic("FC0301", message, checkpoint.place)]
     return []

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, shown_path, suggest
+from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, shown_path, suggest, why_not
 from flowconf.graph.parts import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.sources import weights_file
@@ -225,9 +225,18 @@ def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Te
     return tensors
 
 
+def _refused(file: Path) -> str | None:
+    """What the operating system has against reading a file, whatever a reader of weights makes of it."""
+    try:
+        file.open("rb").close()
+    except OSError as problem:
+        return why_not(problem)
+    return None
+
+
 def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
     """The refusal of a file that is not what its name says."""
-    words = str(problem)
+    words = _refused(file) or str(problem)
     why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
     code = re.search(r"GLOBAL (\S+)", words)
     if code is not None and "Weights only load failed" in words:

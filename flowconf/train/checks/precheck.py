@@ -25,7 +25,7 @@ from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
 from flowconf.train.checks.rehearsal import rehearsed
 from flowconf.train.checks.shardable import check_shardable
-from flowconf.train.data.splits import absent
+from flowconf.train.data.splits import refused_paths
 from flowconf.train.runs.loggers import check_packages
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
@@ -54,12 +54,12 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
 
 
 def _check_data(config: Config, origins: Origins, collector: Collector) -> None:
-    """Note files and folders of the data that are not there."""
+    """Note files and folders of the data that are not there, or must not be read."""
     section = config.training.data
-    for name in absent(registry.datasets.load(section.name), section.args):
-        message = f"there is no file or folder `{section.args[name]}`"
+    for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
         place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
-        collector.error("FC0501", message, place, path=f"data.{name}", help=advice)
+        advice_here = advice if message.startswith("there is no") else None
+        collector.error("FC0501", message, place, path=f"data.{name}", help=advice_here)
 
 
 def start_request(config: Config) -> Request | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -218,6 +219,7 @@ def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
             if inner.name not in classes:
                 raise _refused(f"the class `{inner.name}` of `{folder}` is none of the training images'", str(folder))
             label = classes.index(inner.name)
+            os.scandir(inner).close()  # one that must not be read would seem to be empty
             found += [(file, label) for file in sorted(inner.rglob("*")) if file.suffix.lower() in IMAGES]
     return found
 

@@ -142,6 +142,7 @@ def read_rows(file: str) -> dict[str, Tensor]:
 def _read_npz(file: str) -> dict[str, Tensor]:
     import numpy
 
+    Path(file).open("rb").close()  # one that must not be read would seem to be damaged
     if not zipfile.is_zipfile(file):
         raise _refused(f"`{file}` is damaged, or no `.npz` file", file)
     tensors = {}

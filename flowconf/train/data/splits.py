@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from flowconf.diagnostics import why_not
 from flowconf.train.data.streams import Batch, Field, Flow, Order, Pass, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
@@ -303,10 +305,25 @@ def provides(
     return mark
 
 
-def absent(factory: Callable[..., Any], args: Mapping[str, Any]) -> list[str]:
-    """The arguments that name files or folders of a data set which are not there."""
+def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments that name files or folders of a data set which cannot be read, and why."""
     given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
-    return [name for name, path in given.items() if not (Path(path).exists() or matching(path))]
+    found = {name: _refusal_of(path) for name, path in given.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _refusal_of(path: str) -> str | None:
+    """Why a file or folder, or what matches a pattern, cannot be read; None when it can."""
+    try:
+        if Path(path).is_dir():
+            os.scandir(path).close()
+        elif Path(path).exists():
+            Path(path).open("rb").close()
+        elif not matching(path):
+            return f"there is no file or folder `{path}`"
+    except OSError as problem:
+        return f"`{path}` cannot be read: {why_not(problem)}"
+    return None
 
 
 def matching(pattern: str) -> list[Path]:

@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path
+from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, record
 from flowconf.text.write import dump
 from flowconf.train.runs.events import EventFile
@@ -181,7 +181,7 @@ def create_run(
         _write_json(run.folder / "origins.json", origins)
         run.update()
     except OSError as problem:
-        message = f"cannot make a run folder under `{root}`: {problem.strerror or problem}"
+        message = f"cannot make a run folder under `{root}`: {why_not(problem)}"
         raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
     return run
 

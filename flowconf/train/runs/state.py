@@ -7,6 +7,7 @@ and as JSON in the file's metadata. No pickle. The file is replaced in one step:
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import sys
@@ -18,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import Diagnostic, Place, RunError
+from flowconf.diagnostics import Diagnostic, Place, RunError, why_not
 from flowconf.graph import Graph
 from flowconf.graph.parts import like
 from flowconf.graph.weights import transfer as weights
@@ -107,8 +108,9 @@ def saved_step(file: Path) -> int | None:
 
 def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
     before = saved_step(folder / LAST)
-    message = f"cannot save the checkpoint of step {step:,}: {problem.strerror or problem}"
-    whole = f"make room, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
+    message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
+    first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
+    whole = f"{first}, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
     return RunError(Diagnostic("FC0702", message, Place(str(folder / LAST)), help=whole))
 
 
