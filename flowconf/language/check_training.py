@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,11 @@ from flowconf.language.validate import shown
 from flowconf.text.origins import Node, Origins, Path
 
 TORCHMETRICS = "torchmetrics"
+EVERY_METRIC = (
+    "compute_on_cpu", "dist_sync_on_step", "process_group", "dist_sync_fn", "distributed_available_fn",
+    "sync_on_compute", "compute_with_cache",
+)  # fmt: skip
+"""Arguments that all classes of torchmetrics take."""
 NO_LABELS: tuple[Label, ...] = ()
 OWN_KEYS = {
     section: [key for key in TrainingConfig.model_fields[section].annotation.model_fields if key != "name"]  # type: ignore[union-attr]
@@ -33,12 +39,12 @@ ERRORS = {"mae", "mse"}
 
 def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
     """Note every mistake in the training sections."""
-    check_names(training, origins, collector)
+    fields = provided_fields(training.data.name)
+    check_names(training, plan, fields, origins, collector)
     _check_groups(training, plan, origins, collector)
     _check_devices(training, origins, collector)
     _check_vain(training, origins, collector)
     check_phases.check(training, plan, origins, collector)
-    fields = provided_fields(training.data.name)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, origins, collector))
     check_references(training, plan, fields, origins, collector)
@@ -54,9 +60,11 @@ def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
     return {step.name: step.place for step in plan.steps if step.name not in named}
 
 
-def check_names(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+def check_names(
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, collector: Collector
+) -> None:
     """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
-    checker = _Names(origins, collector)
+    checker = _Names(plan, fields, origins, collector)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
     checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
@@ -67,7 +75,9 @@ def check_names(training: TrainingConfig, origins: Origins, collector: Collector
     for name, loss in training.loss.items():
         checker.function([registry.losses], ("loss", name), loss)
     for name, metric in training.metrics.items():
-        if not uses_torchmetrics(metric.fn):
+        if uses_torchmetrics(metric.fn):
+            checker.torchmetric(("metrics", name), metric)
+        else:
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
     for name, args in training.loggers.items():
         checker.logger(name, args)
@@ -308,7 +318,8 @@ def natural_direction(training: TrainingConfig, value: str) -> str:
 class _Names:
     """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
 
-    def __init__(self, origins: Origins, collector: Collector) -> None:
+    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, collector: Collector) -> None:
+        self.plan, self.fields = plan, fields
         self.origins = origins
         self.collector = collector
 
@@ -343,6 +354,13 @@ class _Names:
             advice = f"write `{argument}: ...`"
             self.collector.error("FC0133", message, self.origins.key(path), path=_dotted(path), help=advice)
 
+    def torchmetric(self, path: Path, section: MetricSection) -> None:
+        """A class of torchmetrics: its arguments."""
+        signature = signatures.read_constructor(TORCHMETRICS, section.fn, EVERY_METRIC)
+        lacking = signature.missing(0, set(section.args))
+        unknown = self.arguments(section.fn, signature, section.args, (*path, "args"), 0, lacking=lacking)
+        self.required(section.fn, lacking[1:] if unknown else lacking, path)
+
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
         """A loss or metric: its name, how many references it takes, its arguments."""
         table = next((table for table in tables if section.fn in table), None)
@@ -357,7 +375,13 @@ class _Names:
         unknown = self.arguments(
             section.fn, signature, section.args, (*path, "args"), given, {"reduction"}, lacking=own
         )
+        written = (*listed(section.input), *listed(section.target))
+        unknown_there = self.fields is not None and any(
+            one not in self.fields and not references.names_value(self.plan, one) for one in written
+        )
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
+            if unknown_there:  # one that means something comes first
+                return
             self.collector.error("FC0133", *self.count(section, given, takes, path), path=_dotted(path))
         else:
             self.required(section.fn, lacking[1:] if unknown else lacking, path)
@@ -379,6 +403,9 @@ class _Names:
         known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
         place = self.origins.value((*path, "fn"))
         advice = suggest(name, known, tables[0].plural)
+        variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
+        if variant is not None and variant[2] in known:
+            advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
         self.collector.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
 
     def arguments(
@@ -403,7 +430,7 @@ class _Names:
         only = next(iter(lacking)) if len(unknown) == len(lacking) == 1 else None
         for argument, value in args.items():
             where = (*path, argument)
-            wanted = signatures.wants(types.get(argument, ""), value)
+            wanted = signatures.wants(types.get(argument, ""), value, required=True)
             if wanted is None and isinstance(value, float) and not math.isfinite(value):
                 wanted = "a finite number"
             if argument in unknown:

@@ -105,6 +105,22 @@ def read_function(module: str, name: str) -> Signature:
 
 
 @lru_cache(maxsize=64)
+def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> Signature:
+    """What a class takes by its own `__new__` or `__init__`; its `**` stands for the names in `further`."""
+    node = _definitions(module).get(name)
+    source = imported_names(module).get(name)
+    if node is None and source is not None and source != module:
+        return read_constructor(source, name, further)
+    functions = {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
+    own = functions.get("__new__") or functions.get("__init__")
+    if own is None:
+        return ANYTHING
+    found = _signature(own.args)
+    closed = tuple(parameter for parameter in found.parameters if parameter.kind != "**")
+    return Signature((*closed, *(Parameter(name, "keyword", False) for name in further if found.open)))
+
+
+@lru_cache(maxsize=64)
 def public_names(module: str) -> tuple[str, ...]:
     """What a module offers: its `__all__` when it has one, else its own public classes and functions."""
     for node in _tree(module).body:

@@ -128,6 +128,8 @@ def _decoded(name: str) -> str:
 
 def _neighbour(path: Path) -> str | None:
     """The help for a missing file: the file beside it whose name is nearest."""
+    if "=" in path.name or path.name.startswith("~"):
+        return "name the file first, and what changes in it behind"
     if not path.parent.is_dir():
         return f"the folder `{path.parent.name}` does not exist"
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]

@@ -188,7 +188,9 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
     terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
-    metrics = build_metrics(training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name)))
+    metrics = build_metrics(
+        training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name, "fn"))
+    )
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     section = training.data
     feeds = {}

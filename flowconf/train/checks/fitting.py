@@ -26,6 +26,8 @@ from flowconf.train.objective.metering import Meter
 from flowconf.train.objective.terms import Average, Source, Term
 
 Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""Exceptions whose words can be understood without their name."""
 PICKING = ("cross_entropy", "nll")
 """Losses that pick a score by its number: there must be one, and a CUDA device would not say which there is not."""
 CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
@@ -125,7 +127,7 @@ class Fitting:
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
         labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
-        kind = "" if isinstance(why, IndexError | RuntimeError | TypeError | ValueError) else f"{type(why).__name__}: "
+        kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
         if guilty == ("mask",) and term.mask is not None:
             bare = replace(term, mask=None)

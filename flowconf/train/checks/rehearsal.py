@@ -98,7 +98,7 @@ def _try_terms(
     in_graph = partial(references.names_value, plan)
     terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
     with real():
-        places = partial(_place_of_metric, origins)
+        places = partial(place_of_metric, origins)
         metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places)
     tried: list[tuple[Path, MetricSection, Term, Meter]] = []
     tried += [(("loss", term.name), training.loss[term.name], term, Average(term)) for term in terms]
@@ -119,8 +119,8 @@ def _try_terms(
     return fakes, terms
 
 
-def _place_of_metric(origins: Origins, name: str) -> Place:
-    return origins.value(("metrics", name))
+def place_of_metric(origins: Origins, name: str) -> Place:
+    return origins.value(("metrics", name, "fn"))
 
 
 def _wants_numbers(function: str) -> bool:

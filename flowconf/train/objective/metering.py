@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
+from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.check_training import uses_torchmetrics
 from flowconf.language.training import MetricSection
@@ -95,7 +96,7 @@ def _torch_metric(term: Term, section: MetricSection, device: torch.device, plac
     try:
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
-        message = f"torchmetrics refuses these arguments of `{section.fn}`: {problem}"
+        message = f"torchmetrics refuses these arguments of `{section.fn}`: {first_line(problem)}"
         raise ConfigError(Diagnostic("FC0133", message, place, f"metrics.{term.name}")) from None
 
     def new_meter(dealt: bool) -> Meter:
