@@ -45,6 +45,10 @@ class _Window(nn.Module):
 
     def crop(self, image: Tensor, at: Tensor) -> Tensor:
         """The window of `image` [B, C, H, W] with its centre `at` [B, 2]: [B, C, h, w]."""
+        if at.shape[-1] != 2:
+            raise ValueError(f"`at` must hold 2 numbers for each row, where to look, and holds {at.shape[-1]}")
+        if image.dim() != 4:
+            raise ValueError(f"`image` must be [batch, channels, height, width], and has {image.dim()} dimensions")
         height, width = image.shape[-2:]
         if height < 2 or width < 2:
             raise ValueError(f"locations need an image of at least 2 x 2 pixels, got {height} x {width}")

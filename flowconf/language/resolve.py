@@ -432,7 +432,8 @@ class _Resolver:
                 accepted.append((name, value))
                 taken.add(index)
         captured = [(name, value) for name, value in inner.captures.items()]
-        mount = Mount(plan, params, tuple(inner.shares.items()), self.origins.value(at))
+        asked = self.origins.mounts.get((*at, "graph"))
+        mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.origins.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
     def _reuse(self, model: schema.Reuse, step: Step, at: Path, frame: Frame, using: Using, taken: set[int]) -> Applied:

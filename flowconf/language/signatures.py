@@ -248,7 +248,11 @@ def _method(module: str, name: str, method: str, depth: int = 0) -> Signature:
 def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     positional = [*args.posonlyargs, *args.args]
     required = len(positional) - len(args.defaults)
-    found = [Parameter(a.arg, "positional", i < required, _written(a)) for i, a in enumerate(positional)]
+    defaults = [*[None] * required, *args.defaults]
+    found = [
+        Parameter(a.arg, "positional", i < required, _written(a) or _kind_of(default))
+        for i, (a, default) in enumerate(zip(positional, defaults, strict=True))
+    ]
     if skip_self:
         found = found[1:]
     if args.vararg:
@@ -258,6 +262,12 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     if args.kwarg:
         found.append(Parameter(args.kwarg.arg, "**", False))
     return Signature(tuple(found))
+
+
+def _kind_of(default: ast.expr | None) -> str:
+    """The type of an argument without an annotation, where its default is true, false or a number with a fraction."""
+    value = default.value if isinstance(default, ast.Constant) else None
+    return type(value).__name__ if isinstance(value, bool | float) else ""
 
 
 def _written(argument: ast.arg) -> str:

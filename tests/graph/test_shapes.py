@@ -43,12 +43,13 @@ flow:
 """,
         """
 error[FC0203]: the branches of `two` cannot be merged by `add`: `two.left` gives [B, 4], `two.right` gives [B, 5]
- --> merge.yaml:6:14
+ --> merge.yaml:6:24
   |
 5 |       left: Linear(6, 4)
   |             ------------ `two.left` gives [B, 4]
 6 |       right: Linear(6, 5)
-  |              ^^^^^^^^^^^^
+  |                        ^
+  |              ------------ `two.right` gives [B, 5]
 """,
     ),
     "also": (
@@ -60,13 +61,13 @@ flow:
 """,
         """
 error[FC0203]: `res`: [B, 5] cannot be added to its stream, [B, 6]
- --> also.yaml:4:11
+ --> also.yaml:4:21
   |
 1 | inputs: {x: [B, 6]}
   |          - `x` gives [B, 6]
   :
 4 |     also: Linear(6, 5)
-  |           ^^^^^^^^^^^^
+  |                     ^
   = help: give both the same shape, or put a module under `skip`
 """,
     ),
@@ -186,7 +187,7 @@ flow:
     using: {hx: h}
 """,
         """
-error[FC0201]: `cell`: `GRUCell(6, 4)` cannot take [B, 6], `hx` [B, 3]: hidden0 has inconsistent hidden_size: got 3, expected 4
+error[FC0201]: `cell`: `GRUCell(6, 4)` cannot take [B, 6], `hx` [B, 3]: `hx` must be [B, 4]
  --> using.yaml:4:25
   |
 1 | inputs: {x: [B, 6], h: [B, 3]}
@@ -218,7 +219,7 @@ flow:
   a: Conv2d(3, 4, 3, groups=2)
 """,
         """
-error[FC0202]: `Conv2d(3, 4, 3, groups=2)` cannot be built: in_channels must be divisible by groups
+error[FC0202]: `Conv2d(3, 4, 3, groups=2)` cannot be built: `in_channels` 3 cannot be divided by `groups` 2
  --> bad.yaml:3:29
   |
 3 |   a: Conv2d(3, 4, 3, groups=2)
@@ -256,12 +257,13 @@ flow:
 """,
         """
 error[FC0203]: the branches of `two` cannot be merged by `cat`: `two.left` gives [B, 2, 4], `two.right` gives [B, 2, 5], `two.third` gives [B, 2, 4]
- --> cat.yaml:6:14
+ --> cat.yaml:6:24
   |
 5 |       left: Linear(6, 4)
   |             ------------ `two.left` gives [B, 2, 4]
 6 |       right: Linear(6, 5)
-  |              ^^^^^^^^^^^^
+  |                        ^
+  |              ------------ `two.right` gives [B, 2, 5]
 7 |       third: Linear(6, 4)
   |              ------------ `two.third` gives [B, 2, 4]
 """,

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 
 from flowconf.diagnostics import Place
 from flowconf.graph.shapes.fakes import as_list
-from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.language.plan import Argument, Call, Literal
 from flowconf.language.registry import modules
 
@@ -26,6 +26,21 @@ LOOK_UP = ("Embedding", "EmbeddingBag")
 """Modules that take whole numbers."""
 EITHER = ("BatchNorm1d", "InstanceNorm1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d", "AvgPool1d", "MaxPool1d")
 """Modules for one dimension that take [batch, channels] as well."""
+
+COUNTS = (
+    "kernel_size", "stride", "dilation", "groups", "num_groups", "num_heads", "nhead", "num_layers",
+    "hidden_size", "upscale_factor", "downscale_factor", "experts", "branches",
+)  # fmt: skip
+"""Arguments that are counts, and no size of a parameter that would show."""
+PADS = ("ZeroPad", "ConstantPad")
+"""Modules for so many dimensions that take any more of them."""
+FRACTIONS = re.compile(
+    r"(Alpha|Feature)*Dropout\w*|(Log)?Soft(max|min|plus|shrink)2?d?|(Leaky|PRe|S|C|E|G)E?LU|SiLU|Mish|LogSigmoid"
+    r"|Hardswish|Hardsigmoid|(Adaptive)?(Max|Avg)Pool\dd"
+)
+"""Modules without sizes that take numbers with a fraction only."""
+DIMS = {"Flatten": ("start_dim", "end_dim"), "Transpose": ("first", "second")}
+"""Modules whose arguments are dimensions, if not `dim`."""
 
 INNER = {"num_heads": "nhead", "embed_dim": "d_model"}
 """Names of arguments that torch's layers pass on to their parts, and their own."""
@@ -69,8 +84,24 @@ def argument(call: Call, words: str) -> Literal | None:
     return valued[-1] if valued else None
 
 
+def with_values(call: Call, words: str) -> str:
+    """What a constructor asks of two of its arguments, with their names in this call and their values."""
+    found = re.fullmatch(r"(\w+)(?: \(\d+\))? must be divisible by (\w+)(?: \(\d+\))?", words)
+    given = bound(call)
+    shown = []
+    for torch_name in found.groups() if found is not None else ():
+        name = torch_name if torch_name in given else INNER.get(torch_name, torch_name)
+        value = given.get(name)
+        shown.append(f"`{name}` {value.value}" if isinstance(value, Literal) else f"`{name}`")
+    return f"{shown[0]} cannot be divided by {shown[1]}" if shown else words
+
+
 def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Literal] | None:
     """The argument, with its name, that makes a size of less than 1; `built` is what was made all the same."""
+    known = modules.locations.get(call.name, "").startswith(("torch", "flowconf"))
+    for name, given in bound(call).items() if known else ():
+        if name in COUNTS and isinstance(given, Literal) and _below_one(given.value, zero=True, negative=True):
+            return name, given
     if built is None and "negative dimension" not in words:
         return None
     if built is not None and all(parameter.numel() for parameter in built.parameters()):
@@ -80,10 +111,11 @@ def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Liter
     return next(iter(wrong.items()), None)
 
 
-def _below_one(value: object, zero: bool) -> bool:
+def _below_one(value: object, zero: bool, negative: bool = False) -> bool:
     if isinstance(value, tuple):
-        return any(_below_one(item, zero) for item in value)
-    return isinstance(value, int) and not isinstance(value, bool) and (value == 0 if zero else value < 0)
+        return any(_below_one(item, zero, negative) for item in value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number and (value < 1 if zero and negative else value == 0 if zero else value < 0)  # type: ignore[operator]
 
 
 def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
@@ -103,20 +135,34 @@ def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
     return None
 
 
+def refused(call: Call, value: Any) -> bool:
+    """Whether fake tensors let a stream pass that the module would not take: of another type, or with too few sizes."""
+    count = _dimensions(call)
+    if count is None or not isinstance(value, Tensor) or call.name.startswith(PADS):
+        return wrong_type(call, value)
+    fits = value.dim() in (count + 1, count + 2) or (call.name in EITHER and value.dim() == 2)
+    return not fits or wrong_type(call, value)
+
+
 def wrong_type(call: Call, value: Any) -> bool:
     """Whether a module would get whole numbers to multiply, or others to look up, which fake tensors may let pass."""
     if call.name in LOOK_UP:
         return isinstance(value, Tensor) and value.is_floating_point()
-    known = any(name in EXPECTS for name in bound(call)) and modules.locations.get(call.name, "").startswith("torch")
+    known = any(name in EXPECTS for name in bound(call)) or FRACTIONS.fullmatch(call.name) is not None
+    known = known and modules.locations.get(call.name, "").startswith("torch")
     return known and isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
 
 
 def wrong_dim(call: Call, value: Any) -> Literal | None:
     """The `dim` of a module when the stream has no such dimension, which fake tensors may let pass."""
-    given = bound(call).get("dim")
-    if not isinstance(given, Literal) or not isinstance(value, Tensor) or not isinstance(given.value, int):
+    if not isinstance(value, Tensor):
         return None
-    return None if -value.dim() <= given.value < value.dim() else given
+    for name, given in bound(call).items():
+        number = given.value if isinstance(given, Literal) and name in DIMS.get(call.name, ("dim",)) else None
+        if isinstance(number, int) and not -value.dim() <= number < value.dim():
+            assert isinstance(given, Literal)
+            return given
+    return None
 
 
 def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
@@ -131,14 +177,19 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
     return None
 
 
+def _dimensions(call: Call) -> int | None:
+    """How many sizes a module takes behind batch and channels, where its name tells."""
+    found = re.fullmatch(r"\w+?([123])d", call.name)
+    return int(found[1]) if found is not None and not call.name.startswith("Dropout") else None
+
+
 def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
-    found = re.fullmatch(r"(?:Fractional)?(\w+?)([123])d", call.name)
-    if found is None or call.name.startswith("Dropout"):
+    count = _dimensions(call)
+    if count is None:
         return None
-    count = int(found[2])
     if value.dim() == count + 2 or (call.name in EITHER and value.dim() == 2):
         return None
-    right = f"{found[1]}{value.dim() - 2}d"
+    right = f"{call.name.removeprefix('Fractional')[:-2]}{value.dim() - 2}d"
     advice = f"write `{right}`" if right in modules else None
     if advice is None and value.dim() == 2:
         advice = f"`Unflatten(1, [channels, {DIMENSIONS[count]}])` in front makes room for the other sizes"
@@ -172,7 +223,7 @@ def start(how: Call, size: tuple[int, ...]) -> str | None:
     except (UnsupportedFakeTensorException, DataDependentOutputException, DynamicOutputShapeException):
         return None
     except (ValueError, TypeError, RuntimeError, IndexError) as problem:
-        return first_line(problem)
+        return reworded(first_line(problem))
     return None
 
 

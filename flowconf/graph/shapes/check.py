@@ -11,36 +11,28 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from flowconf.diagnostics import Label
-from flowconf.graph.shapes import blame
+from flowconf.diagnostics import Label, Place
+from flowconf.graph.shapes.branches import Branches
 from flowconf.graph.shapes.fakes import (
-    MERGES,
     UNKNOWN,
     Held,
     Scope,
     Source,
     difference,
-    each,
     faked,
     kind_of,
-    part_at,
     parts_of,
     repeat_rows,
-    stacked,
 )
-from flowconf.graph.shapes.marks import call_place, changed_in, number_in, place_of, says
+from flowconf.graph.shapes.marks import apart, call_place, made_at, says
 from flowconf.graph.shapes.sizes import Sizes, misfits
 from flowconf.graph.shapes.starts import check_starts
-from flowconf.graph.shapes.trial import Inference, Poisoned, Rehearsal, Trial
+from flowconf.graph.shapes.trial import Inference, Poisoned, Rehearsal, Visit
+from flowconf.graph.shapes.turns import Turns
 from flowconf.graph.source.demand import without_copies
-from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Input, Literal, Mount, Step, Value, join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, join
 from flowconf.language.wiring import unfilled
-
-MOST_ROUNDS = 64
-"""Nested loops in a rehearsal run their innermost body so often at most."""
 
 
 def infer(graph: GraphPlan) -> Inference:
@@ -61,11 +53,8 @@ def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehear
     return Rehearsal(checker.result, scope, checker.standing, sizes)
 
 
-class _Checker(Trial):
+class _Checker(Branches, Turns):
     """Runs graphs step by step; the trial of each module is `Trial`'s."""
-
-    rounds = 1
-    """How often the loops around the graph at hand run their bodies."""
 
     def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
         """Check the outermost graph."""
@@ -98,17 +87,20 @@ class _Checker(Trial):
         mounted: Mount | None = None,
         home: str = "",
         shared: Mapping[str, str] | None = None,
+        reused: Place | None = None,
     ) -> tuple[Any, Scope]:
         """Run one graph on fake values: its output, and everything it held. `home` and `shared` are the scope's."""
         local = {
-            entry.name: self._input(entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name), mounted)
+            entry.name: self._input(
+                entry, values.get(entry.name, UNKNOWN), path, origins.get(entry.name), mounted, reused
+            )
             for entry in graph.inputs
         }
         for entry in graph.inputs:
             self._record(join(path, entry.name), local[entry.name])
-        places = {entry.name: Source(entry.name, entry.place) for entry in graph.inputs}
+        places = {entry.name: Source(entry.name, entry.place, entry) for entry in graph.inputs}
         places |= origins
-        scope = Scope(graph, path, local, places, home, dict(shared or {}))
+        scope = Scope(graph, path, local, places, home, dict(shared or {}), reused)
         for step in graph.steps:
             before = self.told
             try:
@@ -117,7 +109,7 @@ class _Checker(Trial):
                 local[step.name] = UNKNOWN
             self._note_wrong(step, scope, self.told > before)
             self._record(join(path, step.name), local[step.name])
-            places[step.name] = Source(step.name, step.place)
+            places[step.name] = Source(step.name, step.place, step)
         self._states(graph, scope)
         self._indices(graph, scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
@@ -139,6 +131,15 @@ class _Checker(Trial):
                     continue
                 kept, like = scope.value(value.now), scope.zeros(step)
                 if difference(kept, like) is not None:
+                    differs = apart(like, kept)
+                    if len(differs) == 1 and self.others_too(
+                        scope.places[value.member],
+                        like.shape[differs[0]],
+                        kept.shape[differs[0]],
+                        step.path,
+                        value.place,
+                    ):
+                        continue
                     shown = f"`{value.now}` gives {self.sizes.show(kept)}"
                     message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
                     labels = (Label(shown, scope.places[value.member].place),)
@@ -165,7 +166,15 @@ class _Checker(Trial):
         for part, inner in (parts_of(value) or {}).items():
             self._note_kind(f"{name}[{part}]", inner)
 
-    def _input(self, entry: Input, value: Any, path: str, source: Source | None, mounted: Mount | None) -> Any:
+    def _input(
+        self,
+        entry: Input,
+        value: Any,
+        path: str,
+        source: Source | None,
+        mounted: Mount | None,
+        reused: Place | None,
+    ) -> Any:
         """Hold what arrives against what the input declares; `mounted` is the mount of a graph of another file."""
         if value is UNKNOWN or entry.shape is None:
             return self.declared(entry) if value is UNKNOWN and not entry.captured else value
@@ -177,12 +186,24 @@ class _Checker(Trial):
         shown = f"[{', '.join(str(size) for size in entry.shape)}]"
         message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
         labels = [Label(f"`{source.name}` gives {self.sizes.show(value)}", source.place)] if source else []
-        place = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
-        if mounted is not None:
-            labels.append(Label(f"declared as {shown}", place))
-            place = says(mounted, entry.shape[wrong] if wrong >= 0 else None)
-        self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
+        declared = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
+        place = reused or self._blamed(entry, value, wrong, source, mounted) or declared
+        if place != declared:
+            labels.append(Label(f"declared as {shown}", declared))
+        sizes = (entry.shape[wrong], int(value.shape[wrong])) if wrong >= 0 else None
+        if sizes is None or source is None or not self.others_too(source, *sizes, path, place):
+            self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
         return UNKNOWN
+
+    @staticmethod
+    def _blamed(entry: Input, value: Any, wrong: int, source: Source | None, mounted: Mount | None) -> Place | None:
+        """What is at fault, if not the declaration: another kind of value, or what the graph of a file gets."""
+        read = source.read if source is not None else None
+        if wrong < 0 or entry.shape is None:
+            return read or (mounted.place if mounted is not None else None)
+        if mounted is None:
+            return None
+        return says(mounted, entry.shape[wrong]) or made_at(source, value.shape[wrong]) or mounted.place
 
     # steps
 
@@ -198,9 +219,9 @@ class _Checker(Trial):
                 value = held.all_of_them = self._verb(step, value, source, scope)
             finally:
                 if copy and self.told > known:
-                    self._tell_of_copies(step, known)
+                    self._tell_of_copies(step, known - self.joined)
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
-                value = self._taken(step, value, scope)
+                value = self.taken(step, value, scope)
             source = Source(f"{step.name}.{copy}", step.place)
             if difference(before, value) is None or self.told > known:
                 break
@@ -218,306 +239,21 @@ class _Checker(Trial):
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         match step.verb:
             case "also":
-                return self._also(step, stream, source, scope)
+                return self.also(step, stream, source, scope)
             case "split":
-                branches = {name: self._attempt(name, stream, source, scope, step) for name, _ in step.parts}
-                return self._merged(step, branches, scope)
+                branches = {name: self.attempt(name, stream, source, scope, step) for name, _ in step.parts}
+                return self.merged(step, branches, scope)
             case "gate" | "switch":
-                return self._routed(step, stream, source, scope)
+                return self.routed(step, stream, source, scope)
             case "loop":
-                return self._loop(step, stream, source, scope)
+                return self.loop(step, stream, source, scope)
             case "map":
-                return self._map(step, stream, source, scope)
-        return self._apply("", stream, source, scope, step)
-
-    def _attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
-        """What a part gives that is held against another; unknown when there is a mistake in it."""
-        before = self.told
-        try:
-            value = self._apply(spot, stream, source, scope, step)
-        except Poisoned:
-            return UNKNOWN
-        return UNKNOWN if self.told > before else value
-
-    def _also(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
-        change = self._attempt("", stream, source, scope, step)
-        if step.take is not None and change is not UNKNOWN:
-            change = self._taken(step, change, scope)
-        kept = stream if step.skip is None else self._attempt("skip", stream, source, scope, step)
-        if kept is UNKNOWN or change is UNKNOWN:
-            return UNKNOWN
-        try:
-            if isinstance(kept, Tensor) and isinstance(change, Tensor):
-                return kept + change
-            raise TypeError  # tuples would be put one behind the other
-        except (RuntimeError, TypeError):
-            what = "its stream" if step.skip is None else "what `skip` gives"
-            shown = f"{self.sizes.show(change)} cannot be added to {what}, {self.sizes.show(kept)}"
-            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            advice = "give both the same shape, or put a module under `skip`"
-            if not isinstance(kept, Tensor) or not isinstance(change, Tensor):
-                advice = "only tensors are added: pick one of several values by `take`"
-            message = f"`{join(scope.path, step.path)}`: {shown}"
-            self.error("FC0203", message, step.body_place, step, scope, (label,), advice)
-
-    def _merged(self, step: Step, branches: dict[str, Any], scope: Scope) -> Any:
-        if any(value is UNKNOWN for value in branches.values()):
-            raise Poisoned
-        values = list(branches.values())
-        if isinstance(step.merge, Applied):
-            return self._apply("merge", values, Source(step.name, step.place), scope, step)
-        try:
-            return MERGES[str(step.merge)](values, step.dim)
-        except (RuntimeError, TypeError, IndexError):
-            path = join(scope.path, step.path)
-            shown = ", ".join(f"`{path}.{name}` gives {self.sizes.show(value)}" for name, value in branches.items())
-            labels = tuple(
-                Label(f"`{path}.{name}` gives {self.sizes.show(branches[name])}", place_of(part, step))
-                for name, part in step.parts
-            )
-            odd = self._odd(step, branches)
-            if any(isinstance(value, Tensor) and not -value.dim() <= (step.dim or 0) < value.dim() for value in values):
-                message = f"`{path}` merges along dimension {step.dim}, and {shown}"
-                self.error("FC0203", message, step.place_of("dim"), step, scope, labels)
-            self.error(
-                "FC0203",
-                f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
-                step.place_of("merge") if odd is None else place_of(dict(step.parts)[odd], step),
-                step,
-                scope,
-                labels,
-            )
-
-    def _routed(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
-        """A gate's weighted sum, or a switch's choice: all branches must give one shape."""
-        assert step.router is not None
-        choice = self._attempt("router", stream, source, scope, step)
-        branches = {name: self._attempt(name, stream, source, scope, step) for name, _ in step.parts}
-        if choice is UNKNOWN or any(value is UNKNOWN for value in branches.values()):
-            raise Poisoned
-        path = join(scope.path, step.path)
-        first = next(iter(branches.values()))
-        odd = self._odd(step, branches)
-        if odd is not None:
-            other = next(name for name, value in branches.items() if difference(branches[odd], value) is not None)
-            gives = f"`{path}.{other}` gives {self.sizes.show(branches[other])}"
-            shown = f"`{path}.{odd}` gives {self.sizes.show(branches[odd])}"
-            message = f"the branches of `{path}` must give one shape: {shown}, and {gives}"
-            parts = dict(step.parts)
-            label = Label(gives, place_of(parts[other], step))
-            self.error("FC0203", message, place_of(parts[odd], step), step, scope, (label,))
-        if step.verb == "switch":
-            self._counted(step, len(branches), scope)
-            rows = next((held.shape[0] for held in tree_leaves(stream) if isinstance(held, Tensor) and held.dim()), 1)
-            if isinstance(choice, Tensor) and choice.numel() not in (1, rows):
-                shown = self.sizes.show(choice)
-                message = f"the router of `{path}` gives {shown}, and must give one index, or one for each row"
-                advice = "`ArgmaxSelector` chooses one for each row"
-                self.error("FC0201", message, place_of(step.router, step), step, scope, help=advice)
-            return self._any_of(list(branches.values())) if self.trains else first
-        weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
-        if weights != len(branches) or not isinstance(first, Tensor):
-            message = f"the router of `{path}` gives {self.sizes.show(choice)}, one weight for each of {weights}"
-            detail = f"{message} experts, and there are {len(branches)}"
-            place = number_in(step.router.target, weights) or place_of(step.router, step)
-            self.error("FC0201", detail, place, step, scope)
-        self.result.ranks[join(scope.path, step.name)] = max(first.dim() - choice.dim(), 0)
-        return first
-
-    @staticmethod
-    def _any_of(values: list[Any]) -> Any:
-        """A value that has the history of each of several values of one shape."""
-        if all(isinstance(value, Tensor) and value.is_floating_point() for value in values):
-            return sum(values[1:], values[0])
-        return values[0]
-
-    def _counted(self, step: Step, count: int, scope: Scope) -> None:
-        """The selectors say how many branches they choose from, or which one."""
-        assert step.router is not None
-        call, path = step.router.target, join(scope.path, step.path)
-        given = blame.bound(call) if isinstance(call, Call) else {}
-        branches, index = given.get("branches"), given.get("index")
-        if isinstance(branches, Literal) and branches.value != count:
-            message = f"the router of `{path}` chooses from {branches.value} branches, and there are {count}"
-            self.error("FC0201", message, branches.place, step, scope, help=f"write `{count}`")
-        if isinstance(index, Literal) and isinstance(index.value, int) and not 0 <= index.value < count:
-            message = f"the router of `{path}` chooses branch {index.value}, and there are {count}"
-            self.error("FC0201", message, index.place, step, scope, help=f"the last one is `{count - 1}`")
-
-    def _odd(self, step: Step, branches: Mapping[str, Any]) -> str | None:
-        """The branch whose shape differs from the others'; of two, the last. None when all have one shape."""
-        names = [name for name, _ in step.parts]
-        alike = {name: sum(difference(branches[name], branches[other]) is None for other in names) for name in names}
-        fewest = min(alike.values())
-        return None if fewest == len(names) else [name for name in names if alike[name] == fewest][-1]
-
-    def _condition(self, step: Step, stream: Any, source: Source, scope: Scope) -> None:
-        if step.condition is None:
-            return
-        value = self._attempt("condition", stream, source, scope, step)
-        if isinstance(value, Tensor) and value.numel() != 1:
-            path = join(scope.path, step.path)
-            message = f"the condition of `{path}` gives {self.sizes.show(value)}, and must give one number"
-            self.error("FC0201", message, place_of(step.condition, step), step, scope)
-
-    def _loop(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
-        self._condition(step, stream, source, scope)
-        result = self._body(step, stream, source, scope)
-        slices = self._check_slices(step, scope)
-        times = step.times.value if step.times is not None else slices or MOST_ROUNDS
-        assert isinstance(times, int)
-        scope.counts[step.name] = times if step.condition is None else self.sizes.of("iterations")
-        if times == 1 or result is UNKNOWN or stream is UNKNOWN:
-            return result
-        where = difference(stream, result)
-        if where is not None:
-            got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
-            what = f"`{where}` of " if where else ""
-            change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
-            message = (
-                f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change} in its first iteration"
-            )
-            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            advice = "the body must give back the shape that it takes"
-            self.error("FC0205", message, changed_in(step, got, gives), step, scope, (label,), advice)
-        self._goes_on(step, stream, result, scope)
-        return self._further(step, result, source, scope, times) if self.trains else result
-
-    def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
-        """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
-        rounds = min(times, len(result) if isinstance(result, dict) else 1)
-        if self.rounds * rounds > MOST_ROUNDS:
-            self.result.certain = False
-            return result
-        before, self.rounds = self.rounds, self.rounds * rounds
-        for _ in range(rounds - 1):
-            result = self._body(step, result, source, scope)
-        self.rounds = before
-        return result
-
-    def _goes_on(self, step: Step, stream: Any, result: Any, scope: Scope) -> None:
-        """A body that takes several values must give them back by name, or get them by `using`."""
-        body = step.body.target
-        if not isinstance(body, Mount) or not isinstance(stream, dict) or not isinstance(result, dict):
-            return
-        given = {*result, *(name for name, _ in step.body.using)}
-        lost = [entry.name for entry in body.graph.inputs if entry.name not in given]
-        if lost:
-            path, held = join(scope.path, step.path), ", ".join(f"`{name}`" for name in result)
-            message = f"the body of the loop `{path}` takes `{lost[0]}` again, and gives {held}"
-            advice = f"call one of its outputs `{lost[0]}`"
-            self.error("FC0205", message, step.place, step, scope, (), advice)
-
-    def _map(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
-        path = join(scope.path, step.path)
-        if stream is UNKNOWN:
-            self._body(step, UNKNOWN, source, scope)
-            return UNKNOWN
-        if not isinstance(stream, Tensor):
-            self.error(
-                "FC0201",
-                f"`{path}` maps over {self.sizes.show(stream)}, and needs a tensor",
-                step.place,
-                step,
-                scope,
-            )
-        if step.slices is not None:
-            return self._slices(step, stream, source, scope)
-        dim = step.dim or 0
-        if not -stream.dim() <= dim < stream.dim():
-            gives = f"`{source.name}` gives {self.sizes.show(stream)}"
-            message = f"`{path}` maps over dimension {dim}, and {gives}"
-            place = step.place_of("dim") if step.over is None else step.over.place
-            self.error("FC0201", message, place, step, scope, (Label(gives, source.place),))
-        if step.batched and dim % stream.dim() == 0:
-            message = "a batched map cannot go over dimension 0, the batch"
-            self.error("FC0123", message, step.place_of("dim"), step, scope)
-        moved = stream.movedim(dim, 1) if step.batched else stream
-        count = stream.shape[dim]
-        if step.batched:
-            result = self._body(step, moved.flatten(0, 1), source, scope, repeated=count)
-
-            def unfold(value: Tensor) -> Tensor:
-                return value.reshape(*moved.shape[:2], *value.shape[1:]).movedim(1, dim)
-
-        else:
-            result = self._body(step, stream.select(dim, 0), Source(f"{source.name}[i]", source.place), scope)
-
-            def unfold(value: Tensor) -> Tensor:
-                return stacked(value, dim, count)
-
-        held = scope.held[step.name]
-        if self.sizes.number(count) == str(count):
-            held.count = count
-            self.result.kinds[f"{join(scope.path, step.name)}#"] = str(count)
-        if step.batched:
-            held.whole = lambda value: value.reshape(*moved.shape[:2], *value.shape[1:])
-            held.single = lambda value: value.reshape(*moved.shape[:2], *value.shape[1:]).select(1, 0)
-        else:
-            at = 0 if dim == 0 else 1
-            held.whole = lambda value: stacked(value, at, count)
-        return UNKNOWN if result is UNKNOWN else each(result, unfold)
-
-    def _slices(self, step: Step, stream: Tensor, source: Source, scope: Scope) -> Any:
-        count = step.slices.value if step.slices is not None else 1
-        assert isinstance(count, int)
-        if stream.dim() == 0 or stream.shape[-1] % count:
-            path, shown = join(scope.path, step.path), self.sizes.show(stream)
-            message = f"`{path}` cannot cut the last size of {shown} into {count} equal slices"
-            label = Label(f"`{source.name}` gives {shown}", source.place)
-            self.error("FC0201", message, step.place_of("slices"), step, scope, (label,))
-        result = self._body(step, stream.chunk(count, -1)[0], Source(f"{source.name}[i]", source.place), scope)
-        held = scope.held[step.name]
-        held.count = count
-        held.whole = lambda value: stacked(value, 1, count)
-        return UNKNOWN if result is UNKNOWN else each(result, lambda part: torch.cat([part] * count, -1))
-
-    def _given(self, value: Value, step: Step, scope: Scope) -> Any:
-        """What a module is passed besides its stream: a value, or the first slice of what a loop goes over."""
-        found = scope.value(value)
-        if not value.sliced or found is UNKNOWN:
-            return found
-        dim, gives = step.dim or 0, f"`{value}` gives {self.sizes.show(found)}"
-        if not isinstance(found, Tensor) or not -found.dim() <= dim < found.dim():
-            message = f"the loop `{join(scope.path, step.path)}` goes over dimension {dim}, and {gives}"
-            self.error("FC0201", message, value.place, step, scope)
-        return found.select(dim, 0)
-
-    def _check_slices(self, step: Step, scope: Scope) -> int | None:
-        """The values that a loop goes over must have equally many slices: so many, if any."""
-        found = [(value, scope.value(value)) for value in step.slices_of()]
-        counts = {value: given.shape[step.dim or 0] for value, given in found if isinstance(given, Tensor)}
-        if len(set(counts.values())) > 1:
-            listed = " and ".join(f"{self.sizes.number(count)} of `{value}`" for value, count in counts.items())
-            message = f"the loop `{join(scope.path, step.path)}` goes over slices, {listed}"
-            self.error("FC0205", message, step.place, step, scope, help="give them one size")
-        return next(iter(counts.values()), None)
-
-    def _body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:
-        """One call of a loop's or map's body, with what `take` picks from it."""
-        before = self.told
-        result = self._apply("", stream, source, scope, step, repeated=repeated)
-        if self.told > before:
-            raise Poisoned
-        if step.takes_each and result is not UNKNOWN:
-            result = self._taken(step, result, scope)
-        scope.held[step.name].once = result
-        return result
-
-    def _taken(self, step: Step, value: Any, scope: Scope) -> Any:
-        parts = parts_of(value)
-        try:
-            if isinstance(value, Tensor):
-                raise TypeError  # it would be a row
-            return parts[step.take] if parts is not None and step.take in parts else value[step.take]
-        except (IndexError, KeyError, TypeError):
-            names = f": it holds {', '.join(f'`{name}`' for name in parts)}" if parts is not None else ""
-            message = f"`take: {step.take}` finds nothing in {self.sizes.show(value)}{names}"
-            self.error("FC0201", message, step.place_of("take"), step, scope)
+                return self.map_over(step, stream, source, scope)
+        return self.apply("", stream, source, scope, step)
 
     # modules
 
-    def _apply(
+    def apply(
         self,
         spot: str,
         stream: Any,
@@ -545,21 +281,24 @@ class _Checker(Trial):
         whole: Applied | None,
     ) -> Any:
         applied = step.spots[spot]
-        using = {name: repeat_rows(self._given(value, step, scope), repeated) for name, value in applied.using}
+        using = {name: repeat_rows(self.given(value, step, scope), repeated) for name, value in applied.using}
         module = applied.target
         if isinstance(module, Chain):
             for number, member in enumerate(module.members):
                 below = join(spot, str(number))
-                stream = self._apply(below, stream, source, scope, step, repeated, whole or applied)
+                stream = self.apply(below, stream, source, scope, step, repeated, whole or applied)
                 source = Source(str(member.module), call_place(member.module, step))
             return stream
         if isinstance(module, Mount):
-            origins = {name: scope.source(value) for name, value in applied.using}
+            origins = {name: replace(scope.source(value), read=value.place) for name, value in applied.using}
             return self._mounted(spot, stream, using, origins, source, step, scope)
         built = self.build(module, applied, stream, step, scope)
         if stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
-        return self.run(built, applied, whole or applied, stream, using, source, step, scope)
+        chain = whole or applied
+        if isinstance(chain.module, Shared):
+            scope = replace(scope, reused=scope.reused or chain.module.place)
+        return self.run(built, Visit(applied, chain, stream, using, source, step, scope))
 
     def _mounted(
         self,
@@ -587,7 +326,8 @@ class _Checker(Trial):
         shared = {mine: scope.standing(without_copies(scope.graph, theirs)) for mine, theirs in mount.shares}
         home = scope.standing(applied.home)
         of_a_file = mount if mount.graph.source_name else None
-        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared)
+        reused = scope.reused or (applied.module.place if isinstance(applied.module, Shared) else None)
+        result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared, reused)
         guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
         if not guessed:
             scope.held[step.name].scopes[spot] = inner

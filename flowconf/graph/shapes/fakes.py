@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import GraphPlan, Step, Value, join
+from flowconf.language.plan import GraphPlan, Input, Step, Value, join
 
 
 @contextmanager
@@ -161,10 +161,15 @@ def as_list(items: tuple[Any, ...]) -> list[Any]:
 
 @dataclass
 class Source:
-    """Where an arriving value comes from, for the other side of a mistake."""
+    """Where an arriving value comes from, for the other side of a mistake.
+
+    `by` is the step or input that gives it, and `read` where `using` names it.
+    """
 
     name: str
     place: Place
+    by: Step | Input | None = None
+    read: Place | None = None
 
 
 def identity(value: Any) -> Any:
@@ -204,6 +209,8 @@ class Scope:
     places: dict[str, Source]
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
+    reused: Place | None = None
+    """Where it is said that the modules here are used again; None where they stand first."""
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Loop -> how often its body runs."""
@@ -280,7 +287,7 @@ class Scope:
         known = self.places.get(value.member)
         if below is not None and value.inner is not None:
             known = below.source(value.inner)
-        return Source(str(value), known.place if known else value.place)
+        return Source(str(value), known.place, known.by) if known else Source(str(value), value.place)
 
 
 MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {

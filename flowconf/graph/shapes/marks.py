@@ -7,12 +7,27 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.diagnostics import Place
-from flowconf.language.plan import Applied, Call, Chain, Literal, Module, Mount, Step
+from flowconf.graph.shapes.fakes import Source, difference
+from flowconf.language.plan import Applied, Call, Chain, Input, Literal, Module, Mount, Step
+from flowconf.language.registry import modules
+
+KEEPERS = (".activation", ".batchnorm", ".dropout", ".instancenorm", ".normalization")
+"""Parts of torch whose modules keep the shape of their stream."""
 
 
-def says(mount: Mount, size: int | str | None) -> Place:
-    """Where a mount gives its graph this size, or else where the graph is named."""
-    return next((given.place for _, given in mount.params if given.value == size), mount.place)
+def says(mount: Mount, size: int | str | None) -> Place | None:
+    """Where a mount gives its graph this size."""
+    return next((given.place for _, given in mount.params if given.value == size), None)
+
+
+def made_at(source: Source | None, size: int) -> Place | None:
+    """Where the number is written by which a value has this size."""
+    match source.by if source is not None else None:
+        case Step(parts=((_, applied),)):
+            return number_in(applied.target, size)
+        case Input(shape=tuple(shape), places=places):
+            return next((place for one, place in zip(shape, places, strict=False) if one == size), None)
+    return None
 
 
 def number_in(module: Module, size: int) -> Place | None:
@@ -30,36 +45,70 @@ def number_in(module: Module, size: int) -> Place | None:
                 step = graph.step(step.stream.member)
         case Call(args=args, kwargs=kwargs):
             numbers = [*args, *(argument for _, argument in kwargs)]
-            places = [n.place for n in numbers if isinstance(n, Literal) and n.value == size]
-            return next((place for place in reversed(places) if place.line or place.word), None)
+            said = [n for n in numbers if isinstance(n, Literal)]
+            places = [n.place for n in said if n.value == size or (isinstance(n.value, tuple) and size in n.value)]
+            known = [place for place in places if place.line or place.word]
+            return known[0] if len(known) == 1 else module.place if known else None
     return None
 
 
-def place_of(applied: Applied, step: Step) -> Place:
-    return call_place(applied.module, step)
-
-
 def call_place(module: Module, step: Step) -> Place:
+    """Where a module is called; of a chain, the last that may change a shape."""
     if isinstance(module, Chain):
-        return call_place(module.members[-1].module, step)
+        members = [member.module for member in module.members]
+        return call_place(next((one for one in reversed(members) if not _keeps(one)), members[-1]), step)
     place = getattr(module, "place", None)
     return place if isinstance(place, Place) and (place.line or place.word) else step.body_place
 
 
+def _keeps(module: Module) -> bool:
+    """Whether a module gives the shape that it takes."""
+    return isinstance(module, Call) and modules.locations.get(module.name, "").endswith(KEEPERS)
+
+
 def end_of(applied: Applied, step: Step) -> Place:
-    """Where the last thing that a body does is written; for a graph of another file, where the step is."""
+    """Where the last thing that a body does is written; for a graph of another file, where that is named."""
     module = applied.target
-    if isinstance(module, Mount):
-        last = module.graph.steps[-1] if module.graph.source_name is None and module.graph.steps else None
-        is_call = last is not None and len(last.parts) == 1 and isinstance(last.body.target, Call | Chain)
-        return step.place if last is None else call_place(last.body.target, last) if is_call else last.place
-    return call_place(module, step)
+    if not isinstance(module, Mount) or module.graph.source_name is not None:
+        return call_place(module, step)
+    outputs = {value.member for _, value in module.graph.outputs}
+    last = next((inner for inner in reversed(module.graph.steps) if inner.name in outputs), None)
+    if last is None:
+        return call_place(module, step)
+    return end_of(last.body, last) if len(last.parts) == 1 else last.place
 
 
-def changed_in(step: Step, got: Any, gives: Any) -> Place:
-    """Where a body says the one size that it gives instead of another, or else its end."""
-    if isinstance(got, Tensor) and isinstance(gives, Tensor) and got.dim() == gives.dim():
-        sizes = [new for old, new in zip(got.shape, gives.shape, strict=True) if old != new]
-        if len(sizes) == 1:
-            return number_in(step.body.target, sizes[0]) or end_of(step.body, step)
-    return end_of(step.body, step)
+def giving(applied: Applied, step: Step, field: str) -> tuple[Applied, Step]:
+    """The body and step that give one output of a graph; for anything else, what was asked."""
+    module = applied.target
+    value = dict(module.graph.outputs).get(field) if isinstance(module, Mount) else None
+    inner = module.graph.step(value.member) if isinstance(module, Mount) and value is not None else None
+    return (inner.body, inner) if inner is not None and len(inner.parts) == 1 else (applied, step)
+
+
+def changed_in(applied: Applied, step: Step, wanted: Any, gives: Any, but: int | None = None) -> Place:
+    """Where a body says the one size that it gives instead of the one wanted, or else its end.
+
+    The dimension `but` may differ.
+    """
+    sizes = [gives.shape[dim] for dim in apart(wanted, gives) if dim != but] if isinstance(gives, Tensor) else []
+    return (number_in(applied.target, sizes[0]) if len(sizes) == 1 else None) or end_of(applied, step)
+
+
+def apart(one: Any, other: Any) -> list[int]:
+    """The dimensions in which two tensors of one rank differ; none for any others."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.dim() != other.dim():
+        return []
+    return [dim for dim in range(one.dim()) if one.shape[dim] != other.shape[dim]]
+
+
+def skip_is_odd(stream: Any, change: Any, kept: Any) -> bool:
+    """Of a `change` that cannot be added to what a `skip` gives, whether the skip is at fault.
+
+    One that gives the shape of its stream expects the other to give it too; and where both change it, the one that
+    leaves a size alone is taken to lack something.
+    """
+    if difference(change, stream) is None or difference(kept, stream) is None:
+        return difference(change, stream) is None
+    like_the_stream = isinstance(stream, Tensor) and isinstance(change, Tensor) and stream.dim() == change.dim()
+    return not like_the_stream or bool(set(apart(change, kept)) & set(apart(change, stream)))

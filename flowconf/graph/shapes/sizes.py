@@ -39,6 +39,28 @@ TORCH_WORDS = (
     (r"Attempting to broadcast.* had (\[.*?\]); but expected.* broadcastable to (\[.*?\])", r"\1 does not fit \2"),
     (r"a and b must have same reduction dim, but got (\[.*?\]) X (\[.*?\])", r"\1 and \2 cannot be multiplied"),
     (r"^\w+\(\): ", ""),
+    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be a number, `'same'` or `'valid'`"),
+    (r"padding='same' is not supported for strided convolutions", "`padding='same'` needs a `stride` of 1"),
+    (r".*Calculated output size: .*Output size is too small", "its kernel is larger than what arrives"),
+    (r".*calculated shape of the array of sliding blocks.*", "its kernel is larger than what arrives"),
+    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters, for \2 channels"),
+    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must hold whole numbers, not \1"),
+    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"it takes \1 or \2 dimensions"),
+    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 differ"),
+    (r"Trying to create tensor with negative dimension.*", "a size cannot be negative"),
+    (r"kernel size should be greater than zero.*", "its size must be at least 1"),
+    (r"length must be non-negative", "its padding takes away more than there is"),
+    (r"expected sequence of length (\d+) at dim \d+ \(got (\d+)\)", r"its lists have \1 and \2 entries"),
+    (r"Unknown (\w+) '(\w+)'\. Select from (.*)", r"`\1` must be \3, got '\2'"),
+    (r"(\w+) should be (\S+)/(\S+), not (\w+)", r"`\1` must be '\2' or '\3', got '\4'"),
+    (r"Padding_idx must be within num_embeddings", "`padding_idx` must be less than `num_embeddings`"),
+    (r"(\w+) probability has to be between 0 and 1, but got (\S+)", r"`p` must be between 0 and 1, got \2"),
+    (r"(\w+) should be a number in range \[0, 1\].*", r"`\1` must be between 0 and 1"),
+    (
+        r"(\w+) requires specifying either an output size, or a pooling ratio",
+        "it needs `output_size` or `output_ratio`",
+    ),
+    (r"[Ff]an in and fan out can not be computed.*", "it is for parameters with at least 2 dimensions"),
 )
 """Words of torch that say less to a person than these."""
 
@@ -88,9 +110,15 @@ class Sizes:
     def reworded(self, message: str) -> str:
         """torch's words with the symbols for their numbers."""
         message = re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
-        for form, words in TORCH_WORDS:
-            message = re.sub(form, words, message)
-        return message
+        return reworded(message)
+
+
+def reworded(message: str) -> str:
+    """torch's words as a person would say them, beginning with a small letter as all others do."""
+    for form, words in TORCH_WORDS:
+        message = re.sub(form, words, message)
+    is_name = re.match(r"[A-Z]\w*[A-Z0-9(_]", message)
+    return message if is_name else message[:1].lower() + message[1:]
 
 
 def misfits(entry: Input, value: Any) -> int | None:

@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called
-from flowconf.graph.shapes.marks import call_place
+from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place, suggest
+from flowconf.graph.shapes import blame, rules
+from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called, parts_of
+from flowconf.graph.shapes.marks import call_place, made_at
 from flowconf.graph.shapes.recover import as_declared
-from flowconf.graph.shapes.sizes import EXPECTS, Expectation, Sizes, expectation, first_line
+from flowconf.graph.shapes.sizes import EXPECTS, Expectation, Sizes, expectation, first_line, reworded
 from flowconf.graph.source.emit import Sizes as KnownSizes
 from flowconf.language import causes
 from flowconf.language.advice import slips
@@ -67,6 +67,32 @@ class Rehearsal:
         return self.scope.seen(value)
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A module of a step, and what arrives at it; `whole` is the chain that it is a member of, or itself."""
+
+    applied: Applied
+    whole: Applied
+    stream: Any
+    using: dict[str, Any]
+    source: Source
+    step: Step
+    scope: Scope
+
+    def argument(self, name: str | None) -> Literal | Value | None:
+        """An argument of the call, or what `using` brings under a name, where that is written."""
+        call, read = self.applied.target, dict(self.applied.using)
+        given = blame.bound(call).get(name or "") if isinstance(call, Call) else None
+        value = read.get(name or "")
+        return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
+
+    def meant(self, words: str) -> Literal | Value | None:
+        """The argument that a module's own words are about."""
+        call = self.applied.target
+        given = blame.argument(call, words) if isinstance(call, Call) else None
+        return given or self.argument(blame.further(self.using, words))
+
+
 class Poisoned(Exception):
     """The value cannot be known; why is in the collector, or lies before."""
 
@@ -83,14 +109,16 @@ class Trial:
     built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
 
     standing: dict[str, nn.Module] = field(default_factory=dict)
-    disputes: set[tuple[Place, int, int]] = field(default_factory=set)
-    """Who gives which size where another is expected, as far as it was told."""
+    readers: dict[tuple[Place, int | str, int], list[tuple[str, Place]]] = field(default_factory=dict)
+    """Who reads a value that has one size and should have another: path and place of each."""
+    joined: int = 0
+    """How many mistakes were told before, of another reader of the same value."""
     trains: bool = False
 
     @property
     def told(self) -> int:
-        """How many mistakes are told so far."""
-        return len(self.result.collector.diagnostics)
+        """How many mistakes there are so far."""
+        return len(self.result.collector.diagnostics) + self.joined
 
     def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
         """The module that stands at a path; one that is reused stands where it was first."""
@@ -181,7 +209,7 @@ class Trial:
     def _unbuilt(self, call: Call, words: str, step: Step, scope: Scope) -> NoReturn:
         """Tell why a module cannot be made: at the argument, or at the parameter that it is."""
         given = blame.argument(call, words)
-        message = f"`{call}` cannot be built: {words}"
+        message = f"`{call}` cannot be built: {blame.with_values(call, reworded(words))}"
         if given is None:
             self.error("FC0202", message, call.place, step, scope)
         origin = [given, *causes.bare(given)][-1]
@@ -230,87 +258,136 @@ class Trial:
                 self.error("FC0204", message, argument.place, step, scope, help="write the number")
             yield size
 
-    def run(
+    def apply(
         self,
-        built: nn.Module,
-        applied: Applied,
-        whole: Applied,
+        spot: str,
         stream: Any,
-        using: dict[str, Any],
         source: Source,
-        step: Step,
         scope: Scope,
+        step: Step,
+        repeated: int = 1,
+        whole: Applied | None = None,
     ) -> Any:
-        call = applied.target
-        if isinstance(call, Call) and (blame.wrong_type(call, stream) or blame.wrong_dim(call, stream)):
-            self._misfit(built, applied, whole, stream, using, source, step, scope, IndexError("no such dimension"))
+        """Run the module at a spot of a step on a fake value; `whole` is the chain that it is a member of."""
+        raise NotImplementedError
+
+    def attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
+        """What a part gives that is held against another; unknown when there is a mistake in it."""
+        before = self.told
+        try:
+            value = self.apply(spot, stream, source, scope, step)
+        except Poisoned:
+            return UNKNOWN
+        return UNKNOWN if self.told > before else value
+
+    def taken(self, step: Step, value: Any, scope: Scope) -> Any:
+        """What `take` picks."""
+        parts = parts_of(value)
+        try:
+            if isinstance(value, Tensor):
+                raise TypeError  # it would be a row
+            return parts[step.take] if parts is not None and step.take in parts else value[step.take]
+        except (IndexError, KeyError, TypeError):
+            shown, entries = self.sizes.show(value), value if isinstance(value, tuple | list) else ()
+            why, advice = f"{shown} is one tensor", "remove it"
+            if parts is not None:
+                listed = ", ".join(f"`{name}`" for name in parts)
+                why, advice = f"{shown} holds {listed}", suggest(str(step.take), list(parts), "names") or ""
+            elif entries:
+                why, advice = f"{shown} holds {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
+            message = f"`take: {step.take}` finds nothing: {why}"
+            self.error("FC0201", message, step.place_of("take"), step, scope, help=advice or None)
+
+    def run(self, built: nn.Module, visit: Visit) -> Any:
+        """Call a module on what arrives at it."""
+        call, stream, using = visit.applied.target, visit.stream, visit.using
+        if isinstance(call, Call):
+            wrong = rules.fault(built, stream, using, self.sizes)
+            if wrong is not None or blame.refused(call, stream) or blame.wrong_dim(call, stream):
+                return self._misfit(built, visit, wrong)
         try:
             return called(built, stream, using)
         except WantsNumbers:
             self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            try:
-                self._misfit(built, applied, whole, stream, using, source, step, scope, problem)
-            except Poisoned:
-                if not isinstance(call, Call) or (given := as_declared(built, call, stream, using)) is UNKNOWN:
-                    raise
-                return given
+            return self._misfit(built, visit, None, str(problem), self.sizes.reworded(first_line(problem)))
 
-    def _misfit(
-        self,
-        built: nn.Module,
-        applied: Applied,
-        whole: Applied,
-        stream: Any,
-        using: dict[str, Any],
-        source: Source,
-        step: Step,
-        scope: Scope,
-        problem: Exception,
-    ) -> NoReturn:
-        labels = [Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)]
-        module, path = applied.target, join(scope.path, whole.path)
-        shared = whole.module if isinstance(whole.module, Shared) else None
-        why = self.sizes.reworded(first_line(problem))
-        kind = blame.stream(module, stream, source.name, self.sizes) if isinstance(module, Call) else None
-        found = expectation(built, module, stream) if isinstance(module, Call) and kind is None else None
-        fault = self._fault(module, applied, using, str(problem), stream) if isinstance(module, Call) else None
-        spot = fault.place if fault is not None else None
-        homes = (found.place if found is not None else spot, call_place(module, step))
-        if shared is not None and any(known.place in homes for known in self.result.collector.diagnostics):
-            raise Poisoned  # it does not fit where it stands first either
-        place = shared.place if shared is not None else call_place(module, step)
+    def _misfit(self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str = "", why: str = "") -> Any:
+        """Tell what does not fit; what the module gives all the same, where that is certain."""
+        call = visit.applied.target
+        try:
+            self._tell(built, visit, wrong, told, why)
+        except Poisoned:
+            given = as_declared(built, call, visit.stream, visit.using) if isinstance(call, Call) else UNKNOWN
+            if given is UNKNOWN:
+                raise
+            return given
+
+    def _tell(self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str, why: str) -> NoReturn:
+        """Tell what does not fit: by the rule that says so, or as the module itself `told` it."""
+        source, step, scope, call = visit.source, visit.step, visit.scope, visit.applied.target
+        labels = [Label(f"`{source.name}` gives {self.sizes.show(visit.stream)}", source.place)]
+        path, place = join(scope.path, visit.whole.path), call_place(call, step)
+        kind = found = dim = given = None
+        if isinstance(call, Call):
+            kind = blame.stream(call, visit.stream, source.name, self.sizes)
+            found = expectation(built, call, visit.stream) if kind is None else None
+            dim = blame.wrong_dim(call, visit.stream)
+            given = visit.argument(wrong.at) if wrong is not None else dim or visit.meant(told)
         if kind is not None:
             self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.help)
         if found is not None:
-            gives = f"`{source.name}` gives {self.sizes.number(found.actual)}"
-            message = f"`{path}` expects {found.expected} {found.unit}, but {gives}"
-            text, repaired = str(module), found.repaired if shared is None else None
-            advice = blame.repair(text, repaired, stream, found.expected, found.actual, self.sizes)
-            if shared is not None:
-                labels.append(Label(f"made for {found.expected} {found.unit}", found.place))
-                self.error("FC0201", message, place, step, scope, tuple(labels), advice)
-            told = (source.place, found.actual, found.expected)
-            if told in self.disputes:
-                raise Poisoned  # what gives it is wrong, or both that take it are
-            self.disputes.add(told)
-            outer = self._set_outside(found, step, scope)
-            if outer is not None:
-                labels.append(Label("it is used here", found.place))
-                advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
-                self.error("FC0201", message, outer.place, step, scope, tuple(labels), advice)
-            labels += self._set_by(found.written)
-            self.error("FC0201", message, found.place, step, scope, tuple(labels), advice)
-        for (name, value), given in zip(applied.using, using.values(), strict=True):
-            labels.append(Label(f"`{value}` gives {self.sizes.show(given)}, as `{name}`", scope.source(value).place))
-        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in using.items())
-        message = f"`{path}`: `{module}` cannot take {self.sizes.show(stream)}{extra}: {why}"
-        if fault is not None and shared is None:
-            origin = [fault, *(causes.bare(fault) if isinstance(fault, Literal) else ())][-1]
+            self._unexpected(found, visit, labels)
+        for (name, value), arrives in zip(visit.applied.using, visit.using.values(), strict=True):
+            labels.append(Label(f"`{value}` gives {self.sizes.show(arrives)}, as `{name}`", scope.source(value).place))
+        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in visit.using.items())
+        why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
+        message = f"`{path}`: `{call}` cannot take {self.sizes.show(visit.stream)}{extra}: {why}"
+        if given is not None:
+            origin = [given, *(causes.bare(given) if isinstance(given, Literal) else ())][-1]
             place = origin.place
-            labels.append(Label("it is used here", fault.place))
-        self.error("FC0201", message, place, step, scope, tuple(labels))
+            labels.append(Label("it is used here", given.place))
+        scope = replace(scope, reused=None) if isinstance(given, Value) else scope
+        self.error("FC0201", message, place, step, scope, tuple(labels), wrong.help if wrong is not None else None)
+
+    def _unexpected(self, found: Expectation, visit: Visit, labels: list[Label]) -> NoReturn:
+        """Tell of a size that a module was not made for, where that is written."""
+        step, scope = visit.step, visit.scope
+        gives = f"`{visit.source.name}` gives {self.sizes.number(found.actual)}"
+        message = f"`{join(scope.path, visit.whole.path)}` expects {found.expected} {found.unit}, but {gives}"
+        text, repaired = str(visit.applied.target), found.repaired if scope.reused is None else None
+        advice = blame.repair(text, repaired, visit.stream, found.expected, found.actual, self.sizes)
+        outer = self._set_outside(found, step, scope)
+        if outer is not None:
+            labels.append(Label("it is used here", found.place))
+            advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
+            self.error("FC0201", message, outer.place, step, scope, tuple(labels), advice)
+        if scope.reused is None and self.others_too(
+            visit.source, found.expected, found.actual, join(scope.path, visit.whole.path), found.place
+        ):
+            raise Poisoned
+        labels += self._set_by(found.written)
+        self.error("FC0201", message, found.place, step, scope, tuple(labels), advice)
+
+    def others_too(self, source: Source, expected: int | str, actual: int, path: str, place: Place) -> bool:
+        """Whether others expect the same of a value as this reader of it: then it is told once, where it is made."""
+        readers = self.readers.setdefault((source.place, expected, actual), [])
+        readers.append((path, place))
+        first, told = readers[0][1], self.result.collector.diagnostics
+        made = made_at(source, actual) or source.place
+        if len({one for _, one in readers}) < 2:
+            self.joined += len(readers) > 1 and place.line > 0
+            return len(readers) > 1 and place.line > 0
+        names = ", ".join(f"`{name}`" for name, _ in readers)
+        message = f"`{source.name}` gives {self.sizes.number(actual)}, and {expected} is expected by all of {names}"
+        labels = tuple(Label(f"`{name}` expects {expected}", one) for name, one in readers)
+        for index, known in enumerate(told):
+            if known.place == (first if len(readers) == 2 else made) and known.code in ("FC0201", "FC0206"):
+                told[index] = Diagnostic("FC0201", message, made, source.name, labels)
+                self.joined += 1
+                return True
+        return False
 
     @staticmethod
     def _set_by(written: Literal | None) -> list[Label]:
@@ -333,14 +410,6 @@ class Trial:
         fits = default is not None and default.value == found.actual
         return outer[-1] if fits or scope.graph.input(step.stream.member) is not None else None
 
-    def _fault(
-        self, call: Call, applied: Applied, using: dict[str, Any], words: str, stream: Any
-    ) -> Literal | Value | None:
-        """The argument that does not fit: a number or text of the call, or what `using` brings."""
-        given = blame.wrong_dim(call, stream) or blame.argument(call, words)
-        culprit = blame.further(using, words) if given is None else None
-        return next((value for name, value in applied.using if name == culprit and value.place.line), given)
-
     def error(
         self,
         code: str,
@@ -351,6 +420,10 @@ class Trial:
         labels: tuple[Label, ...] = (),
         help: str | None = None,
     ) -> NoReturn:
+        if scope.reused is not None:
+            if any(known.place == place for known in self.result.collector.diagnostics):
+                raise Poisoned  # it does not fit where it stands first either
+            labels, place = (*labels, Label("made for another stream here", place)), scope.reused
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
         self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))

@@ -1,0 +1,413 @@
+"""What modules ask of what arrives: where fake tensors let a mistake pass, or torch tells of it in words of its own.
+
+Each rule belongs to a kind of module. It is held against the module as it was built before that is called, and says
+what does not fit and which argument is at fault, of the call or of `using`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.graph import blocks
+from flowconf.graph.shapes.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What does not fit, behind the call and what arrives; `at` is the argument, None for the whole call."""
+
+    message: str
+    at: str | None = None
+    help: str | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What arrives at a module: the stream, and further arguments by name."""
+
+    stream: Tensor
+    using: dict[str, Any]
+    sizes: Sizes
+
+    def show(self, shape: Sequence[int]) -> str:
+        """A shape as a person reads it."""
+        return f"[{', '.join(self.sizes.number(size) for size in shape)}]"
+
+    def tensor(self, name: str) -> Tensor | None:
+        """A further argument that is one tensor."""
+        value = self.using.get(name)
+        return value if isinstance(value, Tensor) else None
+
+
+def fault(built: nn.Module, stream: Any, using: dict[str, Any], sizes: Sizes) -> Fault | None:
+    """What a module would not take, or None where no rule says so."""
+    if not isinstance(stream, Tensor):
+        return None
+    arrival = Arrival(stream, using, sizes)
+    found = (rule(built, arrival) for kind, rule in RULES if isinstance(built, kind))
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+# windows: convolutions and pools
+
+
+def _spread(value: Any, count: int) -> list[int]:
+    """One number for each of `count` dimensions."""
+    numbers = list(value) if isinstance(value, tuple | list) else [value] * count
+    return [int(number) for number in numbers] if len(numbers) == count else [int(numbers[0])] * count
+
+
+def _window(built: Any, arrival: Arrival) -> Fault | None:
+    """A kernel must fit into what it runs over."""
+    count = int(type(built).__name__[-2])
+    if arrival.stream.dim() <= count or built.padding == "same":
+        return None
+    kernels = _spread(built.kernel_size, count)
+    dilations = _spread(getattr(built, "dilation", 1), count)
+    paddings = _spread(0 if built.padding == "valid" else built.padding, count)
+    for size, kernel, padding, dilation in zip(
+        arrival.stream.shape[-count:], kernels, paddings, dilations, strict=True
+    ):
+        pools = not isinstance(built, nn.modules.conv._ConvNd)
+        if pools and padding * 2 > kernel:
+            return Fault(f"`padding` {padding} is more than half of `kernel_size` {kernel}", "padding")
+        if getattr(built, "padding_mode", "") == "reflect" and padding >= size:
+            return Fault(f"`padding` {padding} reflects more than there is of {size}", "padding")
+        reach, room = dilation * (kernel - 1) + 1, size + 2 * padding
+        if reach > room:
+            over = f" with `dilation` {dilation}, over {reach} in all," if dilation > 1 else ""
+            around = f" and `padding` {padding} on both sides" if padding else ""
+            return Fault(f"a kernel of {kernel}{over} is larger than a size of {size}{around}", "kernel_size")
+    return None
+
+
+def _transposed(built: Any, arrival: Arrival) -> Fault | None:
+    for extra, stride, dilation in zip(built.output_padding, built.stride, built.dilation, strict=True):
+        if extra >= max(stride, dilation):
+            return Fault(f"`output_padding` {extra} must be less than `stride` {stride}", "output_padding")
+    return None
+
+
+def _reflected(built: Any, arrival: Arrival) -> Fault | None:
+    count = len(built.padding) // 2
+    for position, padding in enumerate(built.padding):
+        size = arrival.stream.shape[-1 - position // 2] if arrival.stream.dim() > count else padding + 1
+        if padding >= size:
+            return Fault(f"`padding` {padding} reflects more than there is of {size}", "padding")
+    return None
+
+
+# other shapes
+
+
+def _sized(built: Any, arrival: Arrival) -> Fault | None:
+    size = built.value.shape if isinstance(built, blocks.Learned) else built.size
+    return Fault(f"every size must be at least 1, got {min(size)}") if size and min(size) < 1 else None
+
+
+def _reshape(built: blocks.Reshape, arrival: Arrival) -> Fault | None:
+    held, wanted = prod(arrival.stream.shape[1:]), prod(size for size in built.size if size != -1)
+    fits = held % wanted == 0 if -1 in built.size and wanted else held == wanted
+    number = arrival.sizes.number
+    message = f"{list(built.size)} holds {wanted} numbers, and a row of the stream has {number(held)}"
+    return None if fits else Fault(message)
+
+
+def _unflatten(built: nn.Unflatten, arrival: Arrival) -> Fault | None:
+    if not -arrival.stream.dim() <= int(built.dim) < arrival.stream.dim():
+        return None
+    sizes = [int(size) for size in built.unflattened_size]
+    held, wanted = int(arrival.stream.shape[built.dim]), prod(size for size in sizes if size != -1)
+    fits = held % wanted == 0 if -1 in sizes and wanted else held == wanted
+    message = f"{sizes} holds {wanted} numbers, and dimension {built.dim} has {arrival.sizes.number(held)}"
+    return None if fits else Fault(message, "unflattened_size")
+
+
+def _flatten(built: nn.Flatten, arrival: Arrival) -> Fault | None:
+    count = arrival.stream.dim()
+    first, last = built.start_dim % count, built.end_dim % count
+    return (
+        Fault(f"`start_dim` {built.start_dim} lies behind `end_dim` {built.end_dim}", "end_dim")
+        if first > last
+        else None
+    )
+
+
+def _normalised(built: Any, arrival: Arrival) -> Fault | None:
+    wanted = [int(size) for size in built.normalized_shape]
+    last = list(arrival.stream.shape[-len(wanted) :])
+    if len(wanted) == 1 or last == wanted:
+        return None
+    return Fault(f"its last sizes are {arrival.show(last)}, and {wanted} is expected", "normalized_shape")
+
+
+def _select(built: blocks.Select, arrival: Arrival) -> Fault | None:
+    if not -arrival.stream.dim() <= built.dim < arrival.stream.dim():
+        return None
+    count = int(arrival.stream.shape[built.dim])
+    if -count <= built.index < count:
+        return None
+    return Fault(
+        f"dimension {built.dim} has {count} entries, and no [{built.index}]", "index", f"the last is {count - 1}"
+    )
+
+
+def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
+    other, stream = arrival.tensor("other"), arrival.stream
+    if other is None:
+        return None
+    if other.dim() != stream.dim():
+        return Fault(f"`other` must have {stream.dim()} dimensions like the stream, and has {other.dim()}", "other")
+    along = built.dim % stream.dim()
+    apart = [dim for dim in range(stream.dim()) if dim != along and stream.shape[dim] != other.shape[dim]]
+    if not apart:
+        return None
+    dim, number = apart[0], arrival.sizes.number
+    sizes = f"{number(stream.shape[dim])} and {number(other.shape[dim])}"
+    return Fault(f"along dimension {built.dim} all other sizes must be equal, and dimension {dim} has {sizes}", "other")
+
+
+def _halved(built: nn.GLU, arrival: Arrival) -> Fault | None:
+    if not -arrival.stream.dim() <= built.dim < arrival.stream.dim():
+        return None
+    size = int(arrival.stream.shape[built.dim])
+    return Fault(f"dimension {built.dim} is halved, and {size} is odd", "dim") if size % 2 else None
+
+
+def _shuffled(built: nn.PixelShuffle, arrival: Arrival) -> Fault | None:
+    factor, channels = built.upscale_factor, int(arrival.stream.shape[-3]) if arrival.stream.dim() > 2 else 0
+    if factor < 1 or not channels or channels % factor**2 == 0:
+        return None
+    return Fault(f"{channels} channels do not divide by {factor} * {factor}", "upscale_factor")
+
+
+def _unshuffled(built: nn.PixelUnshuffle, arrival: Arrival) -> Fault | None:
+    factor = built.downscale_factor
+    odd = [int(size) for size in arrival.stream.shape[-2:] if factor > 0 and size % factor]
+    return Fault(f"a size of {odd[0]} does not divide by {factor}", "downscale_factor") if odd else None
+
+
+def _channels_shuffled(built: nn.ChannelShuffle, arrival: Arrival) -> Fault | None:
+    channels = int(arrival.stream.shape[1]) if arrival.stream.dim() > 1 else 0
+    return Fault(f"{channels} channels do not divide by {built.groups}", "groups") if channels % built.groups else None
+
+
+MODES = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,), "bilinear": (4,)}
+MODES |= {"bicubic": (4,), "trilinear": (5,)}
+
+
+def _upsampled(built: nn.Upsample, arrival: Arrival) -> Fault | None:
+    if built.size is None and not built.scale_factor:
+        return Fault("it needs `size`, or a `scale_factor` above 0")
+    if built.mode not in MODES:
+        return Fault(f"`mode` must be one of {', '.join(f'`{mode}`' for mode in MODES)}", "mode")
+    if arrival.stream.dim() not in MODES[built.mode]:
+        wanted = " or ".join(str(rank) for rank in MODES[built.mode])
+        at = "mode" if arrival.stream.dim() in (3, 4, 5) else None
+        return Fault(f"`{built.mode}` needs {wanted} dimensions, batch and channels among them", at)
+    return None
+
+
+# two values
+
+
+def _beside(built: Any, arrival: Arrival) -> Fault | None:
+    """Further arguments are combined with the stream, number by number."""
+    for name in arrival.using:
+        value = arrival.tensor(name)
+        if value is not None and not _broadcast(arrival.stream.shape, value.shape):
+            return Fault(f"`{name}` does not have the stream's shape", name)
+    return None
+
+
+def _broadcast(one: Sequence[int], other: Sequence[int]) -> bool:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return all(a == b or 1 in (a, b) for a, b in pairs)
+
+
+def _scaled(built: blocks.Scale, arrival: Arrival) -> Fault | None:
+    if _broadcast(arrival.stream.shape, built.factor.shape):
+        return None
+    count, last = list(built.factor.shape), arrival.sizes.number(int(arrival.stream.shape[-1]))
+    what = f"{count[0]} factors for a last size of {last}" if len(count) == 1 else f"factors of {count} do not fit"
+    return Fault(what, "factor")
+
+
+def _bilinear(built: nn.Bilinear, arrival: Arrival) -> Fault | None:
+    other = arrival.tensor("input2")
+    if other is None or other.shape[-1] == built.in2_features:
+        return None
+    got = arrival.sizes.number(int(other.shape[-1]))
+    return Fault(f"`input2` has {got} features, and `in2_features` is {built.in2_features}", "input2")
+
+
+# recurrence
+
+
+def _recurrent(built: nn.RNNBase, arrival: Arrival) -> Fault | None:
+    rank = arrival.stream.dim()
+    if rank not in (2, 3):
+        order = "[batch, length, features]" if built.batch_first else "[length, batch, features]"
+        return Fault(f"it takes {order}")
+    if "hx" not in arrival.using:
+        return None
+    layers = built.num_layers * (2 if built.bidirectional else 1)
+    rows = [arrival.stream.shape[0 if built.batch_first else 1]] if rank == 3 else []
+    wanted = [layers, *rows, built.proj_size or built.hidden_size]
+    if isinstance(built, nn.LSTM):
+        return _pair(arrival, wanted, [layers, *rows, built.hidden_size])
+    return _state(arrival, wanted)
+
+
+def _cell(built: nn.RNNCellBase, arrival: Arrival) -> Fault | None:
+    if arrival.stream.dim() not in (1, 2):
+        return Fault(
+            "it takes [batch, features], one moment", None, "a `loop` with `over` gives it one moment each time"
+        )
+    if "hx" not in arrival.using:
+        return None
+    wanted = [*arrival.stream.shape[:-1], built.hidden_size]
+    return _pair(arrival, wanted, wanted) if isinstance(built, nn.LSTMCell) else _state(arrival, wanted)
+
+
+def _state(arrival: Arrival, wanted: list[int]) -> Fault | None:
+    value = arrival.using["hx"]
+    given = list(value.shape) if isinstance(value, Tensor) else []
+    if given == wanted:
+        return None
+    return Fault(f"`hx` must be {arrival.show(wanted)}", "hidden_size" if given[:-1] == wanted[:-1] else "hx")
+
+
+def _pair(arrival: Arrival, hidden: list[int], cell: list[int]) -> Fault | None:
+    value = arrival.using["hx"]
+    shapes = [list(one.shape) for one in value if isinstance(one, Tensor)] if isinstance(value, tuple | list) else []
+    if shapes == [hidden, cell]:
+        return None
+    return Fault(f"`hx` must be two values, the state {arrival.show(hidden)} and the cell {arrival.show(cell)}", "hx")
+
+
+# attention
+
+
+def _ranks(arrival: Arrival, batch_first: bool) -> Fault | None:
+    if arrival.stream.dim() in (2, 3):
+        return None
+    return Fault(f"it takes {'[batch, length, features]' if batch_first else '[length, batch, features]'}")
+
+
+def _values(arrival: Arrival, batch_first: bool, features: dict[str, int]) -> Fault | None:
+    """What is attended to must be like the stream, with so many features."""
+    stream, number = arrival.stream, arrival.sizes.number
+    for name, wanted in features.items():
+        value = arrival.tensor(name)
+        if value is None:
+            continue
+        if value.dim() != stream.dim():
+            return Fault(f"`{name}` must have {stream.dim()} dimensions like the stream, and has {value.dim()}", name)
+        if not value.is_floating_point():
+            return Fault(f"`{name}` must hold numbers with a fraction", name)
+        if value.shape[-1] != wanted:
+            return Fault(f"`{name}` must have {wanted} features, and has {number(int(value.shape[-1]))}", name)
+        rows = 0 if batch_first else 1
+        if stream.dim() == 3 and value.shape[rows] != stream.shape[rows]:
+            return Fault(f"`{name}` must have the stream's batch of {number(int(stream.shape[rows]))}", name)
+    return None
+
+
+def _mask(arrival: Arrival, name: str, *shapes: list[int]) -> Fault | None:
+    mask = arrival.tensor(name)
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        return Fault(f"`{name}` must be of type `bool`, or of numbers with a fraction that are added", name)
+    if list(mask.shape) in shapes:
+        return None
+    return Fault(f"`{name}` must be {' or '.join(arrival.show(shape) for shape in shapes)}", name)
+
+
+def _masks(arrival: Arrival, batch_first: bool, heads: int, keys: Tensor, attention: str, padding: str) -> Fault | None:
+    """The masks of one attention to `keys`."""
+    stream = arrival.stream
+    batched = stream.dim() == 3
+    moments = 1 if batched and batch_first else 0
+    rows = int(stream.shape[1 - moments]) if batched else 1
+    length, count = int(stream.shape[moments]), int(keys.shape[moments])
+    return _mask(arrival, attention, [length, count], [rows * heads, length, count]) or _mask(
+        arrival, padding, [rows, count] if batched else [count]
+    )
+
+
+def _attention(built: nn.MultiheadAttention, arrival: Arrival) -> Fault | None:
+    features = {"key": built.kdim, "value": built.vdim}
+    wrong = _ranks(arrival, built.batch_first) or _values(arrival, built.batch_first, features)
+    key, value = arrival.tensor("key"), arrival.tensor("value")
+    if wrong is not None or key is None or value is None:
+        return wrong
+    moments = 1 if built.batch_first and key.dim() == 3 else 0
+    if key.shape[moments] != value.shape[moments]:
+        number = arrival.sizes.number
+        lengths = f"{number(int(key.shape[moments]))} and {number(int(value.shape[moments]))}"
+        return Fault(f"`key` and `value` must have one length, and have {lengths}", "value")
+    return _masks(arrival, built.batch_first, built.num_heads, key, "attn_mask", "key_padding_mask")
+
+
+def _encoder(built: Any, arrival: Arrival) -> Fault | None:
+    layer = built.layers[0] if isinstance(built, nn.TransformerEncoder) else built
+    if not isinstance(layer, nn.TransformerEncoderLayer):
+        return None
+    attention, first = layer.self_attn, layer.self_attn.batch_first
+    wrong = _ranks(arrival, first)
+    if wrong is not None or arrival.stream.shape[-1] != attention.embed_dim:
+        return wrong
+    name = "src_mask" if layer is built else "mask"
+    return _masks(arrival, first, attention.num_heads, arrival.stream, name, "src_key_padding_mask")
+
+
+def _decoder(built: Any, arrival: Arrival) -> Fault | None:
+    layer = built.layers[0] if isinstance(built, nn.TransformerDecoder) else built
+    if not isinstance(layer, nn.TransformerDecoderLayer):
+        return None
+    attention, first, memory = layer.self_attn, layer.self_attn.batch_first, arrival.tensor("memory")
+    wrong = _ranks(arrival, first) or _values(arrival, first, {"memory": attention.embed_dim})
+    if wrong is not None or memory is None:
+        return wrong
+    heads = attention.num_heads
+    return _masks(arrival, first, heads, arrival.stream, "tgt_mask", "tgt_key_padding_mask") or _masks(
+        arrival, first, heads, memory, "memory_mask", "memory_key_padding_mask"
+    )
+
+
+POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
+ROUTERS = (blocks.SoftmaxRouter, blocks.SigmoidRouter, blocks.ArgmaxSelector)
+RULES: tuple[tuple[Any, Callable[[Any, Arrival], Fault | None]], ...] = (
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d, *POOLS), _window),
+    (nn.modules.conv._ConvTransposeNd, _transposed),
+    ((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), _reflected),
+    ((blocks.Learned, blocks.Zeros), _sized),
+    (blocks.Reshape, _reshape),
+    (nn.Unflatten, _unflatten),
+    (nn.Flatten, _flatten),
+    ((nn.LayerNorm, nn.RMSNorm), _normalised),
+    (blocks.Select, _select),
+    (blocks.Concat, _concat),
+    (nn.GLU, _halved),
+    (nn.PixelShuffle, _shuffled),
+    (nn.PixelUnshuffle, _unshuffled),
+    (nn.ChannelShuffle, _channels_shuffled),
+    (nn.Upsample, _upsampled),
+    ((blocks.StateAdd, nn.CosineSimilarity, nn.PairwiseDistance, *ROUTERS), _beside),
+    (blocks.Scale, _scaled),
+    (nn.Bilinear, _bilinear),
+    (nn.RNNBase, _recurrent),
+    (nn.RNNCellBase, _cell),
+    (nn.MultiheadAttention, _attention),
+    ((nn.TransformerEncoderLayer, nn.TransformerEncoder), _encoder),
+    ((nn.TransformerDecoderLayer, nn.TransformerDecoder), _decoder),
+)
+"""A kind of module -> what it asks."""
