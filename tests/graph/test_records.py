@@ -201,8 +201,8 @@ def test_branches_of_a_switch_read_names_around_them():
 LACKING = {"inputs": {"left": ["B", 6], "up": ["B", 6]}, "flow": {"a": "Tanh"}}
 REFUSED = [
     ({"n": "Nested", "r": {"also": "Turn"}}, "FC0203", "only tensors are added: pick one of several values by `take`"),
-    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "`take: 0` finds nothing in [B, 6]"),
-    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "it holds `left`, `right`"),
+    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "`take: 0` finds nothing: [B, 6] is one tensor"),
+    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "holds `left`, `right`"),
     ({"n": {"through": "Nested", "take": 2}}, "FC0201", "`take: 2` finds nothing"),
     ({"n": "Silent", "g": {"graph": LACKING}}, "FC0147", "nothing fills the input `up` of `g`"),
     ({"n": "Nested", "g": {"graph": LACKING}}, "FC0147", "nothing fills the input"),

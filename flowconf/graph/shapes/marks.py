@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flowconf.diagnostics import Place
 from flowconf.graph.shapes.fakes import Source, difference
+from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.plan import Applied, Call, Chain, Input, Literal, Module, Mount, Step
 from flowconf.language.registry import modules
 
@@ -44,12 +45,16 @@ def number_in(module: Module, size: int) -> Place | None:
                     return place
                 step = graph.step(step.stream.member)
         case Call(args=args, kwargs=kwargs):
-            numbers = [*args, *(argument for _, argument in kwargs)]
-            said = [n for n in numbers if isinstance(n, Literal)]
-            places = [n.place for n in said if n.value == size or (isinstance(n.value, tuple) and size in n.value)]
+            given = modules.class_source(module.name).init.bound(args, kwargs)
+            said = [(p.name, n) for p, n in given if isinstance(n, Literal) and _says(n.value, size)]
+            places = [n.place for name, n in said if name not in EXPECTS] or [n.place for _, n in said]
             known = [place for place in places if place.line or place.word]
             return known[0] if len(known) == 1 else module.place if known else None
     return None
+
+
+def _says(value: object, size: int) -> bool:
+    return value == size or (isinstance(value, tuple) and size in value)
 
 
 def call_place(module: Module, step: Step) -> Place:
