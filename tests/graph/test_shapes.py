@@ -333,7 +333,7 @@ TOLD = {
         {"a": "LayerNorm(9)", "b": {"from": "x", "through": "Linear(5, 2)"}, "c": {"from": "a", "through": "ReLU"}},
         ["a", "b"], ["c"]),
     "two that expect the same of one": (
-        {"a": "Linear(6, 7)", "b": {"fork": "Linear(8, 2)"}, "c": "Linear(8, 3)", "d": "Linear(3, 1)"}, ["b"], []),
+        {"a": "Linear(6, 7)", "b": {"fork": "Linear(8, 2)"}, "c": "Linear(8, 3)", "d": "Linear(3, 1)"}, ["a"], []),
     "an inner graph is counted as one": (
         {"a": "LayerNorm(9)", "b": {"graph": {"inputs": {"y": ["B", 6]}, "flow": {"c": "Linear(6, 2)"}}}}, ["a"], ["b"]),
 }  # fmt: skip

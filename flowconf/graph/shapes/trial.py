@@ -109,7 +109,7 @@ class Trial:
     built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
 
     standing: dict[str, nn.Module] = field(default_factory=dict)
-    readers: dict[tuple[Place, int | str, int], list[tuple[str, Place]]] = field(default_factory=dict)
+    readers: dict[tuple[Place | str, int | str, int], list[tuple[str, Place]]] = field(default_factory=dict)
     """Who reads a value that has one size and should have another: path and place of each."""
     joined: int = 0
     """How many mistakes were told before, of another reader of the same value."""
@@ -299,32 +299,29 @@ class Trial:
             self.error("FC0201", message, step.place_of("take"), step, scope, help=advice or None)
 
     def run(self, built: nn.Module, visit: Visit) -> Any:
-        """Call a module on what arrives at it."""
+        """Call a module on what arrives; where a size does not fit, what it gives all the same, if that is certain."""
         call, stream, using = visit.applied.target, visit.stream, visit.using
         if isinstance(call, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
             if wrong is not None or blame.refused(call, stream) or blame.wrong_dim(call, stream):
-                return self._misfit(built, visit, wrong)
+                self._tell(built, visit, wrong)
         try:
             return called(built, stream, using)
         except WantsNumbers:
             self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            return self._misfit(built, visit, None, str(problem), self.sizes.reworded(first_line(problem)))
+            try:
+                self._tell(built, visit, None, str(problem), self.sizes.reworded(first_line(problem)))
+            except Poisoned:
+                given = as_declared(built, call, stream, using) if isinstance(call, Call) else UNKNOWN
+                if given is UNKNOWN:
+                    raise
+                return given
 
-    def _misfit(self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str = "", why: str = "") -> Any:
-        """Tell what does not fit; what the module gives all the same, where that is certain."""
-        call = visit.applied.target
-        try:
-            self._tell(built, visit, wrong, told, why)
-        except Poisoned:
-            given = as_declared(built, call, visit.stream, visit.using) if isinstance(call, Call) else UNKNOWN
-            if given is UNKNOWN:
-                raise
-            return given
-
-    def _tell(self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str, why: str) -> NoReturn:
+    def _tell(
+        self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str = "", why: str = ""
+    ) -> NoReturn:
         """Tell what does not fit: by the rule that says so, or as the module itself `told` it."""
         source, step, scope, call = visit.source, visit.step, visit.scope, visit.applied.target
         labels = [Label(f"`{source.name}` gives {self.sizes.show(visit.stream)}", source.place)]
@@ -372,18 +369,19 @@ class Trial:
 
     def others_too(self, source: Source, expected: int | str, actual: int, path: str, place: Place) -> bool:
         """Whether others expect the same of a value as this reader of it: then it is told once, where it is made."""
-        readers = self.readers.setdefault((source.place, expected, actual), [])
+        giver = source.place if source.place.line else source.name
+        readers = self.readers.setdefault((giver, expected, actual), [])
         readers.append((path, place))
         first, told = readers[0][1], self.result.collector.diagnostics
         made = made_at(source, actual) or source.place
-        if len({one for _, one in readers}) < 2:
-            self.joined += len(readers) > 1 and place.line > 0
-            return len(readers) > 1 and place.line > 0
+        if len({one if one.line else name for name, one in readers}) < 2:
+            self.joined += len(readers) > 1
+            return len(readers) > 1
         names = ", ".join(f"`{name}`" for name, _ in readers)
         message = f"`{source.name}` gives {self.sizes.number(actual)}, and {expected} is expected by all of {names}"
         labels = tuple(Label(f"`{name}` expects {expected}", one) for name, one in readers)
         for index, known in enumerate(told):
-            if known.place == (first if len(readers) == 2 else made) and known.code in ("FC0201", "FC0206"):
+            if known.place in (first, made) and known.code in ("FC0201", "FC0206"):
                 told[index] = Diagnostic("FC0201", message, made, source.name, labels)
                 self.joined += 1
                 return True
