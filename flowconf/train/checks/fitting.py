@@ -33,6 +33,9 @@ PICKING = ("cross_entropy", "nll")
 CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
 """Losses and metrics whose input has an axis for the classes, and whose target holds numbers of classes."""
 
+SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""Exceptions whose words are told without their kind, which says nothing more."""
+
 
 @dataclass(frozen=True)
 class Operand:
