@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import traceback
 import warnings
 from io import StringIO
 from pathlib import Path
@@ -78,6 +79,8 @@ def killed(call, at):
         Screen.step = lambda self, step: os.kill(os.getpid(), signal.SIGKILL) if step == at else None
         try:
             call()
+        except BaseException:  # noqa: BLE001 - it ends here, for the child must not go on as a test
+            traceback.print_exc()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
