@@ -135,7 +135,14 @@ class _Report:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
+                home = self._elsewhere(where, "missing", grouped)
+                if home is None:
+                    self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
+                else:
+                    owner = dotted((*self.base, *home[:-1]))
+                    hint = f"write it in `{owner}`, which needs it" if owner else "write it at the top of the document"
+                    message = f"unknown key `{where[-1]}` {self._owner(where)}"
+                    self._error("FC0121", message, self._key(where), where, help=hint)
             case "missing":
                 self._missing_key(model, where, grouped)
             case "step":
@@ -184,6 +191,24 @@ class _Report:
         lacking = [path for path, kind in beside.items() if kind == "missing"]
         unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
         return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
+
+    def _elsewhere(self, where: Path, kind: str, grouped: dict[Path, list[Problem]]) -> Path | None:
+        """Where else on the way to `where`, or right below its owner, the same key has a problem of a `kind`."""
+        for path, problems in grouped.items():
+            near = where[: len(path) - 1] == path[:-1] or path[: len(where) - 1] == where[:-1]
+            if path[-1:] == where[-1:] and path != where and near and problems[0]["type"] == kind:
+                return path
+        return None
+
+    def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
+        """Whether the missing key stands beside its owner, and not below it: that is told, or has another problem."""
+        owners, beside = self._at(where[:-2]), (*where[:-2], where[-1])
+        if len(where) < 2 or not isinstance(owners, dict) or where[-1] not in owners:
+            return False
+        if not any(path[: len(beside)] == beside for path in grouped):
+            message = f"`{where[-1]}` stands beside `{where[-2]}`, and belongs below it"
+            self._error("FC0122", message, self._key(beside), where, help="indent it further")
+        return True
 
     def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int], lacking: str | None) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
@@ -236,6 +261,8 @@ class _Report:
             name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
         ]
         if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
+            return
+        if self._elsewhere(where, "extra_forbidden", grouped) is not None or self._is_beside(where, grouped):
             return
         verb = next((verb for verb in schema.VERBS if verb in others), "")
         deeper = self._at((*where[:-1], verb))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import re
 import time
@@ -265,12 +266,17 @@ class _Composer:
         """Refuses a file that lands where nothing is meant to be, and members that it takes from where there are none.
 
         Raises:
-            ConfigError: FC0104 for the one, FC0102 for the others.
+            ConfigError: FC0104 for the one, FC0102 for the others; FC0123 for a section that holds no keys.
         """
         top, own = included.package.partition(".")[0], included.document.origins.root
         if top and self.rules.tops and top not in self.rules.tops:
             raise ConfigError(self.misplaced(new, included, [key for key in own.value if key in self.rules.tops]))
         notes = Collector()
+        said = root.at((included.package,)) if included.package in self.rules.tops else None
+        if said is not None and not isinstance(said.value, dict):
+            message = f"`{included.package}` must be a mapping, got `{json.dumps(said.plain())}`"
+            advice, place = "write its keys below it, or remove it", said.key if said.value is None else said.place
+            notes.error("FC0123", message, place, path=included.package, help=advice)
         for path, parent in removals(root, new, self.rules):
             node = new.at(path)
             assert node is not None

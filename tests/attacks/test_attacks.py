@@ -61,6 +61,7 @@ NUMBERS = [
         "inputs: {x: [B, 1000000000]}\n",
         "summary",
     ),
+    flow("layers without end", "FC0202", "a:\n  through: LSTM(4, 4, 10**9)\n  take: 0", "inputs: {x: [B, 3, 4]}\n"),
     flow("giant learned values", "FC0201", "a: Learned(10**9, 10**9)"),
     flow("a giant kernel", "FC0202", "a: Conv2d(4, 4, 10**9)", "inputs: {x: [B, 4, 8, 8]}\n"),
     flow("a giant output", None, "a: Upsample(scale_factor=10**6)", "inputs: {x: [B, 4, 8, 8]}\n"),

@@ -42,6 +42,9 @@ FRACTIONS = re.compile(
 DIMS = {"Flatten": ("start_dim", "end_dim"), "Transpose": ("first", "second")}
 """Modules whose arguments are dimensions, if not `dim`."""
 
+LAYERS = ("num_layers", "num_encoder_layers", "num_decoder_layers")
+MOST_LAYERS = 1_000
+"""A module makes at most so many layers of its own: torch takes minutes for more."""
 INNER = {"num_heads": "nhead", "embed_dim": "d_model"}
 """Names of arguments that torch's layers pass on to their parts, and their own."""
 TELLS = "(?:got|index|negative dimension|string|not)"
@@ -109,6 +112,12 @@ def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Liter
     least = {name: given for name, given in bound(call).items() if isinstance(given, Literal)}
     wrong = {name: given for name, given in least.items() if _below_one(given.value, zero=built is not None)}
     return next(iter(wrong.items()), None)
+
+
+def endless(call: Call) -> tuple[str, Literal] | None:
+    """The argument, with its name, that asks for so many layers that making them would not end."""
+    counts = {name: given for name, given in bound(call).items() if name in LAYERS and isinstance(given, Literal)}
+    return next(((n, c) for n, c in counts.items() if isinstance(c.value, int) and c.value > MOST_LAYERS), None)
 
 
 def _below_one(value: object, zero: bool, negative: bool = False) -> bool:

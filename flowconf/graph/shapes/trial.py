@@ -161,6 +161,10 @@ class Trial:
 
         args = [value(argument) for argument in call.args]
         kwargs = {name: value(argument) for name, argument in call.kwargs}
+        if layers := blame.endless(call):
+            name, given = layers
+            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {blame.MOST_LAYERS:,} are possible"
+            self.error("FC0202", message, given.place, step, scope)
         try:
             made = modules.load(call.name)(*args, **kwargs)
         except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
