@@ -47,7 +47,8 @@ def for_unknown_key(key: str, owner: object, value: object, allowed: Collection[
     """The help for a key that other tools have, or that belongs into the call of a step."""
     if "tag" not in allowed:
         close = habits.meant(key, habits.DOCUMENT, allowed)
-        return f"it is called `{close}` here" if close else None
+        of_a_step = habits.NO_STEP_KEYS.get(key) if "frozen" in allowed else None
+        return f"it is called `{close}` here" if close else of_a_step
     argument = _for_argument(key, owner, value)
     close = habits.meant(key, habits.STEP, allowed)
     return argument or (f"it is called `{close}` here" if close else habits.NO_STEP_KEYS.get(key))
