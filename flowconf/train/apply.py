@@ -21,10 +21,11 @@ from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, f
 from flowconf.language.plan import Input
 from flowconf.language.training import ProfileSection
 from flowconf.train.data.named import read_arrays
-from flowconf.train.job import Job, prepare
+from flowconf.train.job import Job
 from flowconf.train.loop import evaluate, one_step
 from flowconf.train.memory import Memory
 from flowconf.train.precision import numbers
+from flowconf.train.prepare import prepare
 from flowconf.train.runs.resume import in_its_folder
 from flowconf.train.stages import config_file
 

@@ -24,9 +24,10 @@ from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.insight import failure
-from flowconf.train.job import Job, prepare
+from flowconf.train.job import Job
 from flowconf.train.loop import fit
 from flowconf.train.precision import numbers
+from flowconf.train.prepare import prepare
 from flowconf.train.runs import loggers
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
 from flowconf.train.runs.resume import in_its_folder, portable

@@ -8,8 +8,8 @@ import torch
 from flowconf.api import load
 from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
-from flowconf.train import job
 from flowconf.train.data.splits import Resident, Splits
+from flowconf.train.prepare import prepare
 
 CONFIG = """\
 model:
@@ -127,7 +127,7 @@ def test_data_that_does_not_fit(tmp_path, monkeypatch, tensors, message):
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG.replace("{name: synthetic, shape: [8], classes: 4}", "{name: mine}"), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        job.prepare(load(file), tmp_path)
+        prepare(load(file), tmp_path)
 
 
 def test_symbolic_sizes_agree_between_inputs(tmp_path, monkeypatch):
@@ -141,4 +141,4 @@ def test_symbolic_sizes_agree_between_inputs(tmp_path, monkeypatch):
         encoding="utf-8",
     )
     with pytest.raises(ConfigError):
-        job.prepare(load(file), tmp_path)
+        prepare(load(file), tmp_path)

@@ -11,7 +11,7 @@ from torch import nn
 from flowconf.api import load
 from flowconf.language import registry
 from flowconf.train import compiling
-from flowconf.train.job import prepare
+from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY
 from tests.train.test_loop import weights
 from tests.train.test_teams import team

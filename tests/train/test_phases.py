@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from flowconf.api import build, load
 from flowconf.diagnostics import ConfigError
 from flowconf.language.training import Changing, Convergence, PhaseSection, Trend
-from flowconf.train.job import prepare
 from flowconf.train.objective.weighting import final_weight, weight_at
 from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
+from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 

@@ -11,10 +11,10 @@ from flowconf.diagnostics import MachineError, Place
 from flowconf.language.training import OptimizerSection
 from flowconf.train import arithmetic
 from flowconf.train.command import resume
-from flowconf.train.job import prepare
 from flowconf.train.optim import optimizers
 from flowconf.train.optim.averages import Averages
 from flowconf.train.precision import Precision, numbers
+from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 from tests.train.test_loop import weights

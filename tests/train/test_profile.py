@@ -16,7 +16,7 @@ from flowconf.graph import tracing
 from flowconf.graph.weights.sources import find_run
 from flowconf.train import loop
 from flowconf.train.apply import profile
-from flowconf.train.job import prepare
+from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 from tests.train.test_loop import same, weights

@@ -10,9 +10,9 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.diagnostics import ConfigError
-from flowconf.train.job import prepare
 from flowconf.train.loop import one_step
 from flowconf.train.optim.averages import Averages
+from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 

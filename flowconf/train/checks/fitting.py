@@ -6,14 +6,14 @@ same: the reference at fault, every shape, where each comes from, and the one ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Collector, Label, Place
+from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph.shapes.fakes import WantsNumbers
 from flowconf.graph.shapes.marks import number_in
 from flowconf.graph.shapes.sizes import first_line
@@ -22,12 +22,10 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
 from flowconf.text.origins import Path, dotted
-from flowconf.train.objective.metering import Meter
+from flowconf.train.objective.metering import Meter, Metric
 from flowconf.train.objective.terms import Average, Source, Term
 
 Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-"""Exceptions whose words can be understood without their name."""
 PICKING = ("cross_entropy", "nll")
 """Losses that pick a score by its number: there must be one, and a CUDA device would not say which there is not."""
 CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
@@ -326,3 +324,22 @@ def _place(plan: GraphPlan, value: Value) -> Place:
         given = plan.input(value.member)
         return given.place if given is not None else plan.place
     return step.place if value.inner is None else _place(references.graph_at(step, value), value.inner)
+
+
+def problems_of(
+    config: Config,
+    terms: Iterable[Term],
+    metrics: Iterable[Metric],
+    values: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+) -> list[Diagnostic]:
+    """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
+    training, collector = config.training, Collector()
+    fitting = Fitting(config, values, batch, show_rows)
+    with torch.no_grad():
+        for term in terms:
+            fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), collector)
+        for metric in metrics:
+            path = ("metrics", metric.name)
+            fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), collector)
+    return collector.told_once()

@@ -12,10 +12,12 @@ from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
 from flowconf.graph.explain import MARK, shown
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
+from flowconf.train.checks.fitting import problems_of
+from flowconf.train.data.making import placed
 from flowconf.train.data.refusals import is_out_of_memory
 from flowconf.train.data.splits import Feed
 from flowconf.train.insight.again import place_of_failure
-from flowconf.train.job import Job, placed, problems_of
+from flowconf.train.job import Job
 from flowconf.train.objective import routing, terms
 from flowconf.train.precision import Precision
 
@@ -68,7 +70,7 @@ def explain(problem: BaseException, job: Job) -> None:
         frames = list(_frames(problem))
         at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
         if at is not None and any(frame.f_code in MEASURING for frame in frames):
-            found = problems_of(job, at.f_locals["values"], at.f_locals["batch"])
+            found = problems_of(job.config, job.terms, job.metrics, at.f_locals["values"], at.f_locals["batch"])
     if found:
         told = RunError(*found)
         for note in getattr(problem, "__notes__", ()):

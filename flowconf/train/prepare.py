@@ -1,0 +1,224 @@
+"""From a config to a job, in the order in which mistakes are cheapest to find.
+
+The seed comes first; then the graph with its weights; then the data. Making the data leaves the random numbers of
+torch where they were, so weights and dropout are those of a hand-written script with the same seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowconf.diagnostics import Collector, ConfigError, Diagnostic
+from flowconf.graph import Graph, build_graph, load_checkpoints
+from flowconf.graph.weights.transfer import load as load_weights
+from flowconf.language import references, registry
+from flowconf.language.check_training import check_inputs, check_references, natural_direction
+from flowconf.language.config import Config
+from flowconf.language.training import LossSection, TrainingConfig
+from flowconf.train.checks.fitting import problems_of
+from flowconf.train.checks.precheck import start_request
+from flowconf.train.data.making import feeds, make_data
+from flowconf.train.data.splits import Sampler, seed_for
+from flowconf.train.data.streams import Flow
+from flowconf.train.job import Job, unique
+from flowconf.train.memory import Memory
+from flowconf.train.objective.metering import Metric, build_metrics
+from flowconf.train.objective.terms import Term, gives_mean, loss_terms
+from flowconf.train.optim.averages import Averages
+from flowconf.train.optim.groups import LearningRate, parameter_groups
+from flowconf.train.phases import Frozen, Phases
+from flowconf.train.precision import Precision, pick_devices
+from flowconf.train.room import room_for
+from flowconf.train.seeds import seed_everything, undisturbed
+from flowconf.train.team.distributed import Team
+from flowconf.train.team.norms import over_the_team
+
+DEFAULT_EPOCHS = 10
+
+
+def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | None = None) -> Job:
+    """Build the graph with its weights, make the data, and everything that follows from both."""
+    training, trainer = config.training, config.training.trainer
+    origins = config.composition.document.origins
+    team = team or Team(pick_devices(trainer.devices, origins.value(("trainer", "devices")))[0])
+    if trainer.threads is not None:
+        torch.set_num_threads(trainer.threads)
+    seed_everything(training.seed)
+    graph, accounts = _graph(config, runs, team, weights)
+    frozen = Frozen(graph)
+    ever = frozen.ever_trained(training.phases)
+    named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
+    groups, factors = _groups(config, graph, named)
+    splits = make_data(config, team.device)
+    fields = dict(splits.train.fields)
+    _check_against_data(config, fields)
+    terms, metrics = _measured(config, fields, team.device)
+    optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
+    held_out = feeds(splits, config, team)
+    feed = held_out.pop("train")
+    sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
+    total = _total_steps(config, sampler)
+    _check_profile(config, total)
+    shape = functools.partial(registry.schedules.load(training.schedule.name), **training.schedule.args)
+    needed = [reference for term in terms for reference in term.references]
+    watched = unique([*needed, *(reference for metric in metrics for reference in metric.references)])
+    job = Job(
+        config=config,
+        graph=graph,
+        inputs=graph.inputs,
+        device=team.device,
+        team=team,
+        precision=Precision(trainer.precision, team.device),
+        train=feed,
+        held_out=held_out,
+        sampler=sampler,
+        terms=team.terms(terms),
+        metrics=metrics,
+        evaluation_view=team.through(graph.view(watched)),
+        optimizer=optimizer,
+        learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
+        factors=factors,
+        phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
+        frozen=frozen,
+        averages=Averages(named, trainer.ema),
+        memory=Memory(graph),
+        total_steps=total,
+        accounts=accounts,
+    )
+    _check_memory(job)
+    _check_shares(job)
+    _try_values(job)
+    for phase in training.phases:
+        job.counting(phase)
+    job.enter(None)
+    if team.rank:
+        torch.manual_seed(seed_for(training.seed, "process", team.rank))
+    return job
+
+
+def _graph(config: Config, runs: Path, team: Team, weights: bool) -> tuple[Graph, list[str]]:
+    """The graph on its device, with its weights, and what was loaded, in words."""
+    trainer, reports = config.training.trainer, []
+    graph = build_graph(config.model)
+    if weights:
+        reports += load_checkpoints(graph, config.model, runs)
+        wanted = start_request(config)
+        reports += [] if wanted is None else [load_weights(graph, wanted)]
+    if trainer.strategy == "fsdp" and team.size > 1:
+        team.shard(graph, config)
+    held = [*graph.parameters(), *graph.buffers()]
+    with room_for("the weights", held, team.device, "train on several devices with `trainer.strategy=fsdp`"):
+        graph.to(team.device)
+        if trainer.channels_last:
+            graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    over_the_team(graph, team)
+    return graph, [str(report) for report in reports]
+
+
+def _groups(
+    config: Config, graph: Graph, named: Mapping[str, nn.Parameter]
+) -> tuple[list[dict[str, Any]], dict[str | None, list[float]]]:
+    """The optimizer's groups, and what each phase makes of their learning rates."""
+    training, origins = config.training, config.composition.document.origins
+    groups, factors = parameter_groups(
+        named.items(),
+        training.optimizer.groups,
+        graph.named_parameters_at,
+        lambda path: origins.key(("optimizer", "groups", path)),
+        [_by_path(phase.lr) for phase in training.phases.values()],
+    )
+    of_phases: dict[str | None, list[float]] = {None: [1.0] * len(groups)}
+    of_phases |= {name: [of[number] for of in factors] for number, name in enumerate(training.phases)}
+    return groups, of_phases
+
+
+def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
+    """The terms of the loss that count in any phase, and the metrics."""
+    training, origins = config.training, config.composition.document.origins
+    in_graph = functools.partial(references.names_value, config.model)
+    counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
+    terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
+    metrics = build_metrics(
+        training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name, "fn"))
+    )
+    return terms, metrics
+
+
+def _by_path(factor: float | dict[str, float]) -> dict[str, float]:
+    return factor if isinstance(factor, dict) else {"": factor}
+
+
+def _ever_counts(name: str, loss: LossSection, training: TrainingConfig) -> bool:
+    return loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
+
+
+def _sign(training: TrainingConfig, value: str) -> int:
+    return 1 if natural_direction(training, value) == "min" else -1
+
+
+def _total_steps(config: Config, sampler: Sampler) -> int:
+    trainer = config.training.trainer
+    if not sampler.batches:
+        place = config.composition.document.origins.value(("data", "batch_size"))
+        message = f"an epoch has no batch: {sampler.rows} rows, {sampler.batch_size} in a batch, and `drop_last`"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data.batch_size"))
+    epochs = trainer.epochs or (math.inf if trainer.steps else DEFAULT_EPOCHS)
+    return int(min(epochs * sampler.batches, trainer.steps or math.inf))
+
+
+def _check_memory(job: Job) -> None:
+    """Refuse to divide batches, in time or over processes, when a part would start from what another part left."""
+    if job.memory.kept and job.config.training.trainer.accumulate > 1:
+        place = job.config.composition.document.origins.value(("trainer", "accumulate"))
+        message = "a graph that keeps values between calls cannot compute a batch in parts"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
+    if job.memory.kept and job.team.size > 1:
+        place = job.config.composition.document.origins.value(("trainer", "devices"))
+        message = "a graph that keeps values between calls cannot be trained by several processes"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", help="write `devices: 1`"))
+
+
+def _check_shares(job: Job) -> None:
+    """Refuse to divide batches by measured speed where the rows come in their own order."""
+    if job.team.stopwatch is not None and isinstance(job.train.split, Flow):
+        name, place = (
+            job.config.training.data.name,
+            job.config.composition.document.origins.value(("trainer", "shares")),
+        )
+        message = f"the data set `{name}` is iterable, and its rows cannot be divided anew while it is read"
+        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", help="give the shares as numbers"))
+
+
+def _check_profile(config: Config, total_steps: int) -> None:
+    """Refuse to measure steps that the run does not have."""
+    section = config.training.trainer.profile
+    if section is not None and section.end > total_steps:
+        place = config.composition.document.origins.value(("trainer", "profile"))
+        message = f"the profile ends after step {section.end:,}, and the run after step {total_steps:,}"
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", help="write a smaller `wait`"))
+
+
+def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
+    collector = Collector()
+    origins = config.composition.document.origins
+    check_inputs(config.model, fields, origins, collector)
+    check_references(config.training, config.model, fields, origins, collector)
+    collector.stop_on_errors()
+
+
+def _try_values(job: Job) -> None:
+    """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
+    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    job.graph.eval()
+    with torch.no_grad(), undisturbed(job.device):
+        found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
+    job.graph.reset_state()
+    if found:
+        raise ConfigError(*found)
