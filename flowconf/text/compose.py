@@ -287,16 +287,18 @@ class _Composer:
     def misplaced(self, new: Node, included: Included, meant: list[str]) -> Diagnostic:
         """A config whose package is none of the sections; `meant` are the sections that it holds itself."""
         package, name = included.package, included.config_path
+        header = self.library.package_place(included.document, package)
         if meant and meant != ["defaults"]:
             message = f"`{meant[0]}` lands at `{package}.{meant[0]}`: the package of this file is `{package}`"
             advice = "write `# @package _global_` as the first line of this file"
-            return Diagnostic("FC0104", message, included.document.origins.key((meant[0],)), package, help=advice)
+            place = header or included.document.origins.key((meant[0],))
+            return Diagnostic("FC0104", message, place, package, help=advice)
         head, dot, rest = package.partition(".")
         close = nearest(head, self.rules.tops)
         advice = f"say where it goes: `{name}@model`, or `# @package SECTION` as the first line of its file"
         advice = f"write `{close}{dot}{rest}` for `{package}`" if close else advice
         message = f"`{name}` lands at `{package}`, which is no section of a config"
-        place = next(iter(new.value.values())).key
+        place = header or next(iter(new.value.values())).key
         return Diagnostic("FC0104", message, place, package, help=advice)
 
     def embedded(self, included: Included, chosen: Sequence[Override]) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path as File
@@ -70,6 +71,16 @@ class Library:
             with file.open(encoding="utf-8-sig", errors="replace") as lines:
                 self._heads[name] = lines.read(512)
         return self._heads[name]
+
+    def package_place(self, document: Document, package: str) -> Place | None:
+        """Where the `# @package` line of a document says `package`; None where it says another or nothing."""
+        if document.file is None:
+            return None
+        for number, line in enumerate(self.head(File(document.file)).splitlines(), 1):
+            found = re.match(rf"\s*#\s*@package\s+({re.escape(package)})\s*$", line)
+            if found is not None:
+                return Place(document.file, number, found.start(1) + 1, len(package))
+        return None
 
     def documents(self) -> list[Document]:
         """What was read so far, in that order."""

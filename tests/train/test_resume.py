@@ -149,7 +149,7 @@ def test_a_full_disk_loses_no_earlier_checkpoint_and_says_so(folder, whole, monk
         patch.setattr(files, "write_atomically", full)
         assert main(["train", folder.write(TEXT)]) == 1
     said = capsys.readouterr().err
-    assert "cannot save the checkpoint of step 5: File too large" in said
+    assert "cannot save the checkpoint of step 5: file too large" in said
     assert "go on from step 5" in said
     assert folder.run(folder.runs()[0]).record["status"] == "failed"
     assert_same(go_on(folder), whole)
