@@ -24,6 +24,7 @@ from flowconf.graph.runtime import over
 from flowconf.graph.source.program import CompiledProgram, restore
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.transfer import WeightReport
+from flowconf.language.names import STATE
 from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
 
@@ -188,23 +189,23 @@ class Graph(nn.Module):
     @property
     def has_state(self) -> bool:
         """Whether any value is kept from one call to the next: a reference to a later step."""
-        return any("memory" in module.__dict__ for module in self.modules())
+        return any(STATE in module.__dict__ for module in self.modules())
 
     def reset_state(self) -> None:
         """Forget what earlier calls kept; the next call starts from zeros."""
         for module in self.modules():
-            module.__dict__.get("memory", {}).clear()
+            module.__dict__.get(STATE, {}).clear()
 
     def detach_state(self) -> None:
         """Keep the values, and cut their gradients: truncated backpropagation through time."""
         for module in self.modules():
-            memory = module.__dict__.get("memory", {})
+            memory = module.__dict__.get(STATE, {})
             memory.update({name: over(Tensor.detach, [value]) for name, value in memory.items()})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Graph:
         """What `to`, `double` and the like do: the kept values go where the parameters go."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        memory = self.__dict__.get("memory", {})
+        memory = self.__dict__.get(STATE, {})
         memory.update({name: over(fn, [value]) for name, value in memory.items()})
         return self
 
@@ -258,7 +259,7 @@ class Graph(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}
-        return {**state, "memory": {}} if "memory" in state else state
+        return {**state, STATE: {}} if STATE in state else state
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restore, (self._program, type(self).__name__), self.__getstate__()

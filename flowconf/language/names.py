@@ -108,7 +108,7 @@ RUNTIME = (
 GENERATED = frozenset({"self", "super", "torch", "nn", "range", *RUNTIME})
 """Names that generated source uses for itself."""
 
-STATE = "memory"
+STATE = "between_calls"
 """The attribute in which generated source keeps values from call to call."""
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from flowconf.graph import Graph
+from flowconf.language.names import STATE
 
 
 class Memory:
@@ -15,7 +16,7 @@ class Memory:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.kept = [module.__dict__["memory"] for module in graph.modules() if "memory" in module.__dict__]
+        self.kept = [module.__dict__[STATE] for module in graph.modules() if STATE in module.__dict__]
 
     def begin(self, rows: int) -> None:
         """Before a call with `rows` rows: what is kept for another number of rows is forgotten."""

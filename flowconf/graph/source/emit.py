@@ -17,7 +17,7 @@ from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
 from flowconf.language import signatures
-from flowconf.language.names import RUNTIME
+from flowconf.language.names import RUNTIME, STATE
 from flowconf.language.plan import (
     Applied,
     Argument,
@@ -205,7 +205,7 @@ class _Emitter:
         for name, expression in _counts(graph).items():
             lines.append(Line(f"        self.{name} = {expression}"))
         if any(value.recurrent for step in graph.steps for value in step.reads()):
-            lines.append(Line("        self.memory = {}"))
+            lines.append(Line(f"        self.{STATE} = {{}}"))
         for step in graph.steps:
             lines += [
                 Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)

@@ -14,7 +14,7 @@ from flowconf.diagnostics import Place
 from flowconf.graph.source.block import Names, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.statements import StepWriter
-from flowconf.language.names import refusal
+from flowconf.language.names import STATE, refusal
 from flowconf.language.plan import GraphPlan, Literal, Step, Value
 
 
@@ -65,7 +65,7 @@ class ForwardWriter:
             if returns:
                 return
         for value in self.found.kept:
-            yield f'        self.memory["{value}"] = {self.read[Want(value)]}', value.member, self.graph.place
+            yield f'        self.{STATE}["{value}"] = {self.read[Want(value)]}', value.member, self.graph.place
         yield f"        return {self._returned()}", "", self.graph.place
 
     def _statement(self, step: Step, target: str) -> list[str]:
@@ -155,7 +155,7 @@ class ForwardWriter:
             if value.recurrent and Want(value) not in self.read:
                 name = self.names.local(str(value.now), "before")
                 like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
-                yield f'{name} = recall(self.memory, "{value.now}", {like})'
+                yield f'{name} = recall(self.{STATE}, "{value.now}", {like})'
                 self.read[Want(value)] = name
 
 

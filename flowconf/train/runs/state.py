@@ -24,6 +24,7 @@ from flowconf.graph import Graph
 from flowconf.graph.parts import like
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.sources import LAST
+from flowconf.language.names import STATE
 
 MARK = weights.NOT_A_WEIGHT
 FORMAT = 1
@@ -117,14 +118,14 @@ def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
 def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """Values that calls keep for the next one: the path of the graph that keeps it, its name there, and the tensor."""
     for path, module in graph.named_modules():
-        for name, tensor in module.__dict__.get("memory", {}).items():
+        for name, tensor in module.__dict__.get(STATE, {}).items():
             yield path, name, tensor.detach().clone()
 
 
 def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.device) -> None:
     for at, tensor in kept.items():
         path, _, name = at.partition("/")
-        graph.get_submodule(path).__dict__["memory"][name] = tensor.to(device)
+        graph.get_submodule(path).__dict__[STATE][name] = tensor.to(device)
 
 
 def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
