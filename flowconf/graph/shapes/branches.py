@@ -10,8 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from flowconf.diagnostics import Label, Place
 from flowconf.graph.shapes import blame
+from flowconf.graph.shapes.changes import Body, changed_in
 from flowconf.graph.shapes.fakes import MERGES, UNKNOWN, Scope, Source, difference
-from flowconf.graph.shapes.marks import changed_in, end_of, number_in, skip_is_odd
+from flowconf.graph.shapes.marks import apart, end_of, number_in, skip_is_odd
 from flowconf.graph.shapes.trial import Poisoned, Trial
 from flowconf.language.plan import Applied, Call, Literal, Step, join
 
@@ -38,12 +39,12 @@ class Branches(Trial):
             if not isinstance(kept, Tensor) or not isinstance(change, Tensor):
                 advice = "only tensors are added: pick one of several values by `take`"
             message = f"`{join(scope.path, step.path)}`: {shown}"
-            place = changed_in(step.body, step, kept, change)
+            place = changed_in(Body(step, "", scope, stream), kept, change)
             if step.skip is not None and skip_is_odd(stream, change, kept):
-                place = changed_in(step.skip, step, change, kept)
+                place = changed_in(Body(step, "skip", scope, stream), change, kept)
             self.error("FC0203", message, place, step, scope, (label,), advice)
 
-    def merged(self, step: Step, branches: dict[str, Any], scope: Scope) -> Any:
+    def merged(self, step: Step, branches: dict[str, Any], stream: Any, scope: Scope) -> Any:
         if any(value is UNKNOWN for value in branches.values()):
             raise Poisoned
         values = list(branches.values())
@@ -58,14 +59,14 @@ class Branches(Trial):
                 Label(f"`{path}.{name}` gives {self.sizes.show(branches[name])}", end_of(part, step))
                 for name, part in step.parts
             )
-            odd = self._odd(step, branches)
+            odd = self._odd(step, branches, stream)
             if any(isinstance(value, Tensor) and not -value.dim() <= (step.dim or 0) < value.dim() for value in values):
                 message = f"`{path}` merges along dimension {step.dim}, and {shown}"
                 self.error("FC0203", message, step.place_of("dim"), step, scope, labels)
             self.error(
                 "FC0203",
                 f"the branches of `{path}` cannot be merged by `{step.merge}`: {shown}",
-                step.place_of("merge") if odd is None else self._in_branch(odd, branches, step),
+                step.place_of("merge") if odd is None else self._in_branch(Body(step, odd, scope, stream), branches),
                 step,
                 scope,
                 labels,
@@ -80,7 +81,7 @@ class Branches(Trial):
             raise Poisoned
         path = join(scope.path, step.path)
         first = next(iter(branches.values()))
-        odd = self._odd(step, branches)
+        odd = self._odd(step, branches, stream)
         if odd is not None:
             other = next(name for name, value in branches.items() if difference(branches[odd], value) is not None)
             gives = f"`{path}.{other}` gives {self.sizes.show(branches[other])}"
@@ -88,7 +89,8 @@ class Branches(Trial):
             message = f"the branches of `{path}` must give one shape: {shown}, and {gives}"
             parts = dict(step.parts)
             label = Label(gives, end_of(parts[other], step))
-            self.error("FC0203", message, self._in_branch(odd, branches, step), step, scope, (label,))
+            place = self._in_branch(Body(step, odd, scope, stream), branches)
+            self.error("FC0203", message, place, step, scope, (label,))
         if step.verb == "switch":
             self._counted(step, len(branches), scope)
             rows = next((held.shape[0] for held in tree_leaves(stream) if isinstance(held, Tensor) and held.dim()), 1)
@@ -127,16 +129,24 @@ class Branches(Trial):
             message = f"the router of `{path}` chooses branch {index.value}, and there are {count}"
             self.error("FC0201", message, index.place, step, scope, help=f"the last one is `{count - 1}`")
 
-    def _odd(self, step: Step, branches: Mapping[str, Any]) -> str | None:
-        """The branch whose shape differs from the others'; of two, the last. None when all have one shape."""
+    def _odd(self, step: Step, branches: Mapping[str, Any], stream: Any) -> str | None:
+        """The branch whose shape differs from the others', None when all have one shape.
+
+        Of two, the one that changes sizes of the stream that the other leaves alone, or else the last.
+        """
         names = [name for name, _ in step.parts]
         alike = {name: sum(difference(branches[name], branches[other]) is None for other in names) for name in names}
         fewest = min(alike.values())
-        return None if fewest == len(names) else [name for name in names if alike[name] == fewest][-1]
+        if fewest == len(names):
+            return None
+        odd = [name for name in names if alike[name] == fewest]
+        dims = set().union(*(apart(branches[odd[-1]], branches[name]) for name in names))
+        changed = {name: len(dims.intersection(apart(stream, branches[name]))) for name in odd}
+        return max(reversed(odd), key=changed.__getitem__)
 
     @staticmethod
-    def _in_branch(odd: str, branches: Mapping[str, Any], step: Step) -> Place:
+    def _in_branch(odd: Body, branches: Mapping[str, Any]) -> Place:
         """Where the branch whose shape differs from the others' says so."""
-        other = next((value for name, value in branches.items() if difference(branches[odd], value) is not None), None)
-        but = step.dim if step.merge == "cat" else None
-        return changed_in(dict(step.parts)[odd], step, other, branches[odd], but)
+        gives, but = branches[odd.spot], odd.step.dim if odd.step.merge == "cat" else None
+        other = next((value for value in branches.values() if difference(gives, value) is not None), None)
+        return changed_in(odd, other, gives, but)

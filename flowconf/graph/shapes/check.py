@@ -176,8 +176,10 @@ class _Checker(Branches, Turns):
         reused: Place | None,
     ) -> Any:
         """Hold what arrives against what the input declares; `mounted` is the mount of a graph of another file."""
-        if value is UNKNOWN or entry.shape is None:
-            return self.declared(entry) if value is UNKNOWN and not entry.captured else value
+        if value is UNKNOWN:
+            return UNKNOWN if entry.captured or self._would_guess(entry, path) else self.declared(entry)
+        if entry.shape is None:
+            return value
         if not path or entry.captured:
             return value
         wrong = misfits(entry, value)
@@ -194,6 +196,14 @@ class _Checker(Branches, Turns):
         if sizes is None or source is None or not self.others_too(source, *sizes, path, place):
             self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
         return UNKNOWN
+
+    def _would_guess(self, entry: Input, path: str) -> bool:
+        """Whether sizes would stand in for ones that a mistake hides: what does not fit with them is no mistake.
+
+        The rows of a batch are open in every graph.
+        """
+        is_open = any(isinstance(size, str) for size in (entry.shape or ())[1:])
+        return is_open and bool(path) and bool(self.result.collector.errors)
 
     @staticmethod
     def _blamed(entry: Input, value: Any, wrong: int, source: Source | None, mounted: Mount | None) -> Place | None:
@@ -242,7 +252,7 @@ class _Checker(Branches, Turns):
                 return self.also(step, stream, source, scope)
             case "split":
                 branches = {name: self.attempt(name, stream, source, scope, step) for name, _ in step.parts}
-                return self.merged(step, branches, scope)
+                return self.merged(step, branches, stream, scope)
             case "gate" | "switch":
                 return self.routed(step, stream, source, scope)
             case "loop":

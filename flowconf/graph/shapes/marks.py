@@ -83,23 +83,6 @@ def end_of(applied: Applied, step: Step) -> Place:
     return end_of(last.body, last) if len(last.parts) == 1 else last.place
 
 
-def giving(applied: Applied, step: Step, field: str) -> tuple[Applied, Step]:
-    """The body and step that give one output of a graph; for anything else, what was asked."""
-    module = applied.target
-    value = dict(module.graph.outputs).get(field) if isinstance(module, Mount) else None
-    inner = module.graph.step(value.member) if isinstance(module, Mount) and value is not None else None
-    return (inner.body, inner) if inner is not None and len(inner.parts) == 1 else (applied, step)
-
-
-def changed_in(applied: Applied, step: Step, wanted: Any, gives: Any, but: int | None = None) -> Place:
-    """Where a body says the one size that it gives instead of the one wanted, or else its end.
-
-    The dimension `but` may differ.
-    """
-    sizes = [gives.shape[dim] for dim in apart(wanted, gives) if dim != but] if isinstance(gives, Tensor) else []
-    return (number_in(applied.target, sizes[0]) if len(sizes) == 1 else None) or end_of(applied, step)
-
-
 def apart(one: Any, other: Any) -> list[int]:
     """The dimensions in which two tensors of one rank differ; none for any others."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.dim() != other.dim():

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from flowconf.diagnostics import Label
+from flowconf.graph.shapes.changes import Body, changed_in, giving
 from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, difference, each, part_at, parts_of, stacked
-from flowconf.graph.shapes.marks import changed_in, end_of, giving
+from flowconf.graph.shapes.marks import end_of
 from flowconf.graph.shapes.trial import Poisoned, Trial
 from flowconf.language.plan import Mount, Step, Value, join
 
@@ -41,20 +42,32 @@ class Turns(Trial):
         scope.counts[step.name] = times if step.condition is None else self.sizes.of("iterations")
         if result is UNKNOWN or stream is UNKNOWN or (times == 1 and parts_of(stream) is None):
             return result
-        where = difference(stream, result)
-        if where is not None:
-            got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
-            what = f"`{where}` of " if where else ""
-            change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
-            message = (
-                f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change} in its first iteration"
-            )
-            label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
-            advice = "the body must give back the shape that it takes"
-            place = changed_in(*giving(step.body, step, where), got, gives)
-            self.error("FC0205", message, place, step, scope, (label,), advice)
+        try:
+            self._keeps(step, stream, result, source, scope)
+        except Poisoned:
+            held = scope.held[step.name]
+            held.once, held.parts, held.scopes = stream, {}, {}
+            return stream
         self._goes_on(step, stream, result, scope)
         return self._further(step, result, source, scope, times) if self.trains else result
+
+    def _keeps(self, step: Step, stream: Any, result: Any, source: Source, scope: Scope) -> None:
+        """A body must give back the shapes that it takes."""
+        where = difference(stream, result)
+        if where is None:
+            return
+        got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
+        what = f"`{where}` of " if where else ""
+        change = f"from {self.sizes.show(got)} to {self.sizes.show(gives)}"
+        message = f"the loop `{join(scope.path, step.path)}` changes {what}its stream {change} in its first iteration"
+        label = Label(f"`{source.name}` gives {self.sizes.show(stream)}", source.place)
+        advice, place = "the body must give back the shape that it takes", None
+        output = dict(step.body.target.graph.outputs).get(where) if isinstance(step.body.target, Mount) else None
+        meant = next((name for name, one in (parts_of(stream) or {}).items() if difference(one, gives) is None), None)
+        if output is not None and meant is not None:
+            place, advice = output.place, f"`{output}` has the shape of `{meant}`"
+        place = place or changed_in(giving(Body(step, "", scope, stream), where), got, gives)
+        self.error("FC0205", message, place, step, scope, (label,), advice)
 
     def _further(self, step: Step, result: Any, source: Source, scope: Scope, times: int) -> Any:
         """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
