@@ -185,6 +185,7 @@ def once(call):
     return called
 
 
+@pytest.mark.filterwarnings("ignore")  # what the compiler says of itself and of some versions of Python
 @pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_the_member_is_named_inside_of_what_is_compiled(folder, monkeypatch, backend):
     registry.modules.register(Picks)
