@@ -42,6 +42,7 @@ def diff(
 ) -> None:
     """Tell what changes from A to B: members, shapes, weights, settings."""
     from flowconf.api import compose
+    from flowconf.graph import check_shapes
     from flowconf.graph.weights.carry import carry_over
     from flowconf.language.config import plan_of
     from flowconf.language.diff import compare
@@ -54,7 +55,7 @@ def diff(
     old, new = _both(lambda: compose(_file(before), given or []), lambda: compose(_file(other), words))
     plans = _both(lambda: plan_of(old), lambda: plan_of(new))
     changes = compare(old.document, new.document)
-    carry = carry_over(*plans)
+    carry = carry_over(*_both(lambda: check_shapes(plans[0]), lambda: check_shapes(plans[1])))
     lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:

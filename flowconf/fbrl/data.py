@@ -191,7 +191,18 @@ def fbrl_words(
     )
 
 
-@provides("image", "centres", "present", "letters", "lengths", "count")
+def _line_fields(size: Sequence[int], **others: object) -> Declared:
+    return {
+        "image": ((1, *size), torch.float32),
+        "centres": ((MOST, 2), torch.float32),
+        "present": ((MOST,), torch.float32),
+        "letters": ((MOST, LONGEST), torch.int64, len(ascii_lowercase)),
+        "lengths": ((MOST,), torch.int64, LONGEST),
+        "count": ((), torch.int64, MOST),
+    }
+
+
+@provides("image", "centres", "present", "letters", "lengths", "count", shapes=_line_fields)
 def fbrl_lines(
     *,
     fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),

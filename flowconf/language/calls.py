@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -148,14 +149,15 @@ class CallParser:
         return call
 
     def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
-        args, kwargs, failed = [], [], False
+        args: list[Argument] = []
+        kwargs, failed = [], False
         items: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
         for item in items:
             value = item.value if isinstance(item, ast.keyword) else item
             try:
                 if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
                     self._refuse("FC0131", "`*` and `**` do not stand in a call", spot(value))
-                parsed = self._argument(value, spot)
+                parsed = self._argument(value, spot, self._is_text(name, item, len(args)))
                 if isinstance(item, ast.keyword):
                     kwargs.append((str(item.arg), parsed))
                 else:
@@ -166,7 +168,17 @@ class CallParser:
             raise Refused
         return Call(name, tuple(args), tuple(kwargs), spot(node))
 
-    def _argument(self, node: ast.expr, spot: _Spot) -> Argument:
+    @staticmethod
+    def _is_text(name: str, item: ast.expr | ast.keyword, position: int) -> bool:
+        """Whether an argument may be a text."""
+        if name not in modules:
+            return False
+        init = modules.class_source(name).init
+        argument = item.arg if isinstance(item, ast.keyword) else "".join(init.positional[position : position + 1])
+        types = [parameter.type for parameter in init.parameters if parameter.name == argument]
+        return any(re.search(r"\b(str|Literal)\b", written) for written in types)
+
+    def _argument(self, node: ast.expr, spot: _Spot, is_text: bool = False) -> Argument:
         match node:
             case ast.Constant(value=value) if isinstance(value, bool | int | float | str) or value is None:
                 self._bounded(value, node, spot)
@@ -179,7 +191,7 @@ class CallParser:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in modules:
                 close = nearest(name, modules.names()) if name[:1].isupper() else None
-                advice = slips.no_parameter(name) or (f"write `{close}`" if close else None)
+                advice = slips.no_parameter(name, self.scope, is_text) or (f"write `{close}`" if close else None)
                 advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
                 self.collector.lacks(
                     name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, help=advice

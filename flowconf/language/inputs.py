@@ -18,6 +18,7 @@ DTYPES = (
     "int64", "int32", "int16", "int8", "uint8", "bool",
 )  # fmt: skip
 LARGEST_SIZE = 2**40
+OPEN = "write `{}`, or another word that begins with a capital, for a size that is open"
 
 
 def read_inputs(
@@ -58,7 +59,7 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
     if isinstance(size, str):
         if size.isidentifier() and size not in scope:
             close, letter = nearest(size, scope), "B" if size == "None" else size[:1].upper()
-            advice = f"write `{letter}`, or another word that begins with a capital, for a size that is open"
+            advice = OPEN.format(letter)
             advice = f"write `{close}`" if close else f"{advice}, or add `{size}` to `params`"
             collector.lacks(size, "FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
             return 1
@@ -70,7 +71,8 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
             return 1
     if not _is_size(value):
         message = f"a size must be a whole number of at least 1, got {slips.shown(value)}"
-        collector.error("FC0123", message, place, path=dotted(at), help=slips.divided(str(size)))
+        instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else slips.divided(str(size))
+        collector.error("FC0123", message, place, path=dotted(at), help=instead)
         return 1
     assert isinstance(value, int)
     return value

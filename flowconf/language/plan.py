@@ -6,11 +6,11 @@ road. A path is local to the graph that holds it; joining paths down the tree gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, Place
+from flowconf.diagnostics import NOWHERE, Diagnostic, Place, nearest
 
 Scalar = None | bool | int | float | str
 
@@ -394,6 +394,8 @@ class GraphPlan:
     shares: tuple[str, ...] = ()
     source_name: str | None = None
     inline: bool = False
+    output_places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
+    """Where the names of the outputs are written."""
     document: object = field(default=None, compare=False)
     place: Place = field(default=NOWHERE, compare=False)
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
@@ -403,6 +405,11 @@ class GraphPlan:
     def fields(self) -> tuple[str, ...] | None:
         """The names of a graph's outputs when it yields a dict, None when it yields one value."""
         return tuple(name for name, _ in self.outputs) if len(self.outputs) > 1 else None
+
+    def misnamed(self, wanted: str, taken: Collection[str]) -> Place | None:
+        """Where an output is named that was probably to be called `wanted`: it is none of those that are `taken`."""
+        free = {name: place for name, place in self.output_places if name not in taken}
+        return free.get(nearest(wanted, free) or "") or (next(iter(free.values())) if len(free) == 1 else None)
 
     def step(self, name: str) -> Step | None:
         """The step called or tagged `name`, or mounted under that label."""

@@ -139,6 +139,7 @@ class _Resolver:
             inputs=tuple(frame.inputs),
             steps=tuple(frame.steps),
             outputs=outputs,
+            output_places=tuple((name, self.origins.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(frame.settings),
             shares=tuple(frame.shares),
             source_name=mount.name if mount else None,
@@ -391,8 +392,7 @@ class _Resolver:
         missing = [] if using.keys() - taken else forward.missing(1, names_given)
         if missing:
             message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
-            advice = f"add `using: {missing[0]}`, or `using: {{{missing[0]}: ...}}`"
-            self.collector.error("FC0147", message, call.place, path=path, help=advice)
+            self.collector.error("FC0147", message, call.place, path=path, help=wiring.to_fill(missing[0], call.name))
         return Applied(path, call, tuple(accepted))
 
     def _mounted(

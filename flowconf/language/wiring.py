@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from flowconf.diagnostics import Collector, Label, Place, nearest
 from flowconf.language.frame import Frame
-from flowconf.language.plan import Applied, Call, Chain, Instance, Mount, Record, Step, Value
+from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
 
 Using = list[tuple[str | None, Value]]
@@ -67,8 +67,27 @@ def check_filled(step: Step, frame: Frame, collector: Collector) -> None:
                 held = ", ".join(f"`{field}`" for field in step.stream_record.names)
                 labels.append(Label(f"the stream `{step.stream}` holds {held}", giver.place))
             message = f"nothing fills the input `{name}` of `{applied.path}`"
-            advice = f"add `using: {name}`, or `using: {{{name}: ...}}`"
-            collector.error("FC0147", message, step.place, path=step.path, labels=tuple(labels), help=advice)
+            place, advice = step.place, to_fill(name)
+            wrong = _misnamed(giver, name, graph)
+            if wrong is not None:
+                labels = [*labels[:1], Label("read here", place)]
+                place, advice = wrong, f"write `{name}`"
+            collector.error("FC0147", message, place, path=step.path, labels=tuple(labels), help=advice)
+
+
+def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place | None:
+    """Where a step that gives several values names one otherwise than the graph that reads them."""
+    body = giver.body.target if giver is not None and len(giver.parts) == 1 else None
+    if not isinstance(body, Mount) or reader is None:
+        return None
+    return body.graph.misnamed(name, [given.name for given in reader.inputs])
+
+
+def to_fill(name: str, module: str | None = None) -> str:
+    """What to write where nothing fills an argument or an input."""
+    if module is not None and modules.locations.get(module) == "torch.nn.modules.loss":
+        return "a loss is no step: the `loss` of a training config names it, with its `input` and `target`"
+    return f"add `using: {name}`, or `using: {{{name}: ...}}`"
 
 
 def _is_silent(step: Step | None) -> bool:

@@ -60,8 +60,11 @@ def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Dia
     from flowconf.graph import check_checkpoints, check_shapes
     from flowconf.graph.source.emit import emit
     from flowconf.graph.weights.sources import check_source
+    from flowconf.train.checks.rehearsal import check_declared
     from flowconf.train.stages import plan_stages
 
+    if config is not None:
+        check_declared(config)  # before its shapes: what follows from a wrong input is no mistake of its own
     inference = check_shapes(resolved)
     emit(resolved, inference.sizes)
     asked = [setting.checkpoint for _, setting in resolved.all_settings() if setting.checkpoint is not None]

@@ -32,7 +32,7 @@ from flowconf.graph.shapes.trial import Inference, Poisoned, Rehearsal, Visit
 from flowconf.graph.shapes.turns import Turns
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, join
-from flowconf.language.wiring import unfilled
+from flowconf.language.wiring import to_fill, unfilled
 
 
 def infer(graph: GraphPlan) -> Inference:
@@ -352,5 +352,4 @@ class _Checker(Branches, Turns):
             shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
             label = Label(f"`{source.name}` gives {shown}", source.place)
             message = f"nothing fills the input `{lacking[0]}` of `{join(scope.path, applied.path)}`"
-            advice = f"add `using: {lacking[0]}`, or `using: {{{lacking[0]}: ...}}`"
-            self.error("FC0147", message, step.place, step, scope, (label,), advice)
+            self.error("FC0147", message, step.place, step, scope, (label,), to_fill(lacking[0]))

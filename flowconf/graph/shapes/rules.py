@@ -39,6 +39,10 @@ class Arrival:
         """A shape as a person reads it."""
         return f"[{', '.join(self.sizes.number(size) for size in shape)}]"
 
+    def is_open(self, size: int) -> bool:
+        """Whether a size may be any."""
+        return self.sizes.number(size) != str(size)
+
     def tensor(self, name: str) -> Tensor | None:
         """A further argument that is one tensor."""
         value = self.using.get(name)
@@ -244,19 +248,50 @@ def _bilinear(built: nn.Bilinear, arrival: Arrival) -> Fault | None:
     if other is None or other.shape[-1] == built.in2_features:
         return None
     got = arrival.sizes.number(int(other.shape[-1]))
-    return Fault(f"`input2` has {got} features, and `in2_features` is {built.in2_features}", "input2")
+    return Fault(f"`input2` has {got} features, and `in2_features` is {built.in2_features}", "in2_features")
 
 
-# recurrence
+def _compared(built: nn.Module, arrival: Arrival) -> Fault | None:
+    target, stream = arrival.tensor("target"), arrival.stream
+    if target is None or target.shape == stream.shape:
+        return None
+    return Fault(f"`target` must have the stream's shape, {arrival.show(stream.shape)}", "target")
+
+
+def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
+    """Scores of classes, along dimension 1, beside the numbers of the right ones or their shares."""
+    target, stream = arrival.tensor("target"), arrival.stream
+    if target is None or stream.dim() < 2:
+        return None
+    wanted = [*stream.shape[:1], *stream.shape[2:]]
+    shares = isinstance(built, nn.CrossEntropyLoss) and target.is_floating_point()
+    if list(target.shape) == (list(stream.shape) if shares else wanted) and (shares or target.dtype == torch.int64):
+        return None
+    return Fault(f"`target` must be {arrival.show(wanted)} int64, the number of the right class of each", "target")
+
+
+# sequences
+
+
+def _sequence(arrival: Arrival, batch_first: bool) -> Fault | None:
+    """A sequence of each row, of so many sizes; a size that is open and stands first is the batch."""
+    sizes, order = arrival.stream.shape, "[batch, length, features]" if batch_first else "[length, batch, features]"
+    if len(sizes) not in (2, 3):
+        return Fault(f"it takes {order}")
+    opens = [arrival.is_open(size) for size in sizes]
+    if len(sizes) == 2 and opens[0]:
+        advice = "`Unflatten(1, [length, features])` in front makes a sequence of each row"
+        return Fault(f"it takes {order}, and would read the batch as one sequence", None, advice)
+    if len(sizes) == 3 and not batch_first and opens[0] and not opens[1]:
+        advice = "write `batch_first=true` in its call"
+        return Fault(f"it takes {order}, and would read along the batch", "batch_first", advice)
+    return None
 
 
 def _recurrent(built: nn.RNNBase, arrival: Arrival) -> Fault | None:
-    rank = arrival.stream.dim()
-    if rank not in (2, 3):
-        order = "[batch, length, features]" if built.batch_first else "[length, batch, features]"
-        return Fault(f"it takes {order}")
-    if "hx" not in arrival.using:
-        return None
+    rank, wrong = arrival.stream.dim(), _sequence(arrival, built.batch_first)
+    if wrong is not None or "hx" not in arrival.using:
+        return wrong
     layers = built.num_layers * (2 if built.bidirectional else 1)
     rows = [arrival.stream.shape[0 if built.batch_first else 1]] if rank == 3 else []
     wanted = [layers, *rows, built.proj_size or built.hidden_size]
@@ -293,12 +328,6 @@ def _pair(arrival: Arrival, hidden: list[int], cell: list[int]) -> Fault | None:
 
 
 # attention
-
-
-def _ranks(arrival: Arrival, batch_first: bool) -> Fault | None:
-    if arrival.stream.dim() in (2, 3):
-        return None
-    return Fault(f"it takes {'[batch, length, features]' if batch_first else '[length, batch, features]'}")
 
 
 def _values(arrival: Arrival, batch_first: bool, features: dict[str, int]) -> Fault | None:
@@ -345,7 +374,7 @@ def _masks(arrival: Arrival, batch_first: bool, heads: int, keys: Tensor, attent
 
 def _attention(built: nn.MultiheadAttention, arrival: Arrival) -> Fault | None:
     features = {"key": built.kdim, "value": built.vdim}
-    wrong = _ranks(arrival, built.batch_first) or _values(arrival, built.batch_first, features)
+    wrong = _sequence(arrival, built.batch_first) or _values(arrival, built.batch_first, features)
     key, value = arrival.tensor("key"), arrival.tensor("value")
     if wrong is not None or key is None or value is None:
         return wrong
@@ -362,7 +391,7 @@ def _encoder(built: Any, arrival: Arrival) -> Fault | None:
     if not isinstance(layer, nn.TransformerEncoderLayer):
         return None
     attention, first = layer.self_attn, layer.self_attn.batch_first
-    wrong = _ranks(arrival, first)
+    wrong = _sequence(arrival, first)
     if wrong is not None or arrival.stream.shape[-1] != attention.embed_dim:
         return wrong
     name = "src_mask" if layer is built else "mask"
@@ -374,7 +403,7 @@ def _decoder(built: Any, arrival: Arrival) -> Fault | None:
     if not isinstance(layer, nn.TransformerDecoderLayer):
         return None
     attention, first, memory = layer.self_attn, layer.self_attn.batch_first, arrival.tensor("memory")
-    wrong = _ranks(arrival, first) or _values(arrival, first, {"memory": attention.embed_dim})
+    wrong = _sequence(arrival, first) or _values(arrival, first, {"memory": attention.embed_dim})
     if wrong is not None or memory is None:
         return wrong
     heads = attention.num_heads
@@ -385,6 +414,10 @@ def _decoder(built: Any, arrival: Arrival) -> Fault | None:
 
 POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
 ROUTERS = (blocks.SoftmaxRouter, blocks.SigmoidRouter, blocks.ArgmaxSelector)
+COMPARERS = (
+    nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.PoissonNLLLoss,
+    nn.KLDivLoss, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss,
+)  # fmt: skip
 RULES: tuple[tuple[Any, Callable[[Any, Arrival], Fault | None]], ...] = (
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d, *POOLS), _window),
     (nn.modules.conv._ConvTransposeNd, _transposed),
@@ -404,6 +437,8 @@ RULES: tuple[tuple[Any, Callable[[Any, Arrival], Fault | None]], ...] = (
     ((blocks.StateAdd, nn.CosineSimilarity, nn.PairwiseDistance, *ROUTERS), _beside),
     (blocks.Scale, _scaled),
     (nn.Bilinear, _bilinear),
+    (COMPARERS, _compared),
+    ((nn.CrossEntropyLoss, nn.NLLLoss), _classified),
     (nn.RNNBase, _recurrent),
     (nn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),

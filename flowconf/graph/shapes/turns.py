@@ -91,8 +91,9 @@ class Turns(Trial):
         if lost:
             path, held = join(scope.path, step.path), ", ".join(f"`{name}`" for name in result)
             message = f"the body of the loop `{path}` takes `{lost[0]}` again, and gives {held}"
-            advice = f"call one of its outputs `{lost[0]}`"
-            self.error("FC0205", message, step.place, step, scope, (), advice)
+            wrong = body.graph.misnamed(lost[0], [entry.name for entry in body.graph.inputs])
+            advice = f"write `{lost[0]}`" if wrong is not None else f"call one of its outputs `{lost[0]}`"
+            self.error("FC0205", message, wrong or step.place, step, scope, (), advice)
 
     def map_over(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         path = join(scope.path, step.path)

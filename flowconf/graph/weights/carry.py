@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowconf.graph.build import check_shapes
-from flowconf.language.plan import GraphPlan
+from flowconf.graph.shapes.trial import Inference
 
 Size = tuple[int, ...]
 
@@ -21,9 +20,8 @@ class Carry:
     dropped: tuple[str, ...]
 
 
-def carry_over(before: GraphPlan, after: GraphPlan) -> Carry:
-    """Compare two graphs by path. Raises `ConfigError` when one of them is wrong."""
-    old, new = check_shapes(before), check_shapes(after)
+def carry_over(old: Inference, new: Inference) -> Carry:
+    """Compare what the shape check found of two graphs, by path."""
     shapes = tuple(
         (path, old.shapes[path], shape)
         for path, shape in new.shapes.items()

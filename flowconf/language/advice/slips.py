@@ -157,9 +157,11 @@ def no_argument(node: ast.expr, scope: Mapping[str, object]) -> str:
     return ALLOWED
 
 
-def no_parameter(name: str) -> str | None:
-    """The help for a word that is no parameter, but looks like a value."""
-    return f"write `{CONSTANTS[name.lower()]}`" if name.lower() in CONSTANTS else None
+def no_parameter(name: str, known: Collection[str], is_text: bool) -> str | None:
+    """The help for a word that is none of the `known` parameters, but looks like a value; `is_text`: it may be one."""
+    if name.lower() in CONSTANTS:
+        return f"write `{CONSTANTS[name.lower()]}`"
+    return f'write `"{name}"`: a text needs quotes' if is_text and nearest(name, known) is None else None
 
 
 def divided(text: str) -> str | None:

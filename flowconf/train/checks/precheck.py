@@ -23,7 +23,7 @@ from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import listed
 from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
-from flowconf.train.checks.rehearsal import rehearsed
+from flowconf.train.checks.rehearsal import check_declared, rehearsed
 from flowconf.train.checks.shardable import check_shardable
 from flowconf.train.data.splits import refused_paths
 from flowconf.train.runs.loggers import check_packages
@@ -37,6 +37,7 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     origins = config.composition.document.origins
     collector = Collector()
     _check_data(config, origins, collector)
+    check_declared(config)
     reach = rehearsed(config, collector)
     _check_paths(config, reach.parameters, origins, collector)
     _check_trainable(config.model, reach.parameters, collector)

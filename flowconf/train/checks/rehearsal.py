@@ -51,9 +51,8 @@ def rehearsed(config: Config, collector: Collector) -> Reach:
 
     Raises `ConfigError` for a graph whose shapes do not fit, also those that only the data tells.
     """
-    training, plan = config.training, config.model
-    origins = config.composition.document.origins
-    known = declared(registry.datasets.load(training.data.name), training.data.args)
+    plan = config.model
+    known = _known(config)
     sizes = Sizes(known=_sizes_of(plan, known))
     with faked(grad=True):
         batch = _batch(plan, known, sizes)
@@ -61,13 +60,25 @@ def rehearsed(config: Config, collector: Collector) -> Reach:
         found = rehearse(plan, {name: value for name, value in batch.items() if name in silent}, sizes)
         found.inference.collector.stop_on_errors()
         check_budget(plan, found.inference.parameters)
-        if known:
-            names = provided_fields(training.data.name) or tuple(known)
-            given = {name: known[name][:2] if name in known else None for name in names}
-            check_inputs(plan, given, origins, collector)
-            check_references(training, plan, given, origins, collector)
         fits, terms = _try_terms(config, found, batch, known, collector)
         return _reach(found, terms, fits)
+
+
+def check_declared(config: Config) -> None:
+    """Raise `ConfigError` for inputs and references that are not what the data set declares of itself."""
+    training, plan, known = config.training, config.model, _known(config)
+    origins, collector = config.composition.document.origins, Collector()
+    if known:
+        names = provided_fields(training.data.name) or tuple(known)
+        given = {name: known[name][:2] if name in known else None for name in names}
+        check_inputs(plan, given, origins, collector)
+        check_references(training, plan, given, origins, collector)
+    collector.stop_on_errors()
+
+
+def _known(config: Config) -> Declared:
+    data = config.training.data
+    return declared(registry.datasets.load(data.name), data.args)
 
 
 def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
