@@ -214,7 +214,8 @@ class CallParser:
         if all(isinstance(item, Literal) for item in items):
             literals = [item for item in items if isinstance(item, Literal)]
             text = f"[{', '.join(item.text for item in literals)}]"
-            return Literal(tuple(item.value for item in literals), text, place, _sources(*literals))
+            values = tuple(item.value for item in literals)
+            return Literal(values, text, place, _sources(*literals), items=tuple(literals))
         return Sequence(tuple(items))
 
     def _number(self, node: ast.expr, spot: _Spot) -> Literal:

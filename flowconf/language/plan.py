@@ -19,8 +19,8 @@ Scalar = None | bool | int | float | str
 class Literal:
     """A value in a call: what it is, and how it was written in terms of the document's parameters.
 
-    `of` are the parameters' values that it was computed from. `outer`: a parameter that is set from outside of its
-    document, by `with` or instead of what the document says.
+    `of` are the parameters' values that it was computed from, and `items` those of a list. `outer`: a parameter that is
+    set from outside of its document, by `with` or instead of what the document says.
     """
 
     value: Scalar | tuple[object, ...]
@@ -28,6 +28,7 @@ class Literal:
     place: Place = field(default=NOWHERE, compare=False)
     of: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
     outer: bool = field(default=False, compare=False, repr=False)
+    items: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,15 @@ def bound(call: Call) -> dict[str, Argument]:
     return {p.name: given for p, given in pairs if p.kind != "*" and isinstance(given, Literal)}
 
 
+def number_of(call: Call, name: str, item: int) -> Literal | None:
+    """One of several numbers that an argument holds, where each of them is written."""
+    given = [one for p, one in modules.class_source(call.name).init.bound(call.args, call.kwargs) if p.name == name]
+    first = given[0] if len(given) == 1 else None
+    found = first.items if isinstance(first, Literal) and first.items else given
+    one = found[item] if item < len(found) else None
+    return one if isinstance(one, Literal) else first if isinstance(first, Literal) else None
+
+
 def argument(call: Call, words: str) -> Literal | None:
     """The argument that torch's words are about: by its name, or else by its value."""
     for torch_name, ours in INNER.items():
@@ -83,7 +92,8 @@ def argument(call: Call, words: str) -> Literal | None:
         elif re.search(rf"{TELLS} '?{re.escape(str(given.value))}'?(?![\w.])", words):
             valued.append(given)
     if named:
-        return max(named, key=lambda at: at[0])[1]
+        first = "must be within" in words  # the first word is what is wrong, the others what it is held against
+        return (min if first else max)(named, key=lambda at: at[0])[1]
     return valued[-1] if valued else None
 
 

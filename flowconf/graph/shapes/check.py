@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from flowconf.diagnostics import Label, Place
+from flowconf.diagnostics import Diagnostic, Label, Place
 from flowconf.graph.shapes.branches import Branches
 from flowconf.graph.shapes.fakes import (
     UNKNOWN,
@@ -183,19 +183,45 @@ class _Checker(Branches, Turns):
         if not path or entry.captured:
             return value
         wrong = misfits(entry, value)
+        declared = entry.places[wrong] if wrong is not None and 0 <= wrong < len(entry.places) else entry.place
         if wrong is None:
+            self.fitting.add(entry.place)
             return value
         shown = f"[{', '.join(str(size) for size in entry.shape)}]"
         message = f"the input `{entry.name}` of `{path}` is declared as {shown}, and gets {self.sizes.show(value)}"
         labels = [Label(f"`{source.name}` gives {self.sizes.show(value)}", source.place)] if source else []
-        declared = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
-        place = reused or self._blamed(entry, value, wrong, source, mounted) or declared
+        place = self._blamed(entry, value, wrong, source, mounted, reused) or declared
         if place != declared:
             labels.append(Label(f"declared as {shown}", declared))
-        sizes = (entry.shape[wrong], int(value.shape[wrong])) if wrong >= 0 else None
-        if sizes is None or source is None or not self.others_too(source, *sizes, path, place):
-            self.result.collector.error("FC0206", message, place, path=path, labels=tuple(labels))
+        told = Diagnostic("FC0206", message, place, path, tuple(labels))
+        if wrong < 0:
+            self.result.collector.diagnostics.append(told)
+            return UNKNOWN
+        sizes = entry.shape[wrong], int(value.shape[wrong])
+        if source is None or not self.others_too(source, *sizes, path, place):
+            said = mounted is not None and place == says(mounted, sizes[0])
+            self._contradicts(entry, declared, sizes, told, alone=said or entry.place in self.fitting)
         return UNKNOWN
+
+    def _contradicts(
+        self, entry: Input, declared: Place, sizes: tuple[int | str, int], told: Diagnostic, alone: bool
+    ) -> None:
+        """Tell of a size that is declared and not given; once, where it is declared, if every mount gives the same.
+
+        `alone`: only this mount is at fault.
+        """
+        mounts, known = self.contradicted.setdefault((declared, *sizes), []), self.result.collector.diagnostics
+        mounts.append(told)
+        places = (declared, mounts[0].place)
+        first = next((n for n, one in enumerate(known) if one.code == told.code and one.place in places), None)
+        if first is None or len(mounts) == 1 or alone:
+            known.append(told)
+            return
+        names = ", ".join(f"`{one.path}`" for one in mounts)
+        message = f"the input `{entry.name}` is declared with {sizes[0]}, and gets {sizes[1]} in all of {names}"
+        labels = tuple(label for one in mounts for label in one.labels if label.place != declared)
+        known[first] = Diagnostic(told.code, message, declared, told.path, labels)
+        self.joined += 1
 
     def _would_guess(self, entry: Input, path: str) -> bool:
         """Whether sizes would stand in for ones that a mistake hides: what does not fit with them is no mistake.
@@ -206,14 +232,18 @@ class _Checker(Branches, Turns):
         return is_open and bool(path) and bool(self.result.collector.errors)
 
     @staticmethod
-    def _blamed(entry: Input, value: Any, wrong: int, source: Source | None, mounted: Mount | None) -> Place | None:
+    def _blamed(
+        entry: Input, value: Any, wrong: int, source: Source | None, mounted: Mount | None, reused: Place | None
+    ) -> Place | None:
         """What is at fault, if not the declaration: another kind of value, or what the graph of a file gets."""
         read = source.read if source is not None else None
+        mount = reused or (mounted.place if mounted is not None else None)
         if wrong < 0 or entry.shape is None:
-            return read or (mounted.place if mounted is not None else None)
+            return reused or read or mount
         if mounted is None:
-            return None
-        return says(mounted, entry.shape[wrong]) or made_at(source, value.shape[wrong]) or mounted.place
+            return reused
+        said = says(mounted, entry.shape[wrong]) if reused is None else None
+        return said or made_at(source, value.shape[wrong]) or mount
 
     # steps
 

@@ -20,11 +20,15 @@ from flowconf.graph.shapes.sizes import Sizes
 
 @dataclass(frozen=True)
 class Fault:
-    """What does not fit, behind the call and what arrives; `at` is the argument, None for the whole call."""
+    """What does not fit, behind the call and what arrives; `at` is the argument, None for the whole call.
+
+    `item` is the one number that is at fault, where the argument holds several.
+    """
 
     message: str
     at: str | None = None
     help: str | None = None
+    item: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,31 @@ def _sized(built: Any, arrival: Arrival) -> Fault | None:
     return Fault(f"every size must be at least 1, got {min(size)}") if size and min(size) < 1 else None
 
 
+def _another_size(sizes: Sequence[int], held: int) -> tuple[int, int] | None:
+    """The one of several sizes that, changed alone, makes them hold so many numbers; and the size that would fit.
+
+    Of several, the one that becomes like another of them.
+    """
+    others = [prod(sizes[:position]) * prod(sizes[position + 1 :]) for position in range(len(sizes))]
+    found = [(position, held // rest) for position, rest in enumerate(others) if rest > 0 and held % rest == 0]
+    if len(found) > 1:
+        found = [(position, size) for position, size in found if size in sizes]
+    return found[0] if len(found) == 1 else None
+
+
+def _reshaped(message: str, at: str, sizes: Sequence[int], held: int, arrival: Arrival) -> Fault:
+    right = _another_size(sizes, held)
+    if right is None or arrival.sizes.number(held) != str(held):
+        return Fault(message, at if at == "unflattened_size" else None)
+    return Fault(message, at, f"write `{right[1]}`", right[0])
+
+
 def _reshape(built: blocks.Reshape, arrival: Arrival) -> Fault | None:
     held, wanted = prod(arrival.stream.shape[1:]), prod(size for size in built.size if size != -1)
     fits = held % wanted == 0 if -1 in built.size and wanted else held == wanted
     number = arrival.sizes.number
     message = f"{list(built.size)} holds {wanted} numbers, and a row of the stream has {number(held)}"
-    return None if fits else Fault(message)
+    return None if fits else _reshaped(message, "size", built.size, held, arrival)
 
 
 def _unflatten(built: nn.Unflatten, arrival: Arrival) -> Fault | None:
@@ -130,7 +153,7 @@ def _unflatten(built: nn.Unflatten, arrival: Arrival) -> Fault | None:
     held, wanted = int(arrival.stream.shape[built.dim]), prod(size for size in sizes if size != -1)
     fits = held % wanted == 0 if -1 in sizes and wanted else held == wanted
     message = f"{sizes} holds {wanted} numbers, and dimension {built.dim} has {arrival.sizes.number(held)}"
-    return None if fits else Fault(message, "unflattened_size")
+    return None if fits else _reshaped(message, "unflattened_size", sizes, held, arrival)
 
 
 def _flatten(built: nn.Flatten, arrival: Arrival) -> Fault | None:
@@ -174,7 +197,10 @@ def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
         return None
     dim, number = apart[0], arrival.sizes.number
     sizes = f"{number(stream.shape[dim])} and {number(other.shape[dim])}"
-    return Fault(f"along dimension {built.dim} all other sizes must be equal, and dimension {dim} has {sizes}", "other")
+    message = f"along dimension {built.dim} all other sizes must be equal, and dimension {dim} has {sizes}"
+    if len(apart) == 1 and dim and stream.shape[along] == other.shape[along]:
+        return Fault(message, "dim", f"write `Concat({dim})`")
+    return Fault(message, "other")
 
 
 def _halved(built: nn.GLU, arrival: Arrival) -> Fault | None:

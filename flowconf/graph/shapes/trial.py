@@ -79,9 +79,11 @@ class Visit:
     step: Step
     scope: Scope
 
-    def argument(self, name: str | None) -> Literal | Value | None:
-        """An argument of the call, or what `using` brings under a name, where that is written."""
+    def argument(self, name: str | None, item: int | None = None) -> Literal | Value | None:
+        """An argument of the call, or a number in it, or what `using` brings under a name, where that is written."""
         call, read = self.applied.target, dict(self.applied.using)
+        if isinstance(call, Call) and name is not None and item is not None:
+            return blame.number_of(call, name, item)
         given = blame.bound(call).get(name or "") if isinstance(call, Call) else None
         value = read.get(name or "")
         return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
@@ -111,6 +113,10 @@ class Trial:
     standing: dict[str, nn.Module] = field(default_factory=dict)
     readers: dict[tuple[Place | str, int | str, int], list[tuple[str, Place]]] = field(default_factory=dict)
     """Who reads a value that has one size and should have another: path and place of each."""
+    contradicted: dict[tuple[Place, int | str, int], list[Diagnostic]] = field(default_factory=dict)
+    """What is told of a size that a graph's input declares: by every mount that gives it the same other size."""
+    fitting: set[Place] = field(default_factory=set)
+    """Inputs of graphs that fit what some mount gives them."""
     joined: int = 0
     """How many mistakes were told before, of another reader of the same value."""
     trains: bool = False
@@ -335,8 +341,10 @@ class Trial:
             kind = blame.stream(call, visit.stream, source.name, self.sizes)
             found = expectation(built, call, visit.stream) if kind is None else None
             dim = blame.wrong_dim(call, visit.stream)
-            given = visit.argument(wrong.at) if wrong is not None else dim or visit.meant(told)
+            given = visit.argument(wrong.at, wrong.item) if wrong is not None else dim or visit.meant(told)
         if kind is not None:
+            if isinstance(visit.stream, tuple) and isinstance(source.by, Step) and not step.stream.is_part:
+                self._of_several(source.by, visit, path, place)
             self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.help)
         if found is not None:
             self._unexpected(found, visit, labels)
@@ -351,6 +359,31 @@ class Trial:
             labels.append(Label("it is used here", given.place))
         scope = replace(scope, reused=None) if isinstance(given, Value) else scope
         self.error("FC0201", message, place, step, scope, tuple(labels), wrong.help if wrong is not None else None)
+
+    def _of_several(self, giver: Step, visit: Visit, path: str, place: Place) -> None:
+        """Tell of several values where they are given: when `take` picks them, or several readers need one of them."""
+        readers = self.readers.setdefault((giver.place, "one tensor", 0), [])
+        readers.append((path, place))
+        if giver.take is None and len(readers) == 1:
+            return
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(name for name, _ in readers))
+        held = visit.scope.held.get(giver.name) if visit.scope.graph.step(giver.name) is giver else None
+        given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
+        shown = self.sizes.show(visit.stream)
+        picked = f" by `take: {giver.take}`" if giver.take is not None else ""
+        message = f"`{visit.source.name}` gives {shown}{picked}, and one tensor is expected by {names}"
+        right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
+        advice = f"write `take: {right}`" if right is not None else None
+        labels = tuple(Label(f"`{name}` takes one tensor", one) for name, one in readers)
+        told = Diagnostic("FC0201", message, giver.place_of("take"), visit.source.name, labels, advice)
+        known = self.result.collector.diagnostics
+        if len(readers) == 1:
+            known.append(told)
+        else:
+            first = next(n for n, one in enumerate(known) if one.place in (readers[0][1], told.place))
+            known[first] = told
+            self.joined += 1
+        raise Poisoned
 
     def _unexpected(self, found: Expectation, visit: Visit, labels: list[Label]) -> NoReturn:
         """Tell of a size that a module was not made for, where that is written."""
