@@ -72,7 +72,9 @@ def _changes(body: Body, gives: Any, dims: list[int]) -> Iterator[Body]:
     if not _differ(body.stream, gives, dims):
         return
     module, scope = body.applied.target, body.graph
-    if isinstance(module, Chain):
+    if body.step.verb == "map":
+        yield body  # its modules see slices, of other dimensions
+    elif isinstance(module, Chain):
         parts = body.scope.held[body.step.name].parts
         spots = [join(body.spot, str(number)) for number in range(len(module.members))]
         values = [body.stream, *(parts.get(spot) for spot in spots)]
@@ -93,7 +95,7 @@ def _changes(body: Body, gives: Any, dims: list[int]) -> Iterator[Body]:
 def _differ(before: Any, after: Any, dims: list[int]) -> bool:
     if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before.dim() != after.dim():
         return True
-    return any(before.shape[dim] != after.shape[dim] for dim in dims)
+    return any(before.shape[dim : dim + 1] != after.shape[dim : dim + 1] for dim in dims)
 
 
 def _number(call: object, stream: Any, wanted: Tensor, dims: list[int]) -> Place | None:
