@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 from flowconf.diagnostics import Collector, Label, Place
 from flowconf.language import names, schema
@@ -25,10 +24,6 @@ def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, col
             at = (*frame.path, "flow", name)
             claims += [(other, name, origins.value(where)) for other, where in _others(step, at)]
             frame.failed |= set(_mislabelled(step, at, origins, collector))
-    for (above, step), (name, _) in pairwise(model.flow.items()):
-        if step is None and name in schema.VERBS:
-            place, advice = origins.key((*frame.path, "flow", name)), f"indent it further: it belongs to `{above}`"
-            collector.error("FC0121", f"`{name}` is a verb, and stands among the steps", place, path=name, help=advice)
     owners: dict[str, str] = {}
     for name, owner, place in claims:
         check_name(name, place, collector, attribute=bool(owner))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from flowconf.diagnostics import Collector, Fix, Label, Place, nearest, suggest
-from flowconf.language import schema
+from flowconf.language import levels, schema
 from flowconf.language.advice import habits, hints, sections
 from flowconf.language.training import Changing
 from flowconf.text.origins import Origins, Path
@@ -48,13 +47,17 @@ TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true
 
 def validate(model: type[M], data: object, origins: Origins, path: Path, collector: Collector) -> M | None:
     """An instance of `model`, or None when `data`, which stands at `path` of the document, has mistakes."""
+    problems: list[Any] = []
     try:
-        return model.model_validate(data)
+        found = model.model_validate(data)
     except ValidationError as error:
-        _Report(data, origins, path, collector).tell(model, error)
+        found, problems = None, error.errors(include_url=False)
     except RecursionError:
         collector.error("FC0006", "the document is nested too deeply", origins.value(path))
-    return None
+        return None
+    before = len(collector.errors)
+    _Report(data, origins, path, collector).tell(model, problems)
+    return found if len(collector.errors) == before else None
 
 
 class _Report:
@@ -64,15 +67,15 @@ class _Report:
         self.data, self.origins, self.base, self.collector = data, origins, base, collector
         self.is_config = False
 
-    def tell(self, model: type[BaseModel], error: ValidationError) -> None:
+    def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
         self.is_config = "trainer" in model.model_fields
         grouped: dict[Path, list[Problem]] = {}
-        for problem in error.errors(include_url=False):
+        for problem in found:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
-        self._unindented(grouped)
-        if not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
+        self._astray(model, grouped)
+        if grouped and not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
             return
         mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
         strangers = [owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)]
@@ -95,22 +98,22 @@ class _Report:
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
 
-    def _unindented(self, grouped: dict[Path, list[Problem]]) -> None:
-        """Tell once of an empty mapping whose members stand beside it instead of below it."""
-        kinds = {path: problems[0]["type"] for path, problems in grouped.items()}
-        strange = [path for path, kind in kinds.items() if kind == "extra_forbidden"]
-        for owner in dict.fromkeys(path[:-1] for path in strange):
-            beside = [(*owner, key) for key in cast("dict[str, Any]", self._at(owner))]
-            for position, path in enumerate(beside):
-                members = list(takewhile(lambda key: key in strange, beside[position + 1 :]))
-                takes_some = path[-1] in hints.MAPPINGS or kinds.get(path) in ("dict_type", "model_type")
-                if not members or not takes_some or self._at(path) is not None:
-                    continue
-                message = f"`{members[0][-1]}` stands beside `{path[-1]}`, which is empty, and not below it"
-                label = Label(f"`{path[-1]}` has no members", self._key(path))
-                self._error("FC0121", message, self._key(members[0]), path, labels=(label,), help="indent it further")
-                for told in (path, *members):
-                    grouped.pop(told, None)
+    def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
+        """Tell once of keys at another level than their own, with what follows from that."""
+        for stray in levels.strays(model, self.data, grouped, self._key):
+            key, home = stray.keys[0], stray.home
+            labels: tuple[Label, ...] = ()
+            if stray.is_too_deep:
+                belongs = f"in `{dotted((*self.base, *home))}`" if (*self.base, *home) else "at the top of the document"
+                message, hint = f"`{key[-1]}` stands in `{key[-2]}`, and belongs {belongs}", "move it there"
+            elif stray.is_empty:
+                message = f"`{key[-1]}` stands beside `{home[-1]}`, which is empty, and not below it"
+                labels, hint = (Label(f"`{home[-1]}` has no members", self._key(home)),), "indent it further"
+            else:
+                message, hint = f"`{key[-1]}` stands beside `{home[-1]}`, and belongs below it", "indent it further"
+            self._error("FC0121", message, self._key(key), key, labels=labels, help=hint)
+            for path in [path for path in grouped if stray.explains(path)]:
+                del grouped[path]
 
     def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
         """The path in the data that a problem is about, without the marks of union members.
@@ -260,6 +263,8 @@ class _Report:
         unknown = [
             name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
         ]
+        if unknown and len(unknown) == len(others):
+            return
         if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
             return
         if self._elsewhere(where, "extra_forbidden", grouped) is not None or self._is_beside(where, grouped):
