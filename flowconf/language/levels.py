@@ -66,7 +66,7 @@ def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, t
     if isinstance(data, dict):
         yield path, (annotation, data)
         for key, value in data.items():
-            inner = _below(annotation, data, key)
+            inner = _below(annotation, data, key) if isinstance(value, dict) else None
             if inner is not None:
                 yield from _levels(inner, value, (*path, key))
 
