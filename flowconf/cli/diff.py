@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from flowconf.cli.arguments import refuse_other_pictures
-from flowconf.diagnostics import Collector, ConfigError, printable
+from flowconf.diagnostics import Collector, ConfigError, printable, shown_path
 
 if TYPE_CHECKING:
-    from flowconf.diagnostics import Place
+    from flowconf.diagnostics import Diagnostic, Place
     from flowconf.graph.weights.carry import Carry
     from flowconf.language.diff import Change
+    from flowconf.text import Composition
 
 T = TypeVar("T")
 
@@ -41,7 +43,6 @@ def diff(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colours.")] = None,
 ) -> None:
     """Tell what changes from A to B: members, shapes, weights, settings."""
-    from flowconf.api import compose
     from flowconf.graph import check_shapes
     from flowconf.graph.weights.carry import carry_over
     from flowconf.language.config import plan_of
@@ -52,7 +53,7 @@ def diff(
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
     words = list(rest or [])
     other = words.pop(0) if words and not _is_override(words[0]) else before
-    old, new = _both(lambda: compose(_file(before), given or []), lambda: compose(_file(other), words))
+    old, new = _both(lambda: _composed(before, given or []), lambda: _composed(other, words))
     plans = _both(lambda: plan_of(old), lambda: plan_of(new))
     changes = compare(old.document, new.document)
     carry = carry_over(*_both(lambda: check_shapes(plans[0]), lambda: check_shapes(plans[1])))
@@ -69,6 +70,30 @@ def diff(
 
 def _is_override(word: str) -> bool:
     return word.startswith("~") or ("=" in word and not Path(word).exists())
+
+
+def _composed(given: str, words: Sequence[str]) -> Composition:
+    """What one side is; a run keeps what was composed, and no groups to choose from."""
+    from flowconf.api import compose
+    from flowconf.graph.weights.sources import record
+
+    file = _file(given)
+    try:
+        return compose(file, words)
+    except ConfigError as error:
+        if file == given:
+            raise
+        made_from = record(Path(file).parent).get("config")
+        named = f", `{shown_path(made_from)}`" if isinstance(made_from, str) else ""
+        advice = f"`{printable(given)}` holds no config groups: name the config that it was made from{named}"
+        raise ConfigError(
+            *(replace(one, help=advice) if _is_of_a_group(one) else one for one in error.diagnostics)
+        ) from None
+
+
+def _is_of_a_group(told: Diagnostic) -> bool:
+    """Whether a word that names a key at the top names nothing."""
+    return told.code in ("FC0101", "FC0102") and told.place.word is not None and "." not in told.path
 
 
 def _file(given: str) -> str:

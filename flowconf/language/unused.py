@@ -50,13 +50,19 @@ def unread(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collecti
     return {name: place for name, place in frame.members.items() if name not in named}
 
 
+def _declared_in(path: Path, origins: Origins) -> str | None:
+    """The file that first gave a parameter its value."""
+    node = origins.root.at(path)
+    return (*node.history, node.place)[0].file if node is not None else None
+
+
 def check_params(params: Params, frame: Frame, origins: Origins, notes: Collector) -> None:
-    """Note parameters that nothing uses; one that something else than the graph's own file adds matches nothing."""
-    home, at = origins.value((*frame.path, "flow")), (*frame.path, "params")
+    """Note parameters that nothing uses; one that something else than the graph's own files adds matches nothing."""
+    at: Path = (*frame.path, "params")
+    own = {origins.value((*frame.path, "flow")).file, *(_declared_in((*at, name), origins) for name in params.used)}
     for name, place in left(params, frame, origins).items():
         close = next(iter(get_close_matches(name, [known for known in params if known in params.used], 1, 0.75)), None)
-        is_added = place.file != home.file
-        if is_added:
+        if place.word is not None or place.file not in own:
             advice = f"write `{close}`" if close else "a parameter must stand in a call or a size of the graph"
             message = f"`{dotted((*at, name))}` matches nothing: the graph uses no parameter `{name}`"
             notes.error("FC0102", message, place, path=dotted((*at, name)), help=advice)

@@ -134,6 +134,26 @@ def test_a_run_stands_for_its_config_and_a_folder_of_runs_for_the_newest(tmp_pat
     assert "is not a run folder" in capsys.readouterr().err
 
 
+def test_a_group_of_a_run_is_told_to_be_in_its_config(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"config": "/home/me/first.yaml"}))
+    (tmp_path / "config.yaml").write_text(GRAPH)
+    assert main(["diff", str(tmp_path), "pivot=thaw"]) == 2
+    told = capsys.readouterr().err
+    assert "`pivot` does not exist" in told
+    assert "holds no config groups: name the config that it was made from, `/home/me/first.yaml`" in told
+
+
+def test_shapes_that_do_not_fit_are_told_of_both_sides(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_text(GRAPH)
+    assert main(["diff", str(file), "flow.head='Linear(5, 2)'", "--before", "flow.head='Linear(6, 2)'"]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert [line.split(": ")[1].split(",")[0] for line in told] == [
+        "`head` expects 6 features",
+        "`head` expects 5 features",
+    ]
+
+
 def test_the_mistakes_of_both_sides_come_at_once(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "graph.yaml"
     file.write_text(GRAPH)

@@ -42,6 +42,18 @@ def test_what_is_not_used_is_told_where_it_stands(tmp_path):
     assert codes(tmp_path, params="{width: 8, depth: 2}") == [("warning", "FC0149", 3)]
 
 
+def test_a_base_may_declare_the_parameters_of_a_flow_in_another_file(tmp_path):
+    base, main = tmp_path / "base.yaml", tmp_path / "main.yaml"
+    base.write_text("model:\n  params: {width: 8, depth: 2}\n  inputs: {image: [B, 64]}\ndata: {name: digits}\n")
+    main.write_text(
+        "defaults: [base, _self_]\nmodel:\n  flow: {stem: 'Linear(64, width)', logits: 'Linear(width, 10)'}\n"
+        "loss: {label: {fn: cross_entropy, input: logits, target: label}}\n"
+    )
+    assert [(told.severity, told.code) for told in flowconf.check(main)] == [("warning", "FC0149")]
+    found = flowconf.check(main, ["+model.params.deep=3"])
+    assert [told.code for told in found if told.severity == "error"] == ["FC0102"]
+
+
 def test_an_input_of_a_graph_is_told():
     inner = {"inputs": {"x": ["B", 4], "bias": ["B", 4]}, "flow": {"out": "Linear(4, 4)"}}
     outer = {"inputs": {"y": ["B", 4], "bias": ["B", 4]}, "flow": {"part": {"graph": inner, "using": "bias"}}}
