@@ -138,14 +138,7 @@ class _Report:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                home = self._elsewhere(where, "missing", grouped)
-                if home is None:
-                    self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
-                else:
-                    owner = dotted((*self.base, *home[:-1]))
-                    hint = f"write it in `{owner}`, which needs it" if owner else "write it at the top of the document"
-                    message = f"unknown key `{where[-1]}` {self._owner(where)}"
-                    self._error("FC0121", message, self._key(where), where, help=hint)
+                self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
             case "missing":
                 self._missing_key(model, where, grouped)
             case "step":
@@ -194,14 +187,6 @@ class _Report:
         lacking = [path for path, kind in beside.items() if kind == "missing"]
         unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
         return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
-
-    def _elsewhere(self, where: Path, kind: str, grouped: dict[Path, list[Problem]]) -> Path | None:
-        """Where else on the way to `where`, or right below its owner, the same key has a problem of a `kind`."""
-        for path, problems in grouped.items():
-            near = where[: len(path) - 1] == path[:-1] or path[: len(where) - 1] == where[:-1]
-            if path[-1:] == where[-1:] and path != where and near and problems[0]["type"] == kind:
-                return path
-        return None
 
     def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
         """Whether the missing key stands beside its owner, and not below it: that is told, or has another problem."""
@@ -267,7 +252,7 @@ class _Report:
             return
         if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
             return
-        if self._elsewhere(where, "extra_forbidden", grouped) is not None or self._is_beside(where, grouped):
+        if self._is_beside(where, grouped):
             return
         verb = next((verb for verb in schema.VERBS if verb in others), "")
         deeper = self._at((*where[:-1], verb))
