@@ -13,6 +13,16 @@ import flowconf
 from flowconf.language.registry import modules
 
 
+def rows(*size: int) -> Callable[[int], tuple[Tensor, ...]]:
+    """For a number of rows, one input whose rows have this size."""
+    return lambda batch: (torch.randn(batch, *size),)
+
+
+def document(flow: Any, inputs: Any = None, **more: Any) -> dict[str, Any]:
+    """A graph of one input, `x` of [B, 6] if nothing else is said."""
+    return {"inputs": inputs or {"x": ["B", 6]}, "flow": flow, **more}
+
+
 def tensors(value: Any) -> list[Tensor]:
     """Every tensor of an output, in order: of a tensor, tuple, list or mapping."""
     if isinstance(value, Tensor):

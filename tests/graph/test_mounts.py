@@ -10,12 +10,9 @@ from torch import nn
 
 import flowconf
 from flowconf import ConfigError, PathError
+from tests.graph.conftest import rows
 
 PART = {"params": {"width": 4}, "inputs": {"x": ["B", 6]}, "flow": {"a": "Linear(6, width)", "b": "Linear(width, 6)"}}
-
-
-def rows(*size):
-    return lambda batch: (torch.randn(batch, *size),)
 
 
 class Part(nn.Module):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flowconf.train.objective import losses
-from flowconf.train.objective.terms import Source, Term, total_of
+from flowconf.train.objective.terms import Source, Term, means_of, weighted
 from flowconf.train.team.shares import AHEAD, MEASURED, WARMUP, Idle, Shares, Stopwatch, divide, shared_term
 
 SHARES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
@@ -55,7 +55,8 @@ def parts_of(batch, counts):
 
 def gradients(model, terms, batch):
     model.zero_grad()
-    loss, means = total_of(terms, {"out": model(batch["x"])}, batch)
+    means = means_of(terms, {"out": model(batch["x"])}, batch)
+    loss = weighted(means, [term.weight for term in terms])
     loss.backward()
     return [parameter.grad.clone() for parameter in model.parameters()], loss.detach(), [m.detach() for m in means]
 
@@ -68,7 +69,7 @@ def averaged(model, terms, parts):
         recording = [
             shared_term(term, size, lambda total, own=own: own.append(total.clone()) or total) for term in terms
         ]
-        total_of(recording, {"out": model(part["x"])}, part)
+        means_of(recording, {"out": model(part["x"])}, part)
         totals.append(torch.stack(own))
     sums = torch.stack(totals).sum(0)
     found = []

@@ -170,12 +170,6 @@ def weighted(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total
 
 
-def total_of(terms: Sequence[Term], values: Values, batch: Values) -> tuple[Tensor, list[Tensor]]:
-    """The loss of a batch with the terms' own weights, and each term's mean without them."""
-    means = means_of(terms, values, batch)
-    return weighted(means, [term.weight for term in terms]), means
-
-
 class Average:
     """A weighted mean over many batches, kept on the device until it is read."""
 
