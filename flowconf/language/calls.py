@@ -339,7 +339,7 @@ class _Spot:
 
     def part(self, node: ast.expr) -> str:
         """What is written of a node."""
-        return ast.get_source_segment(self.text.strip(), node) or ""
+        return self.text.strip().encode()[node.col_offset : node.end_col_offset].decode(errors="ignore")
 
     def span(self, offset: int, length: int) -> Place:
         stripped = self.text.strip().encode()

@@ -8,13 +8,14 @@ Independent mistakes are gathered and raised together.
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Fix, Label, Place
+from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Fix, Label, Place
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
 from flowconf.text.unreadable import unreadable
@@ -57,6 +58,8 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
     if len(directives) > 10:
         raise ConfigError(Diagnostic("FC0002", f"the text has {len(directives)} directives", source.place(0)))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
+    collects = gc.isenabled()
+    gc.disable()  # nothing is thrown away while so much is made
     try:
         while loader.check_event():
             builder.take(loader.get_event())
@@ -64,6 +67,8 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
         builder.syntax(error)
     finally:
         loader.dispose()
+        if collects:
+            gc.enable()
     builder.notes.diagnostics += builder.swallowed
     builder.notes.stop_on_errors()
     root = builder.root or Node({}, source.place(0))
@@ -145,7 +150,7 @@ class _Builder:
             plain = False
         if plain and " - " in text and event.start_mark.line != event.end_mark.line:
             self.refuse_swallowed(event)
-        node = Node(self.resolved(text, place) if plain else text, place)
+        node = self.node(self.resolved(text, place) if plain else text, place)
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(node)
         self.add(node, 0)
@@ -163,7 +168,7 @@ class _Builder:
             self.complex_key(place)
             return
         found = known.node
-        self.add(Node(found.value, place), known.height)
+        self.add(self.node(found.value, place), known.height)
 
     def open(self, event: Any) -> None:
         self.refuse_tag(event)
@@ -182,13 +187,20 @@ class _Builder:
         frame = self.frames.pop()
         flow = frame.start.flow_style
         end = event.end_mark.index if flow else None
-        node = Node(frame.items, self.source.place(frame.start.start_mark.index, end))
+        node = self.node(frame.items, self.source.place(frame.start.start_mark.index, end))
         if frame.start.anchor:
             self.anchors[frame.start.anchor] = _Anchored(node, self.count - frame.count, frame.height)
         if not frame.is_key:
             self.add(node, frame.height)
 
     # building
+
+    def node(self, value: Any, place: Place) -> Node:
+        """A value of the innermost collection: its key stands before it, or it is an entry of a list."""
+        if not self.frames:
+            return Node(value, place)
+        frame = self.frames[-1]
+        return Node(value, place, place if isinstance(frame.items, list) else frame.key_place or NOWHERE)
 
     def add(self, node: Node, height: int) -> None:
         """Puts a finished value where it belongs."""
@@ -198,14 +210,13 @@ class _Builder:
         frame = self.frames[-1]
         frame.height = max(frame.height, height + 1)
         if isinstance(frame.items, list):
-            frame.items.append(Node(node.value, node.place, node.place))
+            frame.items.append(node)
             return
         key, frame.key = frame.key, None
         if key is _MERGE:
             self.merge(frame, node)
         elif key is not _IGNORED:
-            assert frame.key_place is not None
-            frame.items[key] = Node(node.value, node.place, frame.key_place)
+            frame.items[key] = node
             frame.merged.discard(key)
 
     def merge(self, frame: _Frame, node: Node) -> None:

@@ -28,13 +28,14 @@ EVERYTHING = {
         "also": {"also": "Linear(6, 6)", "skip": "Linear(6, 6)"},
         "at": "Dropout(0.5)",
         "n": {"graph": {"flow": {"inner": {"loop": "Linear(6, 6) >> Tanh", "times": 2}}}},
+        "rows": "Unflatten(1, [1, 6])",
         "out": "TransformerEncoderLayer(6, 2, 8, batch_first=true)",
     },
 }
 VISITED = (
     "| first first.0 first.1 s s.a s.b s.b.0 s.b.1 r r.0 r.1 m l l.one l.two l.one l.two w w.condition w.condition"
     " again again.0 again.1 whole whole.one whole.two g g.router g.a g.b k k.router k.b also also.skip at"
-    " n n.inner n.inner.0 n.inner.1 n.inner.0 n.inner.1 out"
+    " n n.inner n.inner.0 n.inner.1 n.inner.0 n.inner.1 rows out"
 )
 
 
