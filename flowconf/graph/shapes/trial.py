@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -100,7 +101,7 @@ class Poisoned(Exception):
 
 
 @dataclass
-class Trial:
+class Trial(ABC):
     """Builds and calls modules. The mistakes go into the result's collector.
 
     Equal calls share one module, unless the graph `trains`: then each path has its own.
@@ -268,6 +269,7 @@ class Trial:
                 self.error("FC0204", message, argument.place, step, scope, help="write the number")
             yield size
 
+    @abstractmethod
     def apply(
         self,
         spot: str,
@@ -279,7 +281,6 @@ class Trial:
         whole: Applied | None = None,
     ) -> Any:
         """Run the module at a spot of a step on a fake value; `whole` is the chain that it is a member of."""
-        raise NotImplementedError
 
     def attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
         """What a part gives that is held against another; unknown when there is a mistake in it."""
