@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowconf.api import build, compose, load, load_run, plan
-    from flowconf.diagnostics import (
+    from flowconf.graph import Graph, WeightReport
+    from flowconf.graph.builder import Flow, flow
+    from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
+    from flowconf.report import (
         ConfigError,
         Diagnostic,
         FlowconfError,
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
         RunError,
         StepError,
     )
-    from flowconf.graph import Graph, WeightReport
-    from flowconf.graph.builder import Flow, flow
-    from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
     from flowconf.train.check import check
     from flowconf.train.data.splits import Resident, Splits, provides
 
@@ -29,7 +29,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "flowconf.api": ("build", "compose", "load", "load_run", "plan"),
-    "flowconf.diagnostics": (
+    "flowconf.report": (
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
     "flowconf.graph": ("Graph", "WeightReport"),

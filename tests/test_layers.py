@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-import flowconf.diagnostics
+import flowconf
 
-PACKAGE = Path(flowconf.diagnostics.__file__).parent
-ROAD = ["diagnostics", "text", "language", "draw", "graph", "api", "train", "cli"]
+PACKAGE = Path(flowconf.__file__).parent
+ROAD = ["report", "text", "language", "draw", "graph", "api", "train", "cli"]
 """A part may import those that stand before it."""
 
 ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
-    "fbrl": {"diagnostics", "text", "language", "graph", "api", "train"},
-    "__init__": {"diagnostics", "text", "language", "graph", "api"},
+    "fbrl": {"report", "text", "language", "graph", "api", "train"},
+    "__init__": {"report", "text", "language", "graph", "api"},
     "__main__": {"cli"},
 }
 HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
-WITHOUT_TORCH = ("diagnostics", "text", "language", "draw")
+WITHOUT_TORCH = ("report", "text", "language", "draw")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import File, Overrides
-from flowconf.diagnostics import (
+from flowconf.report import (
     Diagnostic,
     render_github,
     render_json,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from flowconf.cli.arguments import refuse_other_pictures
-from flowconf.diagnostics import Collector, ConfigError, printable, shown_path
+from flowconf.report import ConfigError, Reporter, printable, shown_path
 
 if TYPE_CHECKING:
-    from flowconf.diagnostics import Diagnostic, Place
     from flowconf.graph.weights.carry import Carry
     from flowconf.language.diff import Change
+    from flowconf.report import Diagnostic, Place
     from flowconf.text import Composition
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ def _file(given: str) -> str:
 def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:
     """What both sides give. Raises `ConfigError` with the mistakes of both, each told once."""
     found: list[T] = []
-    mistakes = Collector()
+    mistakes = Reporter()
     for side in (before, after):
         try:
             found.append(side())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.diagnostics import CODES
+from flowconf.report import CODES
 
 PACKAGE = Path(__file__).parent.parent
 

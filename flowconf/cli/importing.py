@@ -51,8 +51,8 @@ def import_module(
 
 def _told(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | None) -> list[str]:
     """What could not be read, or how the graph that was read compares with the module."""
-    from flowconf.diagnostics import ConfigError, Diagnostic, RunError
     from flowconf.graph.exchange.importer import outputs_are_equal, rebuilt
+    from flowconf.report import ConfigError, Diagnostic, RunError
 
     if found.unread:
         if weights is not None:
@@ -76,7 +76,7 @@ def _made(spec: str) -> nn.Module:
     """The module that `package.module:Factory` names. Raises `ConfigError`."""
     from torch import nn
 
-    from flowconf.diagnostics import ConfigError, Diagnostic, Place
+    from flowconf.report import ConfigError, Diagnostic, Place
 
     def refused(message: str, advice: str) -> ConfigError:
         return ConfigError(Diagnostic("FC0132", message, Place(word=spec), help=advice))

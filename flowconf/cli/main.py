@@ -29,7 +29,7 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.diagnostics import FlowconfError, of_system, render_text, wants_colour
+from flowconf.report import FlowconfError, of_system, render_text, wants_colour
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"

@@ -27,7 +27,7 @@ def profile(
     if form not in ("text", "json"):
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns of memory from before it began
-    from flowconf.diagnostics import shown_path
+    from flowconf.report import shown_path
     from flowconf.train.apply import profile as measure
     from flowconf.train.insight.profile import TABLE
 

@@ -21,7 +21,7 @@ def runs(
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
     """List runs: the settings in which they differ beside their final metrics."""
-    from flowconf.diagnostics import render_text, wants_colour
+    from flowconf.report import render_text, wants_colour
     from flowconf.train.runs.listing import list_runs, table
 
     if form not in ("text", "json"):

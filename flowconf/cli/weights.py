@@ -22,8 +22,8 @@ def weights(
     at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only what stands at this path.")] = "",
 ) -> None:
     """List the tensors of a checkpoint: shapes, types, sizes by path. No tensor is read."""
-    from flowconf.diagnostics import Place
     from flowconf.graph.weights.listing import list_weights
+    from flowconf.report import Place
 
     found = list_weights(file, Place(word=file))
     sys.stdout.write(text(found.below(at) if at else found))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flowconf.diagnostics import NOWHERE, Place, shown_path
 from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.report import NOWHERE, Place, shown_path
 
 Ends = Callable[[], tuple[str, ...]]
 """The nodes that a value comes from. Asked for once everything is drawn, since a reference may look ahead."""

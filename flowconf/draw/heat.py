@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place
 
 NUMBERS = "profile.json"
 """The file in which `flowconf profile` and `trainer.profile` leave their numbers."""

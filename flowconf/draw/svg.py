@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from flowconf.diagnostics import Diagnostic, MachineError
+from flowconf.report import Diagnostic, MachineError
 
 TEXT_SUFFIXES = (".dot", ".gv")
 IMAGE_SUFFIXES = (".svg", ".png", ".pdf")

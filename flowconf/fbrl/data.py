@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.fbrl.cache import cached
 from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
 from flowconf.language.training import Count, Factor, Fraction, Positive
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
 from flowconf.train.data.streams import Batch, Field
 

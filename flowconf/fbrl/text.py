@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, suggest
+from flowconf.report import ConfigError, Diagnostic, MachineError, suggest
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, suggest
 from flowconf.graph import freezing
 from flowconf.graph.graph import Graph, Outermost, attach
 from flowconf.graph.shapes.budget import check_budget, check_memory
@@ -22,6 +21,7 @@ from flowconf.graph.source.program import run
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
 from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
+from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
 
 def build_graph(plan: GraphPlan) -> Graph:
@@ -45,7 +45,7 @@ def build_graph(plan: GraphPlan) -> Graph:
 def check_shapes(plan: GraphPlan) -> Inference:
     """The shape check of a whole graph. Raises `ConfigError` with every mistake."""
     inference = infer(plan)
-    inference.collector.stop_on_errors()
+    inference.reporter.stop_on_errors()
     check_budget(plan, inference.parameters)
     return inference
 
@@ -110,20 +110,20 @@ def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
 
 def apply_starts(graph: Graph, plan: GraphPlan) -> None:
     """Give parameters the values that `init` says. Raises `ConfigError`."""
-    collector = Collector()
+    reporter = Reporter()
     for path, setting in plan.all_settings():
         for at, module in graph.modules_at(path) if setting.init else ():
             for start in setting.init:
-                _apply_start(module, at, start, collector)
-    collector.stop_on_errors()
+                _apply_start(module, at, start, reporter)
+    reporter.stop_on_errors()
 
 
-def _apply_start(module: nn.Module, path: str, start: Start, collector: Collector) -> None:
+def _apply_start(module: nn.Module, path: str, start: Start, reporter: Reporter) -> None:
     parameters = dict(module.named_parameters())
     parameter = parameters.get(start.parameter)
     if parameter is None:
         message = f"`{path}` has no parameter `{start.parameter}`"
-        collector.error(
+        reporter.error(
             "FC0207", message, start.place, path=path, help=suggest(start.parameter, parameters, "parameters")
         )
         return
@@ -132,7 +132,7 @@ def _apply_start(module: nn.Module, path: str, start: Start, collector: Collecto
             _fill(parameter, start)
     except (RuntimeError, ValueError, TypeError) as problem:
         message = f"`{path}.{start.parameter}` {list(parameter.shape)} cannot start so: {first_line(problem)}"
-        collector.error("FC0207", message, start.place, path=path)
+        reporter.error("FC0207", message, start.place, path=path)
 
 
 def _fill(parameter: Tensor, start: Start) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import nn
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph.build import build_graph, load_checkpoints
 from flowconf.graph.graph import Graph
 from flowconf.language import names
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump
 

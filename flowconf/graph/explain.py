@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, FlowconfError, Place
 from flowconf.graph import runtime
 from flowconf.graph.tracing import Members, home_of
 from flowconf.language.plan import Step, join
+from flowconf.report import NOWHERE, FlowconfError, Place
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph

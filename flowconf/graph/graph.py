@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, PathError, suggest
 from flowconf.draw.dot import dot
 from flowconf.draw.svg import render
 from flowconf.graph import freezing, swapping, views
@@ -27,6 +26,7 @@ from flowconf.graph.weights.transfer import WeightReport
 from flowconf.language.names import STATE
 from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
+from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
 
 class Graph(nn.Module):

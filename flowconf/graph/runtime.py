@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Diagnostic, StepError
+from flowconf.report import Diagnostic, StepError
 
 Values = Any
 """A tensor, or a tuple, NamedTuple, list or dict of such values."""

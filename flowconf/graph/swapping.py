@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
+from flowconf.report import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -82,7 +82,7 @@ def swap(root: Graph, path: str, other: Graph) -> None:
         raise ConfigError(Diagnostic("FC0206", message, root.plan.place, path))
     plan = swapped_plan(root.plan, path, other.plan)
     inference = infer(plan)
-    inference.collector.stop_on_errors()
+    inference.reporter.stop_on_errors()
     owner, _, name = path.rpartition(".")
     holder = root.module_at(owner)
     holder._modules[name] = other

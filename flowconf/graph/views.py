@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, PathError
 from flowconf.graph import tracing
 from flowconf.graph.source.demand import LIST, STACK, Demand, Want
 from flowconf.graph.source.emit import Sizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.language.plan import GraphPlan, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
+from flowconf.report import NOWHERE, Diagnostic, PathError
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph

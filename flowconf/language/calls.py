@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from flowconf.diagnostics import Collector, Place, nearest, suggest
 from flowconf.language import causes, signatures
 from flowconf.language.advice import habits, slips
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature
+from flowconf.report import Place, Reporter, nearest, suggest
 from flowconf.text.source import within
 
 Scope = Mapping[str, Literal]
@@ -40,15 +40,15 @@ PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
 
 
 class Refused(Exception):
-    """Parsing stops here; the mistake is in the collector."""
+    """Parsing stops here; the mistake is in the reporter."""
 
 
 @dataclass
 class CallParser:
-    """Parses the texts of one document; mistakes go to `collector`."""
+    """Parses the texts of one document; mistakes go to `reporter`."""
 
     scope: Scope
-    collector: Collector
+    reporter: Reporter
     path: str = ""
     steps: Collection[str] = ()
     """What the steps around are called."""
@@ -72,7 +72,7 @@ class CallParser:
             return None
         if isinstance(found, Literal):
             return replace(found, place=place)
-        self.collector.error("FC0131", f"`{text}` must be a value, not a module", place, path=self.path)
+        self.reporter.error("FC0131", f"`{text}` must be a value, not a module", place, path=self.path)
         return None
 
     def how(self, text: str, place: Place, allowed: list[str]) -> Call | None:
@@ -120,10 +120,10 @@ class CallParser:
         raise AssertionError
 
     def _told(self, given: Literal, fits: causes.Fits, wanted: str, use: str) -> bool:
-        return causes.told(given, fits, wanted, use, self.collector, self.path)
+        return causes.told(given, fits, wanted, use, self.reporter, self.path)
 
     def _refuse(self, code: str, message: str, place: Place, help: str | None = None) -> None:
-        self.collector.error(code, message, place, path=self.path, help=help)
+        self.reporter.error(code, message, place, path=self.path, help=help)
         raise Refused
 
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
@@ -139,7 +139,7 @@ class CallParser:
                 unknown = replace(unknown, help=f"`{name.id}` is a parameter: a step needs a module")
             elif name.id in self.steps:
                 unknown = replace(unknown, help=f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again")
-            self.collector.diagnostics.append(unknown)
+            self.reporter.diagnostics.append(unknown)
             raise Refused
         if not isinstance(node, ast.Call):
             call = Call(name.id, place=spot(node))
@@ -193,7 +193,7 @@ class CallParser:
                 close = nearest(name, modules.names()) if name[:1].isupper() else None
                 advice = slips.no_parameter(name, self.scope, is_text) or (f"write `{close}`" if close else None)
                 advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
-                self.collector.lacks(
+                self.reporter.lacks(
                     name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, help=advice
                 )
                 raise Refused
@@ -259,10 +259,10 @@ class CallParser:
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
         """Hold a call against the constructor's signature."""
         signature = modules.class_source(call.name).init
-        before = len(self.collector.diagnostics)
+        before = len(self.reporter.diagnostics)
         if isinstance(node, ast.Call):
             self._check_names(call, signature, node, spot)
-        if len(self.collector.diagnostics) > before:
+        if len(self.reporter.diagnostics) > before:
             raise Refused
         self._check_values(call, signature, slips.thousands(spot.part(node)))
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
@@ -304,18 +304,18 @@ class CallParser:
             )
             listed = ", ".join(f"`{name}`" for name in signature.names)
             advice = slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
-            self.collector.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
+            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
             name = str(keyword.arg)
             place = spot.span(keyword.col_offset, len(name))
             if not signature.takes(name):
                 advice = suggest(name, signature.names, "arguments")
-                self.collector.error(
+                self.reporter.error(
                     "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, help=advice
                 )
             elif name in seen:
-                self.collector.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
+                self.reporter.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
             seen.add(name)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
-from flowconf.diagnostics import Collector, Label
 from flowconf.language.advice import slips
 from flowconf.language.plan import Literal
+from flowconf.report import Label, Reporter
 
 Fits = Callable[[object], bool]
 
@@ -39,7 +39,7 @@ def bare(given: Literal) -> Iterator[Literal]:
         yield given
 
 
-def told(given: Literal, fits: Fits, wanted: str, use: str, collector: Collector, path: str) -> bool:
+def told(given: Literal, fits: Fits, wanted: str, use: str, reporter: Reporter, path: str) -> bool:
     """Tell of a value that is wrong because a parameter is, once, where that is set; False where none is.
 
     `use` says what the parameter is there, as in "`repeat`" or "`out_features` of `Linear`".
@@ -49,5 +49,5 @@ def told(given: Literal, fits: Fits, wanted: str, use: str, collector: Collector
         return False
     message = f"`{wrong.text}` must be {wanted}, got {slips.shown(wrong.value)}: it stands in {use}"
     labels = (Label("it is used here", given.place),)
-    collector.error("FC0123", message, wrong.place, path=path, labels=labels)
+    reporter.error("FC0123", message, wrong.place, path=path, labels=labels)
     return True

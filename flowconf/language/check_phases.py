@@ -6,27 +6,27 @@ from itertools import pairwise
 
 from pydantic import BaseModel
 
-from flowconf.diagnostics import Collector, Label, Place, suggest
 from flowconf.language import references, timeline
 from flowconf.language.plan import GraphPlan
 from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
+from flowconf.report import Label, Place, Reporter, suggest
 from flowconf.text.origins import Origins, Path, dotted
 
 
-def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
+def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, reporter: Reporter) -> None:
     """Note every mistake in `phases`, and in the weights and `updates` of the loss."""
     for name, loss in training.loss.items():
-        _check_weight(loss.weight, ("loss", name, "weight"), origins, collector)
-        _check_paths(plan, listed(loss.updates), "the path", ("loss", name, "updates"), origins, collector)
+        _check_weight(loss.weight, ("loss", name, "weight"), origins, reporter)
+        _check_paths(plan, listed(loss.updates), "the path", ("loss", name, "updates"), origins, reporter)
     before: str | None = None
     for name, phase in training.phases.items():
-        _check_order(training, name, before, origins, collector)
-        _check_phase(training, plan, phase, ("phases", name), origins, collector)
+        _check_order(training, name, before, origins, reporter)
+        _check_phase(training, plan, phase, ("phases", name), origins, reporter)
         before = name
-    timeline.check(training, origins, collector)
+    timeline.check(training, origins, reporter)
 
 
-def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, collector: Collector) -> None:
+def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, reporter: Reporter) -> None:
     """Note a path that names nothing in the graph; the empty one names all of it."""
     try:
         if path:
@@ -34,30 +34,28 @@ def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place,
     except references.NotFound as problem:
         message = f"{what} `{path}` names nothing in the graph"
         advice = problem.advice(path) or problem.message
-        collector.lacks(path.split(".")[0], "FC0405", message, place, path=dotted(where), help=advice)
+        reporter.lacks(path.split(".")[0], "FC0405", message, place, path=dotted(where), help=advice)
 
 
-def check_value(training: TrainingConfig, name: str, path: Path, origins: Origins, collector: Collector) -> None:
+def check_value(training: TrainingConfig, name: str, path: Path, origins: Origins, reporter: Reporter) -> None:
     """Note a name that no value of the validation split has."""
     known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
     if name not in known:
         message = f"`{name}` is no value of the validation split"
-        collector.error("FC0402", message, origins.value(path), path=dotted(path), help=suggest(name, known, "values"))
+        reporter.error("FC0402", message, origins.value(path), path=dotted(path), help=suggest(name, known, "values"))
 
 
-def _check_order(
-    training: TrainingConfig, name: str, before: str | None, origins: Origins, collector: Collector
-) -> None:
+def _check_order(training: TrainingConfig, name: str, before: str | None, origins: Origins, reporter: Reporter) -> None:
     """Whether the phase ever begins, and means a part of the run."""
     phase, where = training.phases[name], ("phases", name)
     if before is None and phase.when is None and phase.until is None:
         message = f"the phase `{name}` is the whole run"
         advice = "say where it begins (`when`) or ends (`until`)"
-        collector.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
+        reporter.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
     elif before is not None and phase.when is None and training.phases[before].until is None:
         message = f"the phase `{name}` never begins: `{before}`, before it, has no end"
         advice = f"say where `{name}` begins (`when`), or where `{before}` ends (`until`)"
-        collector.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
+        reporter.error("FC0122", message, origins.key(where), path=dotted(where), help=advice)
 
 
 def _check_phase(
@@ -66,58 +64,58 @@ def _check_phase(
     phase: PhaseSection,
     where: Path,
     origins: Origins,
-    collector: Collector,
+    reporter: Reporter,
 ) -> None:
     for key in ("when", "until"):
         condition: Condition | None = getattr(phase, key)
         if condition is not None:
-            _check_condition(training, condition, (*where, key), origins, collector)
+            _check_condition(training, condition, (*where, key), origins, reporter)
     for key in ("freeze", "thaw"):
-        _check_paths(plan, listed(getattr(phase, key)), "the path", (*where, key), origins, collector)
+        _check_paths(plan, listed(getattr(phase, key)), "the path", (*where, key), origins, reporter)
     for number, path in enumerate(listed(phase.thaw)):
         if path in listed(phase.freeze):
             at = (*where, "thaw", number)
             labels = (Label("frozen here", origins.value((*where, "freeze", listed(phase.freeze).index(path)))),)
             message = f"`{dotted(where)}` both freezes and thaws `{path}`"
-            collector.error(
+            reporter.error(
                 "FC0123", message, origins.value(at), path=dotted(at), labels=labels, help="keep one of both"
             )
     if isinstance(phase.lr, dict):
         for path in phase.lr:
             at = (*where, "lr", path)
-            check_path(plan, path, "the path", at, origins.key(at), collector)
+            check_path(plan, path, "the path", at, origins.key(at), reporter)
     for name, weight in phase.loss.items():
         at = (*where, "loss", name)
-        _check_weight(weight, at, origins, collector)
+        _check_weight(weight, at, origins, reporter)
         if name not in training.loss:
             message = f"`{name}` is no term of the loss"
             advice = suggest(name, training.loss, "terms")
-            collector.error("FC0402", message, origins.key(at), path=dotted(at), help=advice)
+            reporter.error("FC0402", message, origins.key(at), path=dotted(at), help=advice)
 
 
 def _check_condition(
-    training: TrainingConfig, condition: Condition, where: Path, origins: Origins, collector: Collector
+    training: TrainingConfig, condition: Condition, where: Path, origins: Origins, reporter: Reporter
 ) -> None:
-    key = _only_key(condition, where, origins, collector)
+    key = _only_key(condition, where, origins, reporter)
     if key in ("stalled", "improving", "converged"):
-        check_value(training, getattr(condition, key).metric, (*where, key, "metric"), origins, collector)
+        check_value(training, getattr(condition, key).metric, (*where, key, "metric"), origins, reporter)
 
 
-def _check_weight(weight: Weight, where: Path, origins: Origins, collector: Collector) -> None:
+def _check_weight(weight: Weight, where: Path, origins: Origins, reporter: Reporter) -> None:
     if not isinstance(weight, Changing):
         return
-    key = _only_key(weight, where, origins, collector)
+    key = _only_key(weight, where, origins, reporter)
     if key == "steps" and weight.steps is not None:
         stairs, at = weight.steps, (*where, "steps")
         if len(stairs.values) != len(stairs.at) + 1:
             message = f"{len(stairs.values)} values need {len(stairs.values) - 1} jumps, and `at` has {len(stairs.at)}"
-            collector.error("FC0123", message, origins.value((*at, "at")), path=dotted(at))
+            reporter.error("FC0123", message, origins.value((*at, "at")), path=dotted(at))
         elif any(first >= second for first, second in pairwise(stairs.at)):
             message = f"the jumps {stairs.at} must rise"
-            collector.error("FC0123", message, origins.value((*at, "at")), path=dotted(at))
+            reporter.error("FC0123", message, origins.value((*at, "at")), path=dotted(at))
 
 
-def _only_key(section: BaseModel, where: Path, origins: Origins, collector: Collector) -> str | None:
+def _only_key(section: BaseModel, where: Path, origins: Origins, reporter: Reporter) -> str | None:
     """The one key that is given; anything but one is noted."""
     keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
     if len(keys) == 1:
@@ -127,13 +125,13 @@ def _only_key(section: BaseModel, where: Path, origins: Origins, collector: Coll
     message = f"exactly one of {names} is needed here, and there is {found}"
     place = origins.key((*where, keys[1])) if keys else origins.value(where)
     advice = f"keep one of {found}" if keys else None
-    collector.error("FC0122", message, place, path=dotted(where), help=advice)
+    reporter.error("FC0122", message, place, path=dotted(where), help=advice)
     return None
 
 
 def _check_paths(
-    plan: GraphPlan, paths: tuple[str, ...], what: str, where: Path, origins: Origins, collector: Collector
+    plan: GraphPlan, paths: tuple[str, ...], what: str, where: Path, origins: Origins, reporter: Reporter
 ) -> None:
     for number, path in enumerate(paths):
         at = (*where, number)
-        check_path(plan, path, what, at, origins.value(at), collector)
+        check_path(plan, path, what, at, origins.value(at), reporter)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.diagnostics import NOWHERE, Collector, Label, Place, nearest, suggest
 from flowconf.language import check_phases, misnamed, references, registry, signatures
 from flowconf.language.advice import habits, sections
 from flowconf.language.check_phases import check_path, check_value
@@ -20,6 +19,7 @@ from flowconf.language.registry import Table
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.language.validate import shown
+from flowconf.report import NOWHERE, Label, Place, Reporter, nearest, suggest
 from flowconf.text.origins import Node, Origins, Path
 
 TORCHMETRICS = "torchmetrics"
@@ -37,20 +37,20 @@ ERRORS = {"mae", "mse"}
 """Metrics of which the smallest value is the best; so are all losses."""
 
 
-def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
+def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, reporter: Reporter) -> None:
     """Note every mistake in the training sections."""
     fields = provided_fields(training.data.name)
-    check_names(training, plan, fields, origins, collector)
-    _check_groups(training, plan, origins, collector)
-    _check_devices(training, origins, collector)
-    _check_vain(training, origins, collector)
-    check_phases.check(training, plan, origins, collector)
+    check_names(training, plan, fields, origins, reporter)
+    _check_groups(training, plan, origins, reporter)
+    _check_devices(training, origins, reporter)
+    _check_vain(training, origins, reporter)
+    check_phases.check(training, plan, origins, reporter)
     if fields is not None:
-        fields = (*fields, *_of_another_set(training, plan, fields, origins, collector))
-    check_references(training, plan, fields, origins, collector)
-    misnamed.blame("the step", _unnamed(training, plan), collector)
+        fields = (*fields, *_of_another_set(training, plan, fields, origins, reporter))
+    check_references(training, plan, fields, origins, reporter)
+    misnamed.blame("the step", _unnamed(training, plan), reporter)
     if fields is not None:
-        check_inputs(plan, dict.fromkeys(fields), origins, collector)
+        check_inputs(plan, dict.fromkeys(fields), origins, reporter)
 
 
 def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
@@ -61,10 +61,10 @@ def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
 
 
 def check_names(
-    training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, collector: Collector
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, reporter: Reporter
 ) -> None:
     """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
-    checker = _Names(plan, fields, origins, collector)
+    checker = _Names(plan, fields, origins, reporter)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
     checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
@@ -81,16 +81,16 @@ def check_names(
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
     for name, args in training.loggers.items():
         checker.logger(name, args)
-    _check_best(training, origins, collector)
+    _check_best(training, origins, reporter)
 
 
-def check_overruled(said: Mapping[Path, Node], collector: Collector) -> None:
+def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
     """Note unknown names that a file says in vain, for a config group says another: they are mistakes all the same."""
     tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
     for path, node in said.items():
         table = tables.get(str(path[0])) if path[1:] == ("name",) else None
         if table is not None and isinstance(node.value, str) and node.value not in table:
-            collector.diagnostics.append(table.unknown(node.value, node.place, _dotted(path)))
+            reporter.diagnostics.append(table.unknown(node.value, node.place, _dotted(path)))
 
 
 def uses_torchmetrics(name: str) -> bool:
@@ -120,7 +120,7 @@ def check_references(
     plan: GraphPlan,
     fields: Collection[str] | None,
     origins: Origins,
-    collector: Collector,
+    reporter: Reporter,
 ) -> None:
     """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
     for path, section in _measured(training).items():
@@ -128,11 +128,11 @@ def check_references(
             written = getattr(section, key)
             for number, reference in enumerate(listed(written)):
                 where = (*path, key, number) if isinstance(written, list) else (*path, key)
-                _check_reference(reference, plan, fields, where, origins, collector)
+                _check_reference(reference, plan, fields, where, origins, reporter)
 
 
 def _of_another_set(
-    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], origins: Origins, collector: Collector
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], origins: Origins, reporter: Reporter
 ) -> list[str]:
     """Note once, and give, two and more fields that the data set lacks: the config is about another one."""
     needed = {given.name: _place_of(given, origins) for given in plan.inputs if not given.captured}
@@ -150,7 +150,7 @@ def _of_another_set(
     others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
     has = ", ".join(f"`{field}`" for field in fields)
     advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"its fields are {has}"
-    collector.error("FC0502", message, origins.value(("data", "name")), path="data.name", labels=labels, help=advice)
+    reporter.error("FC0502", message, origins.value(("data", "name")), path="data.name", labels=labels, help=advice)
     return lacks
 
 
@@ -160,13 +160,13 @@ def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}
 
 
-def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, collector: Collector) -> None:
+def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, reporter: Reporter) -> None:
     for path in training.optimizer.groups:
         where = ("optimizer", "groups", path)
-        check_path(plan, path, "the optimizer group", where, origins.key(where), collector)
+        check_path(plan, path, "the optimizer group", where, origins.key(where), reporter)
 
 
-def _check_vain(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+def _check_vain(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
     """Note settings of one file of which another one leaves nothing."""
     trainer, rows = training.trainer, training.data.batch_size
     if trainer.epochs is not None and trainer.steps is not None:
@@ -174,16 +174,16 @@ def _check_vain(training: TrainingConfig, origins: Origins, collector: Collector
         if epochs.file == steps.file and epochs.file is not None:
             message = "the run ends at `epochs` or `steps`, whichever comes first: the other changes nothing"
             label, place = Label("`epochs` stands here", epochs), origins.key(("trainer", "steps"))
-            collector.warn("FC0410", message, place, path="trainer.steps", labels=(label,), help="keep one of them")
+            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), help="keep one of them")
     if trainer.accumulate > rows:
         place, batch = origins.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (Label("the size of a batch", origins.value(batch)),) if origins.root.at(batch) else NO_LABELS
         message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be cut into {trainer.accumulate} parts"
         advice = f"write at most `{rows}`"
-        collector.error("FC0123", message, place, path="trainer.accumulate", labels=labels, help=advice)
+        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, help=advice)
 
 
-def _check_devices(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+def _check_devices(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
     """Note devices that are listed twice, and shares that are more or fewer than the devices."""
     trainer, where = training.trainer, ("trainer", "devices")
     if isinstance(trainer.devices, list):
@@ -191,7 +191,7 @@ def _check_devices(training: TrainingConfig, origins: Origins, collector: Collec
             if device in trainer.devices[:number]:
                 message = f"the device {device} is listed twice"
                 place = origins.value((*where, number))
-                collector.error("FC0123", message, place, path=_dotted(where), help="list each device once")
+                reporter.error("FC0123", message, place, path=_dotted(where), help="list each device once")
     if isinstance(trainer.devices, str) or not isinstance(trainer.shares, list):
         return
     count = trainer.nodes * (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices))
@@ -199,7 +199,7 @@ def _check_devices(training: TrainingConfig, origins: Origins, collector: Collec
         message = f"`trainer.shares` has {len(trainer.shares)} numbers, and {count} devices train"
         labels = (Label("the devices are said here", origins.value(where)),)
         place = origins.value(("trainer", "shares"))
-        collector.error("FC0123", message, place, path="trainer.shares", labels=labels, help="give one for each device")
+        reporter.error("FC0123", message, place, path="trainer.shares", labels=labels, help="give one for each device")
 
 
 def _check_reference(
@@ -208,7 +208,7 @@ def _check_reference(
     fields: Collection[str] | None,
     where: Path,
     origins: Origins,
-    collector: Collector,
+    reporter: Reporter,
 ) -> None:
     if fields is not None and reference in fields:
         return
@@ -228,7 +228,7 @@ def _check_reference(
             message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
         name, place = reference.split(".")[0], origins.value(where)
-        collector.lacks(name, "FC0402", message, place, path=_dotted(where), help=advice, labels=labels)
+        reporter.lacks(name, "FC0402", message, place, path=_dotted(where), help=advice, labels=labels)
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:
@@ -237,7 +237,7 @@ def _is_removed(plan: GraphPlan, reference: str) -> bool:
     return isinstance(flow, Mapping) and reference in flow and flow[reference] is None
 
 
-def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, collector: Collector) -> None:
+def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, reporter: Reporter) -> None:
     """Note inputs of the graph that the data set does not give, or gives in another shape or type.
 
     `fields` is what a `Split` says of itself; a field that is None is only known by name.
@@ -249,12 +249,12 @@ def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, c
         if given.name not in fields:
             message = f"the graph needs the input `{given.name}`, and the data set has no such field"
             advice = suggest(given.name, fields, "fields")
-            collector.error("FC0502", message, _place_of(given, origins), path="data", help=advice)
+            reporter.error("FC0502", message, _place_of(given, origins), path="data", help=advice)
         elif fields[given.name] is not None and given.shape is not None:
-            _check_shape(given, fields[given.name], sizes, origins, collector)
+            _check_shape(given, fields[given.name], sizes, origins, reporter)
 
 
-def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origins, collector: Collector) -> None:
+def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origins, reporter: Reporter) -> None:
     shape, dtype = field
     assert given.shape is not None
     kind = str(dtype).removeprefix("torch.")
@@ -272,7 +272,7 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origi
         place, advice = typed or _place_of(given, origins), f"write `{'' if typed else 'dtype: '}{kind}`"
     if wrong is not None and 0 < wrong < len(given.places):
         place, advice = given.places[wrong], f"write `{shape[wrong - 1]}`"
-    collector.error("FC0502", message, place, path="data", labels=labels, help=advice)
+    reporter.error("FC0502", message, place, path="data", labels=labels, help=advice)
 
 
 def _written(origins: Origins, *paths: Path) -> Place | None:
@@ -299,8 +299,8 @@ def _place_of(given: Input, origins: Origins) -> Place:
     return given.place if given.place != Place() else origins.value(("model", "inputs"))
 
 
-def _check_best(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
-    check_value(training, training.trainer.best, ("trainer", "best"), origins, collector)
+def _check_best(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
+    check_value(training, training.trainer.best, ("trainer", "best"), origins, reporter)
 
 
 def direction(training: TrainingConfig) -> str:
@@ -318,10 +318,10 @@ def natural_direction(training: TrainingConfig, value: str) -> str:
 class _Names:
     """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
 
-    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, collector: Collector) -> None:
+    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, reporter: Reporter) -> None:
         self.plan, self.fields = plan, fields
         self.origins = origins
-        self.collector = collector
+        self.reporter = reporter
 
     def section(
         self,
@@ -334,7 +334,7 @@ class _Names:
     ) -> None:
         """A section that names a thing and holds its arguments; the trainer adds the first `given`, and `supplied`."""
         if name not in table:
-            self.collector.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
+            self.reporter.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
             return
         signature = table.signature(name)
         lacking = signature.missing(given, {*args, *supplied})
@@ -345,14 +345,14 @@ class _Names:
         """A logger, which is named by its key."""
         path = ("loggers", name)
         if name not in registry.loggers:
-            self.collector.diagnostics.append(registry.loggers.unknown(name, self.origins.key(path), _dotted(path)))
+            self.reporter.diagnostics.append(registry.loggers.unknown(name, self.origins.key(path), _dotted(path)))
             return
         signature = registry.loggers.signature(name)
         self.arguments(name, signature, args, path, given=1)
         for argument in signature.missing(1, set(args)):
             message = f"`{name}` needs the argument `{argument}`"
             advice = f"write `{argument}: ...`"
-            self.collector.error("FC0133", message, self.origins.key(path), path=_dotted(path), help=advice)
+            self.reporter.error("FC0133", message, self.origins.key(path), path=_dotted(path), help=advice)
 
     def torchmetric(self, path: Path, section: MetricSection) -> None:
         """A class of torchmetrics: its arguments."""
@@ -382,7 +382,7 @@ class _Names:
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
             if unknown_there:  # one that means something comes first
                 return
-            self.collector.error("FC0133", *self.count(section, given, takes, path), path=_dotted(path))
+            self.reporter.error("FC0133", *self.count(section, given, takes, path), path=_dotted(path))
         else:
             self.required(section.fn, lacking[1:] if unknown else lacking, path)
 
@@ -406,7 +406,7 @@ class _Names:
         variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
         if variant is not None and variant[2] in known:
             advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
-        self.collector.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
+        self.reporter.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
 
     def arguments(
         self,
@@ -436,13 +436,13 @@ class _Names:
             if argument in unknown:
                 message = f"`{name}` takes no argument `{argument}`"
                 hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
-                self.collector.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=hint)
+                self.reporter.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=hint)
             elif wanted is not None:
                 item = signatures.at_fault(types.get(argument, ""), value)
                 if item is not None:
                     where, wanted, value = (*where, item[0]), item[1], value[item[0]]
                 message = f"`{_dotted(where)}` must be {wanted}, got {shown(value)}"
-                self.collector.error("FC0123", message, self.origins.value(where), path=_dotted(where))
+                self.reporter.error("FC0123", message, self.origins.value(where), path=_dotted(where))
         self.shares({name: value for name, value in args.items() if "Share" in types.get(name, "")}, path)
         return only is not None
 
@@ -455,7 +455,7 @@ class _Names:
             labels = tuple(Label("also taken", self.origins.value((*path, name))) for name in others)
             message = f"{taken} leave no rows to train on"
             place, advice = self.origins.value((*path, last)), "their sum must be below 1"
-            self.collector.error("FC0123", message, place, path=_dotted((*path, last)), labels=labels, help=advice)
+            self.reporter.error("FC0123", message, place, path=_dotted((*path, last)), labels=labels, help=advice)
 
     def instead(
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
@@ -480,7 +480,7 @@ class _Names:
             message = f"`{name}` needs the argument `{argument}`"
             key = "fn" if path[0] in ("loss", "metrics") else "name"
             advice = f"write `{'args: {' if key == 'fn' else ''}{argument}: ...{'}' if key == 'fn' else ''}`"
-            self.collector.error("FC0133", message, self.origins.value((*path, key)), path=_dotted(path), help=advice)
+            self.reporter.error("FC0133", message, self.origins.value((*path, key)), path=_dotted(path), help=advice)
 
 
 def _dotted(path: Path) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flowconf.diagnostics import Collector, Label, Place
 from flowconf.language import names, schema
 from flowconf.language.frame import Frame
 from flowconf.language.registry import modules
+from flowconf.report import Label, Place, Reporter
 from flowconf.text.origins import Origins, Path
 
 SPOTS = ("skip", "router", "while_", "until")
 """Keys of a step with a module of their own."""
 
 
-def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, collector: Collector) -> None:
+def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, reporter: Reporter) -> None:
     """Note every name of the graph in its frame, and refuse one that cannot be used, or is used twice."""
     claims = [(given.name, "", given.place) for given in frame.inputs]
     members = {name: step for name, step in model.flow.items() if step is not None}
@@ -23,25 +23,25 @@ def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, col
         if isinstance(step, schema.Modifiers):
             at = (*frame.path, "flow", name)
             claims += [(other, name, origins.value(where)) for other, where in _others(step, at)]
-            frame.failed |= set(_mislabelled(step, at, origins, collector))
+            frame.failed |= set(_mislabelled(step, at, origins, reporter))
     owners: dict[str, str] = {}
     for name, owner, place in claims:
-        check_name(name, place, collector, attribute=bool(owner))
+        check_name(name, place, reporter, attribute=bool(owner))
         first = frame.members.get(name)
         if first is not None and owners[name] != owner:
             label = Label("first given here", first)
-            collector.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
+            reporter.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
         frame.members.setdefault(name, place)
         owners.setdefault(name, owner)
 
 
-def check_name(name: str, place: Place, collector: Collector, attribute: bool, modules_too: bool = False) -> None:
+def check_name(name: str, place: Place, reporter: Reporter, attribute: bool, modules_too: bool = False) -> None:
     """Refuse a name that Python, the generated source or (for an `attribute`) a module uses for itself."""
     why = names.refusal(name, attribute)
     if why is None and modules_too and name in modules:
         why = "is a module"
     if why is not None:
-        collector.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
+        reporter.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
 
 
 def all_names(name: str, step: object, at: Path) -> set[str]:
@@ -55,7 +55,7 @@ def _others(step: schema.Modifiers, at: Path) -> list[tuple[str, Path]]:
     return [*tag, *labels(step, at)[:1]]
 
 
-def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, collector: Collector) -> Iterator[str]:
+def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, reporter: Reporter) -> Iterator[str]:
     """Refuse a label of a branch, router, condition or skip, which are called what they are; the steps with one."""
     verb, owner = type(step).__name__.lower(), str(at[-1])
     bodies = getattr(step, verb)
@@ -67,7 +67,7 @@ def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, collector: 
             name = f"{owner}.{'condition' if where[-1] in ('while', 'until') else where[-1]}"
             place = origins.key((*at, *where, "label"))
             message = f"`label` means nothing here: this is always called `{name}`"
-            collector.error("FC0125", message, place, path=name, help="remove it")
+            reporter.error("FC0125", message, place, path=name, help="remove it")
             yield owner
 
 

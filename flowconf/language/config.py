@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic
 from flowconf.language import check_training, registry, schema
 from flowconf.language.advice import hints
 from flowconf.language.advice.sections import SECTIONS, TOP
@@ -15,6 +14,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve, resolve_model
 from flowconf.language.training import TrainingConfig
 from flowconf.language.validate import validate
+from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.text import Composition, Document, MergeRules
 from flowconf.text import compose as compose_text
 from flowconf.text.source import absolute
@@ -76,16 +76,16 @@ def read(composition: Composition) -> Config:
         raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), help=advice))
     if is_graph(document):
         raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.key(("flow",))))
-    collector = Collector(list(document.warnings))
-    found = validate(ConfigDocument, document.data, document.origins, (), collector)
-    check_training.check_overruled(composition.overruled, collector)
-    collector.stop_on_errors()
+    reporter = Reporter(list(document.warnings))
+    found = validate(ConfigDocument, document.data, document.origins, (), reporter)
+    check_training.check_overruled(composition.overruled, reporter)
+    reporter.stop_on_errors()
     assert found is not None
-    plan = resolve_model(found.model, document, ("model",), collector, found.named())
-    if not collector.errors:
-        check_training.check(found, plan, document.origins, collector)
-    collector.stop_on_errors()
-    return Config(composition, plan, found, tuple(collector.diagnostics))
+    plan = resolve_model(found.model, document, ("model",), reporter, found.named())
+    if not reporter.errors:
+        check_training.check(found, plan, document.origins, reporter)
+    reporter.stop_on_errors()
+    return Config(composition, plan, found, tuple(reporter.diagnostics))
 
 
 def is_graph(document: Document) -> bool:

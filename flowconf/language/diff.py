@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from flowconf.diagnostics import NOWHERE, Place
 from flowconf.language.schema import VERBS
 from flowconf.language.validate import dotted
+from flowconf.report import NOWHERE, Place
 from flowconf.text import Document, Origins, Path
 
 

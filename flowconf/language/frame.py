@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import ChainMap
 from dataclasses import dataclass, field, replace
 
-from flowconf.diagnostics import Place, suggest
 from flowconf.language import references
 from flowconf.language.plan import Input, Literal, Setting, Step, Value
 from flowconf.language.references import Found, NotFound
+from flowconf.report import Place, suggest
 from flowconf.text import Path
 
 

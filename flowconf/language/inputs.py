@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from flowconf.diagnostics import Collector, nearest, suggest
 from flowconf.language import causes, names, schema
 from flowconf.language.advice import habits, slips
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
 from flowconf.language.validate import dotted
+from flowconf.report import Reporter, nearest, suggest
 from flowconf.text.origins import Origins, Path
 
 SYMBOL = re.compile(r"^(?!None$|True$|False$)[A-Z][A-Za-z0-9_]*$")
@@ -22,12 +22,12 @@ OPEN = "write `{}`, or another word that begins with a capital, for a size that 
 
 
 def read_inputs(
-    model: schema.GraphDocument, path: Path, scope: Scope, origins: Origins, collector: Collector
+    model: schema.GraphDocument, path: Path, scope: Scope, origins: Origins, reporter: Reporter
 ) -> list[Input]:
     """The inputs in call order; one called `x` when the document says nothing."""
     if not model.inputs:
         if model.inputs is not None:
-            collector.error("FC0123", "a graph needs at least one input", origins.value((*path, "inputs")))
+            reporter.error("FC0123", "a graph needs at least one input", origins.value((*path, "inputs")))
         return [Input("x")]
     found = []
     for name, given in model.inputs.items():
@@ -39,19 +39,19 @@ def read_inputs(
             meant = habits.meant(dtype.removeprefix("torch."), habits.DTYPES, DTYPES)
             meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
             advice = f"write `{meant}`" if meant else suggest(dtype, DTYPES, "types")
-            collector.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=advice)
+            reporter.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=advice)
         if name in names.GENERATED:
-            collector.error(
+            reporter.error(
                 "FC0126", f"`{name}` cannot be an input: it is used by the generated source", origins.key(at)
             )
         where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
-        shape = tuple(_size(size, (*where, i), scope, origins, collector) for i, size in enumerate(sizes))
+        shape = tuple(_size(size, (*where, i), scope, origins, reporter) for i, size in enumerate(sizes))
         places = tuple(origins.value((*where, i)) for i in range(len(sizes)))
         found.append(Input(name, shape, dtype, place=origins.key(at), places=places))
     return found
 
 
-def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: Collector) -> int | str:
+def _size(size: int | str, at: Path, scope: Scope, origins: Origins, reporter: Reporter) -> int | str:
     place = origins.value(at)
     if isinstance(size, str) and SYMBOL.match(size) and size not in scope:
         return size
@@ -61,18 +61,18 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, collector: 
             close, letter = nearest(size, scope), "B" if size == "None" else size[:1].upper()
             advice = OPEN.format(letter)
             advice = f"write `{close}`" if close else f"{advice}, or add `{size}` to `params`"
-            collector.lacks(size, "FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
+            reporter.lacks(size, "FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
             return 1
-        literal = CallParser(scope, collector, dotted(at)).value(size, place)
+        literal = CallParser(scope, reporter, dotted(at)).value(size, place)
         if literal is None:
             return 1
         value = literal.value
-        if causes.told(literal, _is_size, "a whole number of at least 1", "`inputs`", collector, dotted(at)):
+        if causes.told(literal, _is_size, "a whole number of at least 1", "`inputs`", reporter, dotted(at)):
             return 1
     if not _is_size(value):
         message = f"a size must be a whole number of at least 1, got {slips.shown(value)}"
         instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else slips.divided(str(size))
-        collector.error("FC0123", message, place, path=dotted(at), help=instead)
+        reporter.error("FC0123", message, place, path=dotted(at), help=instead)
         return 1
     assert isinstance(value, int)
     return value

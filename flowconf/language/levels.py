@@ -13,9 +13,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from flowconf.diagnostics import Place
 from flowconf.language import registry, schema
 from flowconf.language.advice import sections
+from flowconf.report import Place
 from flowconf.text.origins import Path
 
 TABLES = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}

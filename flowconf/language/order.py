@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flowconf.diagnostics import Collector, suggest
 from flowconf.language.schema import Modifiers
 from flowconf.language.validate import dotted
+from flowconf.report import Reporter, suggest
 from flowconf.text.origins import Origins, Path
 
 
-def ordered(flow: Mapping[str, object], path: Path, origins: Origins, collector: Collector) -> list[str]:
+def ordered(flow: Mapping[str, object], path: Path, origins: Origins, reporter: Reporter) -> list[str]:
     """The names of `flow` in the order in which they run.
 
     Members that stand after (or before) the same one keep their declared order among themselves.
     """
-    placed = {name: _placement(name, step, flow, path, origins, collector) for name, step in flow.items()}
+    placed = {name: _placement(name, step, flow, path, origins, reporter) for name, step in flow.items()}
     order = [name for name, placement in placed.items() if placement is None]
     waiting = {name: placement for name, placement in placed.items() if placement is not None}
     while waiting:
@@ -24,7 +24,7 @@ def ordered(flow: Mapping[str, object], path: Path, origins: Origins, collector:
             name, (key, target) = next(iter(waiting.items()))
             place = origins.value((*path, "flow", name, key))
             message = f"`{name}` waits for `{target}`, which waits for it"
-            collector.error("FC0144", message, place, path=dotted((*path, "flow", name)))
+            reporter.error("FC0144", message, place, path=dotted((*path, "flow", name)))
             return [*order, *waiting]
         _insert(ready, waiting, order)
         for name in ready:
@@ -44,14 +44,14 @@ def _insert(ready: list[str], waiting: Mapping[str, tuple[str, str]], order: lis
 
 
 def _placement(
-    name: str, step: object, flow: Mapping[str, object], path: Path, origins: Origins, collector: Collector
+    name: str, step: object, flow: Mapping[str, object], path: Path, origins: Origins, reporter: Reporter
 ) -> tuple[str, str] | None:
     if not isinstance(step, Modifiers) or (step.after is None and step.before is None):
         return None
     at = (*path, "flow", name)
     if step.after is not None and step.before is not None:
         message = f"`{name}` has both `after` and `before`"
-        collector.error("FC0144", message, origins.key((*at, "before")), path=dotted(at), help="keep one of them")
+        reporter.error("FC0144", message, origins.key((*at, "before")), path=dotted(at), help="keep one of them")
         return None
     key = "after" if step.after is not None else "before"
     target = step.after or step.before
@@ -60,6 +60,6 @@ def _placement(
         others = [other for other in flow if other != name]
         message = f"`{name}` cannot stand {key} `{target}`: there is no such other member"
         place = origins.value((*at, key))
-        collector.error("FC0144", message, place, path=dotted(at), help=suggest(target, others, "members"))
+        reporter.error("FC0144", message, place, path=dotted(at), help=suggest(target, others, "members"))
         return None
     return key, target

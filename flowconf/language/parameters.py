@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flowconf.diagnostics import Collector, Place, suggest
 from flowconf.language import causes, schema
 from flowconf.language.advice import slips
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name
 from flowconf.language.plan import Literal
+from flowconf.report import Place, Reporter, suggest
 from flowconf.text.origins import Origins, Path, dotted
 
 MOST_TIMES = 100_000
 """A step is repeated, looped or cut at most so often."""
 
 
-def declared(model: schema.GraphDocument, path: Path, origins: Origins, collector: Collector) -> dict[str, Literal]:
+def declared(model: schema.GraphDocument, path: Path, origins: Origins, reporter: Reporter) -> dict[str, Literal]:
     """The parameters of the document at `path`, with the values that stand in it."""
     found = {}
     for name, value in model.params.items():
         at = (*path, "params", name)
-        check_name(name, origins.key(at), collector, attribute=False, modules_too=True)
+        check_name(name, origins.key(at), reporter, attribute=False, modules_too=True)
         found[name] = literal(value, origins.value(at))
     return found
 
@@ -34,7 +34,7 @@ def as_set(name: str, default: Literal, given: Literal | None, path: Path, origi
 
 
 def given_by(
-    model: schema.MountedBody, at: Path, parser: CallParser, origins: Origins, collector: Collector
+    model: schema.MountedBody, at: Path, parser: CallParser, origins: Origins, reporter: Reporter
 ) -> dict[str, Literal]:
     """What the `with` of a mount at `at` sets; `parser` knows the parameters of the graph around."""
     assert isinstance(model.graph, schema.GraphDocument)
@@ -44,7 +44,7 @@ def given_by(
         if name not in model.graph.params:
             advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
             message = f"the graph has no parameter `{name}`"
-            collector.lacks(name, "FC0134", message, origins.key(where), path=dotted(where), help=advice)
+            reporter.lacks(name, "FC0134", message, origins.key(where), path=dotted(where), help=advice)
             continue
         place, is_text = origins.value(where), isinstance(model.graph.params[name], str)
         reads = isinstance(value, str) and not is_text
@@ -54,20 +54,20 @@ def given_by(
     return given
 
 
-def count(value: int | str, at: Path, parser: CallParser, place: Place, collector: Collector) -> Literal | None:
+def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter: Reporter) -> Literal | None:
     """A positive whole number, given as one or in terms of parameters; None when it is none."""
     found = parser.value(value, place) if isinstance(value, str) else literal(value, place)
     wanted = "a whole number of at least 1"
-    if found is None or causes.told(found, causes.is_count, wanted, f"`{at[-1]}`", collector, dotted(at)):
+    if found is None or causes.told(found, causes.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
         return None
     if not isinstance(found.value, int) or not causes.is_count(found.value):
         got = slips.shown(found.value)
         got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
-        collector.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, path=dotted(at))
+        reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, path=dotted(at))
         return None
     if found.value > MOST_TIMES:
         message = f"`{at[-1]}` must be at most {MOST_TIMES:,}, got `{found.value}`"
-        collector.error("FC0123", message, place, path=dotted(at))
+        reporter.error("FC0123", message, place, path=dotted(at))
         return None
     return found
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, Place, nearest
+from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
 Scalar = None | bool | int | float | str
 

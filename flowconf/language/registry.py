@@ -16,10 +16,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, suggest
 from flowconf.language import builtins, signatures
 from flowconf.language.advice import habits
 from flowconf.language.signatures import ClassSource, Signature
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, suggest
 from flowconf.text import read
 
 T = TypeVar("T", bound=Callable[..., Any])

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from flowconf.diagnostics import Collector, Label, Place, nearest
 from flowconf.language import loops, misnamed, names, parameters, references, schema, unused, wiring
 from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser
@@ -38,6 +37,7 @@ from flowconf.language.registry import modules
 from flowconf.language.settings import read_setting
 from flowconf.language.validate import dotted, validate
 from flowconf.language.wiring import Using
+from flowconf.report import Label, Place, Reporter, nearest
 from flowconf.text.origins import Document, Path
 
 PLACED = ("take", "dim", "slices", "times", "merge")
@@ -52,49 +52,49 @@ def resolve(document: Document, at: Path = ()) -> GraphPlan:
 
     Raises `ConfigError` with every mistake of the first stage that has one.
     """
-    collector = Collector(list(document.warnings))
-    model = validate(schema.GraphDocument, _at(document.data, at), document.origins, at, collector)
-    collector.stop_on_errors()
+    reporter = Reporter(list(document.warnings))
+    model = validate(schema.GraphDocument, _at(document.data, at), document.origins, at, reporter)
+    reporter.stop_on_errors()
     assert model is not None
-    plan = resolve_model(model, document, at, collector)
-    collector.stop_on_errors()
-    return replace(plan, warnings=tuple(collector.diagnostics))
+    plan = resolve_model(model, document, at, reporter)
+    reporter.stop_on_errors()
+    return replace(plan, warnings=tuple(reporter.diagnostics))
 
 
 def resolve_model(
-    model: schema.GraphDocument, document: Document, at: Path, collector: Collector, asked: Collection[str] = ()
+    model: schema.GraphDocument, document: Document, at: Path, reporter: Reporter, asked: Collection[str] = ()
 ) -> GraphPlan:
-    """The Plan of a graph document whose keys are right; mistakes go to `collector`, and are missing in the Plan.
+    """The Plan of a graph document whose keys are right; mistakes go to `reporter`, and are missing in the Plan.
 
     `asked` are names of members that are read from outside of the graph.
     """
-    return _Resolver(document, collector, asked).graph(model, at, model.label or "graph", None, {})
+    return _Resolver(document, reporter, asked).graph(model, at, model.label or "graph", None, {})
 
 
 class _Unresolved(Exception):
-    """The member cannot be resolved; the mistake is in the collector."""
+    """The member cannot be resolved; the mistake is in the reporter."""
 
 
 class _Resolver:
     """Resolves one document; knows where everything was written."""
 
-    def __init__(self, document: Document, collector: Collector, asked: Collection[str]) -> None:
-        self.data, self.origins, self.collector, self.asked = document.data, document.origins, collector, asked
-        self.unused = Collector()
+    def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
+        self.data, self.origins, self.reporter, self.asked = document.data, document.origins, reporter, asked
+        self.unused = Reporter()
 
     def graph(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> GraphPlan:
         """The plan of one document; `given` are the values that a parent's `with` sets."""
         plan, _ = self._document(model, path, label, around, given)
-        if not self.collector.errors:  # what is used cannot be told while some of it is not understood
-            self.collector.diagnostics += self.unused.diagnostics
+        if not self.reporter.errors:  # what is used cannot be told while some of it is not understood
+            self.reporter.diagnostics += self.unused.diagnostics
         return plan
 
     def _document(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> tuple[GraphPlan, Frame]:
-        params = parameters.declared(model, path, self.origins, self.collector)
+        params = parameters.declared(model, path, self.origins, self.reporter)
         own = unused.Params(
             {
                 name: parameters.as_set(name, value, given.get(name), path, self.origins)
@@ -102,26 +102,24 @@ class _Resolver:
             }
         )
         scope = unused.scope_of(own, around)
-        inputs = read_inputs(model, path, scope, self.origins, self.collector)
+        inputs = read_inputs(model, path, scope, self.origins, self.reporter)
         mount = self.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
         frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
-        claim_names(model, frame, self.origins, self.collector)
-        before = len(self.collector.errors)
-        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.collector)
+        claim_names(model, frame, self.origins, self.reporter)
+        before = len(self.reporter.errors)
+        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.reporter)
         if not order:
-            self.collector.error(
-                "FC0123", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path)
-            )
-        if len(self.collector.errors) > before:  # nothing can be said of what comes before what
+            self.reporter.error("FC0123", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path))
+        if len(self.reporter.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
         for name in order:
-            before = self.collector.noted
+            before = self.reporter.noted
             try:
                 self._step(name, model.flow[name], frame)
             except _Unresolved:
-                if self.collector.noted == before:
-                    self.collector.unchecked.append(dotted((*path, "flow", name)))
+                if self.reporter.noted == before:
+                    self.reporter.unchecked.append(dotted((*path, "flow", name)))
                 frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
@@ -129,8 +127,8 @@ class _Resolver:
         asked = self.asked if not path[1:] else ()
         unused.check_params(own, frame, self.origins, self.unused)
         within = dotted(path[:-1] if mount else path)
-        misnamed.blame("the parameter", unused.left(own, frame, self.origins), self.collector, within)
-        misnamed.blame("the step or input", unused.unread(frame, outputs, asked), self.collector, within)
+        misnamed.blame("the parameter", unused.left(own, frame, self.origins), self.reporter, within)
+        misnamed.blame("the step or input", unused.unread(frame, outputs, asked), self.reporter, within)
         if not unused.has_removed(path, self.origins):
             unused.check_inputs(frame, outputs, asked, self.unused)
         plan = GraphPlan(
@@ -153,19 +151,19 @@ class _Resolver:
 
     def _step(self, name: str, model: schema.Modifiers | str | object, frame: Frame) -> None:
         at: Path = (*frame.path, "flow", name)
-        before = self.collector.noted
+        before = self.reporter.noted
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, frame)
         else:
             body = self._part(model, at, name, frame, {}, Value("x"))
             step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
             step = replace(step, body_place=self.origins.value(at))
-        wiring.check_extras(step, self.collector)
+        wiring.check_extras(step, self.reporter)
         step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
-        if self.collector.noted > before:
+        if self.reporter.noted > before:
             frame.failed |= {name, step.path}
         elif not frame.is_broken(step.stream.member):
-            wiring.check_filled(step, frame, self.collector)
+            wiring.check_filled(step, frame, self.reporter)
         frame.add(step)
         if step.verb != "fork":
             frame.stream = Value(name)
@@ -191,12 +189,12 @@ class _Resolver:
         using = self._arguments(model.using, (*at, "using"), frame)
         taken: set[int] = set()
         step = self._with_verb(step, model, at, frame, using, taken)
-        wiring.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.collector)
+        wiring.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.reporter)
         return step
 
     def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
         """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
-        found = read_setting(model, at, path, self.origins, self.collector, frame.scope)
+        found = read_setting(model, at, path, self.origins, self.reporter, frame.scope)
         if found is None:
             return
         for known in frame.settings:
@@ -204,7 +202,7 @@ class _Resolver:
                 if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
                     labels = (Label("first said here", known.place),)
                     message = f"`{key}` is said twice of `{path}`"
-                    self.collector.error("FC0142", message, found.place, path=path, labels=labels, help="keep one")
+                    self.reporter.error("FC0142", message, found.place, path=path, labels=labels, help="keep one")
         frame.settings.append(found)
 
     def _with_verb(
@@ -238,7 +236,7 @@ class _Resolver:
                 body = part(model.loop, "loop", step.path, [*using, *over])
                 step, places = replace(step, parts=(("body", body),)), self._places_of(model.over, (*at, "over"))
                 over_taken = {index - len(using) for index in taken}
-                wiring.check_taken(step, over, over_taken, places, self.collector, "over")
+                wiring.check_taken(step, over, over_taken, places, self.reporter, "over")
                 return self._loop(step, model, at, frame)
             case schema.Map():
                 return self._map(
@@ -324,7 +322,7 @@ class _Resolver:
             unknown = modules.unknown(name, place, step.name, also=schema.MERGES)
             close = habits.meant(name, habits.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             unknown = replace(unknown, help=f"write `{close}`") if close else unknown
-            self.collector.diagnostics.append(replace(unknown, message=f"unknown merge `{name}`"))
+            self.reporter.diagnostics.append(replace(unknown, message=f"unknown merge `{name}`"))
             raise _Unresolved
         return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
 
@@ -332,7 +330,7 @@ class _Resolver:
         """A positive whole number, given as one or in terms of parameters."""
         if value is None:
             return None
-        found = parameters.count(value, at, self._parser(frame, at), self.origins.value(at), self.collector)
+        found = parameters.count(value, at, self._parser(frame, at), self.origins.value(at), self.reporter)
         if found is None:
             raise _Unresolved
         return found
@@ -392,7 +390,7 @@ class _Resolver:
         missing = [] if using.keys() - taken else forward.missing(1, names_given)
         if missing:
             message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
-            self.collector.error("FC0147", message, call.place, path=path, help=wiring.to_fill(missing[0], call.name))
+            self.reporter.error("FC0147", message, call.place, path=path, help=wiring.to_fill(missing[0], call.name))
         return Applied(path, call, tuple(accepted))
 
     def _mounted(
@@ -410,7 +408,7 @@ class _Resolver:
                 "FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path
             )
         assert isinstance(model.graph, schema.GraphDocument)
-        given = parameters.given_by(model, at, self._parser(frame, at), self.origins, self.collector)
+        given = parameters.given_by(model, at, self._parser(frame, at), self.origins, self.reporter)
         around = None if where in self.origins.mounts else frame
         plan, inner = self._document(model.graph, where, _last(path), around, given)
         return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
@@ -534,7 +532,7 @@ class _Resolver:
             message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
             advice = "remove this too, or let it read something else"
         lacking = first if problem.wrong == first and removed is None else ""
-        self.collector.lacks(lacking, "FC0141", message, place, path=path, help=advice, labels=labels)
+        self.reporter.lacks(lacking, "FC0141", message, place, path=path, help=advice, labels=labels)
         raise _Unresolved
 
     def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:
@@ -558,12 +556,12 @@ class _Resolver:
         return tuple(found)
 
     def _parser(self, frame: Frame, at: Path) -> CallParser:
-        return CallParser(frame.scope, self.collector, dotted(at), frame.named)
+        return CallParser(frame.scope, self.reporter, dotted(at), frame.named)
 
     def _fail(
         self, code: str, message: str, place: Place, path: str, help: str | None = None, **more: object
     ) -> NoReturn:
-        self.collector.error(code, message, place, path=path, help=help, **more)
+        self.reporter.error(code, message, place, path=path, help=help, **more)
         raise _Unresolved
 
 

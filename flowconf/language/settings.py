@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from flowconf.diagnostics import Collector
 from flowconf.language import schema, signatures
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Checkpoint, Literal, Setting, Start
 from flowconf.language.validate import dotted
+from flowconf.report import Reporter
 from flowconf.text.origins import Origins, Path
 
 INITIALIZERS = (
@@ -20,15 +20,15 @@ FROZEN = {True: "all", False: "no", "params": "params", None: None}
 
 
 def read_setting(
-    model: schema.Settings, at: Path, path: str, origins: Origins, collector: Collector, scope: Scope
+    model: schema.Settings, at: Path, path: str, origins: Origins, reporter: Reporter, scope: Scope
 ) -> Setting | None:
     """The setting of the modules at `path`, or None when the document says nothing about them."""
     init = []
     for parameter, how in model.init.items():
-        start = _start(parameter, how, (*at, "init", parameter), origins, collector, scope)
+        start = _start(parameter, how, (*at, "init", parameter), origins, reporter, scope)
         if start is not None:
             init.append(start)
-    checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), origins, collector)
+    checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), origins, reporter)
     if model.frozen is None and checkpoint is None and not init:
         return None
     key = "frozen" if model.frozen is not None else "checkpoint" if checkpoint is not None else "init"
@@ -36,7 +36,7 @@ def read_setting(
 
 
 def _checkpoint(
-    model: str | schema.CheckpointSource | None, at: Path, origins: Origins, collector: Collector
+    model: str | schema.CheckpointSource | None, at: Path, origins: Origins, reporter: Reporter
 ) -> Checkpoint | None:
     place = origins.value(at)
     if model is None:
@@ -50,7 +50,7 @@ def _checkpoint(
         both = [origins.key((*at, key)) for key in ("path", "config")]
         second = max(both, key=lambda key: (key.line, key.column))
         place = origins.key(at) if model.path is None else second
-        collector.error("FC0122", message, place, path=dotted(at), help=advice)
+        reporter.error("FC0122", message, place, path=dotted(at), help=advice)
         return None
     key = "path" if model.path is not None else "config"
     places = [(one, origins.value((*at, one))) for one in ("at", "sha256")]
@@ -68,15 +68,15 @@ def _checkpoint(
     )
 
 
-def _start(parameter: str, how: object, at: Path, origins: Origins, collector: Collector, scope: Scope) -> Start | None:
+def _start(parameter: str, how: object, at: Path, origins: Origins, reporter: Reporter, scope: Scope) -> Start | None:
     place, key = origins.value(at), origins.key(at)
     if isinstance(how, schema.Scaled):
         return Start(parameter, Literal(None, "none"), float(how.scale), key)
     if isinstance(how, int | float):
         return Start(parameter, Literal(float(how), repr(float(how)), place), None, key)
     if isinstance(how, list):
-        return _listed(parameter, how, at, origins, collector)
-    call = CallParser(scope, collector, dotted(at)).how(str(how), place, list(INITIALIZERS))
+        return _listed(parameter, how, at, origins, reporter)
+    call = CallParser(scope, reporter, dotted(at)).how(str(how), place, list(INITIALIZERS))
     if call is None:
         return None
     signature = signatures.read_function("torch.nn.init", f"{call.name}_")
@@ -97,12 +97,12 @@ def _start(parameter: str, how: object, at: Path, origins: Origins, collector: C
         if isinstance(named, Literal) and named.place.column > len(unknown[0]):
             column = named.place.column - len(unknown[0]) - 1
             place = replace(named.place, column=column, length=len(unknown[0]))
-        collector.error("FC0133", f"`{call.name}` {wrong}", place, path=dotted(at), help=f"its arguments are {offered}")
+        reporter.error("FC0133", f"`{call.name}` {wrong}", place, path=dotted(at), help=f"its arguments are {offered}")
         return None
     return Start(parameter, call, None, key)
 
 
-def _listed(parameter: str, values: list[object], at: Path, origins: Origins, collector: Collector) -> Start | None:
+def _listed(parameter: str, values: list[object], at: Path, origins: Origins, reporter: Reporter) -> Start | None:
     def tupled(value: object) -> object:
         return tuple(tupled(item) for item in value) if isinstance(value, list) else value
 
@@ -113,7 +113,7 @@ def _listed(parameter: str, values: list[object], at: Path, origins: Origins, co
 
     place = origins.value(at)
     if not numbers(values):
-        collector.error("FC0123", f"`{dotted(at)}` must hold finite numbers only", place, path=dotted(at))
+        reporter.error("FC0123", f"`{dotted(at)}` must hold finite numbers only", place, path=dotted(at))
         return None
     found = tupled(values)
     assert isinstance(found, tuple)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowconf.diagnostics import Collector, Label, Place
 from flowconf.language.training import Condition, TrainerSection, TrainingConfig
+from flowconf.report import Label, Place, Reporter
 from flowconf.text.origins import Origins, Path, dotted
 
 POINTS = ("epoch", "step", "fraction")
@@ -25,7 +25,7 @@ class Edge:
         return f"{self.key} {self.at:g}" if self.key != "fraction" else f"{self.at:.0%} of the run"
 
 
-def check(training: TrainingConfig, origins: Origins, collector: Collector) -> None:
+def check(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
     """Note phases that no step of the run belongs to, and ends that come too late to be one."""
     begun: Edge | None = None
     end_before: tuple[str, Edge] | None = None
@@ -37,21 +37,21 @@ def check(training: TrainingConfig, origins: Origins, collector: Collector) -> N
         if begins is not None and never is not None:
             message = f"the phase `{name}` never begins: the run has ended by then"
             labels = tuple(label for label in never if label.place != begins.place)
-            collector.warn("FC0122", message, begins.place, path=dotted(begins.path), labels=labels)
+            reporter.warn("FC0122", message, begins.place, path=dotted(begins.path), labels=labels)
         elif begins is not None and begun is not None and _is_after(begun, begins):
             message = f"the phase `{name}` begins at {begins}, before the one in front of it, which has no step"
             label = Label(f"the phase in front of it begins at {begun}", begun.place)
             advice = "write phases in the order in which they come"
-            collector.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), help=advice)
+            reporter.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), help=advice)
         elif begins is not None and until is not None and not _is_after(until, begins) and until.key == begins.key:
             message = f"the phase `{name}` has no step: it ends at {until}, and begins at {begins}"
-            collector.error("FC0123", message, until.place, path=dotted(until.path))
+            reporter.error("FC0123", message, until.place, path=dotted(until.path))
         elif end_before is not None and when is not None and _is_after(end_before[1], when):
             last, end = end_before
             message = f"the phase `{last}` ends at {when}, where `{name}` begins: its `until` means nothing"
             label = Label(f"`{name}` begins here", when.place)
             advice = f"remove `until` of `{last}`, or let `{name}` begin later"
-            collector.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), help=advice)
+            reporter.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), help=advice)
         begun = begins
         end_before = (name, until) if until is not None else None
 

@@ -6,9 +6,9 @@ from collections import ChainMap
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from flowconf.diagnostics import NOWHERE, Collector, Place
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Literal, Value
+from flowconf.report import NOWHERE, Place, Reporter
 from flowconf.text.origins import Origins, Path, dotted
 
 
@@ -56,7 +56,7 @@ def _declared_in(path: Path, origins: Origins) -> str | None:
     return (*node.history, node.place)[0].file if node is not None else None
 
 
-def check_params(params: Params, frame: Frame, origins: Origins, notes: Collector) -> None:
+def check_params(params: Params, frame: Frame, origins: Origins, notes: Reporter) -> None:
     """Note parameters that nothing uses; one that something else than the graph's own files adds matches nothing."""
     at: Path = (*frame.path, "params")
     own = {origins.value((*frame.path, "flow")).file, *(_declared_in((*at, name), origins) for name in params.used)}
@@ -72,9 +72,7 @@ def check_params(params: Params, frame: Frame, origins: Origins, notes: Collecto
             notes.warn("FC0149", message, place, path=dotted((*at, name)), help=advice)
 
 
-def check_inputs(
-    frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str], notes: Collector
-) -> None:
+def check_inputs(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str], notes: Reporter) -> None:
     """Note inputs that no step and no output reads; `asked` are names that are read from outside."""
     read = {value.member for step in frame.steps for value in step.reads()}
     read |= {value.member for _, value in outputs} | set(asked)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from flowconf.diagnostics import Collector, Fix, Label, Place, nearest, suggest
 from flowconf.language import levels, schema
 from flowconf.language.advice import habits, hints, sections
 from flowconf.language.training import Changing
+from flowconf.report import Fix, Label, Place, Reporter, nearest, suggest
 from flowconf.text.origins import Origins, Path
 
 M = TypeVar("M", bound=BaseModel)
@@ -45,7 +45,7 @@ NULLS = ("None", "none", "nil", "NULL", "Null")
 TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
-def validate(model: type[M], data: object, origins: Origins, path: Path, collector: Collector) -> M | None:
+def validate(model: type[M], data: object, origins: Origins, path: Path, reporter: Reporter) -> M | None:
     """An instance of `model`, or None when `data`, which stands at `path` of the document, has mistakes."""
     problems: list[Any] = []
     try:
@@ -53,18 +53,18 @@ def validate(model: type[M], data: object, origins: Origins, path: Path, collect
     except ValidationError as error:
         found, problems = None, error.errors(include_url=False)
     except RecursionError:
-        collector.error("FC0006", "the document is nested too deeply", origins.value(path))
+        reporter.error("FC0006", "the document is nested too deeply", origins.value(path))
         return None
-    before = len(collector.errors)
-    _Report(data, origins, path, collector).tell(model, problems)
-    return found if len(collector.errors) == before else None
+    before = len(reporter.errors)
+    _Report(data, origins, path, reporter).tell(model, problems)
+    return found if len(reporter.errors) == before else None
 
 
 class _Report:
     """Turns Pydantic's list of problems into diagnostics, one for each cause."""
 
-    def __init__(self, data: object, origins: Origins, base: Path, collector: Collector) -> None:
-        self.data, self.origins, self.base, self.collector = data, origins, base, collector
+    def __init__(self, data: object, origins: Origins, base: Path, reporter: Reporter) -> None:
+        self.data, self.origins, self.base, self.reporter = data, origins, base, reporter
         self.is_config = False
 
     def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
@@ -166,7 +166,7 @@ class _Report:
         return (*self.base, *where) in self.origins.mounts and isinstance(self._at(where), dict)
 
     def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
-        self.collector.error(code, message, place, path=dotted((*self.base, *where)), **more)
+        self.reporter.error(code, message, place, path=dotted((*self.base, *where)), **more)
 
     def _key(self, where: Path) -> Place:
         return self.origins.key((*self.base, *where))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from flowconf.diagnostics import Collector, Label, Place, nearest
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
+from flowconf.report import Label, Place, Reporter, nearest
 
 Using = list[tuple[str | None, Value]]
 """What `using` names: the argument, where the document says it, and the value."""
 
 
 def check_taken(
-    step: Step, using: Using, taken: Collection[int], places: Sequence[Place], collector: Collector, key: str = "using"
+    step: Step, using: Using, taken: Collection[int], places: Sequence[Place], reporter: Reporter, key: str = "using"
 ) -> None:
     """Every reference under `key` must be an argument of something; `taken` holds the positions of those that are."""
     for index, (given, value) in enumerate(using):
@@ -34,10 +34,10 @@ def check_taken(
         elif name == _stream_of(reader):
             message = f"`{name}` of `{reader.target}` is the stream, and is given by `{key}` as well"
             advice = f"write `from: {value}` beside the verb, or leave `{name}` out"
-        collector.error("FC0143", message, places[index], path=step.path, help=advice)
+        reporter.error("FC0143", message, places[index], path=step.path, help=advice)
 
 
-def check_extras(step: Step, collector: Collector) -> None:
+def check_extras(step: Step, reporter: Reporter) -> None:
     """What stands below a step's path must not meet a member of the graph that stands at it."""
     module = step.body.module if step.parts else None
     if len(step.parts) != 1 or not isinstance(module, Mount):
@@ -50,10 +50,10 @@ def check_extras(step: Step, collector: Collector) -> None:
             message = f"`{step.path}.{extra}` would stand for two things"
             labels = (Label("the body's own", member.place if member is not None else own[extra]),)
             advice = f"give the `{extra}` of the body another name"
-            collector.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
+            reporter.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
 
 
-def check_filled(step: Step, frame: Frame, collector: Collector) -> None:
+def check_filled(step: Step, frame: Frame, reporter: Reporter) -> None:
     """Every input of a mounted graph must be filled by the stream, or by `using`."""
     if step.stream_record is None and _is_silent(frame.step(step.stream.member)) and step.over is None:
         return  # it may hold names: the shape check knows
@@ -72,7 +72,7 @@ def check_filled(step: Step, frame: Frame, collector: Collector) -> None:
             if wrong is not None:
                 labels = [*labels[:1], Label("read here", place)]
                 place, advice = wrong, f"write `{name}`"
-            collector.error("FC0147", message, place, path=step.path, labels=tuple(labels), help=advice)
+            reporter.error("FC0147", message, place, path=step.path, labels=tuple(labels), help=advice)
 
 
 def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place | None:

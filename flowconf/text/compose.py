@@ -19,7 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, nearest, suggest
+from flowconf.report import ConfigError, Diagnostic, Reporter, nearest, suggest
 from flowconf.text import defaults
 from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
@@ -271,7 +271,7 @@ class _Composer:
         top, own = included.package.partition(".")[0], included.document.origins.root
         if top and self.rules.tops and top not in self.rules.tops:
             raise ConfigError(self.misplaced(new, included, [key for key in own.value if key in self.rules.tops]))
-        notes = Collector()
+        notes = Reporter()
         said = root.at((included.package,)) if included.package in self.rules.tops else None
         if said is not None and not isinstance(said.value, dict):
             message = f"`{included.package}` must be a mapping, got `{json.dumps(said.plain())}`"
@@ -317,7 +317,7 @@ class _Composer:
 
     def finished(self, root: Node) -> Node:
         """`root` with the graphs that interpolations name, and then with all interpolations resolved."""
-        notes = Collector()
+        notes = Reporter()
         for path, node in Origins(root).items():
             if node.value == MISSING:
                 key = dotted(path)

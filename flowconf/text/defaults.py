@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place, nearest, suggest
+from flowconf.report import Diagnostic, Label, Place, Reporter, nearest, suggest
 from flowconf.text.library import Library
 from flowconf.text.origins import MAX_DEPTH, Document, Node, Origins
 from flowconf.text.overrides import Override, listed
@@ -103,7 +103,7 @@ def check(document: Document, is_hydras: bool = False) -> None:
 
     Settings are the `hydra` section, or everything in a config that goes to Hydra as a whole.
     """
-    notes = Collector()
+    notes = Reporter()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
         notes.error("FC0104", "`defaults` must be a list", listing.place, help="write `- _self_` as its first entry")
@@ -118,7 +118,7 @@ def check(document: Document, is_hydras: bool = False) -> None:
     notes.stop_on_errors()
 
 
-def _check_settings(section: Node | None, notes: Collector) -> None:
+def _check_settings(section: Node | None, notes: Reporter) -> None:
     """Refuses what would make Hydra run code that a config names."""
     for path, node in Origins(section).items() if section is not None else ():
         if path and _NAMES_CODE.search(str(path[-1])):
@@ -131,7 +131,7 @@ def _check_settings(section: Node | None, notes: Collector) -> None:
             notes.error("FC0104", "`hydra.callbacks` is refused", node.key, help="remove it")
 
 
-def _check_entry(item: Node, notes: Collector) -> None:
+def _check_entry(item: Node, notes: Reporter) -> None:
     entry = _entry(item)
     if entry is None or (entry.group is not None and not entry.group):
         advice = "write a config's name, or `- group: option`"
@@ -172,7 +172,7 @@ def check_main(document: Document) -> None:
     late = next((entry for entry in found if entry.is_self), None)
     labels = (Label("it belongs before this", found[0].key),) if late is not None else ()
     place = found[0].key if late is None else late.place
-    notes = Collector()
+    notes = Reporter()
     message = f"the defaults list of a main config begins with `{SELF}`"
     advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
     notes.error("FC0104", message, place, labels=labels, help=advice)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place
 from flowconf.text import toml, yaml
 from flowconf.text.origins import Document, from_plain
 from flowconf.text.source import load

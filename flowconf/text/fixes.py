@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.diagnostics import Diagnostic, Fix, Place
+from flowconf.report import Diagnostic, Fix, Place
 from flowconf.text.source import MAX_BYTES
 
 PACKAGE = Path(__file__).parent.parent

@@ -36,7 +36,7 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse as parse_interpolation
 from omegaconf.grammar_visitor import GrammarVisitor
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place
 from flowconf.text import defaults
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.library import Library, has_configs, opened

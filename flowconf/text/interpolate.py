@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from flowconf.diagnostics import NOWHERE, Collector, nearest
+from flowconf.report import NOWHERE, Reporter, nearest
 from flowconf.text.origins import Node, Path, dotted, from_plain
 from flowconf.text.source import shown
 
@@ -99,7 +99,7 @@ class _Resolver:
     def __init__(self, root: Node, only: Collection[Path] | None) -> None:
         self.root = root
         self.only = only
-        self.notes = Collector()
+        self.notes = Reporter()
         self.done: dict[Path, Node] = {}
         self.failed: set[Path] = set()
         self.open: list[Path] = []

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path as File
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Label, Place, nearest, suggest
+from flowconf.report import ConfigError, Diagnostic, Label, Place, nearest, suggest
 from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
 from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Origins, Path, dotted

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from flowconf.diagnostics import Place
+from flowconf.report import Place
 from flowconf.text.origins import Node, Path
 
 MISSING = "???"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Place
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place
 
 Path = tuple[str | int, ...]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, Label, Place, nearest, suggest
+from flowconf.report import ConfigError, Diagnostic, Label, Place, Reporter, nearest, suggest
 from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
 from flowconf.text.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
 from flowconf.text.source import shown
@@ -64,7 +64,7 @@ def parse(words: Sequence[str]) -> list[Override]:
         return []
     from flowconf.text import hydra_bridge
 
-    notes, found = Collector(), []
+    notes, found = Reporter(), []
     for word in _joined(words, notes):
         key = word.partition("=")[0]
         if key.count(".") + key.count("[") >= MAX_DEPTH or len(key) > MAX_KEY:
@@ -98,7 +98,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     return found
 
 
-def _joined(words: Sequence[str], notes: Collector) -> list[str]:
+def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
     """The words, without those that belong together and were cut by spaces around `=`: these are told of."""
     kept: list[str] = []
     pending = list(words)
@@ -130,7 +130,7 @@ def _wrong_key(key: str) -> str | None:
 
 def refuse_sweeps(overrides: Sequence[Override]) -> None:
     """Raises FC0103 for words with several values, which only a sweep can take."""
-    notes = Collector()
+    notes = Reporter()
     for one in overrides:
         if one.parsed.is_sweep_override():
             advice = f"add `-m` to sweep, or write `{one.key}=[...]` for a list"
@@ -143,7 +143,7 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
 
 def refuse_hydra(overrides: Sequence[Override]) -> None:
     """Raises FC0103 for words about Hydra itself that mean nothing for a single config: all but its search path."""
-    notes = Collector()
+    notes = Reporter()
     for one in overrides:
         if one.parsed.is_hydra_override() and one.key != "hydra.searchpath":
             message = f"`{shown(one.typed)}` is about sweeps, and this is none"

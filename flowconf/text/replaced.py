@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flowconf.diagnostics import Diagnostic, Label, Place
+from flowconf.report import Diagnostic, Label, Place
 from flowconf.text.defaults import Included
 from flowconf.text.origins import Node, Origins, Path, dotted
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, nearest, why_not
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, nearest, why_not
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -49,7 +49,7 @@ class Source:
         return self.text[start : start + MAX_LENGTH].split("\n", 1)[0]
 
 
-class Notes(Collector):
+class Notes(Reporter):
     """The mistakes of one text; gives up after a hundred."""
 
     def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Label
+from flowconf.report import ConfigError, Diagnostic, Label
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node, Path, dotted
 from flowconf.text.source import Notes, Source, shown
 

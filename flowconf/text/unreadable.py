@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from flowconf.diagnostics import Diagnostic, Fix, Label, Place
+from flowconf.report import Diagnostic, Fix, Label, Place
 from flowconf.text import yaml_slips
 from flowconf.text.source import Source, shown
 

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from flowconf.diagnostics import Place
+from flowconf.report import Place
 
 Comment = Callable[[tuple[str | int, ...]], str | None]
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Fix, Label, Place
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Fix, Label, Place
 from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
 from flowconf.text.unreadable import unreadable

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from flowconf.api import load, load_run, load_run_config
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, suggest
 from flowconf.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
 from flowconf.language.plan import Input
 from flowconf.language.training import ProfileSection
+from flowconf.report import ConfigError, Diagnostic, Place, suggest
 from flowconf.train.data.named import read_arrays
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate, one_step

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from flowconf.api import load, load_run_config
-from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
 from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, record
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.text.origins import Origins, dotted

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Place, shown_path
 from flowconf.graph import Graph, runtime
 from flowconf.language.plan import Step, join
+from flowconf.report import Place, shown_path
 from flowconf.train.data.splits import in_parts
 from flowconf.train.job import Job
 from flowconf.train.seeds import undisturbed

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import Graph
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, Weight, listed
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.data.splits import Feed, Sampler
 from flowconf.train.memory import Memory
 from flowconf.train.objective.metering import Metric

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Diagnostic, RunError, shown_path
+from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
 from flowconf.train.objective.terms import Average, means_of

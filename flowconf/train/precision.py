@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, MachineError, Place
+from flowconf.report import NOWHERE, Diagnostic, MachineError, Place
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AMPERE = {"bf16": "fp16", "tf32": "fp32"}

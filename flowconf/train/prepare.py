@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic
 from flowconf.graph import Graph, build_graph, load_checkpoints
 from flowconf.graph.weights.transfer import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
 from flowconf.language.training import LossSection, TrainingConfig
+from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.train.checks.fitting import problems_of
 from flowconf.train.checks.precheck import start_request
 from flowconf.train.data.making import feeds, make_data
@@ -206,11 +206,11 @@ def _check_profile(config: Config, total_steps: int) -> None:
 
 
 def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
-    collector = Collector()
+    reporter = Reporter()
     origins = config.composition.document.origins
-    check_inputs(config.model, fields, origins, collector)
-    check_references(config.training, config.model, fields, origins, collector)
-    collector.stop_on_errors()
+    check_inputs(config.model, fields, origins, reporter)
+    check_references(config.training, config.model, fields, origins, reporter)
+    reporter.stop_on_errors()
 
 
 def _try_values(job: Job) -> None:

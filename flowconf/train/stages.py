@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowconf.diagnostics import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.graph.weights.sources import beside, check_source, find_run, record
 from flowconf.language import references
 from flowconf.language.config import Config, is_graph_file
 from flowconf.language.plan import Checkpoint
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.train.checks.precheck import precheck
 
 Load = Callable[[str], Config]

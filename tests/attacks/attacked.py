@@ -19,8 +19,8 @@ import torch
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.diagnostics import FlowconfError
 from flowconf.graph import build_graph  # noqa: F401
+from flowconf.report import FlowconfError
 
 torch.set_num_threads(1)
 SECONDS = 60

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowconf import ConfigError, plan
-from flowconf.diagnostics import Collector, Place, render_json, render_text
 from flowconf.language import schema
 from flowconf.language.calls import CallParser
 from flowconf.language.config import ConfigDocument
 from flowconf.language.plan import Literal
 from flowconf.language.validate import validate
+from flowconf.report import Place, Reporter, render_json, render_text
 from flowconf.text import from_data, read
 
 SCOPE = {"width": Literal(8, "width"), "rate": Literal(0.5, "rate"), "name": Literal("a", "name")}
@@ -94,15 +94,15 @@ def told(error: ConfigError) -> None:
 @settings(max_examples=400)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)))
 def test_any_text_is_a_call_or_refused(text):
-    collector = Collector()
+    reporter = Reporter()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        chain = CallParser(SCOPE, collector).chain(text, PLACE)
-        value = CallParser(SCOPE, collector).value(text, PLACE)
-    assert (chain is None or value is None) or not collector.errors
+        chain = CallParser(SCOPE, reporter).chain(text, PLACE)
+        value = CallParser(SCOPE, reporter).value(text, PLACE)
+    assert (chain is None or value is None) or not reporter.errors
     if chain is None:
-        assert collector.errors
-    for error in collector.errors:
+        assert reporter.errors
+    for error in reporter.errors:
         assert error.place.file == "a.yaml"
         assert error.place.line == 3
         assert error.place.column >= 1
@@ -148,9 +148,9 @@ def test_any_data_is_a_graph_or_refused(document):
     )
 )
 def test_any_data_is_a_config_or_refused(data):
-    document, collector = from_data(data, "notebook"), Collector()
-    if validate(ConfigDocument, document.data, document.origins, (), collector) is None:
-        assert collector.errors
+    document, reporter = from_data(data, "notebook"), Reporter()
+    if validate(ConfigDocument, document.data, document.origins, (), reporter) is None:
+        assert reporter.errors
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 import flowconf.train.check
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place, RunError
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
 

@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 import flowconf
-from flowconf.diagnostics import MachineError
 from flowconf.draw.dot import dot
 from flowconf.draw.svg import render, write
+from flowconf.report import MachineError
 
 PICTURE = 'digraph "g" { a [label="one ❄", tooltip="a.yaml:1:2", URL="a.yaml#L1"]; a -> b }\n'
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz's `dot`")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import ConfigError
 from flowconf.fbrl import data
 from flowconf.fbrl.data import fbrl_letters, fbrl_lines, fbrl_words
 from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.words import common_words
+from flowconf.report import ConfigError
 from flowconf.train.data.splits import Batch, Split, Splits
 
 pytest.importorskip("PIL")

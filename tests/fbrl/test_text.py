@@ -9,10 +9,10 @@ from string import ascii_lowercase
 import pytest
 import torch
 
-from flowconf.diagnostics import ConfigError, MachineError
 from flowconf.fbrl import text
 from flowconf.fbrl.text import FONTS, Face, font_file
 from flowconf.fbrl.words import common_words
+from flowconf.report import ConfigError, MachineError
 
 pytest.importorskip("PIL")
 TRAINED = ("roboto", "lato", "source_sans_pro")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowconf.diagnostics import Collector, Place
 from flowconf.language.calls import CallParser
 from flowconf.language.plan import Call, Hole, Literal, Sequence
+from flowconf.report import Place, Reporter
 
 PLACE = Place("graph.yaml", 4, 9)
 SCOPE = {
@@ -22,10 +22,10 @@ SCOPE = {
 
 
 def parse(text, scope=SCOPE, place=PLACE):
-    collector = Collector()
-    found = CallParser(scope, collector, "here").chain(text, place)
-    assert (found is None) == bool(collector.errors)
-    return found, collector.diagnostics
+    reporter = Reporter()
+    found = CallParser(scope, reporter, "here").chain(text, place)
+    assert (found is None) == bool(reporter.errors)
+    return found, reporter.diagnostics
 
 
 def one(text):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flowconf.api import load
-from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
+from flowconf.report import ConfigError
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.prepare import prepare
 

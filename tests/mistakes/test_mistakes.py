@@ -24,7 +24,7 @@ import yaml
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.diagnostics import CODES, Diagnostic, render_text
+from flowconf.report import CODES, Diagnostic, render_text
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent.parent / "configs"

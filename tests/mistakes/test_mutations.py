@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import flowconf
-from flowconf.diagnostics import Diagnostic, render_text
+from flowconf.report import Diagnostic, render_text
 from tests.mistakes.test_mistakes import HERE, SHIPPED
 
 CONFIGS = (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flowconf.cli.main import main
-from flowconf.diagnostics import CODES, FlowconfError
+from flowconf.report import CODES, FlowconfError
 
 PAGES = Path(__file__).parent.parent.parent / "docs" / "errors"
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition, MergeRules, compose
 
 RULES = MergeRules(

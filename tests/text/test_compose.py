@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition, MergeRules, compose, compose_graph_file
 
 Compose = Callable[..., Composition]

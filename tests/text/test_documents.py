@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.text import from_data, read
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowconf.cli.main import main
-from flowconf.diagnostics import Diagnostic, Fix, Place
+from flowconf.report import Diagnostic, Fix, Place
 from flowconf.text.fixes import PACKAGE, apply
 
 WRONG = """\

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import flowconf
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.text import read
 
 SIZE = 1_000_000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flowconf.diagnostics import Diagnostic
+from flowconf.report import Diagnostic
 from flowconf.text import Composition
 
 Compose = Callable[..., Composition]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowconf.diagnostics import Place
+from flowconf.report import Place
 from flowconf.text import MergeRules
 from flowconf.text.merge import merge
 from flowconf.text.origins import Node, Origins, from_plain

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition
 from flowconf.text.overrides import parse, quoted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.text import Composition, MergeRules, sweep
 
 FILES = {

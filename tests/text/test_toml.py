@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowconf.diagnostics import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Document, read
 
 

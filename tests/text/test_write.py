@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowconf.diagnostics import Place
+from flowconf.report import Place
 from flowconf.text.write import describe, dump
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.train.apply import evaluate_run, predict_file
 from flowconf.train.runs.listing import list_runs
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
-from flowconf.diagnostics import FlowconfError
+from flowconf.report import FlowconfError
 from flowconf.train import loop
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY

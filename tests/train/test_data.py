@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.train.data.named import arrays, synthetic
 from flowconf.train.data.splits import Feed, Resident, Sampler, Splits, epoch_order, seed_for
 

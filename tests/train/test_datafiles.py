@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 import flowconf
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.train.data.files import idx, images, text
 from flowconf.train.data.named import read_rows
 from flowconf.train.data.splits import Resident

@@ -9,10 +9,10 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.diagnostics import Diagnostic, RunError, StepError
 from flowconf.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
+from flowconf.report import Diagnostic, RunError, StepError
 from flowconf.train.command import resume
 from flowconf.train.data import named
 from flowconf.train.data.splits import Resident

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError, MachineError
 from flowconf.language import registry
+from flowconf.report import ConfigError, MachineError
 from flowconf.train.command import resume
 from flowconf.train.runs import loggers
 from flowconf.train.screen import Screen

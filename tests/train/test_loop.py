@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from flowconf.diagnostics import ConfigError, RunError
 from flowconf.language import registry
+from flowconf.report import ConfigError, RunError
 from flowconf.train.data.named import synthetic
 from flowconf.train.data.splits import epoch_order
 from tests.train.conftest import TINY

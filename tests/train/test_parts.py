@@ -15,7 +15,7 @@ from torch import nn
 
 import flowconf
 from flowconf.api import build
-from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
+from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.optim.schedules import factor_at

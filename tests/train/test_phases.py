@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from flowconf.api import build, load
-from flowconf.diagnostics import ConfigError
 from flowconf.language.training import Changing, Convergence, PhaseSection, Trend
+from flowconf.report import ConfigError
 from flowconf.train.objective.weighting import final_weight, weight_at
 from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
 from flowconf.train.prepare import prepare

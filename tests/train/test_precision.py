@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from flowconf.api import load
-from flowconf.diagnostics import MachineError, Place
 from flowconf.language.training import OptimizerSection
+from flowconf.report import MachineError, Place
 from flowconf.train import arithmetic
 from flowconf.train.command import resume
 from flowconf.train.optim import optimizers

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError
 from flowconf.graph import tracing
 from flowconf.graph.weights.sources import find_run
+from flowconf.report import ConfigError
 from flowconf.train import loop
 from flowconf.train.apply import profile
 from flowconf.train.prepare import prepare

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 import flowconf
 from flowconf.api import load
-from flowconf.diagnostics import Collector
 from flowconf.graph import build_graph
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fakes import faked
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
+from flowconf.report import Reporter
 from flowconf.train.checks.rehearsal import rehearsed
 from flowconf.train.data.splits import declared
 from flowconf.train.objective.routing import reached
@@ -69,7 +69,7 @@ def test_values_have_the_shapes_that_a_loss_gets(tmp_path):
     sizes = Sizes(known={"B": 2})
     with faked(grad=True):
         found = rehearse(graph.plan, {}, sizes)
-        assert not found.inference.collector.diagnostics
+        assert not found.inference.reporter.diagnostics
         fake = {name: found.value(references.find_anywhere(graph.plan, name)) for name in SEEN}
     assert {name: list(value.shape) for name, value in fake.items()} == {
         name: list(value.shape) for name, value in real.items()
@@ -115,7 +115,7 @@ def test_arguments_that_a_data_set_refuses_declare_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word"])
 def test_what_a_term_trains_is_what_its_gradient_reaches(name):
     config = load(str(CONFIGS / f"{name}.yaml"))
-    reach = rehearsed(config, Collector())
+    reach = rehearsed(config, Reporter())
     assert reach.certain
     graph = build_graph(config.model)
     named = {parameter: key for key, parameter in graph.named_parameters()}
@@ -141,7 +141,7 @@ def test_what_looks_at_numbers_leaves_the_reach_open(tmp_path, monkeypatch):
     file = tmp_path / "digits.yaml"
     file.write_text((CONFIGS / "digits.yaml").read_text().replace("hidden: GELU", "hidden: Dependent"))
     assert flowconf.check(str(file)) == []
-    assert not rehearsed(load(str(file)), Collector()).certain
+    assert not rehearsed(load(str(file)), Reporter()).certain
 
 
 def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):

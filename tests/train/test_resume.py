@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 import flowconf
 from flowconf.api import load, load_run_config
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError, RunError
 from flowconf.graph.weights import files
 from flowconf.graph.weights.sources import find_run_folder
+from flowconf.report import ConfigError, RunError
 from flowconf.train.command import resume
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from flowconf.api import load
-from flowconf.diagnostics import ConfigError
+from flowconf.report import ConfigError
 from flowconf.train.loop import one_step
 from flowconf.train.optim.averages import Averages
 from flowconf.train.prepare import prepare

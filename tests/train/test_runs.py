@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError, RunError
+from flowconf.report import ConfigError, RunError
 from flowconf.train import command
 from flowconf.train.runs.folder import create_run, git_state
 from flowconf.train.screen import Screen

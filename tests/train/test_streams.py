@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from flowconf.diagnostics import ConfigError, RunError
 from flowconf.language import registry
+from flowconf.report import ConfigError, RunError
 from flowconf.train.data.splits import Feed, Sampler, Splits
 from flowconf.train.data.streams import Items, as_split, seeded
 from tests.train.conftest import TINY, killed

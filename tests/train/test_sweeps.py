@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flowconf.cli.main import main
-from flowconf.diagnostics import ConfigError, RunError
+from flowconf.report import ConfigError, RunError
 from flowconf.train.command import sweep
 from tests.train.conftest import TINY
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from flowconf.api import load
-from flowconf.diagnostics import ConfigError
 from flowconf.language import registry
+from flowconf.report import ConfigError
 from flowconf.train.command import train
 from flowconf.train.data.splits import Splits
 from flowconf.train.screen import Screen

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import runtime
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.plan import GraphPlan
+from flowconf.report import ConfigError, Diagnostic
 
 OURS = "flowconf"
 

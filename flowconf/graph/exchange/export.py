@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Collector, ConfigError, Diagnostic, MachineError, RunError
 from flowconf.graph.explain import MARK
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -92,15 +92,15 @@ def _need_packages() -> None:
 
 def _check(plan: GraphPlan, inputs: list[Input]) -> None:
     """Raise `ConfigError` with every member that cannot be exported."""
-    collector = Collector(list(_obstacles(plan, "")))
+    reporter = Reporter(list(_obstacles(plan, "")))
     for given in plan.inputs:
         if given.captured:
             message = f"`{given.name}` comes from the graph around this one, which is not exported with it"
-            collector.error("FC0208", message, plan.place, path=given.name, help="export the graph around it")
+            reporter.error("FC0208", message, plan.place, path=given.name, help="export the graph around it")
         elif given.shape is None:
             message = f"the input `{given.name}` has no shape, and a program is traced with one"
-            collector.error("FC0208", message, plan.place, path=given.name, help="write `inputs: {x: [B, ...]}`")
-    collector.stop_on_errors()
+            reporter.error("FC0208", message, plan.place, path=given.name, help="write `inputs: {x: [B, ...]}`")
+    reporter.stop_on_errors()
 
 
 def _obstacles(plan: GraphPlan, prefix: str) -> Iterator[Diagnostic]:

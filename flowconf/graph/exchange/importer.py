@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph.build import build_graph
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.constructors import Unrecoverable, call_of, is_known
@@ -26,6 +25,7 @@ from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve import resolve
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump
 

@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
 )
 
-from flowconf.diagnostics import Place
 from flowconf.graph.shapes.fakes import as_list
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.language.plan import Argument, Call, Literal
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")

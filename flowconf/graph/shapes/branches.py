@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from flowconf.diagnostics import Label, Place
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.changes import Body, changed_in
 from flowconf.graph.shapes.fakes import MERGES, UNKNOWN, Scope, Source, difference
 from flowconf.graph.shapes.marks import apart, end_of, number_in, skip_is_odd
 from flowconf.graph.shapes.trial import Poisoned, Trial
 from flowconf.language.plan import Applied, Call, Literal, Step, join
+from flowconf.report import Label, Place
 
 
 class Branches(Trial):

@@ -6,8 +6,8 @@ import math
 import os
 from collections.abc import Mapping
 
-from flowconf.diagnostics import Collector, Diagnostic, MachineError
 from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step, join
+from flowconf.report import Diagnostic, MachineError, Reporter
 
 MOST_MODULES = 1_000_000
 MOST_NUMBERS = 2**40
@@ -17,7 +17,7 @@ BYTES = 4
 
 def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `ConfigError` (FC0202) for a graph that no machine can hold."""
-    collector = Collector()
+    reporter = Reporter()
     for name, shape in parameters.items():
         if math.prod(shape) > MOST_NUMBERS:
             path = name.rpartition(".")[0]
@@ -25,9 +25,9 @@ def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> 
                 f"`{path}` makes a parameter of {math.prod(shape):,} numbers, at most {MOST_NUMBERS:,} are possible"
             )
             place = plan.step_at(path)
-            collector.error("FC0202", message, place.body_place if place else plan.place, path=path)
-    _count(plan, 1, "", collector)
-    collector.stop_on_errors()
+            reporter.error("FC0202", message, place.body_place if place else plan.place, path=path)
+    _count(plan, 1, "", reporter)
+    reporter.stop_on_errors()
 
 
 def check_memory(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> None:
@@ -53,31 +53,31 @@ def _repeats(step: Step) -> int:
     return count if isinstance(count, int) else 1
 
 
-def _count(plan: GraphPlan, copies: int, path: str, collector: Collector) -> int:
+def _count(plan: GraphPlan, copies: int, path: str, reporter: Reporter) -> int:
     """The modules of a graph of which there are `copies`; a step that makes too many of them is told once."""
     total = 0
     for step in plan.steps:
         here = sum(
-            _modules(applied, copies * _repeats(step), join(path, step.path), collector) for applied in step.applied()
+            _modules(applied, copies * _repeats(step), join(path, step.path), reporter) for applied in step.applied()
         )
-        if here > MOST_MODULES and not collector.errors:
+        if here > MOST_MODULES and not reporter.errors:
             place = step.repeat.place if step.repeat is not None else step.place
             message = (
                 f"`{join(path, step.path)}` has {here:,} modules with all copies, at most {MOST_MODULES:,} are possible"
             )
-            collector.error("FC0202", message, place, path=join(path, step.path))
+            reporter.error("FC0202", message, place, path=join(path, step.path))
         total += here
     return total
 
 
-def _modules(applied: Applied, copies: int, path: str, collector: Collector) -> int:
+def _modules(applied: Applied, copies: int, path: str, reporter: Reporter) -> int:
     match applied.module:
         case Shared():
             return 0
         case Mount(graph=graph):
-            return copies + _count(graph, copies, path, collector)
+            return copies + _count(graph, copies, path, reporter)
         case Chain(members=members):
-            return sum(_modules(member, copies, path, collector) for member in members)
+            return sum(_modules(member, copies, path, reporter) for member in members)
     return copies
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.diagnostics import Place
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import Scope, as_list, called
 from flowconf.graph.shapes.marks import apart, end_of, number_in
 from flowconf.language.plan import Applied, Argument, Call, Chain, Literal, Mount, Step, join
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 RESIZE = ("padding", "output_padding", "stride", "scale_factor", "dilation", "kernel_size", "size", "output_size")
 """Arguments that change the sizes behind batch and channels; of two that would do, the first is meant."""

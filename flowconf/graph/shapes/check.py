@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from flowconf.diagnostics import Diagnostic, Label, Place
 from flowconf.graph.shapes.branches import Branches
 from flowconf.graph.shapes.fakes import (
     UNKNOWN,
@@ -33,10 +32,11 @@ from flowconf.graph.shapes.turns import Turns
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, join
 from flowconf.language.wiring import to_fill, unfilled
+from flowconf.report import Diagnostic, Label, Place
 
 
 def infer(graph: GraphPlan) -> Inference:
-    """Check a whole graph. Mistakes are in the result's collector."""
+    """Check a whole graph. Mistakes are in the result's reporter."""
     with faked():
         checker = _Checker(Inference(), Sizes())
         checker.whole(graph, {})
@@ -63,7 +63,7 @@ class _Checker(Branches, Turns):
         self.result.certain = not any(value is UNKNOWN for value in values.values())
         _, scope = self.graph(graph, "", values, {})
         if not self.told:
-            check_starts(graph, self.result.parameters, self.result.collector)
+            check_starts(graph, self.result.parameters, self.result.reporter)
         return scope
 
     def declared(self, entry: Input) -> Any:
@@ -75,7 +75,7 @@ class _Checker(Branches, Turns):
             return torch.empty(shape, dtype=getattr(torch, entry.dtype))
         except RuntimeError:
             message = f"the input `{entry.name}` is larger than any tensor can be"
-            self.result.collector.error("FC0123", message, entry.place, path=entry.name)
+            self.result.reporter.error("FC0123", message, entry.place, path=entry.name)
             return UNKNOWN
 
     def graph(
@@ -121,7 +121,7 @@ class _Checker(Branches, Turns):
             scope.wrong.add(step.name)
         elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads()):
             scope.wrong.add(step.name)
-            self.result.collector.unchecked.append(join(scope.path, step.path))
+            self.result.reporter.unchecked.append(join(scope.path, step.path))
 
     def _states(self, graph: GraphPlan, scope: Scope) -> None:
         """What is kept from call to call must have the shape of the zeros that the first call reads."""
@@ -143,7 +143,7 @@ class _Checker(Branches, Turns):
                     shown = f"`{value.now}` gives {self.sizes.show(kept)}"
                     message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
                     labels = (Label(shown, scope.places[value.member].place),)
-                    self.result.collector.error("FC0205", message, value.place, path=step.path, labels=labels)
+                    self.result.reporter.error("FC0205", message, value.place, path=step.path, labels=labels)
 
     def _indices(self, graph: GraphPlan, scope: Scope) -> None:
         """An index into the slices of a map must be one of them, where their number is known."""
@@ -152,7 +152,7 @@ class _Checker(Branches, Turns):
             count, index = scope.slices(value), value.innermost_index
             if count is not None and index is not None and not -count <= index < count:
                 message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
-                self.result.collector.error("FC0141", message, value.place, path=scope.path, help=advice)
+                self.result.reporter.error("FC0141", message, value.place, path=scope.path, help=advice)
 
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
@@ -195,7 +195,7 @@ class _Checker(Branches, Turns):
             labels.append(Label(f"declared as {shown}", declared))
         told = Diagnostic("FC0206", message, place, path, tuple(labels))
         if wrong < 0:
-            self.result.collector.diagnostics.append(told)
+            self.result.reporter.diagnostics.append(told)
             return UNKNOWN
         sizes = entry.shape[wrong], int(value.shape[wrong])
         if source is None or not self.others_too(source, *sizes, path, place):
@@ -210,7 +210,7 @@ class _Checker(Branches, Turns):
 
         `alone`: only this mount is at fault.
         """
-        mounts, known = self.contradicted.setdefault((declared, *sizes), []), self.result.collector.diagnostics
+        mounts, known = self.contradicted.setdefault((declared, *sizes), []), self.result.reporter.diagnostics
         mounts.append(told)
         places = (declared, mounts[0].place)
         first = next((n for n, one in enumerate(known) if one.code == told.code and one.place in places), None)
@@ -229,7 +229,7 @@ class _Checker(Branches, Turns):
         The rows of a batch are open in every graph.
         """
         is_open = any(isinstance(size, str) for size in (entry.shape or ())[1:])
-        return is_open and bool(path) and bool(self.result.collector.errors)
+        return is_open and bool(path) and bool(self.result.reporter.errors)
 
     @staticmethod
     def _blamed(
@@ -272,7 +272,7 @@ class _Checker(Branches, Turns):
 
     def _tell_of_copies(self, step: Step, known: int) -> None:
         """Only a later copy of a repeated step does not fit: the first one changes the stream."""
-        told = self.result.collector.diagnostics
+        told = self.result.reporter.diagnostics
         advice = f"`{step.name}` is repeated: each copy must give back the shape that it takes"
         told[known:] = [replace(diagnostic, help=advice) for diagnostic in told[known:]]
 
@@ -368,7 +368,7 @@ class _Checker(Branches, Turns):
         of_a_file = mount if mount.graph.source_name else None
         reused = scope.reused or (applied.module.place if isinstance(applied.module, Shared) else None)
         result, inner = self.graph(mount.graph, path, values, origins, of_a_file, home, shared, reused)
-        guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.collector.errors)
+        guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.result.reporter.errors)
         if not guessed:
             scope.held[step.name].scopes[spot] = inner
         return UNKNOWN if guessed else result

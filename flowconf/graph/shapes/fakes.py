@@ -21,8 +21,8 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from flowconf.diagnostics import Place
 from flowconf.language.plan import GraphPlan, Input, Step, Value, join
+from flowconf.report import Place
 
 
 @contextmanager

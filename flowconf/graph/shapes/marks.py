@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.diagnostics import Place
 from flowconf.graph.shapes.fakes import Source, difference
 from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.plan import Applied, Call, Chain, Input, Literal, Module, Mount, Step
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 KEEPERS = (".activation", ".batchnorm", ".dropout", ".instancenorm", ".normalization")
 """Parts of torch whose modules keep the shape of their stream."""

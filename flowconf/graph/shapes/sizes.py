@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import Place
 from flowconf.language.plan import Argument, Call, Input, Literal
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
-from flowconf.diagnostics import Collector, suggest
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import as_list
 from flowconf.language.plan import Call, GraphPlan, Start
+from flowconf.report import Reporter, suggest
 
 
-def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], collector: Collector) -> None:
+def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Refuse starting values of parameters that do not exist or have another shape; `parameters` are sizes by path."""
     for path, setting in graph.all_settings():
         below = {
@@ -23,9 +23,9 @@ def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], co
             if size is None:
                 message = f"`{path}` has no parameter `{start.parameter}`"
                 advice = suggest(start.parameter, below, "parameters")
-                collector.error("FC0207", message, start.place, path=path, help=advice)
+                reporter.error("FC0207", message, start.place, path=path, help=advice)
             elif (wrong := _misfit(start, size, f"`{path}.{start.parameter}`")) is not None:
-                collector.error("FC0207", wrong, start.how.place, path=path)
+                reporter.error("FC0207", wrong, start.how.place, path=path)
 
 
 def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:

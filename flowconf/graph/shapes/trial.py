@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, Collector, Diagnostic, Label, Place, suggest
 from flowconf.graph.shapes import blame, rules
 from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called, parts_of
 from flowconf.graph.shapes.marks import call_place, made_at
@@ -33,6 +32,7 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.registry import modules
+from flowconf.report import NOWHERE, Diagnostic, Label, Place, Reporter, suggest
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Inference:
     ranks: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    collector: Collector = field(default_factory=Collector)
+    reporter: Reporter = field(default_factory=Reporter)
     certain: bool = True
     """Whether every value is known: none depends on numbers, and every input says its shape."""
 
@@ -97,12 +97,12 @@ class Visit:
 
 
 class Poisoned(Exception):
-    """The value cannot be known; why is in the collector, or lies before."""
+    """The value cannot be known; why is in the reporter, or lies before."""
 
 
 @dataclass
 class Trial(ABC):
-    """Builds and calls modules. The mistakes go into the result's collector.
+    """Builds and calls modules. The mistakes go into the result's reporter.
 
     Equal calls share one module, unless the graph `trains`: then each path has its own.
     """
@@ -125,7 +125,7 @@ class Trial(ABC):
     @property
     def told(self) -> int:
         """How many mistakes there are so far."""
-        return len(self.result.collector.diagnostics) + self.joined
+        return len(self.result.reporter.diagnostics) + self.joined
 
     def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
         """The module that stands at a path; one that is reused stands where it was first."""
@@ -197,7 +197,7 @@ class Trial(ABC):
         name, given = found
         wanted, what = "at least 1", f"`{name}` of `{call.name}`"
         path = join(scope.path, step.path)
-        if causes.told(given, causes.is_count, wanted, what, self.result.collector, path):
+        if causes.told(given, causes.is_count, wanted, what, self.result.reporter, path):
             raise Poisoned
         got = f"`{given.text}`, which is {slips.shown(given.value)}" if given.of else slips.shown(given.value)
         message, labels = f"{what} must be {wanted}, got {got}", tuple(self._set_by(given))
@@ -207,7 +207,7 @@ class Trial(ABC):
 
     def _has_in_common(self, parameter: Place, use: Place) -> bool:
         """Whether a size is told already that the same parameter makes wrong; then it is told where that is set."""
-        told = self.result.collector.diagnostics
+        told = self.result.reporter.diagnostics
         for index, known in enumerate(told):
             if known.place == parameter and known.severity == "error":
                 return True
@@ -252,7 +252,7 @@ class Trial(ABC):
                     if stream is UNKNOWN
                     else f"{self.sizes.show(stream)} has no such size"
                 )
-                reported = stream is UNKNOWN and bool(self.result.collector.errors)
+                reported = stream is UNKNOWN and bool(self.result.reporter.errors)
                 if reported:
                     raise Poisoned
                 self.error(
@@ -377,7 +377,7 @@ class Trial(ABC):
         advice = f"write `take: {right}`" if right is not None else None
         labels = tuple(Label(f"`{name}` takes one tensor", one) for name, one in readers)
         told = Diagnostic("FC0201", message, giver.place_of("take"), visit.source.name, labels, advice)
-        known = self.result.collector.diagnostics
+        known = self.result.reporter.diagnostics
         if len(readers) == 1:
             known.append(told)
         else:
@@ -410,7 +410,7 @@ class Trial(ABC):
         giver = source.place if source.place.line else source.name
         readers = self.readers.setdefault((giver, expected, actual), [])
         readers.append((path, place))
-        first, told = readers[0][1], self.result.collector.diagnostics
+        first, told = readers[0][1], self.result.reporter.diagnostics
         made = made_at(source, actual) or source.place
         if len({one if one.line else name for name, one in readers}) < 2:
             self.joined += len(readers) > 1
@@ -457,10 +457,10 @@ class Trial(ABC):
         help: str | None = None,
     ) -> NoReturn:
         if scope.reused is not None:
-            if any(known.place == place for known in self.result.collector.diagnostics):
+            if any(known.place == place for known in self.result.reporter.diagnostics):
                 raise Poisoned  # it does not fit where it stands first either
             labels, place = (*labels, Label("made for another stream here", place)), scope.reused
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
-        self.result.collector.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        self.result.reporter.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
         raise Poisoned

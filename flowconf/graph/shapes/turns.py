@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Label
 from flowconf.graph.shapes.changes import Body, changed_in, giving
 from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, difference, each, part_at, parts_of, stacked
 from flowconf.graph.shapes.marks import end_of
 from flowconf.graph.shapes.trial import Poisoned, Trial
 from flowconf.language.plan import Mount, Step, Value, join
+from flowconf.report import Label
 
 MOST_ROUNDS = 64
 """Nested loops in a rehearsal run their innermost body so often at most."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from flowconf.diagnostics import Place
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
@@ -35,6 +34,7 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flowconf.diagnostics import Place
 from flowconf.graph.source.block import Names, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.statements import StepWriter
 from flowconf.language.names import STATE, refusal
 from flowconf.language.plan import GraphPlan, Literal, Step, Value
+from flowconf.report import Place
 
 
 @dataclass

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.diagnostics import Place
 from flowconf.graph import runtime, tracing
 from flowconf.graph.source.emit import GraphClass, Program
 from flowconf.language.names import RUNTIME
 from flowconf.language.registry import modules
+from flowconf.report import Place
 
 _numbers = count(1)
 

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, Place, nearest, shown_path, why_not
 from flowconf.language.plan import Checkpoint
+from flowconf.report import ConfigError, Diagnostic, Place, nearest, shown_path, why_not
 
 RECORD = "run.json"
 CONFIG = "config.yaml"

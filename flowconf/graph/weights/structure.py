@@ -10,7 +10,6 @@ import hashlib
 import json
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.language.plan import (
     Applied,
     Argument,
@@ -27,6 +26,7 @@ from flowconf.language.plan import (
     Step,
 )
 from flowconf.language.registry import modules
+from flowconf.report import ConfigError, Diagnostic
 
 
 def structural_hash(graph: GraphPlan) -> str:

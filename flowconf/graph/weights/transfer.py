@@ -20,12 +20,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from flowconf.diagnostics import NOWHERE, Collector, ConfigError, Diagnostic, Place, shown_path, suggest, why_not
 from flowconf.graph.parts import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.sources import weights_file
 from flowconf.graph.weights.structure import structural_hash
 from flowconf.language.plan import Checkpoint, GraphPlan, join
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest, why_not
 
 NOT_A_WEIGHT = "@"
 """How names of tensors begin that a file holds beside its weights: a run's own state."""
@@ -292,7 +292,7 @@ def _judge(
     report: WeightReport, request: Request, target: Mapping[str, Tensor], mapping: Mapping[str, str], names: list[str]
 ) -> None:
     """Refuse a load that does not account for what it should."""
-    collector, file = Collector(), shown_path(report.source)
+    reporter, file = Reporter(), shown_path(report.source)
     where = f"`{report.at}`" if report.at else "the graph"
     strict = request.mismatched == "error"
     if not report.loaded and target and not (report.mismatched and strict):
@@ -302,27 +302,27 @@ def _judge(
         if request.at and set(names) & set(target):
             advice = "leave `at` out: the names in the file are those that are needed"
         place = request.place_of("at") if request.at else request.place
-        collector.error("FC0302", message, place, path=report.at, help=advice)
-        collector.stop_on_errors()
+        reporter.error("FC0302", message, place, path=report.at, help=advice)
+        reporter.stop_on_errors()
     if report.mismatched and strict:
         (name, mine, theirs), *others = report.mismatched
         message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
         message += f", and {len(others)} more tensors have other shapes" if others else ""
-        collector.error("FC0305", message, request.place, path=join(report.at, name))
+        reporter.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         spare = [name for name in mapping if name not in target]
         advice = _would_rename(report.missing, spare) or "`missing: warn` would leave them as they are"
-        _weigh(collector, request.missing, "FC0303", message, request.place, report.at, advice)
+        _weigh(reporter, request.missing, "FC0303", message, request.place, report.at, advice)
     if report.unused:
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
-        _weigh(collector, request.unused, "FC0304", message, request.place, report.at, "`unused: ignore` accepts that")
-    collector.stop_on_errors()
+        _weigh(reporter, request.unused, "FC0304", message, request.place, report.at, "`unused: ignore` accepts that")
+    reporter.stop_on_errors()
 
 
-def _weigh(collector: Collector, how: str, code: str, message: str, place: Place, path: str, advice: str) -> None:
+def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, path: str, advice: str) -> None:
     if how == "error":
-        collector.error(code, message, place, path=path, help=advice)
+        reporter.error(code, message, place, path=path, help=advice)
 
 
 def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
@@ -376,15 +376,15 @@ def _check_renames(request: Request, names: list[str], at: str) -> None:
     start = f"{request.at}." if request.at else ""
     inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
     prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
-    collector = Collector()
+    reporter = Reporter()
     for old, _ in request.rename:
         if inner and old and old not in prefixes:
             message, place = (
                 f"`rename` names `{old}`, and no tensor of the file begins so",
                 request.place_of(f"rename.{old}"),
             )
-            collector.error("FC0302", message, place, path=at, help=suggest(old, list(prefixes), "prefixes"))
-    collector.stop_on_errors()
+            reporter.error("FC0302", message, place, path=at, help=suggest(old, list(prefixes), "prefixes"))
+    reporter.stop_on_errors()
 
 
 def _by_prefix(names: list[str]) -> list[tuple[str, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from flowconf.diagnostics import nearest
 from flowconf.language import registry, schema
 from flowconf.language.advice import habits
 from flowconf.language.schema import keys_of
@@ -19,6 +18,7 @@ from flowconf.language.training import (
     TrainerSection,
     TrainingConfig,
 )
+from flowconf.report import nearest
 from flowconf.text.origins import Path
 
 UNIONS = {

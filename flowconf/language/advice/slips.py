@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flowconf.diagnostics import nearest
 from flowconf.language.advice import habits
+from flowconf.report import nearest
 
 AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"

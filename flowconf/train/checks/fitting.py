@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph.shapes.fakes import WantsNumbers
 from flowconf.graph.shapes.marks import number_in
 from flowconf.graph.shapes.sizes import first_line
@@ -21,6 +20,7 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
+from flowconf.report import Diagnostic, Label, Place, Reporter
 from flowconf.text.origins import Path, dotted
 from flowconf.train.objective.metering import Meter, Metric
 from flowconf.train.objective.terms import Average, Source, Term
@@ -84,7 +84,7 @@ class Fitting:
         section: MetricSection,
         term: Term,
         meter: Meter,
-        into: Collector,
+        into: Reporter,
         classes: int | None = None,
     ) -> None:
         """Note a loss or metric that cannot be computed; `classes` is how many its target has, if that is known."""
@@ -122,7 +122,7 @@ class Fitting:
         term: Term,
         operands: Sequence[Operand],
         why: Exception,
-        into: Collector,
+        into: Reporter,
     ) -> None:
         """Note that a term cannot be computed of these values."""
         name = dotted(path)
@@ -145,7 +145,7 @@ class Fitting:
         into.error("FC0406", message, place, path=name, labels=(*labels, note), help=advice)
 
     def _tells_labels(
-        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Collector
+        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Reporter
     ) -> bool:
         """Note labels that are none of the classes of their scores; whether there are some."""
         if section.fn not in PICKING or len(term.operands) != 2:
@@ -171,7 +171,7 @@ class Fitting:
             into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
         return bool(strange)
 
-    def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Collector) -> None:
+    def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Reporter) -> None:
         """Note an input with fewer classes than its target has."""
         if section.fn not in CLASSES_ALONG or len(term.operands) != 2:
             return
@@ -334,12 +334,12 @@ def problems_of(
     batch: Mapping[str, Tensor],
 ) -> list[Diagnostic]:
     """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
-    training, collector = config.training, Collector()
+    training, reporter = config.training, Reporter()
     fitting = Fitting(config, values, batch, show_rows)
     with torch.no_grad():
         for term in terms:
-            fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), collector)
+            fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), reporter)
         for metric in metrics:
             path = ("metrics", metric.name)
-            fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), collector)
-    return collector.told_once()
+            fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
+    return reporter.told_once()

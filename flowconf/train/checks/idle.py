@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flowconf.diagnostics import Collector, Label
 from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import Applied, GraphPlan, Setting, Step, join
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
+from flowconf.report import Label, Reporter
 from flowconf.train.checks.rehearsal import Reach
 
 
-def check_idle(config: Config, reach: Reach, collector: Collector) -> None:
+def check_idle(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Note members that nothing needs, parameters that nothing trains, and frozen parts whose weights mean nothing."""
     unneeded = list(_unneeded(config.model, Demands(config.model, {"": _demand(config)})))
     for path, step, own in unneeded:
         if own:
             message = f"`{path}` is needed by no output, loss or metric"
             advice = "remove it, or name it in a loss, a metric or `outputs`"
-            collector.warn("FC0407", message, step.place, path=path, help=advice)
+            reporter.warn("FC0407", message, step.place, path=path, help=advice)
     states = [_State(config, reach, None), *(_State(config, reach, name) for name in config.training.phases)]
     idle = [path for path, _, _ in unneeded]
     if reach.certain:
-        _check_trained(config, reach, states, idle, collector)
-    _check_frozen(config, reach, states, collector)
+        _check_trained(config, reach, states, idle, reporter)
+    _check_frozen(config, reach, states, reporter)
 
 
 class _State:
@@ -112,13 +112,13 @@ def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:
 
 
 def _check_trained(
-    config: Config, reach: Reach, states: Sequence[_State], idle: Sequence[str], collector: Collector
+    config: Config, reach: Reach, states: Sequence[_State], idle: Sequence[str], reporter: Reporter
 ) -> None:
     trained = set().union(*(state.trained for state in states))
     open_ = {name for state in states for name in state.trainable if not under(name, idle)}
     if open_ and not trained:
         place = config.composition.document.origins.key(("loss",))
-        collector.error("FC0403", "nothing is left to train: no term of the loss depends on a parameter", place)
+        reporter.error("FC0403", "nothing is left to train: no term of the loss depends on a parameter", place)
         return
     for path in _highest(open_ - trained, trained):
         step = config.model.step_at(path)
@@ -126,7 +126,7 @@ def _check_trained(
         labels = tuple(_reasons(config, reach, path, states))
         advice = "freeze it, remove it, or add a term of the loss that depends on it"
         place = step.place if step is not None else config.model.place
-        collector.warn("FC0408", message, place, path=path, labels=labels, help=advice)
+        reporter.warn("FC0408", message, place, path=path, labels=labels, help=advice)
 
 
 def _highest(names: set[str], others: set[str]) -> list[str]:
@@ -166,7 +166,7 @@ class _Level:
     prefix: str
 
 
-def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], collector: Collector) -> None:
+def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
     """Note frozen parts behind trained ones that have no weights but those they start with.
 
     A frozen part with weights from a checkpoint, with an `init`, or that another phase trains is meant so: gradients
@@ -188,7 +188,7 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], collec
             message = f"`{path}` is frozen as it starts, at random, and `{source}`, which feeds it, is trained"
             labels = (Label(f"`{source}` is trained", step.place),)
             advice = "give it weights with `checkpoint`, or leave `frozen` out"
-            collector.warn("FC0409", message, setting.place, path=path, labels=labels, help=advice)
+            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, help=advice)
 
 
 def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.diagnostics import Collector, Diagnostic, Label, Place
 from flowconf.graph import check_checkpoints
 from flowconf.graph.weights.sources import locate
 from flowconf.graph.weights.transfer import Request
@@ -21,6 +20,7 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import listed
+from flowconf.report import Diagnostic, Label, Place, Reporter
 from flowconf.text.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
 from flowconf.train.checks.rehearsal import check_declared, rehearsed
@@ -35,32 +35,32 @@ def precheck(config: Config) -> tuple[Diagnostic, ...]:
     """Raise `ConfigError` with everything that is wrong with a run, as far as its config tells; gives the warnings."""
     check_packages(config)
     origins = config.composition.document.origins
-    collector = Collector()
-    _check_data(config, origins, collector)
+    reporter = Reporter()
+    _check_data(config, origins, reporter)
     check_declared(config)
-    reach = rehearsed(config, collector)
-    _check_paths(config, reach.parameters, origins, collector)
-    _check_trainable(config.model, reach.parameters, collector)
-    if not collector.errors:
-        check_idle(config, reach, collector)
-    check_shardable(config, reach.parameters, collector)
-    _check_optimizer(config, origins, collector)
+    reach = rehearsed(config, reporter)
+    _check_paths(config, reach.parameters, origins, reporter)
+    _check_trainable(config.model, reach.parameters, reporter)
+    if not reporter.errors:
+        check_idle(config, reach, reporter)
+    check_shardable(config, reach.parameters, reporter)
+    _check_optimizer(config, origins, reporter)
     runs = config.training.trainer.runs
-    collector.diagnostics += check_checkpoints(config.model, reach.inference, runs, start_request(config))
+    reporter.diagnostics += check_checkpoints(config.model, reach.inference, runs, start_request(config))
     schedule = config.training.schedule
     shape = registry.schedules.load(schedule.name)
-    _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, collector)
-    collector.stop_on_errors()
-    return tuple(collector.diagnostics)
+    _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, reporter)
+    reporter.stop_on_errors()
+    return tuple(reporter.diagnostics)
 
 
-def _check_data(config: Config, origins: Origins, collector: Collector) -> None:
+def _check_data(config: Config, origins: Origins, reporter: Reporter) -> None:
     """Note files and folders of the data that are not there, or must not be read."""
     section = config.training.data
     for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
         place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
         advice_here = advice if message.startswith("there is no") else None
-        collector.error("FC0501", message, place, path=f"data.{name}", help=advice_here)
+        reporter.error("FC0501", message, place, path=f"data.{name}", help=advice_here)
 
 
 def start_request(config: Config) -> Request | None:
@@ -80,16 +80,16 @@ def _factors(shape: Callable[..., float], args: Mapping[str, Any]) -> None:
             raise ValueError(f"the factor of the learning rate becomes {factor:g} at {progress:.0%} of the run")
 
 
-def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], collector: Collector) -> None:
+def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter: Reporter) -> None:
     settings = {path: setting for path, setting in plan.all_settings() if setting.frozen is not None}
     if any(not is_frozen(name, settings) for name in parameters):
         return
     if not parameters:
-        collector.error("FC0403", "nothing is left to train: the graph has no parameters", plan.place)
+        reporter.error("FC0403", "nothing is left to train: the graph has no parameters", plan.place)
         return
     frozen = [(path, setting) for path, setting in settings.items() if setting.frozen != "no"]
     labels = tuple(Label(f"`{path}` is frozen too", setting.place) for path, setting in frozen[1:5])
-    collector.error(
+    reporter.error(
         "FC0403",
         "nothing is left to train: every parameter is frozen",
         frozen[0][1].place,
@@ -99,21 +99,21 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], collecto
     )
 
 
-def _check_optimizer(config: Config, origins: Origins, collector: Collector) -> None:
+def _check_optimizer(config: Config, origins: Origins, reporter: Reporter) -> None:
     section = config.training.optimizer
     make = registry.optimizers.load(section.name)
 
     def group(args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [{"params": [nn.Parameter(torch.zeros(1))], **args}]
 
-    if not _takes(lambda **args: make(group({}), **args), section.args, ("optimizer",), origins, collector):
+    if not _takes(lambda **args: make(group({}), **args), section.args, ("optimizer",), origins, reporter):
         return
     for path, args in section.groups.items():
         where = ("optimizer", "groups", path)
-        _takes(lambda **args: make(group(args), **section.args), args, where, origins, collector)
+        _takes(lambda **args: make(group(args), **section.args), args, where, origins, reporter)
 
 
-def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, collector: Collector) -> None:
+def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, reporter: Reporter) -> None:
     """Note paths that are there to change how parameters are trained, and hold none."""
     training = config.training
     wanted: dict[Path, str] = {("optimizer", "groups", path): path for path in training.optimizer.groups}
@@ -130,11 +130,11 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
     for where, path, place, why in found:
         if path and not any(name.startswith(f"{path}.") for name in parameters):
             message = f"`{path}` has no parameters, {why}"
-            collector.error("FC0405", message, place, path=dotted(where), help="remove it")
+            reporter.error("FC0405", message, place, path=dotted(where), help="remove it")
 
 
 def _takes(
-    call: Callable[..., object], args: Mapping[str, Any], where: Path, origins: Origins, collector: Collector
+    call: Callable[..., object], args: Mapping[str, Any], where: Path, origins: Origins, reporter: Reporter
 ) -> bool:
     """Whether a call works with these arguments; if not, the one that it refuses by itself is marked."""
     words = _complaint(call, args)
@@ -143,7 +143,7 @@ def _takes(
     alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
     refused = next(((name, told) for name, told in alone if told is not None), None)
     path, words = (where, words) if refused is None else ((*where, refused[0]), refused[1])
-    collector.error("FC0123", f"`{dotted(path)}` is refused: {words}", origins.value(path), path=dotted(path))
+    reporter.error("FC0123", f"`{dotted(path)}` is refused: {words}", origins.value(path), path=dotted(path))
     return False
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowconf.diagnostics import Collector, Place
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fakes import UNKNOWN, faked, real, with_numbers
@@ -25,6 +24,7 @@ from flowconf.language.check_training import check_inputs, check_references, pro
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.report import Place, Reporter
 from flowconf.text.origins import Origins, Path
 from flowconf.train.checks.fitting import Fitting, show_rows
 from flowconf.train.data.splits import Declared, declared
@@ -46,7 +46,7 @@ class Reach:
     certain: bool = False
 
 
-def rehearsed(config: Config, collector: Collector) -> Reach:
+def rehearsed(config: Config, reporter: Reporter) -> Reach:
     """Note what cannot work in the first step of a run, and give what it would train.
 
     Raises `ConfigError` for a graph whose shapes do not fit, also those that only the data tells.
@@ -58,22 +58,22 @@ def rehearsed(config: Config, collector: Collector) -> Reach:
         batch = _batch(plan, known, sizes)
         silent = {given.name for given in plan.inputs if given.shape is None}
         found = rehearse(plan, {name: value for name, value in batch.items() if name in silent}, sizes)
-        found.inference.collector.stop_on_errors()
+        found.inference.reporter.stop_on_errors()
         check_budget(plan, found.inference.parameters)
-        fits, terms = _try_terms(config, found, batch, known, collector)
+        fits, terms = _try_terms(config, found, batch, known, reporter)
         return _reach(found, terms, fits)
 
 
 def check_declared(config: Config) -> None:
     """Raise `ConfigError` for inputs and references that are not what the data set declares of itself."""
     training, plan, known = config.training, config.model, _known(config)
-    origins, collector = config.composition.document.origins, Collector()
+    origins, reporter = config.composition.document.origins, Reporter()
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
-        check_inputs(plan, given, origins, collector)
-        check_references(training, plan, given, origins, collector)
-    collector.stop_on_errors()
+        check_inputs(plan, given, origins, reporter)
+        check_references(training, plan, given, origins, reporter)
+    reporter.stop_on_errors()
 
 
 def _known(config: Config) -> Declared:
@@ -100,7 +100,7 @@ def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
 
 
 def _try_terms(
-    config: Config, found: Rehearsal, batch: Mapping[str, Tensor], known: Declared, collector: Collector
+    config: Config, found: Rehearsal, batch: Mapping[str, Tensor], known: Declared, reporter: Reporter
 ) -> tuple[Fitting, list[Term]]:
     """Note every loss and metric that cannot be computed; gives the losses, and what they were tried on."""
     training, plan = config.training, config.model
@@ -124,9 +124,9 @@ def _try_terms(
         classes = known[target.name][2:] if target.in_batch and target.name in known else ()
         if _wants_numbers(section.fn):
             with real():
-                numbers.check(path, section, term, meter, collector)
+                numbers.check(path, section, term, meter, reporter)
         else:
-            fakes.check(path, section, term, meter, collector, classes[0] if classes else None)
+            fakes.check(path, section, term, meter, reporter, classes[0] if classes else None)
     return fakes, terms
 
 

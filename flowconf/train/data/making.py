@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, RunError
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError
 from flowconf.train.data.splits import Feed, Resident, Splits
 from flowconf.train.data.streams import as_split
 from flowconf.train.room import room_for

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
 from flowconf.graph.weights.listing import list_weights
 from flowconf.language.training import Count, Factor, Positive, Share
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]

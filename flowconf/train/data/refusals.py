@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from flowconf.diagnostics import Diagnostic, FlowconfError, Label, Place, RunError
+from flowconf.report import Diagnostic, FlowconfError, Label, Place, RunError
 
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
 """What torch says on devices that have no exception of their own for it."""

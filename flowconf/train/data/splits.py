@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import why_not
+from flowconf.report import why_not
 from flowconf.train.data.streams import Batch, Field, Flow, Order, Pass, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle

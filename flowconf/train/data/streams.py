@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
+from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train.data.refusals import apart, refusal
 from flowconf.train.runs.folder import release_locks
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from flowconf.diagnostics import Diagnostic, FlowconfError, RunError
 from flowconf.graph.explain import MARK, shown
+from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
 from flowconf.train.checks.fitting import problems_of

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flowconf.diagnostics import NOWHERE, Diagnostic, RunError
 from flowconf.graph.tracing import Trail
+from flowconf.report import NOWHERE, Diagnostic, RunError
 from flowconf.train.insight.measures import OUTSIDE
 from flowconf.train.insight.watching import Take, watched
 from flowconf.train.job import Job

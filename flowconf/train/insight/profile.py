@@ -18,12 +18,12 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowconf.diagnostics import MachineError, shown_path
 from flowconf.draw.dot import dot
 from flowconf.draw.heat import NUMBERS, heat_of
 from flowconf.draw.svg import write
 from flowconf.graph.tracing import Trail
 from flowconf.language.training import ProfileSection
+from flowconf.report import MachineError, shown_path
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
 from flowconf.train.insight.watching import Take, watched
 from flowconf.train.job import Job

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowconf.diagnostics import ConfigError, Diagnostic, MachineError, Place
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.check_training import uses_torchmetrics
 from flowconf.language.training import MetricSection
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn, optim
 
-from flowconf.diagnostics import ConfigError, Diagnostic, PathError, Place
+from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim.schedules import factor_at
 
 NamedParametersAt = Callable[[str], Iterable[tuple[str, nn.Parameter]]]

@@ -23,8 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.diagnostics import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, record
+from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
 from flowconf.train.runs.events import EventFile
 from flowconf.train.runs.loggers import Aside

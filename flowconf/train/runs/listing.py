@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flowconf.diagnostics import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.graph.weights.sources import CONFIG, RECORD
 from flowconf.language.check_training import ERRORS
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline
 from flowconf.train.screen import number

@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
 
-from flowconf.diagnostics import Diagnostic, MachineError
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.report import Diagnostic, MachineError
 
 __all__ = ["mlflow", "wandb"]
 

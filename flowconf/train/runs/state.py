@@ -19,12 +19,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn, optim
 
-from flowconf.diagnostics import Diagnostic, Place, RunError, why_not
 from flowconf.graph import Graph
 from flowconf.graph.parts import like
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.sources import LAST
 from flowconf.language.names import STATE
+from flowconf.report import Diagnostic, Place, RunError, why_not
 
 MARK = weights.NOT_A_WEIGHT
 FORMAT = 1

@@ -21,9 +21,9 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from flowconf.diagnostics import ConfigError, Diagnostic
 from flowconf.graph import Graph
 from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.team.shares import Shares, Stopwatch, shared_term

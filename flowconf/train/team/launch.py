@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowconf.diagnostics import ConfigError, Diagnostic, RunError, shown_path
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, RunError, shown_path
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -7,9 +7,8 @@ import pickle
 
 import pytest
 
-from flowconf.diagnostics import (
+from flowconf.report import (
     CODES,
-    Collector,
     ConfigError,
     Diagnostic,
     Fix,
@@ -17,6 +16,7 @@ from flowconf.diagnostics import (
     MachineError,
     PathError,
     Place,
+    Reporter,
     RunError,
     StepError,
     nearest,
@@ -226,8 +226,8 @@ def test_errors_carry_their_diagnostics(kind, code, mismatch):
     assert (type(again), again.diagnostics) == (kind, (mismatch,))
 
 
-def test_a_collector_tells_everything_once(mismatch):
-    found = Collector()
+def test_a_reporter_tells_everything_once(mismatch):
+    found = Reporter()
     found.warn("FC0304", "one tensor is not used")
     found.stop_on_errors()
     found.error("FC0121", "unknown key `a`")

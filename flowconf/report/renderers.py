@@ -1,0 +1,73 @@
+"""Diagnostics as plain sentences, JSON lines and GitHub annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from flowconf.report.diagnostic import Diagnostic
+from flowconf.report.places import Place, shown_path
+
+
+def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    """The diagnostic as plain data, as `--format json` prints it."""
+
+    def position(place: Place) -> dict[str, object]:
+        known = place.file is not None and place.line > 0
+        return {
+            "file": shown_path(place.file) if place.file is not None else None,
+            "line": place.line if known else None,
+            "column": place.column if known else None,
+        }
+
+    fix = diagnostic.fix
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": _with_word(diagnostic),
+        **position(diagnostic.place),
+        "path": diagnostic.path,
+        "labels": [{"message": label.message, **position(label.place)} for label in diagnostic.labels],
+        "help": diagnostic.help,
+        "fix": fix and {**position(fix.place), "length": fix.place.length, "text": fix.text},
+    }
+
+
+def _with_word(diagnostic: Diagnostic) -> str:
+    """The message, with the word it is about where there is no file to name."""
+    word = diagnostic.place.word
+    return f"{diagnostic.message} (on the command line: {word})" if word else diagnostic.message
+
+
+def render_json(diagnostics: Sequence[Diagnostic]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(as_dict(d), ensure_ascii=False) + "\n" for d in diagnostics)
+
+
+def render_github(diagnostics: Sequence[Diagnostic]) -> str:
+    """Annotations that GitHub shows beside the changed lines."""
+
+    def escaped(text: str) -> str:
+        return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    lines = []
+    for d in diagnostics:
+        where = ""
+        if d.place.file is not None:
+            file = escaped(shown_path(d.place.file)).replace(":", "%3A").replace(",", "%2C")
+            where = f" file={file},line={d.place.line or 1},col={d.place.column or 1}"
+        text = _with_word(d) + (f"; {d.help}" if d.help else "")
+        level = "error" if d.severity == "error" else "warning"
+        lines.append(f"::{level}{where}::{escaped(f'{d.code}: {text}')}\n")
+    return "".join(lines)
+
+
+def render_plain(diagnostics: Sequence[Diagnostic]) -> str:
+    """Sentences without drawing: for logs, and to be read aloud."""
+    lines = []
+    for d in diagnostics:
+        lines.append(f"{d.place}: {d.severity} {d.code}: {d.message}")
+        lines += [f"  {label.place}: {label.message}" for label in d.labels]
+        if d.help:
+            lines.append(f"  help: {d.help}")
+    return "".join(line + "\n" for line in lines)

@@ -1,0 +1,40 @@
+"""How names and lists of names are written in messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import lru_cache
+
+FEW = 12
+"""So many names are listed of a set that is too large to be listed whole."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name closest to `name`, or None when none is close."""
+    return _nearest(name, tuple(allowed))
+
+
+@lru_cache(maxsize=512)
+def _nearest(name: str, options: tuple[str, ...]) -> str | None:
+    folded = {option.lower(): option for option in reversed(options)}
+    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> str | None:
+    """The help for an unknown name: the nearest allowed one, else the list of them."""
+    options = list(dict.fromkeys(allowed))
+    close = nearest(name, options)
+    if close is not None:
+        return f"write `{close}`"
+    if not options:
+        return None
+    shown = options if len(options) <= most else options[: min(most, FEW)]
+    more = f" and {len(options) - len(shown)} more" if len(shown) < len(options) else ""
+    return f"the {what} here are {', '.join(f'`{option}`' for option in shown)}{more}"
+
+
+def printable(text: str) -> str:
+    """A text in one line that does nothing to a terminal: line ends, control and direction characters are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
