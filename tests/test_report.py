@@ -11,7 +11,6 @@ from flowconf.report import (
     CODES,
     ConfigError,
     Diagnostic,
-    Fix,
     Label,
     MachineError,
     PathError,
@@ -19,6 +18,7 @@ from flowconf.report import (
     Reporter,
     RunError,
     StepError,
+    Suggestion,
     nearest,
     render_github,
     render_json,
@@ -57,8 +57,7 @@ def mismatch(reader):
         Place(reader, 8, 11, 15),
         path="proj",
         labels=(Label("gives [B, 192]", Place(reader, 4, 14, 16)),),
-        help="write `Linear(192, 64)`",
-        fix=Fix(Place(reader, 8, 18, 3), "192"),
+        advice=Suggestion("192", instead_of="256", at=Place(reader, 8, 18, 3)),
     )
 
 
@@ -72,7 +71,7 @@ def test_text_draws_both_parties(mismatch):
         "  :\n"
         "8 |     proj: Linear(256, 64)\n"
         "  |           ^^^^^^^^^^^^^^^\n"
-        "  = help: write `Linear(192, 64)`"
+        "  = help: write `192`"
     )
 
 
@@ -123,7 +122,7 @@ def test_text_of_a_mistake_on_the_command_line(reader):
         "there is no `model.flow.prj`",
         Place(word="model.flow.prj=null"),
         labels=(Label("the flow is here", Place(reader, 3, 3, 4)),),
-        help="write `model.flow.proj`",
+        advice="write `model.flow.proj`",
     )
     assert render_text([found]) == (
         "error[FC0102]: there is no `model.flow.prj`\n"
@@ -180,7 +179,7 @@ def test_plain(mismatch):
     assert render_plain([mismatch]) == (
         "configs/reader.yaml:8:11: error FC0201: `proj` expects 256 features, but `encoder` gives 192\n"
         "  configs/reader.yaml:4:14: gives [B, 192]\n"
-        "  help: write `Linear(192, 64)`\n"
+        "  help: write `192`\n"
     )
 
 
@@ -196,7 +195,7 @@ def test_json_is_one_object_a_line(mismatch):
         "column": 11,
         "path": "proj",
         "labels": [{"message": "gives [B, 192]", "file": "configs/reader.yaml", "line": 4, "column": 14}],
-        "help": "write `Linear(192, 64)`",
+        "help": "write `192`",
         "fix": {"file": "configs/reader.yaml", "line": 8, "column": 18, "length": 3, "text": "192"},
     }
     assert (second["file"], second["line"], second["fix"], second["severity"]) == (None, None, None, "warning")
@@ -206,7 +205,7 @@ def test_json_is_one_object_a_line(mismatch):
 def test_github(mismatch):
     assert render_github([mismatch]) == (
         "::error file=configs/reader.yaml,line=8,col=11::"
-        "FC0201: `proj` expects 256 features, but `encoder` gives 192; write `Linear(192, 64)`\n"
+        "FC0201: `proj` expects 256 features, but `encoder` gives 192; write `192`\n"
     )
     typed = Diagnostic("FC0103", "100 %\nwrong", Place(word="a=b"), severity="warning")
     assert render_github([typed]) == "::warning::FC0103: 100 %25\\nwrong (on the command line: a=b)\n"
@@ -249,7 +248,7 @@ def test_only_known_codes_are_used():
 def test_suggestions():
     assert nearest("linear", ["Linear", "Bilinear"]) == "Linear"
     assert nearest("zzz", ["Linear"]) is None
-    assert suggest("frozn", ["frozen", "from"]) == "write `frozen`"
+    assert suggest("frozn", ["frozen", "from"]) == Suggestion("frozen", instead_of="frozn")
     assert suggest("zzz", ["a", "b"]) == "the names here are `a`, `b`"
     assert (
         suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2) == "the modules here are `m0`, `m1` and 12 more"

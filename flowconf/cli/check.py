@@ -41,19 +41,18 @@ def check(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what has one right spelling, in place.")] = False,
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
-    from flowconf.text.fixes import apply, with_fix
+    from flowconf.text.fixes import apply
     from flowconf.train.check import account
 
     seen = account(file, overrides or [])
-    found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     for _ in range(ROUNDS if fix else 0):
-        mended = apply(found)
+        mended = apply(seen.mistakes)
         for place in mended:
             print(f"mended {place}", file=sys.stderr)
         if not mended:
             break
         seen = account(file, overrides or [])
-        found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
+    found = seen.mistakes
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()

@@ -87,7 +87,7 @@ def _composed(given: str, words: Sequence[str]) -> Composition:
         named = f", `{shown_path(made_from)}`" if isinstance(made_from, str) else ""
         advice = f"`{printable(given)}` holds no config groups: name the config that it was made from{named}"
         raise ConfigError(
-            *(replace(one, help=advice) if _is_of_a_group(one) else one for one in error.diagnostics)
+            *(replace(one, advice=advice) if _is_of_a_group(one) else one for one in error.diagnostics)
         ) from None
 
 

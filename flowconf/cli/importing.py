@@ -64,7 +64,7 @@ def _told(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | No
     if shapes:
         if not outputs_are_equal(module, graph, shapes):
             message = "the graph that was read gives other outputs than the module, with the same weights"
-            raise RunError(Diagnostic("FC0702", message, help="a part of it does what tracing does not see"))
+            raise RunError(Diagnostic("FC0702", message, advice="a part of it does what tracing does not see"))
         lines.append("the graph gives the same outputs as the module, bit for bit")
     if weights is not None:
         graph.save(weights)
@@ -79,7 +79,7 @@ def _made(spec: str) -> nn.Module:
     from flowconf.report import ConfigError, Diagnostic, Place
 
     def refused(message: str, advice: str) -> ConfigError:
-        return ConfigError(Diagnostic("FC0132", message, Place(word=spec), help=advice))
+        return ConfigError(Diagnostic("FC0132", message, Place(word=spec), advice=advice))
 
     source, _, name = spec.partition(":")
     if not source or not name:

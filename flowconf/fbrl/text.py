@@ -45,7 +45,7 @@ def font_file(name: str) -> Path:
     """Where the font `name` lies. ConfigError for an unknown name, MachineError when it is not installed."""
     if name not in FONTS:
         raise ConfigError(
-            Diagnostic("FC0501", f"there is no font `{name}`", path="data.fonts", help=suggest(name, FONTS, "fonts"))
+            Diagnostic("FC0501", f"there is no font `{name}`", path="data.fonts", advice=suggest(name, FONTS, "fonts"))
         )
     package, file = FONTS[name]
     try:
@@ -55,7 +55,7 @@ def font_file(name: str) -> Path:
     for entry in listed:
         if entry.name == file:
             return Path(str(entry.locate()))
-    raise MachineError(Diagnostic("FC0601", f"the font package `{package}` is not installed", help=INSTALL))
+    raise MachineError(Diagnostic("FC0601", f"the font package `{package}` is not installed", advice=INSTALL))
 
 
 def fingerprint(fonts: Sequence[str]) -> dict[str, str]:
@@ -124,7 +124,7 @@ def _open(file: Path, size: int) -> FreeTypeFont:
     try:
         from PIL import ImageFont
     except ImportError:
-        raise MachineError(Diagnostic("FC0601", "`Pillow` is not installed", help=INSTALL)) from None
+        raise MachineError(Diagnostic("FC0601", "`Pillow` is not installed", advice=INSTALL)) from None
     return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
 
 

@@ -124,7 +124,7 @@ def _apply_start(module: nn.Module, path: str, start: Start, reporter: Reporter)
     if parameter is None:
         message = f"`{path}` has no parameter `{start.parameter}`"
         reporter.error(
-            "FC0207", message, start.place, path=path, help=suggest(start.parameter, parameters, "parameters")
+            "FC0207", message, start.place, path=path, advice=suggest(start.parameter, parameters, "parameters")
         )
         return
     try:

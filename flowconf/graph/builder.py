@@ -40,7 +40,7 @@ def flow(
         return Flow(label=label).input(name, shape, dtype)
     if name != "x" or dtype != "float32":
         message = f"the input `{name}` has no shape"
-        raise ConfigError(Diagnostic("FC0122", message, path=name, help=f'write `flow("{name}", ["B", ...])`'))
+        raise ConfigError(Diagnostic("FC0122", message, path=name, advice=f'write `flow("{name}", ["B", ...])`'))
     return Flow(label=label)
 
 
@@ -181,7 +181,7 @@ class Flow:
         """Further arguments of the step's module: references under their own names, or argument -> reference."""
         if references and arguments:
             message = "`using` takes references, or arguments with references, and not both"
-            raise ConfigError(Diagnostic("FC0123", message, path=self._last("using"), help="name all arguments"))
+            raise ConfigError(Diagnostic("FC0123", message, path=self._last("using"), advice="name all arguments"))
         if arguments:
             return self._say("using", dict(arguments))
         return self._say("using", references[0] if len(references) == 1 else list(references))
@@ -230,7 +230,7 @@ class Flow:
         if held is not None:
             path, module = held
             message = f"`{path}` holds a `{type(module).__name__}` object, which cannot be written as text"
-            raise ConfigError(Diagnostic("FC0146", message, path=path, help="register its class and call it"))
+            raise ConfigError(Diagnostic("FC0146", message, path=path, advice="register its class and call it"))
         return dump(document)
 
     def plan(self, origin: str | None = None) -> GraphPlan:
@@ -259,14 +259,14 @@ class Flow:
         assert isinstance(step, Mapping)
         if key in step:
             message = f"`{key}` is said twice of `{name}`"
-            raise ConfigError(Diagnostic("FC0142", message, path=name, help="keep one"))
+            raise ConfigError(Diagnostic("FC0142", message, path=name, advice="keep one"))
         taken = {**self.taken, value: 1} if key in NAMING and isinstance(value, str) else self.taken
         return replace(self, steps={**self.steps, name: {**step, key: value}}, taken=taken)
 
     def _last(self, key: str) -> str:
         if not self.steps:
             message = f"`{key}` speaks of the step before it, and there is none"
-            raise ConfigError(Diagnostic("FC0144", message, help="begin with a verb, such as `through`"))
+            raise ConfigError(Diagnostic("FC0144", message, advice="begin with a verb, such as `through`"))
         return next(reversed(self.steps))
 
     @staticmethod
@@ -306,7 +306,7 @@ def free_name(base: str, taken: Mapping[str, int]) -> tuple[str, int]:
 def _only_once(kind: str, name: str, known: Mapping[str, object]) -> None:
     if name in known:
         message = f"the {kind} `{name}` is written twice"
-        raise ConfigError(Diagnostic("FC0142", message, path=name, help="give one of them another name"))
+        raise ConfigError(Diagnostic("FC0142", message, path=name, advice="give one of them another name"))
 
 
 def _written(body: Body) -> object:
@@ -315,7 +315,7 @@ def _written(body: Body) -> object:
         return body.document()
     if isinstance(body, type):
         message = f"`{body.__name__}` is a class, and a module or a call as text is needed"
-        raise ConfigError(Diagnostic("FC0123", message, help=f'write `"{body.__name__}(...)"`'))
+        raise ConfigError(Diagnostic("FC0123", message, advice=f'write `"{body.__name__}(...)"`'))
     return dict(body) if isinstance(body, Mapping) else body
 
 

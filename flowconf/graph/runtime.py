@@ -17,9 +17,9 @@ Values = Any
 """A tensor, or a tuple, NamedTuple, list or dict of such values."""
 
 
-def refuse(message: str, help: str | None = None) -> NoReturn:
+def refuse(message: str, advice: str | None = None) -> NoReturn:
     """Raise `StepError`."""
-    raise StepError(Diagnostic("FC0148", message, help=help))
+    raise StepError(Diagnostic("FC0148", message, advice=advice))
 
 
 def over(change: Callable[..., Any], values: Sequence[Values]) -> Values:

@@ -33,7 +33,7 @@ def wanted(graph: Graph, references: Sequence[str], gather: str) -> tuple[Want, 
             value = find_anywhere(graph.plan, text)
             _check_slices(graph.plan, value, graph.__dict__.get("_sizes", Sizes()).kinds)
         except NotFound as problem:
-            raise PathError(Diagnostic("FC0701", problem.message, NOWHERE, text, help=problem.help)) from None
+            raise PathError(Diagnostic("FC0701", problem.message, NOWHERE, text, advice=problem.advice)) from None
         wants.append(Want(value, gather, alias=text))
     return tuple(wants)
 

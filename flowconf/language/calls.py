@@ -18,7 +18,7 @@ from flowconf.language.advice import habits, slips
 from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature
-from flowconf.report import Place, Reporter, nearest, suggest
+from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.text.source import within
 
 Scope = Mapping[str, Literal]
@@ -84,7 +84,9 @@ class CallParser:
             if not isinstance(name, ast.Name) or name.id not in allowed:
                 shown = ast.unparse(name)
                 close = habits.meant(shown.removesuffix("_"), habits.STARTS, allowed)
-                advice = f"write `{close}`" if close else suggest(shown.split(".")[-1], allowed, "ways")
+                advice = (
+                    Suggestion(close, instead_of=shown) if close else suggest(shown.split(".")[-1], allowed, "ways")
+                )
                 self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), advice)
             assert isinstance(name, ast.Name)
             if isinstance(node, ast.Name):
@@ -104,7 +106,9 @@ class CallParser:
             message = (
                 f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, since commas stand between arguments"
             )
-            self._refuse("FC0131", message, spot.at(thousands.start(), len(thousands[0])), f"write `{meant}`")
+            self._refuse(
+                "FC0131", message, spot.at(thousands.start(), len(thousands[0])), Suggestion(meant, thousands[0])
+            )
         try:
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(_in_one_line(text.strip()), mode="eval").body
@@ -114,7 +118,7 @@ class CallParser:
         except SyntaxError as problem:
             found = slips.unreadable(problem, text.strip())
             at = _Spot(place, text).at(found.offset, found.length)
-            self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.help)
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.advice)
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
@@ -122,8 +126,8 @@ class CallParser:
     def _told(self, given: Literal, fits: causes.Fits, wanted: str, use: str) -> bool:
         return causes.told(given, fits, wanted, use, self.reporter, self.path)
 
-    def _refuse(self, code: str, message: str, place: Place, help: str | None = None) -> None:
-        self.reporter.error(code, message, place, path=self.path, help=help)
+    def _refuse(self, code: str, message: str, place: Place, advice: Advice | None = None) -> None:
+        self.reporter.error(code, message, place, path=self.path, advice=advice)
         raise Refused
 
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
@@ -134,12 +138,12 @@ class CallParser:
             self._refuse("FC0131", message, spot(node), slips.no_call(node, modules.names()))
         assert isinstance(name, ast.Name)
         if name.id not in modules:
-            unknown = modules.unknown(name.id, spot(name), self.path)
+            advice = None
             if name.id in self.scope:
-                unknown = replace(unknown, help=f"`{name.id}` is a parameter: a step needs a module")
+                advice = f"`{name.id}` is a parameter: a step needs a module"
             elif name.id in self.steps:
-                unknown = replace(unknown, help=f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again")
-            self.reporter.diagnostics.append(unknown)
+                advice = f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again"
+            self.reporter.add(modules.unknown(name.id, spot(name), self.path, advice))
             raise Refused
         if not isinstance(node, ast.Call):
             call = Call(name.id, place=spot(node))
@@ -191,10 +195,12 @@ class CallParser:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in modules:
                 close = nearest(name, modules.names()) if name[:1].isupper() else None
-                advice = slips.no_parameter(name, self.scope, is_text) or (f"write `{close}`" if close else None)
+                advice = slips.no_parameter(name, self.scope, is_text) or (
+                    Suggestion(close, instead_of=name) if close else None
+                )
                 advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
-                self.reporter.lacks(
-                    name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, help=advice
+                self.reporter.missing(
+                    name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, advice=advice
                 )
                 raise Refused
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -269,10 +275,13 @@ class CallParser:
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
             self._refuse(
-                "FC0133", f"`{call.name}` needs {listed}", spot(node), f"write `{_usage(call.name, signature)}`"
+                "FC0133",
+                f"`{call.name}` needs {listed}",
+                spot(node),
+                Suggestion(_usage(call.name, signature)),
             )
 
-    def _check_values(self, call: Call, signature: Signature, slip: str | None) -> None:
+    def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
         """Refuse numbers, texts and modules that are not of an argument's type; `slip` is why that may be."""
         for parameter, argument in signature.bound(call.args, call.kwargs):
             if isinstance(argument, Literal):
@@ -292,7 +301,7 @@ class CallParser:
                 place, text = argument.place, argument.text
                 advice = slips.divided(text) or slip
                 if wanted == "a whole number" and isinstance(argument.value, float) and argument.value.is_integer():
-                    advice = advice or f"write `{int(argument.value)}`"
+                    advice = advice or Suggestion(str(int(argument.value)), instead_of=text)
                 got = slips.shown(argument.value)
             self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
 
@@ -304,7 +313,7 @@ class CallParser:
             )
             listed = ", ".join(f"`{name}`" for name in signature.names)
             advice = slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
-            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, help=advice)
+            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
             name = str(keyword.arg)
@@ -312,7 +321,7 @@ class CallParser:
             if not signature.takes(name):
                 advice = suggest(name, signature.names, "arguments")
                 self.reporter.error(
-                    "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, help=advice
+                    "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, advice=advice
                 )
             elif name in seen:
                 self.reporter.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)

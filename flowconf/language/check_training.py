@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.language import check_phases, misnamed, references, registry, signatures
+from flowconf.language import check_phases, references, registry, signatures
 from flowconf.language.advice import habits, sections
 from flowconf.language.check_phases import check_path, check_value
 from flowconf.language.plan import GraphPlan, Input
@@ -19,8 +19,8 @@ from flowconf.language.registry import Table
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.language.validate import shown
-from flowconf.report import NOWHERE, Label, Place, Reporter, nearest, suggest
-from flowconf.text.origins import Node, Origins, Path
+from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import Node, Path, dotted
 
 TORCHMETRICS = "torchmetrics"
 EVERY_METRIC = (
@@ -37,20 +37,20 @@ ERRORS = {"mae", "mse"}
 """Metrics of which the smallest value is the best; so are all losses."""
 
 
-def check(training: TrainingConfig, plan: GraphPlan, origins: Origins, reporter: Reporter) -> None:
+def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
     """Note every mistake in the training sections."""
     fields = provided_fields(training.data.name)
-    check_names(training, plan, fields, origins, reporter)
-    _check_groups(training, plan, origins, reporter)
-    _check_devices(training, origins, reporter)
-    _check_vain(training, origins, reporter)
-    check_phases.check(training, plan, origins, reporter)
+    check_names(training, plan, fields, reporter)
+    _check_groups(training, plan, reporter)
+    _check_devices(training, reporter)
+    _check_vain(training, reporter)
+    check_phases.check(training, plan, reporter)
     if fields is not None:
-        fields = (*fields, *_of_another_set(training, plan, fields, origins, reporter))
-    check_references(training, plan, fields, origins, reporter)
-    misnamed.blame("the step", _unnamed(training, plan), reporter)
+        fields = (*fields, *_of_another_set(training, plan, fields, reporter))
+    check_references(training, plan, fields, reporter)
+    reporter.defines("the step", _unnamed(training, plan))
     if fields is not None:
-        check_inputs(plan, dict.fromkeys(fields), origins, reporter)
+        check_inputs(plan, dict.fromkeys(fields), reporter)
 
 
 def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
@@ -60,11 +60,9 @@ def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
     return {step.name: step.place for step in plan.steps if step.name not in named}
 
 
-def check_names(
-    training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, reporter: Reporter
-) -> None:
+def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
     """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
-    checker = _Names(plan, fields, origins, reporter)
+    checker = _Names(plan, fields, reporter)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
     checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
@@ -81,7 +79,7 @@ def check_names(
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
     for name, args in training.loggers.items():
         checker.logger(name, args)
-    _check_best(training, origins, reporter)
+    _check_best(training, reporter)
 
 
 def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
@@ -90,7 +88,7 @@ def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
     for path, node in said.items():
         table = tables.get(str(path[0])) if path[1:] == ("name",) else None
         if table is not None and isinstance(node.value, str) and node.value not in table:
-            reporter.diagnostics.append(table.unknown(node.value, node.place, _dotted(path)))
+            reporter.add(table.unknown(node.value, node.place, dotted(path)))
 
 
 def uses_torchmetrics(name: str) -> bool:
@@ -119,7 +117,6 @@ def check_references(
     training: TrainingConfig,
     plan: GraphPlan,
     fields: Collection[str] | None,
-    origins: Origins,
     reporter: Reporter,
 ) -> None:
     """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
@@ -128,19 +125,19 @@ def check_references(
             written = getattr(section, key)
             for number, reference in enumerate(listed(written)):
                 where = (*path, key, number) if isinstance(written, list) else (*path, key)
-                _check_reference(reference, plan, fields, where, origins, reporter)
+                _check_reference(reference, plan, fields, where, reporter)
 
 
 def _of_another_set(
-    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], origins: Origins, reporter: Reporter
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], reporter: Reporter
 ) -> list[str]:
     """Note once, and give, two and more fields that the data set lacks: the config is about another one."""
-    needed = {given.name: _place_of(given, origins) for given in plan.inputs if not given.captured}
+    needed = {given.name: _place_of(given, reporter) for given in plan.inputs if not given.captured}
     for path, section in _measured(training).items():
         for key in ("target", "mask"):
             for reference in listed(getattr(section, key)):
                 if reference.isidentifier() and not references.names_value(plan, reference):
-                    needed.setdefault(reference, origins.value((*path, key)))
+                    needed.setdefault(reference, reporter.value((*path, key)))
     lacks = [name for name in needed if name not in fields and not nearest(name, fields)]
     if len(lacks) < 2:
         return []
@@ -150,7 +147,7 @@ def _of_another_set(
     others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
     has = ", ".join(f"`{field}`" for field in fields)
     advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"its fields are {has}"
-    reporter.error("FC0502", message, origins.value(("data", "name")), path="data.name", labels=labels, help=advice)
+    reporter.error("FC0502", message, reporter.value(("data", "name")), path="data.name", labels=labels, advice=advice)
     return lacks
 
 
@@ -160,46 +157,50 @@ def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}
 
 
-def _check_groups(training: TrainingConfig, plan: GraphPlan, origins: Origins, reporter: Reporter) -> None:
+def _check_groups(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
     for path in training.optimizer.groups:
         where = ("optimizer", "groups", path)
-        check_path(plan, path, "the optimizer group", where, origins.key(where), reporter)
+        check_path(plan, path, "the optimizer group", where, reporter.key(where), reporter)
 
 
-def _check_vain(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
+def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
     """Note settings of one file of which another one leaves nothing."""
     trainer, rows = training.trainer, training.data.batch_size
     if trainer.epochs is not None and trainer.steps is not None:
-        epochs, steps = (origins.value(("trainer", key)) for key in ("epochs", "steps"))
+        epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
         if epochs.file == steps.file and epochs.file is not None:
             message = "the run ends at `epochs` or `steps`, whichever comes first: the other changes nothing"
-            label, place = Label("`epochs` stands here", epochs), origins.key(("trainer", "steps"))
-            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), help="keep one of them")
+            label, place = Label("`epochs` stands here", epochs), reporter.key(("trainer", "steps"))
+            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     if trainer.accumulate > rows:
-        place, batch = origins.value(("trainer", "accumulate")), ("data", "batch_size")
-        labels = (Label("the size of a batch", origins.value(batch)),) if origins.root.at(batch) else NO_LABELS
+        place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
+        labels = (
+            (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else NO_LABELS
+        )
         message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be cut into {trainer.accumulate} parts"
         advice = f"write at most `{rows}`"
-        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, help=advice)
+        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
 
 
-def _check_devices(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
+def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
     """Note devices that are listed twice, and shares that are more or fewer than the devices."""
     trainer, where = training.trainer, ("trainer", "devices")
     if isinstance(trainer.devices, list):
         for number, device in enumerate(trainer.devices):
             if device in trainer.devices[:number]:
                 message = f"the device {device} is listed twice"
-                place = origins.value((*where, number))
-                reporter.error("FC0123", message, place, path=_dotted(where), help="list each device once")
+                place = reporter.value((*where, number))
+                reporter.error("FC0123", message, place, at=where, advice="list each device once")
     if isinstance(trainer.devices, str) or not isinstance(trainer.shares, list):
         return
     count = trainer.nodes * (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices))
     if len(trainer.shares) != count:
         message = f"`trainer.shares` has {len(trainer.shares)} numbers, and {count} devices train"
-        labels = (Label("the devices are said here", origins.value(where)),)
-        place = origins.value(("trainer", "shares"))
-        reporter.error("FC0123", message, place, path="trainer.shares", labels=labels, help="give one for each device")
+        labels = (Label("the devices are said here", reporter.value(where)),)
+        place = reporter.value(("trainer", "shares"))
+        reporter.error(
+            "FC0123", message, place, path="trainer.shares", labels=labels, advice="give one for each device"
+        )
 
 
 def _check_reference(
@@ -207,7 +208,6 @@ def _check_reference(
     plan: GraphPlan,
     fields: Collection[str] | None,
     where: Path,
-    origins: Origins,
     reporter: Reporter,
 ) -> None:
     if fields is not None and reference in fields:
@@ -218,17 +218,17 @@ def _check_reference(
         # A name that is a plain word may still be a field of a data set that has not said what it holds.
         if fields is None and reference.isidentifier() and where[2] != "input":
             return
-        removed = origins.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
-        advice = problem.advice(reference)
-        if reference.isidentifier() and "stands for" not in problem.message:
+        removed = reporter.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
+        advice = problem.advice_for(reference)
+        if reference.isidentifier() and not isinstance(problem, references.Ambiguous):
             names = [*(fields or ()), *references.Planned(plan).names()]
             advice = suggest(reference, names, "fields and steps")
         message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
         if removed is not None:
             message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
-        name, place = reference.split(".")[0], origins.value(where)
-        reporter.lacks(name, "FC0402", message, place, path=_dotted(where), help=advice, labels=labels)
+        name, place = reference.split(".")[0], reporter.value(where)
+        reporter.missing(name, "FC0402", message, place, at=where, cause=(reference,), advice=advice, labels=labels)
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:
@@ -237,7 +237,7 @@ def _is_removed(plan: GraphPlan, reference: str) -> bool:
     return isinstance(flow, Mapping) and reference in flow and flow[reference] is None
 
 
-def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, reporter: Reporter) -> None:
+def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], reporter: Reporter) -> None:
     """Note inputs of the graph that the data set does not give, or gives in another shape or type.
 
     `fields` is what a `Split` says of itself; a field that is None is only known by name.
@@ -249,12 +249,12 @@ def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], origins: Origins, r
         if given.name not in fields:
             message = f"the graph needs the input `{given.name}`, and the data set has no such field"
             advice = suggest(given.name, fields, "fields")
-            reporter.error("FC0502", message, _place_of(given, origins), path="data", help=advice)
+            reporter.error("FC0502", message, _place_of(given, reporter), path="data", advice=advice)
         elif fields[given.name] is not None and given.shape is not None:
-            _check_shape(given, fields[given.name], sizes, origins, reporter)
+            _check_shape(given, fields[given.name], sizes, reporter)
 
 
-def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origins, reporter: Reporter) -> None:
+def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Reporter) -> None:
     shape, dtype = field
     assert given.shape is not None
     kind = str(dtype).removeprefix("torch.")
@@ -263,21 +263,22 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], origins: Origi
         return
     declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
     message = f"the input `{given.name}` is declared as {declared}, and the data set gives {gives}"
-    labels = (Label(f"`{given.name}` is {gives} here", origins.value(("data", "name"))),)
+    labels = (Label(f"`{given.name}` is {gives} here", reporter.value(("data", "name"))),)
     where: Path = ("model", "inputs", given.name)
+    advice: Advice
     if wrong is not None:
-        place, advice = _written(origins, (*where, "shape"), where) or _place_of(given, origins), f"write `{gives}`"
+        place, advice = _written(reporter, (*where, "shape"), where) or _place_of(given, reporter), Suggestion(gives)
     else:
-        typed = _written(origins, (*where, "dtype"))
-        place, advice = typed or _place_of(given, origins), f"write `{'' if typed else 'dtype: '}{kind}`"
+        typed = _written(reporter, (*where, "dtype"))
+        place, advice = typed or _place_of(given, reporter), f"write `{'' if typed else 'dtype: '}{kind}`"
     if wrong is not None and 0 < wrong < len(given.places):
-        place, advice = given.places[wrong], f"write `{shape[wrong - 1]}`"
-    reporter.error("FC0502", message, place, path="data", labels=labels, help=advice)
+        place, advice = given.places[wrong], Suggestion(str(shape[wrong - 1]), instead_of=str(given.shape[wrong]))
+    reporter.error("FC0502", message, place, path="data", labels=labels, advice=advice)
 
 
-def _written(origins: Origins, *paths: Path) -> Place | None:
+def _written(reporter: Reporter, *paths: Path) -> Place | None:
     """Where the value of the first of these paths stands that is there."""
-    return next((node.place for path in paths if (node := origins.root.at(path)) is not None), None)
+    return next((node.place for path in paths if (node := reporter.origins.root.at(path)) is not None), None)
 
 
 def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
@@ -295,12 +296,12 @@ def _shape(sizes: Iterable[object]) -> str:
     return f"[{', '.join(str(size) for size in sizes)}]"
 
 
-def _place_of(given: Input, origins: Origins) -> Place:
-    return given.place if given.place != Place() else origins.value(("model", "inputs"))
+def _place_of(given: Input, reporter: Reporter) -> Place:
+    return given.place if given.place != Place() else reporter.value(("model", "inputs"))
 
 
-def _check_best(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
-    check_value(training, training.trainer.best, ("trainer", "best"), origins, reporter)
+def _check_best(training: TrainingConfig, reporter: Reporter) -> None:
+    check_value(training, training.trainer.best, ("trainer", "best"), reporter)
 
 
 def direction(training: TrainingConfig) -> str:
@@ -318,9 +319,8 @@ def natural_direction(training: TrainingConfig, value: str) -> str:
 class _Names:
     """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
 
-    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, origins: Origins, reporter: Reporter) -> None:
+    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
         self.plan, self.fields = plan, fields
-        self.origins = origins
         self.reporter = reporter
 
     def section(
@@ -334,7 +334,7 @@ class _Names:
     ) -> None:
         """A section that names a thing and holds its arguments; the trainer adds the first `given`, and `supplied`."""
         if name not in table:
-            self.reporter.diagnostics.append(table.unknown(name, self.origins.value((*path, "name")), _dotted(path)))
+            self.reporter.add(table.unknown(name, self.reporter.value((*path, "name")), dotted(path)))
             return
         signature = table.signature(name)
         lacking = signature.missing(given, {*args, *supplied})
@@ -345,14 +345,14 @@ class _Names:
         """A logger, which is named by its key."""
         path = ("loggers", name)
         if name not in registry.loggers:
-            self.reporter.diagnostics.append(registry.loggers.unknown(name, self.origins.key(path), _dotted(path)))
+            self.reporter.add(registry.loggers.unknown(name, self.reporter.key(path), dotted(path)))
             return
         signature = registry.loggers.signature(name)
         self.arguments(name, signature, args, path, given=1)
         for argument in signature.missing(1, set(args)):
             message = f"`{name}` needs the argument `{argument}`"
             advice = f"write `{argument}: ...`"
-            self.reporter.error("FC0133", message, self.origins.key(path), path=_dotted(path), help=advice)
+            self.reporter.error("FC0133", message, self.reporter.key(path), at=path, advice=advice)
 
     def torchmetric(self, path: Path, section: MetricSection) -> None:
         """A class of torchmetrics: its arguments."""
@@ -382,7 +382,7 @@ class _Names:
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
             if unknown_there:  # one that means something comes first
                 return
-            self.reporter.error("FC0133", *self.count(section, given, takes, path), path=_dotted(path))
+            self.reporter.error("FC0133", *self.count(section, given, takes, path), at=path)
         else:
             self.required(section.fn, lacking[1:] if unknown else lacking, path)
 
@@ -390,23 +390,23 @@ class _Names:
         """The message, and its place, for a function that takes more or fewer values than it is given."""
         shown = ", ".join(f"`{argument}`" for argument in takes)
         if section.target is None and given < len(takes):
-            return f"`{_dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.origins.key(path)
+            return f"`{dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.reporter.key(path)
         both = "" if section.target is None else " and `target`"
         message = f"`{section.fn}` takes {shown}, and `input`{both} {'give' if both else 'gives'} {given} of them"
         key = "target" if section.target is not None and len(listed(section.input)) * 2 == len(takes) else "input"
-        return message, self.origins.value((*path, key))
+        return message, self.reporter.value((*path, key))
 
     def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
         """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""
         kind = tables[0].kind
         known = [name for table in tables for name in table.names()]
         known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
-        place = self.origins.value((*path, "fn"))
+        place = self.reporter.value((*path, "fn"))
         advice = suggest(name, known, tables[0].plural)
         variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
         if variant is not None and variant[2] in known:
             advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
-        self.reporter.error(tables[0].code, f"unknown {kind} `{name}`", place, path=_dotted(path), help=advice)
+        self.reporter.error(tables[0].code, f"unknown {kind} `{name}`", place, at=path, advice=advice)
 
     def arguments(
         self,
@@ -436,13 +436,13 @@ class _Names:
             if argument in unknown:
                 message = f"`{name}` takes no argument `{argument}`"
                 hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
-                self.reporter.error("FC0133", message, self.origins.key(where), path=_dotted(where), help=hint)
+                self.reporter.error("FC0133", message, self.reporter.key(where), at=where, advice=hint)
             elif wanted is not None:
                 item = signatures.at_fault(types.get(argument, ""), value)
                 if item is not None:
                     where, wanted, value = (*where, item[0]), item[1], value[item[0]]
-                message = f"`{_dotted(where)}` must be {wanted}, got {shown(value)}"
-                self.reporter.error("FC0123", message, self.origins.value(where), path=_dotted(where))
+                message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"
+                self.reporter.error("FC0123", message, at=where)
         self.shares({name: value for name, value in args.items() if "Share" in types.get(name, "")}, path)
         return only is not None
 
@@ -452,20 +452,20 @@ class _Names:
         if len(given) > 1 and sum(given.values()) >= 1 and all(0 <= value < 1 for value in given.values()):
             *others, last = given
             taken = " and ".join(f"`{name}` ({value:g})" for name, value in given.items())
-            labels = tuple(Label("also taken", self.origins.value((*path, name))) for name in others)
+            labels = tuple(Label("also taken", self.reporter.value((*path, name))) for name in others)
             message = f"{taken} leave no rows to train on"
-            place, advice = self.origins.value((*path, last)), "their sum must be below 1"
-            self.reporter.error("FC0123", message, place, path=_dotted((*path, last)), labels=labels, help=advice)
+            place, advice = self.reporter.value((*path, last)), "their sum must be below 1"
+            self.reporter.error("FC0123", message, place, at=(*path, last), labels=labels, advice=advice)
 
     def instead(
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
-    ) -> str | None:
+    ) -> Advice | None:
         """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
         close = habits.for_key(argument, free) or nearest(argument, free)
         if close is None and len(path) == 1:
             close = habits.for_key(argument, ["name"])
         if close is not None:
-            return f"write `{close}`"
+            return Suggestion(close, instead_of=argument)
         if lacking is not None:
             return f"write `{lacking}`, which is missing here"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
@@ -480,8 +480,4 @@ class _Names:
             message = f"`{name}` needs the argument `{argument}`"
             key = "fn" if path[0] in ("loss", "metrics") else "name"
             advice = f"write `{'args: {' if key == 'fn' else ''}{argument}: ...{'}' if key == 'fn' else ''}`"
-            self.reporter.error("FC0133", message, self.origins.value((*path, key)), path=_dotted(path), help=advice)
-
-
-def _dotted(path: Path) -> str:
-    return ".".join(str(part) for part in path)
+            self.reporter.error("FC0133", message, self.reporter.value((*path, key)), at=path, advice=advice)

@@ -8,22 +8,22 @@ from flowconf.language import names, schema
 from flowconf.language.frame import Frame
 from flowconf.language.registry import modules
 from flowconf.report import Label, Place, Reporter
-from flowconf.text.origins import Origins, Path
+from flowconf.report.origins import Path
 
 SPOTS = ("skip", "router", "while_", "until")
 """Keys of a step with a module of their own."""
 
 
-def claim_names(model: schema.GraphDocument, frame: Frame, origins: Origins, reporter: Reporter) -> None:
+def claim_names(model: schema.GraphDocument, frame: Frame, reporter: Reporter) -> None:
     """Note every name of the graph in its frame, and refuse one that cannot be used, or is used twice."""
     claims = [(given.name, "", given.place) for given in frame.inputs]
     members = {name: step for name, step in model.flow.items() if step is not None}
-    claims += [(name, name, origins.key((*frame.path, "flow", name))) for name in members]
+    claims += [(name, name, reporter.key((*frame.path, "flow", name))) for name in members]
     for name, step in members.items():
         if isinstance(step, schema.Modifiers):
             at = (*frame.path, "flow", name)
-            claims += [(other, name, origins.value(where)) for other, where in _others(step, at)]
-            frame.failed |= set(_mislabelled(step, at, origins, reporter))
+            claims += [(other, name, reporter.value(where)) for other, where in _others(step, at)]
+            frame.failed |= set(_mislabelled(step, at, reporter))
     owners: dict[str, str] = {}
     for name, owner, place in claims:
         check_name(name, place, reporter, attribute=bool(owner))
@@ -41,7 +41,7 @@ def check_name(name: str, place: Place, reporter: Reporter, attribute: bool, mod
     if why is None and modules_too and name in modules:
         why = "is a module"
     if why is not None:
-        reporter.error("FC0126", f"`{name}` cannot be a name: it {why}", place, help=f"write `{name}_`")
+        reporter.error("FC0126", f"`{name}` cannot be a name: it {why}", place, advice=f"write `{name}_`")
 
 
 def all_names(name: str, step: object, at: Path) -> set[str]:
@@ -55,7 +55,7 @@ def _others(step: schema.Modifiers, at: Path) -> list[tuple[str, Path]]:
     return [*tag, *labels(step, at)[:1]]
 
 
-def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, reporter: Reporter) -> Iterator[str]:
+def _mislabelled(step: schema.Modifiers, at: Path, reporter: Reporter) -> Iterator[str]:
     """Refuse a label of a branch, router, condition or skip, which are called what they are; the steps with one."""
     verb, owner = type(step).__name__.lower(), str(at[-1])
     bodies = getattr(step, verb)
@@ -65,9 +65,9 @@ def _mislabelled(step: schema.Modifiers, at: Path, origins: Origins, reporter: R
     for body, where in spots:
         if isinstance(body, schema.Settings) and body.label is not None:
             name = f"{owner}.{'condition' if where[-1] in ('while', 'until') else where[-1]}"
-            place = origins.key((*at, *where, "label"))
+            place = reporter.key((*at, *where, "label"))
             message = f"`label` means nothing here: this is always called `{name}`"
-            reporter.error("FC0125", message, place, path=name, help="remove it")
+            reporter.error("FC0125", message, place, path=name, advice="remove it")
             yield owner
 
 

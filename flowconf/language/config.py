@@ -73,17 +73,17 @@ def read(composition: Composition) -> Config:
     document = composition.document
     if not document.data:
         advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
-        raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), help=advice))
+        raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), advice=advice))
     if is_graph(document):
         raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.key(("flow",))))
-    reporter = Reporter(list(document.warnings))
-    found = validate(ConfigDocument, document.data, document.origins, (), reporter)
+    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+    found = validate(ConfigDocument, document.data, reporter)
     check_training.check_overruled(composition.overruled, reporter)
     reporter.stop_on_errors()
     assert found is not None
     plan = resolve_model(found.model, document, ("model",), reporter, found.named())
     if not reporter.errors:
-        check_training.check(found, plan, document.origins, reporter)
+        check_training.check(found, plan, reporter)
     reporter.stop_on_errors()
     return Config(composition, plan, found, tuple(reporter.diagnostics))
 

@@ -12,8 +12,8 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from flowconf.language.schema import VERBS
-from flowconf.language.validate import dotted
 from flowconf.report import NOWHERE, Place
+from flowconf.report.origins import dotted
 from flowconf.text import Document, Origins, Path
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from flowconf.language import references
 from flowconf.language.plan import Input, Literal, Setting, Step, Value
-from flowconf.language.references import Found, NotFound
+from flowconf.language.references import Found, NamesNothing, NotFound
 from flowconf.report import Place, suggest
 from flowconf.text import Path
 
@@ -70,7 +70,7 @@ class Frame:
         except NotFound as problem:
             if problem.wrong is None or problem.wrong != references.split(text)[0][0]:
                 raise
-            raise NotFound(problem.message, suggest(problem.wrong, self.known()), problem.wrong) from None
+            raise NamesNothing(problem.wrong, suggest(problem.wrong, self.known())) from None
 
     def later(self, text: str, place: Place) -> Value:
         """The previous call's value of something, here or around, that is not resolved yet.

@@ -8,9 +8,8 @@ from flowconf.language import causes, names, schema
 from flowconf.language.advice import habits, slips
 from flowconf.language.calls import CallParser, Scope
 from flowconf.language.plan import Input
-from flowconf.language.validate import dotted
-from flowconf.report import Reporter, nearest, suggest
-from flowconf.text.origins import Origins, Path
+from flowconf.report import Advice, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import Path, dotted
 
 SYMBOL = re.compile(r"^(?!None$|True$|False$)[A-Z][A-Za-z0-9_]*$")
 DTYPES = (
@@ -21,13 +20,11 @@ LARGEST_SIZE = 2**40
 OPEN = "write `{}`, or another word that begins with a capital, for a size that is open"
 
 
-def read_inputs(
-    model: schema.GraphDocument, path: Path, scope: Scope, origins: Origins, reporter: Reporter
-) -> list[Input]:
+def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter: Reporter) -> list[Input]:
     """The inputs in call order; one called `x` when the document says nothing."""
     if not model.inputs:
         if model.inputs is not None:
-            reporter.error("FC0123", "a graph needs at least one input", origins.value((*path, "inputs")))
+            reporter.error("FC0123", "a graph needs at least one input", reporter.value((*path, "inputs")))
         return [Input("x")]
     found = []
     for name, given in model.inputs.items():
@@ -35,33 +32,33 @@ def read_inputs(
         sizes = given.shape if isinstance(given, schema.InputSpec) else given
         dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
         if dtype not in DTYPES:
-            place = origins.value((*at, "dtype"))
+            place = reporter.value((*at, "dtype"))
             meant = habits.meant(dtype.removeprefix("torch."), habits.DTYPES, DTYPES)
             meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
-            advice = f"write `{meant}`" if meant else suggest(dtype, DTYPES, "types")
-            reporter.error("FC0123", f"unknown dtype `{dtype}`", place, path=dotted(at), help=advice)
+            advice = Suggestion(meant, instead_of=dtype) if meant else suggest(dtype, DTYPES, "types")
+            reporter.error("FC0123", f"unknown dtype `{dtype}`", place, at=at, advice=advice)
         if name in names.GENERATED:
             reporter.error(
-                "FC0126", f"`{name}` cannot be an input: it is used by the generated source", origins.key(at)
+                "FC0126", f"`{name}` cannot be an input: it is used by the generated source", reporter.key(at)
             )
         where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
-        shape = tuple(_size(size, (*where, i), scope, origins, reporter) for i, size in enumerate(sizes))
-        places = tuple(origins.value((*where, i)) for i in range(len(sizes)))
-        found.append(Input(name, shape, dtype, place=origins.key(at), places=places))
+        shape = tuple(_size(size, (*where, i), scope, reporter) for i, size in enumerate(sizes))
+        places = tuple(reporter.value((*where, i)) for i in range(len(sizes)))
+        found.append(Input(name, shape, dtype, place=reporter.key(at), places=places))
     return found
 
 
-def _size(size: int | str, at: Path, scope: Scope, origins: Origins, reporter: Reporter) -> int | str:
-    place = origins.value(at)
+def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | str:
+    place = reporter.value(at)
     if isinstance(size, str) and SYMBOL.match(size) and size not in scope:
         return size
     value: object = size
     if isinstance(size, str):
         if size.isidentifier() and size not in scope:
             close, letter = nearest(size, scope), "B" if size == "None" else size[:1].upper()
-            advice = OPEN.format(letter)
-            advice = f"write `{close}`" if close else f"{advice}, or add `{size}` to `params`"
-            reporter.lacks(size, "FC0134", f"unknown parameter `{size}`", place, path=dotted(at), help=advice)
+            advice: Advice = f"{OPEN.format(letter)}, or add `{size}` to `params`"
+            advice = Suggestion(close, instead_of=size) if close else advice
+            reporter.missing(size, "FC0134", f"unknown parameter `{size}`", place, at=at, advice=advice)
             return 1
         literal = CallParser(scope, reporter, dotted(at)).value(size, place)
         if literal is None:
@@ -72,7 +69,7 @@ def _size(size: int | str, at: Path, scope: Scope, origins: Origins, reporter: R
     if not _is_size(value):
         message = f"a size must be a whole number of at least 1, got {slips.shown(value)}"
         instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else slips.divided(str(size))
-        reporter.error("FC0123", message, place, path=dotted(at), help=instead)
+        reporter.error("FC0123", message, place, at=at, advice=instead)
         return 1
     assert isinstance(value, int)
     return value

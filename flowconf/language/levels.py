@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from flowconf.language import registry, schema
 from flowconf.language.advice import sections
 from flowconf.report import Place
-from flowconf.text.origins import Path
+from flowconf.report.origins import Path
 
 TABLES = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
 """What the sections that hold the arguments of something choose from."""

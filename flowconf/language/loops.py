@@ -13,7 +13,7 @@ class Wrong(NamedTuple):
     code: str
     message: str
     key: str | None
-    help: str
+    advice: str
 
 
 def wrong_in(loop: schema.Loop, name: str) -> Wrong | None:

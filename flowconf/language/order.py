@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowconf.language.schema import Modifiers
-from flowconf.language.validate import dotted
 from flowconf.report import Reporter, suggest
-from flowconf.text.origins import Origins, Path
+from flowconf.report.origins import Path
 
 
-def ordered(flow: Mapping[str, object], path: Path, origins: Origins, reporter: Reporter) -> list[str]:
+def ordered(flow: Mapping[str, object], path: Path, reporter: Reporter) -> list[str]:
     """The names of `flow` in the order in which they run.
 
     Members that stand after (or before) the same one keep their declared order among themselves.
     """
-    placed = {name: _placement(name, step, flow, path, origins, reporter) for name, step in flow.items()}
+    placed = {name: _placement(name, step, flow, path, reporter) for name, step in flow.items()}
     order = [name for name, placement in placed.items() if placement is None]
     waiting = {name: placement for name, placement in placed.items() if placement is not None}
     while waiting:
         ready = [name for name, (_, target) in waiting.items() if target in order]
         if not ready:
             name, (key, target) = next(iter(waiting.items()))
-            place = origins.value((*path, "flow", name, key))
+            place = reporter.value((*path, "flow", name, key))
             message = f"`{name}` waits for `{target}`, which waits for it"
-            reporter.error("FC0144", message, place, path=dotted((*path, "flow", name)))
+            reporter.error("FC0144", message, place, at=(*path, "flow", name))
             return [*order, *waiting]
         _insert(ready, waiting, order)
         for name in ready:
@@ -44,14 +43,14 @@ def _insert(ready: list[str], waiting: Mapping[str, tuple[str, str]], order: lis
 
 
 def _placement(
-    name: str, step: object, flow: Mapping[str, object], path: Path, origins: Origins, reporter: Reporter
+    name: str, step: object, flow: Mapping[str, object], path: Path, reporter: Reporter
 ) -> tuple[str, str] | None:
     if not isinstance(step, Modifiers) or (step.after is None and step.before is None):
         return None
     at = (*path, "flow", name)
     if step.after is not None and step.before is not None:
         message = f"`{name}` has both `after` and `before`"
-        reporter.error("FC0144", message, origins.key((*at, "before")), path=dotted(at), help="keep one of them")
+        reporter.error("FC0144", message, reporter.key((*at, "before")), at=at, advice="keep one of them")
         return None
     key = "after" if step.after is not None else "before"
     target = step.after or step.before
@@ -59,7 +58,7 @@ def _placement(
     if target not in flow or target == name:
         others = [other for other in flow if other != name]
         message = f"`{name}` cannot stand {key} `{target}`: there is no such other member"
-        place = origins.value((*at, key))
-        reporter.error("FC0144", message, place, path=dotted(at), help=suggest(target, others, "members"))
+        place = reporter.value((*at, key))
+        reporter.error("FC0144", message, place, at=at, advice=suggest(target, others, "members"))
         return None
     return key, target

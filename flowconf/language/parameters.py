@@ -10,32 +10,30 @@ from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name
 from flowconf.language.plan import Literal
 from flowconf.report import Place, Reporter, suggest
-from flowconf.text.origins import Origins, Path, dotted
+from flowconf.report.origins import Path, dotted
 
 MOST_TIMES = 100_000
 """A step is repeated, looped or cut at most so often."""
 
 
-def declared(model: schema.GraphDocument, path: Path, origins: Origins, reporter: Reporter) -> dict[str, Literal]:
+def declared(model: schema.GraphDocument, path: Path, reporter: Reporter) -> dict[str, Literal]:
     """The parameters of the document at `path`, with the values that stand in it."""
     found = {}
     for name, value in model.params.items():
         at = (*path, "params", name)
-        check_name(name, origins.key(at), reporter, attribute=False, modules_too=True)
-        found[name] = literal(value, origins.value(at))
+        check_name(name, reporter.key(at), reporter, attribute=False, modules_too=True)
+        found[name] = literal(value, reporter.value(at))
     return found
 
 
-def as_set(name: str, default: Literal, given: Literal | None, path: Path, origins: Origins) -> Literal:
+def as_set(name: str, default: Literal, given: Literal | None, path: Path, reporter: Reporter) -> Literal:
     """A parameter of the document at `path` by its value: what a parent gives, or else what stands there."""
     if given is not None:
         return replace(given, text=name, outer=True)
-    return replace(default, text=name, outer=bool(origins.history((*path, "params", name))))
+    return replace(default, text=name, outer=bool(reporter.origins.history((*path, "params", name))))
 
 
-def given_by(
-    model: schema.MountedBody, at: Path, parser: CallParser, origins: Origins, reporter: Reporter
-) -> dict[str, Literal]:
+def given_by(model: schema.MountedBody, at: Path, parser: CallParser, reporter: Reporter) -> dict[str, Literal]:
     """What the `with` of a mount at `at` sets; `parser` knows the parameters of the graph around."""
     assert isinstance(model.graph, schema.GraphDocument)
     given = {}
@@ -44,9 +42,9 @@ def given_by(
         if name not in model.graph.params:
             advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
             message = f"the graph has no parameter `{name}`"
-            reporter.lacks(name, "FC0134", message, origins.key(where), path=dotted(where), help=advice)
+            reporter.missing(name, "FC0134", message, reporter.key(where), at=where, advice=advice)
             continue
-        place, is_text = origins.value(where), isinstance(model.graph.params[name], str)
+        place, is_text = reporter.value(where), isinstance(model.graph.params[name], str)
         reads = isinstance(value, str) and not is_text
         found = replace(parser, path=dotted(where)).value(str(value), place) if reads else literal(value, place)
         if found is not None:
@@ -63,11 +61,11 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
     if not isinstance(found.value, int) or not causes.is_count(found.value):
         got = slips.shown(found.value)
         got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
-        reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, path=dotted(at))
+        reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, at=at)
         return None
     if found.value > MOST_TIMES:
         message = f"`{at[-1]}` must be at most {MOST_TIMES:,}, got `{found.value}`"
-        reporter.error("FC0123", message, place, path=dotted(at))
+        reporter.error("FC0123", message, place, at=at)
         return None
     return found
 

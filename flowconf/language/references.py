@@ -11,25 +11,40 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value, join
-from flowconf.report import suggest
+from flowconf.report import Advice, Suggestion, suggest
 
 FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
 
 class NotFound(Exception):
-    """A reference that names nothing. `wrong` is the part of it that does not, `help` says what would."""
+    """A reference that names nothing. `wrong` is the part of it that does not, `advice` says what would."""
 
-    def __init__(self, message: str, help: str | None = None, wrong: str | None = None) -> None:
+    def __init__(self, message: str, advice: Advice | None = None, wrong: str | None = None) -> None:
         super().__init__(message)
-        self.message, self.help, self.wrong = message, help, wrong
+        self.message, self.advice, self.wrong = message, advice, wrong
 
-    def advice(self, text: str) -> str | None:
+    def advice_for(self, text: str) -> Advice | None:
         """The help for the whole reference `text`: what to write instead of all of it."""
-        if self.help is None or self.wrong is None or not self.help.startswith("write `"):
-            return self.help
-        close = self.help.removeprefix("write `").removesuffix("`")
-        whole = re.sub(rf"(?<![^.]){re.escape(self.wrong)}(?![^.\[])", close, text.strip(), count=1)
-        return f"write `{whole}`"
+        return self.advice.within(text) if isinstance(self.advice, Suggestion) else self.advice
+
+    def seen_from(self, graph: str) -> NotFound:
+        """The same for a reader outside of the graph that was searched, which is called `graph`."""
+        return self
+
+
+class NamesNothing(NotFound):
+    """The first name of a reference stands for nothing in a graph."""
+
+    def __init__(self, name: str, advice: Advice | None, graph: str | None = None) -> None:
+        super().__init__(f"`{name}` names nothing {f'in {graph}' if graph else 'here'}", advice, name)
+        self.name, self.graph = name, graph
+
+    def seen_from(self, graph: str) -> NotFound:
+        return self if self.graph else NamesNothing(self.name, self.advice, graph)
+
+
+class Ambiguous(NotFound):
+    """A short reference that fits several members of graphs further down."""
 
 
 class Members(Protocol):
@@ -88,7 +103,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
         found = list(_everywhere(graph, names))
         if len(found) > 1:
             listed = ", ".join(f"`{value}`" for value in found[:4])
-            raise NotFound(f"`{text}` stands for {len(found)} things: {listed}", "write the whole path") from None
+            raise Ambiguous(f"`{text}` stands for {len(found)} things: {listed}", "write the whole path") from None
         if not found:
             raise problem
         value = found[0]
@@ -124,7 +139,7 @@ def first(members: Members, names: Sequence[str]) -> Value:
     if step is not None:
         return _inside(step, rest)
     if members.input(head) is None:
-        raise NotFound(f"`{head}` names nothing here", suggest(head, members.names()), head)
+        raise NamesNothing(head, suggest(head, members.names()))
     if rest:
         raise NotFound(f"`{head}` is an input, and `{'.'.join(rest)}` cannot be reached in it")
     return Value(head)
@@ -177,8 +192,7 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     try:
         return replace(here, inner=first(Planned(graph), way.rest))
     except NotFound as problem:
-        message = problem.message.replace(" names nothing here", f" names nothing in `{path}`")
-        raise NotFound(message, problem.help, problem.wrong) from None
+        raise problem.seen_from(f"`{path}`") from None
 
 
 def _refusal(step: Step, spot: str) -> NotFound | None:
@@ -319,9 +333,9 @@ def _several(step: Step, way: Way, path: str) -> NotFound | None:
     """Why what names lead to is not one module."""
     if step.repeat is not None and way.copy is None and not isinstance(step.body.module, Shared):
         copies = f"`{path}` is repeated, and its copies are `{path}.0` to `{path}.{step.repeat.value - 1}`"  # type: ignore[operator]
-        return NotFound(copies, f"write `{join(path, '0', way.spot, *way.rest)}`")
+        return NotFound(copies, Suggestion(join(path, "0", way.spot, *way.rest), join(path, way.spot, *way.rest)))
     if way.applied is None:
-        return NotFound(f"`{path}` has several branches", f"write `{path}.{step.parts[0][0]}`")
+        return NotFound(f"`{path}` has several branches", Suggestion(f"{path}.{step.parts[0][0]}", path))
     if not way.spot and not way.rest and step.extras and isinstance(step.body.module, Chain):
         message = f"the chain at `{path}` stands beside `{path}.{step.extras[0].path.rpartition('.')[2]}`"
         advice = f"give the chain a step of its own, or write one of its members: `{path}.0`"

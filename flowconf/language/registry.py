@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 from flowconf.language import builtins, signatures
 from flowconf.language.advice import habits
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, suggest
+from flowconf.report import Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
 from flowconf.text import read
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -82,18 +82,23 @@ class Table:
     def __contains__(self, name: object) -> bool:
         return name in self.registered or name in self.locations
 
-    def unknown(self, name: str, place: Place, path: str = "", also: Iterable[str] = ()) -> Diagnostic:
+    def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
-        if name.startswith("Lazy") and name[4:] in self:
-            advice: str | None = f"write `{name[4:]}(_, ...)`: `_` is filled in from the shape that arrives"
-        elif self.torch_nn and (known := habits.for_module(name, self.names())):
-            advice = known
-        else:
-            advice = suggest(name, [*also, *self.names()], self.plural)
-            if self.torch_nn and not (advice or "").startswith("write"):
-                advice = "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
         shown = name if len(name) <= 60 else f"{name[:57]}..."
-        return Diagnostic(self.code, f"unknown {self.kind} `{shown}`", place, path, help=advice)
+        return Diagnostic(
+            self.code, f"unknown {self.kind} `{shown}`", place, path, advice=advice or self.advice_for(name)
+        )
+
+    def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
+        """What to write instead of a name that is not in the table; `also` are names that may stand there too."""
+        if name.startswith("Lazy") and name[4:] in self:
+            return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
+        if self.torch_nn and (known := habits.for_module(name, self.names())):
+            return known
+        advice = suggest(name, [*also, *self.names()], self.plural)
+        if self.torch_nn and not isinstance(advice, Suggestion):
+            return "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
+        return advice
 
     def class_source(self, name: str) -> ClassSource:
         """The signatures of a module class."""
@@ -122,7 +127,7 @@ class Table:
         if taken or name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
             why = "is taken" if taken else "cannot be used in a config"
             message = f"the name `{name}` {why}"
-            raise ConfigError(Diagnostic("FC0126", message, help="register it under another name"))
+            raise ConfigError(Diagnostic("FC0126", message, advice="register it under another name"))
         self.registered[name] = item
         return item
 
@@ -181,13 +186,13 @@ def _import_listed(project: Path) -> None:
     if strangers or not isinstance(section.value, dict):
         place = strangers[0].key if strangers else section.key
         message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
-        raise ConfigError(Diagnostic("FC0121", message, place, help='write `modules = ["package.module"]`'))
+        raise ConfigError(Diagnostic("FC0121", message, place, advice='write `modules = ["package.module"]`'))
     modules = section.child("modules")
     if modules is None:
         return
     if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
         message = "`modules` must be a list of module names"
-        raise ConfigError(Diagnostic("FC0123", message, modules.place, help='write `modules = ["package.module"]`'))
+        raise ConfigError(Diagnostic("FC0123", message, modules.place, advice='write `modules = ["package.module"]`'))
     root = str(project.parent)
     if modules.value and root not in sys.path:
         sys.path.insert(0, root)
@@ -204,4 +209,4 @@ def _import(name: str, place: Place) -> None:
             told = problem.diagnostics[0].message
         advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
         message = f"the module `{name}` cannot be imported: {told}"
-        raise ConfigError(Diagnostic("FC0132", message, place, help=advice)) from problem
+        raise ConfigError(Diagnostic("FC0132", message, place, advice=advice)) from problem

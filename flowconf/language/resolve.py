@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from flowconf.language import loops, misnamed, names, parameters, references, schema, unused, wiring
+from flowconf.language import loops, names, parameters, references, schema, unused, wiring
 from flowconf.language.advice import habits
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import all_names, claim_names, labels
@@ -35,10 +35,10 @@ from flowconf.language.plan import (
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
 from flowconf.language.settings import read_setting
-from flowconf.language.validate import dotted, validate
+from flowconf.language.validate import validate
 from flowconf.language.wiring import Using
-from flowconf.report import Label, Place, Reporter, nearest
-from flowconf.text.origins import Document, Path
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
+from flowconf.report.origins import Document, Path, dotted
 
 PLACED = ("take", "dim", "slices", "times", "merge")
 """Keys of a step whose values may turn out not to fit the shapes."""
@@ -52,8 +52,8 @@ def resolve(document: Document, at: Path = ()) -> GraphPlan:
 
     Raises `ConfigError` with every mistake of the first stage that has one.
     """
-    reporter = Reporter(list(document.warnings))
-    model = validate(schema.GraphDocument, _at(document.data, at), document.origins, at, reporter)
+    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+    model = validate(schema.GraphDocument, _at(document.data, at), reporter.below(at))
     reporter.stop_on_errors()
     assert model is not None
     plan = resolve_model(model, document, at, reporter)
@@ -79,8 +79,8 @@ class _Resolver:
     """Resolves one document; knows where everything was written."""
 
     def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
-        self.data, self.origins, self.reporter, self.asked = document.data, document.origins, reporter, asked
-        self.unused = Reporter()
+        self.data, self.reporter, self.asked = document.data, reporter, asked
+        self.unused = Reporter(reporter.origins)
 
     def graph(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
@@ -94,42 +94,42 @@ class _Resolver:
     def _document(
         self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
     ) -> tuple[GraphPlan, Frame]:
-        params = parameters.declared(model, path, self.origins, self.reporter)
+        params = parameters.declared(model, path, self.reporter)
         own = unused.Params(
             {
-                name: parameters.as_set(name, value, given.get(name), path, self.origins)
+                name: parameters.as_set(name, value, given.get(name), path, self.reporter)
                 for name, value in params.items()
             }
         )
         scope = unused.scope_of(own, around)
-        inputs = read_inputs(model, path, scope, self.origins, self.reporter)
-        mount = self.origins.mounts.get(path)
+        inputs = read_inputs(model, path, scope, self.reporter)
+        mount = self.reporter.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
         frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
-        claim_names(model, frame, self.origins, self.reporter)
+        claim_names(model, frame, self.reporter)
         before = len(self.reporter.errors)
-        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.origins, self.reporter)
+        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.reporter)
         if not order:
-            self.reporter.error("FC0123", "the flow has no steps", self.origins.key((*path, "flow")), path=dotted(path))
+            self.reporter.error("FC0123", "the flow has no steps", self.reporter.key((*path, "flow")), at=path)
         if len(self.reporter.errors) > before:  # nothing can be said of what comes before what
             frame.failed |= frame.members.keys()
         for name in order:
-            before = self.reporter.noted
+            before = len(self.reporter.errors)
             try:
                 self._step(name, model.flow[name], frame)
             except _Unresolved:
-                if self.reporter.noted == before:
+                if len(self.reporter.errors) == before:
                     self.reporter.unchecked.append(dotted((*path, "flow", name)))
                 frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
                 frame.stream = Value(name)
         outputs = self._outputs(model, frame)
         self._meet_awaited(frame)
         asked = self.asked if not path[1:] else ()
-        unused.check_params(own, frame, self.origins, self.unused)
+        unused.check_params(own, frame, self.unused)
         within = dotted(path[:-1] if mount else path)
-        misnamed.blame("the parameter", unused.left(own, frame, self.origins), self.reporter, within)
-        misnamed.blame("the step or input", unused.unread(frame, outputs, asked), self.reporter, within)
-        if not unused.has_removed(path, self.origins):
+        self.reporter.defines("the parameter", unused.left(own, frame, self.reporter), within)
+        self.reporter.defines("the step or input", unused.unread(frame, outputs, asked), within)
+        if not unused.has_removed(path, self.reporter):
             unused.check_inputs(frame, outputs, asked, self.unused)
         plan = GraphPlan(
             label=label,
@@ -137,13 +137,13 @@ class _Resolver:
             inputs=tuple(frame.inputs),
             steps=tuple(frame.steps),
             outputs=outputs,
-            output_places=tuple((name, self.origins.key((*path, "outputs", name))) for name in model.outputs or {}),
+            output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(frame.settings),
             shares=tuple(frame.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
             document=_at(self.data, path),
-            place=self.origins.key(path) if path else self.origins.value(path),
+            place=self.reporter.key(path) if path else self.reporter.value(path),
         )
         return plan, frame
 
@@ -151,16 +151,16 @@ class _Resolver:
 
     def _step(self, name: str, model: schema.Modifiers | str | object, frame: Frame) -> None:
         at: Path = (*frame.path, "flow", name)
-        before = self.reporter.noted
+        before = len(self.reporter.errors)
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, frame)
         else:
             body = self._part(model, at, name, frame, {}, Value("x"))
-            step = Step(name, name, "through", frame.stream, (("body", body),), place=self.origins.key(at))
-            step = replace(step, body_place=self.origins.value(at))
+            step = Step(name, name, "through", frame.stream, (("body", body),), place=self.reporter.key(at))
+            step = replace(step, body_place=self.reporter.value(at))
         wiring.check_extras(step, self.reporter)
         step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
-        if self.reporter.noted > before:
+        if len(self.reporter.errors) > before:
             frame.failed |= {name, step.path}
         elif not frame.is_broken(step.stream.member):
             wiring.check_filled(step, frame, self.reporter)
@@ -182,9 +182,9 @@ class _Resolver:
             tag=model.tag,
             take=model.take,
             repeat=self._count(model.repeat, (*at, "repeat"), frame),
-            place=self.origins.key(at),
-            body_place=self.origins.value((*at, verb)),
-            places=tuple((k, self.origins.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
+            place=self.reporter.key(at),
+            body_place=self.reporter.value((*at, verb)),
+            places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
         )
         using = self._arguments(model.using, (*at, "using"), frame)
         taken: set[int] = set()
@@ -194,7 +194,7 @@ class _Resolver:
 
     def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
         """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
-        found = read_setting(model, at, path, self.origins, self.reporter, frame.scope)
+        found = read_setting(model, at, path, self.reporter, frame.scope)
         if found is None:
             return
         for known in frame.settings:
@@ -202,7 +202,7 @@ class _Resolver:
                 if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
                     labels = (Label("first said here", known.place),)
                     message = f"`{key}` is said twice of `{path}`"
-                    self.reporter.error("FC0142", message, found.place, path=path, labels=labels, help="keep one")
+                    self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
         frame.settings.append(found)
 
     def _with_verb(
@@ -219,7 +219,7 @@ class _Resolver:
                     merge = self._merge(model.merge, at, step, frame)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
                     message = f"`dim` means nothing for `merge: {model.merge}`"
-                    self._fail("FC0125", message, self.origins.key((*at, "dim")), step.name, "remove it")
+                    self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
                 return replace(step, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
             case schema.Gate() | schema.Switch():
                 parts = self._branches(getattr(model, step.verb), step, at, part, [])
@@ -231,7 +231,7 @@ class _Resolver:
                 wrong = loops.wrong_in(model, step.name)
                 if wrong is not None:
                     where = at if wrong.key is None else (*at, wrong.key)
-                    self._fail(wrong.code, wrong.message, self.origins.key(where), step.name, wrong.help)
+                    self._fail(wrong.code, wrong.message, self.reporter.key(where), step.name, wrong.advice)
                 over = self._over(model, at, frame)
                 body = part(model.loop, "loop", step.path, [*using, *over])
                 step, places = replace(step, parts=(("body", body),)), self._places_of(model.over, (*at, "over"))
@@ -264,11 +264,11 @@ class _Resolver:
         if len(models) < 2:
             message = f"`{step.name}` has {len(models) or 'no'} branch, and a {step.verb} needs at least 2"
             self._fail(
-                "FC0145", message, self.origins.key((*at, step.verb)), step.name, "write `through` for one module"
+                "FC0145", message, self.reporter.key((*at, step.verb)), step.name, "write `through` for one module"
             )
         for name in models:
             if name in EXTRAS or names.refusal(name) or name in names.DICT_ATTRIBUTES:
-                place = self.origins.key((*at, step.verb, name))
+                place = self.reporter.key((*at, step.verb, name))
                 self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
             (name, part(body, f"{step.verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
@@ -299,38 +299,36 @@ class _Resolver:
         if slices is not None and (model.dim is not None or model.batched):
             key = "dim" if model.dim is not None else "batched"
             self._fail(
-                "FC0125", f"`{key}` means nothing with `slices`", self.origins.key((*at, key)), step.name, "remove it"
+                "FC0125", f"`{key}` means nothing with `slices`", self.reporter.key((*at, key)), step.name, "remove it"
             )
         dim = 1 if model.dim is None else model.dim
         if model.batched and dim == 0:
             self._fail(
                 "FC0123",
                 "a batched map cannot go over dimension 0, the batch",
-                self.origins.value((*at, "dim")),
+                self.reporter.value((*at, "dim")),
                 step.name,
             )
         over = None if over == step.stream else over
         return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
 
     def _merge(self, text: str, at: Path, step: Step, frame: Frame) -> Applied:
-        place = self.origins.value((*at, "merge"))
+        place = self.reporter.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
             dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
             self._fail("FC0131", f"`{name}` stands alone", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
-            unknown = modules.unknown(name, place, step.name, also=schema.MERGES)
             close = habits.meant(name, habits.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
-            unknown = replace(unknown, help=f"write `{close}`") if close else unknown
-            self.reporter.diagnostics.append(replace(unknown, message=f"unknown merge `{name}`"))
-            raise _Unresolved
+            advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
+            self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
         return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
 
     def _count(self, value: int | str | None, at: Path, frame: Frame) -> Literal | None:
         """A positive whole number, given as one or in terms of parameters."""
         if value is None:
             return None
-        found = parameters.count(value, at, self._parser(frame, at), self.origins.value(at), self.reporter)
+        found = parameters.count(value, at, self._parser(frame, at), self.reporter.value(at), self.reporter)
         if found is None:
             raise _Unresolved
         return found
@@ -360,7 +358,7 @@ class _Resolver:
             return self._mount(plan, inner, (), at, path, using, taken)
         if isinstance(model, schema.MountedBody):
             return self._mounted(model, at, path, frame, using, taken)
-        place = self.origins.value(at)
+        place = self.reporter.value(at)
         if not hasattr(model, "named_parameters"):
             self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
         accepted = {i: (n or v.name, v) for i, (n, v) in using.items()}
@@ -370,7 +368,7 @@ class _Resolver:
     def _chain(
         self, text: str, at: Path, path: str, frame: Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
     ) -> Applied:
-        calls = self._parser(frame, at).chain(text, self.origins.value(at))
+        calls = self._parser(frame, at).chain(text, self.reporter.value(at))
         if calls is None:
             raise _Unresolved
         members = [
@@ -390,7 +388,7 @@ class _Resolver:
         missing = [] if using.keys() - taken else forward.missing(1, names_given)
         if missing:
             message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
-            self.reporter.error("FC0147", message, call.place, path=path, help=wiring.to_fill(missing[0], call.name))
+            self.reporter.error("FC0147", message, call.place, path=path, advice=wiring.to_fill(missing[0], call.name))
         return Applied(path, call, tuple(accepted))
 
     def _mounted(
@@ -405,11 +403,11 @@ class _Resolver:
         where = (*at, "graph")
         if isinstance(model.graph, str):
             self._fail(
-                "FC0105", f"the graph `{model.graph}` cannot be found from here", self.origins.value(where), path
+                "FC0105", f"the graph `{model.graph}` cannot be found from here", self.reporter.value(where), path
             )
         assert isinstance(model.graph, schema.GraphDocument)
-        given = parameters.given_by(model, at, self._parser(frame, at), self.origins, self.reporter)
-        around = None if where in self.origins.mounts else frame
+        given = parameters.given_by(model, at, self._parser(frame, at), self.reporter)
+        around = None if where in self.reporter.origins.mounts else frame
         plan, inner = self._document(model.graph, where, _last(path), around, given)
         return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
 
@@ -430,12 +428,12 @@ class _Resolver:
                 accepted.append((name, value))
                 taken.add(index)
         captured = [(name, value) for name, value in inner.captures.items()]
-        asked = self.origins.mounts.get((*at, "graph"))
-        mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.origins.value(at))
+        asked = self.reporter.origins.mounts.get((*at, "graph"))
+        mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
     def _reuse(self, model: schema.Reuse, step: Step, at: Path, frame: Frame, using: Using, taken: set[int]) -> Applied:
-        place = self.origins.value((*at, "reuse"))
+        place = self.reporter.value((*at, "reuse"))
         try:
             found = frame.find_module(model.reuse, step.path)
         except NotFound as problem:
@@ -490,11 +488,11 @@ class _Resolver:
             keys = [(index,) for index in range(len(given))]
         elif isinstance(given, dict):
             keys = [(name,) for name in given]
-        place = self.origins.key if isinstance(given, dict) else self.origins.value
+        place = self.reporter.key if isinstance(given, dict) else self.reporter.value
         return [place((*at, *key)) for key in keys]
 
     def _reference(self, text: str, at: Path, frame: Frame) -> Value:
-        place = self.origins.value(at)
+        place = self.reporter.value(at)
         try:
             return replace(frame.find(text), place=place)
         except NotFound as problem:
@@ -524,15 +522,25 @@ class _Resolver:
 
     def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, frame: Frame) -> NoReturn:
         """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
-        message = problem.message.replace(" names nothing here", f" names nothing in {frame.title}")
-        advice, labels = problem.advice(text), cast(tuple[Label, ...], ())
+        message = problem.seen_from(frame.title).message
+        advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
         first = text.split(".")[0].split("[")[0].strip()
         removed = self._removal(first, frame)
         if removed is not None:
             message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
             advice = "remove this too, or let it read something else"
         lacking = first if problem.wrong == first and removed is None else ""
-        self.reporter.lacks(lacking, "FC0141", message, place, path=path, help=advice, labels=labels)
+        cause = (first, frame.title, removed is not None)
+        self.reporter.missing(
+            lacking,
+            "FC0141",
+            message,
+            place,
+            path=path,
+            cause=cause,
+            advice=advice,
+            labels=labels,
+        )
         raise _Unresolved
 
     def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:
@@ -540,7 +548,7 @@ class _Resolver:
         while frame is not None:
             flow = _at(self.data, (*frame.path, "flow"))
             if isinstance(flow, Mapping) and name in flow and flow[name] is None:
-                return name, self.origins.value((*frame.path, "flow", name))
+                return name, self.reporter.value((*frame.path, "flow", name))
             frame = frame.around
         return None
 
@@ -559,9 +567,15 @@ class _Resolver:
         return CallParser(frame.scope, self.reporter, dotted(at), frame.named)
 
     def _fail(
-        self, code: str, message: str, place: Place, path: str, help: str | None = None, **more: object
+        self,
+        code: str,
+        message: str,
+        place: Place,
+        path: str,
+        advice: Advice | None = None,
+        labels: tuple[Label, ...] = (),
     ) -> NoReturn:
-        self.reporter.error(code, message, place, path=path, help=help, **more)
+        self.reporter.error(code, message, place, path=path, advice=advice, labels=labels)
         raise _Unresolved
 
 

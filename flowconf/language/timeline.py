@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowconf.language.training import Condition, TrainerSection, TrainingConfig
 from flowconf.report import Label, Place, Reporter
-from flowconf.text.origins import Origins, Path, dotted
+from flowconf.report.origins import Path, dotted
 
 POINTS = ("epoch", "step", "fraction")
 """The keys of a condition that say a point of the run; the others wait for what an evaluation finds."""
@@ -25,15 +25,15 @@ class Edge:
         return f"{self.key} {self.at:g}" if self.key != "fraction" else f"{self.at:.0%} of the run"
 
 
-def check(training: TrainingConfig, origins: Origins, reporter: Reporter) -> None:
+def check(training: TrainingConfig, reporter: Reporter) -> None:
     """Note phases that no step of the run belongs to, and ends that come too late to be one."""
     begun: Edge | None = None
     end_before: tuple[str, Edge] | None = None
     for name, phase in training.phases.items():
-        when = _edge(phase.when, ("phases", name, "when"), origins)
-        until = _edge(phase.until, ("phases", name, "until"), origins)
+        when = _edge(phase.when, ("phases", name, "when"), reporter)
+        until = _edge(phase.until, ("phases", name, "until"), reporter)
         begins = when if phase.when is not None else end_before[1] if end_before else None
-        never = _never(begins, training.trainer, origins)
+        never = _never(begins, training.trainer, reporter)
         if begins is not None and never is not None:
             message = f"the phase `{name}` never begins: the run has ended by then"
             labels = tuple(label for label in never if label.place != begins.place)
@@ -42,7 +42,7 @@ def check(training: TrainingConfig, origins: Origins, reporter: Reporter) -> Non
             message = f"the phase `{name}` begins at {begins}, before the one in front of it, which has no step"
             label = Label(f"the phase in front of it begins at {begun}", begun.place)
             advice = "write phases in the order in which they come"
-            reporter.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), help=advice)
+            reporter.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), advice=advice)
         elif begins is not None and until is not None and not _is_after(until, begins) and until.key == begins.key:
             message = f"the phase `{name}` has no step: it ends at {until}, and begins at {begins}"
             reporter.error("FC0123", message, until.place, path=dotted(until.path))
@@ -51,17 +51,17 @@ def check(training: TrainingConfig, origins: Origins, reporter: Reporter) -> Non
             message = f"the phase `{last}` ends at {when}, where `{name}` begins: its `until` means nothing"
             label = Label(f"`{name}` begins here", when.place)
             advice = f"remove `until` of `{last}`, or let `{name}` begin later"
-            reporter.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), help=advice)
+            reporter.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), advice=advice)
         begun = begins
         end_before = (name, until) if until is not None else None
 
 
-def _edge(condition: Condition | None, path: Path, origins: Origins) -> Edge | None:
+def _edge(condition: Condition | None, path: Path, reporter: Reporter) -> Edge | None:
     """The point of the run that a condition says, None for one that waits for an evaluation."""
     key = next((key for key in POINTS if condition is not None and getattr(condition, key) is not None), None)
     if key is None:
         return None
-    return Edge(key, float(getattr(condition, key)), (*path, key), origins.value((*path, key)))
+    return Edge(key, float(getattr(condition, key)), (*path, key), reporter.value((*path, key)))
 
 
 def _is_after(one: Edge, other: Edge) -> bool:
@@ -69,11 +69,11 @@ def _is_after(one: Edge, other: Edge) -> bool:
     return one.key == other.key and one.at > other.at
 
 
-def _never(edge: Edge | None, trainer: TrainerSection, origins: Origins) -> tuple[Label, ...] | None:
+def _never(edge: Edge | None, trainer: TrainerSection, reporter: Reporter) -> tuple[Label, ...] | None:
     """What ends the run before an edge or at it; None where the edge may come before."""
     ends = {"epoch": trainer.epochs, "step": trainer.steps, "fraction": 1}
     end = ends[edge.key] if edge is not None else None
     if edge is None or end is None or edge.at < end:
         return None
     key = f"{edge.key}s"
-    return (Label("the run ends here", origins.value(("trainer", key))),) if edge.key != "fraction" else ()
+    return (Label("the run ends here", reporter.value(("trainer", key))),) if edge.key != "fraction" else ()

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Literal, Value
-from flowconf.report import NOWHERE, Place, Reporter
-from flowconf.text.origins import Origins, Path, dotted
+from flowconf.report import NOWHERE, Advice, Place, Reporter, Suggestion
+from flowconf.report.origins import Path, dotted
 
 
 class Params(dict[str, Literal]):
@@ -30,17 +30,17 @@ def scope_of(params: Params, around: Frame | None) -> ChainMap[str, Literal]:
     return ChainMap(params, *(around.scope.maps if around is not None else ()))
 
 
-def has_removed(path: Path, origins: Origins) -> bool:
+def has_removed(path: Path, reporter: Reporter) -> bool:
     """Whether a member was taken out of the flow of the document at `path`: it may have used what is left."""
-    flow = origins.root.at((*path, "flow"))
+    flow = reporter.origins.root.at((*path, "flow"))
     return flow is not None and (bool(flow.gone) or any(member.value is None for _, member in flow.members()))
 
 
-def left(params: Params, frame: Frame, origins: Origins) -> dict[str, Place]:
+def left(params: Params, frame: Frame, reporter: Reporter) -> dict[str, Place]:
     """The parameters that nothing uses, and where they are named."""
     at = (*frame.path, "params")
-    names = [name for name in params if name not in params.used and not origins.is_referred((*at, name))]
-    return {name: origins.key((*at, name)) for name in names}
+    names = [name for name in params if name not in params.used and not reporter.origins.is_referred((*at, name))]
+    return {name: reporter.key((*at, name)) for name in names}
 
 
 def unread(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str]) -> dict[str, Place]:
@@ -50,26 +50,28 @@ def unread(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collecti
     return {name: place for name, place in frame.members.items() if name not in named}
 
 
-def _declared_in(path: Path, origins: Origins) -> str | None:
+def _declared_in(path: Path, reporter: Reporter) -> str | None:
     """The file that first gave a parameter its value."""
-    node = origins.root.at(path)
+    node = reporter.origins.root.at(path)
     return (*node.history, node.place)[0].file if node is not None else None
 
 
-def check_params(params: Params, frame: Frame, origins: Origins, notes: Reporter) -> None:
+def check_params(params: Params, frame: Frame, notes: Reporter) -> None:
     """Note parameters that nothing uses; one that something else than the graph's own files adds matches nothing."""
     at: Path = (*frame.path, "params")
-    own = {origins.value((*frame.path, "flow")).file, *(_declared_in((*at, name), origins) for name in params.used)}
-    for name, place in left(params, frame, origins).items():
+    own = {notes.value((*frame.path, "flow")).file, *(_declared_in((*at, name), notes) for name in params.used)}
+    for name, place in left(params, frame, notes).items():
         close = next(iter(get_close_matches(name, [known for known in params if known in params.used], 1, 0.75)), None)
         if place.word is not None or place.file not in own:
-            advice = f"write `{close}`" if close else "a parameter must stand in a call or a size of the graph"
+            advice: Advice = (
+                Suggestion(close, name) if close else "a parameter must stand in a call or a size of the graph"
+            )
             message = f"`{dotted((*at, name))}` matches nothing: the graph uses no parameter `{name}`"
-            notes.error("FC0102", message, place, path=dotted((*at, name)), help=advice)
-        elif not has_removed(frame.path, origins):
+            notes.error("FC0102", message, place, at=(*at, name), advice=advice)
+        elif not has_removed(frame.path, notes):
             advice = f"write `{close}`, or remove it" if close else "use it in a call or a size, or remove it"
             message = f"nothing uses the parameter `{name}`"
-            notes.warn("FC0149", message, place, path=dotted((*at, name)), help=advice)
+            notes.warn("FC0149", message, place, at=(*at, name), advice=advice)
 
 
 def check_inputs(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Collection[str], notes: Reporter) -> None:
@@ -83,4 +85,4 @@ def check_inputs(frame: Frame, outputs: Collection[tuple[str, Value]], asked: Co
             if given is frame.inputs[0] and first is not None:
                 advice = f"`{first.name}` reads `{first.stream}`: leave `from` out there, or remove the input"
             message = f"nothing reads the input `{given.name}`"
-            notes.warn("FC0149", message, given.place, path=dotted((*frame.path, "inputs", given.name)), help=advice)
+            notes.warn("FC0149", message, given.place, at=(*frame.path, "inputs", given.name), advice=advice)

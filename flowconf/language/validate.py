@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from flowconf.language import levels, schema
 from flowconf.language.advice import habits, hints, sections
 from flowconf.language.training import Changing
-from flowconf.report import Fix, Label, Place, Reporter, nearest, suggest
-from flowconf.text.origins import Origins, Path
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import Path, dotted
 
 M = TypeVar("M", bound=BaseModel)
 Problem = dict[str, Any]
@@ -45,26 +45,26 @@ NULLS = ("None", "none", "nil", "NULL", "Null")
 TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
-def validate(model: type[M], data: object, origins: Origins, path: Path, reporter: Reporter) -> M | None:
-    """An instance of `model`, or None when `data`, which stands at `path` of the document, has mistakes."""
+def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
+    """An instance of `model`, or None when `data`, which is at `reporter.base` of the document, has mistakes."""
     problems: list[Any] = []
     try:
         found = model.model_validate(data)
     except ValidationError as error:
         found, problems = None, error.errors(include_url=False)
     except RecursionError:
-        reporter.error("FC0006", "the document is nested too deeply", origins.value(path))
+        reporter.error("FC0006", "the document is nested too deeply")
         return None
     before = len(reporter.errors)
-    _Report(data, origins, path, reporter).tell(model, problems)
+    _Report(data, reporter).tell(model, problems)
     return found if len(reporter.errors) == before else None
 
 
 class _Report:
     """Turns Pydantic's list of problems into diagnostics, one for each cause."""
 
-    def __init__(self, data: object, origins: Origins, base: Path, reporter: Reporter) -> None:
-        self.data, self.origins, self.base, self.reporter = data, origins, base, reporter
+    def __init__(self, data: object, reporter: Reporter) -> None:
+        self.data, self.reporter, self.base = data, reporter, reporter.base
         self.is_config = False
 
     def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
@@ -94,7 +94,7 @@ class _Report:
             if sections.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
                 first = (*section, next(iter(cast("dict[str, Any]", members))))
                 message = f"`{dotted(section)}` holds `{first[-1]}` where a name is expected"
-                self._error("FC0123", message, self._key(first), first, help=sections.example(section))
+                self._error("FC0123", message, self._key(first), first, advice=sections.example(section))
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
 
@@ -104,14 +104,14 @@ class _Report:
             key, home = stray.keys[0], stray.home
             labels: tuple[Label, ...] = ()
             if stray.is_too_deep:
-                belongs = f"in `{dotted((*self.base, *home))}`" if (*self.base, *home) else "at the top of the document"
+                belongs = f"in `{self.reporter.dotted(home)}`" if (*self.base, *home) else "at the top of the document"
                 message, hint = f"`{key[-1]}` stands in `{key[-2]}`, and belongs {belongs}", "move it there"
             elif stray.is_empty:
                 message = f"`{key[-1]}` stands beside `{home[-1]}`, which is empty, and not below it"
                 labels, hint = (Label(f"`{home[-1]}` has no members", self._key(home)),), "indent it further"
             else:
                 message, hint = f"`{key[-1]}` stands beside `{home[-1]}`, and belongs below it", "indent it further"
-            self._error("FC0121", message, self._key(key), key, labels=labels, help=hint)
+            self._error("FC0121", message, self._key(key), key, labels=labels, advice=hint)
             for path in [path for path in grouped if stray.explains(path)]:
                 del grouped[path]
 
@@ -147,7 +147,7 @@ class _Report:
                 self._body(where)
             case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
                 message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
-                self._error("FC0126", message, self._key(where), where, help=hints.for_name(str(where[-1])))
+                self._error("FC0126", message, self._key(where), where, advice=hints.for_name(str(where[-1])))
             case "invalid_key":
                 message = f"the key `{where[-1]}` must be a text"
                 self._error("FC0126", message, self._key(where), where)
@@ -159,26 +159,26 @@ class _Report:
         found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted)
         if found is not None:
             key, message, hint = found
-            self._error("FC0121", message, self._key((*where, key)), (*where, key), help=hint)
+            self._error("FC0121", message, self._key((*where, key)), (*where, key), advice=hint)
         return found is not None
 
     def _is_mounted(self, where: Path) -> bool:
-        return (*self.base, *where) in self.origins.mounts and isinstance(self._at(where), dict)
+        return (*self.base, *where) in self.reporter.origins.mounts and isinstance(self._at(where), dict)
 
     def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
-        self.reporter.error(code, message, place, path=dotted((*self.base, *where)), **more)
+        self.reporter.error(code, message, place, at=where, **more)
 
     def _key(self, where: Path) -> Place:
-        return self.origins.key((*self.base, *where))
+        return self.reporter.key(where)
 
     def _value(self, where: Path) -> Place:
         """Where a value stands; nothing can be marked where it is empty, so that its key is."""
-        place = self.origins.value((*self.base, *where))
+        place = self.reporter.value(where)
         empty = where and self._at(where) is None and place.word is None and not place.length
         return self._key(where) if empty else place
 
     def _owner(self, where: Path) -> str:
-        owner = dotted((*self.base, *where[:-1]))
+        owner = self.reporter.dotted(where[:-1])
         return f"in `{owner}`" if owner else "at the top of the document"
 
     def _lacking(self, where: Path, grouped: dict[Path, list[Problem]]) -> str | None:
@@ -195,7 +195,7 @@ class _Report:
             return False
         if not any(path[: len(beside)] == beside for path in grouped):
             message = f"`{where[-1]}` stands beside `{where[-2]}`, and belongs below it"
-            self._error("FC0122", message, self._key(beside), where, help="indent it further")
+            self._error("FC0122", message, self._key(beside), where, advice="indent it further")
         return True
 
     def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int], lacking: str | None) -> None:
@@ -206,10 +206,10 @@ class _Report:
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
             if verb in belongs:
                 message, hint = f"`{key}` is a key of a step, and stands in a body", "write it beside the step's verb"
-                self._error("FC0125", message, self._key(where), where, help=hint)
+                self._error("FC0125", message, self._key(where), where, advice=hint)
                 return
             hint = f"`{key}` belongs to {_listed(belongs)}"
-            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, help=hint)
+            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, advice=hint)
             return
         free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
         self._stranger(where, allowed, free, lacking)
@@ -225,17 +225,16 @@ class _Report:
         known = None if told else habits.for_key(key, free)
         close = None if told or known or is_argument else nearest(key, free)
         if told:
-            hint = told
+            hint: Advice = told
         elif is_argument:
             hint = f"write it under `args`: `args: {{{key}: ...}}`"
         elif known or close:
-            hint = f"write `{known or close}`"
+            hint = Suggestion(str(known or close), instead_of=key)
         elif lacking is not None:
             hint = f"write `{lacking}`, which is missing here"
         else:
             hint = self._belongs(key) or suggest(key, allowed, "keys") or ""
-        fix = Fix(place, close) if close and _stands(key, place) else None
-        self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, help=hint, fix=fix)
+        self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, advice=hint)
 
     def _belongs(self, key: str) -> str | None:
         if self.is_config:
@@ -259,7 +258,7 @@ class _Report:
         if isinstance(deeper, dict) and key in deeper:
             message = f"`{key}` stands in `{verb}`, and belongs beside it"
             place = self._key((*where[:-1], verb, key))
-            self._error("FC0122", message, place, where, help=f"write it one level up, as a key of `{where[-2]}`")
+            self._error("FC0122", message, place, where, advice=f"write it one level up, as a key of `{where[-2]}`")
             return
         level = _descend(model, where[:-1])
         own = schema.keys_of(level)
@@ -271,27 +270,29 @@ class _Report:
         if key == "merge":
             hint = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
         name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
-        before = self.origins.history((*self.base, *where))
+        before = self.reporter.origins.history((*self.base, *where))
         place = before[-1] if before else self._key(where[:-1])
-        self._error("FC0122", f"{name} needs `{key}`{', and it is removed' if before else ''}", place, where, help=hint)
+        self._error(
+            "FC0122", f"{name} needs `{key}`{', and it is removed' if before else ''}", place, where, advice=hint
+        )
 
     def _verbs(self, where: Path) -> None:
         step, name = self._at(where), where[-1]
         if name in (*hints.GRAPH_KEYS, *schema.MODIFIERS) and not (isinstance(step, dict) and "flow" in step):
             of = "the document" if name in hints.GRAPH_KEYS else "a step"
             message = f"`{name}` is a key of {of}, and stands among the steps"
-            self._error("FC0121", message, self._key(where), where, help="move it, or give the step another name")
+            self._error("FC0121", message, self._key(where), where, advice="move it, or give the step another name")
             return
         if not isinstance(step, dict):
             message = f"the step `{name}` must be a call or a mapping, got {shown(step)}"
             hint = hints.for_wrong_value(("flow", name), step, ("step",))
-            self._error("FC0123", message, self._value(where), where, help=hint)
+            self._error("FC0123", message, self._value(where), where, advice=hint)
             return
         verbs = [str(key) for key in step if key in schema.VERBS]
         if verbs:
             second = self._key((*where, verbs[1]))
             message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
-            self._error("FC0124", message, second, where, help=f"keep one of {_listed(verbs)}")
+            self._error("FC0124", message, second, where, advice=f"keep one of {_listed(verbs)}")
             return
         unknown = [str(key) for key in step if key not in schema.STEP_KEYS]
         meant = hints.for_missing_verb(step, unknown)
@@ -300,12 +301,12 @@ class _Report:
         if unknown:
             key, hint = meant or (unknown[0], f"a step needs one of {_listed(list(schema.VERBS))}")
             at = (*where, key)
-            self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, help=hint)
+            self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, advice=hint)
             return
-        removed = self.origins.history((*self.base, *where))
+        removed = self.reporter.origins.history((*self.base, *where))
         note = f"; the step was taken away at {removed[-1]}" if removed else ""
         hint = f"add one of {_listed(list(schema.VERBS))}"
-        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, help=hint)
+        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
 
     def _body(self, where: Path) -> None:
         body = self._at(where)
@@ -314,7 +315,7 @@ class _Report:
         got = "" if body is None else f", got {shown(body)}"
         message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`{got}"
         hint = hints.for_wrong_value(where, body, ("body",))
-        self._error("FC0123", message, self._value(where), where, help=hint)
+        self._error("FC0123", message, self._value(where), where, advice=hint)
 
     def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
         """Tell of the first key that is nearly one of those wanted; whether there is one."""
@@ -324,7 +325,7 @@ class _Report:
                 at = (*where, key)
                 place = self._key(at)
                 message = f"unknown key `{key}` {self._owner(at)}"
-                self._error("FC0121", message, place, at, help=f"write `{close}`", fix=Fix(place, close))
+                self._error("FC0121", message, place, at, advice=Suggestion(close, instead_of=str(key)))
                 return True
         return False
 
@@ -339,7 +340,7 @@ class _Report:
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
         if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in sections.UNIONS:
             wanted = [sections.UNIONS[str(where[-1])]]
-        subject = f"`{dotted((*self.base, *where))}`" if (*self.base, *where) else "the document"
+        subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
         if "a number" in wanted:
             wanted = [kind for kind in wanted if kind != "a whole number"]
         if wanted == ["a whole number", "a text"]:
@@ -352,15 +353,18 @@ class _Report:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
         meant = _meant(got, problems, self._takes_null(model, where)) if isinstance(got, str) else None
         place = self._value(where)
-        if removals := self.origins.removals((*self.base, *where)) if problems[0]["type"] == "too_short" else ():
+        if (
+            removals := self.reporter.origins.removals((*self.base, *where))
+            if problems[0]["type"] == "too_short"
+            else ()
+        ):
             message, place = f"{message}: null removes the last one", removals[-1]
-        fix = Fix(place, meant) if meant is not None and _stands(got, place) else None
-        hint = f"write `{meant}`" if meant else None
+        hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
         if hint is None and "a mapping" in wanted:
             hint = sections.example((*self.base, *where))
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
-        self._error("FC0123", message, place, where, help=hint, fix=fix)
+        self._error("FC0123", message, place, where, advice=hint)
 
     def _at(self, where: Path) -> object:
         node: Any = self.data
@@ -469,11 +473,6 @@ def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | Non
     return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
 
 
-def _stands(text: object, place: Place) -> bool:
-    """Whether `text`, quoted or not, is what stands at `place`, and not what something else there gives."""
-    return place.file is not None and place.length - len(str(text)) in (0, 2)
-
-
 def _listed(names: Sequence[str]) -> str:
     quoted = [f"`{name}`" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
@@ -490,8 +489,3 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         return f"the text `{value if len(value) <= 40 else value[:37] + '...'}`"
     return "null" if value is None else f"`{value}`"
-
-
-def dotted(path: Path) -> str:
-    """A config key as it is written on the command line."""
-    return ".".join(str(item) for item in path)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from flowconf.language.frame import Frame
 from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
-from flowconf.report import Label, Place, Reporter, nearest
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
 Using = list[tuple[str | None, Value]]
 """What `using` names: the argument, where the document says it, and the value."""
@@ -34,7 +34,7 @@ def check_taken(
         elif name == _stream_of(reader):
             message = f"`{name}` of `{reader.target}` is the stream, and is given by `{key}` as well"
             advice = f"write `from: {value}` beside the verb, or leave `{name}` out"
-        reporter.error("FC0143", message, places[index], path=step.path, help=advice)
+        reporter.error("FC0143", message, places[index], path=step.path, advice=advice)
 
 
 def check_extras(step: Step, reporter: Reporter) -> None:
@@ -50,7 +50,7 @@ def check_extras(step: Step, reporter: Reporter) -> None:
             message = f"`{step.path}.{extra}` would stand for two things"
             labels = (Label("the body's own", member.place if member is not None else own[extra]),)
             advice = f"give the `{extra}` of the body another name"
-            reporter.error("FC0142", message, step.place, path=step.path, labels=labels, help=advice)
+            reporter.error("FC0142", message, step.place, path=step.path, labels=labels, advice=advice)
 
 
 def check_filled(step: Step, frame: Frame, reporter: Reporter) -> None:
@@ -67,12 +67,13 @@ def check_filled(step: Step, frame: Frame, reporter: Reporter) -> None:
                 held = ", ".join(f"`{field}`" for field in step.stream_record.names)
                 labels.append(Label(f"the stream `{step.stream}` holds {held}", giver.place))
             message = f"nothing fills the input `{name}` of `{applied.path}`"
-            place, advice = step.place, to_fill(name)
+            place: Place = step.place
+            advice: Advice = to_fill(name)
             wrong = _misnamed(giver, name, graph)
             if wrong is not None:
                 labels = [*labels[:1], Label("read here", place)]
-                place, advice = wrong, f"write `{name}`"
-            reporter.error("FC0147", message, place, path=step.path, labels=tuple(labels), help=advice)
+                place, advice = wrong, Suggestion(name)
+            reporter.error("FC0147", message, place, path=step.path, labels=tuple(labels), advice=advice)
 
 
 def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place | None:

@@ -15,11 +15,14 @@ from flowconf.report.errors import (
     of_system,
     why_not,
 )
+from flowconf.report.grouping import AND_HERE, MOST, grouped
+from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, shown_path
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
-from flowconf.report.reporter import AND_HERE, MOST, Reporter
+from flowconf.report.reporter import Reporter
+from flowconf.report.suggestion import Advice, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, nearest, printable, suggest
+from flowconf.report.wording import FEW, listing, nearest, printable
 
 __all__ = [
     "AND_HERE",
@@ -27,18 +30,25 @@ __all__ = [
     "FEW",
     "MOST",
     "NOWHERE",
+    "Advice",
     "ConfigError",
     "Diagnostic",
     "Fix",
     "FlowconfError",
     "Label",
     "MachineError",
+    "Origins",
+    "Path",
     "PathError",
     "Place",
     "Reporter",
     "RunError",
     "StepError",
+    "Suggestion",
     "as_dict",
+    "dotted",
+    "grouped",
+    "listing",
     "nearest",
     "of_system",
     "printable",

@@ -22,6 +22,15 @@ class Place:
     length: int = 1
     word: str | None = None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is a line of a file or a word of the command line, and not a file as a whole, or nothing."""
+        return self.line > 0 or self.word is not None
+
+    def holds(self, text: str) -> bool:
+        """Whether exactly `text`, with or without quotes, was written here: the place is as long as it is."""
+        return self.file is not None and self.line > 0 and self.length - len(text) in (0, 2)
+
     def __str__(self) -> str:
         if self.file is None:
             return f"command line, `{printable(self.word)}`" if self.word else "<python>"

@@ -1,80 +1,111 @@
-"""Gathers the diagnostics of one stage."""
+"""Gathers the findings of one stage, and knows where everything in the document was written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict, Unpack
 
 from flowconf.report.diagnostic import Diagnostic, Label
 from flowconf.report.errors import ConfigError
-from flowconf.report.places import NOWHERE, Place
+from flowconf.report.grouping import Unused, grouped
+from flowconf.report.origins import NO_ORIGINS, Origins, Path, dotted
+from flowconf.report.places import Place
+from flowconf.report.suggestion import Advice
 
-AND_HERE = "and here"
-"""The label of a further place of one mistake."""
 
-MOST = 100
-"""So many mistakes are told at once: more would not be read."""
+class More(TypedDict, total=False):
+    """What a finding may say besides its code, message and place.
+
+    `path` names what it is about, where that is not the path in the document; the findings of one `cause` are one
+    mistake.
+    """
+
+    path: str
+    labels: tuple[Label, ...]
+    advice: Advice | None
+    severity: str
+    lacks: str
+    cause: tuple[object, ...]
 
 
 @dataclass
 class Reporter:
-    """Gathers the diagnostics of one stage, so that all are told at once."""
+    """Gathers the findings of one stage, so that all mistakes are reported at once.
 
+    Paths (`at`) are those of the document that `origins` belongs to, below `base`.
+    """
+
+    origins: Origins = NO_ORIGINS
+    base: Path = ()
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    """Every finding as it was made; `mistakes` tells which of them are one."""
     unchecked: list[str] = field(default_factory=list)
     """Paths of members that could not be checked because of what is wrong."""
-    repeated: int = 0
-    """How many mistakes went into others."""
+    unused: list[Unused] = field(default_factory=list)
+    """Definitions that nothing refers to, which may have been meant where a name is missing."""
 
-    def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
-        """Note one mistake; `more` are the remaining fields of `Diagnostic`."""
-        self.diagnostics.append(Diagnostic(code, message, place, **more))  # type: ignore[arg-type]
+    def below(self, path: Path) -> Reporter:
+        """A reporter of the same stage whose paths begin at `path`."""
+        return replace(self, base=(*self.base, *path))
 
-    def warn(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
+    def value(self, at: Path) -> Place:
+        """The place of the value at a path, or of its nearest known ancestor."""
+        return self.origins.value((*self.base, *at))
+
+    def key(self, at: Path) -> Place:
+        """The place of the last key of a path."""
+        return self.origins.key((*self.base, *at))
+
+    def dotted(self, at: Path) -> str:
+        """A path of the document as people write it."""
+        return dotted((*self.base, *at))
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        place: Place | None = None,
+        at: Path = (),
+        **more: Unpack[More],
+    ) -> None:
+        """Note a finding about the value at the path `at`, or about another `place`."""
+        more.setdefault("path", self.dotted(at))
+        self.add(Diagnostic(code, message, self.value(at) if place is None else place, **more))
+
+    def add(self, finding: Diagnostic) -> None:
+        """Note a finding that is made already."""
+        self.diagnostics.append(finding)
+
+    def warn(self, code: str, message: str, place: Place | None = None, at: Path = (), **more: Unpack[More]) -> None:
         """Note something that is probably not what the user meant."""
-        self.error(code, message, place, severity="warning", **more)
+        more["severity"] = "warning"
+        self.error(code, message, place, at, **more)
 
-    def repeats(self, code: str, message: str, place: Place) -> bool:
-        """Whether the same was told of another place; `place` is then added to it."""
-        for index, known in enumerate(self.diagnostics):
-            if (known.code, known.message) == (code, message) and known.place != place:
-                if all(label.place != place for label in known.labels):
-                    self.diagnostics[index] = replace(known, labels=(*known.labels, Label(AND_HERE, place)))
-                self.repeated += 1
-                return True
-        return False
+    def missing(
+        self, name: str, code: str, message: str, place: Place | None = None, at: Path = (), **more: Unpack[More]
+    ) -> None:
+        """Note that `name` stands for nothing: one mistake, however often it is written."""
+        more["lacks"] = name
+        more.setdefault("cause", (name,))
+        self.error(code, message, place, at, **more)
 
-    def lacks(self, name: str, code: str, message: str, place: Place, **more: object) -> None:
-        """Note a name that stands for nothing: one mistake, however often it is written."""
-        if not self.repeats(code, message, place):
-            self.error(code, message, place, lacks=name, **more)
+    def defines(self, what: str, places: Mapping[str, Place], within: str = "") -> None:
+        """Note definitions that nothing refers to, which count for what is missing below the path `within`."""
+        self.unused.append(Unused(what, places, within))
 
     @property
-    def noted(self) -> int:
-        """How many mistakes were noted, also those that are told only once."""
-        return len(self.errors) + self.repeated
+    def errors(self) -> Sequence[Diagnostic]:
+        """The findings that are errors."""
+        return [d for d in self.diagnostics if d.severity == "error"]
 
-    @property
-    def errors(self) -> tuple[Diagnostic, ...]:
-        return tuple(d for d in self.diagnostics if d.severity == "error")
+    def mistakes(self) -> list[Diagnostic]:
+        """The findings, one for each cause."""
+        return grouped(self.diagnostics, self.unused)
 
     def stop_on_errors(self) -> None:
         """Raise `ConfigError` when anything so far is an error."""
         if self.errors:
-            error = ConfigError(*self.told_once())
+            error = ConfigError(*self.mistakes())
             error.unchecked = tuple(dict.fromkeys(self.unchecked))
             raise error
-
-    def told_once(self) -> list[Diagnostic]:
-        """One diagnostic for each code and place, no warning where an error stands, and at most `MOST`."""
-        wrong = {d.place for d in self.errors if _is_exact(d.place)}
-        kept: dict[object, Diagnostic] = {}
-        for d in self.diagnostics:
-            if d.severity == "error" or d.place not in wrong:
-                kept.setdefault((d.code, d.place) if _is_exact(d.place) else (d.code, d.message), d)
-        return (
-            sorted(kept.values(), key=lambda d: d.severity != "error")[:MOST] if len(kept) > MOST else [*kept.values()]
-        )
-
-
-def _is_exact(place: Place) -> bool:
-    return place.line > 0 or place.word is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
 FEW = 12
-"""So many names are listed of a set that is too large to be listed whole."""
+"""How many names are listed of a set that is too large to be listed whole."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
@@ -22,17 +22,11 @@ def _nearest(name: str, options: tuple[str, ...]) -> str | None:
     return folded[found[0]] if found else None
 
 
-def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> str | None:
-    """The help for an unknown name: the nearest allowed one, else the list of them."""
-    options = list(dict.fromkeys(allowed))
-    close = nearest(name, options)
-    if close is not None:
-        return f"write `{close}`"
-    if not options:
-        return None
-    shown = options if len(options) <= most else options[: min(most, FEW)]
-    more = f" and {len(options) - len(shown)} more" if len(shown) < len(options) else ""
-    return f"the {what} here are {', '.join(f'`{option}`' for option in shown)}{more}"
+def listing(names: Sequence[str], most: int = 40) -> str:
+    """The names in back-ticks; of more than `most`, the first few and how many more there are."""
+    shown = names if len(names) <= most else names[: min(most, FEW)]
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"{', '.join(f'`{name}`' for name in shown)}{more}"
 
 
 def printable(text: str) -> str:

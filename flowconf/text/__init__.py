@@ -3,10 +3,10 @@
 Knows nothing of networks. Hydra is imported by the first composition, not before.
 """
 
+from flowconf.report.origins import Document, Mount, Origins, Path
 from flowconf.text.compose import Composition, Failed, compose, compose_graph_file, sweep, with_graphs
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
-from flowconf.text.origins import Document, Mount, Origins, Path
 
 __all__ = [
     "Composition",

@@ -20,13 +20,13 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 from flowconf.report import ConfigError, Diagnostic, Reporter, nearest, suggest
+from flowconf.report.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
 from flowconf.text import defaults
 from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
-from flowconf.text.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
 from flowconf.text.overrides import Override
 from flowconf.text.replaced import Replaced, replaced
 from flowconf.text.source import absolute
@@ -212,7 +212,7 @@ class _Composer:
         if override.parsed.package is not None or "/" in override.key:
             advice = suggest(override.key, self.library.groups(), "groups")
             message = f"there is no config group `{override.key}`"
-            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, help=advice))
+            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
         return False
 
     def check_settings(self, overrides: Sequence[Override]) -> None:
@@ -222,7 +222,7 @@ class _Composer:
         for override in overrides:
             if override.parsed.is_hydra_override() and re.search(r"_target_|^[+~]*hydra[./]callbacks", override.typed):
                 message = "a word of the command line cannot name code to run"
-                raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, help="remove it"))
+                raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, advice="remove it"))
 
     def defaults_list(self, chosen: Sequence[Override]) -> Composed:
         """What the main file and the chosen options ask for; Hydra is imported when there is something to ask it."""
@@ -276,12 +276,12 @@ class _Composer:
         if said is not None and not isinstance(said.value, dict):
             message = f"`{included.package}` must be a mapping, got `{json.dumps(said.plain())}`"
             advice, place = "write its keys below it, or remove it", said.key if said.value is None else said.place
-            notes.error("FC0123", message, place, path=included.package, help=advice)
+            notes.error("FC0123", message, place, path=included.package, advice=advice)
         for path, parent in removals(root, new, self.rules):
             node = new.at(path)
             assert node is not None
             close = suggest(str(path[-1]), [str(name) for name, _ in parent.members()], "members")
-            notes.error("FC0102", f"`{dotted(path)}` removes nothing", node.key, path=dotted(path), help=close)
+            notes.error("FC0102", f"`{dotted(path)}` removes nothing", node.key, path=dotted(path), advice=close)
         notes.stop_on_errors()
 
     def misplaced(self, new: Node, included: Included, meant: list[str]) -> Diagnostic:
@@ -292,14 +292,14 @@ class _Composer:
             message = f"`{meant[0]}` lands at `{package}.{meant[0]}`: the package of this file is `{package}`"
             advice = "write `# @package _global_` as the first line of this file"
             place = header or included.document.origins.key((meant[0],))
-            return Diagnostic("FC0104", message, place, package, help=advice)
+            return Diagnostic("FC0104", message, place, package, advice=advice)
         head, dot, rest = package.partition(".")
         close = nearest(head, self.rules.tops)
         advice = f"say where it goes: `{name}@model`, or `# @package SECTION` as the first line of its file"
         advice = f"write `{close}{dot}{rest}` for `{package}`" if close else advice
         message = f"`{name}` lands at `{package}`, which is no section of a config"
         place = header or next(iter(new.value.values())).key
-        return Diagnostic("FC0104", message, place, package, help=advice)
+        return Diagnostic("FC0104", message, place, package, advice=advice)
 
     def embedded(self, included: Included, chosen: Sequence[Override]) -> Node:
         """The content of one config, below the keys of its package."""
@@ -321,7 +321,7 @@ class _Composer:
         for path, node in Origins(root).items():
             if node.value == MISSING:
                 key = dotted(path)
-                notes.error("FC0122", f"`{key}` has no value yet", node.place, path=key, help=f"write `{key}=...`")
+                notes.error("FC0122", f"`{key}` has no value yet", node.place, path=key, advice=f"write `{key}=...`")
         notes.stop_on_errors()
         for _ in range(MAX_ROUNDS):
             names = self.library.open_names(root)
@@ -363,10 +363,12 @@ def _searched(section: Node, base: File) -> Iterator[File]:
         folder = _package_folder(name) if scheme == "pkg" else base / name
         advice = "write a folder, or `pkg://package.folder`"
         if not isinstance(section.value, list) or scheme not in ("", "file", "pkg"):
-            raise ConfigError(Diagnostic("FC0104", "`hydra.searchpath` is a list of folders", item.place, help=advice))
+            raise ConfigError(
+                Diagnostic("FC0104", "`hydra.searchpath` is a list of folders", item.place, advice=advice)
+            )
         if folder is None or not folder.is_dir():
             message = f"the search path `{item.value}` is not a folder"
-            raise ConfigError(Diagnostic("FC0104", message, item.place, help=advice))
+            raise ConfigError(Diagnostic("FC0104", message, item.place, advice=advice))
         yield File(os.path.normpath(folder))
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowconf.report import Diagnostic, Label, Place, Reporter, nearest, suggest
+from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import MAX_DEPTH, Document, Node, Origins
 from flowconf.text.library import Library
-from flowconf.text.origins import MAX_DEPTH, Document, Node, Origins
 from flowconf.text.overrides import Override, listed
 from flowconf.text.source import shown
 
@@ -106,13 +106,13 @@ def check(document: Document, is_hydras: bool = False) -> None:
     notes = Reporter()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
-        notes.error("FC0104", "`defaults` must be a list", listing.place, help="write `- _self_` as its first entry")
+        notes.error("FC0104", "`defaults` must be a list", listing.place, advice="write `- _self_` as its first entry")
     for item in listing.value if listing is not None and isinstance(listing.value, list) else ():
         _check_entry(item, notes)
     selves = [entry.place for entry in entries(document) if entry.is_self]
     for place in selves[1:]:
         labels = (Label("it stands here first", selves[0]),)
-        notes.error("FC0104", f"`{SELF}` stands twice", place, labels=labels, help=f"remove one `{SELF}`")
+        notes.error("FC0104", f"`{SELF}` stands twice", place, labels=labels, advice=f"remove one `{SELF}`")
     root = document.origins.root
     _check_settings(root if is_hydras else root.child("hydra"), notes)
     notes.stop_on_errors()
@@ -123,24 +123,24 @@ def _check_settings(section: Node | None, notes: Reporter) -> None:
     for path, node in Origins(section).items() if section is not None else ():
         if path and _NAMES_CODE.search(str(path[-1])):
             notes.error(
-                "FC0104", f"`{path[-1]}` is refused: a config cannot name code to run", node.key, help="remove it"
+                "FC0104", f"`{path[-1]}` is refused: a config cannot name code to run", node.key, advice="remove it"
             )
         elif isinstance(node.value, str) and _NAMES_CODE.search(node.value):
-            notes.error("FC0104", "this is refused: a config cannot name code to run", node.place, help="remove it")
+            notes.error("FC0104", "this is refused: a config cannot name code to run", node.place, advice="remove it")
         elif path == ("callbacks",) and node.value is not None:
-            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, help="remove it")
+            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, advice="remove it")
 
 
 def _check_entry(item: Node, notes: Reporter) -> None:
     entry = _entry(item)
     if entry is None or (entry.group is not None and not entry.group):
         advice = "write a config's name, or `- group: option`"
-        notes.error("FC0104", "this is not an entry of a defaults list", item.place, help=advice)
+        notes.error("FC0104", "this is not an entry of a defaults list", item.place, advice=advice)
         return
     unknown = [word for word in entry.keywords if word not in ("override", "optional", "")]
     if unknown:
         message = f"`{unknown[0]}` is not a keyword of a defaults list"
-        notes.error("FC0104", message, item.place, help=suggest(unknown[0], ("override", "optional")))
+        notes.error("FC0104", message, item.place, advice=suggest(unknown[0], ("override", "optional")))
     if entry.package.count(".") >= MAX_DEPTH:
         notes.error("FC0104", f"the package has more than {MAX_DEPTH} parts", item.place)
     parts = entry.package.split(".") if entry.package else []
@@ -148,14 +148,14 @@ def _check_entry(item: Node, notes: Reporter) -> None:
     if wrong is not None:
         message = f"the package `{entry.package}` has {f'the part `{wrong}`' if wrong else 'an empty part'}"
         close = suggest(wrong, PACKAGES) if wrong else None
-        notes.error("FC0104", message, entry.key, help=close)
+        notes.error("FC0104", message, entry.key, advice=close)
     if entry.is_self and entry.package:
-        notes.error("FC0104", f"`{SELF}` takes no package", item.place, help=f"write `- {SELF}`")
+        notes.error("FC0104", f"`{SELF}` takes no package", item.place, advice=f"write `- {SELF}`")
     value = next(iter(item.value.values())) if isinstance(item.value, dict) else None
     if value is not None and isinstance(value.value, list):
         for option in value.value:
             if not isinstance(option.value, str):
-                notes.error("FC0104", "an option must be a text", option.place, help="quote it")
+                notes.error("FC0104", "an option must be a text", option.place, advice="quote it")
 
 
 def check_main(document: Document) -> None:
@@ -175,7 +175,7 @@ def check_main(document: Document) -> None:
     notes = Reporter()
     message = f"the defaults list of a main config begins with `{SELF}`"
     advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
-    notes.error("FC0104", message, place, labels=labels, help=advice)
+    notes.error("FC0104", message, place, labels=labels, advice=advice)
     notes.stop_on_errors()
 
 
@@ -242,7 +242,10 @@ def circle(library: Library) -> Diagnostic:
         return Diagnostic("FC0104", "the defaults lists include too many configs", place)
     name = closing.paths()[0]
     return Diagnostic(
-        "FC0106", f"`{name}` includes itself through its defaults list", closing.place, help="remove one of the entries"
+        "FC0106",
+        f"`{name}` includes itself through its defaults list",
+        closing.place,
+        advice="remove one of the entries",
     )
 
 
@@ -314,10 +317,9 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
     if found is not None:
         key = found[1] or found[2]
         place, override = _group_place(library, key, overrides)
-        advice = (
-            f"write `{override.typed.lstrip('+')}`" if override else f"write `- override {key}: ...` for the second"
-        )
-        return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice)
+        typed = Suggestion(override.typed.lstrip("+")) if override else None
+        advice_twice = typed or f"write `- override {key}: ...` for the second"
+        return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice_twice)
     found = re.search(r"interpolation '([^']+)'", message)
     if found is not None:
         asking = [entry for document in library.documents() for entry in entries(document) if found[1] in entry.options]

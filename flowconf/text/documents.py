@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report.origins import Document, from_plain
 from flowconf.text import toml, yaml
-from flowconf.text.origins import Document, from_plain
 from flowconf.text.source import load
 
 SUFFIXES = (".yaml", ".yml", ".toml")
@@ -24,13 +24,13 @@ def read(file: str | os.PathLike[str], text: str | None = None) -> Document:
     assert source.file is not None
     if Path(source.file).suffix not in SUFFIXES:
         message = f"`{Path(source.file).name}` is neither YAML nor TOML by its name"
-        raise ConfigError(Diagnostic("FC0001", message, Place(source.file), help="name it `.yaml` or `.toml`"))
+        raise ConfigError(Diagnostic("FC0001", message, Place(source.file), advice="name it `.yaml` or `.toml`"))
     parse = toml.parse if source.file.endswith(".toml") else yaml.parse
     root, warnings = parse(source)
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "a single value"
         message = f"the file holds {kind}, expected a mapping"
-        raise ConfigError(Diagnostic("FC0123", message, root.place, help="write `key: value` lines"))
+        raise ConfigError(Diagnostic("FC0123", message, root.place, advice="write `key: value` lines"))
     return Document.of(root, source.file, warnings)
 
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.report import Diagnostic, Fix, Place
+from flowconf.report import Diagnostic, Place
 from flowconf.text.source import MAX_BYTES
 
 PACKAGE = Path(__file__).parent.parent
 BOM = b"\xef\xbb\xbf"
-ONE_TEXT = re.compile(r"^write `([^`]+)`$")
-NAMED = re.compile(r"`([^`]+)`")
-
-
-def with_fix(diagnostic: Diagnostic) -> Diagnostic:
-    """The diagnostic with a fix, where the one name to write is known and stands alone at its place."""
-    advice = ONE_TEXT.match(diagnostic.help or "")
-    if diagnostic.fix is not None or advice is None or "..." in advice[1]:
-        return diagnostic
-    if _text_at(diagnostic.place) not in NAMED.findall(diagnostic.message):
-        return diagnostic
-    return replace(diagnostic, fix=Fix(diagnostic.place, advice[1]))
 
 
 def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:

@@ -37,10 +37,10 @@ from omegaconf.grammar_parser import parse as parse_interpolation
 from omegaconf.grammar_visitor import GrammarVisitor
 
 from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report.origins import Document
 from flowconf.text import defaults
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.library import Library, has_configs, opened
-from flowconf.text.origins import Document
 
 VERSION_BASE = "1.3"
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
@@ -172,7 +172,7 @@ def header_of(file: File, text: str) -> dict[str, str | None]:
     except ValueError as error:
         advice = "write `# @package _global_`, or no `# @` in the first lines"
         place = Place(str(file), 1, 1)
-        raise ConfigError(Diagnostic("FC0104", "the `# @` line cannot be read", place, help=advice)) from error
+        raise ConfigError(Diagnostic("FC0104", "the `# @` line cannot be read", place, advice=advice)) from error
 
 
 class FlowRepository(ConfigRepository):

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from flowconf.report import NOWHERE, Reporter, nearest
-from flowconf.text.origins import Node, Path, dotted, from_plain
+from flowconf.report import NOWHERE, Advice, Reporter, Suggestion, nearest
+from flowconf.report.origins import Node, Path, dotted, from_plain
 from flowconf.text.source import shown
 
 MAX_EFFORT = 300
@@ -200,7 +200,8 @@ class _Resolver:
             if child is None:
                 close = nearest(step, [str(name) for name, _ in node.members()])
                 better = dotted((*target, close, *steps[number + 1 :])) if close else None
-                self.fail(path, f"`${{{key}}}` names nothing", f"write `${{{better}}}`" if better else None)
+                advice = Suggestion(f"${{{better}}}", instead_of=f"${{{key}}}") if better else None
+                self.fail(path, f"`${{{key}}}` names nothing", advice)
             target.append(int(step) if isinstance(node.value, list) else step)
             node = child
         assert node is not None
@@ -229,7 +230,11 @@ class _Resolver:
         if not hydra_bridge.has_resolver(name):
             close = nearest(name, _RESOLVERS)
             listed = ", ".join(f"`{one}`" for one in _RESOLVERS)
-            self.fail(path, f"there is no resolver `{name}`", f"write `{close}`" if close else f"they are {listed}")
+            self.fail(
+                path,
+                f"there is no resolver `{name}`",
+                Suggestion(close, instead_of=name) if close else f"they are {listed}",
+            )
         try:
             return hydra_bridge.call_resolver(name, args, args_str)
         except Exception as error:  # noqa: BLE001 - a resolver is foreign code
@@ -259,9 +264,9 @@ class _Resolver:
             self.notes.error("FC0009", message, place.place if place else NOWHERE, path=dotted(path))
             self.notes.stop_on_errors()
 
-    def fail(self, path: Path, message: str, advice: str | None = None) -> Any:
+    def fail(self, path: Path, message: str, advice: Advice | None = None) -> Any:
         node = self.root.at(path)
         place = node.place if node is not None else NOWHERE
         self.failed.add(path)
-        self.notes.error("FC0009", message, place, path=dotted(path), help=advice)
+        self.notes.error("FC0009", message, place, path=dotted(path), advice=advice)
         raise _UnresolvedError

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path as File
 
-from flowconf.report import ConfigError, Diagnostic, Label, Place, nearest, suggest
+from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Suggestion, nearest, suggest
+from flowconf.report.origins import MAX_DEPTH, Document, Mount, Node, Origins, Path, dotted
 from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
-from flowconf.text.origins import MAX_DEPTH, Document, Mount, Node, Origins, Path, dotted
 from flowconf.text.source import shown
 
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
@@ -163,8 +163,9 @@ class Library:
                 return file
             beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
             close = nearest(file.name, beside)
-            advice = f"write `{posixpath.join(posixpath.dirname(name), close)}`" if close else None
-            raise self._no_graph(f"there is no graph file `{shown(name)}`", node, path, advice)
+            meant = posixpath.join(posixpath.dirname(name), close) if close else None
+            beside_it = Suggestion(meant, instead_of=name) if meant else None
+            raise self._no_graph(f"there is no graph file `{shown(name)}`", node, path, beside_it)
         folder = self.rules.mount
         found = self.find_anywhere(f"{folder}/{name}")
         if found is not None:
@@ -172,8 +173,8 @@ class Library:
         advice = suggest(name, self.options(folder), "graphs")
         raise self._no_graph(f"there is no graph `{shown(name)}`", node, path, advice)
 
-    def _no_graph(self, message: str, node: Node, path: Path, advice: str | None) -> ConfigError:
-        return ConfigError(Diagnostic("FC0105", message, node.place, dotted(path), help=advice))
+    def _no_graph(self, message: str, node: Node, path: Path, advice: Advice | None) -> ConfigError:
+        return ConfigError(Diagnostic("FC0105", message, node.place, dotted(path), advice=advice))
 
 
 class _Expansion:

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 
 from flowconf.report import Place
-from flowconf.text.origins import Node, Path
+from flowconf.report.origins import Node, Path
 
 MISSING = "???"
 

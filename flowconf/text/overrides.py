@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import ConfigError, Diagnostic, Label, Place, Reporter, nearest, suggest
+from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
 from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
-from flowconf.text.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
 from flowconf.text.source import shown
 
 if TYPE_CHECKING:
@@ -81,19 +81,19 @@ def parse(words: Sequence[str]) -> list[Override]:
             colon = _AS_YAML.fullmatch(word)
             if bare.endswith((".yaml", ".yml", ".toml")):
                 advice = "name one file; what follows it are changes of the form `key=value`"
-                notes.error("FC0103", f"`{short}` is a file, and one is named already", place, help=advice)
+                notes.error("FC0103", f"`{short}` is a file, and one is named already", place, advice=advice)
             elif colon is not None:
-                notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{colon[1]}={colon[2]}`")
+                notes.error("FC0103", f"`{short}` says no value", place, advice=f"write `{colon[1]}={colon[2]}`")
             elif (twice := _TWICE.fullmatch(word)) is not None:
-                notes.error("FC0103", f"`{short}` has two `=`", place, help=f"write `{twice[1]}={twice[2]}`")
+                notes.error("FC0103", f"`{short}` has two `=`", place, advice=f"write `{twice[1]}={twice[2]}`")
             elif bare and "=" not in word and not word.startswith("~"):
-                notes.error("FC0103", f"`{short}` says no value", place, help=f"write `{bare}=value` or `~{bare}`")
+                notes.error("FC0103", f"`{short}` says no value", place, advice=f"write `{bare}=value` or `~{bare}`")
             elif why is not None:
-                notes.error("FC0103", f"`{short}` cannot be read: {why}", place, help=FORMS)
+                notes.error("FC0103", f"`{short}` cannot be read: {why}", place, advice=FORMS)
             elif isinstance(error, _UnbalancedError):
-                notes.error("FC0103", f"`{short}` cannot be read: {error}", place, help="close it, or quote the text")
+                notes.error("FC0103", f"`{short}` cannot be read: {error}", place, advice="close it, or quote the text")
             else:
-                notes.error("FC0103", f"`{short}` cannot be read as an override", place, help=FORMS)
+                notes.error("FC0103", f"`{short}` cannot be read as an override", place, advice=FORMS)
     notes.stop_on_errors()
     return found
 
@@ -112,7 +112,7 @@ def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
         whole = "".join(pieces)
         if len(pieces) > 1 and pieces[0].strip("+~ ="):
             message = f"`{shown(' '.join(pieces))}` is several words"
-            notes.error("FC0103", message, Place(word=word), help=f"write `{whole}`, without spaces around `=`")
+            notes.error("FC0103", message, Place(word=word), advice=f"write `{whole}`, without spaces around `=`")
         else:
             kept += pieces
     return kept
@@ -137,7 +137,7 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
             comma = _COMMA.fullmatch(one.typed)
             if comma is not None:
                 advice = f"write `{comma[1]}.{comma[2]}` for a number, or add `-m` to sweep"
-            notes.error("FC0103", f"`{one.typed}` holds several values", one.place, path=one.key, help=advice)
+            notes.error("FC0103", f"`{one.typed}` holds several values", one.place, path=one.key, advice=advice)
     notes.stop_on_errors()
 
 
@@ -147,7 +147,7 @@ def refuse_hydra(overrides: Sequence[Override]) -> None:
     for one in overrides:
         if one.parsed.is_hydra_override() and one.key != "hydra.searchpath":
             message = f"`{shown(one.typed)}` is about sweeps, and this is none"
-            notes.error("FC0103", message, one.place, path=one.key, help="remove it, or add `-m` to sweep")
+            notes.error("FC0103", message, one.place, path=one.key, advice="remove it, or add `-m` to sweep")
     notes.stop_on_errors()
 
 
@@ -167,7 +167,7 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
         return _delete(root, override, path, old, rules, groups)
     if parsed.is_add() and old is not None and old.value is not None and not isinstance(parsed.value(), dict):
         message = f"`{override.key}` exists already"
-        advice = f"write `{override.typed.lstrip('+')}`"
+        advice = Suggestion(override.typed.lstrip("+"))
         labels = (Label("it is set here", old.place),)
         raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
     adds = parsed.is_add() or parsed.is_force_add()
@@ -259,8 +259,8 @@ def _unknown(
     labels: tuple[Label, ...] = ()
     group = nearest(wrong, [*allowed, *groups()]) if known == 0 else None
     if group is not None and group not in allowed:
-        advice = f"write `{override.typed.replace(wrong, group, 1)}`"
-        return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), advice))
+        meant = Suggestion(override.typed.replace(wrong, group, 1))
+        return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), meant))
     message = f"`{failing}` does not exist"
     if parent.value is None and above:
         message = f"`{failing}` does not exist: `{dotted(above)}` is removed"
@@ -272,14 +272,14 @@ def _unknown(
     home = _home(root, wrong, rules) if known == 0 else None
     if home is not None:
         better = dotted((*home, *path[1:]))
-        advice = f"write `{override.typed.replace(key, better, 1)}`"
+        advice: Advice = Suggestion(override.typed.replace(key, better, 1))
     elif close is not None:
         better = dotted((*above, close, *path[known + 1 :]))
-        advice = f"write `{override.typed.replace(key, better, 1)}`"
+        advice = Suggestion(override.typed.replace(key, better, 1))
     else:
         listed = suggest(wrong, allowed, "keys")
         to_add = _to_add(override) if known and _can_hold(root, path, rules) else None
-        advice = "; ".join(part for part in (listed, to_add) if part)
+        advice = "; ".join(str(part) for part in (listed, to_add) if part)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flowconf.report import Diagnostic, Label, Place
+from flowconf.report.origins import Node, Origins, Path, dotted
 from flowconf.text.defaults import Included
-from flowconf.text.origins import Node, Origins, Path, dotted
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, nearest, why_not
+from flowconf.report import Advice, ConfigError, Diagnostic, Place, Reporter, Suggestion, nearest, why_not
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -52,9 +52,9 @@ class Source:
 class Notes(Reporter):
     """The mistakes of one text; gives up after a hundred."""
 
-    def error(self, code: str, message: str, place: Place = NOWHERE, **more: object) -> None:
+    def add(self, finding: Diagnostic) -> None:
         """Note one mistake; too many of them are raised at once."""
-        super().error(code, message, place, **more)
+        super().add(finding)
         if len(self.diagnostics) >= MAX_MISTAKES:
             self.stop_on_errors()
             self.diagnostics.pop()
@@ -82,7 +82,7 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
         raise ConfigError(Diagnostic("FC0001", message, source.place(bad.start(), bad.end())))
     if bad is not None:
         message = f"the control character U+{ord(bad.group()):04X} cannot stand in a config"
-        raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), help="remove it"))
+        raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), advice="remove it"))
     return source
 
 
@@ -114,7 +114,7 @@ def _decoded(name: str) -> str:
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             message = f"`{path.name}` is {encoding} text"
-            raise ConfigError(Diagnostic("FC0001", message, Place(name, 1, 1), help="save it as UTF-8"))
+            raise ConfigError(Diagnostic("FC0001", message, Place(name, 1, 1), advice="save it as UTF-8"))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -123,10 +123,10 @@ def _decoded(name: str) -> str:
         message, advice = f"byte 0x{raw[error.start]:02x} is not UTF-8 text", "save the file as UTF-8"
         if b"\0" in raw:
             message, advice = f"`{path.name}` is a binary file: {message}", "name a text file"
-        raise ConfigError(Diagnostic("FC0001", message, place, help=advice)) from error
+        raise ConfigError(Diagnostic("FC0001", message, place, advice=advice)) from error
 
 
-def _neighbour(path: Path) -> str | None:
+def _neighbour(path: Path) -> Advice | None:
     """The help for a missing file: the file beside it whose name is nearest."""
     if "=" in path.name or path.name.startswith("~"):
         return "name the file first, and what changes in it behind"
@@ -134,11 +134,11 @@ def _neighbour(path: Path) -> str | None:
         return f"the folder `{path.parent.name}` does not exist"
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]
     close = nearest(path.name, beside)
-    return f"write `{close}`" if close else None
+    return Suggestion(close) if close else None
 
 
-def _unreadable(name: str, message: str, advice: str | None = None) -> ConfigError:
-    return ConfigError(Diagnostic("FC0001", message, Place(name), help=advice))
+def _unreadable(name: str, message: str, advice: Advice | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0001", message, Place(name), advice=advice))
 
 
 def within(place: Place, text: str, offset: int, length: int) -> Place | None:

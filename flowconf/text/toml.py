@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
 
-from flowconf.report import ConfigError, Diagnostic, Label
-from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node, Path, dotted
+from flowconf.report import Advice, ConfigError, Diagnostic, Label, Suggestion
+from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node, Path, dotted
 from flowconf.text.source import Notes, Source, shown
 
 REMOVE = "remove"
@@ -65,15 +65,15 @@ def _syntax(source: Source, error: ValueError) -> ConfigError:
         words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group())
     elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
         advice = "write `key = value`"
-    return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), help=advice))
+    return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), advice=advice))
 
 
-def _meant(word: str) -> str:
+def _meant(word: str) -> Advice:
     """What to write for a bare word that is no value."""
     if word.lower() in ("null", "none", "nil"):
         return f'TOML has no null: leave the key out, or below a flow write `"{REMOVE}"`'
     if word.lower() in ("true", "yes", "on", "false", "no", "off"):
-        return f"write `{'true' if word.lower() in ('true', 'yes', 'on') else 'false'}`"
+        return Suggestion("true" if word.lower() in ("true", "yes", "on") else "false", instead_of=word)
     return f'quote a text: write `"{shown(word)}"`'
 
 
@@ -263,7 +263,7 @@ class _Scanner:
         first = Label(f"`{name}` stands here first", self.source.place(*self.spans[path].key))
         advice = f"remove one `{name}`, or rename it"
         place = self.source.place(*span)
-        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(first,), help=advice)
+        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(first,), advice=advice)
 
 
 def _unquoted(part: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from flowconf.report import Diagnostic, Fix, Label, Place
+from flowconf.report import Advice, Diagnostic, Label, Place, Suggestion
 from flowconf.text import yaml_slips
 from flowconf.text.source import Source, shown
 
@@ -82,7 +82,7 @@ def unreadable(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagno
     slip = yaml_slips.find(problem, line, column) if column is not None else None
     if slip is not None:
         start = source.offset(place.line, 1) + slip.start
-        return _told(slip.words, source.place(start, start + slip.length), slip.help)
+        return _told(slip.words, source.place(start, start + slip.length), slip.advice)
     return _told(words, place, advice, labels=tuple(labels))
 
 
@@ -94,8 +94,8 @@ def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagn
     return found or (_misindented(source, stop, begin) if re.search(_OF_LINES, problem) else None)
 
 
-def _told(words: str, place: Place, advice: str | None, **more: Any) -> Diagnostic:
-    return Diagnostic("FC0002", f"not valid YAML: {words}", place, help=advice, **more)
+def _told(words: str, place: Place, advice: Advice | None, **more: Any) -> Diagnostic:
+    return Diagnostic("FC0002", f"not valid YAML: {words}", place, advice=advice, **more)
 
 
 def _begun(source: Source, error: yaml.YAMLError) -> Place | None:
@@ -122,9 +122,7 @@ def _without_colon(source: Source, stop: int) -> Diagnostic | None:
     place = source.place(start, start + len(text))
     if run_on := _RUN_ON.match(text):
         mended = f"{run_on[1]}: {run_on[2]}"
-        return _told(
-            f"`{shown(text)}` has no space behind the colon", place, f"write `{mended}`", fix=Fix(place, mended)
-        )
+        return _told(f"`{shown(text)}` has no space behind the colon", place, Suggestion(mended, instead_of=text))
     return _told(f"`{shown(text)}` has no `: `", place, "write `key: value`")
 
 

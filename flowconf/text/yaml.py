@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Fix, Label, Place
-from flowconf.text.origins import MAX_DEPTH, MAX_VALUES, Node
+from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion
+from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
 from flowconf.text.unreadable import unreadable
 
@@ -243,7 +243,9 @@ class _Builder:
             return
         if plain and _NULL.fullmatch(key):
             advice = "write a name before the `:`" if not key else f'quote it: `"{key}"`'
-            self.notes.error("FC0002", "a key is empty" if not key else f"`{key}` cannot be a key", place, help=advice)
+            self.notes.error(
+                "FC0002", "a key is empty" if not key else f"`{key}` cannot be a key", place, advice=advice
+            )
         elif plain and key == "<<":
             frame.key = _MERGE
         elif key in frame.items and key not in frame.merged:
@@ -265,15 +267,15 @@ class _Builder:
             )
             advice = f"indent `{shown(empty[-1])}` less, or what belongs to it deeper"
             labels: tuple[Label, ...] = (label, Label("and again", place))
-            self.notes.error("FC0003", message, frame.items[empty[-1]].key, labels=labels, help=advice)
+            self.notes.error("FC0003", message, frame.items[empty[-1]].key, labels=labels, advice=advice)
             return
         advice = f"remove one `{name}`, or rename it"
-        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(label,), help=advice)
+        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(label,), advice=advice)
 
     def complex_key(self, place: Place) -> None:
         if not any(frame.is_key for frame in self.frames):
             self.notes.error(
-                "FC0002", "a key must be a plain name", place, help="quote a key that holds `{`, `[` or `*`"
+                "FC0002", "a key must be a plain name", place, advice="quote a key that holds `{`, `[` or `*`"
             )
         self.frames[-1].key = _IGNORED
 
@@ -303,8 +305,12 @@ class _Builder:
         """A `)` without its `(`: of a call whose beginning is lacking, or instead of another bracket."""
         self.torn = True
         start, frame = event.start_mark.index + event.value.index(")"), self.frames[-1]
-        advice = "write `]`" if isinstance(frame.items, list) else "remove it, or write `(` in front of the arguments"
-        self.notes.error("FC0007", "`)` closes nothing", self.source.place(start, start + 1), help=advice)
+        advice: Advice = (
+            Suggestion("]", instead_of=")")
+            if isinstance(frame.items, list)
+            else "remove it, or write `(` in front of the arguments"
+        )
+        self.notes.error("FC0007", "`)` closes nothing", self.source.place(start, start + 1), advice=advice)
 
     def report_cut(self, event: Any) -> None:
         self.torn = True
@@ -313,7 +319,7 @@ class _Builder:
         message = f"`{shown(event.value)}` is a piece of a call: inside braces or brackets a comma cuts it"
         if call is None:
             advice = 'inside { } or [ ], quote the call: `"Linear(1, 2)"`'
-            self.notes.error("FC0007", message, self.place(event), help=advice)
+            self.notes.error("FC0007", message, self.place(event), advice=advice)
             return
         quote = "'" if '"' in call else '"'
         in_mapping = isinstance(self.frames[-1].items, dict)
@@ -322,7 +328,7 @@ class _Builder:
         chain = [call, *(_MODULE.findall(rest.group()) if rest is not None else ())]
         text = f"{quote}{' >> '.join(chain)}{quote}"
         place = self.source.place(start, start + length)
-        self.notes.error("FC0007", message, place, help=f"write `{text}`", fix=Fix(place, text))
+        self.notes.error("FC0007", message, place, advice=Suggestion(text, at=place))
 
     def whole_call(self, start: int) -> str | None:
         """The call that begins at `start`, up to a comma or bracket outside of its parentheses, in one line."""
@@ -348,7 +354,7 @@ class _Builder:
             message = (
                 f"not valid YAML: `{shown(text)}` is indented deeper than the entry above it, and belongs to its value"
             )
-            self.swallowed.append(Diagnostic("FC0002", message, place, help="indent it like the line above"))
+            self.swallowed.append(Diagnostic("FC0002", message, place, advice="indent it like the line above"))
 
     def refuse_tag(self, event: Any) -> None:
         if event.tag is None:
@@ -357,7 +363,7 @@ class _Builder:
         end = event.start_mark.index + len(short)
         advice = 'remove it; quote a text, as in `"012"`' if short in ("!!str", "!") else "remove it"
         place = self.source.place(event.start_mark.index, end)
-        self.notes.error("FC0004", f"the YAML tag `{short}` is refused", place, help=advice)
+        self.notes.error("FC0004", f"the YAML tag `{short}` is refused", place, advice=advice)
 
     def resolved(self, text: str, place: Place) -> Any:
         """The value of a plain text by the core schema."""
@@ -367,7 +373,7 @@ class _Builder:
             return found.group(1) is not None
         if _INT.fullmatch(text):
             if len(text) > _MAX_DIGITS:
-                self.notes.error("FC0002", f"a number of {len(text):,} digits", place, help="quote it, or shorten it")
+                self.notes.error("FC0002", f"a number of {len(text):,} digits", place, advice="quote it, or shorten it")
                 return text
             return int(text, 0)
         if _FLOAT.fullmatch(text):
@@ -379,7 +385,7 @@ class _Builder:
         for pattern, meant in _LOOK_ALIKES:
             if pattern.fullmatch(text):
                 other = f"write `{meant(text)}`, or quote it" if meant(text) else "quote it"
-                self.notes.warn("FC0008", f"`{text}` is a text", place, help=f'{other}: `"{text}"`')
+                self.notes.warn("FC0008", f"`{text}` is a text", place, advice=f'{other}: `"{text}"`')
                 break
         return text
 
@@ -391,7 +397,7 @@ class _Builder:
             self.notes.diagnostics.append(unreadable(self.source, error, inside))
 
     def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> NoReturn:
-        self.notes.error(code, message, place, help=advice)
+        self.notes.error(code, message, place, advice=advice)
         self.notes.stop_on_errors()
         raise AssertionError("an error was noted")
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flowconf.report import Advice, Suggestion
+
 
 @dataclass(frozen=True)
 class Slip:
@@ -14,7 +16,7 @@ class Slip:
     words: str
     start: int
     length: int
-    help: str
+    advice: Advice
 
 
 def find(problem: str, line: str, at: int) -> Slip | None:
@@ -37,7 +39,12 @@ def _index(line: str, at: int) -> Slip | None:
     if name is None or index is None:
         return None
     text = name[0] + index[0]
-    return Slip(f"inside braces or brackets `{text}` needs quotes", name.start(), len(text), f'write `"{text}"`')
+    return Slip(
+        f"inside braces or brackets `{text}` needs quotes",
+        name.start(),
+        len(text),
+        Suggestion(f'"{text}"', instead_of=text),
+    )
 
 
 def _bracket(line: str, at: int) -> Slip | None:
@@ -45,7 +52,7 @@ def _bracket(line: str, at: int) -> Slip | None:
     sign, missing = line[at : at + 1], {"}": "]", "]": "}"}
     if sign not in missing:
         return None
-    return Slip(f"`{sign}` stands where `{missing[sign]}` should", at, 1, f"write `{missing[sign]}`")
+    return Slip(f"`{sign}` stands where `{missing[sign]}` should", at, 1, Suggestion(missing[sign], instead_of=sign))
 
 
 def _sign_first(line: str, at: int) -> Slip | None:

@@ -46,7 +46,7 @@ def evaluate_run(
         for name in splits:
             if name not in feeds:
                 message = f"the data set `{config.training.data.name}` has no split `{name}`"
-                raise ConfigError(Diagnostic("FC0502", message, help=suggest(name, feeds, "splits")))
+                raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
         found: dict[str, float] = {}
         with numbers(config.training.trainer.precision, job.device):
             for name in splits or job.held_out:
@@ -152,7 +152,7 @@ def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str
             continue
         if given.name not in arrays:
             message = f"the graph needs the input `{given.name}`, and the file has no such array"
-            raise ConfigError(Diagnostic("FC0502", message, place, help=suggest(given.name, arrays, "arrays")))
+            raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
         found[given.name] = array = arrays[given.name]
         if not _fits(given, array):
             shape = f"[{', '.join(str(size) for size in given.shape or ())}]"

@@ -10,7 +10,7 @@ from flowconf.api import Source, compose, load, plan
 from flowconf.language import config as configs
 from flowconf.language.config import Config, plan_of
 from flowconf.language.plan import GraphPlan
-from flowconf.report import Diagnostic, FlowconfError, Reporter, of_system
+from flowconf.report import Diagnostic, FlowconfError, grouped, of_system
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def account(source: Source, overrides: Sequence[str] = (), origin: str | None = 
         unchecked = error.unchecked
     except OSError as problem:
         found.append(of_system(problem))
-    return Account(Reporter(found).told_once(), unchecked, resolved is not None)
+    return Account(grouped(found), unchecked, resolved is not None)
 
 
 def _look_with_torch(resolved: GraphPlan, config: Config | None, found: list[Diagnostic]) -> None:

@@ -18,9 +18,9 @@ from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, 
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
+from flowconf.report.origins import Origins, dotted
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
-from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.insight import failure
@@ -92,7 +92,7 @@ def sweep_check(composition: Composition, looks: str | None) -> None:
         place = config.composition.document.origins.value(("trainer", "best"))
         better = "larger" if wanted == "maximize" else "smaller"
         message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
-        raise ConfigError(Diagnostic("FC0123", message, place, help=f"write `hydra.sweeper.direction={wanted}`"))
+        raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
 
 
 def sweep_job(composition: Composition) -> float:
@@ -123,7 +123,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
-        raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), help=advice))
+        raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     processes = launch.processes(config)
     if processes:
         launch.start(launch.Task(config, str(run_folder.absolute()), tuple(overrides)), processes)

@@ -198,7 +198,7 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     if wrong:
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
         path = wrong[-1].removeprefix("train/").replace("/", ".")
-        raise RunError(Diagnostic("FC0702", message, path=path, help=advice_on_nan(run)))
+        raise RunError(Diagnostic("FC0702", message, path=path, advice=advice_on_nan(run)))
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
 
 
@@ -256,7 +256,7 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
     tensors = {"window": job.team.average(table(window))} if window else {}
     if not all(bool(tensor.isfinite().all()) for tensor in (*tensors.values(), *job.graph.parameters())):
         log_losses(job, run, screen, step, window)
-        raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", help=advice_on_nan(run)))
+        raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", advice=advice_on_nan(run)))
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
     scaler, writes = job.precision.scaler, job.team.first

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.report import NOWHERE, Diagnostic, MachineError, Place
+from flowconf.report import NOWHERE, Diagnostic, MachineError, Place, Suggestion
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AMPERE = {"bf16": "fp16", "tf32": "fp32"}
@@ -36,7 +36,7 @@ def pick_devices(wanted: Wanted, place: Place) -> list[torch.device]:
         return [_cuda(device.index or 0, there, wanted, place)]
     if device.type == "mps" and not torch.backends.mps.is_available():
         message = "`mps` is not there: this machine has no Metal device for torch"
-        raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", help="write `auto` or `cpu`"))
+        raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", advice="write `auto` or `cpu`"))
     return [device]
 
 
@@ -44,7 +44,7 @@ def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
     if number < there:
         return torch.device("cuda", number)
     message = f"`{wanted}` is not there: this machine offers {there} CUDA devices to torch {torch.__version__}"
-    raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", help="write `auto` or `cpu`"))
+    raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", advice="write `auto` or `cpu`"))
 
 
 @contextmanager
@@ -71,12 +71,12 @@ def _refuse_unknown(name: str, device: torch.device, place: Place) -> None:
     message = advice = None
     if name == "tf32" and device.type != "cuda":
         message = f"`tf32` is a number format of CUDA devices, and the run is on `{device.type}`"
-        advice = "write `fp32`"
+        advice = Suggestion("fp32", instead_of=name)
     elif name in AMPERE and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         message = f"`{torch.cuda.get_device_name(device)}` does not compute in `{name}`"
-        advice = f"write `{AMPERE[name]}`"
+        advice = Suggestion(AMPERE[name], instead_of=name)
     if message is not None:
-        raise MachineError(Diagnostic("FC0601", message, place, "trainer.precision", help=advice))
+        raise MachineError(Diagnostic("FC0601", message, place, "trainer.precision", advice=advice))
 
 
 class Precision:

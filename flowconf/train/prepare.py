@@ -178,11 +178,11 @@ def _check_memory(job: Job) -> None:
     if job.memory.kept and job.config.training.trainer.accumulate > 1:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph that keeps values between calls cannot compute a batch in parts"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", help="write `accumulate: 1`"))
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", advice="write `accumulate: 1`"))
     if job.memory.kept and job.team.size > 1:
         place = job.config.composition.document.origins.value(("trainer", "devices"))
         message = "a graph that keeps values between calls cannot be trained by several processes"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", help="write `devices: 1`"))
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", advice="write `devices: 1`"))
 
 
 def _check_shares(job: Job) -> None:
@@ -193,7 +193,7 @@ def _check_shares(job: Job) -> None:
             job.config.composition.document.origins.value(("trainer", "shares")),
         )
         message = f"the data set `{name}` is iterable, and its rows cannot be divided anew while it is read"
-        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", help="give the shares as numbers"))
+        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", advice="give the shares as numbers"))
 
 
 def _check_profile(config: Config, total_steps: int) -> None:
@@ -202,14 +202,13 @@ def _check_profile(config: Config, total_steps: int) -> None:
     if section is not None and section.end > total_steps:
         place = config.composition.document.origins.value(("trainer", "profile"))
         message = f"the profile ends after step {section.end:,}, and the run after step {total_steps:,}"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", help="write a smaller `wait`"))
+        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", advice="write a smaller `wait`"))
 
 
 def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
-    reporter = Reporter()
-    origins = config.composition.document.origins
-    check_inputs(config.model, fields, origins, reporter)
-    check_references(config.training, config.model, fields, origins, reporter)
+    reporter = Reporter(config.composition.document.origins)
+    check_inputs(config.model, fields, reporter)
+    check_references(config.training, config.model, fields, reporter)
     reporter.stop_on_errors()
 
 

@@ -99,7 +99,7 @@ def _loaded(wanted: Wanted, load: Load) -> Config:
             raise
         message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
         advice = "name a training config: one with `model`, `data` and `loss`"
-        raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, help=advice)) from None
+        raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, advice=advice)) from None
 
 
 def _check_part(wanted: Wanted, source: Config) -> None:
@@ -110,8 +110,8 @@ def _check_part(wanted: Wanted, source: Config) -> None:
         references.find_path(references.Planned(source.model), wanted.part.split("."))
     except references.NotFound as problem:
         message = f"the path `{wanted.part}` names nothing in the graph of `{shown_path(str(wanted.file))}`"
-        advice = problem.advice(wanted.part) or problem.message
-        raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, help=advice)) from None
+        advice = problem.advice_for(wanted.part) or problem.message
+        raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
 
 
 def _check_sources(config: Config) -> None:

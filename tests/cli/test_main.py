@@ -73,7 +73,7 @@ def test_a_wrong_command_line_is_2_with_a_short_word(arguments, word, graph, cap
 
 @pytest.mark.parametrize("kind", [ConfigError, RunError, MachineError])
 def test_a_refusal_is_drawn_on_stderr_and_gives_its_code(kind, failing, capsys):
-    failing(kind(Diagnostic("FC0102", "there is no `lr`", Place(word="lr=1"), help="write `optimizer.lr`")))
+    failing(kind(Diagnostic("FC0102", "there is no `lr`", Place(word="lr=1"), advice="write `optimizer.lr`")))
     assert main(["check", "a.yaml"]) == kind.exit_code
     out, err = capsys.readouterr()
     assert out == ""

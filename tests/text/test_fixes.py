@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowconf.cli.main import main
-from flowconf.report import Diagnostic, Fix, Place
+from flowconf.report import Diagnostic, Place, Suggestion
 from flowconf.text.fixes import PACKAGE, apply
 
 WRONG = """\
@@ -54,7 +54,7 @@ def test_overlapping_fixes_are_not_mixed(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("abcdef\n", encoding="utf-8")
     found = [
-        Diagnostic("FC0121", "m", fix=Fix(Place(str(file), 1, column, 3), text))
+        Diagnostic("FC0121", "m", advice=Suggestion(text, at=Place(str(file), 1, column, 3)))
         for column, text in ((1, "x"), (3, "y"), (4, "z"), (4, "z"))
     ]
     assert [place.column for place in apply(found)] == [1, 4]
@@ -64,5 +64,5 @@ def test_overlapping_fixes_are_not_mixed(tmp_path):
 def test_the_files_of_the_package_are_left_alone():
     file = PACKAGE / "configs" / "optimizer" / "adam.yaml"
     before = file.read_bytes()
-    assert apply([Diagnostic("FC0121", "m", fix=Fix(Place(str(file), 1, 1, 3), "x"))]) == []
+    assert apply([Diagnostic("FC0121", "m", advice=Suggestion("x", at=Place(str(file), 1, 1, 3)))]) == []
     assert file.read_bytes() == before

@@ -107,7 +107,7 @@ class Tree(nn.Module):
         try:
             return list(self.get_submodule(path).named_parameters())
         except AttributeError:
-            raise PathError(Diagnostic("FC0701", f"no `{path}`", help="write `reader`")) from None
+            raise PathError(Diagnostic("FC0701", f"no `{path}`", advice="write `reader`")) from None
 
     def groups(self, **groups):
         groups = {path.replace("_", "."): args for path, args in groups.items()}

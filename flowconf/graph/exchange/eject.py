@@ -50,7 +50,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     program = graph._program.program
     if program.instances:
         message = f"`{graph.plan.label}` holds a module made outside of its document, which has no source to write"
-        raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, help="register its class, and call it"))
+        raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
     sources = _Sources()
     for line in program.header:
         if line.startswith(f"from {OURS}"):

@@ -64,7 +64,7 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     file = Path(file)
     if file.suffix not in ENDINGS:
         message = f"`{file.name}` ends in neither {' nor '.join(f'`{ending}`' for ending in ENDINGS)}"
-        raise ConfigError(Diagnostic("FC0123", message, help="name it `.pt2` for torch.export, `.onnx` for ONNX"))
+        raise ConfigError(Diagnostic("FC0123", message, advice="name it `.pt2` for torch.export, `.onnx` for ONNX"))
     if file.suffix == ".onnx":
         _need_packages()
     inputs = [given for given in graph.plan.inputs if not given.captured]
@@ -84,7 +84,9 @@ def _need_packages() -> None:
     if missing:
         listed = ", ".join(f"`{name}`" for name in missing)
         advice = 'install them with `pip install "flowconf[export]"`, or write a `.pt2` program, which needs none'
-        raise MachineError(Diagnostic("FC0601", f"ONNX needs {listed}, and this Python has none of that", help=advice))
+        raise MachineError(
+            Diagnostic("FC0601", f"ONNX needs {listed}, and this Python has none of that", advice=advice)
+        )
 
 
 # what no program can hold
@@ -92,14 +94,14 @@ def _need_packages() -> None:
 
 def _check(plan: GraphPlan, inputs: list[Input]) -> None:
     """Raise `ConfigError` with every member that cannot be exported."""
-    reporter = Reporter(list(_obstacles(plan, "")))
+    reporter = Reporter(diagnostics=list(_obstacles(plan, "")))
     for given in plan.inputs:
         if given.captured:
             message = f"`{given.name}` comes from the graph around this one, which is not exported with it"
-            reporter.error("FC0208", message, plan.place, path=given.name, help="export the graph around it")
+            reporter.error("FC0208", message, plan.place, path=given.name, advice="export the graph around it")
         elif given.shape is None:
             message = f"the input `{given.name}` has no shape, and a program is traced with one"
-            reporter.error("FC0208", message, plan.place, path=given.name, help="write `inputs: {x: [B, ...]}`")
+            reporter.error("FC0208", message, plan.place, path=given.name, advice="write `inputs: {x: [B, ...]}`")
     reporter.stop_on_errors()
 
 
@@ -107,7 +109,7 @@ def _obstacles(plan: GraphPlan, prefix: str) -> Iterator[Diagnostic]:
     for step in plan.steps:
         path = join(prefix, step.path)
         for message, advice in _reasons(step):
-            yield Diagnostic("FC0208", f"`{path}` cannot be exported: {message}", step.place, path, help=advice)
+            yield Diagnostic("FC0208", f"`{path}` cannot be exported: {message}", step.place, path, advice=advice)
         for applied in step.applied():
             if isinstance(applied.module, Mount):
                 yield from _obstacles(applied.module.graph, join(prefix, applied.path))
@@ -135,7 +137,7 @@ def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
         if name not in found:
             listed = ", ".join(f"`{symbol}`" for symbol in found)
             raise ConfigError(
-                Diagnostic("FC0123", f"`{name}` is no open size of the inputs", help=f"they have {listed}")
+                Diagnostic("FC0123", f"`{name}` is no open size of the inputs", advice=f"they have {listed}")
             )
     return tuple(name for name in found if name not in sizes)
 
@@ -178,7 +180,7 @@ def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
         message = f"the size `{symbol}` cannot stay open: a module of the graph is traced for one number of it"
         place = next((given.place for given in graph.plan.inputs if symbol in (given.shape or ())), graph.plan.place)
         advice = f"close it with `--size {symbol}=...`; recurrent modules need that for the length of a sequence"
-        yield Diagnostic("FC0208", message, place, symbol, help=advice)
+        yield Diagnostic("FC0208", message, place, symbol, advice=advice)
     if not closed:
         path, found = getattr(problem, MARK, ("", None))
         what = f"`{path}`" if path else "the graph"
@@ -230,7 +232,7 @@ def _difference(graph: Graph, run: Run, given: tuple[Tensor, ...]) -> float:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in given)
         message = f"the program does not give what the graph gives on inputs {shapes}: nothing is written"
         advice = "a module of the graph depends on sizes in a way that tracing does not see"
-        raise RunError(Diagnostic("FC0702", message, help=advice))
+        raise RunError(Diagnostic("FC0702", message, advice=advice))
     return max((float((a - b).abs().nan_to_num().max()) for a, b in pairs if a.numel()), default=0.0)
 
 

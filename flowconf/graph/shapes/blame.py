@@ -19,7 +19,7 @@ from flowconf.graph.shapes.fakes import as_list
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.language.plan import Argument, Call, Literal
 from flowconf.language.registry import modules
-from flowconf.report import Place
+from flowconf.report import Advice, Place
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")
@@ -57,7 +57,7 @@ class Blame:
 
     message: str
     place: Place | None = None
-    help: str | None = None
+    advice: Advice | None = None
 
 
 def bound(call: Call) -> dict[str, Argument]:
@@ -142,13 +142,13 @@ def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
     text, gives = f"`{call}`", f"`{giver}` gives {sizes.show(value)}"
     if isinstance(value, list):
         advice = "write `merge: cat`, or a module that takes a list"
-        return Blame(f"{text} takes one tensor, and {gives}, the list of its branches", help=advice)
+        return Blame(f"{text} takes one tensor, and {gives}, the list of its branches", advice=advice)
     if isinstance(value, dict):
         names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
-        return Blame(f"{text} takes one tensor, and {gives}", help=f"read one of them by `from`: {names}")
+        return Blame(f"{text} takes one tensor, and {gives}", advice=f"read one of them by `from`: {names}")
     if isinstance(value, tuple):
         advice = "pick one by `take: 0` in the step that gives it, which ends a chain"
-        return Blame(f"{text} takes one tensor, and {gives}", help=advice)
+        return Blame(f"{text} takes one tensor, and {gives}", advice=advice)
     if isinstance(value, Tensor):
         return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)
     return None
@@ -189,10 +189,10 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare whole numbers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return Blame(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", help=advice)
+        return Blame(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", advice=advice)
     if wrong_type(call, value):
         advice = "declare it `float32`, or put an `Embedding` in front"
-        return Blame(f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", help=advice)
+        return Blame(f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice)
     return None
 
 
@@ -213,7 +213,7 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
     if advice is None and value.dim() == 2:
         advice = f"`Unflatten(1, [channels, {DIMENSIONS[count]}])` in front makes room for the other sizes"
     takes = f"[batch, channels, {DIMENSIONS[count]}]"
-    return Blame(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", help=advice)
+    return Blame(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
 
 
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:

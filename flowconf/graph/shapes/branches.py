@@ -98,7 +98,7 @@ class Branches(Trial):
                 shown = self.sizes.show(choice)
                 message = f"the router of `{path}` gives {shown}, and must give one index, or one for each row"
                 advice = "`ArgmaxSelector` chooses one for each row"
-                self.error("FC0201", message, end_of(step.router, step), step, scope, help=advice)
+                self.error("FC0201", message, end_of(step.router, step), step, scope, advice=advice)
             return self._any_of(list(branches.values())) if self.trains else first
         weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
         if weights != len(branches) or not isinstance(first, Tensor):
@@ -124,10 +124,10 @@ class Branches(Trial):
         branches, index = given.get("branches"), given.get("index")
         if isinstance(branches, Literal) and branches.value != count:
             message = f"the router of `{path}` chooses from {branches.value} branches, and there are {count}"
-            self.error("FC0201", message, branches.place, step, scope, help=f"write `{count}`")
+            self.error("FC0201", message, branches.place, step, scope, advice=f"write `{count}`")
         if isinstance(index, Literal) and isinstance(index.value, int) and not 0 <= index.value < count:
             message = f"the router of `{path}` chooses branch {index.value}, and there are {count}"
-            self.error("FC0201", message, index.place, step, scope, help=f"the last one is `{count - 1}`")
+            self.error("FC0201", message, index.place, step, scope, advice=f"the last one is `{count - 1}`")
 
     def _odd(self, step: Step, branches: Mapping[str, Any], stream: Any) -> str | None:
         """The branch whose shape differs from the others', None when all have one shape.

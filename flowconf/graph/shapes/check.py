@@ -152,7 +152,7 @@ class _Checker(Branches, Turns):
             count, index = scope.slices(value), value.innermost_index
             if count is not None and index is not None and not -count <= index < count:
                 message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
-                self.result.reporter.error("FC0141", message, value.place, path=scope.path, help=advice)
+                self.result.reporter.error("FC0141", message, value.place, path=scope.path, advice=advice)
 
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
@@ -274,7 +274,7 @@ class _Checker(Branches, Turns):
         """Only a later copy of a repeated step does not fit: the first one changes the stream."""
         told = self.result.reporter.diagnostics
         advice = f"`{step.name}` is repeated: each copy must give back the shape that it takes"
-        told[known:] = [replace(diagnostic, help=advice) for diagnostic in told[known:]]
+        told[known:] = [replace(diagnostic, advice=advice) for diagnostic in told[known:]]
 
     def _verb(self, step: Step, stream: Any, source: Source, scope: Scope) -> Any:
         match step.verb:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flowconf.graph import blocks
 from flowconf.graph.shapes.sizes import Sizes
+from flowconf.report import Advice, Suggestion
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Fault:
 
     message: str
     at: str | None = None
-    help: str | None = None
+    advice: Advice | None = None
     item: int | None = None
 
 
@@ -135,7 +136,7 @@ def _reshaped(message: str, at: str, sizes: Sequence[int], held: int, arrival: A
     right = _another_size(sizes, held)
     if right is None or arrival.sizes.number(held) != str(held):
         return Fault(message, at if at == "unflattened_size" else None)
-    return Fault(message, at, f"write `{right[1]}`", right[0])
+    return Fault(message, at, Suggestion(str(right[1]), instead_of=str(sizes[right[0]])), right[0])
 
 
 def _reshape(built: blocks.Reshape, arrival: Arrival) -> Fault | None:

@@ -23,7 +23,7 @@ def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], re
             if size is None:
                 message = f"`{path}` has no parameter `{start.parameter}`"
                 advice = suggest(start.parameter, below, "parameters")
-                reporter.error("FC0207", message, start.place, path=path, help=advice)
+                reporter.error("FC0207", message, start.place, path=path, advice=advice)
             elif (wrong := _misfit(start, size, f"`{path}.{start.parameter}`")) is not None:
                 reporter.error("FC0207", wrong, start.how.place, path=path)
 

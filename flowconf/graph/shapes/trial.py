@@ -32,7 +32,7 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.registry import modules
-from flowconf.report import NOWHERE, Diagnostic, Label, Place, Reporter, suggest
+from flowconf.report import NOWHERE, Advice, Diagnostic, Label, Place, Reporter, suggest
 
 
 @dataclass
@@ -244,7 +244,7 @@ class Trial(ABC):
                     argument.place,
                     step,
                     scope,
-                    help=f"write the number; `_` stands for one of {offered}",
+                    advice=f"write the number; `_` stands for one of {offered}",
                 )
             if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
                 known = (
@@ -261,12 +261,12 @@ class Trial(ABC):
                     argument.place,
                     step,
                     scope,
-                    help="give the graph `inputs` with shapes, or write the number",
+                    advice="give the graph `inputs` with shapes, or write the number",
                 )
             size = int(stream.shape[axis])
             if self.sizes.number(size) != str(size):
                 message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
-                self.error("FC0204", message, argument.place, step, scope, help="write the number")
+                self.error("FC0204", message, argument.place, step, scope, advice="write the number")
             yield size
 
     @abstractmethod
@@ -303,11 +303,11 @@ class Trial(ABC):
             why, advice = f"{shown} is one tensor", "remove it"
             if parts is not None:
                 listed = ", ".join(f"`{name}`" for name in parts)
-                why, advice = f"{shown} holds {listed}", suggest(str(step.take), list(parts), "names") or ""
+                why, advice = f"{shown} holds {listed}", str(suggest(str(step.take), list(parts), "names") or "")
             elif entries:
                 why, advice = f"{shown} holds {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
             message = f"`take: {step.take}` finds nothing: {why}"
-            self.error("FC0201", message, step.place_of("take"), step, scope, help=advice or None)
+            self.error("FC0201", message, step.place_of("take"), step, scope, advice=advice or None)
 
     def run(self, built: nn.Module, visit: Visit) -> Any:
         """Call a module on what arrives; where a size does not fit, what it gives all the same, if that is certain."""
@@ -346,7 +346,7 @@ class Trial(ABC):
         if kind is not None:
             if isinstance(visit.stream, tuple) and isinstance(source.by, Step) and not step.stream.is_part:
                 self._of_several(source.by, visit, path, place)
-            self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.help)
+            self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.advice)
         if found is not None:
             self._unexpected(found, visit, labels)
         for (name, value), arrives in zip(visit.applied.using, visit.using.values(), strict=True):
@@ -359,7 +359,7 @@ class Trial(ABC):
             place = origin.place
             labels.append(Label("it is used here", given.place))
         scope = replace(scope, reused=None) if isinstance(given, Value) else scope
-        self.error("FC0201", message, place, step, scope, tuple(labels), wrong.help if wrong is not None else None)
+        self.error("FC0201", message, place, step, scope, tuple(labels), wrong.advice if wrong is not None else None)
 
     def _of_several(self, giver: Step, visit: Visit, path: str, place: Place) -> None:
         """Tell of several values where they are given: when `take` picks them, or several readers need one of them."""
@@ -454,7 +454,7 @@ class Trial(ABC):
         step: Step,
         scope: Scope,
         labels: tuple[Label, ...] = (),
-        help: str | None = None,
+        advice: Advice | None = None,
     ) -> NoReturn:
         if scope.reused is not None:
             if any(known.place == place for known in self.result.reporter.diagnostics):
@@ -462,5 +462,5 @@ class Trial(ABC):
             labels, place = (*labels, Label("made for another stream here", place)), scope.reused
         labels = tuple(label for label in labels if label.place != place)
         path = join(scope.path, step.path)
-        self.result.reporter.diagnostics.append(Diagnostic(code, message, place, path, labels, help))
+        self.result.reporter.diagnostics.append(Diagnostic(code, message, place, path, labels, advice))
         raise Poisoned

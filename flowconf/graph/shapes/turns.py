@@ -177,7 +177,7 @@ class Turns(Trial):
         if len(set(counts.values())) > 1:
             listed = " and ".join(f"{self.sizes.number(count)} of `{value}`" for value, count in counts.items())
             message = f"the loop `{join(scope.path, step.path)}` goes over slices, {listed}"
-            self.error("FC0205", message, step.place, step, scope, help="give them one size")
+            self.error("FC0205", message, step.place, step, scope, advice="give them one size")
         return next(iter(counts.values()), None)
 
     def body(self, step: Step, stream: Any, source: Source, scope: Scope, repeated: int = 1) -> Any:

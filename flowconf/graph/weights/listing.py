@@ -107,6 +107,6 @@ def _nothing_at(path: str, names: list[str]) -> PathError:
         if part not in here:
             where = f"in `{'.'.join(walked)}`" if walked else "in the file"
             message = f"`{part}` names nothing {where}"
-            return PathError(Diagnostic("FC0701", message, NOWHERE, path, help=suggest(part, here)))
+            return PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(part, here)))
         walked.append(part)
     raise AssertionError(path)

@@ -7,11 +7,12 @@ and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import Any
 
 from flowconf.language.plan import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, Place, nearest, shown_path, why_not
+from flowconf.report import Advice, ConfigError, Diagnostic, Place, Suggestion, nearest, shown_path, why_not
 
 RECORD = "run.json"
 CONFIG = "config.yaml"
@@ -46,7 +47,7 @@ def find_run_folder(path: str | Path) -> Path:
     if folder.is_file():
         advice = f"name a run: those of a config are in `runs/{folder.stem}`, when `flowconf train` has made some"
     message = f"`{shown_path(str(folder))}` is not a run folder"
-    raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), help=advice))
+    raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), advice=advice))
 
 
 def record(run: Path) -> dict[str, Any]:
@@ -103,12 +104,12 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
     config = beside(checkpoint.config, place)
     if not config.is_file():
         message = f"the config `{checkpoint.config}` does not exist"
-        raise ConfigError(Diagnostic("FC0301", message, place, help=suggest_file(config)))
+        raise ConfigError(Diagnostic("FC0301", message, place, advice=_nearest_config(config, checkpoint.config)))
     run = find_run(config, runs)
     if run is None:
         message = f"`{checkpoint.config}` has no finished run in `{runs}`"
         advice = f"run `flowconf train {shown_path(str(config))}` first"
-        raise ConfigError(Diagnostic("FC0301", message, place, help=advice))
+        raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return run
 
 
@@ -117,11 +118,13 @@ def has_run(checkpoint: Checkpoint, runs: str | Path) -> bool:
     return checkpoint.config is not None and find_run(beside(checkpoint.config, checkpoint.place), runs) is not None
 
 
-def suggest_file(file: Path) -> str:
-    """The help for a file that does not exist: the nearest one beside it, or where it was looked for."""
+def _nearest_config(file: Path, written: str) -> Advice:
+    """The help for a config that does not exist: the nearest file beside it, or where it was looked for."""
     others = [other.name for other in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
     close = nearest(file.name, sorted(others))
-    return f"write `{close}`" if close else f"it was looked for at {shown_path(str(file))}"
+    if close is not None:
+        return Suggestion(posixpath.join(posixpath.dirname(written), close), instead_of=written)
+    return f"it was looked for at {shown_path(str(file))}"
 
 
 def weights_file(path: str | Path, place: Place) -> Path:
@@ -138,11 +141,11 @@ def weights_file(path: str | Path, place: Place) -> Path:
     if not found.is_file():
         what = "holds no weights" if found != Path(path) else "does not exist"
         message = f"the checkpoint `{shown_path(str(path))}` {what}"
-        raise ConfigError(Diagnostic("FC0301", message, place, help=_neighbour(Path(path), place)))
+        raise ConfigError(Diagnostic("FC0301", message, place, advice=_neighbour(Path(path), place)))
     if found.suffix not in ENDINGS:
         message = f"`{shown_path(str(path))}` is not a file of weights"
         advice = f"files of weights end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
-        raise ConfigError(Diagnostic("FC0301", message, place, help=advice))
+        raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return found
 
 

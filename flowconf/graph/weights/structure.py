@@ -66,7 +66,7 @@ def _module(module: Module) -> Any:
         case Instance():
             message = "a graph that holds a module made outside of its document has no structural hash"
             raise ConfigError(
-                Diagnostic("FC0146", message, module.place, help="register the module's class and call it")
+                Diagnostic("FC0146", message, module.place, advice="register the module's class and call it")
             )
 
 

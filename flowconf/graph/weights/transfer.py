@@ -183,7 +183,7 @@ def _check_digest(file: Path, request: Request) -> None:
     if digest != request.sha256:
         message = f"`{shown_path(str(file))}` has the SHA-256 digest {digest}, not {request.sha256}"
         place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
-        raise ConfigError(Diagnostic("FC0306", message, place, help=advice))
+        raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 
 
 Reader = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
@@ -245,7 +245,7 @@ def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
         why = "`torch.save` did not write it"
     why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
     message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
-    return ConfigError(Diagnostic("FC0301", message, place, help=advice))
+    return ConfigError(Diagnostic("FC0301", message, place, advice=advice))
 
 
 def _mapping(names: list[str], request: Request) -> dict[str, str]:
@@ -302,7 +302,7 @@ def _judge(
         if request.at and set(names) & set(target):
             advice = "leave `at` out: the names in the file are those that are needed"
         place = request.place_of("at") if request.at else request.place
-        reporter.error("FC0302", message, place, path=report.at, help=advice)
+        reporter.error("FC0302", message, place, path=report.at, advice=advice)
         reporter.stop_on_errors()
     if report.mismatched and strict:
         (name, mine, theirs), *others = report.mismatched
@@ -322,7 +322,7 @@ def _judge(
 
 def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, path: str, advice: str) -> None:
     if how == "error":
-        reporter.error(code, message, place, path=path, help=advice)
+        reporter.error(code, message, place, path=path, advice=advice)
 
 
 def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
@@ -383,7 +383,7 @@ def _check_renames(request: Request, names: list[str], at: str) -> None:
                 f"`rename` names `{old}`, and no tensor of the file begins so",
                 request.place_of(f"rename.{old}"),
             )
-            reporter.error("FC0302", message, place, path=at, help=suggest(old, list(prefixes), "prefixes"))
+            reporter.error("FC0302", message, place, path=at, advice=suggest(old, list(prefixes), "prefixes"))
     reporter.stop_on_errors()
 
 

@@ -10,7 +10,8 @@ from flowconf.language import schema
 from flowconf.language.advice import habits
 from flowconf.language.registry import modules
 from flowconf.language.training import TrainingConfig
-from flowconf.text.origins import Path
+from flowconf.report import Advice, Suggestion
+from flowconf.report.origins import Path
 
 GRAPH_KEYS = tuple(schema.keys_of(schema.GraphDocument))
 SECTIONS = tuple(TrainingConfig.model_fields)
@@ -87,12 +88,12 @@ def for_missing_verb(step: Mapping[str, object], unknown: Sequence[str]) -> tupl
     return None
 
 
-def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> str | None:
+def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice | None:
     """The help for a value of the wrong kind at `where`."""
     key = str(where[-1]) if where else "flow"
     is_text, is_list, owner = isinstance(got, str), isinstance(got, list), where[-2] if len(where) > 1 else None
     if {"literal_error", "bool_type"} & set(kinds) and str(got).lower() in YES and "bool_type" in kinds:
-        return f"write `{YES[str(got).lower()]}`"
+        return Suggestion(YES[str(got).lower()], instead_of=str(got))
     if owner == "flow" or {"body", "step"} & set(kinds):
         if is_list and owner != "flow" and key in BODIES:
             return "write one module behind the other, as in `Linear(8, 8) >> ReLU`"
@@ -100,7 +101,9 @@ def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> str | N
             return "write it as a step of a `flow`, as in `flow: {inner: {...}}`"
         return "write a call, as in `Linear(8, 8)`" if is_list or isinstance(got, bool | int | float) else None
     if owner == "inputs" or (owner in where[:-1] and key == "shape"):
-        return f"write `[B, {_written(got)}]`" if isinstance(got, int) else "write a list of sizes, as in `[B, 784]`"
+        if isinstance(got, int):
+            return Suggestion(f"[B, {got}]", instead_of=str(got))
+        return "write a list of sizes, as in `[B, 784]`"
     if isinstance(got, str) and key in MAPPINGS and (run_on := re.match(r"(\w+):(\S.*)", got)):
         return f"write a space behind the colon: `{run_on[1]}: {run_on[2]}`"
     if is_list or (is_text and key in MAPPINGS):

@@ -19,7 +19,7 @@ from flowconf.language.training import (
     TrainingConfig,
 )
 from flowconf.report import nearest
-from flowconf.text.origins import Path
+from flowconf.report.origins import Path
 
 UNIONS = {
     "checkpoint": "a path or a mapping",

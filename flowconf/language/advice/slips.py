@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flowconf.language.advice import habits
-from flowconf.report import nearest
+from flowconf.report import Advice, Suggestion, nearest
 
 AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
@@ -38,7 +38,7 @@ class Unreadable:
     why: str
     offset: int
     length: int
-    help: str | None = None
+    advice: Advice | None = None
 
 
 def unreadable(problem: SyntaxError, text: str) -> Unreadable:
@@ -52,7 +52,11 @@ def unreadable(problem: SyntaxError, text: str) -> Unreadable:
     if open_end is not None and text[offset : offset + 1] in (")", ",", "]", ""):
         left, sign = (open_end[1] or "").strip(), open_end[2]
         percent = sign == "%" and left.isdigit()
-        advice = f"write `{int(left) / 100:g}`" if percent else f"write a number behind `{sign}`"
+        advice: Advice = (
+            Suggestion(f"{int(left) / 100:g}", instead_of=open_end[0].strip())
+            if percent
+            else f"write a number behind `{sign}`"
+        )
         return Unreadable(f"`{open_end[0].strip()}` has no end", open_end.start(), len(open_end[0].rstrip()), advice)
     found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
     if found is not None:
@@ -85,7 +89,7 @@ def _behind_a_name(text: str) -> tuple[int, int] | None:
     return None
 
 
-def _meant(text: str, rest: str, sign: str) -> str | None:
+def _meant(text: str, rest: str, sign: str) -> Advice | None:
     """What to write where a text cannot go on; `sign` begins the `rest`."""
     word = re.match(r"(\w+)\s*[=:]", rest)
     if not rest[0].isascii():
@@ -101,35 +105,36 @@ def _meant(text: str, rest: str, sign: str) -> str | None:
     if sign.startswith(":") or re.search(r"\w+\s*:\s", text):
         return "write `name=value` for an argument"
     if product := re.match(r"(\d+)x(\d+)\b", rest):
-        return f"write `[{product[1]}, {product[2]}]`"
+        return Suggestion(f"[{product[1]}, {product[2]}]", instead_of=product[0])
     if sign.startswith("="):
         return "a step is named by its key; what it does stands alone"
     return "separate arguments by commas" if re.search(r"[\w\]\"')]\s+[\w\[\"'(]", text) else None
 
 
-def thousands(text: str) -> str | None:
+def thousands(text: str) -> Suggestion | None:
     """The help for a call with wrong arguments of which some may be one number with commas in it."""
     found = PERHAPS_THOUSANDS.search(text)
-    return f"write `{found[0].replace(',', '')}`: commas stand between arguments" if found else None
+    return Suggestion(found[0].replace(",", ""), why=": commas stand between arguments") if found else None
 
 
-def no_call(node: ast.expr, names: Collection[str]) -> str | None:
+def no_call(node: ast.expr, names: Collection[str]) -> Advice | None:
     """The help for an expression that stands where a module should."""
     inner = node.func if isinstance(node, ast.Call) else node
     if isinstance(inner, ast.Call):
         return "write the module alone: a step is given its stream, and `from` reads something else"
     if isinstance(inner, ast.Attribute):
         if inner.attr in names:
-            return f"write `{inner.attr}`: modules go by their own name"
+            return Suggestion(inner.attr, why=": modules go by their own name")
         known = habits.for_module(inner.attr, names)
         close = nearest(inner.attr, names)
-        return known or (f"write `{close}`: modules go by their own name" if close else None)
+        return known or (Suggestion(close, why=": modules go by their own name") if close else None)
     if isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name):
         return f"write `{inner.value.id}(...)`: arguments stand in round brackets"
     if isinstance(inner, ast.BinOp):
         return _operator(inner)
     if isinstance(inner, ast.Tuple | ast.List) and all(isinstance(part, ast.Name | ast.Call) for part in inner.elts):
-        return f"write `{' >> '.join(ast.unparse(part) for part in inner.elts)}`" if inner.elts else CHAIN
+        chained = " >> ".join(ast.unparse(part) for part in inner.elts)
+        return Suggestion(chained, instead_of=ast.unparse(inner)[1:-1]) if inner.elts else CHAIN
     return next((advice for kind, advice in NO_CALLS.items() if isinstance(inner, kind)), None)
 
 
@@ -157,16 +162,16 @@ def no_argument(node: ast.expr, scope: Mapping[str, object]) -> str:
     return ALLOWED
 
 
-def no_parameter(name: str, known: Collection[str], is_text: bool) -> str | None:
+def no_parameter(name: str, known: Collection[str], is_text: bool) -> Advice | None:
     """The help for a word that is none of the `known` parameters, but looks like a value; `is_text`: it may be one."""
     if name.lower() in CONSTANTS:
-        return f"write `{CONSTANTS[name.lower()]}`"
+        return Suggestion(CONSTANTS[name.lower()], instead_of=name)
     return f'write `"{name}"`: a text needs quotes' if is_text and nearest(name, known) is None else None
 
 
-def divided(text: str) -> str | None:
+def divided(text: str) -> Suggestion | None:
     """The help for a fraction that a division of whole numbers gives."""
-    return f"write `{text.replace(' / ', ' // ')}`" if " / " in text and "." not in text else None
+    return Suggestion(text.replace(" / ", " // ")) if " / " in text and "." not in text else None
 
 
 def shown(value: object) -> str:

@@ -21,7 +21,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
 from flowconf.report import Diagnostic, Label, Place, Reporter
-from flowconf.text.origins import Path, dotted
+from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.metering import Meter, Metric
 from flowconf.train.objective.terms import Average, Source, Term
 
@@ -136,13 +136,13 @@ class Fitting:
             mask = operands[-1]
             message = f"the mask {self._named(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
             advice = advice or "its sizes must be the first ones of the elements"
-            into.error("FC0406", message, self.origins.value(mask.where), path=name, labels=labels, help=advice)
+            into.error("FC0406", message, self.origins.value(mask.where), path=name, labels=labels, advice=advice)
             return
         shown = [self._named(operand) for operand in operands if operand.key != "mask"]
         given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
         message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
         place = self._place(path, guilty, operands)
-        into.error("FC0406", message, place, path=name, labels=(*labels, note), help=advice)
+        into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice)
 
     def _tells_labels(
         self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Reporter
@@ -168,7 +168,7 @@ class Fitting:
             labels = tuple(dict.fromkeys(self._label(operand) for operand in (scores, target)))
             advice = f"labels are numbers from 0 to {have - 1}"
             place = self.origins.value(target.where)
-            into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+            into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
         return bool(strange)
 
     def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Reporter) -> None:
@@ -191,7 +191,7 @@ class Fitting:
             Label(f"`{dotted(path)}` takes them as scores", self.origins.value(where)),
         )
         advice = f"give `{reference}` {classes} classes along dimension {axis}"
-        into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+        into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
 
     # what to write
 
@@ -342,4 +342,4 @@ def problems_of(
         for metric in metrics:
             path = ("metrics", metric.name)
             fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
-    return reporter.told_once()
+    return reporter.mistakes()

@@ -21,7 +21,7 @@ def check_idle(config: Config, reach: Reach, reporter: Reporter) -> None:
         if own:
             message = f"`{path}` is needed by no output, loss or metric"
             advice = "remove it, or name it in a loss, a metric or `outputs`"
-            reporter.warn("FC0407", message, step.place, path=path, help=advice)
+            reporter.warn("FC0407", message, step.place, path=path, advice=advice)
     states = [_State(config, reach, None), *(_State(config, reach, name) for name in config.training.phases)]
     idle = [path for path, _, _ in unneeded]
     if reach.certain:
@@ -126,7 +126,7 @@ def _check_trained(
         labels = tuple(_reasons(config, reach, path, states))
         advice = "freeze it, remove it, or add a term of the loss that depends on it"
         place = step.place if step is not None else config.model.place
-        reporter.warn("FC0408", message, place, path=path, labels=labels, help=advice)
+        reporter.warn("FC0408", message, place, path=path, labels=labels, advice=advice)
 
 
 def _highest(names: set[str], others: set[str]) -> list[str]:
@@ -188,7 +188,7 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
             message = f"`{path}` is frozen as it starts, at random, and `{source}`, which feeds it, is trained"
             labels = (Label(f"`{source}` is trained", step.place),)
             advice = "give it weights with `checkpoint`, or leave `frozen` out"
-            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, help=advice)
+            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice)
 
 
 def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:

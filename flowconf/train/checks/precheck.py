@@ -21,7 +21,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.language.training import listed
 from flowconf.report import Diagnostic, Label, Place, Reporter
-from flowconf.text.origins import Origins, Path, dotted
+from flowconf.report.origins import Origins, Path, dotted
 from flowconf.train.checks.idle import check_idle, is_frozen
 from flowconf.train.checks.rehearsal import check_declared, rehearsed
 from flowconf.train.checks.shardable import check_shardable
@@ -60,7 +60,7 @@ def _check_data(config: Config, origins: Origins, reporter: Reporter) -> None:
     for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
         place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
         advice_here = advice if message.startswith("there is no") else None
-        reporter.error("FC0501", message, place, path=f"data.{name}", help=advice_here)
+        reporter.error("FC0501", message, place, path=f"data.{name}", advice=advice_here)
 
 
 def start_request(config: Config) -> Request | None:
@@ -95,7 +95,7 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
         frozen[0][1].place,
         path=frozen[0][0],
         labels=labels,
-        help="thaw a part with `frozen: false`",
+        advice="thaw a part with `frozen: false`",
     )
 
 
@@ -130,7 +130,7 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
     for where, path, place, why in found:
         if path and not any(name.startswith(f"{path}.") for name in parameters):
             message = f"`{path}` has no parameters, {why}"
-            reporter.error("FC0405", message, place, path=dotted(where), help="remove it")
+            reporter.error("FC0405", message, place, path=dotted(where), advice="remove it")
 
 
 def _takes(

@@ -25,7 +25,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Place, Reporter
-from flowconf.text.origins import Origins, Path
+from flowconf.report.origins import Origins, Path
 from flowconf.train.checks.fitting import Fitting, show_rows
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.metering import Meter, build_metrics
@@ -67,12 +67,12 @@ def rehearsed(config: Config, reporter: Reporter) -> Reach:
 def check_declared(config: Config) -> None:
     """Raise `ConfigError` for inputs and references that are not what the data set declares of itself."""
     training, plan, known = config.training, config.model, _known(config)
-    origins, reporter = config.composition.document.origins, Reporter()
+    reporter = Reporter(config.composition.document.origins)
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
-        check_inputs(plan, given, origins, reporter)
-        check_references(training, plan, given, origins, reporter)
+        check_inputs(plan, given, reporter)
+        check_references(training, plan, given, reporter)
     reporter.stop_on_errors()
 
 

@@ -19,11 +19,11 @@ def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], r
     labels = (Label("`fsdp` is asked for here", place),)
     for path, step in config.model.deciding():
         message = f"`{path}` runs its modules as its values decide, and with `fsdp` all processes have to run the same"
-        reporter.error("FC0123", message, step.place, path=path, labels=labels, help=INSTEAD)
+        reporter.error("FC0123", message, step.place, path=path, labels=labels, advice=INSTEAD)
     for name, size in parameters.items():
         if not size:
             message = f"`{name}` is a single number, and `fsdp` divides the first dimension of each parameter"
-            reporter.error("FC0123", message, place, path=name, help=INSTEAD)
+            reporter.error("FC0123", message, place, path=name, advice=INSTEAD)
     asked = {
         "compile": (trainer.compile, "what it puts together in each step cannot be compiled", "false"),
         "channels_last": (trainer.channels_last, "it keeps weights in the order of their dimensions", "false"),
@@ -33,4 +33,4 @@ def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], r
         if wanted:
             message = f"`{key}` does not go together with `fsdp`: {why}"
             where, advice = origins.value(("trainer", key)), f"write `{key}: {instead}`, or `strategy: ddp`"
-            reporter.error("FC0123", message, where, path=f"trainer.{key}", labels=labels, help=advice)
+            reporter.error("FC0123", message, where, path=f"trainer.{key}", labels=labels, advice=advice)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flowconf.language.training import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
 from flowconf.train.data.streams import Batch, Field
 
@@ -280,7 +280,7 @@ class _Images:
             from PIL import Image, UnidentifiedImageError
         except ModuleNotFoundError:
             message = "the data set `images` needs Pillow"
-            raise MachineError(Diagnostic("FC0601", message, help="run `pip install 'flowconf[images]'`")) from None
+            raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
         import numpy
 
         try:
@@ -373,5 +373,5 @@ def _mapped(file: Path) -> Any:
     return found
 
 
-def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
-    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", help=advice))
+def _refused(message: str, file: str, advice: Advice | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", advice=advice))

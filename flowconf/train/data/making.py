@@ -89,7 +89,9 @@ def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
 
 def _no_splits(name: str, found: object, place: Place) -> ConfigError:
     message = f"the data set `{name}` must give `flowconf.Splits`, and it gives `{type(found).__name__}`"
-    return ConfigError(Diagnostic("FC0501", message, place, "data", help="return `flowconf.Splits(train, validation)`"))
+    return ConfigError(
+        Diagnostic("FC0501", message, place, "data", advice="return `flowconf.Splits(train, validation)`")
+    )
 
 
 def _less(data_set: str) -> str:

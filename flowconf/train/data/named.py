@@ -33,7 +33,7 @@ def digits(*, flat: bool = True, validation: Share = 0.15, test: Share = 0.15, s
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
         message = "the data set `digits` needs scikit-learn"
-        raise MachineError(Diagnostic("FC0601", message, help="run `pip install 'flowconf[digits]'`")) from None
+        raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[digits]'`")) from None
     found = load_digits()
     image = torch.tensor(found.data, dtype=torch.float32).div_(16)
     tensors = {"image": image if flat else image.view(-1, 1, 8, 8), "label": torch.tensor(found.target).long()}
@@ -172,7 +172,7 @@ def _read_safetensors(file: str) -> dict[str, Tensor]:
 
 
 def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
-    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", help=advice))
+    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", advice=advice))
 
 
 def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:

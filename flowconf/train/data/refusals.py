@@ -89,4 +89,4 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
 
 
 def _refused(message: str, advice: str | None = None) -> RunError:
-    return RunError(Diagnostic("FC0501", message, path="data.name", help=advice))
+    return RunError(Diagnostic("FC0501", message, path="data.name", advice=advice))

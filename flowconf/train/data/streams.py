@@ -196,7 +196,7 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
                 if len(found) < stop - start:
                     length = len(self.dataset)
                     told = f"the data set ends after {start + len(found)} rows, and its `__len__` says {length}"
-                    raise RunError(Diagnostic("FC0501", told, path="data.name", help="count the rows of one pass"))
+                    raise RunError(Diagnostic("FC0501", told, path="data.name", advice="count the rows of one pass"))
                 yield collated(found, range(start, stop), self.fields)
                 at = stop
 

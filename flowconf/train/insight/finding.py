@@ -144,4 +144,4 @@ def _wrong_gradients(job: Job) -> Iterator[str]:
 def _told(job: Job, message: str, path: str, advice: str | None) -> Diagnostic:
     step = None if path.startswith(OUTSIDE) else job.config.model.step_at(path)
     place = step.place if step is not None else NOWHERE
-    return Diagnostic("FC0702", message, place, path.removeprefix(OUTSIDE), help=advice)
+    return Diagnostic("FC0702", message, place, path.removeprefix(OUTSIDE), advice=advice)

@@ -92,7 +92,7 @@ def _torch_metric(term: Term, section: MetricSection, device: torch.device, plac
         import torchmetrics
     except ModuleNotFoundError:
         message = f"the metric `{section.fn}` needs torchmetrics"
-        raise MachineError(Diagnostic("FC0601", message, place, help="run `pip install torchmetrics`")) from None
+        raise MachineError(Diagnostic("FC0601", message, place, advice="run `pip install torchmetrics`")) from None
     try:
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:

@@ -38,7 +38,7 @@ def parameter_groups(
         members.setdefault((order.index(owners.get(parameter, "")), paths), []).append(parameter)
     if not members:
         message = "nothing is left to train: every parameter is frozen, or the graph has none"
-        raise ConfigError(Diagnostic("FC0403", message, help="thaw a part with `frozen: false`"))
+        raise ConfigError(Diagnostic("FC0403", message, advice="thaw a part with `frozen: false`"))
     keys = sorted(members, key=lambda key: key[0])
     factors = [[scale.get(path, 1.0) for scale, path in zip(scales, paths, strict=True)] for _, paths in keys]
     return [{"params": members[key], **groups.get(order[key[0]], {})} for key in keys], factors
@@ -53,9 +53,9 @@ def _owners(
         try:
             found.update((parameter, path) for _, parameter in at(path))
         except PathError as problem:
-            help_text = problem.diagnostics[0].help
+            advice = problem.diagnostics[0].advice
             message = f"the optimizer group `{path}` names nothing in the graph"
-            unknown.append(Diagnostic("FC0405", message, place(path), path, help=help_text))
+            unknown.append(Diagnostic("FC0405", message, place(path), path, advice=advice))
     return found
 
 

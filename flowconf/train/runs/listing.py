@@ -122,7 +122,7 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
         settings = dict(_flat(read(file.parent / CONFIG).data, ""))
     except FlowconfError as error:
         settings = {}
-        warnings += [replace(told, severity="warning", help=NO_SETTINGS) for told in error.diagnostics]
+        warnings += [replace(told, severity="warning", advice=NO_SETTINGS) for told in error.diagnostics]
     return Listed(file.parent, found, settings)
 
 
@@ -155,10 +155,10 @@ def _matching(runs: list[Listed], condition: str) -> list[Listed]:
     place = Place(word=f"--where {condition}")
     known = dict.fromkeys(key for run in runs for key in run.searched)
     if not equals:
-        raise ConfigError(Diagnostic("FC0402", "a condition is KEY=VALUE", place, help="write `status=failed`"))
+        raise ConfigError(Diagnostic("FC0402", "a condition is KEY=VALUE", place, advice="write `status=failed`"))
     if known and key not in known:
         message = f"no run has the setting `{key}`"
-        raise ConfigError(Diagnostic("FC0402", message, place, help=suggest(key, known, "settings")))
+        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(key, known, "settings")))
     return [run for run in runs if key in run.searched and value in _spellings(run.searched[key])]
 
 
@@ -196,7 +196,7 @@ def _sorted(runs: list[Listed], value: str) -> list[Listed]:
     if value not in known:
         message = f"no run has the value `{value}`"
         place = Place(word=f"--sort {value}")
-        raise ConfigError(Diagnostic("FC0402", message, place, help=suggest(value, known, "values")))
+        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(value, known, "values")))
     name = value.partition("/")[2]
     wrong = {run.record["config"] for run in runs if run.settings.get(f"metrics.{name}.fn") in ERRORS}
     return sorted(runs, key=lambda run: _rank(run, value, name == "loss" or run.record["config"] in wrong))

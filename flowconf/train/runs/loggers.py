@@ -64,7 +64,7 @@ def check_packages(config: Config) -> None:
             place = config.composition.document.origins.key(("loggers", name))
             message = f"the logger `{name}` needs the package `{package}`"
             advice = f"run `pip install 'flowconf[{package}]'`"
-            raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", help=advice))
+            raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", advice=advice))
 
 
 def start(config: Config, folder: Path, record: Mapping[str, Any], say: Callable[[str], None]) -> list[Aside]:

@@ -112,7 +112,7 @@ def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
     first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
     whole = f"{first}, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
-    return RunError(Diagnostic("FC0702", message, Place(str(folder / LAST)), help=whole))
+    return RunError(Diagnostic("FC0702", message, Place(str(folder / LAST)), advice=whole))
 
 
 def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:

@@ -133,7 +133,7 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
         message = f"`trainer.nodes` is {trainer.nodes}, and nothing says where the machines find each other"
         place = task.config.composition.document.origins.value(("trainer", "nodes"))
         advice = "add `trainer.rendezvous: HOST:PORT` with one of them"
-        raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", help=advice))
+        raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", advice=advice))
     alone = trainer.nodes == 1
     config = LaunchConfig(
         min_nodes=trainer.nodes,
@@ -164,7 +164,7 @@ def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:
     if (folder / RUN).is_file():
         run = shown_path((folder / RUN).read_text(encoding="utf-8"))
         advice = f"to go on: flowconf train --resume {run}"
-    return TeamFailedError(Diagnostic("FC0702", f"the process of rank {rank} {how}", help=advice))
+    return TeamFailedError(Diagnostic("FC0702", f"the process of rank {rank} {how}", advice=advice))
 
 
 def _folder() -> Path | None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place
+from flowconf.report.diagnostic import Diagnostic
+from flowconf.report.errors import ConfigError
+from flowconf.report.places import NOWHERE, Place
 
 Path = tuple[str | int, ...]
 
@@ -187,6 +189,10 @@ class Origins:
                 break
             node = child
         return node
+
+
+NO_ORIGINS = Origins(Node(None))
+"""Of what was written nowhere."""
 
 
 @dataclass(frozen=True)
