@@ -67,11 +67,11 @@ def build(
 
 def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """The config of a run, with changes; what its project registers is imported first. Raises `ConfigError`."""
-    from flowconf.graph.weights.sources import CONFIG, find_run_folder, record
+    from flowconf.graph.weights.sources import CONFIG, find_run_folder, known_record
 
     folder = find_run_folder(Path(run))
-    original = record(folder).get("config")
-    if isinstance(original, str) and Path(original).parent.is_dir():
+    original = known_record(folder)["config"]
+    if Path(original).parent.is_dir():
         registry.import_project(Path(original).parent)
     return configs.load(folder / CONFIG, overrides)
 

@@ -78,6 +78,7 @@ def profile(
         if run is not None:
             job.graph.load(best_checkpoint(run))
         job.graph.train()
+        folder.parent.mkdir(parents=True, exist_ok=True)
         coming = job.train.ahead(job.sampler, 0, section.end, trainer.accumulate)
         taking = profiled(job, folder, lambda text: None, one_step)
         with numbers(trainer.precision, job.device), coming, taking as take:
@@ -111,6 +112,7 @@ def predict_file(
         raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
     graph = load_run(run, last=last)
     found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     if output.endswith(".safetensors"):
         save_tensors(Path(output), found, {})
     else:

@@ -14,7 +14,7 @@ import torch
 from flowconf.api import load, load_run_config
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
-from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, record
+from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
@@ -29,9 +29,9 @@ from flowconf.train.loop import fit
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.runs import loggers
+from flowconf.train.runs.changes import refuse_changes
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
-from flowconf.train.runs.resume import in_its_folder, portable
-from flowconf.train.runs.state import saved_step
+from flowconf.train.runs.resume import has_checkpoint, in_its_folder, portable
 from flowconf.train.screen import Screen
 from flowconf.train.stages import config_file, plan_stages
 from flowconf.train.team import launch
@@ -124,6 +124,8 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
+    if overrides and has_checkpoint(run_folder):
+        refuse_changes(run_folder, load_run_config(run_folder), config)
     processes = launch.processes(config)
     if processes:
         launch.start(launch.Task(config, str(run_folder.absolute()), tuple(overrides)), processes)
@@ -135,15 +137,13 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
 
 def _go_on(config: Config, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
     team = team_for(config, member)
-    run = reopen_run(folder, overrides=list(overrides)) if team.first else Onlooker(folder, record(folder))
+    changed = portable(config) if overrides else None
+    run = reopen_run(folder, overrides, changed) if team.first else Onlooker(folder, known_record(folder))
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
-        started = (run.checkpoints / LAST).is_file()
+        started = has_checkpoint(folder)
         job = prepare(config, Path(config.training.trainer.runs), weights=not started, team=team)
-        if overrides:
-            run.rewrite(config.composition.document.data)
-        run.update()
         _carry_out(job, run, screen)
     team.wait()
 
@@ -234,9 +234,6 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
 
         for line in compiling.report(job):
             screen.say(line)
-    step = saved_step(run.checkpoints / LAST)
-    if step is not None:
-        screen.say(f"goes on after step {step:,}")
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
     file = Path(file)
     beside = file.with_suffix(".safetensors") if weights else None
     text = ejected(graph, beside.name if beside is not None else None)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text.encode())
     if beside is not None:
         graph.save(beside)

@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flowconf.graph.weights.reading import named_tensors, unreadable
 from flowconf.graph.weights.sources import weights_file
-from flowconf.graph.weights.transfer import NOT_A_WEIGHT, named_tensors, unreadable
+from flowconf.graph.weights.transfer import NOT_A_WEIGHT
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 DTYPES = {"BOOL": torch.bool, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}

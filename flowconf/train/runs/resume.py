@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from contextlib import AbstractContextManager
+import shlex
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from flowconf.graph.weights.sources import beside, record
+from flowconf.graph.weights.reading import check_whole
+from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, beside, record
 from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, shown_path
 
 
 def in_its_folder(run: Path) -> AbstractContextManager[None]:
@@ -22,6 +25,37 @@ def in_its_folder(run: Path) -> AbstractContextManager[None]:
     if isinstance(folder, str) and Path(folder).is_dir():
         return contextlib.chdir(folder)
     return contextlib.nullcontext()
+
+
+def way_on(run: Path, refused: Path | None = None) -> str:
+    """How to go on where a run itself cannot: from its best weights, or its last ones, or anew.
+
+    `refused` is a file that cannot be used.
+    """
+    known = record(run)
+    config = str(known.get("config", ""))
+    if not Path(config).is_file():
+        config = str(run / CONFIG)
+    command = f"flowconf train {shlex.join([shown_path(config), *known.get('overrides', [])])}"
+    for file, whose in ((run / CHECKPOINTS / BEST, "best"), (run / CHECKPOINTS / LAST, "last")):
+        with suppress(ConfigError):
+            if file == refused:
+                continue
+            check_whole(file, Place(str(file)))
+            source = shlex.quote(f"init_from={shown_path(str(file))}")
+            return f"`{command} {source}` starts a new run from its {whose} weights, which are whole"
+    return f"`{command}` starts anew"
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run has a checkpoint to go on from. Raises `RunError` when it had one, and has none any more."""
+    folder = run / CHECKPOINTS
+    if (folder / LAST).is_file():
+        return True
+    if record(run).get("saved") or (folder / BEST).is_file():
+        message = f"the run has saved a checkpoint, and `{LAST}` is not there"
+        raise RunError(Diagnostic("FC0301", message, Place(str(folder / LAST)), advice=way_on(run)))
+    return False
 
 
 def portable(config: Config) -> dict[str, Any]:
