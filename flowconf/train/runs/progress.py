@@ -37,7 +37,8 @@ def check_progress(job: Job, run: Run, progress: Progress) -> None:
     origins, step = job.config.composition.document.origins, progress.step
     if job.sampler.rows != progress.rows:
         message = f"the training split has {job.sampler.rows:,} rows, and had {progress.rows:,} up to step {step:,}"
-        place = origins.value(("data", "name"))
+        words = (node.place for keys, node in origins.items() if keys[:1] == ("data",) and node.place.word)
+        place = next(words, origins.value(("data", "name")))
         raise RunError(Diagnostic("FC0702", message, place, "data", advice=way_on(run.folder)))
     if job.total_steps < step:
         trainer = job.config.training.trainer
