@@ -22,6 +22,7 @@ from flowconf.cli.evaluate import evaluate
 from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
+from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
 from flowconf.cli.runs import runs
@@ -61,6 +62,7 @@ for command in (
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_module)
+app.command("list")(list_names)
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ A config can never add one. Names are known, and their arguments checked, before
 from __future__ import annotations
 
 import importlib
+import inspect
 import keyword
 import sys
 from collections.abc import Callable, Iterable
@@ -111,6 +112,16 @@ class Table:
         if name in self.registered:
             return signatures.of_function(self.registered[name])
         return signatures.read_function(self.locations[name], name)
+
+    def summary(self, name: str) -> str:
+        """The first sentence of the docstring; empty where there is none."""
+        if name in self.registered:
+            return signatures.first_sentence(inspect.getdoc(self.registered[name]) or "")
+        return signatures.first_sentence(signatures.read_docstring(self.locations[name], name))
+
+    def home(self, name: str) -> str:
+        """The module that defines the name."""
+        return str(self.registered[name].__module__) if name in self.registered else self.locations[name]
 
     def load(self, name: str) -> Any:
         """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
