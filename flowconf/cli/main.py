@@ -16,6 +16,7 @@ import typer
 
 from flowconf.cli.check import check
 from flowconf.cli.diff import diff
+from flowconf.cli.doctor import doctor
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.evaluate import evaluate
@@ -58,6 +59,7 @@ for command in (
     eject,
     export,
     schema,
+    doctor,
 ):
     app.command()(command)
 app.command("eval")(evaluate)
