@@ -7,6 +7,7 @@ and the lists of names are written from the package itself. Everything is plain 
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -23,6 +24,7 @@ MIRRORED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "tests/README.md": "tests.md",
+    "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
 }
 """Files of the repository -> the pages that they become."""
@@ -42,10 +44,11 @@ LINK = re.compile(r"(\]\(|src=\")(?!https?:|#)([^)\"#\s]+)")
 
 def pages() -> dict[str, str]:
     """Every page of the site: its name -> its text."""
-    docs = {str(file.relative_to(DOCS)): file.read_text(encoding="utf-8") for file in sorted(DOCS.rglob("*.md"))}
-    mirrored = {page: _relinked(file) for file, page in MIRRORED.items()}
+    docs = {file.relative_to(DOCS).as_posix(): file for file in sorted(DOCS.rglob("*.md"))}
+    mirrored = {page: ROOT / file for file, page in MIRRORED.items()}
+    copied = {page: _relinked(file, page) for page, file in {**docs, **mirrored}.items()}
     written = {"names.md": names(), "api.md": api(), "errors/index.md": errors()}
-    return {name: FENCE.sub(_titled, text) for name, text in {**docs, **mirrored, **written}.items()}
+    return {name: FENCE.sub(_titled, text) for name, text in {**copied, **written}.items()}
 
 
 def names() -> str:
@@ -89,15 +92,14 @@ def _definitions(entries: list[Entry]) -> Iterator[str]:
         yield f"`{entry.call}`\n:   {entry.summary or 'No description.'} From `{entry.module}`.\n"
 
 
-def _relinked(file: str) -> str:
-    """A file of the repository with its links as the site has them."""
-    folder = (ROOT / file).parent
+def _relinked(file: Path, page: str) -> str:
+    """The text of `page`, which is a file of the repository, with its links as the site has them."""
 
     def moved(link: re.Match[str]) -> str:
-        target = (folder / link[2]).resolve().relative_to(ROOT).as_posix()
-        return link[1] + MIRRORED.get(target, target.removeprefix("docs/"))
+        target = (file.parent / link[2]).resolve().relative_to(ROOT).as_posix()
+        return link[1] + os.path.relpath(MIRRORED.get(target, target.removeprefix("docs/")), Path(page).parent)
 
-    return LINK.sub(moved, (ROOT / file).read_text(encoding="utf-8"))
+    return LINK.sub(moved, file.read_text(encoding="utf-8"))
 
 
 def _titled(fence: re.Match[str]) -> str:
