@@ -14,10 +14,10 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-gpu test-all lint types docs bench clean
+.PHONY: help setup train test test-gpu test-all lint types golden docs bench clean
 
 help:
-	@echo "make train | test | test-gpu | test-all | lint | types | docs | bench | setup | clean"
+	@echo "make train | test | test-gpu | test-all | lint | types | golden | docs | bench | setup | clean"
 
 setup: $(READY)
 
@@ -64,6 +64,12 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The golden texts, written again from what is printed now: read the difference before you commit it.
+golden: $(READY)
+	FLOWCONF_REWRITE=1 $(BIN)/python -m pytest tests/mistakes/test_mistakes.py tests/mistakes/test_pages.py $(ARGS)
+	$(BIN)/flowconf schema
+	git diff --stat
 
 # The site, in build/site; what builds it is installed the first time, and by nothing else.
 $(DOCS): $(READY)
