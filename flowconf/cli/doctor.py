@@ -28,7 +28,8 @@ def doctor(
 
 
 def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    for name, value in found.items():
+    for key, value in found.items():
+        name = printable(str(key))
         if isinstance(value, Mapping) and value:
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
@@ -41,4 +42,4 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else printable(str(value))
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))

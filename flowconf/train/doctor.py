@@ -1,6 +1,6 @@
 """What a bug report needs: versions, devices, the project, plug-ins, git, where runs go, the terminal.
 
-Importing this module imports the standard library alone: a broken installation is described as well.
+Importing this module needs the standard library and `report` alone: a broken installation is described as well.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def _devices(folder: Path, found: Examination) -> Findings:
             }
     if torch.backends.mps.is_available():
         devices["mps"] = {"memory": bytes_in_words(torch.mps.recommended_max_memory())}
-    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), **devices}
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, **devices}
 
 
 def _project(folder: Path, found: Examination) -> Findings:

@@ -128,6 +128,15 @@ def test_a_file_called_runs_is_a_problem(folder, capsys):
     assert report(capsys, 3)["runs"]["writable"] is False
 
 
+def test_nothing_that_it_prints_moves_the_cursor(folder, monkeypatch, capsys):
+    (folder / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["a\\u001b[2Jb"]\n')
+    monkeypatch.setenv("TORCH_X", "\x1b[31m")
+    assert main(["doctor"]) == 3
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert r"TORCH_X: \x1b[31m" in out
+
+
 def test_only_variables_that_matter_are_shown(monkeypatch, capsys):
     monkeypatch.setenv("MY_TOKEN", "secret")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
