@@ -11,7 +11,7 @@ from flowconf.report.places import Place
 
 OTHERS = tuple(
     f"{os.path.realpath(folder)}{os.sep}"
-    for folder in (Path(__file__).parents[1], *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    for folder in (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 )
 """The folders of flowconf, of Python itself and of installed packages."""
 
