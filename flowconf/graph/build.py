@@ -21,7 +21,8 @@ from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
-from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Checkpoint, GraphPlan, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
 

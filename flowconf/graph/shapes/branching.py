@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,8 @@ from flowconf.graph.shapes.findings import Poisoned
 from flowconf.graph.shapes.marks import apart, end_of, number_in, skip_is_odd
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.plan import Applied, Call, Literal, join
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep, join
 from flowconf.report import Label, Place
 
 Branches = Mapping[str, Any]
@@ -25,6 +26,7 @@ Branches = Mapping[str, Any]
 def also(trial: Trial, visit: Visit) -> Any:
     """What the body gives, or `take` picks of it, added to the stream or to what `skip` gives."""
     step, stream, show = visit.step, visit.stream, trial.sizes.show
+    assert isinstance(step, AlsoStep)
     change = trial.attempt(visit)
     if step.take is not None and change is not UNKNOWN:
         change = trial.taken(visit, change)
@@ -50,6 +52,7 @@ def also(trial: Trial, visit: Visit) -> Any:
 def split(trial: Trial, visit: Visit) -> Any:
     """What all branches give, merged."""
     step, show = visit.step, trial.sizes.show
+    assert isinstance(step, SplitStep)
     branches = _branches(trial, visit)
     values = list(branches.values())
     if any(value is UNKNOWN for value in values):
@@ -64,7 +67,7 @@ def split(trial: Trial, visit: Visit) -> Any:
         labels = tuple(
             Label(f"`{path}.{name}` gives {show(branches[name])}", end_of(part, step)) for name, part in step.parts
         )
-        if any(isinstance(value, Tensor) and not -value.dim() <= (step.dim or 0) < value.dim() for value in values):
+        if any(isinstance(value, Tensor) and not -value.dim() <= step.dim < value.dim() for value in values):
             message = f"`{path}` merges along dimension {step.dim}, and {shown}"
             trial.findings.error(visit, "FC0203", message, step.place_of("dim"), labels)
         odd = _odd(visit, branches)
@@ -75,8 +78,7 @@ def split(trial: Trial, visit: Visit) -> Any:
 
 def gate(trial: Trial, visit: Visit) -> Any:
     """The branches' sum, weighed by the router."""
-    router = visit.step.router
-    assert router is not None
+    router = visit.step.reader
     choice, branches = _routed(trial, visit)
     first = next(iter(branches.values()))
     weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
@@ -91,8 +93,7 @@ def gate(trial: Trial, visit: Visit) -> Any:
 
 def switch(trial: Trial, visit: Visit) -> Any:
     """What the branch gives that the router chooses."""
-    router, stream = visit.step.router, visit.stream
-    assert router is not None
+    router, stream = visit.step.reader, visit.stream
     choice, branches = _routed(trial, visit)
     _check_count(trial, visit, router, len(branches))
     rows = next((held.shape[0] for held in tree_leaves(stream) if isinstance(held, Tensor) and held.dim()), 1)
@@ -166,6 +167,15 @@ def _odd(visit: Visit, branches: Branches) -> str | None:
 
 def _in_branch(odd: Visit, branches: Branches) -> Place:
     """Where the branch whose shape differs from the others' says so."""
-    gives, but = branches[odd.spot], odd.step.dim if odd.step.merge == "cat" else None
+    step, gives = odd.step, branches[odd.spot]
+    but = step.dim if isinstance(step, SplitStep) and step.merge == "cat" else None
     other = next((value for value in branches.values() if difference(gives, value) is not None), None)
     return changed_in(odd, other, gives, but)
+
+
+VERBS: dict[type[Step], Callable[[Trial, Visit], Any]] = {
+    AlsoStep: also,
+    SplitStep: split,
+    GateStep: gate,
+    SwitchStep: switch,
+}

@@ -17,7 +17,8 @@ from flowconf.graph.shapes.result import Inference
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language import causes
-from flowconf.language.plan import Call, Literal, Step, Value
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Step, Value
 from flowconf.report import Label, Place
 
 

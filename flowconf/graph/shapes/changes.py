@@ -11,7 +11,8 @@ from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import Scope, as_list, called
 from flowconf.graph.shapes.marks import apart, end_of, number_in
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.plan import Argument, Call, Chain, Literal, Mount, Step, join
+from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.plan import Chain, Mount, Step, join
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
@@ -55,7 +56,7 @@ def _changes(body: Visit, gives: Any, dims: list[int]) -> Iterator[Visit]:
     if not _differ(body.stream, gives, dims):
         return
     module, scope = body.applied.target, body.inner
-    if body.step.verb == "map":
+    if body.step.collects:
         yield body  # its modules see slices, of other dimensions
     elif isinstance(module, Chain):
         parts = body.held.parts

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from flowconf.graph.shapes.branching import also, gate, split, switch
+from flowconf.graph.shapes import branching, iterating
 from flowconf.graph.shapes.fakes import faked
-from flowconf.graph.shapes.iterating import loop, map_over
 from flowconf.graph.shapes.result import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
-from flowconf.graph.shapes.visit import Visit
 from flowconf.language.plan import GraphPlan
 
-VERBS: dict[str, Callable[[Trial, Visit], Any]] = {
-    **dict.fromkeys(("through", "fork", "graph", "reuse"), Trial.apply),
-    "also": also,
-    "split": split,
-    "gate": gate,
-    "switch": switch,
-    "loop": loop,
-    "map": map_over,
-}
-"""How a step of each verb runs on fake values."""
+VERBS = branching.VERBS | iterating.VERBS
 
 
 def infer(graph: GraphPlan) -> Inference:

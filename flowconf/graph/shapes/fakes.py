@@ -277,7 +277,7 @@ class Scope:
             scope = held.scopes.get(value.spot)
             change = held.whole if value.index is None else held.single
             found = UNKNOWN if scope is None else each(scope.seen(value.inner), change)
-        if step.verb == "loop" and value.index is None:
+        if step.feeds_back and value.index is None:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
         if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:
             copies = step.repeat.value

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from flowconf.graph.shapes.grouping import Cause, Finding
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.plan import Literal
+from flowconf.language.arguments import Literal
 from flowconf.report import NOWHERE, Advice, Diagnostic, Label, Place
 
 

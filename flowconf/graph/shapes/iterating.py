@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from flowconf.graph.shapes.findings import Poisoned
 from flowconf.graph.shapes.marks import end_of
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.plan import Mount, join
+from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step, join
 
 MOST_ROUNDS = 64
 """Nested loops in a rehearsal run their innermost body so often at most."""
@@ -25,7 +26,9 @@ def loop(trial: Trial, visit: Visit) -> Any:
     The body runs once, or as often as a rehearsal needs.
     """
     step, stream = visit.step, visit.stream
-    _condition(trial, visit)
+    assert isinstance(step, LoopStep)
+    if step.condition is not None:
+        _check_condition(trial, visit, step.condition)
     result = _body(trial, visit)
     slices = _check_slices(trial, visit)
     times = step.times.value if step.times is not None else slices or MOST_ROUNDS
@@ -43,13 +46,11 @@ def loop(trial: Trial, visit: Visit) -> Any:
     return _further(trial, visit, result, times) if trial.trains else result
 
 
-def _condition(trial: Trial, visit: Visit) -> None:
-    if visit.step.condition is None:
-        return
+def _check_condition(trial: Trial, visit: Visit, condition: Applied) -> None:
     value = trial.attempt(visit.at("condition"))
     if isinstance(value, Tensor) and value.numel() != 1:
         message = f"the condition of `{visit.path}` gives {trial.sizes.show(value)}, and must give one number"
-        trial.findings.error(visit, "FC0201", message, end_of(visit.step.condition, visit.step))
+        trial.findings.error(visit, "FC0201", message, end_of(condition, visit.step))
 
 
 def _body(trial: Trial, visit: Visit, repeated: int = 1) -> Any:
@@ -115,7 +116,7 @@ def _check_slices(trial: Trial, visit: Visit) -> int | None:
     """The values that a loop goes over must have equally many slices: so many, if any."""
     step = visit.step
     found = [(value, visit.scope.value(value)) for value in step.slices_of()]
-    counts = {value: given.shape[step.dim or 0] for value, given in found if isinstance(given, Tensor)}
+    counts = {value: given.shape[step.along or 0] for value, given in found if isinstance(given, Tensor)}
     if len(set(counts.values())) > 1:
         listed = " and ".join(f"{trial.sizes.number(count)} of `{value}`" for value, count in counts.items())
         message = f"the loop `{visit.path}` goes over slices, {listed}"
@@ -126,6 +127,7 @@ def _check_slices(trial: Trial, visit: Visit) -> int | None:
 def map_over(trial: Trial, visit: Visit) -> Any:
     """What the body gives of each slice, put together."""
     step, stream, show = visit.step, visit.stream, trial.sizes.show
+    assert isinstance(step, MapStep)
     if stream is UNKNOWN:
         _body(trial, visit)
         return UNKNOWN
@@ -133,8 +135,8 @@ def map_over(trial: Trial, visit: Visit) -> Any:
         message = f"`{visit.path}` maps over {show(stream)}, and needs a tensor"
         trial.findings.error(visit, "FC0201", message, step.place)
     if step.slices is not None:
-        return _pieces(trial, visit, stream)
-    dim = step.dim or 0
+        return _pieces(trial, visit, stream, step.slices.value)
+    dim = step.dim
     if not -stream.dim() <= dim < stream.dim():
         label = visit.arrives(trial.sizes)
         message = f"`{visit.path}` maps over dimension {dim}, and {label.message}"
@@ -171,14 +173,12 @@ def _one_by_one(trial: Trial, visit: Visit, stream: Tensor, dim: int) -> Any:
     return UNKNOWN if result is UNKNOWN else each(result, lambda value: stacked(value, dim, count))
 
 
-def _pieces(trial: Trial, visit: Visit, stream: Tensor) -> Any:
+def _pieces(trial: Trial, visit: Visit, stream: Tensor, count: object) -> Any:
     """The last size in so many equal pieces."""
-    step = visit.step
-    count = step.slices.value if step.slices is not None else 1
     assert isinstance(count, int)
     if stream.dim() == 0 or stream.shape[-1] % count:
         message = f"`{visit.path}` cannot cut the last size of {trial.sizes.show(stream)} into {count} equal slices"
-        trial.findings.error(visit, "FC0201", message, step.place_of("slices"), (visit.arrives(trial.sizes),))
+        trial.findings.error(visit, "FC0201", message, visit.step.place_of("slices"), (visit.arrives(trial.sizes),))
     result = _body(trial, visit.fed(stream.chunk(count, -1)[0], _slice(visit)))
     visit.held.count = count
     visit.held.whole = lambda value: stacked(value, 1, count)
@@ -187,3 +187,6 @@ def _pieces(trial: Trial, visit: Visit, stream: Tensor) -> Any:
 
 def _slice(visit: Visit) -> Source:
     return Source(f"{visit.source.name}[i]", visit.source.place)
+
+
+VERBS: dict[type[Step], Callable[[Trial, Visit], Any]] = {LoopStep: loop, MapStep: map_over}

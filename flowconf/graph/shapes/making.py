@@ -16,7 +16,8 @@ from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language import causes
 from flowconf.language.advice import slips
-from flowconf.language.plan import Argument, Call, Hole, Instance, Literal, Sequence, Shared, join
+from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
 from flowconf.report import Label, Reporter
 

@@ -42,7 +42,7 @@ from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 class Trial:
     """Runs graphs on fake values. `verbs` run the steps of each verb; `trains`: each path has a module of its own."""
 
-    verbs: Mapping[str, Callable[[Trial, Visit], Any]]
+    verbs: Mapping[type[Step], Callable[[Trial, Visit], Any]]
     sizes: Sizes
     trains: bool = False
     result: Inference = field(default_factory=Inference)
@@ -211,7 +211,7 @@ class Trial:
         copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
         for copy in range(copies):
             before, known = visit.stream, len(self.findings)
-            value = held.all_of_them = self.verbs[step.verb](self, visit)
+            value = held.all_of_them = self.verbs.get(type(step), Trial.apply)(self, visit)
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
                 value = self.taken(visit, value)
             if difference(before, value) is None or len(self.findings) > known:
@@ -301,7 +301,7 @@ class Trial:
         found = visit.scope.value(value)
         if not value.sliced or found is UNKNOWN:
             return found
-        dim, gives = visit.step.dim or 0, f"`{value}` gives {self.sizes.show(found)}"
+        dim, gives = visit.step.along or 0, f"`{value}` gives {self.sizes.show(found)}"
         if not isinstance(found, Tensor) or not -found.dim() <= dim < found.dim():
             message = f"the loop `{visit.path}` goes over dimension {dim}, and {gives}"
             self.findings.error(visit, "FC0201", message, value.place)

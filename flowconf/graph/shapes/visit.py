@@ -8,7 +8,8 @@ from typing import Any
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import Held, Scope, Source
 from flowconf.graph.shapes.sizes import Sizes
-from flowconf.language.plan import Applied, Call, Literal, Step, Value, join
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Applied, Step, Value, join
 from flowconf.report import Label
 
 
