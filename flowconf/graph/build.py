@@ -14,14 +14,15 @@ from flowconf.graph.graph import CLASSES, Graph
 from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fakes import quiet
+from flowconf.graph.shapes.result import Inference
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.graph.shapes.trial import Inference
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
-from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Checkpoint, GraphPlan, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
 

@@ -109,6 +109,8 @@ class Settings(Model):
 class Modifiers(Settings):
     """The keys that every step may have beside its verb."""
 
+    verb: ClassVar[str]
+
     from_: Annotated[Reference | None, Field(alias="from")] = None
     """Read this instead of the previous step."""
     using: Using | None = None

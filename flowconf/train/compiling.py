@@ -102,14 +102,14 @@ def _steps(view: Graph, function: str) -> Iterator[tuple[str, Step]]:
     """The steps of a view that call a function of the runtime to decide what runs."""
     runs = {line.place for part in view._program.program.classes for line in part.lines[part.forward :]}
     for path, step in view.plan.deciding():
-        if step.place in runs and (step.verb == "switch") == (function != runtime.halts.__name__):
+        if step.place in runs and (step.decision == runtime.halts.__name__) == (function == runtime.halts.__name__):
             yield f"`{path}` ({step.place})", step
 
 
 def _deciding(step: Step) -> str:
-    if step.verb == "switch":
+    if step.decision == runtime.route.__name__:
         return "it sends rows where their values say; a `gate` runs all branches and compiles whole"
-    return f"it goes on {step.halt} its values say so; `times` without a condition compiles whole"
+    return "its values say how often it runs; `times` without a condition compiles whole"
 
 
 def _path_of(view: Graph, stack: Any) -> tuple[str, Place | None]:

@@ -67,7 +67,7 @@ def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, cap
     assert looks.startswith("`inner.looks` (tiny.yaml:11:11): ")
     assert "test_compiling.py:" in looks
     assert ends == (
-        "`ends` (tiny.yaml:12:5): it goes on until its values say so; `times` without a condition compiles whole"
+        "`ends` (tiny.yaml:12:5): its values say how often it runs; `times` without a condition compiles whole"
     )
     assert sent == (
         "`sent` (tiny.yaml:13:5): it sends rows where their values say; a `gate` runs all branches and compiles whole"

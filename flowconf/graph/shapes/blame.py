@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 
 from flowconf.graph.shapes.fakes import as_list
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
-from flowconf.language.plan import Argument, Call, Literal
+from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.registry import modules
 from flowconf.report import Advice, Place
 

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from flowconf.language.plan import GraphPlan, Input, Step, Value, join
+from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
 from flowconf.report import Place
 
 
@@ -204,13 +204,17 @@ class Scope:
     """
 
     graph: GraphPlan
-    path: str
-    local: dict[str, Any]
-    places: dict[str, Source]
+    path: str = ""
+    local: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Source] = field(default_factory=dict)
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
+    mounted: Mount | None = None
+    """Where the graph is mounted, when it is that of another file."""
     reused: Place | None = None
     """Where it is said that the modules here are used again; None where they stand first."""
+    advice: str | None = None
+    """The help for every mistake here, where a later copy of a repeated step runs."""
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Loop -> how often its body runs."""
@@ -273,7 +277,7 @@ class Scope:
             scope = held.scopes.get(value.spot)
             change = held.whole if value.index is None else held.single
             found = UNKNOWN if scope is None else each(scope.seen(value.inner), change)
-        if step.verb == "loop" and value.index is None:
+        if step.feeds_back and value.index is None:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
         if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:
             copies = step.repeat.value
