@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 
@@ -45,6 +46,12 @@ def _names_of_one_project(monkeypatch):
         monkeypatch.setattr(table, "offered", dict(table.offered))
     yield
     sys.modules.pop("flowconf.fbrl.offers", None)
+
+
+@pytest.fixture
+def flagship():
+    """What the flagship offers, in a test that reads no file of this repository's project."""
+    importlib.import_module("flowconf.fbrl.offers")
 
 
 @pytest.fixture
