@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from flowconf.api import build, compose, load, load_run, plan
     from flowconf.graph import Graph, WeightReport
     from flowconf.graph.builder import Flow, flow
-    from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
+    from flowconf.language.registry import (
+        offer,
+        register,
+        register_dataset,
+        register_logger,
+        register_loss,
+        register_metric,
+    )
     from flowconf.report import (
         ConfigError,
         Diagnostic,
@@ -35,7 +42,7 @@ _HOMES = {
     "flowconf.graph": ("Graph", "WeightReport"),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
-        "register", "register_dataset", "register_logger", "register_loss", "register_metric",
+        "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
     ),
     "flowconf.train.check": ("check",),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
@@ -61,6 +68,7 @@ __all__ = [
     "flow",
     "load",
     "load_run",
+    "offer",
     "plan",
     "provides",
     "register",

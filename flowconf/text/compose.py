@@ -28,7 +28,7 @@ from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
 from flowconf.text.overrides import Override
-from flowconf.text.replaced import Replaced, replaced
+from flowconf.text.overruled import Overruled, overruled
 from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class _Composer:
         chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
         composed = self.defaults_list(chosen)
         words.refuse_hydra(overrides)
-        lost: list[Replaced] = []
+        lost: list[Overruled] = []
         root = self.merged(composed, chosen, lost)
         for override in overrides:
             if not override.parsed.is_hydra_override() and not self.chooses(override):
@@ -195,7 +195,7 @@ class _Composer:
                 root = self.library.expand(root)
         root = self.finished(root)
         lost = [value for value in lost if value.holds(root)]
-        warnings = (*self.library.warnings(), *(value.told() for value in lost))
+        warnings = (*self.library.warnings(), *(value.warning() for value in lost))
         document = Document.of(root, str(self.library.main), warnings)
         choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
         overruled = {value.path: value.said for value in lost}
@@ -248,7 +248,7 @@ class _Composer:
             return defaults.missing_config(self.library, missing, getattr(error, "options", None), overrides)
         return defaults.explained(self.library, str(error), overrides, self.lists.options)
 
-    def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Replaced]) -> Node:
+    def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Overruled]) -> Node:
         """Everything that the defaults list includes, in its order; what the main file says for nothing is `lost`."""
         main = self.library.read(self.library.main).origins.root
         root = Node({}, main.place, main.key)
@@ -258,7 +258,7 @@ class _Composer:
                 self.check_meets(root, new, included)
                 named = defaults.place_of(self.library, included.config_path, chosen)
                 if included.package and named.word is None:
-                    lost += replaced(root, new, included, named, main.place.file)
+                    lost += overruled(root, new, included, named, main.place.file)
                 root = self.library.expand(merge(root, new, self.rules))
         return root
 

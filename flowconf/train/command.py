@@ -15,6 +15,7 @@ from flowconf.api import load, load_run_config
 from flowconf.draw.dot import dot
 from flowconf.graph import check_shapes
 from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, record
+from flowconf.language import registry
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config, read
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
@@ -85,6 +86,7 @@ def sweep(file: str, overrides: Sequence[str]) -> None:
 
 def sweep_check(composition: Composition, looks: str | None) -> None:
     """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
+    registry.import_project(Path(composition.file).parent)
     config = read(composition)
     wanted = "maximize" if direction(config.training) == "max" else "minimize"
     if looks is not None and looks != wanted:
@@ -97,6 +99,7 @@ def sweep_check(composition: Composition, looks: str | None) -> None:
 
 def sweep_job(composition: Composition) -> float:
     """One run of a sweep; gives what the sweeper looks at, the best value of `trainer.best`."""
+    registry.import_project(Path(composition.file).parent)
     config = read(composition)
     try:
         metrics: dict[str, float] = record(train(config))["metrics"]

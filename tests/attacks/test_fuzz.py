@@ -148,8 +148,9 @@ def test_any_data_is_a_graph_or_refused(document):
     )
 )
 def test_any_data_is_a_config_or_refused(data):
-    document, reporter = from_data(data, "notebook"), Reporter()
-    if validate(ConfigDocument, document.data, document.origins, (), reporter) is None:
+    document = from_data(data, "notebook")
+    reporter = Reporter(document.origins)
+    if validate(ConfigDocument, document.data, reporter) is None:
         assert reporter.errors
 
 

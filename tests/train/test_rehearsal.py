@@ -89,6 +89,7 @@ DATA = [
 ]
 
 
+@pytest.mark.usefixtures("flagship")
 @pytest.mark.parametrize(("name", "args"), DATA, ids=str)
 def test_a_data_set_declares_what_it_makes(name, args, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

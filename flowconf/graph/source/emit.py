@@ -253,11 +253,8 @@ class _Emitter:
         return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterable[int]) -> str:
-        source = modules.locations.get(call.name)
-        name = call.name
-        if call.name in modules.registered:
-            source = modules.registered[call.name].__module__
-        if source and source.startswith("torch.nn"):
+        source, name = modules.home(call.name), call.name
+        if source.startswith("torch.nn.modules."):
             name = f"nn.{call.name}"
         elif source:
             self.imports.setdefault(source, set()).add(call.name)

@@ -16,7 +16,7 @@ from torch import Tensor
 from flowconf.graph.shapes.fakes import WantsNumbers
 from flowconf.graph.shapes.marks import number_in
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import references, registry
+from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
@@ -294,8 +294,7 @@ def _axis(section: MetricSection) -> int:
 
 
 def _is_of_the_project(term: Term) -> bool:
-    registered = (*registry.losses.registered.values(), *registry.metrics.registered.values())
-    return any(term.function is function for function in registered)
+    return not str(getattr(term.function, "__module__", "")).startswith(("flowconf.", "torchmetrics."))
 
 
 def show_rows(value: Tensor) -> str:

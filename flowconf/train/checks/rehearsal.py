@@ -136,8 +136,9 @@ def place_of_metric(origins: Origins, name: str) -> Place:
 
 def _wants_numbers(function: str) -> bool:
     """Whether a function is not ours: it may look at the numbers."""
-    strange = function in registry.losses.registered or function in registry.metrics.registered
-    return strange or uses_torchmetrics(function)
+    known = (table for table in (registry.metrics, registry.losses) if function in table)
+    is_strange = any(not table.is_built_in(function) for table in known)
+    return is_strange or uses_torchmetrics(function)
 
 
 def _with_numbers(values: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
