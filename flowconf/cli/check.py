@@ -19,7 +19,7 @@ from flowconf.report import (
 )
 
 if TYPE_CHECKING:
-    from flowconf.train.check import Account
+    from flowconf.train.checks.road import Account
 
 ROUNDS = 20
 """A mended mistake may bring others to light; so often at most is looked again."""
@@ -41,18 +41,19 @@ def check(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what has one right spelling, in place.")] = False,
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
-    from flowconf.text.fixes import apply
-    from flowconf.train.check import account
+    from flowconf.text.fixes import apply, with_fix
+    from flowconf.train.checks.road import account
 
     seen = account(file, overrides or [])
+    found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     for _ in range(ROUNDS if fix else 0):
-        mended = apply(seen.mistakes)
+        mended = apply(found)
         for place in mended:
             print(f"mended {place}", file=sys.stderr)
         if not mended:
             break
         seen = account(file, overrides or [])
-    found = seen.mistakes
+        found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
@@ -87,5 +88,5 @@ def _left_out(seen: Account) -> str:
         return ""
     it, count = "it" if errors == 1 else "them", len(seen.unchecked)
     members = [f"{count} member{'s' if count > 1 else ''}"] if count else []
-    left = " and ".join([*members, *([] if seen.shapes else ["the shapes"])])
+    left = " and ".join([*members, *([] if seen.sizes else ["the shapes"])])
     return f"; {left} not checked because of {it}" if left else ""

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import flowconf.train.check
+from flowconf.train.checks import road
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError
 
@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(flowconf.train.check, "account", fail)
+        monkeypatch.setattr(road, "account", fail)
 
     return arrange
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
-from flowconf.api import load, load_run_config
+from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.graph.weights.sources import find_run_folder
@@ -182,7 +182,7 @@ def test_a_finished_run_needs_more_to_do(folder):
         go_on(folder, run.folder)
     longer = go_on(folder, run.folder, "trainer.epochs=3")
     assert longer.log[-1]["step"] in (20, 24)
-    assert load_run_config(run.folder).training.trainer.epochs == 3
+    assert load(run.folder / "config.yaml").training.trainer.epochs == 3
     assert longer.record["resumed"][0]["overrides"] == ["trainer.epochs=3"]
 
 
@@ -201,7 +201,7 @@ def test_the_config_of_a_run_means_the_same_from_its_folder(folder):
     source = "      graph: part\n      checkpoint: {config: letter.yaml, at: part}\n"
     word = folder.train(text=text.replace("      graph: part\n", source), name="word.yaml")
     (folder.path / "graph" / "part.yaml").unlink()
-    (setting,) = [s.checkpoint for _, s in load_run_config(word.folder).model.all_settings() if s.checkpoint]
+    (setting,) = [s.checkpoint for _, s in load(word.folder / "config.yaml").model.all_settings() if s.checkpoint]
     assert setting.config == str(folder.path / "letter.yaml")
     killed(lambda: folder.train(text=(word.folder / "config.yaml").read_text(), name="again.yaml"), 3)
     go_on(folder, folder.path / "runs" / "again")
