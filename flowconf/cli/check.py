@@ -41,25 +41,24 @@ def check(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what has one right spelling, in place.")] = False,
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
-    from flowconf.text.fixes import apply, with_fix
+    from flowconf.text.fixes import apply
     from flowconf.train.checks.road import account
 
     seen = account(file, overrides or [])
-    found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
     for _ in range(ROUNDS if fix else 0):
-        mended = apply(found)
+        mended = apply(seen.mistakes)
         for place in mended:
             print(f"mended {place}", file=sys.stderr)
         if not mended:
             break
         seen = account(file, overrides or [])
-        found = [with_fix(diagnostic) for diagnostic in seen.mistakes]
+    found = seen.mistakes
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
-    if any(diagnostic.severity == "error" for diagnostic in found):
-        raise typer.Exit(2)
+    if seen.exit_code:
+        raise typer.Exit(seen.exit_code)
 
 
 def _rendered(found: list[Diagnostic], form: Format) -> str:

@@ -74,16 +74,16 @@ def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument 
     document = composition.document
     if not document.data:
         advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
-        reporter.error("FC0122", "the config is empty", document.origins.value(()), help=advice)
+        reporter.error("FC0122", "the config is empty", document.origins.value(()), advice=advice)
         return None
-    found = validate(ConfigDocument, document.data, document.origins, (), reporter)
+    found = validate(ConfigDocument, document.data, reporter)
     check_training.check_overruled(composition.overruled, reporter)
     return found
 
 
 def graph_keys(document: Document, reporter: Reporter) -> schema.GraphDocument | None:
     """A graph document whose keys and the types of their values are right; mistakes go to `reporter`."""
-    return validate(schema.GraphDocument, document.data, document.origins, (), reporter)
+    return validate(schema.GraphDocument, document.data, reporter)
 
 
 def is_graph(document: Document) -> bool:

@@ -16,9 +16,9 @@ from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, k
 from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
+from flowconf.report.origins import Origins, dotted
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
-from flowconf.text.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
 from flowconf.train.chain import config_file
@@ -93,7 +93,9 @@ class Jobs:
 
     def check(self, composition: Composition, looks: str | None) -> None:
         """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
-        walk = road.composed(composition).to(road.BEFORE_TORCH)
+        if composition.overrides not in self.walks:
+            self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
+        walk = self.walks[composition.overrides]
         training = walk.checked.training
         wanted = "maximize" if direction(training) == "max" else "minimize"
         if looks is not None and looks != wanted:
@@ -101,8 +103,8 @@ class Jobs:
             place = composition.document.origins.value(("trainer", "best"))
             better = "larger" if wanted == "maximize" else "smaller"
             message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
-            raise ConfigError(Diagnostic("FC0123", message, place, help=f"write `hydra.sweeper.direction={wanted}`"))
-        self.walks[composition.overrides] = walk.to(road.END)
+            raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
+        walk.to(road.END)
 
     def run(self, composition: Composition) -> float:
         """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
@@ -135,7 +137,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
-        raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), help=advice))
+        raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     with in_its_folder(run_folder):
         walk.to("machine")
     processes = launch.processes(walk.checked)

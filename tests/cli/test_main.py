@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from flowconf.train.checks import road
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError
+from flowconf.train.checks import road
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
 

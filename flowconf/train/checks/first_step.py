@@ -26,7 +26,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Place, Reporter
-from flowconf.text.origins import Origins, Path
+from flowconf.report.origins import Origins, Path
 from flowconf.train.checks.terms import TermCheck, show_rows
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.metering import Meter, build_metrics
@@ -87,12 +87,11 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
 def check_declared(config: Config, reporter: Reporter) -> None:
     """Note inputs and references that are not what the data set declares of itself."""
     training, plan, known = config.training, config.model, declared_fields(config)
-    origins = config.composition.document.origins
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
-        check_inputs(plan, given, origins, reporter)
-        check_references(training, plan, given, origins, reporter)
+        check_inputs(plan, given, reporter)
+        check_references(training, plan, given, reporter)
 
 
 def declared_fields(config: Config) -> Declared:
@@ -145,8 +144,6 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
                 numbers.check(path, section, term, meter, reporter)
         else:
             fakes.check(path, section, term, meter, reporter, classes[0] if classes else None)
-    for check in (fakes, numbers):
-        check.report(reporter)
     return fakes, terms
 
 

@@ -26,4 +26,4 @@ def _check_data(config: Config, reporter: Reporter) -> None:
     for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
         place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
         advice_here = advice if message.startswith("there is no") else None
-        reporter.error("FC0501", message, place, path=f"data.{name}", help=advice_here)
+        reporter.error("FC0501", message, place, path=f"data.{name}", advice=advice_here)

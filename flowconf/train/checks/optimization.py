@@ -14,7 +14,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.language.training import listed
 from flowconf.report import Label, Place, Reporter
-from flowconf.text.origins import Origins, Path, dotted
+from flowconf.report.origins import Origins, Path, dotted
 from flowconf.train.checks.untrained import is_frozen
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
@@ -53,7 +53,7 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
         frozen[0][1].place,
         path=frozen[0][0],
         labels=labels,
-        help="thaw a part with `frozen: false`",
+        advice="thaw a part with `frozen: false`",
     )
 
 
@@ -61,14 +61,15 @@ def _check_optimizer(config: Config, origins: Origins, reporter: Reporter) -> No
     section = config.training.optimizer
     make = registry.optimizers.load(section.name)
 
-    def group(args: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [{"params": [nn.Parameter(torch.zeros(1))], **args}]
+    def made(**args: Any) -> object:
+        return make([{"params": [nn.Parameter(torch.zeros(1))]}], **args)
 
-    if not _takes(lambda **args: make(group({}), **args), section.args, ("optimizer",), origins, reporter):
+    if not _takes(made, section.args, ("optimizer",), origins, reporter):
         return
     for path, args in section.groups.items():
         where = ("optimizer", "groups", path)
-        _takes(lambda **args: make(group(args), **section.args), args, where, origins, reporter)
+        # As arguments of the whole optimizer, for torch looks at no value of a group.
+        _takes(lambda **own: made(**{**section.args, **own}), args, where, origins, reporter)
 
 
 def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, reporter: Reporter) -> None:
@@ -88,7 +89,7 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
     for where, path, place, why in found:
         if path and not any(name.startswith(f"{path}.") for name in parameters):
             message = f"`{path}` has no parameters, {why}"
-            reporter.error("FC0405", message, place, path=dotted(where), help="remove it")
+            reporter.error("FC0405", message, place, path=dotted(where), advice="remove it")
 
 
 def _takes(

@@ -18,7 +18,7 @@ from flowconf.language.config import Config, ConfigDocument
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import resolve_model
 from flowconf.language.schema import GraphDocument
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, of_system
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, from_data, with_graphs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Walk:
 
     @property
     def warnings(self) -> list[Diagnostic]:
-        return self.reporter.told_once()
+        return self.reporter.mistakes()
 
     def to(self, last: str) -> Walk:
         """Check every stage up to `last` that has not been checked yet.
@@ -96,7 +96,9 @@ class Walk:
 
     def again(self, first: str) -> Walk:
         """The same walk before the stage `first`, for what is found on the disk may have changed since."""
-        return replace(self, position=_NUMBERS[first], reporter=Reporter(list(self.reporter.diagnostics)))
+        return replace(
+            self, position=_NUMBERS[first], reporter=replace(self.reporter, diagnostics=list(self.reporter.diagnostics))
+        )
 
     @property
     def _trains(self) -> bool:
@@ -110,10 +112,10 @@ def begin(source: Source, overrides: Sequence[str] = (), origin: str | None = No
     dict names are looked for in the current folder, and in its `configs`.
     """
     if isinstance(source, GraphPlan):
-        return Walk(plan=source, position=_NUMBERS["sections"], reporter=Reporter(list(source.warnings)))
+        return Walk(plan=source, position=_NUMBERS["sections"], reporter=Reporter(diagnostics=list(source.warnings)))
     if isinstance(source, Mapping):
         folder = "configs" if Path("configs").is_dir() else "."
-        return Walk(with_graphs(from_data(dict(source), origin), folder, configs.RULES))
+        return _walk(with_graphs(from_data(dict(source), origin), folder, configs.RULES), None)
     return composed(configs.compose(source, overrides), trained=trained)
 
 
@@ -123,15 +125,19 @@ def composed(composition: Composition, *, trained: bool = True, run_weights: Pat
     alone = configs.is_graph(document)
     if alone and trained:
         raise configs.GraphAloneError.of(document)
-    walk = Walk(document, None if alone else composition, run_weights)
-    walk.reporter.diagnostics += document.warnings
-    return walk
+    return _walk(document, None if alone else composition, run_weights)
+
+
+def _walk(document: Document, composition: Composition | None, run_weights: Path | None = None) -> Walk:
+    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+    return Walk(document, composition, run_weights, reporter=reporter)
 
 
 def loaded(config: Config) -> Walk:
     """A walk that has come to the first stage with torch."""
-    walk = Walk(config.composition.document, config.composition, position=_NUMBERS["sections"] + 1)
-    walk.plan, walk.config, walk.reporter = config.model, config, Reporter(list(config.warnings))
+    walk = _walk(config.composition.document, config.composition)
+    walk.position, walk.plan, walk.config = _NUMBERS["sections"] + 1, config.model, config
+    walk.reporter.diagnostics = list(config.warnings)
     return walk
 
 
@@ -142,6 +148,7 @@ class Account:
     mistakes: list[Diagnostic]
     unchecked: tuple[str, ...] = ()
     sizes: bool = True
+    exit_code: int = 0
 
 
 def account(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> Account:
@@ -149,14 +156,17 @@ def account(source: Source, overrides: Sequence[str] = (), origin: str | None = 
     walk = Walk()
     found: Sequence[Diagnostic]
     unchecked: tuple[str, ...] = ()
+    exit_code = 0
     try:
         walk = begin(source, overrides, origin)
         found = walk.to(END).warnings
+    except ConfigError as error:
+        found, unchecked, exit_code = error.diagnostics, error.unchecked, error.exit_code
     except FlowconfError as error:
-        found, unchecked = [*walk.reporter.diagnostics, *error.diagnostics], error.unchecked
+        found, exit_code = [*walk.warnings, *error.diagnostics], error.exit_code
     except OSError as problem:
-        found = [*walk.reporter.diagnostics, of_system(problem)]
-    return Account(Reporter(list(found)).told_once(), unchecked, walk.position > _NUMBERS["sizes"])
+        found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
+    return Account(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
 
 
 # the stages
@@ -184,7 +194,7 @@ def _sections(walk: Walk) -> None:
     assert isinstance(walk.keys, ConfigDocument)
     assert walk.composition is not None
     assert walk.plan is not None
-    check_training.check(walk.keys, walk.plan, walk.composition.document.origins, walk.reporter)
+    check_training.check(walk.keys, walk.plan, walk.reporter)
     walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
 
 

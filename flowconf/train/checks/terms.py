@@ -7,7 +7,7 @@ same: the reference at fault, every shape, where each comes from, and the one ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
 from flowconf.report import Diagnostic, Label, Place, Reporter
-from flowconf.text.origins import Path, dotted
+from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.metering import Meter, Metric
 from flowconf.train.objective.terms import Average, Source, Term
 
@@ -45,17 +45,6 @@ class Operand:
     value: Tensor
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A loss or metric that cannot be computed of its operands, and what it is refused with."""
-
-    path: Path
-    section: MetricSection
-    term: Term
-    operands: list[Operand]
-    why: Exception
-
-
 @dataclass
 class TermCheck:
     """What terms are tried on: the graph's `values` by reference, and the fields of a `batch`, real or fake."""
@@ -67,8 +56,6 @@ class TermCheck:
     """A shape as a person reads it."""
     reword: Callable[[str], str] = str
     """torch's words with the sizes as a person reads them."""
-    refused: dict[frozenset[Source], list[Refused]] = field(default_factory=dict)
-    """The losses and metrics that cannot be computed, by their values."""
 
     def __post_init__(self) -> None:
         self.origins = self.config.composition.document.origins
@@ -98,25 +85,15 @@ class TermCheck:
         into: Reporter,
         classes: int | None = None,
     ) -> None:
-        """Try a loss or metric; `classes` is how many its target has, if that is known. `report` comes last."""
+        """Note a loss or metric that cannot be computed; `classes` is how many its target has, if that is known."""
         operands = self.operands(path, section, term)
         problem = None if operands is None else self.problem(meter)
         if operands is not None and self._tells_labels(path, section, term, operands, into):
             return
         if operands is not None and problem is not None:
-            values = frozenset(operand.source for operand in operands)
-            self.refused.setdefault(values, []).append(Refused(path, section, term, operands, problem))
+            self._tell(path, section, term, operands, problem, into)
         elif operands is not None and classes is not None:
             self._tell_classes(path, section, term, classes, into)
-
-    def report(self, into: Reporter) -> None:
-        """Note what cannot be computed: values that do not go together once, with every loss and metric of them."""
-        for first, *others in self.refused.values():
-            also = [
-                Label(f"`{dotted(one.path)}` cannot take them either", self.origins.value((*one.path, "fn")))
-                for one in others
-            ]
-            self._tell(first, also, into)
 
     def fits(self, term: Term) -> bool:
         """Whether a term can be computed, as far as can be told."""
@@ -132,13 +109,20 @@ class TermCheck:
             return problem
         return None
 
-    def _tell(self, refused: Refused, also: Sequence[Label], into: Reporter) -> None:
-        """Note that a term cannot be computed of these values."""
-        path, section, term, operands = refused.path, refused.section, refused.term, refused.operands
+    def _tell(
+        self,
+        path: Path,
+        section: MetricSection,
+        term: Term,
+        operands: Sequence[Operand],
+        why: Exception,
+        into: Reporter,
+    ) -> None:
+        """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
-        labels = (*dict.fromkeys(self._label(operand) for operand in operands), *also)
-        why = refused.why
+        labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
+        cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
         if guilty == ("mask",) and term.mask is not None:
@@ -147,13 +131,15 @@ class TermCheck:
             mask = operands[-1]
             message = f"the mask {self._named(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
             advice = advice or "its sizes must be the first ones of the elements"
-            into.error("FC0406", message, self.origins.value(mask.where), path=name, labels=labels, help=advice)
+            into.error(
+                "FC0406", message, self.origins.value(mask.where), path=name, labels=labels, advice=advice, cause=cause
+            )
             return
         shown = [self._named(operand) for operand in operands if operand.key != "mask"]
         given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
         message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
         place = self._place(path, guilty, operands)
-        into.error("FC0406", message, place, path=name, labels=(*labels, note), help=advice)
+        into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice, cause=cause)
 
     def _tells_labels(
         self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Reporter
@@ -179,7 +165,7 @@ class TermCheck:
             labels = tuple(dict.fromkeys(self._label(operand) for operand in (scores, target)))
             advice = f"labels are numbers from 0 to {have - 1}"
             place = self.origins.value(target.where)
-            into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+            into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
         return bool(strange)
 
     def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Reporter) -> None:
@@ -202,7 +188,7 @@ class TermCheck:
             Label(f"`{dotted(path)}` takes them as scores", self.origins.value(where)),
         )
         advice = f"give `{reference}` {classes} classes along dimension {axis}"
-        into.error("FC0406", message, place, path=dotted(path), labels=labels, help=advice)
+        into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
 
     # what to write
 
@@ -353,5 +339,4 @@ def problems_of(
         for metric in metrics:
             path = ("metrics", metric.name)
             tried.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
-    tried.report(reporter)
-    return reporter.told_once()
+    return reporter.mistakes()

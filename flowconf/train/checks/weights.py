@@ -49,5 +49,5 @@ def start_of(config: Config) -> Checkpoint | None:
 
 def start_request(start: Checkpoint) -> Request:
     """What `init_from` asks for: whatever still has its path and shape. Raises `ConfigError`."""
-    ignored = {"missing": "ignore", "unused": "ignore", "mismatched": "ignore"}
-    return Request(str(locate(start, "")), **ignored, place=start.place)
+    file = str(locate(start, ""))
+    return Request(file, missing="ignore", unused="ignore", mismatched="ignore", place=start.place)

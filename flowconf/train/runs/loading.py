@@ -32,6 +32,7 @@ def weights_of(folder: Path, last: bool) -> Path:
 
 def load_run(folder: Path, last: bool = False) -> Graph:
     """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
+    folder = folder.absolute()
     file = weights_of(folder, last)
     with in_its_folder(folder):
         walk = walk_run(folder, weights=file).to("sizes")
