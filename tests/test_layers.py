@@ -26,10 +26,7 @@ ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
 }
 HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
 WITHOUT_TORCH = ("report", "text", "language", "draw")
-KNOWN_CIRCLES = (
-    *("flowconf.text.defaults", "flowconf.text.hydra_bridge", "flowconf.text.overrides"),
-    *("flowconf.train.compiling", "flowconf.train.job"),
-)
+KNOWN_CIRCLES = (*("flowconf.text.defaults", "flowconf.text.hydra_bridge", "flowconf.text.overrides"),)
 """Modules in circles of imports that are still to be opened."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,6 +7,7 @@ checked and printed before the first one runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from flowconf.language import references
 from flowconf.language.config import Config, GraphAloneError
 from flowconf.language.plan import GraphPlan
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
-from flowconf.train.checks import road
-from flowconf.train.checks.road import Walk
+
+Load = Callable[[Path], Config]
+"""Gives the training config in a file."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +40,37 @@ class Wanted:
 class Chain:
     """The configs to train, sources first, and the finished runs that are used."""
 
-    walks: list[Walk] = field(default_factory=list)
+    runs: list[Config] = field(default_factory=list)
     reasons: dict[Path, Wanted] = field(default_factory=dict)
     found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The plan in words; empty when there is one run and it needs no other."""
         lines = [f"weights of `{wanted.at}`: {told(run)}" for run, wanted in self.found.values()]
-        if len(self.walks) > 1:
-            lines.append(f"{len(self.walks)} stages:")
-            for number, walk in enumerate(self.walks, 1):
-                file = config_file(walk.checked)
+        if len(self.runs) > 1:
+            lines.append(f"{len(self.runs)} stages:")
+            for number, config in enumerate(self.runs, 1):
+                file = config_file(config)
                 wanted = self.reasons.get(file)
                 why = f": `{wanted.at}` needs its weights, and it has no finished run" if wanted else ""
                 lines.append(f"  {number}. {shown_path(str(file))}{why}")
         return lines
 
 
-def plan_chain(walk: Walk) -> Chain:
-    """The configs that are trained before that of `walk`, all of them checked, and that one, the last.
+def plan_chain(config: Config, load: Load) -> Chain:
+    """The configs that are trained before `config`, and that one, the last.
 
     Raises `ConfigError` when stages wait for each other (FC0404), and for what is wrong with any of them.
     """
     chain = Chain()
-    _visit(walk, [], chain, Path(walk.checked.training.trainer.runs))
-    for source in chain.walks[:-1]:
-        source.to("machine")
+    _visit(config, [], chain, load, Path(config.training.trainer.runs))
     return chain
 
 
-def _visit(walk: Walk, links: list[Wanted], chain: Chain, runs: Path) -> None:
-    """Add what a config waits for, then itself; `links` lead from the last one to it."""
-    here = config_file(walk.checked)
-    for wanted in wanted_configs(walk.checked):
+def _visit(config: Config, links: list[Wanted], chain: Chain, load: Load, runs: Path) -> None:
+    """Add what `config` waits for, then `config`; `links` lead from the last one to it."""
+    here = config_file(config)
+    for wanted in wanted_configs(config):
         above = [here, *(link.asker for link in links)]
         if wanted.file in above:
             raise _circle([*links, wanted], wanted.file)
@@ -81,16 +81,15 @@ def _visit(walk: Walk, links: list[Wanted], chain: Chain, runs: Path) -> None:
             chain.found[wanted.file] = (run, wanted)
             continue
         chain.reasons[wanted.file] = wanted
-        source = _source(wanted)
-        _check_part(wanted, source.checked.model)
-        _visit(source, [*links, wanted], chain, runs)
-    chain.walks.append(walk)
+        source = _loaded(wanted, load)
+        _check_part(wanted, source.model)
+        _visit(source, [*links, wanted], chain, load, runs)
+    chain.runs.append(config)
 
 
-def _source(wanted: Wanted) -> Walk:
-    """The config that is wanted, checked as far as that needs no torch."""
+def _loaded(wanted: Wanted, load: Load) -> Config:
     try:
-        return road.begin(wanted.file, trained=True).to(road.BEFORE_TORCH)
+        return load(wanted.file)
     except GraphAloneError:
         message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
         advice = "name a training config: one with `model`, `data` and `loss`"

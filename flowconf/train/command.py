@@ -33,7 +33,7 @@ from flowconf.train.runs import loggers
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
 from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder, portable
-from flowconf.train.runs.state import saved_step
+from flowconf.train.runs.state import check_version, optimizer_begins_anew, saved_step
 from flowconf.train.screen import Screen
 from flowconf.train.team import launch
 from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
@@ -58,7 +58,7 @@ def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
         for text in [*(render_text([warning]) for warning in walk.warnings), *chain.lines()]:
             screen.say(text)
         runs = Path(walk.checked.training.trainer.runs)
-        folders = [_run_stage(stage, runs, screen, member) for stage in chain.walks]
+        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.sources, walk)]
     return folders[-1]
 
 
@@ -140,6 +140,8 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     with in_its_folder(run_folder):
         walk.to("machine")
+    if saved.is_file():
+        check_version(saved)
     processes = launch.processes(walk.checked)
     if processes:
         launch.start(launch.Task(walk, str(run_folder), tuple(overrides)), processes)
@@ -248,13 +250,16 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
     for line in [*job.accounts, *arithmetic(job)]:
         screen.say(line)
     if job.config.training.trainer.compile:
-        from flowconf.train import compiling
+        from flowconf.train.insight import compile_report
 
-        for line in compiling.report(job):
+        for line in compile_report.report(job):
             screen.say(line)
     step = saved_step(run.checkpoints / LAST)
     if step is not None:
         screen.say(f"goes on after step {step:,}")
+        if optimizer_begins_anew(run.checkpoints / LAST, job.optimizer):
+            name = job.config.training.optimizer.name
+            screen.say(f"the state of the optimizer begins anew: the checkpoint's is not that of `{name}`")
 
 
 @contextmanager

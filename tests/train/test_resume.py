@@ -22,6 +22,8 @@ from flowconf.graph.weights import files
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, RunError
 from flowconf.train.command import resume
+from flowconf.train.prepare import prepare
+from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 
@@ -253,3 +255,40 @@ def test_the_original_file_may_be_gone(folder, whole):
 def test_loading_is_from_the_folder_alone(folder):
     run = folder.train(text=TEXT)
     assert load(run.folder / "config.yaml").training == load(folder.path / "tiny.yaml").training
+
+
+@pytest.mark.parametrize(
+    ("words", "anew"),
+    [
+        (["optimizer={name: sgd, lr: 0.01}"], True),
+        (["optimizer={name: sgd, lr: 0.01, momentum: 0.9}"], True),
+        (["optimizer.groups={stem: {lr: 0.1}}"], False),
+        (["model.flow.stem={through: 'Linear(8, 16)', frozen: true}"], False),
+        (["+schedule={name: cosine}"], False),
+        (["optimizer.weight_decay=0.5"], False),
+    ],
+)
+def test_the_optimizer_may_change(folder, words, anew):
+    run = folder.train()
+    folder.said.truncate(0)
+    resume(str(run.folder), [*words, "trainer.epochs=3"], Screen(folder.said))
+    assert ("the state of the optimizer begins anew" in folder.said.getvalue()) == anew
+    assert folder.run(run.folder).record["status"] == "finished"
+
+
+def test_state_of_an_optimizer_is_matched_by_name(folder):
+    job = prepare(load(folder.write()), folder.path)
+    for parameter in job.graph.parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
+    job.optimizer.step()
+    kept = {name: job.optimizer.state[parameter] for name, parameter in job.graph.named_parameters()}
+    (folder.path / "saved").mkdir()
+    save_checkpoint(folder.path / "saved", job.graph, job.optimizer, None, {"step": 1}, {})
+    words = ["model.flow.stem={through: 'Linear(8, 16)', frozen: true}", "optimizer.weight_decay=0.5"]
+    other = prepare(load(folder.write(), words), folder.path)
+    load_checkpoint(folder.path / "saved", other.graph, other.optimizer, None)
+    assert [group["weight_decay"] for group in other.optimizer.param_groups] == [0.5]
+    found = {name: other.optimizer.state.get(parameter) for name, parameter in other.graph.named_parameters()}
+    assert found["stem.weight"] is None
+    assert torch.equal(found["logits.weight"]["exp_avg"], kept["logits.weight"]["exp_avg"])
+    assert torch.equal(found["logits.bias"]["exp_avg"], kept["logits.bias"]["exp_avg"])

@@ -63,6 +63,8 @@ class Walk:
     step: FirstStep | None = None
     inference: Inference | None = None
     chain: Chain | None = None
+    sources: list[Walk] = field(default_factory=list)
+    """Those of the configs that are trained before this one, in that order."""
 
     @property
     def checked(self) -> Config:
@@ -250,11 +252,19 @@ def _machine(walk: Walk) -> None:
 
 
 def _chain(walk: Walk) -> None:
-    from flowconf.train.chain import plan_chain
+    """Walk with every config that is trained before this one."""
+    from flowconf.train.chain import config_file, plan_chain
 
-    walk.chain = plan_chain(walk)
-    for other in walk.chain.walks[:-1]:
-        walk.reporter.diagnostics += other.warnings
+    walks: dict[Path, Walk] = {}
+
+    def load(file: Path) -> Config:
+        walks[file] = begin(file, trained=True).to(BEFORE_TORCH)
+        return walks[file].checked
+
+    walk.chain = plan_chain(walk.checked, load)
+    walk.sources = [walks[config_file(config)].to("machine") for config in walk.chain.runs[:-1]]
+    for source in walk.sources:
+        walk.reporter.diagnostics += source.warnings
 
 
 STAGES = (
