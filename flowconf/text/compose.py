@@ -14,12 +14,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import ConfigError, Diagnostic, Reporter, nearest, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, nearest, suggest
 from flowconf.report.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
 from flowconf.text import defaults
 from flowconf.text import overrides as words
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 FAILED = "failed.txt"
 """In a sweep's folder: the words of each job that failed."""
+SWEEP = "multirun.yaml"
+"""In a sweep's folder: what Hydra writes before it composes the first job."""
 MAX_ROUNDS = 8
 """How often a graph that an interpolation names may bring another one."""
 
@@ -120,9 +123,14 @@ def sweep(
     own = _sweep_folder(File(folder), composer.library.main.stem)
     quoted = [*hydra_bridge.sweep_settings(own), *(words.quoted(one.typed) for one in typed)]
 
+    made = [folder for folder in (own, own.parent, own.parent.parent) if not folder.exists()]
     try:
         hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
+    except FlowconfError:
+        _remove(made)
+        raise
     except hydra_bridge.HYDRA_ERRORS as error:
+        _remove(made)
         raise ConfigError(composer.explained(error, typed)) from error
     failed = own / FAILED
     return failed.read_text(encoding="utf-8").splitlines() if failed.is_file() else []
@@ -336,6 +344,14 @@ def _sweep_folder(folder: File, name: str) -> File:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     tries = (folder.absolute() / name / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
     return next(one for one in tries if not one.exists())
+
+
+def _remove(made: Sequence[File]) -> None:
+    """Remove the folders that were made for a sweep that was refused, innermost first, unless there is more in them."""
+    with suppress(OSError):
+        (made[0] / SWEEP).unlink()
+        for folder in made:
+            folder.rmdir()
 
 
 def _suffixes() -> Iterator[str]:

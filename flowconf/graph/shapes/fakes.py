@@ -26,11 +26,14 @@ from flowconf.report import Place
 
 
 @contextmanager
-def faked(grad: bool = False) -> Iterator[None]:
-    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[FakeTensorMode]:
+    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers.
+
+    The tensors of an earlier block can be used in one with the `mode` that it gave.
+    """
+    mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
     with quiet(), torch.random.fork_rng(devices=[]), torch.set_grad_enabled(grad), mode:
-        yield
+        yield mode
 
 
 WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
