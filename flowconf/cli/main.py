@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 the run failed, 2 the config or the command line is wrong,
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 import traceback
@@ -15,12 +16,14 @@ import typer
 
 from flowconf.cli.check import check
 from flowconf.cli.diff import diff
+from flowconf.cli.doctor import doctor
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.evaluate import evaluate
 from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
+from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
 from flowconf.cli.runs import runs
@@ -29,7 +32,7 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.report import FlowconfError, of_system, render_text, wants_colour
+from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -56,10 +59,12 @@ for command in (
     eject,
     export,
     schema,
+    doctor,
 ):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_module)
+app.command("list")(list_names)
 
 
 def _print_version(wanted: bool) -> None:
@@ -132,4 +137,7 @@ def _tells(error: BaseException, code: int) -> bool:
 def _short(error: Exception) -> str:
     first = f"{type(error).__name__}: {error}"
     lines = [f"flowconf: {first}", *getattr(error, "__notes__", ())]
-    return "\n".join([*lines, f"({TRACE}=1 shows where it was raised)"])
+    place = raised_at(error)
+    if place is not None:
+        lines += [f"  --> {place}", f"   |  {linecache.getline(str(place.file), place.line).strip()}"]
+    return "\n".join([*lines, f"({TRACE}=1 shows the whole traceback)"])

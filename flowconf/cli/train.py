@@ -29,26 +29,27 @@ def train(
         if multirun:
             raise typer.BadParameter("a run that goes on is one run: leave out -m")
         import_torch()
-        from flowconf.train.command import resume_run
+        from flowconf.train.command import resume as go_on
 
-        resume_run(resume, words if file is None else [file, *words])
+        go_on(resume, words if file is None else [file, *words])
         return
     if file is None:
         raise typer.BadParameter("name a training config, or a run to go on with by --resume", param_hint="FILE")
     if multirun:
+        import_torch()
         from flowconf.train.command import sweep
 
         sweep(file, words)
         return
-    from flowconf.api import load
+    from flowconf.train.checks import road
     from flowconf.train.team.launch import given
 
     task = given()
-    config = load(file, words) if task is None else task.config  # its mistakes are told before torch is imported
+    walk = road.begin(file, words, trained=True).to(road.BEFORE_TORCH) if task is None else task.walk
     import_torch()
     from flowconf.train import command
 
     if task is None:
-        command.train(config)
+        command.train_checked(walk)
     else:
         command.take_part(task)

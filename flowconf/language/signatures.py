@@ -18,6 +18,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowconf.report import Place
+
 T = TypeVar("T")
 
 
@@ -30,6 +32,8 @@ class Parameter:
     required: bool
     type: str = ""
     """Its annotation as it is written; empty where there is none."""
+    default: str = ""
+    """Its default as it is written; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,10 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class ClassSource:
-    """A module class as far as calling it needs."""
+    """What calling a module needs to know: of its class, or of a function that makes one."""
 
     init: Signature
+    """The arguments of the constructor, or of the function."""
     forward: Signature
     gives: tuple[str, ...] | None = None
     """The names of the NamedTuple that `forward` says it returns."""
@@ -84,12 +89,19 @@ class ClassSource:
     """Whether `forward` does not say what it returns."""
 
 
+ROLE = re.compile(r":[\w:]+:`([^`]+)`|``([^`]+)``")
+"""A role such as :math:`x`, or code between doubled back-ticks."""
+CALL = re.compile(r"\w+\(.*\)")
 ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
 
 
 @lru_cache(maxsize=512)
 def read_class(module: str, name: str) -> ClassSource:
     """The constructor's and forward's signatures of `module.name`, inherited ones included."""
+    node = _definitions(module).get(name)
+    if isinstance(node, ast.FunctionDef):
+        made = node.returns.id if isinstance(node.returns, ast.Name) else ""
+        return _of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
     return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"))
 
 
@@ -120,13 +132,54 @@ def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> S
     return Signature((*closed, *(Parameter(name, "keyword", False) for name in further if found.open)))
 
 
+def read_docstring(module: str, name: str) -> str:
+    """The docstring of the class or function `module.name`, as far as it is written as text; empty without one."""
+    node = _definitions(module).get(name)
+    written = ast.get_docstring(node) if node is not None else None
+    for item in getattr(node, "body", ()):
+        if written is None and isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "__doc__":
+            texts = [part for part in ast.walk(item.value) if isinstance(part, ast.Constant)]
+            first = min(texts, key=lambda part: (part.lineno, part.col_offset), default=None)
+            written = first.value if first is not None and isinstance(first.value, str) else None
+    return written or ""
+
+
+def first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring, its reStructuredText roles as code; a first line that is a call is skipped."""
+    paragraphs = [" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n")]
+    paragraph = next((text for text in paragraphs if not CALL.fullmatch(text)), "")
+    text = ROLE.sub(lambda role: f"`{(role[1] or role[2]).lstrip('~').strip()}`", paragraph)
+    return re.split(r"(?<=[^.]{2}\.) (?=[A-Z])", text, maxsplit=1)[0].rstrip(":")
+
+
 @lru_cache(maxsize=64)
 def public_names(module: str) -> tuple[str, ...]:
     """What a module offers: its `__all__` when it has one, else its own public classes and functions."""
     for node in _tree(module).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            assert isinstance(node, ast.Assign)
             return tuple(ast.literal_eval(node.value))
     return tuple(name for name in _definitions(module) if not name.startswith("_"))
+
+
+def has_source(module: str) -> bool:
+    """Whether the source of a module can be read."""
+    return _file(module) is not None
+
+
+def place(module: str, name: str) -> Place:
+    """Where a module defines a name; the file as a whole where that is not found."""
+    node, file = _definitions(module).get(name), str(_file(module))
+    if node is None:
+        return Place(file)
+    keyword = "class " if isinstance(node, ast.ClassDef) else "def "
+    return Place(file, node.lineno, node.col_offset + len(keyword) + 1, len(name))
+
+
+def home(module: str, name: str) -> str:
+    """The module that defines what `module` calls `name`: itself, or one that it imports the name from."""
+    return module if name in _definitions(module) else imported_names(module).get(name, module)
 
 
 @lru_cache(maxsize=8)
@@ -145,6 +198,17 @@ def decorators(module: str, name: str) -> list[ast.Call]:
     """The calls that decorate the function `module.name`."""
     node = _definitions(module).get(name)
     return [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)] if node else []
+
+
+def _of_factory(arguments: Signature, forward: Signature) -> ClassSource:
+    """A function that makes a module, whose `forward` takes anything where the function does not say what it makes."""
+    return ClassSource(arguments, forward if forward.names else ANYTHING, silent=True)
+
+
+def of_factory(function: Callable[..., object]) -> ClassSource:
+    """The same for a function that makes a module."""
+    made = _returned(function)
+    return _of_factory(of_function(function), of_class(made).forward if isinstance(made, type) else ANYTHING)
 
 
 def of_class(cls: type) -> ClassSource:
@@ -186,6 +250,7 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
                 kinds.get(p.kind, "positional"),
                 p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD),
                 "" if p.annotation is p.empty else getattr(p.annotation, "__name__", str(p.annotation)),
+                "" if p.default is p.empty else repr(p.default),
             )
             for p in parameters
         )
@@ -250,7 +315,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     required = len(positional) - len(args.defaults)
     defaults = [*[None] * required, *args.defaults]
     found = [
-        Parameter(a.arg, "positional", i < required, _written(a) or _kind_of(default))
+        Parameter(a.arg, "positional", i < required, _written(a) or _kind_of(default), _default(default))
         for i, (a, default) in enumerate(zip(positional, defaults, strict=True))
     ]
     if skip_self:
@@ -258,7 +323,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     if args.vararg:
         found.append(Parameter(args.vararg.arg, "*", False, _written(args.vararg)))
     for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found.append(Parameter(a.arg, "keyword", default is None, _written(a)))
+        found.append(Parameter(a.arg, "keyword", default is None, _written(a), _default(default)))
     if args.kwarg:
         found.append(Parameter(args.kwarg.arg, "**", False))
     return Signature(tuple(found))
@@ -268,6 +333,10 @@ def _kind_of(default: ast.expr | None) -> str:
     """The type of an argument without an annotation, where its default is true, false or a number with a fraction."""
     value = default.value if isinstance(default, ast.Constant) else None
     return type(value).__name__ if isinstance(value, bool | float) else ""
+
+
+def _default(default: ast.expr | None) -> str:
+    return ast.unparse(default) if default is not None else ""
 
 
 def _written(argument: ast.arg) -> str:
@@ -418,6 +487,11 @@ def _in_words(kind: str) -> str:
     if kind.startswith("Literal["):
         return f"one of {', '.join(f'`{word}`' for word in ast.literal_eval(kind.removeprefix('Literal')))}"
     return TYPES[kind][0]
+
+
+def ranges_in(written: str) -> dict[str, str]:
+    """The kinds of numbers in an annotation that lie in a range, and what each of them is in words."""
+    return {kind: _in_words(kind) for kind in RANGES if re.search(rf"\b{kind}\b", written)}
 
 
 @lru_cache(maxsize=4096)

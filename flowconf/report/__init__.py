@@ -18,11 +18,12 @@ from flowconf.report.errors import (
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, shown_path
+from flowconf.report.raised import raised_at
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
 from flowconf.report.suggestion import Advice, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, listing, nearest, printable
+from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, printable
 
 __all__ = [
     "AND_HERE",
@@ -46,12 +47,14 @@ __all__ = [
     "StepError",
     "Suggestion",
     "as_dict",
+    "bytes_in_words",
     "dotted",
     "grouped",
     "listing",
     "nearest",
     "of_system",
     "printable",
+    "raised_at",
     "render_github",
     "render_json",
     "render_plain",

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-import flowconf.train.check
 from flowconf.cli.main import main
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError, raised_at
+from flowconf.train.checks import road
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
 
@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(flowconf.train.check, "account", fail)
+        monkeypatch.setattr(road, "account", fail)
 
     return arrange
 
@@ -44,7 +44,7 @@ def flowconf_process(*arguments: str, **more) -> subprocess.CompletedProcess[str
 def test_help_names_the_commands(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "check", "draw", "show", "summary"):
+    for command in ("train", "check", "draw", "show", "summary", "list", "doctor"):
         assert f"\n  {command} " in shown
 
 
@@ -88,7 +88,9 @@ def test_any_other_exception_is_short(failing, capsys):
     assert capsys.readouterr().err == (
         "flowconf: RuntimeError: mat1 and mat2 shapes cannot be multiplied\n"
         "in `letter.read` (configs/letter.yaml:12:5)\n"
-        "(FLOWCONF_FULL_TRACE=1 shows where it was raised)\n"
+        f"  --> {raised_at(error)}\n"
+        "   |  raise error\n"
+        "(FLOWCONF_FULL_TRACE=1 shows the whole traceback)\n"
     )
 
 

@@ -372,7 +372,7 @@ def test_the_processes_that_are_started(folder, monkeypatch, key):
     resume(str(run), words, Screen(StringIO()))
     ((task, count),) = started
     assert count == processes
-    changed = getattr(task.config.training.trainer, key)
+    changed = getattr(task.walk.checked.training.trainer, key)
     assert changed != training.TrainerSection.model_fields[key].default
     assert task.overrides == words
 

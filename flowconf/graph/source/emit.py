@@ -16,23 +16,9 @@ from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
 from flowconf.language import signatures
+from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.names import RUNTIME, STATE
-from flowconf.language.plan import (
-    Applied,
-    Argument,
-    Call,
-    Chain,
-    GraphPlan,
-    Hole,
-    Instance,
-    Literal,
-    Module,
-    Mount,
-    Sequence,
-    Shared,
-    Step,
-    join,
-)
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
@@ -86,7 +72,8 @@ class Program:
 
     header: tuple[str, ...]
     classes: tuple[GraphClass, ...]
-    instances: Mapping[str, object]
+    objects: Mapping[str, object]
+    """What the text names and no import gives: modules made outside of the document."""
 
     @property
     def source(self) -> str:
@@ -98,7 +85,7 @@ def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
     emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
     emitter.graph_class(graph, "", {})
-    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
+    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.objects)
 
 
 def _used_names(graph: GraphPlan) -> Iterable[str]:
@@ -133,7 +120,7 @@ class _Emitter:
     named: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> its class."""
     imports: dict[str, set[str]] = field(default_factory=dict)
-    instances: dict[str, object] = field(default_factory=dict)
+    objects: dict[str, object] = field(default_factory=dict)
     uses_torch: bool = False
 
     def header(self) -> tuple[str, ...]:
@@ -256,8 +243,8 @@ class _Emitter:
             case Call():
                 return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
             case Instance():
-                name = f"_instance_{len(self.instances)}"
-                self.instances[name] = applied.module.module
+                name = f"_instance_{len(self.objects)}"
+                self.objects[name] = applied.module.module
                 return name
 
     @staticmethod
@@ -266,11 +253,8 @@ class _Emitter:
         return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterable[int]) -> str:
-        source = modules.locations.get(call.name)
-        name = call.name
-        if call.name in modules.registered:
-            source = modules.registered[call.name].__module__
-        if source and source.startswith("torch.nn"):
+        source, name = modules.home(call.name), call.name
+        if source.startswith("torch.nn.modules."):
             name = f"nn.{call.name}"
         elif source:
             self.imports.setdefault(source, set()).add(call.name)
@@ -319,7 +303,7 @@ def _counts(graph: GraphPlan) -> dict[str, str]:
     counts = {}
     for step in graph.steps:
         reused = step.repeat if isinstance(step.body.module, Shared) else None
-        for key, literal in (("times", step.times), ("slices", step.slices), ("repeat", reused)):
+        for key, literal in (*step.counts.items(), ("repeat", reused)):
             attribute = literal and count_attribute(graph, step, key, literal)
             if literal is not None and attribute:
                 counts[attribute] = literal.text
@@ -330,7 +314,7 @@ def free_parameters(graph: GraphPlan) -> list[str]:
     """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
     found: dict[str, None] = {}
     for step in graph.steps:
-        for literal in (step.times, step.slices, step.repeat):
+        for literal in (*step.counts.values(), step.repeat):
             if literal is not None:
                 found.update(dict.fromkeys(_names_of(literal.text)))
         for applied in step.applied():

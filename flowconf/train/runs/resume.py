@@ -47,15 +47,15 @@ def way_on(run: Path, refused: Path | None = None) -> str:
     return f"`{command}` starts anew"
 
 
-def has_checkpoint(run: Path) -> bool:
-    """Whether a run has a checkpoint to go on from. Raises `RunError` when it had one, and has none any more."""
-    folder = run / CHECKPOINTS
-    if (folder / LAST).is_file():
-        return True
-    if record(run).get("saved") or (folder / BEST).is_file():
+def last_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that a run goes on from, None when it has saved none. Raises `RunError` when it is gone."""
+    file = run / CHECKPOINTS / LAST
+    if file.is_file():
+        return file
+    if record(run).get("saved") or file.with_name(BEST).is_file():
         message = f"the run has saved a checkpoint, and `{LAST}` is not there"
-        raise RunError(Diagnostic("FC0301", message, Place(str(folder / LAST)), advice=way_on(run)))
-    return False
+        raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=way_on(run)))
+    return None
 
 
 def portable(config: Config) -> dict[str, Any]:

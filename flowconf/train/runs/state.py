@@ -96,6 +96,15 @@ def save_weights(graph: Graph, file: Path, step: int, run: str, writes: bool = T
         raise not_saved(file, step, problem) from problem
 
 
+def check_checkpoint(file: Path, run: str) -> None:
+    """Raise `RunError` when a file is no checkpoint of a run, of this version, by its header alone."""
+    try:
+        with opened(file, Place(str(file))) as found:
+            _state_in(found, file, run)
+    except ConfigError as refused:
+        raise _refused(refused, file) from None
+
+
 def check_weights(file: Path, step: int, run: str) -> None:
     """Raise `RunError` when a file does not hold the weights of a run after `step` steps, whole."""
     place = Place(str(file))
