@@ -6,12 +6,13 @@ built on cannot, and is refused with its place.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
 from flowconf.train.runs.resume import way_on
@@ -24,20 +25,21 @@ FIXED = {
     "trainer.runs": "it stays in its folder",
 }
 """Keys that keep the value they had in the first checkpoint, and why."""
-WEIGHTS = {"checkpoint": "it has weights already", "init": "it has weights already"}
-"""The same for keys of the graph, at any depth."""
+STARTS = ("checkpoint", "init")
+"""Keys of the graph, at any depth, that say how weights start."""
 
 
 def refuse_changes(run: Path, before: Config, after: Config) -> None:
     """Raise `ConfigError` for what cannot change in a run that has a checkpoint."""
-    old, new = (dict(_values(config.composition.document.data, ())) for config in (before, after))
-    changed = [keys for keys in {**old, **new} if old.get(keys) != new.get(keys)]
-    refused = {fixed: why for keys in changed for fixed, why in _fixed(keys)}
+    refused = {tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)}
+    old = dict(_starts(before.composition.document.data["model"], ("model",)))
+    new = dict(_starts(after.composition.document.data["model"], ("model",)))
+    refused |= {keys: "it has weights already" for keys, start in new.items() if old.get(keys) != start}
     found = [
         Diagnostic(
             "FC0702",
             f"`{dotted(keys)}` cannot change in a run that goes on: {why}",
-            _place(after, keys),
+            after.composition.document.origins.value(keys),
             dotted(keys),
             advice=way_on(run),
         )
@@ -47,23 +49,14 @@ def refuse_changes(run: Path, before: Config, after: Config) -> None:
         raise ConfigError(*found)
 
 
-def _fixed(keys: Keys) -> Iterator[tuple[Keys, str]]:
-    """The fixed key that a changed value is or is part of, and why it is fixed."""
-    for length in range(1, len(keys) + 1):
-        part = keys[:length]
-        why = FIXED.get(dotted(part)) or (WEIGHTS.get(str(part[-1])) if part[0] == "model" else None)
-        if why is not None:
-            yield part, why
-            return
+def _value(config: Config, key: str) -> object:
+    return functools.reduce(getattr, key.split("."), config.training)
 
 
-def _values(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
-    if isinstance(data, Mapping) and data:
-        for key, value in data.items():
-            yield from _values(value, (*path, str(key)))
-    else:
-        yield path, data
-
-
-def _place(config: Config, keys: Keys) -> Place:
-    return config.composition.document.origins.value(keys)
+def _starts(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
+    """What a graph says of how weights start, by its path."""
+    for key, value in data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ():
+        if key in STARTS:
+            yield (*path, key), value
+        else:
+            yield from _starts(value, (*path, key))
