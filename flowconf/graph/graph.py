@@ -24,7 +24,7 @@ from flowconf.graph.source.program import restore
 from flowconf.graph.tree import GraphTree
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.transfer import WeightReport
-from flowconf.language.names import STATE
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import NOWHERE, Diagnostic, PathError
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from flowconf.language import signatures
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.language.signatures import ClassSource, Signature
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
 from flowconf.text import read
@@ -183,7 +183,7 @@ class ModuleTable(Table):
         """What to write instead of a name that is not in the table."""
         if name.startswith("Lazy") and name[4:] in self:
             return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
-        known = habits.for_module(name, self.names())
+        known = other_tools.for_module(name, self.names())
         if known is not None:
             return known
         advice = super().advice_for(name, also)

@@ -14,8 +14,8 @@ import torch
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, known_record, record
 from flowconf.language import registry
-from flowconf.language.check_training import direction
 from flowconf.language.config import RULES, Config
+from flowconf.language.sections.checks import direction
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text import Composition, Failed

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from flowconf.graph import Graph
-from flowconf.language.names import STATE
+from flowconf.language.resolve.reserved_names import STATE
 
 
 class Memory:

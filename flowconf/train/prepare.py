@@ -19,8 +19,8 @@ from flowconf.graph import Graph, build_graph, load_checkpoints
 from flowconf.graph.shapes.result import Inference
 from flowconf.graph.weights.transfer import load as load_weights
 from flowconf.language import references, registry
-from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
+from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
 from flowconf.language.training import LossSection, TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.train.checks.terms import problems_of

@@ -24,7 +24,7 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
-from flowconf.language.resolve import resolve
+from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump

@@ -16,9 +16,9 @@ from flowconf.graph.shapes.recover import as_declared
 from flowconf.graph.shapes.result import Inference
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
 from flowconf.graph.shapes.visit import ModuleCall, Visit
-from flowconf.language import causes
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Step, Value
+from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Place
 
 
@@ -77,7 +77,7 @@ class ModuleCaller:
         why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
         message = f"`{call.path}`: `{module}` cannot take {self.sizes.show(call.stream)}{extra}: {why}"
         if given is not None:
-            origin = [given, *(causes.bare(given) if isinstance(given, Literal) else ())][-1]
+            origin = [given, *(wrong_values.bare(given) if isinstance(given, Literal) else ())][-1]
             place = origin.place
             labels.append(Label("it is used here", given.place))
         if isinstance(given, Value):
@@ -131,7 +131,7 @@ def _set_outside(found: Expectation, visit: Visit) -> Literal | None:
     """
     if found.written is None:
         return None
-    outer = [given for given in causes.bare(found.written) if given.outer]
+    outer = [given for given in wrong_values.bare(found.written) if given.outer]
     if not outer:
         return None
     graph = visit.scope.graph

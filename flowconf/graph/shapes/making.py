@@ -14,11 +14,11 @@ from flowconf.graph.shapes.findings import Findings, Poisoned, set_by
 from flowconf.graph.shapes.result import Inference
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language import causes
-from flowconf.language.advice import slips
+from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
+from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Reporter
 
 
@@ -101,10 +101,10 @@ class ModuleMaker:
             return
         name, given = found
         wanted, what, of_parameter = "at least 1", f"`{name}` of `{call.name}`", Reporter()
-        if causes.told(given, causes.is_count, wanted, what, of_parameter, visit.path):
+        if wrong_values.told(given, wrong_values.is_count, wanted, what, of_parameter, visit.path):
             self.findings.add(of_parameter.diagnostics[0])
             raise Poisoned
-        got = f"`{given.text}`, which is {slips.shown(given.value)}" if given.of else slips.shown(given.value)
+        got = f"`{given.text}`, which is {call_slips.shown(given.value)}" if given.of else call_slips.shown(given.value)
         message, labels = f"{what} must be {wanted}, got {got}", tuple(set_by(given))
         parameters = tuple(label.place for label in labels)
         self.findings.error(visit, "FC0202", message, given.place, labels, parameters=parameters)
@@ -115,7 +115,7 @@ class ModuleMaker:
         message = f"`{call}` cannot be built: {blame.with_values(call, reworded(words))}"
         if given is None:
             self.findings.error(visit, "FC0202", message, call.place)
-        origin = [given, *causes.bare(given)][-1]
+        origin = [given, *wrong_values.bare(given)][-1]
         self.findings.error(visit, "FC0202", message, origin.place, (Label("it is used here", given.place),))
 
     def _holes(self, call: Call, visit: Visit) -> Iterator[int]:

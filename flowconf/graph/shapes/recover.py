@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import UNKNOWN, called
 from flowconf.graph.shapes.sizes import UNITS, Expectation, expectation
-from flowconf.language import causes
 from flowconf.language.arguments import Call, Literal
+from flowconf.language.resolve import wrong_values
 
 GIVES = ("out_features", "out_channels", "hidden_size")
 """Arguments that say what a module gives, whatever it is given."""
@@ -42,5 +42,5 @@ def _is_independent(found: Expectation, given: Literal, stream: Tensor) -> bool:
         return False
     if any(prod(stream.shape[start:]) == found.expected for start in range(1, stream.dim() - 1)):
         return False
-    behind = [] if found.written is None else list(causes.bare(found.written))
+    behind = [] if found.written is None else list(wrong_values.bare(found.written))
     return not any(of.place == other.place for of in behind for other in given.of)

@@ -34,7 +34,7 @@ from flowconf.graph.shapes.starts import check_starts
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value, join
-from flowconf.language.wiring import to_fill, unfilled
+from flowconf.language.resolve.step_inputs import to_fill, unfilled
 from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
 

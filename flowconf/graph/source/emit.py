@@ -17,9 +17,9 @@ from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
-from flowconf.language.names import RUNTIME, STATE
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
 from flowconf.language.registry import modules
+from flowconf.language.resolve.reserved_names import RUNTIME, STATE
 from flowconf.report import Place
 
 

@@ -14,8 +14,8 @@ from flowconf.graph.source.block import Names, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.statements import StepWriter
 from flowconf.language.arguments import Literal
-from flowconf.language.names import STATE, refusal
 from flowconf.language.plan import GraphPlan, Step, Value
+from flowconf.language.resolve.reserved_names import STATE, refusal
 from flowconf.report import Place
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from flowconf.language import registry, schema
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.language.schema import keys_of
 from flowconf.language.training import (
     DataSection,
@@ -71,7 +71,7 @@ MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): Metr
 
 def meant(key: str, allowed: Collection[str]) -> str | None:
     """The allowed key that other tools call `key`, or that looks most like it."""
-    return habits.for_key(key, allowed) or nearest(key, allowed)
+    return other_tools.for_key(key, allowed) or nearest(key, allowed)
 
 
 def example(path: Path) -> str | None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowconf.language import check_training
 from flowconf.language import config as configs
 from flowconf.language.config import Config, ConfigDocument
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve import resolve_model
+from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
+from flowconf.language.sections import checks
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, from_data, with_graphs
 
@@ -196,7 +196,7 @@ def _sections(walk: Walk) -> None:
     assert isinstance(walk.keys, ConfigDocument)
     assert walk.composition is not None
     assert walk.plan is not None
-    check_training.check(walk.keys, walk.plan, walk.reporter)
+    checks.check(walk.keys, walk.plan, walk.reporter)
     walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
 
 

@@ -24,7 +24,7 @@ from flowconf.graph import Graph
 from flowconf.graph.parts import like
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.sources import LAST
-from flowconf.language.names import STATE
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import Diagnostic, Place, RunError, why_not
 
 MARK = weights.NOT_A_WEIGHT

@@ -1,4 +1,4 @@
-"""A graph while it is being resolved: what its members are called so far, and what it takes from the graphs around."""
+"""A graph while it is being resolved: the names of its members so far, and what it takes from the graphs around it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from flowconf.text import Path
 
 
 @dataclass
-class Frame:
+class Draft:
     """One graph document on its way to a Plan.
 
-    `around` is the frame of the document that an inline body stands in. `captures` are values of the graphs around that
+    `around` is the draft of the document that an inline body stands in. `captures` are values of the graphs around that
     became inputs, `shares` modules of theirs (own name -> their path). `failed` holds the members with a mistake.
     """
 
     path: Path
     title: str
     scope: ChainMap[str, Literal]
-    around: Frame | None
+    around: Draft | None
     inputs: list[Input]
     stream: Value
     members: dict[str, Place] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Frame:
         assert self.around is not None
         return self._captured(self.around.later(text, place), self.around)
 
-    def _captured(self, outer: Value, around: Frame) -> Value:
+    def _captured(self, outer: Value, around: Draft) -> Value:
         """A value of the graph around as an input of this one."""
         name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")
         while name in self.members and self.captures.get(name) != outer:

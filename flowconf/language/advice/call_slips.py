@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.report import Advice, Suggestion, nearest
 
 AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
@@ -125,7 +125,7 @@ def no_call(node: ast.expr, names: Collection[str]) -> Advice | None:
     if isinstance(inner, ast.Attribute):
         if inner.attr in names:
             return Suggestion(inner.attr, why=": modules go by their own name")
-        known = habits.for_module(inner.attr, names)
+        known = other_tools.for_module(inner.attr, names)
         close = nearest(inner.attr, names)
         return known or (Suggestion(close, why=": modules go by their own name") if close else None)
     if isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name):

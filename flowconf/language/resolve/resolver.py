@@ -12,14 +12,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from flowconf.language import loops, names, parameters, references, schema, unused, wiring
-from flowconf.language.advice import habits
+from flowconf.language import references, schema
+from flowconf.language.advice import other_tools
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.calls import CallParser
-from flowconf.language.claims import all_names, claim_names, labels
-from flowconf.language.frame import Frame
-from flowconf.language.inputs import read_inputs
-from flowconf.language.order import ordered
+from flowconf.language.keys.validate import validate
 from flowconf.language.plan import (
     AlsoStep,
     Applied,
@@ -44,9 +40,14 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
-from flowconf.language.settings import read_setting
-from flowconf.language.validate import validate
-from flowconf.language.wiring import Using
+from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, unused
+from flowconf.language.resolve.calls import CallParser
+from flowconf.language.resolve.draft import Draft
+from flowconf.language.resolve.inputs import read_inputs
+from flowconf.language.resolve.module_settings import read_setting
+from flowconf.language.resolve.step_inputs import Using
+from flowconf.language.resolve.step_order import ordered
+from flowconf.language.resolve.unique_names import all_names, claim_names, labels
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 from flowconf.report.origins import Document, Path, dotted
 
@@ -93,7 +94,7 @@ class _Resolver:
         self.unused = Reporter(reporter.origins)
 
     def graph(
-        self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
+        self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
     ) -> GraphPlan:
         """The plan of one document; `given` are the values that a parent's `with` sets."""
         plan, _ = self._document(model, path, label, around, given)
@@ -102,8 +103,8 @@ class _Resolver:
         return plan
 
     def _document(
-        self, model: schema.GraphDocument, path: Path, label: str, around: Frame | None, given: dict[str, Literal]
-    ) -> tuple[GraphPlan, Frame]:
+        self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
+    ) -> tuple[GraphPlan, Draft]:
         params = parameters.declared(model, path, self.reporter)
         own = unused.Params(
             {
@@ -115,108 +116,108 @@ class _Resolver:
         inputs = read_inputs(model, path, scope, self.reporter)
         mount = self.reporter.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
-        frame = Frame(path, title, scope, around, inputs, Value(inputs[0].name))
-        claim_names(model, frame, self.reporter)
+        draft = Draft(path, title, scope, around, inputs, Value(inputs[0].name))
+        claim_names(model, draft, self.reporter)
         before = len(self.reporter.errors)
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.reporter)
         if not order:
             self.reporter.error("FC0123", "the flow has no steps", self.reporter.key((*path, "flow")), at=path)
         if len(self.reporter.errors) > before:  # nothing can be said of what comes before what
-            frame.failed |= frame.members.keys()
+            draft.failed |= draft.members.keys()
         for name in order:
             before = len(self.reporter.errors)
             try:
-                self._step(name, model.flow[name], frame)
+                self._step(name, model.flow[name], draft)
             except _Unresolved:
                 if len(self.reporter.errors) == before:
                     self.reporter.unchecked.append(dotted((*path, "flow", name)))
-                frame.failed |= all_names(name, model.flow[name], (*path, "flow", name))
-                frame.stream = Value(name)
-        outputs = self._outputs(model, frame)
-        self._meet_awaited(frame)
+                draft.failed |= all_names(name, model.flow[name], (*path, "flow", name))
+                draft.stream = Value(name)
+        outputs = self._outputs(model, draft)
+        self._meet_awaited(draft)
         asked = self.asked if not path[1:] else ()
-        unused.check_params(own, frame, self.unused)
+        unused.check_params(own, draft, self.unused)
         within = dotted(path[:-1] if mount else path)
-        self.reporter.defines("the parameter", unused.left(own, frame, self.reporter), within)
-        self.reporter.defines("the step or input", unused.unread(frame, outputs, asked), within)
+        self.reporter.defines("the parameter", unused.left(own, draft, self.reporter), within)
+        self.reporter.defines("the step or input", unused.unread(draft, outputs, asked), within)
         if not unused.has_removed(path, self.reporter):
-            unused.check_inputs(frame, outputs, asked, self.unused)
+            unused.check_inputs(draft, outputs, asked, self.unused)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),
-            inputs=tuple(frame.inputs),
-            steps=tuple(frame.steps),
+            inputs=tuple(draft.inputs),
+            steps=tuple(draft.steps),
             outputs=outputs,
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
-            settings=tuple(frame.settings),
-            shares=tuple(frame.shares),
+            settings=tuple(draft.settings),
+            shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
             document=_at(self.data, path),
             place=self.reporter.key(path) if path else self.reporter.value(path),
         )
-        return plan, frame
+        return plan, draft
 
     # steps
 
-    def _step(self, name: str, model: schema.Modifiers | str | object, frame: Frame) -> None:
-        at: Path = (*frame.path, "flow", name)
+    def _step(self, name: str, model: schema.Modifiers | str | object, draft: Draft) -> None:
+        at: Path = (*draft.path, "flow", name)
         before = len(self.reporter.errors)
         if isinstance(model, schema.Modifiers):
-            step = self._mapping_step(name, model, at, frame)
+            step = self._mapping_step(name, model, at, draft)
         else:
-            body = self._part(model, at, name, frame, {}, Value("x"))
+            body = self._part(model, at, name, draft, {}, Value("x"))
             places = self.reporter.key(at), self.reporter.value(at)
-            step = ThroughStep(name, name, frame.stream, (("body", body),), place=places[0], body_place=places[1])
-        wiring.check_extras(step, self.reporter)
-        step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
+            step = ThroughStep(name, name, draft.stream, (("body", body),), place=places[0], body_place=places[1])
+        step_inputs.check_extras(step, self.reporter)
+        step = replace(step, record=step_inputs.record(step), stream_record=references.record_of(draft, step.stream))
         if len(self.reporter.errors) > before:
-            frame.failed |= {name, step.path}
-        elif not frame.is_broken(step.stream.member):
-            wiring.check_filled(step, frame, self.reporter)
-        frame.add(step)
+            draft.failed |= {name, step.path}
+        elif not draft.is_broken(step.stream.member):
+            step_inputs.check_filled(step, draft, self.reporter)
+        draft.add(step)
         if step.carries_stream:
-            frame.stream = Value(name)
+            draft.stream = Value(name)
 
-    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: Frame) -> Step:
+    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, draft: Draft) -> Step:
         path = next((label for label, _ in labels(model, at)), name)
-        self._settings(model, at, path, frame)
-        stream = frame.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), frame)
+        self._settings(model, at, path, draft)
+        stream = draft.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), draft)
         step = Step(
             name,
             path,
             stream,
             tag=model.tag,
             take=model.take,
-            repeat=self._count(model.repeat, (*at, "repeat"), frame),
+            repeat=self._count(model.repeat, (*at, "repeat"), draft),
             place=self.reporter.key(at),
             body_place=self.reporter.value((*at, model.verb)),
             places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
         )
-        using = self._arguments(model.using, (*at, "using"), frame)
+        using = self._arguments(model.using, (*at, "using"), draft)
         taken: set[int] = set()
-        step = self._with_verb(step, model, at, frame, using, taken)
-        wiring.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.reporter)
+        step = self._with_verb(step, model, at, draft, using, taken)
+        step_inputs.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.reporter)
         return step
 
-    def _settings(self, model: schema.Settings, at: Path, path: str, frame: Frame) -> None:
+    def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
         """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
-        found = read_setting(model, at, path, self.reporter, frame.scope)
+        found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return
-        for known in frame.settings:
+        for known in draft.settings:
             for key in ("frozen", "checkpoint"):
                 if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
                     labels = (Label("first said here", known.place),)
                     message = f"`{key}` is said twice of `{path}`"
                     self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
-        frame.settings.append(found)
+        draft.settings.append(found)
 
     def _with_verb(
-        self, step: Step, model: schema.Modifiers, at: Path, frame: Frame, using: Using, taken: set[int]
+        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: Using, taken: set[int]
     ) -> Step:
         def part(body: object, key: str, path: str, reads: Using) -> Applied:
-            return self._part(body, (*at, *key.split("/")), path, frame, dict(enumerate(reads)), step.stream, taken)
+            return self._part(body, (*at, *key.split("/")), path, draft, dict(enumerate(reads)), step.stream, taken)
 
         def whole(body: object) -> tuple[tuple[str, Applied], ...]:
             return (("body", part(body, model.verb, step.path, using)),)
@@ -229,7 +230,7 @@ class _Resolver:
                 parts = branches(model.split, using)
                 merge: str | Applied = model.merge
                 if model.merge not in schema.MERGES:
-                    merge = self._merge(model.merge, at, step, frame)
+                    merge = self._merge(model.merge, at, step, draft)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
                     message = f"`dim` means nothing for `merge: {model.merge}`"
                     self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
@@ -248,23 +249,23 @@ class _Resolver:
                 if wrong is not None:
                     where = at if wrong.key is None else (*at, wrong.key)
                     self._fail(wrong.code, wrong.message, self.reporter.key(where), step.name, wrong.advice)
-                over = self._over(model, at, frame)
+                over = self._over(model, at, draft)
                 body = part(model.loop, "loop", step.path, [*using, *over])
                 loop, places = (
                     with_verb(step, LoopStep, parts=(("body", body),)),
                     self._places_of(model.over, (*at, "over")),
                 )
                 over_taken = {index - len(using) for index in taken}
-                wiring.check_taken(loop, over, over_taken, places, self.reporter, "over")
-                return self._loop(loop, model, at, frame)
+                step_inputs.check_taken(loop, over, over_taken, places, self.reporter, "over")
+                return self._loop(loop, model, at, draft)
             case schema.Map():
-                return self._map(with_verb(step, MapStep, parts=whole(model.map)), model, at, frame)
+                return self._map(with_verb(step, MapStep, parts=whole(model.map)), model, at, draft)
             case schema.Graph():
                 mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
-                body = self._mounted(mounted, at, step.path, frame, dict(enumerate(using)), taken)
+                body = self._mounted(mounted, at, step.path, draft, dict(enumerate(using)), taken)
                 return with_verb(step, GraphStep, parts=(("body", body),))
             case schema.Reuse():
-                body = self._reuse(model, step, at, frame, using, taken)
+                body = self._reuse(model, step, at, draft, using, taken)
                 return with_verb(step, ReuseStep, parts=(("body", body),))
             case schema.Through():
                 return with_verb(step, ThroughStep, parts=whole(model.through))
@@ -285,35 +286,35 @@ class _Resolver:
             message = f"`{step.name}` has {len(models) or 'no'} branch, and a {verb} needs at least 2"
             self._fail("FC0145", message, self.reporter.key((*at, verb)), step.name, "write `through` for one module")
         for name in models:
-            if name in EXTRAS or names.refusal(name) or name in names.DICT_ATTRIBUTES:
+            if name in EXTRAS or reserved_names.refusal(name) or name in reserved_names.DICT_ATTRIBUTES:
                 place = self.reporter.key((*at, verb, name))
                 self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
             (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
 
-    def _loop(self, step: LoopStep, model: schema.Loop, at: Path, frame: Frame) -> LoopStep:
+    def _loop(self, step: LoopStep, model: schema.Loop, at: Path, draft: Draft) -> LoopStep:
         """The step with what says how often its body runs."""
         if model.over is not None:
             return replace(step, dim=1 if model.dim is None else model.dim)
         if model.times is not None:
-            return replace(step, times=self._count(model.times, (*at, "times"), frame))
+            return replace(step, times=self._count(model.times, (*at, "times"), draft))
         halt, body = ("while", model.while_) if model.while_ is not None else ("until", model.until)
-        condition = self._part(body, (*at, halt), f"{step.path}.condition", frame, {}, step.stream)
-        return replace(step, times=self._count(model.max, (*at, "max"), frame), condition=condition, halt=halt)
+        condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, {}, step.stream)
+        return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
-    def _over(self, model: schema.Loop, at: Path, frame: Frame) -> Using:
+    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> Using:
         """What a loop goes over: arguments of its body that get one slice in each turn."""
-        found = self._arguments(model.over, (*at, "over"), frame)
+        found = self._arguments(model.over, (*at, "over"), draft)
         for _, value in found:
             if value.recurrent:
                 message = f"`{value}` comes later than this step, and a loop goes over what is there"
                 self._fail("FC0141", message, value.place, dotted(at), f"put this step behind `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
-    def _map(self, step: MapStep, model: schema.Map, at: Path, frame: Frame) -> MapStep:
-        over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
-        slices = self._count(model.slices, (*at, "slices"), frame)
+    def _map(self, step: MapStep, model: schema.Map, at: Path, draft: Draft) -> MapStep:
+        over = self._reference(model.over, (*at, "over"), draft) if model.over is not None else None
+        slices = self._count(model.slices, (*at, "slices"), draft)
         if slices is not None and (model.dim is not None or model.batched):
             key = "dim" if model.dim is not None else "batched"
             self._fail(
@@ -330,23 +331,23 @@ class _Resolver:
         over = None if over == step.stream else over
         return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
 
-    def _merge(self, text: str, at: Path, step: Step, frame: Frame) -> Applied:
+    def _merge(self, text: str, at: Path, step: Step, draft: Draft) -> Applied:
         place = self.reporter.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
             dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
             self._fail("FC0131", f"`{name}` stands alone", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
-            close = habits.meant(name, habits.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
+            close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
             self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
-        return self._part(text, (*at, "merge"), f"{step.path}.merge", frame, {}, step.stream)
+        return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)
 
-    def _count(self, value: int | str | None, at: Path, frame: Frame) -> Literal | None:
+    def _count(self, value: int | str | None, at: Path, draft: Draft) -> Literal | None:
         """A positive whole number, given as one or in terms of parameters."""
         if value is None:
             return None
-        found = parameters.count(value, at, self._parser(frame, at), self.reporter.value(at), self.reporter)
+        found = parameters.count(value, at, self._parser(draft, at), self.reporter.value(at), self.reporter)
         if found is None:
             raise _Unresolved
         return found
@@ -358,7 +359,7 @@ class _Resolver:
         model: object,
         at: Path,
         path: str,
-        frame: Frame,
+        draft: Draft,
         using: dict[int, tuple[str | None, Value]],
         stream: Value,
         taken: set[int] | None = None,
@@ -366,16 +367,16 @@ class _Resolver:
         """A body at `at` of the document, at `path` of the graph, and what it takes of `using`."""
         taken = set() if taken is None else taken
         if isinstance(model, schema.Settings):
-            self._settings(model, at, path, frame)
+            self._settings(model, at, path, draft)
         if isinstance(model, str):
-            return self._chain(model, at, path, frame, using, taken)
+            return self._chain(model, at, path, draft, using, taken)
         if isinstance(model, schema.CallBody):
-            return self._chain(model.through, (*at, "through"), path, frame, using, taken)
+            return self._chain(model.through, (*at, "through"), path, draft, using, taken)
         if isinstance(model, schema.InlineBody):
-            plan, inner = self._document(model, at, _last(path), frame, {})
+            plan, inner = self._document(model, at, _last(path), draft, {})
             return self._mount(plan, inner, (), at, path, using, taken)
         if isinstance(model, schema.MountedBody):
-            return self._mounted(model, at, path, frame, using, taken)
+            return self._mounted(model, at, path, draft, using, taken)
         place = self.reporter.value(at)
         if not hasattr(model, "named_parameters"):
             self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
@@ -384,9 +385,9 @@ class _Resolver:
         return Applied(path, Instance(model, place), tuple(accepted.values()))
 
     def _chain(
-        self, text: str, at: Path, path: str, frame: Frame, using: dict[int, tuple[str | None, Value]], taken: set[int]
+        self, text: str, at: Path, path: str, draft: Draft, using: dict[int, tuple[str | None, Value]], taken: set[int]
     ) -> Applied:
-        calls = self._parser(frame, at).chain(text, self.reporter.value(at))
+        calls = self._parser(draft, at).chain(text, self.reporter.value(at))
         if calls is None:
             raise _Unresolved
         members = [
@@ -406,7 +407,9 @@ class _Resolver:
         missing = [] if using.keys() - taken else forward.missing(1, names_given)
         if missing:
             message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
-            self.reporter.error("FC0147", message, call.place, path=path, advice=wiring.to_fill(missing[0], call.name))
+            self.reporter.error(
+                "FC0147", message, call.place, path=path, advice=step_inputs.to_fill(missing[0], call.name)
+            )
         return Applied(path, call, tuple(accepted))
 
     def _mounted(
@@ -414,7 +417,7 @@ class _Resolver:
         model: schema.MountedBody,
         at: Path,
         path: str,
-        frame: Frame,
+        draft: Draft,
         using: dict[int, tuple[str | None, Value]],
         taken: set[int],
     ) -> Applied:
@@ -424,15 +427,15 @@ class _Resolver:
                 "FC0105", f"the graph `{model.graph}` cannot be found from here", self.reporter.value(where), path
             )
         assert isinstance(model.graph, schema.GraphDocument)
-        given = parameters.given_by(model, at, self._parser(frame, at), self.reporter)
-        around = None if where in self.reporter.origins.mounts else frame
+        given = parameters.given_by(model, at, self._parser(draft, at), self.reporter)
+        around = None if where in self.reporter.origins.mounts else draft
         plan, inner = self._document(model.graph, where, _last(path), around, given)
         return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
 
     def _mount(
         self,
         plan: GraphPlan,
-        inner: Frame,
+        inner: Draft,
         params: tuple[tuple[str, Literal], ...],
         at: Path,
         path: str,
@@ -450,19 +453,19 @@ class _Resolver:
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
-    def _reuse(self, model: schema.Reuse, step: Step, at: Path, frame: Frame, using: Using, taken: set[int]) -> Applied:
+    def _reuse(self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: Using, taken: set[int]) -> Applied:
         place = self.reporter.value((*at, "reuse"))
         try:
-            found = frame.find_module(model.reuse, step.path)
+            found = draft.find_module(model.reuse, step.path)
         except NotFound as problem:
             head = model.reuse.split(".")[0]
-            if frame.is_broken(head):
+            if draft.is_broken(head):
                 raise _Unresolved from None
-            if frame.comes_later(head):
+            if draft.comes_later(head):
                 what = "is this step itself" if head == step.name else "comes later"
                 message = f"`{head}` {what}: the module of an earlier step is used again"
                 self._fail("FC0141", message, place, step.name, "let the first of the two steps make the module")
-            self._nowhere(problem, model.reuse, place, dotted(at), frame)
+            self._nowhere(problem, model.reuse, place, dotted(at), draft)
         assert found.applied is not None
         module, path = found.applied.target, found.path
         indexed = dict(enumerate(using))
@@ -486,18 +489,18 @@ class _Resolver:
 
     # references
 
-    def _arguments(self, given: schema.Using | None, at: Path, frame: Frame) -> Using:
+    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> Using:
         """What `using` or `over`, at `at` of the document, passes under which names."""
         match given:
             case None:
                 return []
             case str(text):
-                return [(_written_name(text), self._reference(text, at, frame))]
+                return [(_written_name(text), self._reference(text, at, draft))]
             case list(texts):
-                found = [self._reference(text, (*at, i), frame) for i, text in enumerate(texts)]
+                found = [self._reference(text, (*at, i), draft) for i, text in enumerate(texts)]
                 return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
             case dict(mapping):
-                return [(name, self._reference(text, (*at, name), frame)) for name, text in mapping.items()]
+                return [(name, self._reference(text, (*at, name), draft)) for name, text in mapping.items()]
 
     def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
         """Where each of the references is written; in a mapping, where their arguments are named."""
@@ -509,46 +512,46 @@ class _Resolver:
         place = self.reporter.key if isinstance(given, dict) else self.reporter.value
         return [place((*at, *key)) for key in keys]
 
-    def _reference(self, text: str, at: Path, frame: Frame) -> Value:
+    def _reference(self, text: str, at: Path, draft: Draft) -> Value:
         place = self.reporter.value(at)
         try:
-            return replace(frame.find(text), place=place)
+            return replace(draft.find(text), place=place)
         except NotFound as problem:
             head = text.split(".")[0].split("[")[0]
-            if frame.is_broken(head):
+            if draft.is_broken(head):
                 raise _Unresolved from None
-            if frame.comes_later(head):
-                return frame.later(text.strip(), place)
-            self._nowhere(problem, text, place, dotted(at), frame)
+            if draft.comes_later(head):
+                return draft.later(text.strip(), place)
+            self._nowhere(problem, text, place, dotted(at), draft)
 
-    def _meet_awaited(self, frame: Frame) -> None:
+    def _meet_awaited(self, draft: Draft) -> None:
         """Put what references to later members mean in their place, now that all members are known."""
         met: dict[str, Value] = {}
-        for text, place in frame.awaited.items():
+        for text, place in draft.awaited.items():
             try:
-                met[text] = replace(references.find(frame, text), recurrent=True)
+                met[text] = replace(references.find(draft, text), recurrent=True)
             except NotFound as problem:
-                if frame.is_broken(references.split(text)[0][0]):
+                if draft.is_broken(references.split(text)[0][0]):
                     continue
                 with suppress(_Unresolved):
-                    self._nowhere(problem, text, place, dotted(frame.path), frame)
+                    self._nowhere(problem, text, place, dotted(draft.path), draft)
 
         def meant(value: Value) -> Value:
             return replace(met[value.member], place=value.place) if value.recurrent and value.member in met else value
 
-        frame.steps = [with_values(step, meant) for step in frame.steps] if met else frame.steps
+        draft.steps = [with_values(step, meant) for step in draft.steps] if met else draft.steps
 
-    def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, frame: Frame) -> NoReturn:
+    def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, draft: Draft) -> NoReturn:
         """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
-        message = problem.seen_from(frame.title).message
+        message = problem.seen_from(draft.title).message
         advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
         first = text.split(".")[0].split("[")[0].strip()
-        removed = self._removal(first, frame)
+        removed = self._removal(first, draft)
         if removed is not None:
             message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
             advice = "remove this too, or let it read something else"
         lacking = first if problem.wrong == first and removed is None else ""
-        cause = (first, frame.title, removed is not None)
+        cause = (first, draft.title, removed is not None)
         self.reporter.missing(
             lacking,
             "FC0141",
@@ -561,28 +564,28 @@ class _Resolver:
         )
         raise _Unresolved
 
-    def _removal(self, name: str, frame: Frame | None) -> tuple[str, Place] | None:
+    def _removal(self, name: str, draft: Draft | None) -> tuple[str, Place] | None:
         """The name of a member, here or around, that is null, and where that was said."""
-        while frame is not None:
-            flow = _at(self.data, (*frame.path, "flow"))
+        while draft is not None:
+            flow = _at(self.data, (*draft.path, "flow"))
             if isinstance(flow, Mapping) and name in flow and flow[name] is None:
-                return name, self.reporter.value((*frame.path, "flow", name))
-            frame = frame.around
+                return name, self.reporter.value((*draft.path, "flow", name))
+            draft = draft.around
         return None
 
-    def _outputs(self, model: schema.GraphDocument, frame: Frame) -> tuple[tuple[str, Value], ...]:
+    def _outputs(self, model: schema.GraphDocument, draft: Draft) -> tuple[tuple[str, Value], ...]:
         if model.outputs is None:
-            return ((frame.stream.member, frame.stream),)
+            return ((draft.stream.member, draft.stream),)
         found = []
         for name, text in model.outputs.items():
             try:
-                found.append((name, self._reference(text, (*frame.path, "outputs", name), frame)))
+                found.append((name, self._reference(text, (*draft.path, "outputs", name), draft)))
             except _Unresolved:
                 continue
         return tuple(found)
 
-    def _parser(self, frame: Frame, at: Path) -> CallParser:
-        return CallParser(frame.scope, self.reporter, dotted(at), frame.named)
+    def _parser(self, draft: Draft, at: Path) -> CallParser:
+        return CallParser(draft.scope, self.reporter, dotted(at), draft.named)
 
     def _fail(
         self,

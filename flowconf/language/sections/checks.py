@@ -11,14 +11,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.language import check_phases, references, registry, signatures
-from flowconf.language.advice import habits, sections
-from flowconf.language.check_phases import check_path, check_value
+from flowconf.language import references, registry, signatures
+from flowconf.language.advice import other_tools, sections
+from flowconf.language.keys.validate import shown
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
+from flowconf.language.sections import phases
+from flowconf.language.sections.phases import check_path, check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
-from flowconf.language.validate import shown
 from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Node, Path, dotted
 
@@ -44,7 +45,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     _check_groups(training, plan, reporter)
     _check_devices(training, reporter)
     _check_vain(training, reporter)
-    check_phases.check(training, plan, reporter)
+    phases.check(training, plan, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
@@ -461,9 +462,9 @@ class _Names:
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
     ) -> Advice | None:
         """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
-        close = habits.for_key(argument, free) or nearest(argument, free)
+        close = other_tools.for_key(argument, free) or nearest(argument, free)
         if close is None and len(path) == 1:
-            close = habits.for_key(argument, ["name"])
+            close = other_tools.for_key(argument, ["name"])
         if close is not None:
             return Suggestion(close, instead_of=argument)
         if lacking is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flowconf.language import causes, schema
-from flowconf.language.advice import slips
+from flowconf.language import schema
+from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Literal
-from flowconf.language.calls import CallParser
-from flowconf.language.claims import check_name
+from flowconf.language.resolve import wrong_values
+from flowconf.language.resolve.calls import CallParser
+from flowconf.language.resolve.unique_names import check_name
 from flowconf.report import Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -56,10 +57,10 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
     """A positive whole number, given as one or in terms of parameters; None when it is none."""
     found = parser.value(value, place) if isinstance(value, str) else literal(value, place)
     wanted = "a whole number of at least 1"
-    if found is None or causes.told(found, causes.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
+    if found is None or wrong_values.told(found, wrong_values.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
         return None
-    if not isinstance(found.value, int) or not causes.is_count(found.value):
-        got = slips.shown(found.value)
+    if not isinstance(found.value, int) or not wrong_values.is_count(found.value):
+        got = call_slips.shown(found.value)
         got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
         reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, at=at)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
-from flowconf.language.advice import slips
+from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Literal
 from flowconf.report import Label, Reporter
 
@@ -47,7 +47,7 @@ def told(given: Literal, fits: Fits, wanted: str, use: str, reporter: Reporter, 
     wrong = cause(given, fits)
     if wrong is given:
         return False
-    message = f"`{wrong.text}` must be {wanted}, got {slips.shown(wrong.value)}: it stands in {use}"
+    message = f"`{wrong.text}` must be {wanted}, got {call_slips.shown(wrong.value)}: it stands in {use}"
     labels = (Label("it is used here", given.place),)
     reporter.error("FC0123", message, wrong.place, path=path, labels=labels)
     return True

@@ -8,8 +8,9 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from flowconf.language import levels, schema
-from flowconf.language.advice import habits, hints, sections
+from flowconf.language import schema
+from flowconf.language.advice import hints, other_tools, sections
+from flowconf.language.keys import misplaced
 from flowconf.language.training import Changing
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
@@ -100,7 +101,7 @@ class _Report:
 
     def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
         """Tell once of keys at another level than their own, with what follows from that."""
-        for stray in levels.strays(model, self.data, grouped, self._key):
+        for stray in misplaced.strays(model, self.data, grouped, self._key):
             key, home = stray.keys[0], stray.home
             labels: tuple[Label, ...] = ()
             if stray.is_too_deep:
@@ -222,7 +223,7 @@ class _Report:
         told = (
             None if self.is_config and "flow" not in where else hints.for_unknown_key(key, owner, self._at(where), free)
         )
-        known = None if told else habits.for_key(key, free)
+        known = None if told else other_tools.for_key(key, free)
         close = None if told or known or is_argument else nearest(key, free)
         if told:
             hint: Advice = told

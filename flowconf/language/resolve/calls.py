@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from flowconf.language import causes, signatures
-from flowconf.language.advice import habits, slips
+from flowconf.language import signatures
+from flowconf.language.advice import call_slips, other_tools
 from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
+from flowconf.language.resolve import wrong_values
 from flowconf.language.signatures import Signature
 from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.text.source import within
@@ -83,7 +84,7 @@ class CallParser:
             name = node.func if isinstance(node, ast.Call) else node
             if not isinstance(name, ast.Name) or name.id not in allowed:
                 shown = ast.unparse(name)
-                close = habits.meant(shown.removesuffix("_"), habits.STARTS, allowed)
+                close = other_tools.meant(shown.removesuffix("_"), other_tools.STARTS, allowed)
                 advice = (
                     Suggestion(close, instead_of=shown) if close else suggest(shown.split(".")[-1], allowed, "ways")
                 )
@@ -101,7 +102,7 @@ class CallParser:
             self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
         if not text.strip():
             self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
-        if thousands := slips.THOUSANDS.search(text):
+        if thousands := call_slips.THOUSANDS.search(text):
             spot, meant = _Spot(place, text), thousands[0].replace(",", "")
             message = (
                 f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, since commas stand between arguments"
@@ -116,15 +117,15 @@ class CallParser:
                 raise RecursionError
             return node
         except SyntaxError as problem:
-            found = slips.unreadable(problem, text.strip())
+            found = call_slips.unreadable(problem, text.strip())
             at = _Spot(place, text).at(found.offset, found.length)
             self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.advice)
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
         raise AssertionError
 
-    def _told(self, given: Literal, fits: causes.Fits, wanted: str, use: str) -> bool:
-        return causes.told(given, fits, wanted, use, self.reporter, self.path)
+    def _told(self, given: Literal, fits: wrong_values.Fits, wanted: str, use: str) -> bool:
+        return wrong_values.told(given, fits, wanted, use, self.reporter, self.path)
 
     def _refuse(self, code: str, message: str, place: Place, advice: Advice | None = None) -> None:
         self.reporter.error(code, message, place, path=self.path, advice=advice)
@@ -135,7 +136,7 @@ class CallParser:
         if not isinstance(name, ast.Name):
             shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
             message = f"`{shown}` is not a module's name or a call of one"
-            self._refuse("FC0131", message, spot(node), slips.no_call(node, modules.names()))
+            self._refuse("FC0131", message, spot(node), call_slips.no_call(node, modules.names()))
         assert isinstance(name, ast.Name)
         if name.id not in modules:
             advice = None
@@ -195,10 +196,10 @@ class CallParser:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in modules:
                 close = nearest(name, modules.names()) if name[:1].isupper() else None
-                advice = slips.no_parameter(name, self.scope, is_text) or (
+                advice = call_slips.no_parameter(name, self.scope, is_text) or (
                     Suggestion(close, instead_of=name) if close else None
                 )
-                advice = advice or suggest(name, self.scope, "parameters") or slips.AS_TEXT.format(name)
+                advice = advice or suggest(name, self.scope, "parameters") or call_slips.AS_TEXT.format(name)
                 self.reporter.missing(
                     name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, advice=advice
                 )
@@ -212,7 +213,7 @@ class CallParser:
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
         message = f"`{_short(ast.unparse(node))}` cannot stand in a call"
-        self._refuse("FC0131", message, spot(node), slips.no_argument(node, self.scope))
+        self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
         raise AssertionError
 
     @staticmethod
@@ -226,12 +227,12 @@ class CallParser:
 
     def _number(self, node: ast.expr, spot: _Spot) -> Literal:
         found = self._argument(node, spot)
-        if isinstance(found, Literal) and causes.is_number(found.value):
+        if isinstance(found, Literal) and wrong_values.is_number(found.value):
             return found
-        if isinstance(found, Literal) and self._told(found, causes.is_number, "a number", "arithmetic"):
+        if isinstance(found, Literal) and self._told(found, wrong_values.is_number, "a number", "arithmetic"):
             raise Refused
         text = _short(ast.unparse(node))
-        is_ = f"is {slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
+        is_ = f"is {call_slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
         self._refuse("FC0131", f"arithmetic needs numbers, and `{text}` {is_}", spot(node))
         raise AssertionError
 
@@ -270,7 +271,7 @@ class CallParser:
             self._check_names(call, signature, node, spot)
         if len(self.reporter.diagnostics) > before:
             raise Refused
-        self._check_values(call, signature, slips.thousands(spot.part(node)))
+        self._check_values(call, signature, call_slips.thousands(spot.part(node)))
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
@@ -299,10 +300,10 @@ class CallParser:
                 place = argument.place
             elif isinstance(argument, Literal):
                 place, text = argument.place, argument.text
-                advice = slips.divided(text) or slip
+                advice = call_slips.divided(text) or slip
                 if wanted == "a whole number" and isinstance(argument.value, float) and argument.value.is_integer():
                     advice = advice or Suggestion(str(int(argument.value)), instead_of=text)
-                got = slips.shown(argument.value)
+                got = call_slips.shown(argument.value)
             self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
@@ -312,7 +313,7 @@ class CallParser:
                 f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
             )
             listed = ", ".join(f"`{name}`" for name in signature.names)
-            advice = slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
+            advice = call_slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
             self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from flowconf.language import causes, names, schema
-from flowconf.language.advice import habits, slips
-from flowconf.language.calls import CallParser, Scope
+from flowconf.language import schema
+from flowconf.language.advice import call_slips, other_tools
 from flowconf.language.plan import Input
+from flowconf.language.resolve import reserved_names, wrong_values
+from flowconf.language.resolve.calls import CallParser, Scope
 from flowconf.report import Advice, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -33,11 +34,11 @@ def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter:
         dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
         if dtype not in DTYPES:
             place = reporter.value((*at, "dtype"))
-            meant = habits.meant(dtype.removeprefix("torch."), habits.DTYPES, DTYPES)
+            meant = other_tools.meant(dtype.removeprefix("torch."), other_tools.DTYPES, DTYPES)
             meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
             advice = Suggestion(meant, instead_of=dtype) if meant else suggest(dtype, DTYPES, "types")
             reporter.error("FC0123", f"unknown dtype `{dtype}`", place, at=at, advice=advice)
-        if name in names.GENERATED:
+        if name in reserved_names.GENERATED:
             reporter.error(
                 "FC0126", f"`{name}` cannot be an input: it is used by the generated source", reporter.key(at)
             )
@@ -64,11 +65,11 @@ def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | 
         if literal is None:
             return 1
         value = literal.value
-        if causes.told(literal, _is_size, "a whole number of at least 1", "`inputs`", reporter, dotted(at)):
+        if wrong_values.told(literal, _is_size, "a whole number of at least 1", "`inputs`", reporter, dotted(at)):
             return 1
     if not _is_size(value):
-        message = f"a size must be a whole number of at least 1, got {slips.shown(value)}"
-        instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else slips.divided(str(size))
+        message = f"a size must be a whole number of at least 1, got {call_slips.shown(value)}"
+        instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else call_slips.divided(str(size))
         reporter.error("FC0123", message, place, at=at, advice=instead)
         return 1
     assert isinstance(value, int)
@@ -76,4 +77,4 @@ def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | 
 
 
 def _is_size(value: object) -> bool:
-    return causes.is_count(value) and isinstance(value, int) and value < LARGEST_SIZE
+    return wrong_values.is_count(value) and isinstance(value, int) and value < LARGEST_SIZE

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 from pydantic import BaseModel
 
-from flowconf.language import references, timeline
+from flowconf.language import references
 from flowconf.language.plan import GraphPlan
+from flowconf.language.sections import phase_order
 from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
 from flowconf.report import Label, Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
@@ -23,7 +24,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
         _check_order(training, name, before, reporter)
         _check_phase(training, plan, phase, ("phases", name), reporter)
         before = name
-    timeline.check(training, reporter)
+    phase_order.check(training, reporter)
 
 
 def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, reporter: Reporter) -> None:

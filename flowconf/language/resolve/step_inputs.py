@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from flowconf.language.arguments import Call
-from flowconf.language.frame import Frame
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
+from flowconf.language.resolve.draft import Draft
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
 Using = list[tuple[str | None, Value]]
@@ -54,16 +54,16 @@ def check_extras(step: Step, reporter: Reporter) -> None:
             reporter.error("FC0142", message, step.place, path=step.path, labels=labels, advice=advice)
 
 
-def check_filled(step: Step, frame: Frame, reporter: Reporter) -> None:
+def check_filled(step: Step, draft: Draft, reporter: Reporter) -> None:
     """Every input of a mounted graph must be filled by the stream, or by `using`."""
-    if step.stream_record is None and _is_silent(frame.step(step.stream.member)) and not step.collects:
+    if step.stream_record is None and _is_silent(draft.step(step.stream.member)) and not step.collects:
         return  # it may hold names: the shape check knows
     for applied in step.applied():
         for name in unfilled(applied, step.stream_record.names if step.stream_record is not None else None):
             graph = applied.target.graph if isinstance(applied.target, Mount) else None
             declared = graph.input(name) if graph is not None else None
             labels = [Label("declared here", declared.place)] if declared is not None else []
-            giver = frame.step(step.stream.member)
+            giver = draft.step(step.stream.member)
             if step.stream_record is not None and giver is not None:
                 held = ", ".join(f"`{field}`" for field in step.stream_record.names)
                 labels.append(Label(f"the stream `{step.stream}` holds {held}", giver.place))

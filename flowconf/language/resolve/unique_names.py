@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flowconf.language import names, schema
-from flowconf.language.frame import Frame
+from flowconf.language import schema
 from flowconf.language.registry import modules
+from flowconf.language.resolve import reserved_names
+from flowconf.language.resolve.draft import Draft
 from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Path
 
@@ -14,30 +15,30 @@ SPOTS = ("skip", "router", "while_", "until")
 """Keys of a step with a module of their own."""
 
 
-def claim_names(model: schema.GraphDocument, frame: Frame, reporter: Reporter) -> None:
-    """Note every name of the graph in its frame, and refuse one that cannot be used, or is used twice."""
-    claims = [(given.name, "", given.place) for given in frame.inputs]
+def claim_names(model: schema.GraphDocument, draft: Draft, reporter: Reporter) -> None:
+    """Note every name of the graph in its draft, and refuse one that cannot be used, or is used twice."""
+    claims = [(given.name, "", given.place) for given in draft.inputs]
     members = {name: step for name, step in model.flow.items() if step is not None}
-    claims += [(name, name, reporter.key((*frame.path, "flow", name))) for name in members]
+    claims += [(name, name, reporter.key((*draft.path, "flow", name))) for name in members]
     for name, step in members.items():
         if isinstance(step, schema.Modifiers):
-            at = (*frame.path, "flow", name)
+            at = (*draft.path, "flow", name)
             claims += [(other, name, reporter.value(where)) for other, where in _others(step, at)]
-            frame.failed |= set(_mislabelled(step, at, reporter))
+            draft.failed |= set(_mislabelled(step, at, reporter))
     owners: dict[str, str] = {}
     for name, owner, place in claims:
         check_name(name, place, reporter, attribute=bool(owner))
-        first = frame.members.get(name)
+        first = draft.members.get(name)
         if first is not None and owners[name] != owner:
             label = Label("first given here", first)
             reporter.error("FC0142", f"the name `{name}` is used twice", place, path=name, labels=(label,))
-        frame.members.setdefault(name, place)
+        draft.members.setdefault(name, place)
         owners.setdefault(name, owner)
 
 
 def check_name(name: str, place: Place, reporter: Reporter, attribute: bool, modules_too: bool = False) -> None:
     """Refuse a name that Python, the generated source or (for an `attribute`) a module uses for itself."""
-    why = names.refusal(name, attribute)
+    why = reserved_names.refusal(name, attribute)
     if why is None and modules_too and name in modules:
         why = "is a module"
     if why is not None:
