@@ -220,7 +220,7 @@ class _Drawing:
             after = self.branches(scope, step, stream)
         else:
             after = self.applied(scope, step, None, step.body, stream)
-            if step.adds:
+            if step.joins:
                 after = self.residual(scope, step, stream, after)
         if step.iterates:
             for name, condition in step.modules_beside.items():
@@ -234,10 +234,10 @@ class _Drawing:
         kept = stream
         for name, skip in step.modules_beside.items():
             kept = self.applied(scope, step, name, skip, stream)
-        plus = self.joint(scope, step, "+")
-        self.edge(after, plus, {})
-        self.edge(kept, plus, {} if step.modules_beside else {"color": "#9aa5b1"})
-        return _fixed((plus,))
+        joint = self.joint(scope, step, step.joins)
+        self.edge(after, joint, {})
+        self.edge(kept, joint, {} if step.modules_beside else {"color": "#9aa5b1"})
+        return _fixed((joint,))
 
     def branches(self, scope: _Scope, step: Step, stream: Ends) -> Ends:
         ends = {name: self.applied(scope, step, name, part, stream) for name, part in step.parts}
