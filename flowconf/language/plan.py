@@ -421,10 +421,10 @@ class ReuseStep(Step):
     verb: ClassVar[str] = "reuse"
 
 
-Kind = TypeVar("Kind", bound=Step)
+StepT = TypeVar("StepT", bound=Step)
 
 
-def with_verb(step: Step, kind: type[Kind], **own: object) -> Kind:
+def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
     """A step of a verb with what `step` says, and what only that verb does."""
     return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from flowconf.graph import Graph, build_graph, load_checkpoints
-from flowconf.graph.weights.transfer import load as load_weights
+from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from flowconf.graph import check_checkpoints
+from flowconf.graph.weights.loading import Request
 from flowconf.graph.weights.sources import locate
-from flowconf.graph.weights.transfer import Request
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
