@@ -14,7 +14,6 @@ from flowconf.language.training import REMOVABLE, Identifier, Section, named_in,
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
-VERBS = ("through", "also", "fork", "split", "gate", "switch", "loop", "map", "graph", "reuse")
 MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 
 Name = Identifier
@@ -329,6 +328,7 @@ class Reuse(Modifiers):
 STEPS: dict[str, type[Modifiers]] = {
     model.verb: model for model in (Through, Also, Fork, Split, Gate, Switch, Loop, Map, Graph, Reuse)
 }
+VERBS = tuple(STEPS)
 
 
 def _kind_of_step(value: object) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn, optim
 
-from flowconf.graph.parts import held
+from flowconf.graph.sharded import held
 from flowconf.language import registry
 from flowconf.language.training import OptimizerSection
 from flowconf.report import bytes_in_words

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from flowconf.graph import Graph, build_graph, load_checkpoints
-from flowconf.graph.shapes.result import Inference
-from flowconf.graph.weights.transfer import load as load_weights
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references, natural_direction

@@ -15,7 +15,7 @@ from functools import partial
 
 from flowconf.language import signatures
 from flowconf.language.advice import call_slips, other_tools
-from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
 from flowconf.language.resolve import wrong_values
 from flowconf.language.signatures import Signature
@@ -223,7 +223,7 @@ class CallParser:
             text = f"[{', '.join(item.text for item in literals)}]"
             values = tuple(item.value for item in literals)
             return Literal(values, text, place, _sources(*literals), items=tuple(literals))
-        return Sequence(tuple(items))
+        return ListArgument(tuple(items))
 
     def _number(self, node: ast.expr, spot: _Spot) -> Literal:
         found = self._argument(node, spot)

@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
-from flowconf.graph.shapes.fakes import UNKNOWN, faked, real, with_numbers
-from flowconf.graph.shapes.result import Inference, Rehearsal
+from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real, with_numbers
+from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.language.config import Config

@@ -22,7 +22,7 @@ from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError
 from flowconf.text import Composition, Document, from_data, with_graphs
 
 if TYPE_CHECKING:
-    from flowconf.graph.shapes.result import Inference
+    from flowconf.graph.shapes.inference import Inference
     from flowconf.train.chain import Chain
     from flowconf.train.checks.first_step import FirstStep
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.fakes import WantsNumbers
-from flowconf.graph.shapes.marks import number_in
+from flowconf.graph.shapes.fake_values import WantsNumbers
+from flowconf.graph.shapes.locating import number_in
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import references
 from flowconf.language.config import Config

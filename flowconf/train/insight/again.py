@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph.explain import MARK, NOTE
+from flowconf.graph.failed_step import MARK, NOTE
 from flowconf.graph.tracing import Trail
 from flowconf.train import loop
 from flowconf.train.insight.measures import OUTSIDE

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from flowconf.graph.explain import MARK, shown
+from flowconf.graph.failed_step import MARK, shown
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory

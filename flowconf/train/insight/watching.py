@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.graph import views
-from flowconf.graph.tracing import Trail, Visit
+from flowconf.graph.tracing import OnVisit, Trail
 from flowconf.train.insight.measures import OUTSIDE
 from flowconf.train.job import Job
 from flowconf.train.team.sharding import ShardedView
@@ -27,7 +27,7 @@ Take = Callable[[Job, Tensor, int], list[Tensor]]
 
 
 @contextmanager
-def watched(job: Job, visit: Visit) -> Iterator[Trail]:
+def watched(job: Job, visit: OnVisit) -> Iterator[Trail]:
     """Within the block every path of a step, and every part outside of the graph, is visited.
 
     A compiled graph runs as it is written: what is compiled belongs to no path.

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import Scope, as_list, called
-from flowconf.graph.shapes.marks import apart, end_of, number_in
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import as_list, called
+from flowconf.graph.shapes.locating import apart, end_of, number_in
+from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.plan import Chain, Mount, Step, join
@@ -94,7 +95,7 @@ def _number(call: object, stream: Any, wanted: Tensor, dims: list[int]) -> Place
     """
     if not isinstance(call, Call) or min(dims) < 2:
         return None
-    given = blame.bound(call)
+    given = faults.bound(call)
     known = [(name, given[name]) for name in RESIZE if isinstance(given.get(name), Literal)]
     found = [(name, one) for name, one in known if isinstance(one, Literal) and (one.place.line or one.place.word)]
     if len(found) < 2:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flowconf.graph import runtime
-from flowconf.graph.tracing import Members, home_of
+from flowconf.graph.tracing import ModulePaths, home_of
 from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import Step, join
 from flowconf.report import NOWHERE, FlowconfError, Place
@@ -34,7 +34,7 @@ def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], k
     if hasattr(problem, MARK):
         return
     with suppress(Exception):  # whatever an exception has against notes or looks, it is what must be seen
-        found = _Found(given=[*zip(graph.inputs, args, strict=False), *kwargs.items()])
+        found = _FailedStep(given=[*zip(graph.inputs, args, strict=False), *kwargs.items()])
         found.walk(problem, graph)
         setattr(problem, MARK, (found.path, found.place))
         problem.add_note(found.note(graph.plan.label))
@@ -47,7 +47,7 @@ def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], k
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _SlicedTensor:
     """A tensor whose slices a statement works on one by one."""
 
     whole: Tensor
@@ -58,7 +58,7 @@ class _Cut:
     path: str
 
     @classmethod
-    def around(cls, file: str, line: int, known: Mapping[str, Any], path: str) -> _Cut | None:
+    def around(cls, file: str, line: int, known: Mapping[str, Any], path: str) -> _SlicedTensor | None:
         """What the statement around a line cuts."""
         text = "".join(linecache.getline(file, number) for number in range(max(1, line - 1), line + 2))
         found = re.search(r"(^ *)?for (\w+) in (\w+)\.(?:unbind\((\d+)\)|chunk\()", text, re.MULTILINE)
@@ -80,7 +80,7 @@ class _Cut:
 
 
 @dataclass
-class _Found:
+class _FailedStep:
     """Where a walk along a traceback has come to."""
 
     given: Sequence[tuple[str, Any]]
@@ -89,13 +89,13 @@ class _Found:
     home: str = ""
     """Where the module that runs stands; where it is reused, that is not its path."""
     place: Place | None = None
-    cut: _Cut | None = None
+    cut: _SlicedTensor | None = None
     """What the statement that runs cuts into slices."""
     passes: list[tuple[str, str]] = field(default_factory=list)
     """Which iterations, slices and rows, the outermost first, and the paths of which."""
 
     def walk(self, problem: BaseException, graph: GraphTree) -> None:
-        members = Members(graph)
+        members = ModulePaths(graph)
         owner: Any = None
         above = ""
         known: dict[str, Any] = {}
@@ -127,7 +127,7 @@ class _Found:
             if step is not None:
                 self._loops(step, program.file, line, known, members)
 
-    def _loops(self, step: Step, file: str, line: int, known: Mapping[str, Any], members: Members) -> None:
+    def _loops(self, step: Step, file: str, line: int, known: Mapping[str, Any], members: ModulePaths) -> None:
         """Note which iteration, copy or slice of a step it is."""
         number = _variable_of_loop(file, line, known)
         if isinstance(number, nn.Module):
@@ -138,7 +138,7 @@ class _Found:
             most = "at most " if step.decision == runtime.halts.__name__ else ""
             count = literal.value if literal is not None else "?"
             self.passes.append((f"iteration {number + 1} of {most}{count}", self.path))
-        self.cut = _Cut.around(file, line, known, self.path)
+        self.cut = _SlicedTensor.around(file, line, known, self.path)
         if self.cut is not None:
             self._slice([self.cut.item])
 

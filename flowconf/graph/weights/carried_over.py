@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.inference import Inference
 
-Size = tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Carry:
+class CarriedOver:
     """Shapes that changed (path, before, after), and parameters by what becomes of them when weights are taken over."""
 
     shapes: tuple[tuple[str, str, str], ...]
     kept: tuple[str, ...]
-    resized: tuple[tuple[str, Size, Size], ...]
+    resized: tuple[tuple[str, Shape, Shape], ...]
     new: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
-def carry_over(old: Inference, new: Inference) -> Carry:
+def carry_over(old: Inference, new: Inference) -> CarriedOver:
     """Compare what the shape check found of two graphs, by path."""
     shapes = tuple(
         (path, old.shapes[path], shape)
@@ -28,7 +28,7 @@ def carry_over(old: Inference, new: Inference) -> Carry:
         if path in old.shapes and old.shapes[path] != shape
     )
     common = [name for name in new.parameters if name in old.parameters]
-    return Carry(
+    return CarriedOver(
         shapes=shapes,
         kept=tuple(name for name in common if old.parameters[name] == new.parameters[name]),
         resized=tuple(

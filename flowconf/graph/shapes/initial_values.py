@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import torch
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import as_list
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import as_list
 from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Start
 from flowconf.report import Reporter, suggest
 
 
-def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
+def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Refuse starting values of parameters that do not exist or have another shape; `parameters` are sizes by path."""
     for path, setting in graph.all_settings():
         below = {
@@ -32,7 +32,7 @@ def check_starts(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], re
 def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
     """Why a parameter of this size cannot start so, or None when it can."""
     if isinstance(start.how, Call):
-        why = blame.start(start.how, size)
+        why = faults.start(start.how, size)
         return None if why is None else f"{shown}, {list(size)}, cannot start as `{start.how}`: {why}"
     if not isinstance(start.how.value, tuple):
         return None

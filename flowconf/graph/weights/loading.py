@@ -20,10 +20,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from flowconf.graph.parts import like
+from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.sources import weights_file
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.plan import Checkpoint, GraphPlan, join
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest, why_not
 
@@ -186,11 +186,11 @@ def _check_digest(file: Path, request: Request) -> None:
         raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 
 
-Reader = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
+OpenedFile = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
 
 
 @contextmanager
-def _opened(file: Path, place: Place, device: str = "cpu") -> Iterator[Reader]:
+def _opened(file: Path, place: Place, device: str = "cpu") -> Iterator[OpenedFile]:
     """The names in a file of weights, and how to get a tensor's shape and the tensor."""
     if file.suffix != ".safetensors":
         tensors = named_tensors(file, place, device)

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph.shapes.fakes import Source, difference
+from flowconf.graph.shapes.fake_values import difference
+from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Applied, Chain, Input, Module, Mount, Step
@@ -22,7 +23,7 @@ def says(mount: Mount, size: int | str | None) -> Place | None:
     return next((given.place for _, given in mount.params if given.value == size), None)
 
 
-def made_at(source: Source | None, size: int) -> Place | None:
+def made_at(source: Giver | None, size: int) -> Place | None:
     """Where the number is written by which a value has this size."""
     match source.by if source is not None else None:
         case Step(parts=((_, applied),)):

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from flowconf.graph.shapes.fakes import Scope
+from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import Sizes
-from flowconf.graph.source.emit import Sizes as KnownSizes
+from flowconf.graph.source.emit import KnownSizes
 from flowconf.language.plan import Value
 from flowconf.report import Reporter
 

@@ -16,8 +16,8 @@ from typing import Any
 from torch import fx, nn
 
 from flowconf.graph.builder import free_name, snake
-from flowconf.graph.exchange.constructors import written
-from flowconf.graph.exchange.functions import SAME, NoModule, module_for
+from flowconf.graph.exchange.function_modules import SAME, NoModule, module_for
+from flowconf.graph.exchange.recovered_calls import written
 from flowconf.language.plan import join
 
 Given = dict[str, object]
@@ -47,7 +47,7 @@ class Unread:
 
 
 @dataclass
-class Account:
+class ImportNotes:
     """What there is to say of a whole tree of modules besides its document."""
 
     rename: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class GraphReader:
     """Reads the traced forward of one module into the steps of one document."""
 
     read_child: ReadChild
-    account: Account
+    notes: ImportNotes
     module: nn.Module
     path: str
     home: str
@@ -137,10 +137,10 @@ class GraphReader:
             step = {"through": body} if isinstance(body, str) else {"graph": body}
             self.placed[target] = name
             if path != home and child.state_dict():
-                self.account.rename[path] = home
+                self.notes.rename[path] = home
         if constants and (known is not None or isinstance(step.get("through"), str)):
             listed = ", ".join(f"{argument}={_shown(value)}" for argument, value in constants.items())
-            self.account.unread.append(Unread(path, home, f"a graph cannot say `{listed}` in a call of the module"))
+            self.notes.unread.append(Unread(path, home, f"a graph cannot say `{listed}` in a call of the module"))
         stream, *others = references.values() or [self.stream]
         using = dict(list(references.items())[1:])
         if using:
@@ -173,8 +173,8 @@ class GraphReader:
         path, home = join(self.path, target), join(self.home, name)
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "tensor"
         reason = f"a {kind} {list(tensor.shape)} stands outside of a module: `Learned` gives one for each row"
-        self.account.unread.append(Unread(path, home, reason))
-        self.account.rename[path] = f"{home}.value"
+        self.notes.unread.append(Unread(path, home, reason))
+        self.notes.rename[path] = f"{home}.value"
         call = f"Learned({', '.join(map(str, shape))})"
         self.values[node] = self._step(name, {"through": call}, (list(self.inputs) or ["x"])[0])
 
@@ -206,7 +206,7 @@ class GraphReader:
         except NoModule as problem:
             call = "".join(part.capitalize() for part in name.split("_"))
             step = self._free(snake(call))
-            self.account.unread.append(Unread(join(self.path, node.name), join(self.home, step), str(problem)))
+            self.notes.unread.append(Unread(join(self.path, node.name), join(self.home, step), str(problem)))
             self.values[node] = self._step(
                 step, {"through": call}, self.values.get(first, self.stream) if first else self.stream
             )
@@ -331,25 +331,23 @@ class GraphReader:
         found = {str(name): self.values[one] for name, one in named if isinstance(one, fx.Node) and one in self.values}
         if not isinstance(value, Mapping) or len(found) < len(value):
             reason = "the outputs are a tuple, and a graph with several gives a dict"
-            self.account.unread.append(Unread(self.path, self.home, reason))
+            self.notes.unread.append(Unread(self.path, self.home, reason))
         return found
 
     # what is told
 
     def _tell_shared(self, child: nn.Module, path: str, home: str) -> None:
-        first = self.account.owners.setdefault(id(child), path)
+        first = self.notes.owners.setdefault(id(child), path)
         if first != path:
             reason = f"it is the same module as `{first}`, and this graph has a copy of its own"
-            self.account.unread.append(Unread(path, home, reason))
+            self.notes.unread.append(Unread(path, home, reason))
 
     def _tell_unused(self) -> None:
         for name, child in self.module.named_children():
             called = any(f"{target}.".startswith(f"{name}.") for target in self.placed)
             if not called and any(True for _ in child.parameters()):
                 path = join(self.path, name)
-                self.account.unread.append(
-                    Unread(path, join(self.home, name), "its weights are not used by the forward")
-                )
+                self.notes.unread.append(Unread(path, join(self.home, name), "its weights are not used by the forward"))
 
 
 def _shortest(step: Mapping[str, Any]) -> Any:

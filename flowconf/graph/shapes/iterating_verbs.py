@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.changes import changed_in, giving
-from flowconf.graph.shapes.fakes import UNKNOWN, Source, difference, each, part_at, parts_of, stacked
+from flowconf.graph.shapes.fake_values import UNKNOWN, difference, each, part_at, parts_of, stacked
 from flowconf.graph.shapes.findings import Poisoned
-from flowconf.graph.shapes.marks import end_of
+from flowconf.graph.shapes.locating import end_of
+from flowconf.graph.shapes.scope import Giver
+from flowconf.graph.shapes.size_changes import changed_in, giving
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step, join
@@ -185,8 +186,8 @@ def _pieces(trial: Trial, visit: Visit, stream: Tensor, count: object) -> Any:
     return UNKNOWN if result is UNKNOWN else each(result, lambda part: torch.cat([part] * count, -1))
 
 
-def _slice(visit: Visit) -> Source:
-    return Source(f"{visit.source.name}[i]", visit.source.place)
+def _slice(visit: Visit) -> Giver:
+    return Giver(f"{visit.source.name}[i]", visit.source.place)
 
 
 VERBS: dict[type[Step], Callable[[Trial, Visit], Any]] = {LoopStep: loop, MapStep: map_over}

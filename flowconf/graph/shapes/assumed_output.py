@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import UNKNOWN, called
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import UNKNOWN, called
 from flowconf.graph.shapes.sizes import UNITS, Expectation, expectation
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.resolve import wrong_values
@@ -20,7 +20,7 @@ GIVES = ("out_features", "out_channels", "hidden_size")
 def as_declared(built: nn.Module, call: Call, stream: Any, using: dict[str, Any]) -> Any:
     """What a module would give to a stream of the size that it expects; unknown where that is not certain."""
     found = expectation(built, call, stream)
-    given = next((value for name, value in blame.bound(call).items() if name in GIVES), None)
+    given = next((value for name, value in faults.bound(call).items() if name in GIVES), None)
     if found is None or not isinstance(given, Literal) or not _is_independent(found, given, stream):
         return UNKNOWN
     axis = next(axis for axis, unit in UNITS.items() if unit == found.unit)

@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import (
     UnsupportedFakeTensorException,
 )
 
-from flowconf.graph.shapes.fakes import as_list
+from flowconf.graph.shapes.fake_values import as_list
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.registry import modules
-from flowconf.report import Advice, Place
+from flowconf.report import Advice
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")
@@ -52,11 +52,10 @@ TELLS = "(?:got|index|negative dimension|string|not)"
 
 
 @dataclass(frozen=True)
-class Blame:
-    """What is wrong, in words that go behind the module's path; where; and the help."""
+class StreamFault:
+    """Why a stream cannot enter a module, in words that follow the module's path, and the help."""
 
     message: str
-    place: Place | None = None
     advice: Advice | None = None
 
 
@@ -137,18 +136,18 @@ def _below_one(value: object, zero: bool, negative: bool = False) -> bool:
     return is_number and (value < 1 if zero and negative else value == 0 if zero else value < 0)  # type: ignore[operator]
 
 
-def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Blame | None:
+def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> StreamFault | None:
     """Why a stream of this kind, type or rank cannot enter a module; None when it is something else."""
     text, gives = f"`{call}`", f"`{giver}` gives {sizes.show(value)}"
     if isinstance(value, list):
         advice = "write `merge: cat`, or a module that takes a list"
-        return Blame(f"{text} takes one tensor, and {gives}, the list of its branches", advice=advice)
+        return StreamFault(f"{text} takes one tensor, and {gives}, the list of its branches", advice=advice)
     if isinstance(value, dict):
         names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
-        return Blame(f"{text} takes one tensor, and {gives}", advice=f"read one of them by `from`: {names}")
+        return StreamFault(f"{text} takes one tensor, and {gives}", advice=f"read one of them by `from`: {names}")
     if isinstance(value, tuple):
         advice = "pick one by `take: 0` in the step that gives it, which ends a chain"
-        return Blame(f"{text} takes one tensor, and {gives}", advice=advice)
+        return StreamFault(f"{text} takes one tensor, and {gives}", advice=advice)
     if isinstance(value, Tensor):
         return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)
     return None
@@ -184,15 +183,17 @@ def wrong_dim(call: Call, value: Any) -> Literal | None:
     return None
 
 
-def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
+def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | None:
     shape = ", ".join(sizes.number(size) for size in value.shape)
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare whole numbers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return Blame(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", advice=advice)
+        return StreamFault(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", advice=advice)
     if wrong_type(call, value):
         advice = "declare it `float32`, or put an `Embedding` in front"
-        return Blame(f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice)
+        return StreamFault(
+            f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice
+        )
     return None
 
 
@@ -202,7 +203,7 @@ def _dimensions(call: Call) -> int | None:
     return int(found[1]) if found is not None and not call.name.startswith("Dropout") else None
 
 
-def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
+def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | None:
     count = _dimensions(call)
     if count is None:
         return None
@@ -213,7 +214,7 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Blame | None:
     if advice is None and value.dim() == 2:
         advice = f"`Unflatten(1, [channels, {DIMENSIONS[count]}])` in front makes room for the other sizes"
     takes = f"[batch, channels, {DIMENSIONS[count]}]"
-    return Blame(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
+    return StreamFault(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
 
 
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:

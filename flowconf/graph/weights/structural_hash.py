@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
 from flowconf.language.registry import modules
 from flowconf.report import ConfigError, Diagnostic
@@ -78,7 +78,7 @@ def _argument(argument: Argument) -> Any:
             return value
         case Hole():
             return "_"
-        case Sequence(items):
+        case ListArgument(items):
             return [_argument(item) for item in items]
         case Call():
             names = modules.class_source(argument.name).init.positional

@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.graph.shapes import blame, rules
-from flowconf.graph.shapes.fakes import UNKNOWN, Source, WantsNumbers, called
-from flowconf.graph.shapes.findings import Findings, Poisoned, set_by
+from flowconf.graph.shapes import faults, rules
+from flowconf.graph.shapes.assumed_output import as_declared
+from flowconf.graph.shapes.fake_values import UNKNOWN, WantsNumbers, called
+from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
-from flowconf.graph.shapes.marks import call_place, made_at
-from flowconf.graph.shapes.recover import as_declared
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.locating import call_place, made_at
+from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
@@ -28,14 +29,14 @@ class ModuleCaller:
 
     result: Inference
     sizes: Sizes
-    findings: Findings
+    findings: ShapeFindings
 
     def output(self, built: nn.Module, call: ModuleCall) -> Any:
         """What a module gives; where a size does not fit, what it gives all the same, if that is certain."""
         module, stream, using = call.applied.target, call.stream, call.using
         if isinstance(module, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
-            if wrong is not None or blame.refused(module, stream) or blame.wrong_dim(module, stream):
+            if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):
                 self._misfit(built, call, wrong)
         try:
             return called(built, stream, using)
@@ -59,9 +60,9 @@ class ModuleCaller:
         labels = [visit.arrives(self.sizes)]
         kind = found = dim = given = None
         if isinstance(module, Call):
-            kind = blame.stream(module, call.stream, visit.source.name, self.sizes)
+            kind = faults.stream(module, call.stream, visit.source.name, self.sizes)
             found = expectation(built, module, call.stream) if kind is None else None
-            dim = blame.wrong_dim(module, call.stream)
+            dim = faults.wrong_dim(module, call.stream)
             given = call.argument(wrong.at, wrong.item) if wrong is not None else dim or call.meant(told)
         if kind is not None:
             several = self._one_of_several(call, place)
@@ -106,7 +107,7 @@ class ModuleCaller:
         gives = f"`{visit.source.name}` gives {self.sizes.number(found.actual)}"
         message = f"`{call.path}` expects {found.expected} {found.unit}, but {gives}"
         text, repaired = str(call.applied.target), None if reused else found.repaired
-        advice = blame.repair(text, repaired, call.stream, found.expected, found.actual, self.sizes)
+        advice = faults.repair(text, repaired, call.stream, found.expected, found.actual, self.sizes)
         outer = _set_outside(found, visit)
         if outer is not None:
             labels.append(Label("it is used here", found.place))
@@ -117,7 +118,7 @@ class ModuleCaller:
         self.findings.error(visit, "FC0201", message, found.place, tuple(labels), advice, () if reused else (cause,))
 
 
-def misfit(source: Source, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
+def misfit(source: Giver, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
     """The cause that a value has another size than this reader of it expects."""
     origin = source.place if source.place.line else source.name
     made = made_at(source, actual) or source.place

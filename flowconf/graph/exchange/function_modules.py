@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flowconf.graph.exchange.constructors import Unrecoverable, call_of
+from flowconf.graph.exchange.recovered_calls import Unrecoverable, call_of
 from flowconf.language.registry import modules
 
 POOL = ("kernel_size", "stride", "padding")

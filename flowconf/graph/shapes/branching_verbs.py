@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.changes import changed_in
-from flowconf.graph.shapes.fakes import MERGES, UNKNOWN, Source, difference
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import UNKNOWN, difference
 from flowconf.graph.shapes.findings import Poisoned
-from flowconf.graph.shapes.marks import apart, end_of, number_in, skip_is_odd
+from flowconf.graph.shapes.locating import apart, end_of, number_in, skip_is_odd
+from flowconf.graph.shapes.scope import Giver
+from flowconf.graph.shapes.size_changes import changed_in
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep, join
 from flowconf.report import Label, Place
 
-Branches = Mapping[str, Any]
+MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
+    "add": lambda values, dim: sum(values[1:], values[0]),
+    "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
+    "mul": lambda values, dim: reduce(torch.mul, values),
+    "max": lambda values, dim: reduce(torch.maximum, values),
+    "cat": lambda values, dim: torch.cat(values, dim or 0),
+    "stack": lambda values, dim: torch.stack(values, dim or 0),
+}
+
+Outputs = Mapping[str, Any]
 """What each branch of a step gives, by its name."""
 
 
@@ -58,7 +70,7 @@ def split(trial: Trial, visit: Visit) -> Any:
     if any(value is UNKNOWN for value in values):
         raise Poisoned
     if isinstance(step.merge, Applied):
-        return trial.apply(visit.at("merge").fed(values, Source(step.name, step.place)))
+        return trial.apply(visit.at("merge").fed(values, Giver(step.name, step.place)))
     try:
         return MERGES[str(step.merge)](values, step.dim)
     except (RuntimeError, TypeError, IndexError):
@@ -110,7 +122,7 @@ def _branches(trial: Trial, visit: Visit) -> dict[str, Any]:
     return {name: trial.attempt(visit.at(name)) for name, _ in visit.step.parts}
 
 
-def _routed(trial: Trial, visit: Visit) -> tuple[Any, Branches]:
+def _routed(trial: Trial, visit: Visit) -> tuple[Any, Outputs]:
     """What the router gives, and the branches, which must give one shape."""
     step, show = visit.step, trial.sizes.show
     choice = trial.attempt(visit.at("router"))
@@ -139,7 +151,7 @@ def _any_of(values: list[Any]) -> Any:
 def _check_count(trial: Trial, visit: Visit, router: Applied, count: int) -> None:
     """The selectors say how many branches they choose from, or which one."""
     call, path = router.target, visit.path
-    given = blame.bound(call) if isinstance(call, Call) else {}
+    given = faults.bound(call) if isinstance(call, Call) else {}
     branches, index = given.get("branches"), given.get("index")
     if isinstance(branches, Literal) and branches.value != count:
         message = f"the router of `{path}` chooses from {branches.value} branches, and there are {count}"
@@ -149,7 +161,7 @@ def _check_count(trial: Trial, visit: Visit, router: Applied, count: int) -> Non
         trial.findings.error(visit, "FC0201", message, index.place, advice=f"the last one is `{count - 1}`")
 
 
-def _odd(visit: Visit, branches: Branches) -> str | None:
+def _odd(visit: Visit, branches: Outputs) -> str | None:
     """The branch whose shape differs from the others', None when all have one shape.
 
     Of two, the one that changes sizes of the stream that the other leaves alone, or else the last.
@@ -165,7 +177,7 @@ def _odd(visit: Visit, branches: Branches) -> str | None:
     return max(reversed(odd), key=changed.__getitem__)
 
 
-def _in_branch(odd: Visit, branches: Branches) -> Place:
+def _in_branch(odd: Visit, branches: Outputs) -> Place:
     """Where the branch whose shape differs from the others' says so."""
     step, gives = odd.step, branches[odd.spot]
     but = step.dim if isinstance(step, SplitStep) and step.merge == "cat" else None

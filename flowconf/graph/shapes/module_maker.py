@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import UNKNOWN, as_list
-from flowconf.graph.shapes.findings import Findings, Poisoned, set_by
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
+from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
+from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
-from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
 from flowconf.language.resolve import wrong_values
@@ -28,7 +28,7 @@ class ModuleMaker:
 
     result: Inference
     sizes: Sizes
-    findings: Findings
+    findings: ShapeFindings
     trains: bool
     made: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
     standing: dict[str, nn.Module] = field(default_factory=dict)
@@ -71,16 +71,16 @@ class ModuleMaker:
                     return plain
                 case Hole():
                     return next(sizes)
-                case Sequence(items):
+                case ListArgument(items):
                     return [value(item) for item in items]
                 case Call():
                     return self._construct(argument, sizes, visit)
 
         args = [value(argument) for argument in call.args]
         kwargs = {name: value(argument) for name, argument in call.kwargs}
-        if layers := blame.endless(call):
+        if layers := faults.endless(call):
             name, given = layers
-            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {blame.MOST_LAYERS:,} are possible"
+            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {faults.MOST_LAYERS:,} are possible"
             self.findings.error(visit, "FC0202", message, given.place)
         try:
             made = modules.load(call.name)(*args, **kwargs)
@@ -96,7 +96,7 @@ class ModuleMaker:
 
     def _check_sizes(self, call: Call, made: object, words: str, visit: Visit) -> None:
         """Refuse sizes of less than 1: where they are written, or where the parameter is set that makes them so."""
-        found = blame.no_size(call, made if isinstance(made, nn.Module) else None, words)
+        found = faults.no_size(call, made if isinstance(made, nn.Module) else None, words)
         if found is None:
             return
         name, given = found
@@ -111,8 +111,8 @@ class ModuleMaker:
 
     def _refused(self, call: Call, words: str, visit: Visit) -> NoReturn:
         """A module that its constructor refuses: at the argument, or at the parameter that it is."""
-        given = blame.argument(call, words)
-        message = f"`{call}` cannot be built: {blame.with_values(call, reworded(words))}"
+        given = faults.argument(call, words)
+        message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
         if given is None:
             self.findings.error(visit, "FC0202", message, call.place)
         origin = [given, *wrong_values.bare(given)][-1]
