@@ -1,4 +1,4 @@
-"""The chain: a config whose weights another config wants is trained first, as a run of its own.
+"""Prerequisites: a config whose weights another config wants is trained first, as a run of its own.
 
 A `checkpoint: {config: X}` anywhere in the graph means the newest finished run of X. Where there is none, X becomes a
 stage: the same composition, seed and run folder as `flowconf train X`, so the same weights. All stages are known,
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass
-class Chain:
+class Prerequisites:
     """The configs to train, sources first, and the finished runs that are used."""
 
     runs: list[Config] = field(default_factory=list)
@@ -57,34 +57,34 @@ class Chain:
         return lines
 
 
-def plan_chain(config: Config, load: Load) -> Chain:
+def plan_prerequisites(config: Config, load: Load) -> Prerequisites:
     """The configs that are trained before `config`, and that one, the last.
 
     Raises `ConfigError` when stages wait for each other (FC0404), and for what is wrong with any of them.
     """
-    chain = Chain()
-    _visit(config, [], chain, load, Path(config.training.trainer.runs))
-    return chain
+    needed = Prerequisites()
+    _visit(config, [], needed, load, Path(config.training.trainer.runs))
+    return needed
 
 
-def _visit(config: Config, links: list[Wanted], chain: Chain, load: Load, runs: Path) -> None:
+def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Load, runs: Path) -> None:
     """Add what `config` waits for, then `config`; `links` lead from the last one to it."""
     here = config_file(config)
     for wanted in wanted_configs(config):
         above = [here, *(link.asker for link in links)]
         if wanted.file in above:
             raise _circle([*links, wanted], wanted.file)
-        if wanted.file in chain.found or wanted.file in chain.reasons:
+        if wanted.file in needed.found or wanted.file in needed.reasons:
             continue
         run = find_run(wanted.file, runs)
         if run is not None:
-            chain.found[wanted.file] = (run, wanted)
+            needed.found[wanted.file] = (run, wanted)
             continue
-        chain.reasons[wanted.file] = wanted
+        needed.reasons[wanted.file] = wanted
         source = _loaded(wanted, load)
         _check_part(wanted, source.model)
-        _visit(source, [*links, wanted], chain, load, runs)
-    chain.runs.append(config)
+        _visit(source, [*links, wanted], needed, load, runs)
+    needed.runs.append(config)
 
 
 def _loaded(wanted: Wanted, load: Load) -> Config:
@@ -108,8 +108,8 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
         raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
 
 
-def _circle(chain: list[Wanted], start: Path) -> ConfigError:
-    links = chain[next(number for number, link in enumerate(chain) if link.asker == start) :]
+def _circle(links: list[Wanted], start: Path) -> ConfigError:
+    links = links[next(number for number, link in enumerate(links) if link.asker == start) :]
     names = " waits for ".join(f"`{shown_path(str(link.asker))}`" for link in links)
     message = f"stages wait for each other: {names} waits for `{shown_path(str(start))}`"
     if len(links) == 1:

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from flowconf.graph.tracing import Trail
 from flowconf.report import NOWHERE, Diagnostic, RunError
 from flowconf.train.insight.measures import OUTSIDE
-from flowconf.train.insight.watching import Take, watched
+from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job
 
 UNFILLED = ("empty", "new_empty")

@@ -1,4 +1,4 @@
-"""What a run is going to do, in numbers, before it does it."""
+"""The header of a run: what it is going to do, in numbers, before it does it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowconf.report import bytes_in_words
 from flowconf.train.job import Job
 
 
-def arithmetic(job: Job) -> list[str]:
+def header(job: Job) -> list[str]:
     """Lines that say what is trained, on what, for how long, where and how."""
     training = job.config.training
     epochs = job.total_steps / job.sampler.batches

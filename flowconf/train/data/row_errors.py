@@ -12,16 +12,9 @@ from typing import Any
 import torch
 
 from flowconf.report import Diagnostic, FlowconfError, Label, RunError, raised_at
+from flowconf.train.out_of_memory import is_out_of_memory
 
-OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
-"""What torch says on devices that have no exception of their own for it."""
 ADVICE = "give a mapping of named tensors or numbers for each row"
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory is missing."""
-    known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in OUT_OF_MEMORY))
 
 
 def refusal(problem: Exception, what: str) -> RunError:

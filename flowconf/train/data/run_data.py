@@ -16,7 +16,7 @@ from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError
 from flowconf.train.data.splits import Feed, Resident, Splits
 from flowconf.train.data.streams import as_split
-from flowconf.train.room import room_for
+from flowconf.train.out_of_memory import room_for
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 

@@ -11,7 +11,7 @@ from flowconf.graph import Graph
 from flowconf.language.resolve.reserved_names import STATE
 
 
-class Memory:
+class RecurrentState:
     """The values that a graph keeps from one call to the next; without any, everything here is free."""
 
     def __init__(self, graph: Graph) -> None:

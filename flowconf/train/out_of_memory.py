@@ -1,4 +1,4 @@
-"""Memory that is missing before the first step: for what, how much of it that is, and what takes less."""
+"""RecurrentState that is missing before the first step: for what, how much of it that is, and what takes less."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from flowconf.report import bytes_in_words
-from flowconf.train.data.refusals import is_out_of_memory
+
+OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
+"""What torch says on devices that have no exception of their own for it."""
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that memory is missing."""
+    known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in OUT_OF_MEMORY))
 
 
 @contextmanager

@@ -1,10 +1,8 @@
-"""From a config to finished runs: the stages, one after the other, each in a run folder of its own."""
+"""`train`: from a config to finished runs, one after the other, each in its own run folder; and `train --resume`."""
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,23 +11,19 @@ import torch
 
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, known_record, record
-from flowconf.language import registry
-from flowconf.language.config import RULES, Config
-from flowconf.language.sections.checks import direction
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
+from flowconf.language.config import Config
+from flowconf.report import Diagnostic, Place, RunError, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
-from flowconf.text import Composition, Failed
-from flowconf.text import sweep as sweep_text
 from flowconf.text.write import describe
-from flowconf.train.arithmetic import arithmetic
-from flowconf.train.chain import config_file
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
+from flowconf.train.header import header
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
 from flowconf.train.loop import fit
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
+from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
 from flowconf.train.runs.loading import walk_run
@@ -53,13 +47,13 @@ def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
     """The same with a config that has been checked so far; the rest of its checks come first."""
     with joined() as member:
         walk = member.told(lambda: walk.to(road.END))  # one composed it for all, whatever became of the file meanwhile
-        chain = walk.chain
-        assert chain is not None
+        prerequisites = walk.prerequisites
+        assert prerequisites is not None
         screen = screen or _screen(walk.checked, member)
-        for text in [*(render_text([warning]) for warning in walk.warnings), *chain.lines()]:
+        for text in [*(render_text([warning]) for warning in walk.warnings), *prerequisites.lines()]:
             screen.say(text)
         runs = Path(walk.checked.training.trainer.runs)
-        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.sources, walk)]
+        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.before, walk)]
     return folders[-1]
 
 
@@ -72,59 +66,6 @@ def take_part(task: launch.Task) -> None:
             _go_on(task.walk, Path(task.run), task.overrides, screen, member)
         else:
             _begin(task.walk, Path(config.training.trainer.runs), screen, member)
-
-
-def sweep(file: str, overrides: Sequence[str]) -> None:
-    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers.
-
-    Raises `RunError` at the end when some of them failed.
-    """
-    jobs = Jobs()
-    failed = sweep_text(file, overrides, RULES, jobs.run, check=jobs.check)
-    if failed:
-        message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
-        raise RunError(Diagnostic("FC0702", message))
-
-
-class Jobs:
-    """The runs of a sweep: all of them are checked before the first one begins."""
-
-    def __init__(self) -> None:
-        self.walks: dict[tuple[str, ...], Walk] = {}
-
-    def check(self, composition: Composition, looks: str | None) -> None:
-        """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
-        registry.import_project(Path(composition.file).parent)
-        if composition.overrides not in self.walks:
-            self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
-        walk = self.walks[composition.overrides]
-        training = walk.checked.training
-        wanted = "maximize" if direction(training) == "max" else "minimize"
-        if looks is not None and looks != wanted:
-            best = training.trainer.best
-            place = composition.document.origins.value(("trainer", "best"))
-            better = "larger" if wanted == "maximize" else "smaller"
-            message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
-            raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
-        walk.to(road.END)
-
-    def run(self, composition: Composition) -> float:
-        """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
-        registry.import_project(Path(composition.file).parent)
-        walk = self.walks[composition.overrides]
-        training = walk.checked.training
-        try:
-            # A run before this one may have trained what this one takes weights from.
-            metrics: dict[str, float] = record(train_checked(walk.again("weights")))["metrics"]
-        except Exception as problem:  # whatever a module of the user's raises: the other runs go on
-            told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
-            sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
-            raise Failed(-math.inf if direction(training) == "max" else math.inf) from problem
-        return metrics.get(training.trainer.best, float("nan"))
-
-
-def _short(problem: Exception) -> str:
-    return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])
 
 
 def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
@@ -250,7 +191,7 @@ def _carry_out(job: Job, run: Run, screen: Screen) -> None:
 def _announce(job: Job, run: Run, screen: Screen) -> None:
     """Say what the run is going to do."""
     screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
-    for line in [*job.accounts, *arithmetic(job)]:
+    for line in [*job.accounts, *header(job)]:
         screen.say(line)
     if job.config.training.trainer.compile:
         from flowconf.train.insight import compile_report

@@ -17,7 +17,7 @@ from flowconf.graph.failed_step import MARK, NOTE
 from flowconf.graph.tracing import Trail
 from flowconf.train import loop
 from flowconf.train.insight.measures import OUTSIDE
-from flowconf.train.insight.watching import replaced, watched
+from flowconf.train.insight.visited_steps import replaced, watched
 from flowconf.train.job import Job
 
 
