@@ -84,7 +84,7 @@ NAMES: dict[str, Any] = {
     "_size_6_t": Annotated[int | tuple[int, int, int, int, int, int], InWords("a whole number or a list of 6")],
 }
 """What a name in an annotation stands for. An annotation with any other name is left to the callable."""
-GENERIC = {"Optional": Optional, "Union": Union, "Sequence": Sequence, "tuple": tuple, "Tuple": tuple}
+GENERIC: dict[str, Any] = {"Optional": Optional, "Union": Union, "Sequence": Sequence, "tuple": tuple, "Tuple": tuple}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -106,7 +106,9 @@ def fits(written: str, required: bool, value: object) -> bool:
 
 def misfit_item(written: str, value: object) -> tuple[int, str] | None:
     """Which item of a list is the only reason that it does not fit, and what that item must be."""
-    for kind in _choices(meaning(written)) if isinstance(value, list | tuple) else ():
+    if not isinstance(value, list | tuple):
+        return None
+    for kind in _choices(meaning(written)):
         items = get_args(kind) * (len(value) if get_origin(kind) is Sequence else 1)
         if get_origin(kind) in (Sequence, tuple) and len(items) == len(value):
             wrong = [number for number, item in enumerate(items) if not _is_a(value[number], item)]
