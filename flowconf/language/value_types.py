@@ -84,6 +84,8 @@ NAMES: dict[str, Any] = {
     "_size_6_t": Annotated[int | tuple[int, int, int, int, int, int], InWords("a whole number or a list of 6")],
 }
 """What a name in an annotation stands for. An annotation with any other name is left to the callable."""
+RANGES = ("Positive", "Count", "Factor", "Fraction", "Share")
+"""The names of numbers in a range."""
 GENERIC: dict[str, Any] = {"Optional": Optional, "Union": Union, "Sequence": Sequence, "tuple": tuple, "Tuple": tuple}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
