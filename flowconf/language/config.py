@@ -28,7 +28,11 @@ class ConfigDocument(TrainingConfig):
 
 
 RULES = MergeRules(
+    flow="flow",
     verbs=frozenset(schema.VERBS),
+    call="through",
+    mount="graph",
+    bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
@@ -41,7 +45,7 @@ RULES = MergeRules(
     tops=TOP,
     removable=frozenset({"loss.*", "metrics.*", "phases.*", "optimizer.groups.*"}),
 )
-"""What composing has to know of the language."""
+"""What composing must know of the language."""
 
 
 class GraphAloneError(ConfigError):

@@ -89,7 +89,7 @@ class Table:
                 if not any(fnmatchcase(name, pattern) for pattern in without):
                     home = signatures.home(source, name)
                     known = self.registered[name].__module__ if name in self.registered else self.offered.get(name, "")
-                    self._check_usable(name, "" if known == home else known, signatures.place(home, name))
+                    self._check_usable(name, "" if known == home else known, home)
                     self.offered[name] = home
             del self.unread[0]
         return self.offered
@@ -165,14 +165,15 @@ class Table:
         _offer_built_ins()
         self.unread.append((source, tuple(without)))
 
-    def _check_usable(self, name: str, taken_by: str, place: Place = NOWHERE) -> None:
-        """Refuse a name that a config cannot use, or that is taken by another module."""
+    def _check_usable(self, name: str, taken_by: str, home: str | None = None) -> None:
+        """Refuse a name that a config cannot use, or that is taken by another module, where `home` defines it."""
         if taken_by:
             message = f"the name `{name}` is taken by `{taken_by}`"
         elif name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
             message = f"the name `{name}` cannot be used in a config"
         else:
             return
+        place = NOWHERE if home is None else signatures.place(home, name)
         raise ConfigError(Diagnostic("FC0126", message, place, advice="choose another name"))
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import REMOVABLE, Identifier, Section, named_in, without_removed
+from flowconf.language.training import REMOVABLE, Section, named_in, without_removed
+from flowconf.language.value_types import Identifier, InWords, Reference
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -20,7 +21,6 @@ Name = Identifier
 CallText = Annotated[str, named_in("modules")]
 Number = int | float
 Parameter = bool | int | float | str | list[Any]
-Reference = Annotated[str, Field(min_length=1)]
 Size = int | str
 
 
@@ -39,6 +39,7 @@ Using = Annotated[
     | Annotated[list[Reference], Tag("<list>")]
     | Annotated[dict[Name, Reference], Tag("<mapping>")],
     Discriminator(_kind_of_using),
+    InWords("a reference, a list of them, or a mapping"),
 ]
 
 
@@ -66,7 +67,9 @@ def _kind_of_checkpoint(value: object) -> str:
 
 
 CheckpointKey = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")], Discriminator(_kind_of_checkpoint)
+    Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")],
+    Discriminator(_kind_of_checkpoint),
+    InWords("a path or a mapping"),
 ]
 
 

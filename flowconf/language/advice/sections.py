@@ -21,21 +21,6 @@ from flowconf.language.training import (
 from flowconf.report import nearest
 from flowconf.report.origins import Path
 
-UNIONS = {
-    "checkpoint": "a path or a mapping",
-    "using": "a reference, a list of them, or a mapping",
-    "input": "a reference or a list of them",
-    "target": "a reference or a list of them",
-    "mask": "one reference",
-    "freeze": "a path or a list of them",
-    "thaw": "a path or a list of them",
-    "updates": "a path or a list of them",
-    "weight": "a number, or a mapping such as `{linear: {from: 1, to: 0}}`",
-    "devices": "`auto`, a number of devices, a list such as `[0, 1]`, `cpu`, `cuda`, `cuda:0` or `mps`",
-    "shares": "`auto`, or a list with a number for each device",
-}
-"""Keys whose values may be of several kinds, of which only the nearest is tried."""
-
 EXAMPLES: dict[Path, str] = {
     ("loss",): "name each term: `loss: {NAME: {fn: cross_entropy, input: ..., target: ...}}`",
     ("loss", "*"): "write `{fn: cross_entropy, input: ..., target: ...}`",

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from flowconf.language import schema
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.keys import misplaced
 from flowconf.language.training import Changing
+from flowconf.language.value_types import WORDS, InWords, Module
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -19,17 +21,18 @@ M = TypeVar("M", bound=BaseModel)
 Problem = dict[str, Any]
 
 EXPECTED = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "none_required": "null",
-    "is_instance_of": "a module",
+    "string_type": WORDS[str],
+    "int_type": WORDS[int],
+    "int_from_float": WORDS[int],
+    "float_type": WORDS[float],
+    "bool_type": WORDS[bool],
+    "list_type": WORDS[list],
+    "dict_type": WORDS[dict],
+    "model_type": WORDS[dict],
+    "none_required": WORDS[type(None)],
+    "is_instance_of": WORDS[Module],
 }
+"""What a value must be, by the problem that Pydantic has with it."""
 
 
 PATTERNS = {
@@ -330,17 +333,14 @@ class _Report:
                 return True
         return False
 
-    def _takes_null(self, model: type[BaseModel], where: Path) -> bool:
-        field = _descend(model, where[:-1]).model_fields.get(str(where[-1])) if where else None
-        return field is not None and type(None) in getattr(field.annotation, "__args__", ())
-
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
-        got = self._at(where)
-        if isinstance(got, str) and len(where) > 1 and where[-1] in sections.UNIONS:
+        got, field = self._at(where), _field(model, where)
+        said = InWords.of(field)
+        if isinstance(got, str) and said is not None:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
-        if any(problem["type"] in KINDS for problem in problems) and where and where[-1] in sections.UNIONS:
-            wanted = [sections.UNIONS[str(where[-1])]]
+        if any(problem["type"] in KINDS for problem in problems) and said is not None:
+            wanted = [said]
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
         if "a number" in wanted:
             wanted = [kind for kind in wanted if kind != "a whole number"]
@@ -352,7 +352,7 @@ class _Report:
             message = f"{subject} {wanted[0]}"
         else:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
-        meant = _meant(got, problems, self._takes_null(model, where)) if isinstance(got, str) else None
+        meant = _meant(got, problems, _takes_null(field)) if isinstance(got, str) else None
         place = self._value(where)
         if (
             removals := self.reporter.origins.removals((*self.base, *where))
@@ -397,6 +397,17 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
             return schema.keys_of(Changing)
         return schema.keys_of(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
     return schema.keys_of(_descend(model, loc[:-1]))
+
+
+def _field(model: type[BaseModel], where: Path) -> FieldInfo | None:
+    """The field that the value at a path is of; None for a member of a mapping with free names."""
+    fields = _descend(model, where[:-1]).model_fields if where else {}
+    named = (field for name, field in fields.items() if where[-1] in (name, field.alias))
+    return next(named, None)
+
+
+def _takes_null(field: FieldInfo | None) -> bool:
+    return field is not None and type(None) in getattr(field.annotation, "__args__", ())
 
 
 def _descend(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:

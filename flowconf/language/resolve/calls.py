@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from flowconf.language import signatures
+from flowconf.language import value_types
 from flowconf.language.advice import call_slips, other_tools
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
@@ -286,13 +286,13 @@ class CallParser:
         """Refuse numbers, texts and modules that are not of an argument's type; `slip` is why that may be."""
         for parameter, argument in signature.bound(call.args, call.kwargs):
             if isinstance(argument, Literal):
-                wanted = signatures.wants(parameter.type, argument.value, parameter.required)
+                wanted = value_types.misfit(parameter.type, argument.value, parameter.required)
             else:
-                wanted = signatures.plain(parameter.type) if isinstance(argument, Call) else None
+                wanted = value_types.described(parameter.type) if isinstance(argument, Call) else None
             if wanted is None:
                 continue
             if isinstance(argument, Literal):
-                fits = partial(signatures.fits, parameter.type, parameter.required)
+                fits = partial(value_types.fits, parameter.type, parameter.required)
                 if self._told(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
                     raise Refused
             advice, got, place = None, "a module", call.place

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from flowconf.language import references, registry, signatures
+from flowconf.language import references, registry, signatures, value_types
 from flowconf.language.advice import other_tools, sections
 from flowconf.language.keys.validate import shown
 from flowconf.language.plan import GraphPlan, Input
@@ -431,7 +431,7 @@ class _Names:
         only = next(iter(lacking)) if len(unknown) == len(lacking) == 1 else None
         for argument, value in args.items():
             where = (*path, argument)
-            wanted = signatures.wants(types.get(argument, ""), value, required=True)
+            wanted = value_types.misfit(types.get(argument, ""), value, required=True)
             if wanted is None and isinstance(value, float) and not math.isfinite(value):
                 wanted = "a finite number"
             if argument in unknown:
@@ -439,7 +439,7 @@ class _Names:
                 hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
                 self.reporter.error("FC0133", message, self.reporter.key(where), at=where, advice=hint)
             elif wanted is not None:
-                item = signatures.at_fault(types.get(argument, ""), value)
+                item = value_types.misfit_item(types.get(argument, ""), value)
                 if item is not None:
                     where, wanted, value = (*where, item[0]), item[1], value[item[0]]
                 message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"

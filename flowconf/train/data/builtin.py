@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowconf.graph.weights.listing import list_weights
-from flowconf.language.training import Count, Factor, Positive, Share
+from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
