@@ -13,7 +13,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.report import Diagnostic
 from flowconf.text import Composition
 from flowconf.train.checks import road
-from flowconf.train.checks.road import Source
+from flowconf.train.checks.road import GraphSource
 
 if TYPE_CHECKING:
     from flowconf.graph import Graph
@@ -29,15 +29,15 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
 
 
-def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
+def check(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
     """Every mistake of the first stage that has one, up to sizes, sources of weights and the configs that they name.
 
     No data is read, and nothing is run.
     """
-    return road.account(source, overrides, origin).mistakes
+    return road.findings(source, overrides, origin).mistakes
 
 
-def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
+def plan(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
     """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
 
     `origin` names a place for the mistakes of a dict; graphs that a dict names are looked for in the current folder,
@@ -49,7 +49,7 @@ def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = Non
 
 
 def build(
-    source: Source,
+    source: GraphSource,
     overrides: Sequence[str] = (),
     *,
     weights: bool = True,

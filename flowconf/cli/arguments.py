@@ -17,7 +17,9 @@ Overrides = Annotated[
         help="Changes in Hydra's grammar: key=value, +key=value, ~key, group=option.",
     ),
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs: the newest counts.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs: the newest counts.")
+]
 
 
 class Form(StrEnum):

@@ -19,7 +19,7 @@ from flowconf.report import (
 )
 
 if TYPE_CHECKING:
-    from flowconf.train.checks.road import Account
+    from flowconf.train.checks.road import Findings
 
 ROUNDS = 20
 """A mended mistake may bring others to light; so often at most is looked again."""
@@ -42,16 +42,16 @@ def check(
 ) -> None:
     """Tell every mistake in FILE, and run nothing."""
     from flowconf.text.fixes import apply
-    from flowconf.train.checks.road import account
+    from flowconf.train.checks.road import findings
 
-    seen = account(file, overrides or [])
+    seen = findings(file, overrides or [])
     for _ in range(ROUNDS if fix else 0):
         mended = apply(seen.mistakes)
         for place in mended:
             print(f"mended {place}", file=sys.stderr)
         if not mended:
             break
-        seen = account(file, overrides or [])
+        seen = findings(file, overrides or [])
     found = seen.mistakes
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
@@ -80,7 +80,7 @@ def _count(found: list[Diagnostic]) -> str:
     return ", ".join(counts) or "no mistakes"
 
 
-def _left_out(seen: Account) -> str:
+def _left_out(seen: Findings) -> str:
     """What was not checked because of the mistakes."""
     errors = sum(diagnostic.severity == "error" for diagnostic in seen.mistakes)
     if not errors:

@@ -28,7 +28,7 @@ def profile(
         raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns of memory from before it began
     from flowconf.report import shown_path
-    from flowconf.train.apply import profile as measure
+    from flowconf.train.commands.profile import profile as measure
     from flowconf.train.insight.profile import TABLE
 
     folder, found = measure(source, overrides or [], output)

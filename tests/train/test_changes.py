@@ -19,9 +19,9 @@ import pytest
 
 from flowconf.language import training
 from flowconf.report import FlowconfError
-from flowconf.train import command
-from flowconf.train.command import resume
-from flowconf.train.data import named
+from flowconf.train.commands import train as command
+from flowconf.train.commands.train import resume
+from flowconf.train.data import builtin
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, Folder, killed
@@ -300,7 +300,7 @@ SETS = {
 
 def test_every_key_of_the_data_is_decided():
     assert DATA.keys() == training.DataSection.model_fields.keys()
-    assert SETS.keys() == set(arguments(named.synthetic))
+    assert SETS.keys() == set(arguments(builtin.synthetic))
 
 
 @pytest.mark.parametrize("change", [*DATA.values(), *SETS.values()], ids=[*DATA, *SETS])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import flowconf
 from flowconf.cli.main import main
 from flowconf.graph.weights.seal import sealed
-from flowconf.train.command import resume
+from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 

@@ -20,7 +20,7 @@ from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.optim.schedules import factor_at
 from flowconf.train.optim.state import restore_state, state_of
-from flowconf.train.runs.events import EventFile, crc32c
+from flowconf.train.runs.tensorboard import EventFile, crc32c
 from flowconf.train.seeds import undisturbed
 
 CONFIGS = Path(flowconf.__file__).parent / "configs"

@@ -13,7 +13,7 @@ import pytest
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.report import RunError
-from flowconf.train.command import resume
+from flowconf.train.commands.train import resume
 from flowconf.train.runs.folder import whole_lines
 from flowconf.train.screen import Screen
 from tests.train.conftest import killed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.graph.parts import like
+from flowconf.graph.sharded import like
 from flowconf.report import listing
 
 Make = Callable[[list[dict[str, Any]]], optim.Optimizer]

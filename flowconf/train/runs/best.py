@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from flowconf.graph.weights.sources import BEST
-from flowconf.language.check_training import direction
+from flowconf.language.sections.checks import direction
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.saved import SavedBest

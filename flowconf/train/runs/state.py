@@ -22,12 +22,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowconf.graph import Graph
-from flowconf.graph.weights import transfer as weights
+from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
-from flowconf.language.names import STATE
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.state import restore_state, state_of
