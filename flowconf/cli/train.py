@@ -24,7 +24,13 @@ def train(
     ] = None,
 ) -> None:
     """Train the model that FILE describes, and before it every config whose weights it needs."""
-    words = overrides or []
+    from flowconf.train.stopping import interruptible
+
+    with interruptible():
+        _train(file, overrides or [], multirun, resume)
+
+
+def _train(file: str | None, words: list[str], multirun: bool, resume: str | None) -> None:
     if resume is not None:
         if multirun:
             raise typer.BadParameter("a run that goes on is one run: leave out -m")

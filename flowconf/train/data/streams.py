@@ -23,7 +23,8 @@ from torch.utils.data.dataloader import default_collate
 
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train.data.row_errors import apart, refusal
-from flowconf.train.runs.folder import release_locks
+from flowconf.train.runs.lock import release_locks
+from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
@@ -234,6 +235,7 @@ def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
 
 
 def _in_a_worker(number: int) -> None:
+    leave_signals_to_the_parent()
     release_locks()
 
 
@@ -241,7 +243,10 @@ class _Arrivals:
     """Batches as workers give them; a refusal is raised where its batch is wanted."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.found = iter(loader)
+        with signals_later():
+            self.found = iter(loader)
+        for worker in getattr(self.found, "_workers", ()):
+            worker.terminate = worker.kill  # how torch ends one that does not end by itself; other signals it ignores
 
     def __iter__(self) -> Iterator[Batch]:
         return self

@@ -60,6 +60,8 @@ class Team:
         self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
         """The graph, when each process holds a part of its weights."""
+        self.parent = os.getppid() if is_member() else None
+        """The process that watches over the team, without which none of it goes on."""
         self.idle = False
         """Whether this process has no row of the batch that is being computed."""
 
