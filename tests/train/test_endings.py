@@ -20,6 +20,7 @@ from flowconf.train import loop, prepare
 from flowconf.train.commands import train as command
 from flowconf.train.runs.listing import list_runs
 from flowconf.train.runs.lock import is_held, take
+from flowconf.train.runs.state import saved_step
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import SIGNALS, Stop
 from tests.train.conftest import killed
@@ -157,7 +158,8 @@ def started(folder, *words, text=TEXT):
     file = folder.write(text.replace("epochs: 2", "epochs: 4000"))
     process = subprocess.Popen(
         [sys.executable, "-m", "flowconf", "train", file, *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**ENVIRONMENT, "FLOWCONF_TEST": str(folder.path)},
     )  # fmt: skip
     said = []
     while not said or "step 20 " not in said[-1]:
@@ -166,14 +168,14 @@ def started(folder, *words, text=TEXT):
     return process
 
 
-def members(session):
-    """The processes of a session that are alive."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def members(folder):
+    """The processes that are alive of those that were started in a folder: process -> what it knows of its place."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(stat.parent.name))
+            known = dict(text.split("=", 1) for text in (process / "environ").read_text().split("\0") if "=" in text)
+            if known.get("FLOWCONF_TEST") == str(folder.path):
+                found[int(process.name)] = known
     return found
 
 
@@ -181,14 +183,18 @@ def assert_ended(process, folder, code=130):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == code, said
     end = time.monotonic() + 10
-    while members(process.pid) and time.monotonic() < end:
+    while members(folder) and time.monotonic() < end:
         time.sleep(0.1)
-    assert members(process.pid) == []
+    assert members(folder) == {}
     (run,) = folder.runs()
     assert folder.run(run).record["status"] == "interrupted", said
     assert "Traceback" not in said
     assert "worker" not in said
-    assert main(["train", "--resume", str(run), "+trainer.steps=100000", "trainer.epochs=1"]) in (0, 1)
+    more = saved_step(run / "checkpoints" / "last.safetensors") + 3
+    command = [sys.executable, "-m", "flowconf", "train", "--resume", str(run), f"trainer.steps={more}"]
+    again = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert again.returncode == 0, again.stderr
+    assert folder.run(run).record["status"] == "finished"
     return said
 
 
@@ -205,17 +211,24 @@ def test_a_signal_to_a_process_group_with_workers_that_make_data(folder, number)
 
 
 @SLOW
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("to", ["the parent", "the group", "rank 0", "rank 1"])
-def test_a_signal_to_a_team(folder, number, to):
+@pytest.mark.parametrize(
+    ("to", "number"),
+    [
+        ("parent", signal.SIGTERM),
+        ("parent", signal.SIGUSR1),
+        ("group", signal.SIGINT),
+        ("0", signal.SIGHUP),
+        ("1", signal.SIGTERM),
+        ("1", signal.SIGUSR2),
+    ],
+)
+def test_a_signal_to_a_team(folder, to, number):
     process = started(folder, "trainer.devices=2")
-    ranks = [member for member in members(process.pid) if member != process.pid]
-    ranked = {Path(f"/proc/{member}/environ").read_bytes().split(b"\0RANK=")[-1][:1]: member for member in ranks
-              if b"\0RANK=" in Path(f"/proc/{member}/environ").read_bytes()}  # fmt: skip
-    if to == "the group":
+    ranks = {known["RANK"]: member for member, known in members(folder).items() if "RANK" in known}
+    if to == "group":
         os.killpg(process.pid, number)
     else:
-        os.kill(process.pid if to == "the parent" else ranked[to[-1].encode()], number)
+        os.kill(ranks.get(to, process.pid), number)
     assert "interrupted; to go on" in assert_ended(process, folder)
 
 
