@@ -20,8 +20,8 @@ from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
-from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
     import numpy
