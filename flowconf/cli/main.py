@@ -32,7 +32,7 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour
+from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour, why_not
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -86,14 +86,24 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code. A closed pipe ends it silently, as any program's."""
+    _open_missing_streams()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler tells on standard error that it begins
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as problem:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(problem, BrokenPipeError):
+            print(f"flowconf: the output cannot be written: {why_not(problem)}", file=sys.stderr)
         return FAILED
     return code
+
+
+def _open_missing_streams() -> None:
+    """Lead nowhere what this process was started without: a file that is opened next would be its output."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -110,8 +120,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
         return _tell(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
     except OSError as error:
-        told = _short(error) if error.filename is None else render_text([of_system(error)], wants_colour())
-        return _tell(error, told, WRONG_ENVIRONMENT)
+        return _tell(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here
         return _tell(error, _short(error), FAILED)
     return 0

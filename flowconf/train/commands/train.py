@@ -160,17 +160,16 @@ def _new_run(job: Job, runs: Path) -> Run:
 
 def _made(job: Job, runs: Path) -> Run:
     config = job.config
-    run = create_run(
+    texts = {"weights.txt": "".join(f"{account}\n" for account in job.accounts), "graph.dot": dot(config.model)}
+    return create_run(
         runs,
         config_file(config),
         config.composition.overrides,
         config.training.seed,
         portable(config),
         _places(config.composition.document.origins),
+        texts,
     )
-    (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
-    (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
-    return run
 
 
 def _note(folder: Path) -> None:

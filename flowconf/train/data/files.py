@@ -328,7 +328,7 @@ class _Images:
                 picture = _flattened(ImageOps.exif_transpose(opened), self.channels)
         except UnidentifiedImageError:
             raise _refused(f"`{file}` is no image", str(file), "remove it, or save it anew") from None
-        except OSError as problem:
+        except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything
             raise _refused(f"cannot read the image `{file}`: {problem}", str(file)) from None
         width, height = picture.size
         if self.size is not None and (height, width) != self.size:

@@ -13,8 +13,9 @@ import json
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -145,10 +146,11 @@ class Run:
 
     def close(self) -> None:
         """Close the logs, and let others write them."""
-        if self._events is not None:
-            self._events.close()
-        if self._lines is not None:
-            lock.release(self._lines)
+        with ExitStack() as both:
+            if self._lines is not None:
+                both.callback(lock.release, self._lines)
+            if self._events is not None:
+                both.callback(self._events.close)
 
     def _check_there(self) -> None:
         """Raise `RunError` when the folder has been moved or deleted: what is written would be lost."""
@@ -205,8 +207,12 @@ def create_run(
     seed: int,
     document: Mapping[str, Any],
     origins: Mapping[str, str],
+    texts: Mapping[str, str] | None = None,
 ) -> Run:
-    """Make the folder and write down what is about to be run. Raises `RunError` when that is not possible."""
+    """Make the folder and write down what is about to be run; `texts` are further files of it.
+
+    Raises `RunError` when that is not possible; the folder is then not there.
+    """
     record = {
         "id": secrets.token_hex(6),
         "config": str(config.resolve()),
@@ -221,12 +227,18 @@ def create_run(
         "git": git_state(config.resolve().parent),
         "environment": environment(),
     }
+    folder = None
     try:
-        run = Run(_new_folder(root / config.stem), record)
-        write_atomically(run.folder / CONFIG, dump(document).encode())
-        _write_json(run.folder / "origins.json", origins)
+        folder = _new_folder(root / config.stem)
+        write_atomically(folder / CONFIG, dump(document).encode())
+        _write_json(folder / "origins.json", origins)
+        for name, text in (texts or {}).items():
+            write_atomically(folder / name, text.encode())
+        run = Run(folder, record)
         run.update()
     except OSError as problem:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         message = f"cannot make a run folder under `{root}`: {why_not(problem)}"
         raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
     return run

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from flowconf.report import Diagnostic, Place, RunError, shown_path
 
@@ -32,9 +32,14 @@ def take(folder: Path) -> TextIO:
 
 def release(lines: TextIO) -> None:
     """Close the log of a run, and let others have the run. Raises `OSError` when its end cannot be written."""
-    if not lines.closed:
-        _locks.discard(lines.fileno())
+    if lines.closed:
+        return
+    _locks.discard(lines.fileno())
+    file: Any = lines.buffer
+    try:
         lines.close()
+    finally:
+        file.raw.close()  # which holds the lock, and stays open when the end cannot be written
 
 
 def is_held(folder: Path) -> bool:
