@@ -6,7 +6,9 @@ import ast
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,11 @@ ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
 }
 HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
 WITHOUT_TORCH = ("report", "text", "language", "draw")
+KNOWN_CIRCLES = (
+    *("flowconf.text.defaults", "flowconf.text.hydra_bridge", "flowconf.text.overrides"),
+    *("flowconf.train.compiling", "flowconf.train.job"),
+)
+"""Modules in circles of imports that are still to be opened."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -31,13 +38,13 @@ def part_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(file: Path) -> Iterator[tuple[int, str]]:
-    """Every imported module of a file, those inside functions as well, those for type checkers left out."""
+def imports(file: Path, for_types: bool = False) -> Iterator[tuple[int, str]]:
+    """Every imported module of a file, inside functions as well; `for_types`: those for type checkers too."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
@@ -68,6 +75,45 @@ def test_imports_go_down_the_road(file):
 def test_torch_begins_in_graph(file):
     for line, module in imports(file):
         assert module.split(".")[0] != "torch", f"{file}:{line} imports torch"
+
+
+def module_of(file: Path) -> str:
+    names = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+@cache
+def neighbours(module: str) -> list[str]:
+    """The modules of the package that a module imports."""
+    named = (name for _, name in imports(MODULES[module], for_types=True))
+    found = (name if name in MODULES else name.rpartition(".")[0] for name in named)
+    return sorted({name for name in found if name in MODULES})
+
+
+def circle_through(module: str) -> list[str] | None:
+    """The shortest way along imports from a module back to it."""
+    ways = deque([[module]])
+    seen: set[str] = set()
+    while ways:
+        way = ways.popleft()
+        for name in neighbours(way[-1]):
+            if name == module:
+                return [*way, module]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_imports_go_in_a_circle(module, request):
+    if module in KNOWN_CIRCLES:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="a known circle"))
+    circle = circle_through(module)
+    assert circle is None, " -> ".join(circle)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 the run failed, 2 the config or the command line is wrong,
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 import traceback
@@ -29,7 +30,7 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.report import FlowconfError, of_system, render_text, wants_colour
+from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -132,4 +133,7 @@ def _tells(error: BaseException, code: int) -> bool:
 def _short(error: Exception) -> str:
     first = f"{type(error).__name__}: {error}"
     lines = [f"flowconf: {first}", *getattr(error, "__notes__", ())]
-    return "\n".join([*lines, f"({TRACE}=1 shows where it was raised)"])
+    place = raised_at(error)
+    if place is not None:
+        lines += [f"  --> {place}", f"   |  {linecache.getline(str(place.file), place.line).strip()}"]
+    return "\n".join([*lines, f"({TRACE}=1 shows the whole traceback)"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph import freezing
-from flowconf.graph.graph import Graph, Outermost, attach
+from flowconf.graph.graph import CLASSES, Graph
 from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fakes import quiet
@@ -18,6 +18,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.shapes.trial import Inference
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
+from flowconf.graph.tree import attach
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
 from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
@@ -28,7 +29,7 @@ def build_graph(plan: GraphPlan) -> Graph:
     """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
     inference = check_shapes(plan)
     check_memory(plan, inference.parameters)
-    program = run(emit(plan, inference.sizes), Graph, Outermost)
+    program = run(emit(plan, inference.sizes), CLASSES)
     try:
         graph = program.classes[program.main.name]()
     except (RuntimeError, MemoryError) as problem:
@@ -83,7 +84,7 @@ def check_checkpoints(
     sources += [("", start)] if start is not None else []
     if not sources:
         return []
-    program = run(emit(plan, inference.sizes), Graph, Outermost)
+    program = run(emit(plan, inference.sizes), CLASSES)
     with quiet(), torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
         graph = program.classes[program.main.name]()
         assert isinstance(graph, Graph)

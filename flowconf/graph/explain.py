@@ -12,17 +12,15 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from flowconf.graph import runtime
 from flowconf.graph.tracing import Members, home_of
+from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import Step, join
 from flowconf.report import NOWHERE, FlowconfError, Place
-
-if TYPE_CHECKING:
-    from flowconf.graph.graph import Graph
 
 NOTE = "in step "
 MARK = "_flowconf_step"
@@ -31,7 +29,7 @@ MOST = 8
 """So many rows are named one by one."""
 
 
-def add_notes(problem: BaseException, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Note on an exception that leaves `graph` in which step it was raised, and what that step was given."""
     if hasattr(problem, MARK):
         return
@@ -96,7 +94,7 @@ class _Found:
     passes: list[tuple[str, str]] = field(default_factory=list)
     """Which iterations, slices and rows, the outermost first, and the paths of which."""
 
-    def walk(self, problem: BaseException, graph: Graph) -> None:
+    def walk(self, problem: BaseException, graph: GraphTree) -> None:
         members = Members(graph)
         owner: Any = None
         above = ""

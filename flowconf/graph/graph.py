@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowconf.draw.dot import dot
 from flowconf.draw.svg import render
@@ -20,77 +20,18 @@ from flowconf.graph import freezing, swapping, views
 from flowconf.graph.explain import add_notes
 from flowconf.graph.rows import Row, rows
 from flowconf.graph.runtime import over
-from flowconf.graph.source.program import CompiledProgram, restore
+from flowconf.graph.source.program import restore
+from flowconf.graph.tree import GraphTree
 from flowconf.graph.weights import transfer as weights
 from flowconf.graph.weights.transfer import WeightReport
 from flowconf.language.names import STATE
-from flowconf.language.plan import GraphPlan, Shared, join
-from flowconf.language.references import visible_names
-from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
+from flowconf.report import NOWHERE, Diagnostic, PathError
 
 
-class Graph(nn.Module):
+class Graph(GraphTree):
     """What all generated classes are; `flowconf.build` makes them."""
 
-    _program: CompiledProgram
-    _plan: GraphPlan
-    _shapes: Mapping[str, str]
-
-    @property
-    def plan(self) -> GraphPlan:
-        """The resolved document that this graph was built from."""
-        return self._plan
-
-    @property
-    def source(self) -> str:
-        """The generated Python of this graph and everything below it."""
-        return self._program.program.source
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs in call order."""
-        return tuple(given.name for given in self._plan.inputs if not given.captured)
-
-    @property
-    def shapes(self) -> Mapping[str, str]:
-        """Path -> shape as text (`[B, 128]`), as far as the document's `inputs` tell."""
-        return self._shapes
-
     # paths
-
-    def module_at(self, path: str) -> nn.Module:
-        """The module at a path; the empty path is the graph itself. Raises `PathError`."""
-        module: nn.Module = self
-        walked: list[str] = []
-        names = path.split(".") if path else []
-        while names:
-            name = names.pop(0)
-            step = module._plan.step(name) if isinstance(module, Graph) else None
-            if step is not None and isinstance(step.body.module, Shared) and step.path not in module._modules:
-                names = [*step.body.module.path.split("."), *names]
-                continue
-            child = module._modules.get(step.path if step is not None else name)
-            if child is None:
-                raise _no_such_path(path, ".".join(walked), name, module)
-            walked.append(name)
-            module = child
-        return module
-
-    def modules_at(self, path: str) -> list[tuple[str, nn.Module]]:
-        """What stands at a path of the document, with its path here: one for each copy of what is repeated."""
-        found: list[tuple[str, nn.Module]] = [("", self)]
-        for name in path.split("."):
-            below: list[tuple[str, nn.Module]] = []
-            for at, owner in found:
-                step = owner._plan.step(name) if isinstance(owner, Graph) else None
-                inner = join(at, name)
-                module = self.module_at(inner)
-                if step is not None and step.repeat is not None and isinstance(module, nn.ModuleList):
-                    below += [(f"{inner}.{number}", copy) for number, copy in enumerate(module)]
-                else:
-                    below.append((inner, module))
-            found = below
-        return found
 
     def subgraph(self, path: str) -> Graph:
         """The graph at a path. Raises `PathError` when there is no graph."""
@@ -99,29 +40,6 @@ class Graph(nn.Module):
             message = f"`{path}` is a `{type(found).__name__}`, not a graph"
             raise PathError(Diagnostic("FC0701", message, NOWHERE, path))
         return found
-
-    def kind(self, path: str) -> str:
-        """What stands at a path: "graph", "step", "branch", "input" or "tag". Raises `PathError`."""
-        *above, last = path.split(".")
-        owner = self.module_at(".".join(above))
-        if isinstance(owner, Graph):
-            step = owner._plan.step(last)
-            if owner._plan.input(last) is not None:
-                return "input"
-            if step is not None and step.tag == last:
-                return "tag"
-        found = self.module_at(path)
-        if isinstance(found, Graph):
-            return "graph"
-        return "step" if isinstance(owner, Graph) else "branch"
-
-    def named_parameters_at(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters below a path, named from there on. Raises `PathError`."""
-        return self.module_at(path).named_parameters()
-
-    def parameters_at(self, path: str) -> list[nn.Parameter]:
-        """The parameters below a path. Raises `PathError`."""
-        return list(self.module_at(path).parameters())
 
     # frozen parts
 
@@ -169,7 +87,9 @@ class Graph(nn.Module):
         Only what they need runs. A value inside a loop, map or repeat comes with all its iterations, stacked along
         dimension 1 (`[B, iterations, ...]`). Raises `PathError` for a reference that names nothing.
         """
-        return views.view(self, references)
+        viewed = views.view(self, references)
+        assert isinstance(viewed, Graph)
+        return viewed
 
     @contextmanager
     def observe(self, *references: str) -> Iterator[dict[str, Any]]:
@@ -276,33 +196,5 @@ class Outermost(Graph):
             raise
 
 
-def attach(graph: Graph, plan: GraphPlan, shapes: Mapping[str, str]) -> None:
-    """Tell every graph in the tree which plan and which shapes are its own."""
-    graph._plan = plan
-    graph._shapes = shapes
-    for path, mount in plan.mounts():
-        below = {name.removeprefix(f"{path}."): shape for name, shape in shapes.items() if name.startswith(f"{path}.")}
-        for child in mounted(graph, plan, path):
-            attach(child, mount.graph, below)
-
-
-def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[Graph]:
-    """The graphs that stand at a local path: one, or one for each copy of a repeated step."""
-    head, *rest = path.split(".")
-    step = next(s for s in plan.steps if s.path == head)
-    holder: Any = graph._modules[head]
-    for copy in holder if step.repeat is not None else [holder]:
-        found = copy
-        for name in rest:
-            found = found._modules.get(name)
-        if isinstance(found, Graph):
-            yield found
-
-
-def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathError:
-    names = list(module._modules)
-    if isinstance(module, Graph):
-        names = [n for n in visible_names((), module._plan.steps) if not n.startswith("_")]
-    where = f"in `{walked}`" if walked else "in the graph"
-    message = f"`{name}` names nothing {where}"
-    return PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(name, names)))
+CLASSES = (Graph, Outermost)
+"""What generated classes are: those of nested graphs, and that of the whole."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from flowconf.graph.freezing import is_frozen
+from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import Checkpoint, Mount, Setting, Shared, Step, join
-
-if TYPE_CHECKING:
-    from flowconf.graph.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,14 @@ class Row:
     depth: int
 
 
-def rows(graph: Graph) -> list[Row]:
+def rows(graph: GraphTree) -> list[Row]:
     """Rows from the root down, each graph before its members, in declared order."""
     sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
     return [top, *_below(graph, "", sources, 1)]
 
 
-def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:
+def _below(graph: GraphTree, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:
     for step in graph.plan.steps:
         path = join(prefix, step.path)
         shape = graph.shapes.get(step.name, "")
@@ -50,8 +47,8 @@ def _below(graph: Graph, prefix: str, sources: dict[str, Setting], depth: int) -
             )
             if len(step.parts) > 1:
                 yield _row(inner, below, part, "branch", str(applied.module), "", sources, depth + 1)
-            if isinstance(applied.module, Mount) and hasattr(inner, "plan"):
-                yield from _below(inner, below, sources, depth + 1 + (len(step.parts) > 1))  # type: ignore[arg-type]
+            if isinstance(applied.module, Mount) and isinstance(inner, GraphTree):
+                yield from _below(inner, below, sources, depth + 1 + (len(step.parts) > 1))
         for extra in step.applied():
             name = extra.path.rsplit(".", 1)[-1]
             if extra.path != step.path and name not in dict(step.parts) and step.repeat is None and module is not None:

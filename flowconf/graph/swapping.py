@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import CompiledProgram, run
+from flowconf.graph.tree import GraphTree, attach, mounted
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
 from flowconf.report import ConfigError, Diagnostic
-
-if TYPE_CHECKING:
-    from flowconf.graph.graph import Graph
 
 
 def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
@@ -69,10 +66,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def swap(root: Graph, path: str, other: Graph) -> None:
+def swap(root: GraphTree, path: str, other: GraphTree) -> None:
     """Put `other`, with its weights, at `path` below `root`, and write the source anew. Raises `ConfigError`."""
-    from flowconf.graph.graph import Graph, Outermost, attach
-
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
     used_elsewhere = _reused(root.plan, path)
@@ -86,7 +81,7 @@ def swap(root: Graph, path: str, other: Graph) -> None:
     owner, _, name = path.rpartition(".")
     holder = root.module_at(owner)
     holder._modules[name] = other
-    program = run(emit(plan, inference.sizes), Graph, Outermost)
+    program = run(emit(plan, inference.sizes), root._program.bases)
     _change_classes(root, program, program.main.name, plan)
     root.__dict__["_sizes"] = inference.sizes
     attach(root, plan, inference.shapes)
@@ -108,10 +103,8 @@ def _reused(plan: GraphPlan, path: str, prefix: str = "") -> str | None:
     return None
 
 
-def _change_classes(graph: Graph, program: CompiledProgram, name: str, plan: GraphPlan) -> None:
+def _change_classes(graph: GraphTree, program: CompiledProgram, name: str, plan: GraphPlan) -> None:
     """Give a tree of graphs the classes of a program, in place."""
-    from flowconf.graph.graph import mounted
-
     graph.__class__ = program.classes[name]  # type: ignore[assignment]
     children = program.children(name)
     for path, mount in plan.mounts():

@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from flowconf.graph.source.emit import GraphClass, Line, Program
+from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import join
-
-if TYPE_CHECKING:
-    from flowconf.graph.graph import Graph
-    from flowconf.graph.source.emit import GraphClass, Line, Program
 
 AT = "__at__"
 """The name in traced source of what says where it is."""
@@ -35,12 +33,11 @@ _trail: Trail | None = None
 
 def traced(program: Program) -> Program:
     """The same program, every statement of which says to which step it belongs."""
-    return replace(program, classes=tuple(_traced_class(part) for part in program.classes))
+    classes = tuple(_traced_class(part) for part in program.classes)
+    return replace(program, classes=classes, objects={**program.objects, AT: at})
 
 
 def _traced_class(part: GraphClass) -> GraphClass:
-    from flowconf.graph.source.emit import Line
-
     lines: list[Line] = list(part.lines[: part.forward])
     for path, statement in groupby(part.lines[part.forward :], lambda line: line.path):
         found = list(statement)
@@ -51,7 +48,7 @@ def _traced_class(part: GraphClass) -> GraphClass:
     return replace(part, lines=tuple(lines))
 
 
-def at(graph: Graph, path: str) -> AbstractContextManager[object]:
+def at(graph: GraphTree, path: str) -> AbstractContextManager[object]:
     """The block of a statement that belongs to the step at `path` of `graph`."""
     return _trail.statement(graph, path) if _trail is not None else nullcontext()
 
@@ -59,7 +56,7 @@ def at(graph: Graph, path: str) -> AbstractContextManager[object]:
 class Members:
     """Where the modules of a graph stand, as far as its document names them: a module that is shared, at each place."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: GraphTree) -> None:
         self._names: dict[nn.Module, list[str]] = {}
         for name, module in graph.named_modules(remove_duplicate=False):
             if _is_of_the_plan(graph, name):
@@ -84,7 +81,7 @@ class Members:
         return ("" if part == "body" else part), below
 
 
-def home_of(graph: Graph, name: str, path: str) -> str:
+def home_of(graph: GraphTree, name: str, path: str) -> str:
     """Where the module of the step at `path` of `graph` stands, which itself stands at `name`."""
     step = graph.plan.step(path)
     return join(name, step.body.home if step is not None and len(step.parts) == 1 else path)
@@ -92,17 +89,17 @@ def home_of(graph: Graph, name: str, path: str) -> str:
 
 def _is_of_the_plan(view: nn.Module, name: str) -> bool:
     """Whether what stands at `name` is a member of the document, not the inside of a module."""
-    from flowconf.graph.graph import Graph
-
     above, _, last = name.rpartition(".")
     owner = view.get_submodule(above)
-    if not name or isinstance(owner, Graph):
+    if not name or isinstance(owner, GraphTree):
         return True
     if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return _is_of_the_plan(view, above)
     around, _, step = above.rpartition(".")
     graph = view.get_submodule(around)
-    parts = [part.path for member in graph.plan.steps for part in member.applied()] if isinstance(graph, Graph) else []
+    parts = (
+        [part.path for member in graph.plan.steps for part in member.applied()] if isinstance(graph, GraphTree) else []
+    )
     return f"{step}.{last}" in parts
 
 
@@ -112,7 +109,7 @@ class Trail:
     Each visit of a path is one of `visit`. A module that is reused is told at the place where it runs.
     """
 
-    def __init__(self, view: Graph, visit: Visit = lambda path: nullcontext()) -> None:
+    def __init__(self, view: GraphTree, visit: Visit = lambda path: nullcontext()) -> None:
         self.view, self.visit = view, visit
         self.stack: list[tuple[str, str]] = []
         """The paths that are being visited, the outermost first, with where their modules stand."""
@@ -141,7 +138,7 @@ class Trail:
             self._open.clear()
 
     @contextmanager
-    def statement(self, graph: Graph, path: str) -> Iterator[None]:
+    def statement(self, graph: GraphTree, path: str) -> Iterator[None]:
         """The block of a statement of `graph`."""
         above = self.stack[-1][0] if self.stack else ""
         with self._visited(join(above, path), home_of(graph, self.members.of(graph)[0], path)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -12,20 +12,18 @@ from flowconf.graph import tracing
 from flowconf.graph.source.demand import LIST, STACK, Demand, Want
 from flowconf.graph.source.emit import Sizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
+from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
 from flowconf.report import NOWHERE, Diagnostic, PathError
 
-if TYPE_CHECKING:
-    from flowconf.graph.graph import Graph
 
-
-def view(graph: Graph, references: Sequence[str]) -> Graph:
+def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
     """A module on the parameters of `graph` whose forward gives the referenced values as a dict."""
     return _mirrored(graph, Demand(False, wanted(graph, references, STACK)))
 
 
-def wanted(graph: Graph, references: Sequence[str], gather: str) -> tuple[Want, ...]:
+def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Want, ...]:
     """The references as demands. Raises `PathError` for one that names nothing."""
     wants = []
     for text in dict.fromkeys(references):
@@ -38,11 +36,9 @@ def wanted(graph: Graph, references: Sequence[str], gather: str) -> tuple[Want, 
     return tuple(wants)
 
 
-def traced(view: Graph) -> Graph:
+def traced(view: GraphTree) -> GraphTree:
     """`view` once more, with source that says which step it is in (see `tracing`)."""
-    from flowconf.graph.graph import Graph, Outermost
-
-    program = run(tracing.traced(view._program.program), Graph, Outermost)
+    program = run(tracing.traced(view._program.program), view._program.bases)
     mirror = _Mirrors(program).graph(view, program.main.name, outermost=True)
     mirror._plan, mirror._shapes = view._plan, view._shapes
     return mirror
@@ -61,7 +57,7 @@ def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above
 
 
 @contextmanager
-def observe(graph: Graph, references: Sequence[str]) -> Iterator[dict[str, Any]]:
+def observe(graph: GraphTree, references: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Within the block, `graph` runs a second forward that also notes the referenced values."""
     mirror = _mirrored(graph, Demand(True, wanted(graph, references, LIST)))
     seen: dict[str, Any] = {}
@@ -84,16 +80,14 @@ def observe(graph: Graph, references: Sequence[str]) -> Iterator[dict[str, Any]]
             graph.__dict__["forward"] = before
 
 
-def tagged(graph: Graph, reference: str) -> Any:
+def tagged(graph: GraphTree, reference: str) -> Any:
     """The last observed value of a reference, or None."""
     wanted(graph, [reference], LIST)
     return graph.__dict__.get("_seen", {}).get(reference)
 
 
-def _mirrored(graph: Graph, demand: Demand) -> Graph:
-    from flowconf.graph.graph import Graph, Outermost
-
-    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), Graph, Outermost)
+def _mirrored(graph: GraphTree, demand: Demand) -> GraphTree:
+    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), graph._program.bases)
     return _Mirrors(program).graph(graph, program.main.name, outermost=True)
 
 
@@ -106,20 +100,20 @@ class _Mirrors:
         self.made: dict[int, nn.Module] = {}
         """Of each graph, by identity: one that is used in several places has one mirror."""
 
-    def graph(self, original: Graph, name: str, beside: Mapping[str, nn.Module] = {}, outermost: bool = False) -> Graph:
+    def graph(
+        self, original: GraphTree, name: str, beside: Mapping[str, nn.Module] = {}, outermost: bool = False
+    ) -> GraphTree:
         """The mirror of one graph.
 
         `beside` are modules that the graph around keeps below this one's path: a skip, a condition. Hooks come along,
         but for those of the `outermost` graph, which fire around the original's call.
         """
-        from flowconf.graph.graph import Graph
-
         known = self.made.get(id(original))
-        if isinstance(known, Graph):
+        if isinstance(known, GraphTree):
             return known
         cls, part = self.program.classes[name], self.parts[name]
         mirror = cls.__new__(cls)
-        assert isinstance(mirror, Graph)
+        assert isinstance(mirror, GraphTree)
         nn.Module.__init__(mirror)
         kept = {*mirror.__dict__, "forward"} if outermost else {"_modules", "forward"}
         mirror.__dict__.update({key: value for key, value in original.__dict__.items() if key not in kept})
@@ -135,14 +129,12 @@ class _Mirrors:
 
     def module(self, module: nn.Module, path: str, children: Mapping[str, str]) -> nn.Module:
         """What stands at a path of a graph, with mirrors for the graphs there and below."""
-        from flowconf.graph.graph import Graph
-
         below = {child.removeprefix(f"{path}.").split(".")[0] for child in children if child.startswith(f"{path}.")}
         if isinstance(module, nn.ModuleList) and (below or path in children):
             return nn.ModuleList([self.module(copy, path, children) for copy in module])
-        extras = module._modules.items() if below or isinstance(module, Graph) else ()
+        extras = module._modules.items() if below or isinstance(module, GraphTree) else ()
         beside = {name: self.module(one, f"{path}.{name}", children) for name, one in extras if one and name in below}
-        if isinstance(module, Graph) and path in children:
+        if isinstance(module, GraphTree) and path in children:
             own = {
                 name for name in module._modules if module.plan.step(name) is None and name not in module.plan.shares
             }

@@ -18,6 +18,7 @@ from flowconf.report.errors import (
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, shown_path
+from flowconf.report.raised import raised_at
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
 from flowconf.report.suggestion import Advice, Suggestion, suggest
@@ -52,6 +53,7 @@ __all__ = [
     "nearest",
     "of_system",
     "printable",
+    "raised_at",
     "render_github",
     "render_json",
     "render_plain",

@@ -11,7 +11,7 @@ import pytest
 
 import flowconf.train.check
 from flowconf.cli.main import main
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError, raised_at
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
 
@@ -88,7 +88,9 @@ def test_any_other_exception_is_short(failing, capsys):
     assert capsys.readouterr().err == (
         "flowconf: RuntimeError: mat1 and mat2 shapes cannot be multiplied\n"
         "in `letter.read` (configs/letter.yaml:12:5)\n"
-        "(FLOWCONF_FULL_TRACE=1 shows where it was raised)\n"
+        f"  --> {raised_at(error)}\n"
+        "   |  raise error\n"
+        "(FLOWCONF_FULL_TRACE=1 shows the whole traceback)\n"
     )
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowconf.report import Place
+from flowconf.report.origins import Node, Origins, from_plain
 from flowconf.text import MergeRules
 from flowconf.text.merge import merge
-from flowconf.report.origins import Node, Origins, from_plain
 
 RULES = MergeRules(frozenset({"through", "also", "split", "loop", "map", "graph"}))
 

@@ -131,6 +131,72 @@ def test_folders_of_images_by_split(pictures):
         images(folder=str(pictures / "nothing"))
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "DEV"])
+def test_a_validation_folder_has_many_names(pictures, name):
+    for split in ("Training", name):
+        (pictures / split / "cat").mkdir(parents=True)
+    (pictures / "cat" / "0.png").rename(pictures / name / "cat" / "0.png")
+    for kind in ("cat", "dog"):
+        (pictures / kind).rename(pictures / "Training" / f"{kind}s")
+    (pictures / name / "cat").rename(pictures / name / "cats")
+    (pictures / "Training" / "cat").rmdir()
+    splits = images(folder=str(pictures))
+    assert {name: len(split) for name, split in splits.named()} == {"train": 9, "val": 1}
+
+
+def test_two_folders_of_one_split_are_refused(pictures):
+    for split in ("train", "val", "valid"):
+        (pictures / split).mkdir()
+    with pytest.raises(ConfigError, match=r"`val` and `valid` of .* are the same split"):
+        images(folder=str(pictures))
+
+
+def test_a_set_without_training_images_is_refused(tmp_path):
+    for split in ("val", "test"):
+        (tmp_path / split).mkdir()
+    with pytest.raises(ConfigError, match="has `test` and `val`, but no `train`"):
+        images(folder=str(tmp_path))
+
+
+def test_hidden_files_are_skipped(pictures):
+    (pictures / ".cache" / "cat").mkdir(parents=True)
+    (pictures / "cat" / ".hidden").mkdir()
+    for hidden in (pictures / "cat" / "._0.png", pictures / "cat" / ".hidden" / "1.png"):
+        hidden.write_bytes(b"no image")
+    splits = images(folder=str(pictures), validation=0, test=0)
+    assert len(splits.train) == 10
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits_keep_their_values(tmp_path, channels, resident):
+    import numpy
+    from PIL import Image
+
+    values = numpy.array([[0, 1000], [40000, 65535]], dtype=numpy.uint16)
+    for kind in ("a", "b"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        Image.fromarray(values).save(tmp_path / "train" / kind / "deep.png")
+    Image.new("L", (2, 2), 51).save(tmp_path / "train" / "b" / "plain.png")
+    train = images(folder=str(tmp_path), channels=channels, resident=resident).train
+    found = train.batch(torch.arange(3), GENERATOR)["image"]
+    expected = torch.from_numpy(values.astype(numpy.float32)) / 65535
+    torch.testing.assert_close(found[0], expected.expand(channels, 2, 2))
+    torch.testing.assert_close(found[2], torch.full((channels, 2, 2), 0.2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_drawn_on_white(tmp_path, mode):
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    picture = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    picture.putpixel((1, 0), (0, 0, 0, 255))
+    picture.convert(mode).save(tmp_path / "a" / "0.png")
+    train = images(folder=str(tmp_path), validation=0, test=0).train
+    assert train.batch(torch.arange(1), GENERATOR)["image"][0, 0].tolist() == [[1.0, 0.0]]
+
+
 def test_a_class_without_images_is_refused(pictures):
     (pictures / "bird").mkdir()
     with pytest.raises(ConfigError, match="the class `bird` has no images"):

@@ -59,6 +59,27 @@ def test_a_mask_picks_elements_from_the_left(values):
     torch.testing.assert_close(mean, values["y"][[0, 2]].square().mean())
 
 
+@pytest.mark.parametrize("missing", [float("nan"), float("inf"), -1e30])
+@pytest.mark.parametrize("loss", [losses.mse, losses.l1, losses.huber, losses.bce_with_logits])
+def test_what_a_mask_leaves_out_may_hold_anything(loss, missing):
+    y = torch.randn(6, 3, requires_grad=True)
+    known = torch.tensor([[True, False, True]] * 6)
+    goal = torch.rand(6, 3)
+    batch = {"label": goal.masked_fill(~known, missing), "mask": known}
+    mean = term(loss, input="y", target="label", mask="mask").mean({"y": y}, batch)
+    mean.backward()
+    torch.testing.assert_close(mean, loss(y[known], goal[known]).mean())
+    assert bool((y.grad[~known] == 0).all())
+    assert bool(y.grad.isfinite().all())
+
+
+def test_a_masked_label_need_not_be_a_class():
+    y = torch.randn(4, 3, requires_grad=True)
+    batch = {"label": torch.tensor([0, 255, 2, 255]), "mask": torch.tensor([1, 0, 1, 0])}
+    mean = term(losses.cross_entropy, input="y", target="label", mask="mask").mean({"y": y}, batch)
+    torch.testing.assert_close(mean, torch.nn.functional.cross_entropy(y[[0, 2]], torch.tensor([0, 2])))
+
+
 def test_an_empty_mask_gives_zero_and_no_gradient(values):
     y = values["y"].requires_grad_()
     batch = {"label": torch.zeros(6, 4, 5), "mask": torch.zeros(6, dtype=torch.bool)}

@@ -48,7 +48,7 @@ def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
 def ejected(graph: Graph, weights: str | None = None) -> str:
     """The text of the file; `weights` names the file that its last lines load."""
     program = graph._program.program
-    if program.instances:
+    if program.objects:
         message = f"`{graph.plan.label}` holds a module made outside of its document, which has no source to write"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
     sources = _Sources()

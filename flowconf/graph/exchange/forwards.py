@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx, nn
 
@@ -19,9 +19,6 @@ from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.constructors import written
 from flowconf.graph.exchange.functions import SAME, NoModule, module_for
 from flowconf.language.plan import join
-
-if TYPE_CHECKING:
-    from flowconf.graph.exchange.importer import Reader
 
 Given = dict[str, object]
 """The inputs of a document: name -> shape, or a mapping with a type."""
@@ -50,10 +47,26 @@ class Unread:
 
 
 @dataclass
+class Account:
+    """What there is to say of a whole tree of modules besides its document."""
+
+    rename: dict[str, str] = field(default_factory=dict)
+    """Prefixes of the modules' tensor names -> the graph's."""
+    unread: list[Unread] = field(default_factory=list)
+    owners: dict[int, str] = field(default_factory=dict)
+    """Each module, by identity -> the first path at which it stands."""
+
+
+ReadChild = Callable[[nn.Module, str, str, Sequence[str], Mapping[str, Any]], Any]
+"""A module, its path, its path in the graph, the arguments it is given and those that are constants -> its body."""
+
+
+@dataclass
 class GraphReader:
     """Reads the traced forward of one module into the steps of one document."""
 
-    reader: Reader
+    read_child: ReadChild
+    account: Account
     module: nn.Module
     path: str
     home: str
@@ -120,14 +133,14 @@ class GraphReader:
             step: dict[str, Any] = {"reuse": known}
         else:
             self._tell_shared(child, path, home)
-            body = self.reader.body(child, path, home, list(references), constants)
+            body = self.read_child(child, path, home, list(references), constants)
             step = {"through": body} if isinstance(body, str) else {"graph": body}
             self.placed[target] = name
             if path != home and child.state_dict():
-                self.reader.rename[path] = home
+                self.account.rename[path] = home
         if constants and (known is not None or isinstance(step.get("through"), str)):
             listed = ", ".join(f"{argument}={_shown(value)}" for argument, value in constants.items())
-            self.reader.unread.append(Unread(path, home, f"a graph cannot say `{listed}` in a call of the module"))
+            self.account.unread.append(Unread(path, home, f"a graph cannot say `{listed}` in a call of the module"))
         stream, *others = references.values() or [self.stream]
         using = dict(list(references.items())[1:])
         if using:
@@ -160,8 +173,8 @@ class GraphReader:
         path, home = join(self.path, target), join(self.home, name)
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "tensor"
         reason = f"a {kind} {list(tensor.shape)} stands outside of a module: `Learned` gives one for each row"
-        self.reader.unread.append(Unread(path, home, reason))
-        self.reader.rename[path] = f"{home}.value"
+        self.account.unread.append(Unread(path, home, reason))
+        self.account.rename[path] = f"{home}.value"
         call = f"Learned({', '.join(map(str, shape))})"
         self.values[node] = self._step(name, {"through": call}, (list(self.inputs) or ["x"])[0])
 
@@ -193,7 +206,7 @@ class GraphReader:
         except NoModule as problem:
             call = "".join(part.capitalize() for part in name.split("_"))
             step = self._free(snake(call))
-            self.reader.unread.append(Unread(join(self.path, node.name), join(self.home, step), str(problem)))
+            self.account.unread.append(Unread(join(self.path, node.name), join(self.home, step), str(problem)))
             self.values[node] = self._step(
                 step, {"through": call}, self.values.get(first, self.stream) if first else self.stream
             )
@@ -318,23 +331,23 @@ class GraphReader:
         found = {str(name): self.values[one] for name, one in named if isinstance(one, fx.Node) and one in self.values}
         if not isinstance(value, Mapping) or len(found) < len(value):
             reason = "the outputs are a tuple, and a graph with several gives a dict"
-            self.reader.unread.append(Unread(self.path, self.home, reason))
+            self.account.unread.append(Unread(self.path, self.home, reason))
         return found
 
     # what is told
 
     def _tell_shared(self, child: nn.Module, path: str, home: str) -> None:
-        first = self.reader.owners.setdefault(id(child), path)
+        first = self.account.owners.setdefault(id(child), path)
         if first != path:
             reason = f"it is the same module as `{first}`, and this graph has a copy of its own"
-            self.reader.unread.append(Unread(path, home, reason))
+            self.account.unread.append(Unread(path, home, reason))
 
     def _tell_unused(self) -> None:
         for name, child in self.module.named_children():
             called = any(f"{target}.".startswith(f"{name}.") for target in self.placed)
             if not called and any(True for _ in child.parameters()):
                 path = join(self.path, name)
-                self.reader.unread.append(
+                self.account.unread.append(
                     Unread(path, join(self.home, name), "its weights are not used by the forward")
                 )
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from flowconf.graph.build import build_graph
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.constructors import Unrecoverable, call_of, is_known
-from flowconf.graph.exchange.forwards import Given, GraphReader, Unread, changes_in_place, name_of
+from flowconf.graph.exchange.forwards import Account, Given, GraphReader, Unread, changes_in_place, name_of
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
@@ -81,7 +81,7 @@ def read(module: nn.Module, shapes: Mapping[str, Shape] | None = None) -> Import
     finally:
         for part, training in was_training:
             part.training = training
-    return Imported(document, _shortest(reader.rename), reader.unread)
+    return Imported(document, _shortest(reader.account.rename), reader.account.unread)
 
 
 def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
@@ -136,9 +136,7 @@ class Reader:
     """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
 
     shapes: Mapping[str, Given]
-    rename: dict[str, str] = field(default_factory=dict)
-    unread: list[Unread] = field(default_factory=list)
-    owners: dict[int, str] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
         """What stands in a step for the module: a call or chain as text, or a document."""
@@ -166,14 +164,14 @@ class Reader:
         except (Unrecoverable, Untraced):
             return None
         name = free_name(snake(type(module).__name__), {"x": 1, **dict.fromkeys(inputs, 1)})[0]
-        self.rename[""] = name
+        self.account.rename[""] = name
         step = {"through": call, "using": more} if more else call
         return ({"inputs": inputs} if inputs else {}) | {"flow": {name: step}}
 
     def kept(self, module: nn.Module) -> dict[str, Any]:
         """A document for a module of which nothing could be read but its name."""
         name = free_name(snake(type(module).__name__), {"x": 1})[0]
-        self.rename[""] = name
+        self.account.rename[""] = name
         return {"flow": {name: self._by_name(module, "", name, None)}}
 
     def document(
@@ -184,9 +182,9 @@ class Reader:
             traced = _traced(module, given, constants)
             inputs = self._inputs(path, [str(node.target) for node in traced.nodes if node.op == "placeholder"])
         except Untraced as problem:
-            self.unread.append(Unread(path, home, f"the forward of `{type(module).__name__}` {problem}"))
+            self.account.unread.append(Unread(path, home, f"the forward of `{type(module).__name__}` {problem}"))
             return None
-        return GraphReader(self, module, path, home, inputs).read(traced)
+        return GraphReader(self.body, self.account, module, path, home, inputs).read(traced)
 
     def _inputs(self, path: str, names: Sequence[str]) -> Given:
         known = self.shapes.get(path, {})
@@ -210,7 +208,7 @@ class Reader:
         except Unrecoverable:
             return None
         if len(calls) == 1:
-            self.rename[join(path, "0")] = home
+            self.account.rename[join(path, "0")] = home
         return " >> ".join(calls) or "Identity"
 
     def _by_name(self, module: nn.Module, path: str, home: str, reason: str | None) -> str:
@@ -220,10 +218,10 @@ class Reader:
         except Unrecoverable as problem:
             call, reason = name, reason or str(problem)
         if reason is not None:
-            self.unread.append(Unread(path, home, reason))
+            self.account.unread.append(Unread(path, home, reason))
         if not is_known(module):
             advice = f"`{type(module).__module__}.{name}` has to be registered by `@flowconf.register`"
-            self.unread.append(Unread(path, home, advice))
+            self.account.unread.append(Unread(path, home, advice))
         return call
 
 

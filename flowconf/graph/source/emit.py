@@ -86,7 +86,8 @@ class Program:
 
     header: tuple[str, ...]
     classes: tuple[GraphClass, ...]
-    instances: Mapping[str, object]
+    objects: Mapping[str, object]
+    """What the text names and no import gives: modules made outside of the document."""
 
     @property
     def source(self) -> str:
@@ -98,7 +99,7 @@ def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
     emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
     emitter.graph_class(graph, "", {})
-    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.instances)
+    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.objects)
 
 
 def _used_names(graph: GraphPlan) -> Iterable[str]:
@@ -133,7 +134,7 @@ class _Emitter:
     named: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> its class."""
     imports: dict[str, set[str]] = field(default_factory=dict)
-    instances: dict[str, object] = field(default_factory=dict)
+    objects: dict[str, object] = field(default_factory=dict)
     uses_torch: bool = False
 
     def header(self) -> tuple[str, ...]:
@@ -256,8 +257,8 @@ class _Emitter:
             case Call():
                 return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
             case Instance():
-                name = f"_instance_{len(self.instances)}"
-                self.instances[name] = applied.module.module
+                name = f"_instance_{len(self.objects)}"
+                self.objects[name] = applied.module.module
                 return name
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.graph import runtime, tracing
+from flowconf.graph import runtime
 from flowconf.graph.source.emit import GraphClass, Program
 from flowconf.language.names import RUNTIME
 from flowconf.language.registry import modules
@@ -23,12 +23,15 @@ _numbers = count(1)
 
 Location = tuple[str, Place | None]
 
+Bases = tuple[type[nn.Module], type[nn.Module]]
+"""What generated classes are made on: those of nested graphs, and that of the whole."""
+
 
 class CompiledProgram:
     """The classes of a program, and which step stands behind each of their lines."""
 
-    def __init__(self, program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> None:
-        self.program, self.bases = program, (nested, outermost)
+    def __init__(self, program: Program, bases: Bases) -> None:
+        self.program, self.bases = program, bases
         self.file = f"<flowconf graph {next(_numbers)}>"
         self.lines: dict[int, Location] = {}
         self.owners: dict[int, str] = {}
@@ -38,10 +41,11 @@ class CompiledProgram:
         module = ModuleType(f"flowconf.generated_{next(_numbers)}")
         sys.modules[module.__name__] = module  # the compiler looks globals up by their module's name
         namespace: dict[str, Any] = module.__dict__
-        namespace |= {"torch": torch, "nn": nn, **program.instances}
-        namespace |= {name: getattr(runtime, name) for name in RUNTIME} | {tracing.AT: tracing.at}
+        namespace |= {"torch": torch, "nn": nn, **program.objects}
+        namespace |= {name: getattr(runtime, name) for name in RUNTIME}
         namespace |= {name: modules.load(name) for name in _called(program)}
         self.classes: dict[str, type[nn.Module]] = {}
+        nested, outermost = bases
         offset = 0
         for part in program.classes:
             offset = text.index(f"class {part.name}(nn.Module):", offset)
@@ -74,7 +78,7 @@ class CompiledProgram:
         return dict(next(part.children for part in self.program.classes if part.name == name))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return compiled, (_Same(self.program), *self.bases)
+        return compiled, (_Same(self.program), self.bases)
 
 
 class _Same:
@@ -89,7 +93,7 @@ class _Same:
             theirs is not None
             and mine.header == theirs.header
             and mine.classes == theirs.classes
-            and list(mine.instances.items()) == list(theirs.instances.items())
+            and list(mine.objects.items()) == list(theirs.objects.items())
         )
 
     def __hash__(self) -> int:
@@ -97,19 +101,16 @@ class _Same:
 
 
 @lru_cache(maxsize=256)
-def compiled(key: _Same, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
+def compiled(key: _Same, bases: Bases) -> CompiledProgram:
     """The classes for a program; one text is run once."""
-    return CompiledProgram(key.program, nested, outermost)
+    return CompiledProgram(key.program, bases)
 
 
-def run(program: Program, nested: type[nn.Module], outermost: type[nn.Module]) -> CompiledProgram:
-    """`compiled` for a program that may hold module instances, which are never shared.
-
-    Nested graphs are made on the class `nested`, the graph itself on `outermost`.
-    """
-    if program.instances:
-        return CompiledProgram(program, nested, outermost)
-    return compiled(_Same(program), nested, outermost)  # type: ignore[arg-type]
+def run(program: Program, bases: Bases) -> CompiledProgram:
+    """`compiled` for a program that may hold objects, which are never shared."""
+    if program.objects:
+        return CompiledProgram(program, bases)
+    return compiled(_Same(program), bases)
 
 
 def restore(program: CompiledProgram, name: str) -> nn.Module:

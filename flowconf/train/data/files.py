@@ -25,6 +25,7 @@ from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
     import numpy
+    from PIL import Image
 
 __all__ = ["idx", "images", "text"]
 
@@ -32,6 +33,12 @@ IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 RESIDENT = 512 * 2**20
 """Bytes of decoded images up to which all of them are kept in memory."""
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The folders of the splits of a set of images, by any of these names, in any case."""
 
 
 def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
@@ -80,13 +87,15 @@ def images(
 ) -> Splits:
     """Images in a folder for each class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` beside `val` and `test`.
 
-    Fields: `image` [channels, H, W] in [0, 1] and `label`, the number of the class in the order of the names.
+    A validation folder may also be called `valid`, `validation` or `dev`; hidden files are skipped. Fields: `image`
+    [channels, H, W] in [0, 1] and `label`, the number of the class in the order of the names. Images are read as a
+    viewer shows them: upright, what is transparent on white, 16 bits kept.
     `channels` is 1 or 3; `size` is [H, W], null for that of the images, which must then be the same. `validation` and
     `test` are shares of the rows where there are no such folders. `resident` decodes all of them once, null: when they
     take less than 512 MB; otherwise `data.workers` decode them batch by batch.
     """
     root = Path(folder)
-    parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
+    parts = _split_folders(root)
     base, classes = _classes(root)
     if not classes:
         raise _refused(
@@ -197,7 +206,7 @@ def _pictures(tensors: Mapping[str, Tensor], flat: bool) -> Resident:
     shape = (tensors["image"][0].numel(),) if flat else tuple(sizes) if len(sizes) == 3 else (1, *sizes)
 
     def scaled(batch: Batch, generator: torch.Generator) -> Batch:
-        return {**batch, "image": batch["image"].float().div_(255)}
+        return {**batch, "image": _scaled(batch["image"])}
 
     stored = {"image": tensors["image"].reshape(rows, *shape), "label": tensors["label"]}
     return Resident(stored, scaled, {"image": (shape, torch.float32), "label": ((), torch.int64)})
@@ -208,20 +217,51 @@ def _pictures(tensors: Mapping[str, Tensor], flat: bool) -> Resident:
 
 def _classes(root: Path) -> tuple[Path, list[str]]:
     """The folder of the training images, and its classes in the order of their numbers."""
-    base = root / "train" if (root / "train").is_dir() else root
-    return base, sorted(inner.name for inner in base.iterdir() if inner.is_dir()) if base.is_dir() else []
+    base = _split_folders(root).get("train", root)
+    return base, sorted(inner.name for inner in _visible(base) if inner.is_dir()) if base.is_dir() else []
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder and not hidden, in the order of the names."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits, where there is one to train on. Raises `ConfigError` for two of the same split."""
+    if not root.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    others = []
+    for folder in (entry for entry in _visible(root) if entry.is_dir()):
+        split = next((name for name, names in SPLITS.items() if folder.name.lower() in names), None)
+        if split is None:
+            others.append(folder)
+        elif split in found:
+            message = f"`{found[split].name}` and `{folder.name}` of `{root}` are the same split"
+            raise _refused(message, str(root), "merge them, or move one of them elsewhere")
+        else:
+            found[split] = folder
+    if found and "train" not in found and not others:
+        there = " and ".join(f"`{folder.name}`" for folder in found.values())
+        raise _refused(f"`{root}` has {there}, but no `train`", str(root), "put the training images in `train/CLASS/`")
+    return found if "train" in found else {}
 
 
 def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     found = []
-    for inner in sorted(folder.iterdir()):
+    for inner in _visible(folder):
         if inner.is_dir():
             if inner.name not in classes:
                 raise _refused(f"the class `{inner.name}` of `{folder}` is none of the training images'", str(folder))
             label = classes.index(inner.name)
             os.scandir(inner).close()  # one that must not be read would seem to be empty
-            found += [(file, label) for file in sorted(inner.rglob("*")) if file.suffix.lower() in IMAGES]
+            found += [(file, label) for file in sorted(inner.rglob("*")) if _is_image(file.relative_to(inner))]
     return found
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the name of a file says that it is an image, and neither it nor a folder above it is hidden."""
+    return path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.parts)
 
 
 def _refuse_empty(
@@ -260,9 +300,9 @@ class _Images:
         return len(self.files)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        pictures = torch.stack([self._decode(self.files[row][0]) for row in rows.tolist()])
+        pictures = _stacked([self._decode(self.files[row][0]) for row in rows.tolist()])
         labels = torch.tensor([self.files[row][1] for row in rows.tolist()])
-        return {"image": pictures.float().div_(255), "label": labels}
+        return {"image": _scaled(pictures), "label": labels}
 
     def stays(self, wanted: bool | None) -> bool:
         """Whether all of them are to be decoded at once."""
@@ -271,13 +311,13 @@ class _Images:
 
     def kept(self) -> Resident:
         """All of them, decoded."""
-        pictures = torch.stack([self._decode(file) for file, _ in self.files])
+        pictures = _stacked([self._decode(file) for file, _ in self.files])
         return _pictures({"image": pictures, "label": torch.tensor([label for _, label in self.files])}, flat=False)
 
     def _decode(self, file: Path) -> Tensor:
-        """Bytes [channels, H, W]."""
+        """Bytes [channels, H, W], or numbers from 0 to 1 for an image of 16 bits."""
         try:
-            from PIL import Image, UnidentifiedImageError
+            from PIL import Image, ImageOps, UnidentifiedImageError
         except ModuleNotFoundError:
             message = "the data set `images` needs Pillow"
             raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
@@ -285,7 +325,7 @@ class _Images:
 
         try:
             with Image.open(file) as opened:
-                picture = opened.convert("L" if self.channels == 1 else "RGB")
+                picture = _flattened(ImageOps.exif_transpose(opened), self.channels)
         except UnidentifiedImageError:
             raise _refused(f"`{file}` is no image", str(file), "remove it, or save it anew") from None
         except OSError as problem:
@@ -297,7 +337,33 @@ class _Images:
                 raise _refused(message, str(file), "say `size`, such as `size: [64, 64]`")
             picture = picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
         found: numpy.ndarray[Any, Any] = numpy.array(picture)
-        return torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
+        decoded = torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
+        return decoded.expand(self.channels, -1, -1)
+
+
+def _flattened(picture: Image.Image, channels: int) -> Image.Image:
+    """An image without transparency in the mode of so many channels; one of 16 bits has one, of numbers from 0 to 1."""
+    import numpy
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        return Image.fromarray(numpy.asarray(picture).astype(numpy.float32) / 65535)
+    mode = "L" if channels == 1 else "RGB"
+    if not picture.has_transparency_data:
+        return picture.convert(mode)
+    drawn = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert(mode)
+
+
+def _stacked(pictures: Sequence[Tensor]) -> Tensor:
+    """Images of one size as one tensor: bytes, or numbers from 0 to 1 where any of them is."""
+    deep = any(picture.is_floating_point() for picture in pictures)
+    return torch.stack([_scaled(picture) for picture in pictures] if deep else list(pictures))
+
+
+def _scaled(pictures: Tensor) -> Tensor:
+    """Images as numbers from 0 to 1."""
+    return pictures if pictures.is_floating_point() else pictures.float().div_(255)
 
 
 # texts

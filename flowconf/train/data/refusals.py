@@ -6,21 +6,15 @@ there.
 
 from __future__ import annotations
 
-import sys
-import sysconfig
-import traceback
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowconf.report import Diagnostic, FlowconfError, Label, Place, RunError
+from flowconf.report import Diagnostic, FlowconfError, Label, RunError, raised_at
 
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
 """What torch says on devices that have no exception of their own for it."""
-FOREIGN = (str(Path(__file__).parents[2]), sys.prefix, sysconfig.get_path("stdlib"))
-"""Where nothing of a project's data set stands: flowconf, installed packages, and Python itself."""
 ADVICE = "give a mapping of named tensors or numbers for each row"
 
 
@@ -39,10 +33,8 @@ def refusal(problem: Exception, what: str) -> RunError:
         raise problem
     words = str(problem).strip().splitlines()
     message = f"{what} cannot be made: {type(problem).__name__}{f': {words[0]}' if words else ''}"
-    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith(FOREIGN)]
-    labels = tuple(
-        Label("raised here", Place(frame.filename, frame.lineno or 0, (frame.colno or 0) + 1)) for frame in frames[-1:]
-    )
+    place = raised_at(problem)
+    labels = (Label("raised here", place),) if place is not None else ()
     return RunError(Diagnostic("FC0501", message, path="data.name", labels=labels))
 
 

@@ -1,6 +1,7 @@
 """What a config asks of the graph's values: terms of the loss and metrics, with their references resolved.
 
-A term's elements are averaged with their weights: `sum(values * mask) / sum(mask)`. During training the terms are means
+A term's elements are averaged with their weights: `sum(values * mask) / sum(mask)`; a mask of 0 leaves an element out,
+whatever its target is. During training the terms are means
 of one batch; in an evaluation they are means over all elements of the split, so that batches of any size give the same.
 """
 
@@ -75,13 +76,24 @@ class Term:
 
     def elements(self, values: Values, batch: Values) -> tuple[Tensor, Tensor | None]:
         """Every element and its weight (None: 1)."""
-        operands = [source.read(values, batch) for source in self.operands]
-        result = self.function(*operands, **self.args)
-        return weighed(result, self.mask.read(values, batch) if self.mask is not None else None)
+        mask = self.mask.read(values, batch) if self.mask is not None else None
+        operands = [self._operand(source, values, batch, mask) for source in self.operands]
+        return weighed(self.function(*operands, **self.args), mask)
+
+    @staticmethod
+    def _operand(source: Source, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
+        """A value; a field of the batch is 0 where the mask leaves it out, so that it may hold anything there."""
+        found = source.read(values, batch)
+        if mask is None or not source.in_batch or mask.shape != found.shape[: mask.ndim]:
+            return found
+        return torch.where(_spread(mask != 0, found), found, 0)
 
 
 def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The elements, and their own weights times `mask`, which lacks the last axes when it has fewer."""
+    """The elements, and their own weights times `mask`, which lacks the last axes when it has fewer.
+
+    What weighs nothing is 0, even if it was not a number.
+    """
     elements, weights = result if isinstance(result, tuple) else (_tensor(result), None)
     if mask is not None:
         if mask.ndim > elements.ndim or mask.shape != elements.shape[: mask.ndim]:
@@ -89,11 +101,17 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
                 f"a mask of shape {list(mask.shape)} does not fit elements of shape {list(elements.shape)}: "
                 f"its sizes must be their first ones"
             )
-        mask = mask.reshape(mask.shape + (1,) * (elements.ndim - mask.ndim)).expand_as(elements)
+        mask = _spread(mask, elements).expand_as(elements)
         weights = mask if weights is None else weights * mask
     if weights is None:
         return elements, None
-    return elements, weights.to(elements.dtype)
+    weights = weights.to(elements.dtype)
+    return torch.where(weights != 0, elements, 0), weights
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask of the first axes of `like`, with an axis of size 1 for each of the others."""
+    return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
 
 
 def _tensor(result: object) -> Tensor:
