@@ -11,12 +11,13 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-gpu test-all lint types bench clean
+.PHONY: help setup train test test-gpu test-all lint types golden docs bench clean
 
 help:
-	@echo "make train | test | test-gpu | test-all | lint | types | bench | setup | clean"
+	@echo "make train | test | test-gpu | test-all | lint | types | golden | docs | bench | setup | clean"
 
 setup: $(READY)
 
@@ -63,6 +64,21 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The golden texts, written again from what is printed now: read the difference before you commit it.
+golden: $(READY)
+	FLOWCONF_REWRITE=1 $(BIN)/python -m pytest tests/mistakes/test_mistakes.py tests/mistakes/test_pages.py $(ARGS)
+	$(BIN)/flowconf schema
+	git diff --stat
+
+# The site, in build/site; what builds it is installed the first time, and by nothing else.
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $(DOCS)
+
+docs: $(DOCS)
+	$(BIN)/python docs/pages.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py $(ARGS)

@@ -75,3 +75,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module `flowconf` has no attribute `{name}`")
     return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, whether they have been imported yet or not."""
+    return [*__all__, "__version__"]

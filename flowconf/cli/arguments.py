@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,13 @@ Overrides = Annotated[
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs: the newest counts.")]
+
+
+class Form(StrEnum):
+    """How a report is printed: for people, or as JSON."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def refuse_other_pictures(output: Path | None) -> None:

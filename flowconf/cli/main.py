@@ -16,12 +16,14 @@ import typer
 
 from flowconf.cli.check import check
 from flowconf.cli.diff import diff
+from flowconf.cli.doctor import doctor
 from flowconf.cli.draw import draw
 from flowconf.cli.eject import eject
 from flowconf.cli.evaluate import evaluate
 from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
+from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
 from flowconf.cli.runs import runs
@@ -57,10 +59,12 @@ for command in (
     eject,
     export,
     schema,
+    doctor,
 ):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_module)
+app.command("list")(list_names)
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ A config can never add one. Names are known, and their arguments checked, before
 from __future__ import annotations
 
 import importlib
+import inspect
 import keyword
 import sys
 from collections.abc import Callable, Iterable
@@ -112,6 +113,16 @@ class Table:
             return signatures.of_function(self.registered[name])
         return signatures.read_function(self.locations[name], name)
 
+    def summary(self, name: str) -> str:
+        """The first sentence of the docstring; empty where there is none."""
+        if name in self.registered:
+            return signatures.first_sentence(inspect.getdoc(self.registered[name]) or "")
+        return signatures.first_sentence(signatures.read_docstring(self.locations[name], name))
+
+    def home(self, name: str) -> str:
+        """The module that defines the name."""
+        return str(self.registered[name].__module__) if name in self.registered else self.locations[name]
+
     def load(self, name: str) -> Any:
         """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
         if name in self.registered:
@@ -165,23 +176,37 @@ register_logger = _registrar(loggers)
 def import_project(start: Path) -> None:
     """Import what the project around `start` and installed packages register.
 
-    The modules listed under `[tool.flowconf] modules` in the nearest `pyproject.toml` at or above `start`, then the
-    entry points of the group `flowconf.modules`. Raises `ConfigError` when one of them cannot be imported.
+    Raises `ConfigError` when one of these modules cannot be imported.
     """
-    for folder in (start, *start.parents):
-        project = folder / "pyproject.toml"
-        if project.is_file():
-            _import_listed(project)
-            break
-    for entry in sorted(entry_points(group="flowconf.modules"), key=lambda entry: entry.name):
-        _import(entry.module, Place(f"entry point {entry.name}"))
+    for name, place in project_modules(start):
+        import_registering(name, place)
 
 
-def _import_listed(project: Path) -> None:
+def project_file(start: Path) -> Path | None:
+    """The nearest `pyproject.toml` at or above `start`."""
+    files = (folder / "pyproject.toml" for folder in (start, *start.parents))
+    return next((file for file in files if file.is_file()), None)
+
+
+def project_modules(start: Path) -> list[tuple[str, Place]]:
+    """The modules that register names for the project around `start`, and where each of them is listed.
+
+    Those under `[tool.flowconf] modules` in its `pyproject.toml`, whose folder they may be imported from after this
+    call, then the entry points of the group `flowconf.modules`. Raises `ConfigError` for a list that cannot be read.
+    """
+    file = project_file(start)
+    listed = _listed(file) if file is not None else []
+    if file is not None and listed and str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    offered = sorted(entry_points(group="flowconf.modules"), key=lambda entry: entry.name)
+    return [*listed, *((entry.module, Place(f"entry point {entry.name}")) for entry in offered)]
+
+
+def _listed(project: Path) -> list[tuple[str, Place]]:
     tool = read(project).origins.root.child("tool")
     section = tool.child("flowconf") if tool is not None and isinstance(tool.value, dict) else tool
     if section is None:
-        return
+        return []
     strangers = [node for key, node in section.members() if key != "modules"]
     if strangers or not isinstance(section.value, dict):
         place = strangers[0].key if strangers else section.key
@@ -189,18 +214,15 @@ def _import_listed(project: Path) -> None:
         raise ConfigError(Diagnostic("FC0121", message, place, advice='write `modules = ["package.module"]`'))
     modules = section.child("modules")
     if modules is None:
-        return
+        return []
     if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
         message = "`modules` must be a list of module names"
         raise ConfigError(Diagnostic("FC0123", message, modules.place, advice='write `modules = ["package.module"]`'))
-    root = str(project.parent)
-    if modules.value and root not in sys.path:
-        sys.path.insert(0, root)
-    for item in modules.value:
-        _import(item.value, item.place)
+    return [(item.value, item.place) for item in modules.value]
 
 
-def _import(name: str, place: Place) -> None:
+def import_registering(name: str, place: Place) -> None:
+    """Import a module that registers names; `place` is where it is listed. Raises `ConfigError` when that fails."""
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as problem:  # the project's own code may raise anything

@@ -30,6 +30,8 @@ class Parameter:
     required: bool
     type: str = ""
     """Its annotation as it is written; empty where there is none."""
+    default: str = ""
+    """Its default as it is written; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ class ClassSource:
     """Whether `forward` does not say what it returns."""
 
 
+ROLE = re.compile(r":[\w:]+:`([^`]+)`|``([^`]+)``")
+"""A role such as :math:`x`, or code between doubled back-ticks."""
+CALL = re.compile(r"\w+\(.*\)")
 ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
 
 
@@ -118,6 +123,26 @@ def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> S
     found = _signature(own.args)
     closed = tuple(parameter for parameter in found.parameters if parameter.kind != "**")
     return Signature((*closed, *(Parameter(name, "keyword", False) for name in further if found.open)))
+
+
+def read_docstring(module: str, name: str) -> str:
+    """The docstring of the class or function `module.name`, as far as it is written as text; empty without one."""
+    node = _definitions(module).get(name)
+    written = ast.get_docstring(node) if node is not None else None
+    for item in getattr(node, "body", ()):
+        if written is None and isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "__doc__":
+            texts = [part for part in ast.walk(item.value) if isinstance(part, ast.Constant)]
+            first = min(texts, key=lambda part: (part.lineno, part.col_offset), default=None)
+            written = first.value if first is not None and isinstance(first.value, str) else None
+    return written or ""
+
+
+def first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring, its reStructuredText roles as code; a first line that is a call is skipped."""
+    paragraphs = [" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n")]
+    paragraph = next((text for text in paragraphs if not CALL.fullmatch(text)), "")
+    text = ROLE.sub(lambda role: f"`{(role[1] or role[2]).lstrip('~').strip()}`", paragraph)
+    return re.split(r"(?<=[^.]{2}\.) (?=[A-Z])", text, maxsplit=1)[0].rstrip(":")
 
 
 @lru_cache(maxsize=64)
@@ -186,6 +211,7 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
                 kinds.get(p.kind, "positional"),
                 p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD),
                 "" if p.annotation is p.empty else getattr(p.annotation, "__name__", str(p.annotation)),
+                "" if p.default is p.empty else repr(p.default),
             )
             for p in parameters
         )
@@ -250,7 +276,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     required = len(positional) - len(args.defaults)
     defaults = [*[None] * required, *args.defaults]
     found = [
-        Parameter(a.arg, "positional", i < required, _written(a) or _kind_of(default))
+        Parameter(a.arg, "positional", i < required, _written(a) or _kind_of(default), _default(default))
         for i, (a, default) in enumerate(zip(positional, defaults, strict=True))
     ]
     if skip_self:
@@ -258,7 +284,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
     if args.vararg:
         found.append(Parameter(args.vararg.arg, "*", False, _written(args.vararg)))
     for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found.append(Parameter(a.arg, "keyword", default is None, _written(a)))
+        found.append(Parameter(a.arg, "keyword", default is None, _written(a), _default(default)))
     if args.kwarg:
         found.append(Parameter(args.kwarg.arg, "**", False))
     return Signature(tuple(found))
@@ -268,6 +294,10 @@ def _kind_of(default: ast.expr | None) -> str:
     """The type of an argument without an annotation, where its default is true, false or a number with a fraction."""
     value = default.value if isinstance(default, ast.Constant) else None
     return type(value).__name__ if isinstance(value, bool | float) else ""
+
+
+def _default(default: ast.expr | None) -> str:
+    return ast.unparse(default) if default is not None else ""
 
 
 def _written(argument: ast.arg) -> str:
@@ -418,6 +448,11 @@ def _in_words(kind: str) -> str:
     if kind.startswith("Literal["):
         return f"one of {', '.join(f'`{word}`' for word in ast.literal_eval(kind.removeprefix('Literal')))}"
     return TYPES[kind][0]
+
+
+def ranges_in(written: str) -> dict[str, str]:
+    """The kinds of numbers in an annotation that lie in a range, and what each of them is in words."""
+    return {kind: _in_words(kind) for kind in RANGES if re.search(rf"\b{kind}\b", written)}
 
 
 @lru_cache(maxsize=4096)

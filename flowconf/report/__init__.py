@@ -23,7 +23,7 @@ from flowconf.report.renderers import as_dict, render_github, render_json, rende
 from flowconf.report.reporter import Reporter
 from flowconf.report.suggestion import Advice, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, listing, nearest, printable
+from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, printable
 
 __all__ = [
     "AND_HERE",
@@ -47,6 +47,7 @@ __all__ = [
     "StepError",
     "Suggestion",
     "as_dict",
+    "bytes_in_words",
     "dotted",
     "grouped",
     "listing",

@@ -32,3 +32,12 @@ def listing(names: Sequence[str], most: int = 40) -> str:
 def printable(text: str) -> str:
     """A text in one line that does nothing to a terminal: line ends, control and direction characters are escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def bytes_in_words(number: float) -> str:
+    """A number of bytes in the unit that leaves one to three digits before the point."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"

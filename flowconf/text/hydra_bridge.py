@@ -179,17 +179,28 @@ class FlowRepository(ConfigRepository):
     """The roots of a library, then Hydra's own configs and those of its plugins."""
 
     def __init__(self, library: Library) -> None:
-        version.setbase(VERSION_BASE)
-        search_path = ConfigSearchPathImpl()
-        search_path.append("hydra", "pkg://hydra.conf")
-        for plugin in Plugins.instance().discover(SearchPathPlugin):
-            assert issubclass(plugin, SearchPathPlugin)
-            plugin().manipulate_search_path(search_path)
-        search_path.append("schema", "structured://")
-        super().__init__(search_path)
-        self.search_path = search_path
+        self.search_path = _own_search_path()
+        super().__init__(self.search_path)
         roots = enumerate(library.roots)
         self.sources[0:0] = [FlowSource(library, root, f"root{index}" if index else "main") for index, root in roots]
+
+
+def _own_search_path() -> ConfigSearchPathImpl:
+    version.setbase(VERSION_BASE)
+    search_path = ConfigSearchPathImpl()
+    search_path.append("hydra", "pkg://hydra.conf")
+    for plugin in Plugins.instance().discover(SearchPathPlugin):
+        assert issubclass(plugin, SearchPathPlugin)
+        plugin().manipulate_search_path(search_path)
+    search_path.append("schema", "structured://")
+    return search_path
+
+
+def plugins() -> dict[str, list[str]]:
+    """The sweepers and launchers that are installed, by the names that `hydra/sweeper=` and `hydra/launcher=` take."""
+    repository = ConfigRepository(_own_search_path())
+    kinds = ("sweeper", "launcher")
+    return {f"{kind}s": repository.get_group_options(f"hydra/{kind}", ObjectType.CONFIG) for kind in kinds}
 
 
 class _Loads(CachingConfigRepository):

@@ -10,8 +10,8 @@ from torch import nn, optim
 from flowconf.graph.parts import held
 from flowconf.language import registry
 from flowconf.language.training import OptimizerSection
+from flowconf.report import bytes_in_words
 from flowconf.train.job import Job
-from flowconf.train.room import size
 
 
 def arithmetic(job: Job) -> list[str]:
@@ -55,9 +55,9 @@ def memory(job: Job) -> str:
         "optimizer": trained * state_copies(job.config.training.optimizer),
         "averages": sum(held(value).nbytes for value in job.averages.values),
     }
-    listed = " + ".join(f"{size(number)} {name}" for name, number in parts.items() if number)
-    room = f" of {size(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
-    return f"{size(sum(parts.values()))}{room}: {listed}; what a batch needs comes on top"
+    listed = " + ".join(f"{bytes_in_words(number)} {name}" for name, number in parts.items() if number)
+    room = f" of {bytes_in_words(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
+    return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}; what a batch needs comes on top"
 
 
 def state_copies(section: OptimizerSection) -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from flowconf.report import bytes_in_words
 from flowconf.train.data.refusals import is_out_of_memory
 
 
@@ -18,16 +19,7 @@ def room_for(what: str, tensors: Collection[Tensor], device: torch.device, advic
         yield
     except Exception as problem:  # whatever a device says when its memory is full
         if is_out_of_memory(problem):
-            taken = f", {size(sum(tensor.nbytes for tensor in tensors))}" if tensors else ""
-            there = f", which has {size(torch.cuda.mem_get_info(device)[1])}" if device.type == "cuda" else ""
+            taken = f", {bytes_in_words(sum(tensor.nbytes for tensor in tensors))}" if tensors else ""
+            there = f", which has {bytes_in_words(torch.cuda.mem_get_info(device)[1])}" if device.type == "cuda" else ""
             problem.add_note(f"memory is what is missing for {what}{taken}, on `{device}`{there}: {advice}")
         raise
-
-
-def size(number: float) -> str:
-    """Bytes in the unit that leaves three or four digits."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"

@@ -44,7 +44,7 @@ def flowconf_process(*arguments: str, **more) -> subprocess.CompletedProcess[str
 def test_help_names_the_commands(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "check", "draw", "show", "summary"):
+    for command in ("train", "check", "draw", "show", "summary", "list", "doctor"):
         assert f"\n  {command} " in shown
 
 

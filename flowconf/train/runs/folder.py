@@ -11,26 +11,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import secrets
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
+from flowconf.train.runs.environment import environment, git_state
 from flowconf.train.runs.events import EventFile
 from flowconf.train.runs.loggers import Aside
 
 LINES = "metrics.jsonl"
-PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
 
 _locks: set[int] = set()
 """The open files through which this process holds runs."""
@@ -197,40 +193,6 @@ def reopen_run(folder: Path, **changes: object) -> Run:
     return found
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the packages, as far as they can change a result."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda if cuda else None,
-        "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if cuda else [],
-        "packages": {name: found for name in PACKAGES if (found := _version(name))} | {"torch": torch.__version__},
-        "command": sys.argv,
-    }
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and the files that differ from it in the repository around `folder`; None outside of one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = found.stdout.splitlines()
-    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
-    changed = [line.split(" ", 8)[-1] for line in lines if not line.startswith("#")]
-    return {"commit": heads.get("branch.oid"), "branch": heads.get("branch.head"), "changed": changed}
-
-
 def _new_folder(parent: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     parent.mkdir(parents=True, exist_ok=True)
@@ -253,10 +215,3 @@ def _write_json(file: Path, data: Mapping[str, Any]) -> None:
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

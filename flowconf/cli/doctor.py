@@ -1,0 +1,45 @@
+"""`flowconf doctor`: what a bug report needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flowconf.cli.arguments import Form
+from flowconf.report import MachineError, printable
+
+
+def doctor(
+    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TEXT,
+) -> None:
+    """Print what a bug report needs: versions, devices, project, plug-ins; exit with 3 if something is missing."""
+    from flowconf.train.doctor import examine
+
+    found = examine(Path.cwd())
+    print(json.dumps(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
+    if found.problems:
+        sys.stdout.flush()
+        raise MachineError(*found.problems)
+
+
+def _lines(found: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in found.items():
+        name = printable(str(key))
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{name}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))

@@ -1,0 +1,60 @@
+"""`flowconf list`: the names that a config may use, with their arguments."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowconf.cli.arguments import Form
+
+if TYPE_CHECKING:
+    from flowconf.language.catalogue import Entry, Shelf
+
+
+class Table(StrEnum):
+    """The tables of names."""
+
+    MODULES = "modules"
+    LOSSES = "losses"
+    METRICS = "metrics"
+    OPTIMIZERS = "optimizers"
+    SCHEDULES = "schedules"
+    DATA = "data"
+    LOGGERS = "loggers"
+
+
+def list_names(
+    table: Annotated[
+        Table | None, typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}; all are counted without it.")
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="How to print them; json is one object a line.")] = Form.TEXT,
+) -> None:
+    """List the names that a config may use, those of this project included, with their arguments."""
+    from flowconf.language.catalogue import SHELVES
+    from flowconf.language.registry import import_project
+
+    import_project(Path.cwd())
+    if form == Form.JSON:
+        for name in [table] if table else Table:
+            for entry in SHELVES[name].entries():
+                print(json.dumps({"table": name, **entry.as_data()}))
+    elif table is None:
+        print(_overview(SHELVES))
+    else:
+        print(_listed(SHELVES[table].entries()))
+
+
+def _overview(shelves: dict[str, Shelf]) -> str:
+    return "\n".join(f"{name:<10}  {len(shelf.entries()):>3}  {shelf.use}" for name, shelf in shelves.items())
+
+
+def _listed(entries: list[Entry]) -> str:
+    from flowconf.language.catalogue import ranges
+
+    names = [f"{entry.call}\n    {entry.summary}".rstrip() for entry in entries]
+    kinds = [f"{kind}: {meaning}" for kind, meaning in ranges(entries).items()]
+    return "\n".join([*names, *([""] if kinds else []), *kinds])

@@ -1,0 +1,194 @@
+"""What a bug report needs: versions, devices, the project, plug-ins, git, where runs go, the terminal.
+
+Importing this module needs the standard library and `report` alone: a broken installation is described as well.
+"""
+
+from __future__ import annotations
+
+import locale
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import metadata, requires
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flowconf
+from flowconf.report import NOWHERE, Diagnostic, FlowconfError, Place, as_dict, bytes_in_words, shown_path
+from flowconf.train.runs.environment import git_state, installed
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+OF_THE_REPOSITORY = ("test", "dev", "docs")
+"""Extras that only flowconf's own repository needs."""
+VARIABLES = ("CUDA_", "FLOWCONF_", "HYDRA_", "MKL_", "NCCL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH")
+"""Environment variables are reported by these beginnings, and no others."""
+
+Findings = dict[str, Any]
+
+
+@dataclass
+class Examination:
+    """What was found, as plain data, and what is wrong with it."""
+
+    findings: Findings = field(default_factory=dict)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+    def as_data(self) -> Findings:
+        """All of it as plain data."""
+        return {**self.findings, "problems": [as_dict(problem) for problem in self.problems]}
+
+    def missing(self, message: str, place: Place = NOWHERE, advice: str | None = None) -> None:
+        """Note something that this machine lacks."""
+        self.problems.append(Diagnostic("FC0601", message, place, advice=advice))
+
+
+def examine(folder: Path) -> Examination:
+    """Look at the machine and at the project around `folder`. Nothing is written; a part that fails is a problem."""
+    found = Examination()
+    for name, look in PARTS.items():
+        try:
+            found.findings[name] = look(folder, found)
+        except Exception as problem:  # noqa: BLE001 - a broken installation may raise anything
+            found.findings[name] = None
+            found.missing(f"`{name}` cannot be examined: {type(problem).__name__}: {problem}")
+    return found
+
+
+def _versions(folder: Path, found: Examination) -> Findings:
+    return {
+        "flowconf": flowconf.__version__,
+        "location": str(Path(flowconf.__file__).parent),
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+    }
+
+
+def _packages(folder: Path, found: Examination) -> Findings:
+    """The version of every package that flowconf requires."""
+    versions = {}
+    for wanted in _requirements(""):
+        there = versions[wanted.name] = installed(wanted.name)
+        if there is None:
+            found.missing(f"the package `{wanted.name}` is not installed", advice=f"run `pip install '{wanted}'`")
+        elif not wanted.specifier.contains(there, prereleases=True):
+            message = f"`{wanted.name}` is {there}, and flowconf requires `{wanted.specifier}`"
+            found.missing(message, advice=f"run `pip install '{wanted}'`")
+    return versions
+
+
+def _extras(folder: Path, found: Examination) -> Findings:
+    """The packages of every optional extra; null for those that are not installed."""
+    extras = [extra for extra in metadata("flowconf").get_all("Provides-Extra") or [] if extra not in OF_THE_REPOSITORY]
+    return {extra: {wanted.name: installed(wanted.name) for wanted in _requirements(extra)} for extra in extras}
+
+
+def _requirements(extra: str) -> Iterator[Requirement]:
+    """What an extra requires; without its name, what flowconf itself does."""
+    from packaging.requirements import Requirement
+
+    for text in requires("flowconf") or []:
+        wanted = Requirement(text)
+        plain = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        if plain if not extra else wanted.marker is not None and not plain and wanted.marker.evaluate({"extra": extra}):
+            yield wanted
+
+
+def _devices(folder: Path, found: Examination) -> Findings:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cpu = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "memory": bytes_in_words(memory)}
+    devices: Findings = {"cpu": cpu}
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(number)
+            devices[f"cuda:{number}"] = {
+                "name": torch.cuda.get_device_name(number),
+                "capability": ".".join(map(str, torch.cuda.get_device_capability(number))),
+                "memory": bytes_in_words(total),
+                "free": bytes_in_words(free),
+            }
+    if torch.backends.mps.is_available():
+        devices["mps"] = {"memory": bytes_in_words(torch.mps.recommended_max_memory())}
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, **devices}
+
+
+def _project(folder: Path, found: Examination) -> Findings:
+    """The project file, and whether each module that registers names can be imported."""
+    from flowconf.language import registry
+
+    file = registry.project_file(folder)
+    modules = {}
+    try:
+        listed = registry.project_modules(folder)
+    except FlowconfError as error:
+        listed = []
+        found.problems.extend(error.diagnostics)
+    for name, place in listed:
+        try:
+            registry.import_registering(name, place)
+        except FlowconfError as error:
+            found.problems.extend(error.diagnostics)
+            modules[name] = "cannot be imported"
+        else:
+            modules[name] = "can be imported"
+    return {"file": file and str(file), "modules": modules}
+
+
+def _plugins(folder: Path, found: Examination) -> Findings:
+    from flowconf.text.hydra_bridge import plugins
+
+    return dict(plugins())
+
+
+def _runs(folder: Path, found: Examination) -> Findings:
+    """Whether a run could be written where runs go by default."""
+    runs = folder / "runs"
+    there = next(parent for parent in (runs, *runs.parents) if parent.exists())
+    effective = os.access in os.supports_effective_ids
+    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
+    if not writable:
+        message = f"no run can be written: `{shown_path(str(there))}` is not a folder that you may write to"
+        found.missing(message, Place(str(there)), advice="write `trainer.runs=...` for another folder")
+    return {"folder": str(runs), "writable": writable, "free": bytes_in_words(shutil.disk_usage(there).free)}
+
+
+def _terminal(folder: Path, found: Examination) -> Findings:
+    return {
+        "term": os.environ.get("TERM"),
+        "terminal": sys.stdout.isatty(),
+        "columns": shutil.get_terminal_size().columns,
+        "encoding": sys.stdout.encoding,
+        "files": sys.getfilesystemencoding(),
+        "locale": ".".join(part or "?" for part in locale.getlocale()),
+    }
+
+
+def _variables(folder: Path, found: Examination) -> Findings:
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
+
+
+def _git(folder: Path, found: Examination) -> Findings | None:
+    return git_state(folder)
+
+
+PARTS: dict[str, Callable[[Path, Examination], Findings | None]] = {
+    "versions": _versions,
+    "packages": _packages,
+    "extras": _extras,
+    "devices": _devices,
+    "project": _project,
+    "plug-ins": _plugins,
+    "git": _git,
+    "runs": _runs,
+    "terminal": _terminal,
+    "variables": _variables,
+}
+"""Every part of an examination: it gives what it finds, and notes what is wrong."""
