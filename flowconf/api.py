@@ -1,4 +1,4 @@
-"""The Python interface: load a config, build a graph, check either."""
+"""The Python API: compose and load configs, build graphs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Source = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
-    """The composed text of a config, with the place of every value. Raises `ConfigError`."""
+    """Compose a config, with the place of every value. Raises `ConfigError`."""
     return configs.compose(file, overrides)
 
 
 def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """A training config: composed, validated, its graph resolved. Raises `ConfigError`."""
+    """Load a training config: composed and validated, with its graph resolved. Raises `ConfigError`."""
     return configs.load(file, overrides)
 
 
 def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
-    """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
+    """The Plan of a graph, from a file (a training config or a graph document) or a dict. Raises `ConfigError`.
 
-    `origin` names a place for the mistakes of a dict; graphs that a dict names are looked for in the current folder,
-    and in its `configs`.
+    `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
+    it exists, or in the current folder.
     """
     if isinstance(source, GraphPlan):
         return source
@@ -52,9 +52,9 @@ def build(
     runs: str = "runs",
     origin: str | None = None,
 ) -> Graph:
-    """The graph that `source` describes, as a module; with the weights that its `checkpoint:` keys name.
+    """Build the graph that `source` describes; with `weights`, load the checkpoints of its `checkpoint:` keys.
 
-    `runs` is the folder in which runs of other configs are looked for. Raises `ConfigError`.
+    `runs` is the folder in which runs of other configs are searched for. Raises `ConfigError`.
     """
     from flowconf.graph import build_graph, load_checkpoints
 
@@ -66,7 +66,7 @@ def build(
 
 
 def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """The config of a run, with changes; what its project registers is imported first. Raises `ConfigError`."""
+    """The config of a run, with overrides. The modules of its project are imported first. Raises `ConfigError`."""
     from flowconf.graph.weights.sources import CONFIG, find_run_folder, record
 
     folder = find_run_folder(Path(run))
@@ -77,9 +77,9 @@ def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) 
 
 
 def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
-    """The graph of a run with its best weights, or its last ones, in evaluation mode and on the CPU.
+    """The graph of a run with its best (or `last`) weights, in evaluation mode, on the CPU.
 
-    `run` is a run folder, or a folder of runs of which the newest counts. Raises `ConfigError`.
+    `run` is a run folder, or a folder of runs, of which the newest is loaded. Raises `ConfigError`.
     """
     from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
 

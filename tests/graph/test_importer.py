@@ -414,7 +414,7 @@ def test_the_command(folder, capsys):
     assert out == ""
     assert err == (
         "everything was read: 6 tensors, 2 prefixes renamed\n"
-        "the graph gives the same outputs as the module, bit for bit\n"
+        "the outputs of the graph and the module are equal, bit for bit\n"
         "wrote net.safetensors\n"
     )
     assert (folder / "net.yaml").read_text(encoding="utf-8") == WRITTEN
@@ -426,7 +426,7 @@ def test_the_command_says_what_it_could_not_read(folder, capsys):
     assert main(["import", "nets_of_a_test:Sine"]) == 0
     out, err = capsys.readouterr()
     assert out.endswith("flow:\n  sin: Sin  # not read: no module does what `sin` does\n")
-    assert err == "1 could not be read:\n  `sin`: no module does what `sin` does\n"
+    assert err == "1 could not be converted:\n  `sin`: no module does what `sin` does\n"
     assert main(["import", "nets_of_a_test:Sine", "--weights", "w.safetensors"]) == 2
 
 
