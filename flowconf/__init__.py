@@ -9,10 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowconf.api import build, compose, load, load_run, plan
+    from flowconf.api import build, check, compose, load, load_run, plan
     from flowconf.graph import Graph, WeightReport
     from flowconf.graph.builder import Flow, flow
-    from flowconf.language.registry import register, register_dataset, register_logger, register_loss, register_metric
+    from flowconf.language.registry import (
+        offer,
+        register,
+        register_dataset,
+        register_logger,
+        register_loss,
+        register_metric,
+    )
     from flowconf.report import (
         ConfigError,
         Diagnostic,
@@ -22,22 +29,20 @@ if TYPE_CHECKING:
         RunError,
         StepError,
     )
-    from flowconf.train.check import check
     from flowconf.train.data.splits import Resident, Splits, provides
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "flowconf.api": ("build", "compose", "load", "load_run", "plan"),
+    "flowconf.api": ("build", "check", "compose", "load", "load_run", "plan"),
     "flowconf.report": (
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
     "flowconf.graph": ("Graph", "WeightReport"),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
-        "register", "register_dataset", "register_logger", "register_loss", "register_metric",
+        "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
     ),
-    "flowconf.train.check": ("check",),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,6 +66,7 @@ __all__ = [
     "flow",
     "load",
     "load_run",
+    "offer",
     "plan",
     "provides",
     "register",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowconf.language import config as configs
-from flowconf.language import registry
-from flowconf.language.config import Config, plan_of
+from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve import resolve
-from flowconf.text import Composition, from_data, with_graphs
+from flowconf.report import Diagnostic
+from flowconf.text import Composition
+from flowconf.train.checks import road
+from flowconf.train.checks.road import Source
 
 if TYPE_CHECKING:
     from flowconf.graph import Graph
-
-Source = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
@@ -26,8 +25,17 @@ def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Comp
 
 
 def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """Load a training config: composed and validated, with its graph resolved. Raises `ConfigError`."""
-    return configs.load(file, overrides)
+    """Load a training config: composed and checked, with its graph resolved. Raises `ConfigError`."""
+    return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
+
+
+def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
+    """Check a config or graph: the diagnostics of the first stage with errors, and warnings.
+
+    Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints, and
+    the configs that those refer to. Nothing is run.
+    """
+    return road.account(source, overrides, origin).mistakes
 
 
 def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
@@ -36,12 +44,9 @@ def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = Non
     `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
     it exists, or in the current folder.
     """
-    if isinstance(source, GraphPlan):
-        return source
-    if isinstance(source, Mapping):
-        folder = "configs" if Path("configs").is_dir() else "."
-        return resolve(with_graphs(from_data(dict(source), origin), folder, configs.RULES))
-    return plan_of(compose(source, overrides))
+    found = road.begin(source, overrides, origin).to(road.BEFORE_TORCH).plan
+    assert found is not None
+    return found
 
 
 def build(
@@ -58,22 +63,12 @@ def build(
     """
     from flowconf.graph import build_graph, load_checkpoints
 
-    found = plan(source, overrides, origin)
-    graph = build_graph(found)
+    walk = road.begin(source, overrides, origin).to("sizes")
+    assert walk.plan is not None
+    graph = build_graph(walk.plan, walk.inference)
     if weights:
-        load_checkpoints(graph, found, runs)
+        load_checkpoints(graph, walk.plan, runs)
     return graph
-
-
-def load_run_config(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """The config of a run, with overrides. The modules of its project are imported first. Raises `ConfigError`."""
-    from flowconf.graph.weights.sources import CONFIG, find_run_folder, record
-
-    folder = find_run_folder(Path(run))
-    original = record(folder).get("config")
-    if isinstance(original, str) and Path(original).parent.is_dir():
-        registry.import_project(Path(original).parent)
-    return configs.load(folder / CONFIG, overrides)
 
 
 def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
@@ -81,9 +76,7 @@ def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
 
     `run` is a run folder, or a folder of runs, of which the newest is loaded. Raises `ConfigError`.
     """
-    from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
+    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.train.runs.loading import load_run as loaded
 
-    folder = find_run_folder(Path(run))
-    graph = build(load_run_config(folder).model, weights=False)
-    graph.load(folder / CHECKPOINTS / LAST if last else best_checkpoint(folder))
-    return graph.eval()
+    return loaded(find_run_folder(Path(run)), last=last)

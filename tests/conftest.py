@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 from hypothesis import settings
+
+from flowconf.language.registry import TABLES
 
 torch.set_num_threads(1)
 settings.register_profile("flowconf", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -28,6 +32,26 @@ def _no_colour(monkeypatch):
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
     torch.manual_seed(0)
+
+
+for table in TABLES.values():
+    assert table.locations  # what flowconf offers itself is read before the first test
+
+
+@pytest.fixture(autouse=True)
+def _names_of_one_project(monkeypatch):
+    """What a test's project offers is unknown to the next test."""
+    for table in TABLES.values():
+        monkeypatch.setattr(table, "registered", dict(table.registered))
+        monkeypatch.setattr(table, "offered", dict(table.offered))
+    yield
+    sys.modules.pop("flowconf.fbrl.offers", None)
+
+
+@pytest.fixture
+def flagship():
+    """What the flagship offers, in a test that reads no file of this repository's project."""
+    importlib.import_module("flowconf.fbrl.offers")
 
 
 @pytest.fixture

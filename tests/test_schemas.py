@@ -41,6 +41,7 @@ PINNED = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(encodi
 
 @pytest.mark.skipif(version("torch").partition("+")[0] != PINNED[1], reason="they list the modules of another torch")
 def test_the_committed_schemas_are_fresh():
+    registry.import_project(ROOT)
     assert schemas() == COMMITTED, "run `flowconf schema`"
 
 

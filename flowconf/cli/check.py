@@ -19,7 +19,7 @@ from flowconf.report import (
 )
 
 if TYPE_CHECKING:
-    from flowconf.train.check import Account
+    from flowconf.train.checks.road import Account
 
 ROUNDS = 20
 """The maximum number of rounds of `--fix`: fixing an error may uncover others."""
@@ -42,7 +42,7 @@ def check(
 ) -> None:
     """Report all errors in FILE without running anything."""
     from flowconf.text.fixes import apply
-    from flowconf.train.check import account
+    from flowconf.train.checks.road import account
 
     seen = account(file, overrides or [])
     for _ in range(ROUNDS if fix else 0):
@@ -57,8 +57,8 @@ def check(
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
-    if any(diagnostic.severity == "error" for diagnostic in found):
-        raise typer.Exit(2)
+    if seen.exit_code:
+        raise typer.Exit(seen.exit_code)
 
 
 def _rendered(found: list[Diagnostic], form: Format) -> str:
@@ -87,5 +87,5 @@ def _left_out(seen: Account) -> str:
         return ""
     it, count = "it" if errors == 1 else "them", len(seen.unchecked)
     steps = [f"{count} step{'s' if count > 1 else ''}"] if count else []
-    left = " and ".join([*steps, *([] if seen.shapes else ["the shapes"])])
+    left = " and ".join([*steps, *([] if seen.sizes else ["the shapes"])])
     return f"; {left} not checked because of {it}" if left else ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowconf.graph.weights.carry import Carry
     from flowconf.language.diff import Change
     from flowconf.report import Diagnostic, Place
-    from flowconf.text import Composition
+    from flowconf.train.checks.road import Walk
 
 T = TypeVar("T")
 
@@ -43,9 +43,7 @@ def diff(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
 ) -> None:
     """Show the differences from A to B: steps, shapes, weights, settings."""
-    from flowconf.graph import check_shapes
     from flowconf.graph.weights.carry import carry_over
-    from flowconf.language.config import plan_of
     from flowconf.language.diff import compare
 
     refuse_other_pictures(output)
@@ -53,10 +51,14 @@ def diff(
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     words = list(rest or [])
     other = words.pop(0) if words and not _is_override(words[0]) else before
-    old, new = _both(lambda: _composed(before, given or []), lambda: _composed(other, words))
-    plans = _both(lambda: plan_of(old), lambda: plan_of(new))
+    old, new = _both(lambda: _walked(before, given or []), lambda: _walked(other, words))
+    assert old.document
+    assert old.inference
+    assert new.document
+    assert new.inference
+    assert new.plan
     changes = compare(old.document, new.document)
-    carry = carry_over(*_both(lambda: check_shapes(plans[0]), lambda: check_shapes(plans[1])))
+    carry = carry_over(old.inference, new.inference)
     lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
@@ -65,21 +67,21 @@ def diff(
 
         shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
         marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-        write(dot(plans[1], shapes, marks), output)
+        write(dot(new.plan, shapes, marks), output)
 
 
 def _is_override(word: str) -> bool:
     return word.startswith("~") or ("=" in word and not Path(word).exists())
 
 
-def _composed(given: str, words: Sequence[str]) -> Composition:
-    """One side of the comparison. A run folder contains a composed config, so it has no config groups."""
-    from flowconf.api import compose
+def _walked(given: str, words: Sequence[str]) -> Walk:
+    """One side, checked up to its sizes. A run folder contains a composed config, so it has no config groups."""
     from flowconf.graph.weights.sources import record
+    from flowconf.train.checks import road
 
     file = _file(given)
     try:
-        return compose(file, words)
+        walk = road.begin(file, words)
     except ConfigError as error:
         if file == given:
             raise
@@ -89,6 +91,7 @@ def _composed(given: str, words: Sequence[str]) -> Composition:
         raise ConfigError(
             *(replace(one, advice=advice) if _is_of_a_group(one) else one for one in error.diagnostics)
         ) from None
+    return walk.to("sizes")
 
 
 def _is_of_a_group(told: Diagnostic) -> bool:

@@ -29,26 +29,27 @@ def train(
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")
         import_torch()
-        from flowconf.train.command import resume_run
+        from flowconf.train.command import resume as go_on
 
-        resume_run(resume, words if file is None else [file, *words])
+        go_on(resume, words if file is None else [file, *words])
         return
     if file is None:
         raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
     if multirun:
+        import_torch()
         from flowconf.train.command import sweep
 
         sweep(file, words)
         return
-    from flowconf.api import load
+    from flowconf.train.checks import road
     from flowconf.train.team.launch import given
 
     task = given()
-    config = load(file, words) if task is None else task.config  # its errors are reported before torch is imported
+    walk = road.begin(file, words, trained=True).to(road.BEFORE_TORCH) if task is None else task.walk
     import_torch()
     from flowconf.train import command
 
     if task is None:
-        command.train(config)
+        command.train_checked(walk)
     else:
         command.take_part(task)

@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flowconf.language.plan import Applied, Chain, Checkpoint, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.language.plan import (
+    Applied,
+    Chain,
+    Checkpoint,
+    GraphPlan,
+    Input,
+    LoopStep,
+    MapStep,
+    Mount,
+    Shared,
+    SplitStep,
+    Step,
+    Value,
+    join,
+)
 from flowconf.report import NOWHERE, Place, shown_path
 
 Ends = Callable[[], tuple[str, ...]]
@@ -25,9 +39,9 @@ GRAPH_DEFAULTS = {
     "edge": {"fontname": FONT, "fontsize": "9", "fontcolor": GREY, "color": "#52606d", "arrowsize": "0.6"},
 }
 STEP_STYLES = {
-    "fork": {"fillcolor": "#edf8f1", "color": "#3f9c6c"},
-    "loop": {"fillcolor": "#f6f2fd", "color": "#8061c0"},
-    "map": {"fillcolor": "#fff7e8", "color": "#c58a1c", "shape": "box3d", "style": "filled"},
+    "aside": {"fillcolor": "#edf8f1", "color": "#3f9c6c"},
+    "again": {"fillcolor": "#f6f2fd", "color": "#8061c0"},
+    "slices": {"fillcolor": "#fff7e8", "color": "#c58a1c", "shape": "box3d", "style": "filled"},
     "repeat": {"shape": "box3d", "style": "filled"},
     "router": {
         "fillcolor": "#fdf1f3",
@@ -41,9 +55,9 @@ JOINT_STYLE = {"shape": "circle", "fillcolor": "#f0f2f5", "width": "0.3", "heigh
 FOLDED_STYLE = {"shape": "box", "style": "rounded,filled", "peripheries": "2"}
 INPUT_STYLE = {"shape": "box", "style": "filled", "fillcolor": "#f0f2f5", "color": "#f0f2f5", "fontsize": "9.5"}
 CLUSTER_STYLES = {
-    "through": {"color": "#b8c1cc", "bgcolor": "#fafbfc"},
-    "loop": {"color": "#8061c0", "bgcolor": "#faf8fe"},
-    "map": {"color": "#c58a1c", "bgcolor": "#fffcf5"},
+    "plain": {"color": "#b8c1cc", "bgcolor": "#fafbfc"},
+    "again": {"color": "#8061c0", "bgcolor": "#faf8fe"},
+    "slices": {"color": "#c58a1c", "bgcolor": "#fffcf5"},
 }
 FROZEN_STYLE = {"color": ICE, "fillcolor": "#e9f3fa", "bgcolor": "#f1f8fc"}
 MARK_STYLES = {
@@ -200,43 +214,44 @@ class _Drawing:
         return scope
 
     def step(self, scope: _Scope, step: Step) -> None:
-        stream = _later(scope, step.over if step.over is not None else step.stream)
-        if step.verb in ("split", "gate", "switch"):
+        stream = _later(scope, step.stream)
+        if len(step.parts) > 1:
             after = self.branches(scope, step, stream)
         else:
             after = self.applied(scope, step, None, step.body, stream)
-            if step.verb == "also":
+            if step.adds:
                 after = self.residual(scope, step, stream, after)
-        if step.condition is not None:
-            self.applied(scope, step, "condition", step.condition, after, "router")
-        if step.verb != "fork":
+        if step.iterates:
+            for name, condition in step.modules_beside.items():
+                self.applied(scope, step, name, condition, after, "router")
+        if step.carries_stream:
             scope.values[step.name, None] = after
         else:
             scope.values.setdefault((step.name, None), after)
 
     def residual(self, scope: _Scope, step: Step, stream: Ends, after: Ends) -> Ends:
         kept = stream
-        if step.skip is not None:
-            kept = self.applied(scope, step, "skip", step.skip, stream)
+        for name, skip in step.modules_beside.items():
+            kept = self.applied(scope, step, name, skip, stream)
         plus = self.joint(scope, step, "+")
         self.edge(after, plus, {})
-        self.edge(kept, plus, {"color": "#9aa5b1"} if step.skip is None else {})
+        self.edge(kept, plus, {} if step.modules_beside else {"color": "#9aa5b1"})
         return _fixed((plus,))
 
     def branches(self, scope: _Scope, step: Step, stream: Ends) -> Ends:
         ends = {name: self.applied(scope, step, name, part, stream) for name, part in step.parts}
         for name, end in ends.items():
             scope.values[step.name, name] = end
-        if isinstance(step.merge, Applied):
+        merge = step.modules_beside.get("merge")
+        if merge is not None:
             merged: list[Ends] = list(ends.values())
-            return self.applied(scope, step, "merge", step.merge, _all(merged))
-        sign = {"gate": "Σ", "switch": "?"}.get(step.verb) or MERGE_SIGNS.get(step.merge or "", step.merge or "")
-        joint = self.joint(scope, step, sign if step.dim is None else f"{sign} {step.dim}")
+            return self.applied(scope, step, "merge", merge, _all(merged))
+        joint = self.joint(scope, step, _joint_sign(step))
         for end in ends.values():
             self.edge(end, joint, {})
-        if step.router is not None:
-            router = self.applied(scope, step, "router", step.router, stream, "router")
-            self.edge(router, joint, USING | {"label": "weights" if step.verb == "gate" else "picks"})
+        for name, one in step.modules_beside.items():
+            router = self.applied(scope, step, name, one, stream, "router")
+            self.edge(router, joint, USING | {"label": "weights" if step.weighs else "picks"})
         return _fixed((joint,))
 
     def joint(self, scope: _Scope, step: Step, sign: str) -> str:
@@ -261,7 +276,7 @@ class _Drawing:
                 stream = self.applied(scope, step, part, member, stream, kind)
             return stream
         main = part is None
-        kind = kind or (step.verb if main else None) or "through"
+        kind = kind or (_kind(step) if main else "plain")
         style = dict(STEP_STYLES.get(kind) or (STEP_STYLES["repeat"] if step.repeat is not None and main else {}))
         frozen = self.is_frozen(path)
         if frozen:
@@ -280,7 +295,7 @@ class _Drawing:
         self.node(path, label, style, step.body_place if main else step.place)
         self.edge(stream, path, {})
         self.using(scope, step, applied, path)
-        if main and step.verb == "loop":
+        if main and step.feeds_back:
             self.edge(_fixed((path,)), path, AGAIN)
         return _fixed((path,))
 
@@ -295,8 +310,8 @@ class _Drawing:
     def mount(self, scope: _Scope, step: Step, part: str | None, applied: Applied, module: Mount, stream: Ends) -> Ends:
         path = join(scope.prefix, applied.path)
         frozen = self.is_frozen(path)
-        verb = step.verb if part is None else "through"
-        style = dict(CLUSTER_STYLES.get(verb, CLUSTER_STYLES["through"])) | {"style": "rounded", "penwidth": "1.1"}
+        kind = _kind(step) if part is None else "plain"
+        style = dict(CLUSTER_STYLES.get(kind, CLUSTER_STYLES["plain"])) | {"style": "rounded", "penwidth": "1.1"}
         if frozen:
             style |= {"color": ICE, "bgcolor": FROZEN_STYLE["bgcolor"], "style": "rounded,dashed", "penwidth": "1.5"}
         style |= MARK_STYLES.get(self.marks.get(path, ""), {})
@@ -312,7 +327,7 @@ class _Drawing:
         self.depth -= 1
         self.write("}")
         scope.children[step.name, part] = child
-        if verb == "loop":
+        if kind == "again":
             self.again(child, path)
         return child.outputs
 
@@ -338,7 +353,7 @@ def _given(scope: _Scope, step: Step, applied: Applied, graph: GraphPlan, stream
     """The nodes that produce each input of a mounted graph."""
     given: dict[str, Ends] = {}
     names = [entry.name for entry in graph.inputs]
-    if step.stream_record is not None and step.over is None and len(names) > 1:
+    if step.stream_record is not None and not step.collects and len(names) > 1:
         for name in step.stream_record.names:
             given[name] = _later(scope, replace(step.stream, key=name))
     elif names:
@@ -370,6 +385,20 @@ def warm(share: float) -> str:
 # Labels
 
 
+def _kind(step: Step) -> str:
+    """How a step is drawn."""
+    if step.iterates:
+        return "again" if step.feeds_back else "slices"
+    return "plain" if step.carries_stream else "aside"
+
+
+def _joint_sign(step: Step) -> str:
+    """What stands where the branches of a step meet."""
+    if isinstance(step, SplitStep):
+        return f"{MERGE_SIGNS.get(step.merged or '', step.merged)} {step.dim}"
+    return "Σ" if step.weighs else "?"
+
+
 def _title(step: Step, part: str | None) -> str:
     return f"{step.name}.{part}" if part is not None else _named(step, step.name)
 
@@ -382,8 +411,9 @@ def _cluster_title(step: Step, part: str | None, module: Mount) -> str:
 
 def _named(step: Step, name: str) -> str:
     """The name with the verb, unless the drawing shows it, the number of iterations, and the tag."""
-    verb = "" if step.verb in ("through", "graph", "also") else f"{step.verb}  "
-    times = f"  × {step.times.text}" if step.verb == "loop" and step.halt is None and step.times is not None else ""
+    verb = "" if step.evident else f"{step.verb}  "
+    is_counted = step.feeds_back and step.decision is None
+    times = f"  × {step.limit.text}" if is_counted and step.limit is not None else ""
     tag = f"  ‹{step.tag}›" if step.tag else ""
     return f"{verb}{name}{times}{tag}"
 
@@ -399,12 +429,12 @@ def _call_lines(scope: _Scope, applied: Applied) -> list[str]:
 def _counts(step: Step) -> list[str]:
     """What the body runs over, how often it runs, and which element of its output is taken."""
     lines = []
-    if step.verb == "map":
+    if isinstance(step, MapStep):
         over = str(step.over) if step.over is not None else "the stream"
         cut = f"{step.slices.text} slices of" if step.slices is not None else f"each along axis {step.dim} of"
         lines.append(f"{cut} {over}")
-    lines += [f"each along axis {step.dim} of {value}" for value in step.slices_of()]
-    if step.halt is not None and step.condition is not None:
+    lines += [f"each along axis {step.along} of {value}" for value in step.slices_of()]
+    if isinstance(step, LoopStep) and step.condition is not None:
         most = f", at most {step.times.text} times" if step.times is not None else ""
         lines.append(f"{step.halt} {step.condition.module}{most}")
     if step.repeat is not None:

@@ -1,8 +1,17 @@
 """From the Plan to modules: shapes, generated source, the tree of paths, weights. Here torch begins."""
 
-from flowconf.graph.build import build_graph, check_checkpoints, check_shapes, load_checkpoints
+from flowconf.graph.build import build_graph, check_shapes, check_weights, load_checkpoints, requests
 from flowconf.graph.graph import Graph
 from flowconf.graph.rows import Row
 from flowconf.graph.weights.transfer import WeightReport
 
-__all__ = ["Graph", "Row", "WeightReport", "build_graph", "check_checkpoints", "check_shapes", "load_checkpoints"]
+__all__ = [
+    "Graph",
+    "Row",
+    "WeightReport",
+    "build_graph",
+    "check_shapes",
+    "check_weights",
+    "load_checkpoints",
+    "requests",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,24 @@ from flowconf.graph.graph import CLASSES, Graph
 from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fakes import quiet
+from flowconf.graph.shapes.result import Inference
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.graph.shapes.trial import Inference
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
-from flowconf.language.plan import Call, Checkpoint, GraphPlan, Literal, Start
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Checkpoint, GraphPlan, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
 
-def build_graph(plan: GraphPlan) -> Graph:
-    """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`."""
-    inference = check_shapes(plan)
+def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
+    """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`.
+
+    `inference` is what the shape check of the plan has found, where it was done before.
+    """
+    inference = inference or check_shapes(plan)
     check_memory(plan, inference.parameters)
     program = run(emit(plan, inference.sizes), CLASSES)
     try:
@@ -73,16 +78,15 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
     return reports
 
 
-def check_checkpoints(
-    plan: GraphPlan, inference: Inference, runs: str | Path = "runs", start: Request | None = None
-) -> list[Diagnostic]:
-    """What `load_checkpoints` would refuse, told from the headers of the files; no tensor is made or read.
+def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Request]]:
+    """What the document's `checkpoint:` keys ask for, by path; a config that has no finished run yet is left out."""
+    asked = ((path, _request(setting.checkpoint, runs)) for path, setting in plan.all_settings())
+    return [(path, request) for path, request in asked if request is not None]
 
-    A config that has no finished run yet gives no weights to look at. `start` is loaded into the whole graph.
-    """
-    sources = [(path, found) for path, setting in plan.all_settings() if (found := _request(setting.checkpoint, runs))]
-    sources += [("", start)] if start is not None else []
-    if not sources:
+
+def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]) -> list[Diagnostic]:
+    """What loading these weights, each at a path, would refuse; no tensor is made, and only headers are read."""
+    if not asked:
         return []
     program = run(emit(plan, inference.sizes), CLASSES)
     with quiet(), torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
@@ -90,7 +94,7 @@ def check_checkpoints(
         assert isinstance(graph, Graph)
         attach(graph, plan, inference.shapes)
     problems: list[Diagnostic] = []
-    for path, request in sources:
+    for path, request in asked:
         for at, module in graph.modules_at(path) if path else [("", graph)]:
             try:
                 check(module, request, at)

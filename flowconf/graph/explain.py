@@ -134,8 +134,8 @@ class _Found:
             part = members.part(number, self.home)
             self.path, self.home = (join(self.path, part[0]), part[1]) if part is not None else (self.path, self.home)
         elif isinstance(number, int):
-            literal = step.repeat if step.repeat is not None else step.times
-            most = "at most " if step.condition is not None else ""
+            literal = step.repeat if step.repeat is not None else step.limit
+            most = "at most " if step.decision == runtime.halts.__name__ else ""
             count = literal.value if literal is not None else "?"
             self.passes.append((f"iteration {number + 1} of {most}{count}", self.path))
         self.cut = _Cut.around(file, line, known, self.path)

@@ -78,15 +78,15 @@ def _row(
 def _kind(step: Step) -> str:
     if step.repeat is not None:
         return f"{step.verb} x{step.repeat.value}"
-    if step.times is not None:
-        return f"loop x{step.times.value}"
+    if step.feeds_back and step.limit is not None:
+        return f"{step.verb} x{step.limit.value}"
     return step.verb
 
 
 def _text(step: Step) -> str:
     module = step.body.module
     if len(step.parts) > 1:
-        return f"merge: {step.merge}" if isinstance(step.merge, str) else ""
+        return f"merge: {step.merged}" if step.merged is not None else ""
     if isinstance(module, Mount):
         return module.graph.source_name or ""
     return f"reuse {module.path}" if isinstance(module, Shared) else str(module)

@@ -15,7 +15,7 @@ from functools import partial
 
 from flowconf.language import causes, signatures
 from flowconf.language.advice import habits, slips
-from flowconf.language.plan import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Signature
 from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
 from flowconf.language.advice import slips
-from flowconf.language.plan import Literal
+from flowconf.language.arguments import Literal
 from flowconf.report import Label, Reporter
 
 Fits = Callable[[object], bool]

@@ -1,4 +1,4 @@
-"""A whole training config: composed, validated, its graph resolved, its sections checked. No torch."""
+"""A whole training config: how its files are composed, its keys, and what is known of it without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from flowconf.language import check_training, registry, schema
 from flowconf.language.advice import hints
 from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve import resolve, resolve_model
 from flowconf.language.training import TrainingConfig
 from flowconf.language.validate import validate
 from flowconf.report import ConfigError, Diagnostic, Reporter
@@ -44,7 +43,14 @@ RULES = MergeRules(
 """What composing has to know of the language."""
 
 
-GRAPH_ALONE = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
+class GraphAloneError(ConfigError):
+    """A graph document where a training config is needed."""
+
+    @classmethod
+    def of(cls, document: Document) -> GraphAloneError:
+        """The refusal of a graph document, at its `flow`."""
+        message = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
+        return cls(Diagnostic("FC0122", message, document.origins.key(("flow",))))
 
 
 @dataclass(frozen=True)
@@ -63,41 +69,23 @@ def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Comp
     return compose_text(file, overrides, RULES)
 
 
-def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """The training config in `file`. Raises `ConfigError` with every mistake of the first stage that has one."""
-    return read(compose(file, overrides))
-
-
-def read(composition: Composition) -> Config:
-    """What a composed training config says. Raises `ConfigError`."""
+def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument | None:
+    """A training config whose keys and the types of their values are right; mistakes go to `reporter`."""
     document = composition.document
     if not document.data:
         advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
-        raise ConfigError(Diagnostic("FC0122", "the config is empty", document.origins.value(()), advice=advice))
-    if is_graph(document):
-        raise ConfigError(Diagnostic("FC0122", GRAPH_ALONE, document.origins.key(("flow",))))
-    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+        reporter.error("FC0122", "the config is empty", document.origins.value(()), advice=advice)
+        return None
     found = validate(ConfigDocument, document.data, reporter)
     check_training.check_overruled(composition.overruled, reporter)
-    reporter.stop_on_errors()
-    assert found is not None
-    plan = resolve_model(found.model, document, ("model",), reporter, found.named())
-    if not reporter.errors:
-        check_training.check(found, plan, reporter)
-    reporter.stop_on_errors()
-    return Config(composition, plan, found, tuple(reporter.diagnostics))
+    return found
+
+
+def graph_keys(document: Document, reporter: Reporter) -> schema.GraphDocument | None:
+    """A graph document whose keys and the types of their values are right; mistakes go to `reporter`."""
+    return validate(schema.GraphDocument, document.data, reporter)
 
 
 def is_graph(document: Document) -> bool:
     """Whether a document is a bare graph: it has keys of one, and no `model`."""
     return "model" not in document.data and any(key in document.data for key in hints.GRAPH_KEYS)
-
-
-def is_graph_file(error: ConfigError) -> bool:
-    """Whether a config was refused because it is a bare graph."""
-    return any(told.message == GRAPH_ALONE for told in error.diagnostics)
-
-
-def plan_of(composition: Composition) -> GraphPlan:
-    """The Plan of a training config or of a bare graph document. Raises `ConfigError`."""
-    return resolve(composition.document) if is_graph(composition.document) else read(composition).model

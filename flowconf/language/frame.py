@@ -6,7 +6,8 @@ from collections import ChainMap
 from dataclasses import dataclass, field, replace
 
 from flowconf.language import references
-from flowconf.language.plan import Input, Literal, Setting, Step, Value
+from flowconf.language.arguments import Literal
+from flowconf.language.plan import Input, Setting, Step, Value
 from flowconf.language.references import Found, NamesNothing, NotFound
 from flowconf.report import Place, suggest
 from flowconf.text import Path

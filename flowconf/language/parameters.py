@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from flowconf.language import causes, schema
 from flowconf.language.advice import slips
+from flowconf.language.arguments import Literal
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import check_name
-from flowconf.language.plan import Literal
 from flowconf.report import Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
 

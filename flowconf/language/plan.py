@@ -7,73 +7,12 @@ road. A path is local to the graph that holds it; joining paths down the tree gi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import ClassVar, TypeVar
 
+from flowconf.language.arguments import Call, Literal
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
-
-Scalar = None | bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A value in a call: what it is, and how it was written in terms of the document's parameters.
-
-    `of` are the parameters' values that it was computed from, and `items` those of a list. `outer`: a parameter that is
-    set from outside of its document, by `with` or instead of what the document says.
-    """
-
-    value: Scalar | tuple[object, ...]
-    text: str
-    place: Place = field(default=NOWHERE, compare=False)
-    of: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
-    outer: bool = field(default=False, compare=False, repr=False)
-    items: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """`_`: an input size that the arriving shape fills in."""
-
-    place: Place = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """A list in a call that holds more than plain values."""
-
-    items: tuple[Argument, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A module to construct: a registered name with its arguments."""
-
-    name: str
-    args: tuple[Argument, ...] = ()
-    kwargs: tuple[tuple[str, Argument], ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
-
-    def __str__(self) -> str:
-        shown = [show(argument) for argument in self.args]
-        shown += [f"{name}={show(argument)}" for name, argument in self.kwargs]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
-
-
-Argument = Literal | Hole | Call | Sequence
-
-
-def show(argument: Argument) -> str:
-    """An argument as it would be written in a document."""
-    match argument:
-        case Literal(text=text):
-            return text
-        case Hole():
-            return "_"
-        case Sequence(items):
-            return f"[{', '.join(show(item) for item in items)}]"
-        case Call():
-            return str(argument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +145,33 @@ class Applied:
 
 @dataclass(frozen=True)
 class Step:
-    """One member of a flow. `parts` holds the body under `body`, or the branches under their names."""
+    """One member of a flow: what steps of every verb say, and the facts that each verb declares.
+
+    `parts` holds the body under `body`, or the branches under their names. What only one verb says stands in its own
+    class below: a module beside the body or branches is a field of type `Applied`, under the name that it has below the
+    step's path, a number is one of type `Literal`, a reference one of type `Value`.
+    """
+
+    verb: ClassVar[str] = ""
+    carries_stream: ClassVar[bool] = True
+    """Whether its value is the stream of the next step."""
+    adds: ClassVar[bool] = False
+    """Whether its value is a sum of what its body gives and something else."""
+    weighs: ClassVar[bool] = False
+    """Whether its value is a sum of what its branches give, weighed by its router."""
+    chooses: ClassVar[bool] = False
+    """Whether its router chooses the branch that runs, for each row."""
+    feeds_back: ClassVar[bool] = False
+    """Whether its body runs several times, each time on what it gave before; its value is what it gives last."""
+    collects: ClassVar[bool] = False
+    """Whether its body runs on each slice of the stream; its value is put together of all that it gives."""
+    evident: ClassVar[bool] = False
+    """Whether its picture says what it does without the verb."""
 
     name: str
     path: str
-    verb: str
     stream: Value
-    parts: tuple[tuple[str, Applied], ...]
+    parts: tuple[tuple[str, Applied], ...] = ()
     record: Record | None = None
     """What the body's value is known to hold."""
     stream_record: Record | None = None
@@ -220,45 +179,43 @@ class Step:
     tag: str | None = None
     take: int | str | None = None
     repeat: Literal | None = None
-    skip: Applied | None = None
-    router: Applied | None = None
-    condition: Applied | None = None
-    halt: str | None = None
-    times: Literal | None = None
-    merge: str | Applied | None = None
-    dim: int | None = None
-    over: Value | None = None
-    batched: bool = False
-    slices: Literal | None = None
     place: Place = field(default=NOWHERE, compare=False)
     body_place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
 
     @property
+    def iterates(self) -> bool:
+        """Whether the body runs once for each of several iterations or slices."""
+        return self.feeds_back or self.collects
+
+    @property
+    def limit(self) -> Literal | None:
+        """How often the body runs, or runs at most, as far as the document says."""
+        return None
+
+    @property
+    def along(self) -> int | None:
+        """The dimension of the slices that the step goes over."""
+        return None
+
+    @property
+    def decision(self) -> str | None:
+        """The function of generated source by which values decide what runs, None where they do not."""
+        return None
+
+    @property
+    def merged(self) -> str | None:
+        """The word for how the branches' values become one, where that is no module."""
+        return None
+
+    @property
     def body(self) -> Applied:
         return self.parts[0][1]
 
-    def place_of(self, key: str) -> Place:
-        """Where the value of a key of the step is written; the step itself when the document does not say it."""
-        return dict(self.places).get(key, self.place)
-
-    def slices_of(self) -> list[Value]:
-        """What a loop goes over, a slice in each turn."""
-        return list(dict.fromkeys(value for value in _using(self.body) if value.sliced))
-
     @property
-    def iterates(self) -> bool:
-        """Whether the body runs once for each of several iterations or slices."""
-        return self.verb in ("loop", "map")
-
-    @property
-    def extras(self) -> list[Applied]:
-        """The modules that stand below the step's path beside its body: a skip, a condition."""
-        return [extra for extra in (self.skip, self.condition) if extra is not None]
-
-    def beside(self) -> dict[str, Applied]:
-        """The modules below the step's path, by the last name: branches or experts, and those of the other keys."""
-        return (dict(self.parts) if len(self.parts) > 1 else {}) | dict(self.own_extras)
+    def reader(self) -> Applied:
+        """The module that takes what `using` brings; where all branches do, the first."""
+        return self.body
 
     @property
     def takes_each(self) -> bool:
@@ -267,8 +224,40 @@ class Step:
         A loop or map over a graph with several outputs gives them all at the end.
         """
         body = self.body.target
-        carries = self.verb in ("loop", "map") and isinstance(body, Mount) and body.graph.fields is not None
-        return self.take is not None and self.verb in ("also", "loop", "map") and not carries
+        gathers = self.iterates and isinstance(body, Mount) and body.graph.fields is not None
+        return self.take is not None and (self.adds or self.iterates) and not gathers
+
+    def place_of(self, key: str) -> Place:
+        """Where the value of a key of the step is written; the step itself when the document does not say it."""
+        return dict(self.places).get(key, self.place)
+
+    # what its verb adds
+
+    @cached_property
+    def own(self) -> dict[str, object]:
+        """What only steps of this verb say."""
+        return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Step)) :]}
+
+    @property
+    def modules_beside(self) -> dict[str, Applied]:
+        """The modules below the step's path beside its body or branches, by the last name: a skip, a router."""
+        return {name: value for name, value in self.own.items() if isinstance(value, Applied)}
+
+    @property
+    def counts(self) -> dict[str, Literal]:
+        """The numbers that the step's statements need, by key."""
+        return {name: value for name, value in self.own.items() if isinstance(value, Literal)}
+
+    # all of its modules and values
+
+    @property
+    def extras(self) -> list[Applied]:
+        """The modules that stand below the path of a step with a single body beside that."""
+        return list(self.modules_beside.values()) if len(self.parts) == 1 else []
+
+    def beside(self) -> dict[str, Applied]:
+        """The modules below the step's path, by the last name: branches or experts, and those of the other keys."""
+        return (dict(self.parts) if len(self.parts) > 1 else {}) | self.modules_beside
 
     @cached_property
     def spots(self) -> dict[str, Applied]:
@@ -281,23 +270,163 @@ class Step:
                 found |= {join(name, str(i)): member for i, member in enumerate(applied.target.members)}
         return found
 
-    @property
-    def own_extras(self) -> tuple[tuple[str, Applied], ...]:
-        """The modules under `skip`, `router`, `condition` and `merge`, by those names."""
-        merge = self.merge if isinstance(self.merge, Applied) else None
-        named = (("skip", self.skip), ("router", self.router), ("condition", self.condition), ("merge", merge))
-        return tuple((name, applied) for name, applied in named if applied is not None)
-
     def applied(self) -> Iterator[Applied]:
         """Every module of the step, in the order in which they are built."""
-        for _, part in (*self.parts, *self.own_extras):
-            yield part
+        yield from dict(self.parts).values()
+        yield from self.modules_beside.values()
 
     def reads(self) -> Iterator[Value]:
         """Every value that the step needs, the stream first."""
-        yield self.over if self.over is not None else self.stream
+        yield self.stream
         for applied in self.applied():
             yield from _using(applied)
+
+    def slices_of(self) -> list[Value]:
+        """What the step goes over, a slice in each iteration."""
+        return list(dict.fromkeys(value for value in _using(self.body) if value.sliced))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughStep(Step):
+    """The stream goes through a module."""
+
+    verb: ClassVar[str] = "through"
+    evident: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlsoStep(Step):
+    """What a module makes of the stream is added to it, or to what `skip` makes of it."""
+
+    verb: ClassVar[str] = "also"
+    adds: ClassVar[bool] = True
+    evident: ClassVar[bool] = True
+    skip: Applied | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkStep(Step):
+    """A module reads the stream, which goes on unchanged."""
+
+    verb: ClassVar[str] = "fork"
+    carries_stream: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitStep(Step):
+    """All branches read the stream, and what they give is merged."""
+
+    verb: ClassVar[str] = "split"
+    merge: str | Applied
+    dim: int = 1
+
+    @property
+    def merged(self) -> str | None:
+        return self.merge if isinstance(self.merge, str) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutedStep(Step):
+    """A router says what is done with the branches."""
+
+    router: Applied
+
+    @property
+    def reader(self) -> Applied:
+        return self.router
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStep(RoutedStep):
+    """All experts run; a router weighs what they give."""
+
+    verb: ClassVar[str] = "gate"
+    weighs: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchStep(RoutedStep):
+    """A router chooses the branch that runs."""
+
+    verb: ClassVar[str] = "switch"
+    chooses: ClassVar[bool] = True
+
+    @property
+    def decision(self) -> str | None:
+        return "route"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopStep(Step):
+    """A module is applied again and again: so many `times`, or once for each slice along `dim` of what it goes over.
+
+    With a `condition`, which is tested before the body ("while") or after it ("until"), at most so many times.
+    """
+
+    verb: ClassVar[str] = "loop"
+    feeds_back: ClassVar[bool] = True
+    times: Literal | None = None
+    condition: Applied | None = None
+    halt: str | None = None
+    dim: int | None = None
+
+    @property
+    def limit(self) -> Literal | None:
+        return self.times
+
+    @property
+    def along(self) -> int | None:
+        return self.dim
+
+    @property
+    def decision(self) -> str | None:
+        return None if self.condition is None else "halts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapStep(Step):
+    """A module is applied to each slice along `dim` of the stream, or to each of so many equal `slices` of its rows.
+
+    `over` is what the document calls the stream under that key. `batched`: all slices in one call.
+    """
+
+    verb: ClassVar[str] = "map"
+    collects: ClassVar[bool] = True
+    over: Value | None = None
+    dim: int = 1
+    batched: bool = False
+    slices: Literal | None = None
+
+    @property
+    def limit(self) -> Literal | None:
+        return self.slices
+
+    @property
+    def along(self) -> int | None:
+        return self.dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphStep(Step):
+    """A graph stands here."""
+
+    verb: ClassVar[str] = "graph"
+    evident: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReuseStep(Step):
+    """An earlier module once more, with the same weights."""
+
+    verb: ClassVar[str] = "reuse"
+
+
+Kind = TypeVar("Kind", bound=Step)
+
+
+def with_verb(step: Step, kind: type[Kind], **own: object) -> Kind:
+    """A step of a verb with what `step` says, and what only that verb does."""
+    return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
 
 
 def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
@@ -312,16 +441,10 @@ def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
             module = replace(module, module=Chain(tuple(applied(member) for member in module.module.members)))
         return replace(one, module=module, using=using)
 
-    return replace(
-        step,
-        stream=change(step.stream),
-        over=step.over and change(step.over),
-        parts=tuple((name, applied(part)) for name, part in step.parts),
-        skip=step.skip and applied(step.skip),
-        router=step.router and applied(step.router),
-        condition=step.condition and applied(step.condition),
-        merge=applied(step.merge) if isinstance(step.merge, Applied) else step.merge,
-    )
+    own = {name: applied(module) for name, module in step.modules_beside.items()}
+    read = {name: change(value) for name, value in step.own.items() if isinstance(value, Value)}
+    parts = tuple((name, applied(part)) for name, part in step.parts)
+    return replace(step, stream=change(step.stream), parts=parts, **own, **read)  # type: ignore[arg-type]
 
 
 def _using(applied: Applied) -> Iterator[Value]:
@@ -439,7 +562,7 @@ class GraphPlan:
     def deciding(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
         """The steps of the tree that run different modules for different values, with their full paths."""
         for step in self.steps:
-            if step.verb == "switch" or step.condition is not None:
+            if step.decision is not None:
                 yield join(prefix, step.path), step
         for path, mount in self.mounts():
             yield from mount.graph.deciding(join(prefix, path))

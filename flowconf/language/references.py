@@ -185,7 +185,7 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     path = join(step.path, way.spot)
     outputs = dict(graph.outputs)
     if len(way.rest) == 1 and way.rest[0] in outputs:
-        is_added = step.verb == "also" and not way.spot  # the step's value is a sum, and not what its body gives
+        is_added = step.adds and not way.spot  # the step's value is a sum, and not what its body gives
         return replace(here, inner=outputs[way.rest[0]]) if is_added else replace(here, key=way.rest[0])
     if way.rest[0].startswith("_"):
         raise NotFound(f"`{way.rest[0]}` is internal to `{path}`: names that begin with `_` are not seen from outside")
@@ -198,7 +198,7 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
 def _refusal(step: Step, spot: str) -> NotFound | None:
     """A branch of a switch has no value of its own: it sees the rows that its router sends there."""
     branch = spot.split(".")[0]
-    if step.verb != "switch" or branch not in dict(step.parts):
+    if not step.chooses or branch not in dict(step.parts):
         return None
     message = f"`{step.path}.{branch}` may not have run, or for some rows only: a switch runs what its router chooses"
     return NotFound(message, f"`{step.path}` is what the chosen branches give, `{step.path}.router` the choice")
@@ -238,7 +238,7 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
     copies = not step.iterates and step.repeat is not None and value.copy is None
     if not step.iterates and not copies:
         return None
-    count = step.repeat if copies else None if step.condition is not None else step.times or step.slices
+    count = step.repeat if copies else None if step.decision is not None else step.limit
     if count is not None and isinstance(count.value, int) and not -count.value <= index < count.value:
         raise NotFound(
             f"`{value}` has {count.value} {'copies' if copies else 'iterations'}, and no `[{index}]`",
@@ -275,8 +275,8 @@ def record_of(members: Members, value: Value) -> Record | None:
     if value.spot:
         graph = graph_of(step.spots[value.spot])
         return Record(graph.fields) if graph is not None and graph.fields is not None else None
-    gives = step.verb in ("through", "graph", "fork", "loop", "map", "reuse") and step.take is None
-    return step.record if gives else None
+    is_the_bodys = len(step.parts) == 1 and not step.adds and step.take is None
+    return step.record if is_the_bodys else None
 
 
 @dataclass(frozen=True, slots=True)

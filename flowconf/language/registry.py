@@ -10,20 +10,24 @@ import importlib
 import inspect
 import keyword
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from flowconf.language import builtins, signatures
+from flowconf.language import signatures
 from flowconf.language.advice import habits
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
+from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
 from flowconf.text import read
 
 T = TypeVar("T", bound=Callable[..., Any])
+Sources = str | Sequence[str]
+
+BUILT_IN = "flowconf.offers"
+"""The module that offers flowconf's own names, as any project's module may offer its own."""
 
 GRAMMAR_WORDS = frozenset(
     {
@@ -49,28 +53,46 @@ GRAMMAR_WORDS = frozenset(
 """Functions of the override grammar: a call of such a name on the command line would not reach the registry."""
 
 
+def _offer_built_ins() -> None:
+    """What flowconf itself offers comes first. Nothing happens where that is done, or being done."""
+    importlib.import_module(BUILT_IN)
+
+
 @dataclass
 class Table:
-    """One closed table of names; `sources` are the modules whose public names it offers."""
+    """One closed table of names.
+
+    Attributes:
+        kind: what a name of it is, in messages.
+        code: the code of an unknown name.
+        registered: name -> the class or function itself.
+        offered: name -> the module that defines it, as far as the offers are read.
+        unread: modules that offer their names, each with the patterns of names that it does not offer.
+    """
 
     kind: str
     code: str
-    sources: tuple[str, ...]
-    torch_nn: bool = False
     registered: dict[str, Any] = field(default_factory=dict)
+    offered: dict[str, str] = field(default_factory=dict)
+    unread: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
-    @cached_property
+    @property
     def locations(self) -> dict[str, str]:
-        """Name -> the module that defines it, in order of precedence; what is registered stands beside it."""
-        found: dict[str, str] = {}
-        for source in self.sources:
+        """Name -> the module that defines it, which is imported when a config uses the name.
+
+        Raises `ConfigError` (FC0126) for a name that two modules offer, or that a config cannot use.
+        """
+        _offer_built_ins()
+        while self.unread:
+            source, without = self.unread[0]
             for name in signatures.public_names(source):
-                found.setdefault(name, source)
-        if self.torch_nn:
-            for name, source in signatures.imported_names(builtins.TORCH_NN).items():
-                if name not in builtins.NOT_CALLABLE and not name.startswith("Lazy"):
-                    found.setdefault(name, source)
-        return found
+                if not any(fnmatchcase(name, pattern) for pattern in without):
+                    home = signatures.home(source, name)
+                    known = self.registered[name].__module__ if name in self.registered else self.offered.get(name, "")
+                    self._check_usable(name, "" if known == home else known, signatures.place(home, name))
+                    self.offered[name] = home
+            del self.unread[0]
+        return self.offered
 
     @property
     def plural(self) -> str:
@@ -78,34 +100,30 @@ class Table:
 
     def names(self) -> list[str]:
         """Every name that a config may use here."""
-        return [*self.registered, *self.locations]
+        return list(dict.fromkeys([*self.registered, *self.locations]))
 
     def __contains__(self, name: object) -> bool:
         return name in self.registered or name in self.locations
 
+    def home(self, name: str) -> str:
+        """The module that defines what `name` stands for; empty for an unknown name."""
+        if name in self.registered:
+            return str(self.registered[name].__module__)
+        return self.locations.get(name, "")
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether what `name` stands for comes with flowconf."""
+        return self.home(name).startswith("flowconf.")
+
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
         shown = name if len(name) <= 60 else f"{name[:57]}..."
-        return Diagnostic(
-            self.code, f"unknown {self.kind} `{shown}`", place, path, advice=advice or self.advice_for(name)
-        )
+        message = f"unknown {self.kind} `{shown}`"
+        return Diagnostic(self.code, message, place, path, advice=advice or self.advice_for(name))
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """What to write instead of a name that is not in the table; `also` are names that may stand there too."""
-        if name.startswith("Lazy") and name[4:] in self:
-            return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
-        if self.torch_nn and (known := habits.for_module(name, self.names())):
-            return known
-        advice = suggest(name, [*also, *self.names()], self.plural)
-        if self.torch_nn and not isinstance(advice, Suggestion):
-            return "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
-        return advice
-
-    def class_source(self, name: str) -> ClassSource:
-        """The signatures of a module class."""
-        if name in self.registered:
-            return signatures.of_class(self.registered[name])
-        return signatures.read_class(self.locations[name], name)
+        return suggest(name, [*also, *self.names()], self.plural)
 
     def signature(self, name: str) -> Signature:
         """The signature of a function, or of a class's constructor."""
@@ -119,10 +137,6 @@ class Table:
             return signatures.first_sentence(inspect.getdoc(self.registered[name]) or "")
         return signatures.first_sentence(signatures.read_docstring(self.locations[name], name))
 
-    def home(self, name: str) -> str:
-        """The module that defines the name."""
-        return str(self.registered[name].__module__) if name in self.registered else self.locations[name]
-
     def load(self, name: str) -> Any:
         """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
         if name in self.registered:
@@ -130,26 +144,78 @@ class Table:
         return getattr(importlib.import_module(self.locations[name]), name)
 
     def register(self, item: T, name: str | None = None) -> T:
-        """Make `item` usable by its name. Raises `ConfigError` when the name is taken or cannot be used."""
+        """Make `item` usable by its name. Raises `ConfigError` (FC0126) for a name that is taken or cannot be used."""
         name = name or item.__name__
         known = self.registered.get(name)
-        same = known is not None and (known.__module__, known.__qualname__) == (item.__module__, item.__qualname__)
-        taken = name in self and not same
-        if taken or name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
-            why = "is taken" if taken else "cannot be used in a config"
-            message = f"the name `{name}` {why}"
-            raise ConfigError(Diagnostic("FC0126", message, advice="register it under another name"))
+        if known is None:
+            is_same = self.home(name) == item.__module__
+        else:
+            is_same = (known.__module__, known.__qualname__) == (item.__module__, item.__qualname__)
+        self._check_usable(name, "" if is_same else self.home(name))
         self.registered[name] = item
         return item
 
+    def offer(self, source: str, without: Iterable[str] = ()) -> None:
+        """Make the public names of the module `source` usable, but for those that match a pattern of `without`.
 
-modules = Table("module", "FC0132", builtins.MODULES, torch_nn=True)
-losses = Table("loss", "FC0401", builtins.LOSSES)
-metrics = Table("metric", "FC0401", builtins.METRICS)
-optimizers = Table("optimizer", "FC0401", builtins.OPTIMIZERS)
-schedules = Table("schedule", "FC0401", builtins.SCHEDULES)
-datasets = Table("data set", "FC0501", builtins.DATASETS)
-loggers = Table("logger", "FC0401", builtins.LOGGERS)
+        Its source is read when the table is first used. Raises `ConfigError` (FC0132) where there is none.
+        """
+        if not signatures.has_source(source):
+            raise ConfigError(Diagnostic("FC0132", f"the source of the module `{source}` is not found"))
+        _offer_built_ins()
+        self.unread.append((source, tuple(without)))
+
+    def _check_usable(self, name: str, taken_by: str, place: Place = NOWHERE) -> None:
+        """Refuse a name that a config cannot use, or that is taken by another module."""
+        if taken_by:
+            message = f"the name `{name}` is taken by `{taken_by}`"
+        elif name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
+            message = f"the name `{name}` cannot be used in a config"
+        else:
+            return
+        raise ConfigError(Diagnostic("FC0126", message, place, advice="choose another name"))
+
+
+class ModuleTable(Table):
+    """The table of what a step may call."""
+
+    def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
+        """What to write instead of a name that is not in the table."""
+        if name.startswith("Lazy") and name[4:] in self:
+            return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
+        known = habits.for_module(name, self.names())
+        if known is not None:
+            return known
+        advice = super().advice_for(name, also)
+        if isinstance(advice, Suggestion):
+            return advice
+        return "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
+
+    def class_source(self, name: str) -> ClassSource:
+        """What calling a module needs to know: the class's signatures, or those of a function that makes it."""
+        item = self.registered.get(name)
+        if item is not None:
+            return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
+        return signatures.read_class(self.locations[name], name)
+
+
+modules = ModuleTable("module", "FC0132")
+losses = Table("loss", "FC0401")
+metrics = Table("metric", "FC0401")
+optimizers = Table("optimizer", "FC0401")
+schedules = Table("schedule", "FC0401")
+datasets = Table("data set", "FC0501")
+loggers = Table("logger", "FC0401")
+
+TABLES: dict[str, Table] = {
+    "modules": modules,
+    "losses": losses,
+    "metrics": metrics,
+    "optimizers": optimizers,
+    "schedules": schedules,
+    "datasets": datasets,
+    "loggers": loggers,
+}
 
 
 def _registrar(table: Table) -> Any:
@@ -171,6 +237,41 @@ register_loss = _registrar(losses)
 register_metric = _registrar(metrics)
 register_dataset = _registrar(datasets)
 register_logger = _registrar(loggers)
+
+
+def offer(
+    *,
+    modules: Sources = (),
+    losses: Sources = (),
+    metrics: Sources = (),
+    optimizers: Sources = (),
+    schedules: Sources = (),
+    datasets: Sources = (),
+    loggers: Sources = (),
+    without: Iterable[str] = (),
+) -> None:
+    """Make the public names of other modules usable in configs, without importing them.
+
+    Each argument takes the name of a module, or several of them. Their source is read, for the names that they offer
+    (`__all__`, or their own public classes and functions) and for the arguments of these, so that a config is checked
+    before anything is imported. `without` leaves out names that match a pattern such as `Lazy*`.
+
+        flowconf.offer(losses="my_package.losses", datasets=["my_package.images", "my_package.sounds"])
+
+    Raises `ConfigError` (FC0132) for a module whose source is not found.
+    """
+    given = {
+        "modules": modules,
+        "losses": losses,
+        "metrics": metrics,
+        "optimizers": optimizers,
+        "schedules": schedules,
+        "datasets": datasets,
+        "loggers": loggers,
+    }
+    for table, sources in given.items():
+        for source in [sources] if isinstance(sources, str) else sources:
+            TABLES[table].offer(source, tuple(without))
 
 
 def import_project(start: Path) -> None:

@@ -14,23 +14,33 @@ from typing import NoReturn, cast
 
 from flowconf.language import loops, names, parameters, references, schema, unused, wiring
 from flowconf.language.advice import habits
+from flowconf.language.arguments import Call, Literal
 from flowconf.language.calls import CallParser
 from flowconf.language.claims import all_names, claim_names, labels
 from flowconf.language.frame import Frame
 from flowconf.language.inputs import read_inputs
 from flowconf.language.order import ordered
 from flowconf.language.plan import (
+    AlsoStep,
     Applied,
-    Call,
     Chain,
+    ForkStep,
+    GateStep,
     GraphPlan,
+    GraphStep,
     Instance,
-    Literal,
+    LoopStep,
+    MapStep,
     Mount,
+    ReuseStep,
     Shared,
+    SplitStep,
     Step,
+    SwitchStep,
+    ThroughStep,
     Value,
     with_values,
+    with_verb,
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
@@ -156,8 +166,8 @@ class _Resolver:
             step = self._mapping_step(name, model, at, frame)
         else:
             body = self._part(model, at, name, frame, {}, Value("x"))
-            step = Step(name, name, "through", frame.stream, (("body", body),), place=self.reporter.key(at))
-            step = replace(step, body_place=self.reporter.value(at))
+            places = self.reporter.key(at), self.reporter.value(at)
+            step = ThroughStep(name, name, frame.stream, (("body", body),), place=places[0], body_place=places[1])
         wiring.check_extras(step, self.reporter)
         step = replace(step, record=wiring.record(step), stream_record=references.record_of(frame, step.stream))
         if len(self.reporter.errors) > before:
@@ -165,25 +175,22 @@ class _Resolver:
         elif not frame.is_broken(step.stream.member):
             wiring.check_filled(step, frame, self.reporter)
         frame.add(step)
-        if step.verb != "fork":
+        if step.carries_stream:
             frame.stream = Value(name)
 
     def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, frame: Frame) -> Step:
-        verb = type(model).__name__.lower()
         path = next((label for label, _ in labels(model, at)), name)
         self._settings(model, at, path, frame)
         stream = frame.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), frame)
         step = Step(
             name,
             path,
-            verb,
             stream,
-            (),
             tag=model.tag,
             take=model.take,
             repeat=self._count(model.repeat, (*at, "repeat"), frame),
             place=self.reporter.key(at),
-            body_place=self.reporter.value((*at, verb)),
+            body_place=self.reporter.value((*at, model.verb)),
             places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
         )
         using = self._arguments(model.using, (*at, "using"), frame)
@@ -211,22 +218,31 @@ class _Resolver:
         def part(body: object, key: str, path: str, reads: Using) -> Applied:
             return self._part(body, (*at, *key.split("/")), path, frame, dict(enumerate(reads)), step.stream, taken)
 
+        def whole(body: object) -> tuple[tuple[str, Applied], ...]:
+            return (("body", part(body, model.verb, step.path, using)),)
+
+        def branches(models: Mapping[str, object], reads: Using) -> tuple[tuple[str, Applied], ...]:
+            return self._branches(models, step, model.verb, at, part, reads)
+
         match model:
             case schema.Split():
-                parts = self._branches(model.split, step, at, part, using)
+                parts = branches(model.split, using)
                 merge: str | Applied = model.merge
                 if model.merge not in schema.MERGES:
                     merge = self._merge(model.merge, at, step, frame)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
                     message = f"`dim` means nothing for `merge: {model.merge}`"
                     self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
-                return replace(step, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
+                return with_verb(step, SplitStep, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
             case schema.Gate() | schema.Switch():
-                parts = self._branches(getattr(model, step.verb), step, at, part, [])
-                return replace(step, parts=parts, router=part(model.router, "router", f"{step.path}.router", using))
+                kind = GateStep if isinstance(model, schema.Gate) else SwitchStep
+                parts = branches(getattr(model, model.verb), [])
+                return with_verb(
+                    step, kind, parts=parts, router=part(model.router, "router", f"{step.path}.router", using)
+                )
             case schema.Also():
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
-                return replace(step, parts=(("body", part(model.also, "also", step.path, using)),), skip=skip)
+                return with_verb(step, AlsoStep, parts=whole(model.also), skip=skip)
             case schema.Loop():
                 wrong = loops.wrong_in(model, step.name)
                 if wrong is not None:
@@ -234,47 +250,49 @@ class _Resolver:
                     self._fail(wrong.code, wrong.message, self.reporter.key(where), step.name, wrong.advice)
                 over = self._over(model, at, frame)
                 body = part(model.loop, "loop", step.path, [*using, *over])
-                step, places = replace(step, parts=(("body", body),)), self._places_of(model.over, (*at, "over"))
-                over_taken = {index - len(using) for index in taken}
-                wiring.check_taken(step, over, over_taken, places, self.reporter, "over")
-                return self._loop(step, model, at, frame)
-            case schema.Map():
-                return self._map(
-                    replace(step, parts=(("body", part(model.map, "map", step.path, using)),)), model, at, frame
+                loop, places = (
+                    with_verb(step, LoopStep, parts=(("body", body),)),
+                    self._places_of(model.over, (*at, "over")),
                 )
+                over_taken = {index - len(using) for index in taken}
+                wiring.check_taken(loop, over, over_taken, places, self.reporter, "over")
+                return self._loop(loop, model, at, frame)
+            case schema.Map():
+                return self._map(with_verb(step, MapStep, parts=whole(model.map)), model, at, frame)
             case schema.Graph():
                 mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
                 body = self._mounted(mounted, at, step.path, frame, dict(enumerate(using)), taken)
-                return replace(step, parts=(("body", body),))
+                return with_verb(step, GraphStep, parts=(("body", body),))
             case schema.Reuse():
-                return replace(step, parts=(("body", self._reuse(model, step, at, frame, using, taken)),))
-            case schema.Through() | schema.Fork():
-                body = getattr(model, step.verb)
-                return replace(step, parts=(("body", part(body, step.verb, step.path, using)),))
-        raise AssertionError(step.verb)
+                body = self._reuse(model, step, at, frame, using, taken)
+                return with_verb(step, ReuseStep, parts=(("body", body),))
+            case schema.Through():
+                return with_verb(step, ThroughStep, parts=whole(model.through))
+            case schema.Fork():
+                return with_verb(step, ForkStep, parts=whole(model.fork))
+        raise AssertionError(model.verb)
 
     def _branches(
         self,
         models: Mapping[str, object],
         step: Step,
+        verb: str,
         at: Path,
         part: Callable[[object, str, str, Using], Applied],
         using: Using,
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
-            message = f"`{step.name}` has {len(models) or 'no'} branch, and a {step.verb} needs at least 2"
-            self._fail(
-                "FC0145", message, self.reporter.key((*at, step.verb)), step.name, "write `through` for one module"
-            )
+            message = f"`{step.name}` has {len(models) or 'no'} branch, and a {verb} needs at least 2"
+            self._fail("FC0145", message, self.reporter.key((*at, verb)), step.name, "write `through` for one module")
         for name in models:
             if name in EXTRAS or names.refusal(name) or name in names.DICT_ATTRIBUTES:
-                place = self.reporter.key((*at, step.verb, name))
+                place = self.reporter.key((*at, verb, name))
                 self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
-            (name, part(body, f"{step.verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
+            (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
 
-    def _loop(self, step: Step, model: schema.Loop, at: Path, frame: Frame) -> Step:
+    def _loop(self, step: LoopStep, model: schema.Loop, at: Path, frame: Frame) -> LoopStep:
         """The step with what says how often its body runs."""
         if model.over is not None:
             return replace(step, dim=1 if model.dim is None else model.dim)
@@ -293,7 +311,7 @@ class _Resolver:
                 self._fail("FC0141", message, value.place, dotted(at), f"put this step behind `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
-    def _map(self, step: Step, model: schema.Map, at: Path, frame: Frame) -> Step:
+    def _map(self, step: MapStep, model: schema.Map, at: Path, frame: Frame) -> MapStep:
         over = self._reference(model.over, (*at, "over"), frame) if model.over is not None else None
         slices = self._count(model.slices, (*at, "slices"), frame)
         if slices is not None and (model.dim is not None or model.batched):

@@ -109,6 +109,8 @@ class Settings(Model):
 class Modifiers(Settings):
     """The keys that every step may have beside its verb."""
 
+    verb: ClassVar[str]
+
     from_: Annotated[Reference | None, Field(alias="from")] = None
     """Read this instead of the previous step."""
     using: Using | None = None
@@ -173,7 +175,7 @@ class MountedBody(Settings):
     """A graph from a file or group, where a module may stand."""
 
     graph: GraphSource
-    """A graph document, the name of one (`fbrl/letter`), or a file beside this file."""
+    """A graph document, the name of one (`encoder`), or a file beside this file."""
     with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
     """Values for the graph's parameters."""
 
@@ -311,7 +313,7 @@ class Graph(Modifiers):
 
     verb: ClassVar[str] = "graph"
     graph: GraphSource
-    """A graph document, the name of one (`fbrl/letter`), or a file beside this file."""
+    """A graph document, the name of one (`encoder`), or a file beside this file."""
     with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
     """Values for the graph's parameters."""
 

@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 
 from flowconf.language import schema, signatures
+from flowconf.language.arguments import Literal
 from flowconf.language.calls import CallParser, Scope
-from flowconf.language.plan import Checkpoint, Literal, Setting, Start
+from flowconf.language.plan import Checkpoint, Setting, Start
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 

@@ -18,6 +18,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowconf.report import Place
+
 T = TypeVar("T")
 
 
@@ -76,9 +78,10 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class ClassSource:
-    """A module class as far as calling it needs."""
+    """What calling a module needs to know: of its class, or of a function that makes one."""
 
     init: Signature
+    """The arguments of the constructor, or of the function."""
     forward: Signature
     gives: tuple[str, ...] | None = None
     """The names of the NamedTuple that `forward` says it returns."""
@@ -95,6 +98,10 @@ ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", F
 @lru_cache(maxsize=512)
 def read_class(module: str, name: str) -> ClassSource:
     """The constructor's and forward's signatures of `module.name`, inherited ones included."""
+    node = _definitions(module).get(name)
+    if isinstance(node, ast.FunctionDef):
+        made = node.returns.id if isinstance(node.returns, ast.Name) else ""
+        return _of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
     return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"))
 
 
@@ -149,9 +156,30 @@ def first_sentence(docstring: str) -> str:
 def public_names(module: str) -> tuple[str, ...]:
     """What a module offers: its `__all__` when it has one, else its own public classes and functions."""
     for node in _tree(module).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            assert isinstance(node, ast.Assign)
             return tuple(ast.literal_eval(node.value))
     return tuple(name for name in _definitions(module) if not name.startswith("_"))
+
+
+def has_source(module: str) -> bool:
+    """Whether the source of a module can be read."""
+    return _file(module) is not None
+
+
+def place(module: str, name: str) -> Place:
+    """Where a module defines a name; the file as a whole where that is not found."""
+    node, file = _definitions(module).get(name), str(_file(module))
+    if node is None:
+        return Place(file)
+    keyword = "class " if isinstance(node, ast.ClassDef) else "def "
+    return Place(file, node.lineno, node.col_offset + len(keyword) + 1, len(name))
+
+
+def home(module: str, name: str) -> str:
+    """The module that defines what `module` calls `name`: itself, or one that it imports the name from."""
+    return module if name in _definitions(module) else imported_names(module).get(name, module)
 
 
 @lru_cache(maxsize=8)
@@ -170,6 +198,17 @@ def decorators(module: str, name: str) -> list[ast.Call]:
     """The calls that decorate the function `module.name`."""
     node = _definitions(module).get(name)
     return [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)] if node else []
+
+
+def _of_factory(arguments: Signature, forward: Signature) -> ClassSource:
+    """A function that makes a module, whose `forward` takes anything where the function does not say what it makes."""
+    return ClassSource(arguments, forward if forward.names else ANYTHING, silent=True)
+
+
+def of_factory(function: Callable[..., object]) -> ClassSource:
+    """The same for a function that makes a module."""
+    made = _returned(function)
+    return _of_factory(of_function(function), of_class(made).forward if isinstance(made, type) else ANYTHING)
 
 
 def of_class(cls: type) -> ClassSource:

@@ -6,8 +6,9 @@ from collections import ChainMap
 from collections.abc import Collection
 from difflib import get_close_matches
 
+from flowconf.language.arguments import Literal
 from flowconf.language.frame import Frame
-from flowconf.language.plan import Literal, Value
+from flowconf.language.plan import Value
 from flowconf.report import NOWHERE, Advice, Place, Reporter, Suggestion
 from flowconf.report.origins import Path, dotted
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from flowconf.language.arguments import Call
 from flowconf.language.frame import Frame
-from flowconf.language.plan import Applied, Call, Chain, GraphPlan, Instance, Mount, Record, Step, Value
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Mount, Record, Step, Value
 from flowconf.language.registry import modules
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
@@ -20,7 +21,7 @@ def check_taken(
     for index, (given, value) in enumerate(using):
         if index in taken:
             continue
-        reader, name = step.router or step.body, given or value.name
+        reader, name = step.reader, given or value.name
         offered = _arguments(reader)
         free = [argument for argument in offered if argument not in [given for given, _ in using]]
         message = f"`{reader.target}` takes no argument `{name}`"
@@ -29,7 +30,7 @@ def check_taken(
             listed = ", ".join(f"`{argument}`" for argument in offered)
             meant = nearest(name, offered) or (free or offered)[0]
             advice = f"write `{key}: {{{meant}: {value}}}`; the arguments are {listed}"
-        if step.router is None and len(step.parts) > 1:
+        if reader is step.body and len(step.parts) > 1:
             message = f"no branch of `{step.path}` takes an argument `{name}`"
         elif name == _stream_of(reader):
             message = f"`{name}` of `{reader.target}` is the stream, and is given by `{key}` as well"
@@ -44,7 +45,7 @@ def check_extras(step: Step, reporter: Reporter) -> None:
         return
     graph = module.graph
     own = {name: value.place for name, value in graph.outputs}
-    for extra, _ in step.own_extras:
+    for extra in step.modules_beside:
         member = graph.step(extra)
         if extra in own or member is not None:
             message = f"`{step.path}.{extra}` would stand for two things"
@@ -55,7 +56,7 @@ def check_extras(step: Step, reporter: Reporter) -> None:
 
 def check_filled(step: Step, frame: Frame, reporter: Reporter) -> None:
     """Every input of a mounted graph must be filled by the stream, or by `using`."""
-    if step.stream_record is None and _is_silent(frame.step(step.stream.member)) and step.over is None:
+    if step.stream_record is None and _is_silent(frame.step(step.stream.member)) and not step.collects:
         return  # it may hold names: the shape check knows
     for applied in step.applied():
         for name in unfilled(applied, step.stream_record.names if step.stream_record is not None else None):

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from flowconf.report.places import Place
 
-OTHERS = tuple(
-    f"{os.path.realpath(folder)}{os.sep}"
-    for folder in (Path(__file__).parents[1], *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
-)
+FOLDERS = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+OTHERS = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in FOLDERS)
 """The folders of flowconf, of Python itself and of installed packages."""
 
 

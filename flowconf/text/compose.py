@@ -14,12 +14,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import ConfigError, Diagnostic, Reporter, nearest, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, nearest, suggest
 from flowconf.report.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
 from flowconf.text import defaults
 from flowconf.text import overrides as words
@@ -28,7 +29,7 @@ from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
 from flowconf.text.overrides import Override
-from flowconf.text.replaced import Replaced, replaced
+from flowconf.text.overruled import Overruled, overruled
 from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 FAILED = "failed.txt"
 """In a sweep's folder: the words of each job that failed."""
+SWEEP = "multirun.yaml"
+"""In a sweep's folder: what Hydra writes before it composes the first job."""
 MAX_ROUNDS = 8
 """How often a graph that an interpolation names may bring another one."""
 
@@ -120,9 +123,14 @@ def sweep(
     own = _sweep_folder(File(folder), composer.library.main.stem)
     quoted = [*hydra_bridge.sweep_settings(own), *(words.quoted(one.typed) for one in typed)]
 
+    made = [folder for folder in (own, own.parent, own.parent.parent) if not folder.exists()]
     try:
         hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
+    except FlowconfError:
+        _remove(made)
+        raise
     except hydra_bridge.HYDRA_ERRORS as error:
+        _remove(made)
         raise ConfigError(composer.explained(error, typed)) from error
     failed = own / FAILED
     return failed.read_text(encoding="utf-8").splitlines() if failed.is_file() else []
@@ -187,7 +195,7 @@ class _Composer:
         chosen = [words.as_choice(one) for one in overrides if self.chooses(one)]
         composed = self.defaults_list(chosen)
         words.refuse_hydra(overrides)
-        lost: list[Replaced] = []
+        lost: list[Overruled] = []
         root = self.merged(composed, chosen, lost)
         for override in overrides:
             if not override.parsed.is_hydra_override() and not self.chooses(override):
@@ -195,7 +203,7 @@ class _Composer:
                 root = self.library.expand(root)
         root = self.finished(root)
         lost = [value for value in lost if value.holds(root)]
-        warnings = (*self.library.warnings(), *(value.told() for value in lost))
+        warnings = (*self.library.warnings(), *(value.warning() for value in lost))
         document = Document.of(root, str(self.library.main), warnings)
         choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
         overruled = {value.path: value.said for value in lost}
@@ -248,7 +256,7 @@ class _Composer:
             return defaults.missing_config(self.library, missing, getattr(error, "options", None), overrides)
         return defaults.explained(self.library, str(error), overrides, self.lists.options)
 
-    def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Replaced]) -> Node:
+    def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Overruled]) -> Node:
         """Everything that the defaults list includes, in its order; what the main file says for nothing is `lost`."""
         main = self.library.read(self.library.main).origins.root
         root = Node({}, main.place, main.key)
@@ -258,7 +266,7 @@ class _Composer:
                 self.check_meets(root, new, included)
                 named = defaults.place_of(self.library, included.config_path, chosen)
                 if included.package and named.word is None:
-                    lost += replaced(root, new, included, named, main.place.file)
+                    lost += overruled(root, new, included, named, main.place.file)
                 root = self.library.expand(merge(root, new, self.rules))
         return root
 
@@ -336,6 +344,14 @@ def _sweep_folder(folder: File, name: str) -> File:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     tries = (folder.absolute() / name / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
     return next(one for one in tries if not one.exists())
+
+
+def _remove(made: Sequence[File]) -> None:
+    """Remove the folders that were made for a sweep that was refused, innermost first, unless there is more in them."""
+    with suppress(OSError):
+        (made[0] / SWEEP).unlink()
+        for folder in made:
+            folder.rmdir()
 
 
 def _suffixes() -> Iterator[str]:

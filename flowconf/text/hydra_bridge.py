@@ -1,17 +1,14 @@
-"""What flowconf takes from Hydra and OmegaConf: the only file that knows their private parts.
+"""What flowconf takes from Hydra beside its grammars: defaults lists with their packages, sweepers and launchers.
 
-Hydra gives the defaults list with its packages, the grammar of overrides, sweepers and launchers; OmegaConf the
-grammar of interpolations. Merging is not among them (see `merge`), nor is `instantiate` ever called on user data.
-`tests/text/test_upstream_hydra.py` pins what is used here. Importing this module imports Hydra.
+Merging is not among them (see `merge`), nor is `instantiate` ever called on user data. The private parts of Hydra that
+are used here and in `grammars` are pinned by `tests/text/test_upstream_hydra.py`. Importing this module imports Hydra.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path as File
-from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -21,94 +18,25 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import Override as Parsed
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
-from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
-from omegaconf.grammar_parser import parse as parse_interpolation
-from omegaconf.grammar_visitor import GrammarVisitor
 
 from flowconf.report import ConfigError, Diagnostic, Place
 from flowconf.report.origins import Document
 from flowconf.text import defaults
 from flowconf.text.defaults import Composed, Included
+from flowconf.text.grammars import VERSION_BASE, as_choice, parse_override, quote
 from flowconf.text.library import Library, has_configs, opened
 
-VERSION_BASE = "1.3"
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
 MAX_LOADS = 2_000
 """Configs that all defaults lists together may include, counted as often as they are included."""
-
-
-# the grammars
-
-
-@cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
-
-
-def parse_override(word: str) -> Parsed:
-    """One word by Hydra's grammar; `ValueError` when it is not one."""
-    version.setbase(VERSION_BASE)
-    try:
-        return _parser().parse_overrides([word])[0]
-    except HydraException as error:
-        raise ValueError(str(error)) from error
-
-
-def as_choice(parsed: Parsed) -> Parsed:
-    """An override of a group in the form that Hydra takes: `group=null` is `~group`, `group=1` names the option "1"."""
-    value, key = parsed.value(), parsed.get_key_element()
-    if parsed.is_delete() or parsed.is_sweep_override() or isinstance(value, str | list):
-        return parsed
-    return parse_override(f"~{key.lstrip('+')}" if value is None else f"{key}={quote(str(value))}")
-
-
-@cache
-def override_functions() -> frozenset[str]:
-    """The functions of Hydra's grammar: `choice`, `range` and so on."""
-    return frozenset(create_functions().functions)
-
-
-def quote(text: str) -> str:
-    """The text in quotes that the grammar takes off again."""
-    return QuotedString(text, Quote.double if "'" in text and '"' not in text else Quote.single).with_quotes()
-
-
-def evaluate(text: str, refer: Callable[..., Any], call: Callable[..., Any]) -> Any:
-    """A text with `${...}` by OmegaConf's grammar; `ValueError` when it cannot be read."""
-    try:
-        return GrammarVisitor(refer, call, None).visit(parse_interpolation(text))
-    except OmegaConfBaseException as error:
-        raise ValueError(str(error)) from error
-
-
-@cache
-def _nowhere() -> DictConfig:
-    setup_globals()
-    return OmegaConf.create({"value": None})
-
-
-def has_resolver(name: str) -> bool:
-    """Whether OmegaConf knows a resolver of that name."""
-    _nowhere()
-    return OmegaConf.has_resolver(name)
-
-
-def call_resolver(name: str, args: tuple[Any, ...], args_str: tuple[str, ...]) -> Any:
-    """What a resolver gives, as plain data. It sees none of the config but its arguments."""
-    config = _nowhere()
-    found = BaseContainer._resolvers[name](config, config, config._get_node("value"), args, args_str)
-    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
 
 
 # configs, as Hydra looks them up

@@ -163,7 +163,7 @@ class _Resolver:
         return replace(node, value=value)
 
     def evaluate(self, node: Node, path: Path) -> Any:
-        from flowconf.text import hydra_bridge
+        from flowconf.text import grammars
 
         def refer(key: str, memo: object) -> Any:
             return self.reference(key, path)
@@ -172,7 +172,7 @@ class _Resolver:
             return self.resolver(name, args, args_str, path)
 
         try:
-            return hydra_bridge.evaluate(node.value, refer, call)
+            return grammars.evaluate(node.value, refer, call)
         except _UnresolvedError:
             self.failed.add(path)
             raise
@@ -213,7 +213,7 @@ class _Resolver:
 
     def resolver(self, name: str, args: tuple[Any, ...], args_str: tuple[str, ...], path: Path) -> Any:
         """What `${name:args}` gives."""
-        from flowconf.text import hydra_bridge
+        from flowconf.text import grammars
 
         args = tuple(arg.node.plain() if isinstance(arg, _Whole) else arg for arg in args)
         if name == "oc.select" and 1 <= len(args) <= 2:
@@ -227,7 +227,7 @@ class _Resolver:
         if name == "oc.env" and len(args) == 1 and str(args[0]) not in os.environ:
             advice = f"set it, or give a default: `${{oc.env:{args[0]},default}}`"
             self.fail(path, f"the environment variable `{args[0]}` is not set", advice)
-        if not hydra_bridge.has_resolver(name):
+        if not grammars.has_resolver(name):
             close = nearest(name, _RESOLVERS)
             listed = ", ".join(f"`{one}`" for one in _RESOLVERS)
             self.fail(
@@ -236,7 +236,7 @@ class _Resolver:
                 Suggestion(close, instead_of=name) if close else f"they are {listed}",
             )
         try:
-            return hydra_bridge.call_resolver(name, args, args_str)
+            return grammars.call_resolver(name, args, args_str)
         except Exception as error:  # noqa: BLE001 - a resolver is foreign code
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             return self.fail(path, f"`${{{name}:{','.join(args_str)}}}` cannot be resolved: {words}")

@@ -62,7 +62,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     """
     if not words:
         return []
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     notes, found = Reporter(), []
     for word in _joined(words, notes):
@@ -74,7 +74,7 @@ def parse(words: Sequence[str]) -> list[Override]:
         try:
             if not key.strip("+~ "):
                 raise ValueError("no key")
-            found.append(Override(word, hydra_bridge.parse_override(quoted(word))))
+            found.append(Override(word, grammars.parse_override(quoted(word))))
         except ValueError as error:
             place = Place(word=word)
             bare, short, why = word.lstrip("+"), shown(word), _wrong_key(key.lstrip("+~"))
@@ -344,13 +344,13 @@ def _pair(text: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     function = _FUNCTION.match(text)
-    if function is not None and text.endswith(")") and function.group(1) in hydra_bridge.override_functions():
+    if function is not None and text.endswith(")") and function.group(1) in grammars.override_functions():
         return f"{text[: function.end()]}{_elements(text[function.end() : -1], with_names=True)})"
     naked = _INTERPOLATION.sub("", _ESCAPED.sub("", text))
-    return hydra_bridge.quote(text) if _UNUSUAL.search(naked) else text
+    return grammars.quote(text) if _UNUSUAL.search(naked) else text
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -382,9 +382,9 @@ def _split(text: str, separator: str) -> list[str]:
 
 def as_choice(override: Override) -> Override:
     """The override of a config group in the form that Hydra takes."""
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
-    return replace(override, parsed=hydra_bridge.as_choice(override.parsed))
+    return replace(override, parsed=grammars.as_choice(override.parsed))
 
 
 def listed(value: Any) -> list[str]:

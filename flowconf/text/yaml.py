@@ -18,7 +18,7 @@ import yaml
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion
 from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.source import Notes, Source, shown
-from flowconf.text.unreadable import unreadable
+from flowconf.text.yaml_errors import syntax_error
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
@@ -394,7 +394,7 @@ class _Builder:
         if not self.torn:
             self.swallowed.clear()
             inside = any(frame.start.flow_style for frame in self.frames)
-            self.notes.diagnostics.append(unreadable(self.source, error, inside))
+            self.notes.diagnostics.append(syntax_error(self.source, error, inside))
 
     def stop(self, code: str, message: str, place: Place, advice: str | None = None) -> NoReturn:
         self.notes.error(code, message, place, advice=advice)

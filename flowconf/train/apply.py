@@ -13,21 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.api import load, load_run, load_run_config
 from flowconf.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
-from flowconf.graph.weights.sources import CHECKPOINTS, LAST, best_checkpoint, find_run_folder
+from flowconf.graph.weights.sources import best_checkpoint, find_run_folder
 from flowconf.language.plan import Input
 from flowconf.language.training import ProfileSection
 from flowconf.report import ConfigError, Diagnostic, Place, suggest
+from flowconf.train.chain import config_file
+from flowconf.train.checks import road
 from flowconf.train.data.named import read_arrays
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate, one_step
 from flowconf.train.memory import Memory
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
+from flowconf.train.runs.loading import load_run, walk_run, weights_of
 from flowconf.train.runs.resume import in_its_folder
-from flowconf.train.stages import config_file
 
 
 def evaluate_run(
@@ -38,10 +39,12 @@ def evaluate_run(
     `overrides` change the run's config: other data, other metrics. Raises `ConfigError`.
     """
     folder = find_run_folder(run).absolute()
-    config = load_run_config(folder, overrides)
+    file = weights_of(folder, last)
+    walk = walk_run(folder, overrides, file)
     with in_its_folder(folder):
-        job = prepare(config, Path(config.training.trainer.runs), weights=False)
-        job.graph.load(folder / CHECKPOINTS / LAST if last else best_checkpoint(folder))
+        config = walk.to("machine").checked
+        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)
+        job.graph.load(file)
         feeds = {**job.held_out, "train": job.train}
         for name in splits:
             if name not in feeds:
@@ -67,16 +70,19 @@ def profile(
     from flowconf.train.insight.profile import FOLDER, profiled
 
     run = find_run_folder(source).absolute() if Path(source).is_dir() else None
-    config = load(source, overrides) if run is None else load_run_config(run, overrides)
+    file = None if run is None else best_checkpoint(run)
+    walk = road.begin(source, overrides, trained=True) if run is None else walk_run(run, overrides, file)
+    with in_its_folder(run) if run is not None else nullcontext():
+        config = walk.to("machine").checked
     before = config.training.trainer
     section = before.profile or ProfileSection(wait=0)
     trainer = before.model_copy(update={"profile": section, "epochs": None, "steps": section.end})
     config = replace(config, training=config.training.model_copy(update={"trainer": trainer}))
     folder = (output or (run or Path(trainer.runs) / config_file(config).stem) / FOLDER).absolute()
     with in_its_folder(run) if run is not None else nullcontext():
-        job = prepare(config, Path(trainer.runs), weights=False)
-        if run is not None:
-            job.graph.load(best_checkpoint(run))
+        job = prepare(config, Path(trainer.runs), walk.inference, weights=False)
+        if file is not None:
+            job.graph.load(file)
         job.graph.train()
         coming = job.train.ahead(job.sampler, 0, section.end, trainer.accumulate)
         taking = profiled(job, folder, lambda text: None, one_step)
@@ -109,7 +115,7 @@ def predict_file(
     if Path(output).suffix not in (".npz", ".safetensors"):
         message = f"results are written to `.npz` and `.safetensors` files, and this is `{output}`"
         raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
-    graph = load_run(run, last=last)
+    graph = load_run(find_run_folder(run), last)
     found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
     if output.endswith(".safetensors"):
         save_tensors(Path(output), found, {})

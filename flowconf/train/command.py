@@ -11,18 +11,20 @@ from pathlib import Path
 
 import torch
 
-from flowconf.api import load, load_run_config
 from flowconf.draw.dot import dot
-from flowconf.graph import check_shapes
-from flowconf.graph.weights.sources import LAST, find_run_folder, known_record, record
+from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, known_record, record
+from flowconf.language import registry
 from flowconf.language.check_training import direction
-from flowconf.language.config import RULES, Config, read
+from flowconf.language.config import RULES, Config
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.text.write import describe
 from flowconf.train.arithmetic import arithmetic
+from flowconf.train.chain import config_file
+from flowconf.train.checks import road
+from flowconf.train.checks.road import Walk
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
 from flowconf.train.loop import fit
@@ -30,10 +32,10 @@ from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.runs import loggers
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
+from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder, portable
-from flowconf.train.runs.state import saved_step
+from flowconf.train.runs.state import check_version, optimizer_begins_anew, saved_step
 from flowconf.train.screen import Screen
-from flowconf.train.stages import config_file, plan_stages
 from flowconf.train.team import launch
 from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
 
@@ -44,32 +46,32 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
     fails or is interrupted says so.
     """
-    runs = Path(config.training.trainer.runs)
+    return train_checked(road.loaded(config), screen)
+
+
+def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
+    """The same with a config that has been checked so far; the rest of its checks come first."""
     with joined() as member:
-        config = member.told(lambda: config)  # one composed it for all, whatever became of the file meanwhile
-        screen = screen or _screen(config, member)
-        stages = member.told(lambda: plan_stages(config, load, runs))
-        for text in [*(render_text([warning]) for warning in (*config.warnings, *stages.warnings)), *stages.lines()]:
+        walk = member.told(lambda: walk.to(road.END))  # one composed it for all, whatever became of the file meanwhile
+        chain = walk.chain
+        assert chain is not None
+        screen = screen or _screen(walk.checked, member)
+        for text in [*(render_text([warning]) for warning in walk.warnings), *chain.lines()]:
             screen.say(text)
-        for later in stages.runs[1:]:
-            check_shapes(later.model)
-        folders = [_run_stage(stage, runs, screen, member) for stage in stages.runs]
+        runs = Path(walk.checked.training.trainer.runs)
+        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.sources, walk)]
     return folders[-1]
 
 
 def take_part(task: launch.Task) -> None:
     """What `flowconf train` does in each process of a team."""
+    config = task.walk.checked
     with joined() as member:
-        screen = _screen(task.config, member)
+        screen = _screen(config, member)
         if task.run is not None:
-            _go_on(task.config, Path(task.run), task.overrides, screen, member)
+            _go_on(task.walk, Path(task.run), task.overrides, screen, member)
         else:
-            _begin(task.config, Path(task.config.training.trainer.runs), screen, member)
-
-
-def resume_run(folder: str, overrides: Sequence[str]) -> None:
-    """What `flowconf train --resume RUN` does."""
-    resume(folder, overrides)
+            _begin(task.walk, Path(config.training.trainer.runs), screen, member)
 
 
 def sweep(file: str, overrides: Sequence[str]) -> None:
@@ -77,34 +79,48 @@ def sweep(file: str, overrides: Sequence[str]) -> None:
 
     Raises `RunError` at the end when some of them failed.
     """
-    failed = sweep_text(file, overrides, RULES, sweep_job, check=sweep_check)
+    jobs = Jobs()
+    failed = sweep_text(file, overrides, RULES, jobs.run, check=jobs.check)
     if failed:
         message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
         raise RunError(Diagnostic("FC0702", message))
 
 
-def sweep_check(composition: Composition, looks: str | None) -> None:
-    """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
-    config = read(composition)
-    wanted = "maximize" if direction(config.training) == "max" else "minimize"
-    if looks is not None and looks != wanted:
-        best = config.training.trainer.best
-        place = config.composition.document.origins.value(("trainer", "best"))
-        better = "larger" if wanted == "maximize" else "smaller"
-        message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
-        raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
+class Jobs:
+    """The runs of a sweep: all of them are checked before the first one begins."""
 
+    def __init__(self) -> None:
+        self.walks: dict[tuple[str, ...], Walk] = {}
 
-def sweep_job(composition: Composition) -> float:
-    """One run of a sweep; gives what the sweeper looks at, the best value of `trainer.best`."""
-    config = read(composition)
-    try:
-        metrics: dict[str, float] = record(train(config))["metrics"]
-    except Exception as problem:  # whatever a module of the user's raises: the other runs go on
-        told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
-        sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
-        raise Failed(-math.inf if direction(config.training) == "max" else math.inf) from problem
-    return metrics.get(config.training.trainer.best, float("nan"))
+    def check(self, composition: Composition, looks: str | None) -> None:
+        """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
+        registry.import_project(Path(composition.file).parent)
+        if composition.overrides not in self.walks:
+            self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
+        walk = self.walks[composition.overrides]
+        training = walk.checked.training
+        wanted = "maximize" if direction(training) == "max" else "minimize"
+        if looks is not None and looks != wanted:
+            best = training.trainer.best
+            place = composition.document.origins.value(("trainer", "best"))
+            better = "larger" if wanted == "maximize" else "smaller"
+            message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
+            raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
+        walk.to(road.END)
+
+    def run(self, composition: Composition) -> float:
+        """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
+        registry.import_project(Path(composition.file).parent)
+        walk = self.walks[composition.overrides]
+        training = walk.checked.training
+        try:
+            # A run before this one may have trained what this one takes weights from.
+            metrics: dict[str, float] = record(train_checked(walk.again("weights")))["metrics"]
+        except Exception as problem:  # whatever a module of the user's raises: the other runs go on
+            told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
+            sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
+            raise Failed(-math.inf if direction(training) == "max" else math.inf) from problem
+        return metrics.get(training.trainer.best, float("nan"))
 
 
 def _short(problem: Exception) -> str:
@@ -115,32 +131,38 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     """Go on with a run from its checkpoint, or from its beginning when it has none. Gives its folder.
 
     `overrides` change its config from here on: more epochs, for one. Raises `FlowconfError` when the run is finished
-    and nothing is changed.
+    and nothing is changed, and for what is wrong with its config; the folder is then as it was.
     """
-    run_folder = find_run_folder(folder)
-    config = load_run_config(run_folder, overrides)
+    run_folder = find_run_folder(folder).absolute()
     known = known_record(run_folder)
+    saved = run_folder / CHECKPOINTS / LAST
+    walk = walk_run(run_folder, overrides, saved if saved.is_file() else None).to(road.BEFORE_TORCH)
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
-    processes = launch.processes(config)
+    with in_its_folder(run_folder):
+        walk.to("machine")
+    if saved.is_file():
+        check_version(saved)
+    processes = launch.processes(walk.checked)
     if processes:
-        launch.start(launch.Task(config, str(run_folder.absolute()), tuple(overrides)), processes)
+        launch.start(launch.Task(walk, str(run_folder), tuple(overrides)), processes)
         return run_folder
     with joined() as member:
-        _go_on(config, run_folder.absolute(), overrides, screen or _screen(config, member), member)
+        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member), member)
     return run_folder
 
 
-def _go_on(config: Config, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
+def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
+    config = walk.checked
     team = team_for(config, member)
     run = reopen_run(folder, overrides=list(overrides)) if team.first else Onlooker(folder, record(folder))
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         started = (run.checkpoints / LAST).is_file()
-        job = prepare(config, Path(config.training.trainer.runs), weights=not started, team=team)
+        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=not started, team=team)
         if overrides:
             run.rewrite(config.composition.document.data)
         run.update()
@@ -148,24 +170,25 @@ def _go_on(config: Config, folder: Path, overrides: Sequence[str], screen: Scree
     team.wait()
 
 
-def _run_stage(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
+def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     """One run in a folder of its own, by several processes when the config asks for them."""
-    processes = launch.processes(config)
+    processes = launch.processes(walk.checked)
     if processes:
-        return launch.start(launch.Task(config), processes)
-    return _begin(config, runs, screen, member)
+        return launch.start(launch.Task(walk), processes)
+    return _begin(walk, runs, screen, member)
 
 
-def _begin(config: Config, runs: Path, screen: Screen, member: Team) -> Path:
+def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     """One run in a folder of its own, or in the one that processes before these have left unfinished."""
+    config = walk.checked
     before = member.told(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
         screen.say(f"a process died: starting anew, {restarts()} of {most_restarts()}")
-        _go_on(config, before, (), screen, member)
+        _go_on(walk, before, (), screen, member)
         return before
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
-        job = prepare(config, runs, team=team)
+        job = prepare(config, runs, walk.inference, team=team)
         made = team.told(lambda: _new_run(job, runs))
         run = made if team.first else Onlooker(made.folder, made.record)
         run.open(config.training.trainer.tensorboard)
@@ -230,13 +253,16 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
     for line in [*job.accounts, *arithmetic(job)]:
         screen.say(line)
     if job.config.training.trainer.compile:
-        from flowconf.train import compiling
+        from flowconf.train.insight import compile_report
 
-        for line in compiling.report(job):
+        for line in compile_report.report(job):
             screen.say(line)
     step = saved_step(run.checkpoints / LAST)
     if step is not None:
         screen.say(f"goes on after step {step:,}")
+        if optimizer_begins_anew(run.checkpoints / LAST, job.optimizer):
+            name = job.config.training.optimizer.name
+            screen.say(f"the state of the optimizer begins anew: the checkpoint's is not that of `{name}`")
 
 
 @contextmanager

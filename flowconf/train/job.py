@@ -12,6 +12,7 @@ from flowconf.graph import Graph
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
+from flowconf.train.compiling import compiled, mode_of
 from flowconf.train.data.splits import Feed, Sampler
 from flowconf.train.memory import Memory
 from flowconf.train.objective.metering import Metric
@@ -87,6 +88,11 @@ class Job:
         with self.precision.forward():
             found = view(**{name: batch[name] for name in self.inputs})
         return self.precision.full(found)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether something of one forward pass is still needed in the next."""
+        return self.config.training.trainer.accumulate > 1 or bool(self.memory.kept)
 
     def enter(self, phase: str | None) -> None:
         """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
@@ -164,10 +170,7 @@ def _averaging(
     compile_ = job.config.training.trainer.compile
     if not compile_:
         return wrapped
-    from flowconf.train import compiling
-
-    mode = compiling.mode_of(compile_, compiling.adds_up(job))
-    return compiling.compiled(wrapped, mode, job.device)
+    return compiled(wrapped, mode_of(compile_, job.adds_up), job.device)
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -16,14 +16,15 @@ import torch
 from torch import nn
 
 from flowconf.graph import Graph, build_graph, load_checkpoints
+from flowconf.graph.shapes.result import Inference
 from flowconf.graph.weights.transfer import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
 from flowconf.language.training import LossSection, TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, Reporter
-from flowconf.train.checks.fitting import problems_of
-from flowconf.train.checks.precheck import start_request
+from flowconf.train.checks.terms import problems_of
+from flowconf.train.checks.weights import start_of, start_request
 from flowconf.train.data.making import feeds, make_data
 from flowconf.train.data.splits import Sampler, seed_for
 from flowconf.train.data.streams import Flow
@@ -43,15 +44,25 @@ from flowconf.train.team.norms import over_the_team
 DEFAULT_EPOCHS = 10
 
 
-def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | None = None) -> Job:
-    """Build the graph with its weights, make the data, and everything that follows from both."""
+def prepare(
+    config: Config,
+    runs: Path,
+    inference: Inference | None = None,
+    *,
+    weights: bool = True,
+    team: Team | None = None,
+) -> Job:
+    """Build the graph with its weights, make the data, and everything that follows from both.
+
+    `inference` is what the checks of the config have found of its sizes.
+    """
     training, trainer = config.training, config.training.trainer
     origins = config.composition.document.origins
     team = team or Team(pick_devices(trainer.devices, origins.value(("trainer", "devices")))[0])
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)
-    graph, accounts = _graph(config, runs, team, weights)
+    graph, accounts = _graph(config, runs, inference, team, weights)
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
@@ -103,14 +114,16 @@ def prepare(config: Config, runs: Path, *, weights: bool = True, team: Team | No
     return job
 
 
-def _graph(config: Config, runs: Path, team: Team, weights: bool) -> tuple[Graph, list[str]]:
+def _graph(
+    config: Config, runs: Path, inference: Inference | None, team: Team, weights: bool
+) -> tuple[Graph, list[str]]:
     """The graph on its device, with its weights, and what was loaded, in words."""
     trainer, reports = config.training.trainer, []
-    graph = build_graph(config.model)
+    graph = build_graph(config.model, inference)
     if weights:
         reports += load_checkpoints(graph, config.model, runs)
-        wanted = start_request(config)
-        reports += [] if wanted is None else [load_weights(graph, wanted)]
+        start = start_of(config)
+        reports += [] if start is None else [load_weights(graph, start_request(start))]
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)
     held = [*graph.parameters(), *graph.buffers()]
@@ -145,9 +158,9 @@ def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -
     in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
     terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
-    metrics = build_metrics(
-        training.metrics, fields, in_graph, device, lambda name: origins.value(("metrics", name, "fn"))
-    )
+    places, reporter = lambda name: origins.value(("metrics", name, "fn")), Reporter()
+    metrics = build_metrics(training.metrics, fields, in_graph, device, places, reporter)
+    reporter.stop_on_errors()
     return terms, metrics
 
 

@@ -65,11 +65,14 @@ NUMBERS = [
     flow("giant learned values", "FC0201", "a: Learned(10**9, 10**9)"),
     flow("a giant kernel", "FC0202", "a: Conv2d(4, 4, 10**9)", "inputs: {x: [B, 4, 8, 8]}\n"),
     flow("a giant output", None, "a: Upsample(scale_factor=10**6)", "inputs: {x: [B, 4, 8, 8]}\n"),
-    flow(
+    Attack(
         "a giant patch",
         "FC0201 FC0202",
-        "a:\n  through: Glimpse([10**9, 10**9])\n  using: at",
-        "inputs: {x: [B, 1, 8, 8], at: [B, 2]}\n",
+        {
+            "a.yaml": "inputs: {x: [B, 1, 8, 8], at: [B, 2]}\n"
+            "flow: {a: {through: 'Glimpse([10**9, 10**9])', using: at}}\n",
+            "pyproject.toml": "[tool.flowconf]\nmodules = ['flowconf.fbrl.offers']\n",
+        },
     ),
     flow("a giant input", "FC0123 FC0202 FC0201", "a: Identity", "inputs: {x: [1000000000000, 1000000000000]}\n"),
     flow("a giant reshape", "FC0201", "a: Reshape(10**9, 10**9)"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from flowconf import ConfigError, plan
 from flowconf.language import schema
+from flowconf.language.arguments import Literal
 from flowconf.language.calls import CallParser
 from flowconf.language.config import ConfigDocument
-from flowconf.language.plan import Literal
 from flowconf.language.validate import validate
 from flowconf.report import Place, Reporter, render_json, render_text
 from flowconf.text import from_data, read
@@ -148,8 +148,9 @@ def test_any_data_is_a_graph_or_refused(document):
     )
 )
 def test_any_data_is_a_config_or_refused(data):
-    document, reporter = from_data(data, "notebook"), Reporter()
-    if validate(ConfigDocument, document.data, document.origins, (), reporter) is None:
+    document = from_data(data, "notebook")
+    reporter = Reporter(document.origins)
+    if validate(ConfigDocument, document.data, reporter) is None:
         assert reporter.errors
 
 

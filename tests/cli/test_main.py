@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-import flowconf.train.check
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError, raised_at
+from flowconf.train.checks import road
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  head: Linear(4, 2)\n"
 
@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(flowconf.train.check, "account", fail)
+        monkeypatch.setattr(road, "account", fail)
 
     return arrange
 

@@ -21,7 +21,6 @@ import yaml
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.language import registry
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,7 +33,6 @@ CHANGING = [
     (re.compile(r"\s+$", re.MULTILINE), ""),
 ]
 """What may differ from one run to the next, or from one machine to the other."""
-TABLES = (registry.modules, registry.losses, registry.metrics, registry.datasets)
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,9 @@ def name_of(page: Path) -> str:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for table in TABLES:
-        monkeypatch.setattr(table, "registered", dict(table.registered))
     return tmp_path
 
 
@@ -91,6 +88,11 @@ def test_what_a_page_shows_is_true(page):
                 pytest.fail(f"{where}: expected one of the languages that CONTRIBUTING lists, got `{block.language}`")
 
 
+def write(block: Block, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text, encoding="utf-8")
+
+
 def follow_document(block: Block, where: str) -> None:
     """Write it under its name, and check it unless it is a part or is there to be refused."""
     assert set(block.words) <= {block.file, "part", "refused"}, where
@@ -100,8 +102,7 @@ def follow_document(block: Block, where: str) -> None:
     file = Path(block.file or f"example.{block.language}")
     if (ROOT / file).exists():
         assert yaml.safe_load(block.text) == yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), where
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(block.text, encoding="utf-8")
+    write(block, file)
     if "pivot" in file.parts:
         return
     found = flowconf.check(file)
@@ -112,13 +113,13 @@ def follow_document(block: Block, where: str) -> None:
 def follow_text(block: Block) -> None:
     """Write it under its name; without a name it is only shown."""
     if block.file is not None:
-        Path(block.file).write_text(block.text, encoding="utf-8")
+        write(block, Path(block.file))
 
 
 def follow_python(block: Block, names: dict[str, object], where: str) -> None:
     """Write it under its name, or run it; a page's blocks share their names."""
     if block.file is not None:
-        Path(block.file).write_text(block.text, encoding="utf-8")
+        write(block, Path(block.file))
     else:
         assert block.words == (), where
         exec(compile("\n" * block.line + block.text, where, "exec"), names)

@@ -149,10 +149,12 @@ class Letter(nn.Module):
 '''
 
 
+@pytest.mark.usefixtures("flagship")
 def test_a_reader_with_a_loop_reads_like_this():
     assert flowconf.build(READER).source == READER_SOURCE
 
 
+@pytest.mark.usefixtures("flagship")
 @pytest.mark.parametrize("document", [DIGITS, READER], ids=["digits", "reader"])
 def test_source_names_nothing_of_flowconf_but_imported_blocks(document):
     graph = flowconf.build(document)
@@ -166,6 +168,7 @@ def test_source_names_nothing_of_flowconf_but_imported_blocks(document):
     assert names <= {"Glimpse"}
 
 
+@pytest.mark.usefixtures("flagship")
 @pytest.mark.parametrize("document", [DIGITS, READER], ids=["digits", "reader"])
 def test_source_runs_by_itself_bit_for_bit(document):
     """The printed file, executed as plain Python, is the same module."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import textwrap
 
 import pytest
 
 from flowconf import ConfigError, plan
+from flowconf.language import signatures
 from flowconf.language.registry import modules
 
 
@@ -46,3 +49,25 @@ def mistakes(written):
         return [f"{d.code} {d.place.line}:{d.place.column}" for d in raised.value.diagnostics]
 
     return found
+
+
+def project(folder, text, **files):
+    """A project file, and modules beside it."""
+    (folder / "pyproject.toml").write_text(textwrap.dedent(text), encoding="utf-8")
+    for name, content in files.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(content), encoding="utf-8")
+
+
+@pytest.fixture
+def clean_imports():
+    """The modules of a test's project, `proj_...`, are forgotten afterwards."""
+    path, loaded = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - loaded:
+        if name.startswith("proj_"):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    for function in vars(signatures).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()

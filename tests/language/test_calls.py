@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowconf.language.arguments import Call, Hole, Literal, Sequence
 from flowconf.language.calls import CallParser
-from flowconf.language.plan import Call, Hole, Literal, Sequence
 from flowconf.report import Place, Reporter
 
 PLACE = Place("graph.yaml", 4, 9)

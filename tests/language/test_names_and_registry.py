@@ -6,7 +6,6 @@ import ast
 import inspect
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from flowconf import ConfigError, build, check, plan
 from flowconf.graph import Graph
 from flowconf.language import names, registry, signatures
 from flowconf.language.registry import GRAMMAR_WORDS, import_project, modules
+from tests.language.conftest import project
 
 # names
 
@@ -268,22 +268,6 @@ def test_the_words_of_the_grammar_are_those_of_hydra():
 # projects
 
 
-def project(folder, text, **files):
-    (folder / "pyproject.toml").write_text(textwrap.dedent(text), encoding="utf-8")
-    for name, content in files.items():
-        (folder / f"{name}.py").write_text(textwrap.dedent(content), encoding="utf-8")
-
-
-@pytest.fixture
-def clean_imports():
-    path, loaded = list(sys.path), set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - loaded:
-        if name.startswith("proj_"):
-            del sys.modules[name]
-
-
 def test_modules_of_the_project_are_registered(tmp_path, table, clean_imports):
     project(
         tmp_path,
@@ -389,7 +373,7 @@ def test_no_table_offers_a_private_name():
 
 
 def test_the_source_of_every_table_parses():
-    for source in {*registry.modules.sources, *registry.losses.sources, *registry.datasets.sources}:
+    for source in {home for table in registry.TABLES.values() for home in table.locations.values()}:
         file = signatures._file(source)
         assert file is not None, source
         ast.parse(file.read_text(encoding="utf-8"))

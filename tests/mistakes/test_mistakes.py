@@ -98,6 +98,7 @@ def make(mistake: Mistake, folder: Path) -> None:
     """The configs with the mistake in them."""
     configs = folder / "configs"
     shutil.copytree(SHIPPED, configs)
+    shutil.copy(SHIPPED.parent / "pyproject.toml", folder)
     shutil.copytree(HERE / "base", configs, dirs_exist_ok=True)
     if mistake.old is not None:
         file = configs / mistake.file
@@ -173,7 +174,7 @@ def test_training_refuses_with_exit_code_2_and_makes_nothing(name, folder):
     assert done.stderr.count("error[") == 1
     assert f"error[{mistake.code}]" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [entry.name for entry in folder.iterdir()] == ["configs"]
+    assert {entry.name for entry in folder.iterdir()} == {"configs", "pyproject.toml"}
 
 
 @pytest.mark.parametrize("command", ["check", "train", "summary", "draw", "show"])

@@ -160,6 +160,7 @@ OPERATORS = (keys, names, definitions, deeper, shallower, without_colon, without
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     shutil.copytree(SHIPPED, tmp_path / "configs")
+    shutil.copy(SHIPPED.parent / "pyproject.toml", tmp_path)
     shutil.copytree(SHIPPED.parent / "benchmarks" / "models", tmp_path / "models")
     shutil.copy(HERE / "base" / "verbs.yaml", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)

@@ -118,9 +118,9 @@ def test_any_word_is_read_or_refused(word: str) -> None:
 
 @given(st.text(alphabet="ab(),'\"\\ >[]{}:=#é$", min_size=1, max_size=20))
 def test_quotes_come_off_again(text: str) -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
-    assert hydra_bridge.parse_override(f"x={hydra_bridge.quote(text)}").value() == text
+    assert grammars.parse_override(f"x={grammars.quote(text)}").value() == text
 
 
 MAIN = {

@@ -24,16 +24,16 @@ def test_reading_needs_no_hydra() -> None:
 
 @pytest.mark.parametrize("word", ["x=Linear(1, 2)", "x=A >> B", "x=nn.Linear(1)"])
 def test_hydra_cannot_read_calls_by_itself(word: str) -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     with pytest.raises(ValueError, match=r"Linear|mismatched|Viable"):
-        hydra_bridge.parse_override(word)
+        grammars.parse_override(word)
 
 
 def test_the_functions_of_the_grammar_are_all_in_small_letters() -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
-    functions = hydra_bridge.override_functions()
+    functions = grammars.override_functions()
     assert {"choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool"} == functions
 
 
@@ -48,9 +48,9 @@ def test_the_functions_of_the_grammar_are_all_in_small_letters() -> None:
     ],
 )
 def test_overrides_say_what_they_are(word: str, kind: str) -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
-    parsed = hydra_bridge.parse_override(word)
+    parsed = grammars.parse_override(word)
     kinds = ("is_add", "is_force_add", "is_delete", "is_sweep_override")
     assert [name for name in kinds if getattr(parsed, name)()] == ([] if kind == "is_change" else [kind])
     assert (parsed.key_or_group, parsed.input_line) == ("x", word)
@@ -60,7 +60,7 @@ def test_a_group_cannot_be_null_on_the_command_line() -> None:
     from hydra._internal.config_repository import ConfigRepository
     from hydra._internal.defaults_list import Overrides
 
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     class Groups(ConfigRepository):
         def __init__(self) -> None:
@@ -70,12 +70,12 @@ def test_a_group_cannot_be_null_on_the_command_line() -> None:
             return True
 
     with pytest.raises(ValueError, match="must be a string or a list"):
-        Overrides(Groups(), [hydra_bridge.parse_override("pivot=null")])
-    assert hydra_bridge.as_choice(hydra_bridge.parse_override("pivot=null")).input_line == "~pivot"
+        Overrides(Groups(), [grammars.parse_override("pivot=null")])
+    assert grammars.as_choice(grammars.parse_override("pivot=null")).input_line == "~pivot"
 
 
 def test_the_grammar_of_interpolations_calls_back() -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     seen: list[object] = []
 
@@ -87,18 +87,18 @@ def test_the_grammar_of_interpolations_calls_back() -> None:
         seen.append((name, args, args_str))
         return "y"
 
-    assert hydra_bridge.evaluate("a${.b.c[0]}-${f:1,x}", refer, call) == "a7-y"
+    assert grammars.evaluate("a${.b.c[0]}-${f:1,x}", refer, call) == "a7-y"
     assert seen == [".b.c[0]", ("f", (1, "x"), ("1", "x"))]
-    assert hydra_bridge.evaluate("${b}", refer, call) == 7
+    assert grammars.evaluate("${b}", refer, call) == 7
 
 
 def test_resolvers_can_be_called_from_outside_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowconf.text import hydra_bridge
+    from flowconf.text import grammars
 
     monkeypatch.setenv("FLOWCONF_X", "here")
-    assert hydra_bridge.call_resolver("oc.env", ("FLOWCONF_X",), ("FLOWCONF_X",)) == "here"
-    assert hydra_bridge.has_resolver("now")
-    assert not hydra_bridge.has_resolver("eval")
+    assert grammars.call_resolver("oc.env", ("FLOWCONF_X",), ("FLOWCONF_X",)) == "here"
+    assert grammars.has_resolver("now")
+    assert not grammars.has_resolver("eval")
 
 
 def test_the_words_of_hydras_complaints() -> None:

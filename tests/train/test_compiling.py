@@ -10,7 +10,8 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.language import registry
-from flowconf.train import compiling
+from flowconf.train.compiling import mode_of
+from flowconf.train.insight.compile_report import report
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY
 from tests.train.test_loop import weights
@@ -60,14 +61,14 @@ def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, cap
     job = prepare(load(folder.write(BROKEN)), folder.path)
     before = {name: tensor.clone() for name, tensor in job.graph.state_dict().items()}
     state = torch.get_rng_state()
-    first, *notes = compiling.report(job)
+    first, *notes = report(job)
     assert first.startswith("compiled   in ")
     assert first.endswith(" pieces, with Python in between at")
     looks, ends, sent, sizes = (note.strip() for note in notes)
     assert looks.startswith("`inner.looks` (tiny.yaml:11:11): ")
     assert "test_compiling.py:" in looks
     assert ends == (
-        "`ends` (tiny.yaml:12:5): it goes on until its values say so; `times` without a condition compiles whole"
+        "`ends` (tiny.yaml:12:5): its values say how often it runs; `times` without a condition compiles whole"
     )
     assert sent == (
         "`sent` (tiny.yaml:13:5): it sends rows where their values say; a `gate` runs all branches and compiles whole"
@@ -82,7 +83,7 @@ def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, cap
 
 def test_a_graph_without_breaks_is_one_piece(folder):
     job = prepare(load(folder.write(), ["trainer.compile=true"]), folder.path)
-    assert compiling.report(job) == ["compiled   in 1 piece"]
+    assert report(job) == ["compiled   in 1 piece"]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +97,13 @@ def test_a_graph_without_breaks_is_one_piece(folder):
     ],
 )
 def test_cuda_graphs_are_replayed_where_nothing_of_one_call_is_needed_in_the_next(asked, adds_up, mode):
-    assert compiling.mode_of(asked, adds_up) == mode
+    assert mode_of(asked, adds_up) == mode
 
 
 def test_parts_of_several_sizes_are_told(folder):
     words = ["trainer.compile=reduce-overhead", "trainer.accumulate=3"]
     job = prepare(load(folder.write(), words), folder.path)
-    sizes, graphs = (line.strip() for line in compiling.report(job)[1:])
+    sizes, graphs = (line.strip() for line in report(job)[1:])
     assert sizes.startswith("batches of 11, 10 rows: another size is compiled again; `accumulate` divides no batch")
     assert graphs == "without CUDA graphs: gradients add up over the parts of a batch"
 

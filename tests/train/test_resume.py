@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
-from flowconf.api import load, load_run_config
+from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, RunError
 from flowconf.train.command import resume
+from flowconf.train.prepare import prepare
+from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 
@@ -182,7 +184,7 @@ def test_a_finished_run_needs_more_to_do(folder):
         go_on(folder, run.folder)
     longer = go_on(folder, run.folder, "trainer.epochs=3")
     assert longer.log[-1]["step"] in (20, 24)
-    assert load_run_config(run.folder).training.trainer.epochs == 3
+    assert load(run.folder / "config.yaml").training.trainer.epochs == 3
     assert longer.record["resumed"][0]["overrides"] == ["trainer.epochs=3"]
 
 
@@ -201,7 +203,7 @@ def test_the_config_of_a_run_means_the_same_from_its_folder(folder):
     source = "      graph: part\n      checkpoint: {config: letter.yaml, at: part}\n"
     word = folder.train(text=text.replace("      graph: part\n", source), name="word.yaml")
     (folder.path / "graph" / "part.yaml").unlink()
-    (setting,) = [s.checkpoint for _, s in load_run_config(word.folder).model.all_settings() if s.checkpoint]
+    (setting,) = [s.checkpoint for _, s in load(word.folder / "config.yaml").model.all_settings() if s.checkpoint]
     assert setting.config == str(folder.path / "letter.yaml")
     killed(lambda: folder.train(text=(word.folder / "config.yaml").read_text(), name="again.yaml"), 3)
     go_on(folder, folder.path / "runs" / "again")
@@ -253,3 +255,40 @@ def test_the_original_file_may_be_gone(folder, whole):
 def test_loading_is_from_the_folder_alone(folder):
     run = folder.train(text=TEXT)
     assert load(run.folder / "config.yaml").training == load(folder.path / "tiny.yaml").training
+
+
+@pytest.mark.parametrize(
+    ("words", "anew"),
+    [
+        (["optimizer={name: sgd, lr: 0.01}"], True),
+        (["optimizer={name: sgd, lr: 0.01, momentum: 0.9}"], True),
+        (["optimizer.groups={stem: {lr: 0.1}}"], False),
+        (["model.flow.stem={through: 'Linear(8, 16)', frozen: true}"], False),
+        (["+schedule={name: cosine}"], False),
+        (["optimizer.weight_decay=0.5"], False),
+    ],
+)
+def test_the_optimizer_may_change(folder, words, anew):
+    run = folder.train()
+    folder.said.truncate(0)
+    resume(str(run.folder), [*words, "trainer.epochs=3"], Screen(folder.said))
+    assert ("the state of the optimizer begins anew" in folder.said.getvalue()) == anew
+    assert folder.run(run.folder).record["status"] == "finished"
+
+
+def test_state_of_an_optimizer_is_matched_by_name(folder):
+    job = prepare(load(folder.write()), folder.path)
+    for parameter in job.graph.parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
+    job.optimizer.step()
+    kept = {name: job.optimizer.state[parameter] for name, parameter in job.graph.named_parameters()}
+    (folder.path / "saved").mkdir()
+    save_checkpoint(folder.path / "saved", job.graph, job.optimizer, None, {"step": 1}, {})
+    words = ["model.flow.stem={through: 'Linear(8, 16)', frozen: true}", "optimizer.weight_decay=0.5"]
+    other = prepare(load(folder.write(), words), folder.path)
+    load_checkpoint(folder.path / "saved", other.graph, other.optimizer, None)
+    assert [group["weight_decay"] for group in other.optimizer.param_groups] == [0.5]
+    found = {name: other.optimizer.state.get(parameter) for name, parameter in other.graph.named_parameters()}
+    assert found["stem.weight"] is None
+    assert torch.equal(found["logits.weight"]["exp_avg"], kept["logits.weight"]["exp_avg"])
+    assert torch.equal(found["logits.bias"]["exp_avg"], kept["logits.bias"]["exp_avg"])

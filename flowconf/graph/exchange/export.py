@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.graph import runtime
 from flowconf.graph.explain import MARK
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import first_line
@@ -117,10 +118,10 @@ def _obstacles(plan: GraphPlan, prefix: str) -> Iterator[Diagnostic]:
 
 def _reasons(step: Step) -> Iterator[tuple[str, str]]:
     """Why a step cannot be exported, and what to do instead."""
-    if step.verb == "switch":
+    if step.decision == runtime.route.__name__:
         yield "which branches run depends on the data", "a `gate` runs all of them; or export the branches by `--at`"
-    if step.condition is not None:
-        yield "how often it runs depends on the data", f"write `times: {step.times and step.times.text}`"
+    if step.decision == runtime.halts.__name__:
+        yield "how often it runs depends on the data", f"write `times: {step.limit and step.limit.text}`"
     for value in step.reads():
         if value.recurrent:
             message = f"it keeps `{value}` from one call to the next, and a program keeps nothing"

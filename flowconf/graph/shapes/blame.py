@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 
 from flowconf.graph.shapes.fakes import as_list
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
-from flowconf.language.plan import Argument, Call, Literal
+from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.registry import modules
 from flowconf.report import Advice, Place
 
@@ -111,7 +111,7 @@ def with_values(call: Call, words: str) -> str:
 
 def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Literal] | None:
     """The argument, with its name, that makes a size of less than 1; `built` is what was made all the same."""
-    known = modules.locations.get(call.name, "").startswith(("torch", "flowconf"))
+    known = modules.home(call.name).startswith(("torch.", "flowconf."))
     for name, given in bound(call).items() if known else ():
         if name in COUNTS and isinstance(given, Literal) and _below_one(given.value, zero=True, negative=True):
             return name, given
@@ -168,7 +168,7 @@ def wrong_type(call: Call, value: Any) -> bool:
     if call.name in LOOK_UP:
         return isinstance(value, Tensor) and value.is_floating_point()
     known = any(name in EXPECTS for name in bound(call)) or FRACTIONS.fullmatch(call.name) is not None
-    known = known and modules.locations.get(call.name, "").startswith("torch")
+    known = known and modules.home(call.name).startswith("torch.")
     return known and isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +10,9 @@ from torch import Tensor
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import Scope, as_list, called
 from flowconf.graph.shapes.marks import apart, end_of, number_in
-from flowconf.language.plan import Applied, Argument, Call, Chain, Literal, Mount, Step, join
+from flowconf.graph.shapes.visit import Visit
+from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.plan import Chain, Mount, Step, join
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
@@ -21,39 +22,22 @@ TRIED = range(17)
 """Numbers that are tried for one that does not fit."""
 
 
-@dataclass(frozen=True)
-class Body:
-    """What stood at a spot of a step that ran in a scope, and the stream that it took."""
-
-    step: Step
-    spot: str
-    scope: Scope
-    stream: Any
-
-    @property
-    def applied(self) -> Applied:
-        return self.step.spots[self.spot]
-
-    @property
-    def graph(self) -> Scope | None:
-        """The scope of a graph that stands here, and is written here."""
-        module = self.applied.target
-        written = isinstance(module, Mount) and module.graph.source_name is None
-        return self.scope.held[self.step.name].scopes.get(self.spot) if written else None
-
-
-def giving(body: Body, field: str) -> Body:
-    """The body of the step that gives one output of a graph; for anything else, what was asked."""
-    module = body.applied.target
+def giving(body: Visit, field: str) -> Visit:
+    """The step that gives one output of a graph; for anything else, what was asked."""
+    module, scope = body.applied.target, body.inner
     value = dict(module.graph.outputs).get(field) if isinstance(module, Mount) else None
-    scope = body.scope.held[body.step.name].scopes.get(body.spot)
-    inner = scope.graph.step(value.member) if scope is not None and value is not None else None
-    if inner is None or scope is None or len(inner.parts) != 1:
+    step = scope.graph.step(value.member) if scope is not None and value is not None else None
+    if step is None or scope is None or len(step.parts) != 1:
         return body
-    return Body(inner, "", scope, scope.value(inner.stream))
+    return _ran(step, scope)
 
 
-def changed_in(body: Body, wanted: Any, gives: Any, but: int | None = None) -> Place:
+def _ran(step: Step, scope: Scope) -> Visit:
+    """The visit of a step's body in a scope that has run."""
+    return Visit(step, scope, scope.value(step.stream), scope.source(step.stream))
+
+
+def changed_in(body: Visit, wanted: Any, gives: Any, but: int | None = None) -> Place:
     """Where a body says the sizes that it gives instead of those wanted, or else its end.
 
     The dimension `but` may differ.
@@ -67,29 +51,34 @@ def changed_in(body: Body, wanted: Any, gives: Any, but: int | None = None) -> P
     return found or end_of(last.applied, last.step)
 
 
-def _changes(body: Body, gives: Any, dims: list[int]) -> Iterator[Body]:
+def _changes(body: Visit, gives: Any, dims: list[int]) -> Iterator[Visit]:
     """The modules of a body that change these dimensions of the stream, the last first."""
     if not _differ(body.stream, gives, dims):
         return
-    module, scope = body.applied.target, body.graph
-    if body.step.verb == "map":
+    module, scope = body.applied.target, body.inner
+    if body.step.collects:
         yield body  # its modules see slices, of other dimensions
     elif isinstance(module, Chain):
-        parts = body.scope.held[body.step.name].parts
+        parts = body.held.parts
         spots = [join(body.spot, str(number)) for number in range(len(module.members))]
         values = [body.stream, *(parts.get(spot) for spot in spots)]
         for number, spot in reversed([*enumerate(spots)]):
-            yield from _changes(replace(body, spot=spot, stream=values[number]), values[number + 1], dims)
-    elif scope is not None and len(scope.graph.outputs) == 1:
+            yield from _changes(body.at(spot).fed(values[number], body.source), values[number + 1], dims)
+    elif isinstance(module, Mount) and _is_written_here(module) and scope is not None:
         step = scope.graph.step(scope.graph.outputs[0][1].member)
         for _ in scope.graph.steps:  # backwards along the stream
             if step is None:
                 return
             if len(step.parts) == 1:
-                yield from _changes(Body(step, "", scope, scope.value(step.stream)), scope.local[step.name], dims)
+                yield from _changes(_ran(step, scope), scope.local[step.name], dims)
             step = scope.graph.step(step.stream.member)
     else:
         yield body
+
+
+def _is_written_here(mount: Mount) -> bool:
+    """Whether a graph is written in place, and gives one value."""
+    return mount.graph.source_name is None and len(mount.graph.outputs) == 1
 
 
 def _differ(before: Any, after: Any, dims: list[int]) -> bool:

@@ -21,16 +21,19 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from flowconf.language.plan import GraphPlan, Input, Step, Value, join
+from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
 from flowconf.report import Place
 
 
 @contextmanager
-def faked(grad: bool = False) -> Iterator[None]:
-    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[FakeTensorMode]:
+    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers.
+
+    The tensors of an earlier block can be used in one with the `mode` that it gave.
+    """
+    mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
     with quiet(), torch.random.fork_rng(devices=[]), torch.set_grad_enabled(grad), mode:
-        yield
+        yield mode
 
 
 WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
@@ -204,13 +207,17 @@ class Scope:
     """
 
     graph: GraphPlan
-    path: str
-    local: dict[str, Any]
-    places: dict[str, Source]
+    path: str = ""
+    local: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Source] = field(default_factory=dict)
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
+    mounted: Mount | None = None
+    """Where the graph is mounted, when it is that of another file."""
     reused: Place | None = None
     """Where it is said that the modules here are used again; None where they stand first."""
+    advice: str | None = None
+    """The help for every mistake here, where a later copy of a repeated step runs."""
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Loop -> how often its body runs."""
@@ -273,7 +280,7 @@ class Scope:
             scope = held.scopes.get(value.spot)
             change = held.whole if value.index is None else held.single
             found = UNKNOWN if scope is None else each(scope.seen(value.inner), change)
-        if step.verb == "loop" and value.index is None:
+        if step.feeds_back and value.index is None:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
         if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:
             copies = step.repeat.value

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from flowconf.graph.shapes.fakes import Source, difference
 from flowconf.graph.shapes.sizes import EXPECTS
-from flowconf.language.plan import Applied, Call, Chain, Input, Literal, Module, Mount, Step
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Applied, Chain, Input, Module, Mount, Step
 from flowconf.language.registry import modules
 from flowconf.report import Place
 

@@ -11,7 +11,7 @@ from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import UNKNOWN, called
 from flowconf.graph.shapes.sizes import UNITS, Expectation, expectation
 from flowconf.language import causes
-from flowconf.language.plan import Call, Literal
+from flowconf.language.arguments import Call, Literal
 
 GIVES = ("out_features", "out_channels", "hidden_size")
 """Arguments that say what a module gives, whatever it is given."""

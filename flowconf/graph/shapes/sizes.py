@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowconf.language.plan import Argument, Call, Input, Literal
+from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.plan import Input
 from flowconf.language.registry import modules
 from flowconf.report import Place
 

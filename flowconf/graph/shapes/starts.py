@@ -8,7 +8,8 @@ import torch
 
 from flowconf.graph.shapes import blame
 from flowconf.graph.shapes.fakes import as_list
-from flowconf.language.plan import Call, GraphPlan, Start
+from flowconf.language.arguments import Call
+from flowconf.language.plan import GraphPlan, Start
 from flowconf.report import Reporter, suggest
 
 

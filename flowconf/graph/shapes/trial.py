@@ -1,466 +1,344 @@
-"""The trial of one module in the shape check: it is built, called on a fake value, and what does not fit is told."""
+"""A trial of a graph: it runs step by step on fake values, before anything real exists.
+
+It fills in `_`, finds every size that does not fit, and knows the shape of every step. A step whose input is not known
+(no declared shape, or a mistake before it) is built but not called, so that one cause gives one diagnostic.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from flowconf.graph.shapes import blame, rules
-from flowconf.graph.shapes.fakes import UNKNOWN, Scope, Source, WantsNumbers, as_list, called, parts_of
-from flowconf.graph.shapes.marks import call_place, made_at
-from flowconf.graph.shapes.recover import as_declared
-from flowconf.graph.shapes.sizes import EXPECTS, Expectation, Sizes, expectation, first_line, reworded
-from flowconf.graph.source.emit import Sizes as KnownSizes
-from flowconf.language import causes
-from flowconf.language.advice import slips
-from flowconf.language.plan import (
-    Applied,
-    Argument,
-    Call,
-    Hole,
-    Instance,
-    Literal,
-    Module,
-    Sequence,
-    Shared,
-    Step,
-    Value,
-    join,
+from flowconf.graph.shapes.calling import ModuleCaller, misfit
+from flowconf.graph.shapes.fakes import (
+    UNKNOWN,
+    Held,
+    Scope,
+    Source,
+    difference,
+    kind_of,
+    parts_of,
+    repeat_rows,
 )
-from flowconf.language.registry import modules
-from flowconf.report import NOWHERE, Advice, Diagnostic, Label, Place, Reporter, suggest
+from flowconf.graph.shapes.findings import Findings, Poisoned
+from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
+from flowconf.graph.shapes.making import ModuleMaker
+from flowconf.graph.shapes.marks import apart, call_place, made_at, says
+from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.sizes import Sizes, misfits
+from flowconf.graph.shapes.starts import check_starts
+from flowconf.graph.shapes.visit import ModuleCall, Visit
+from flowconf.graph.source.demand import without_copies
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.language.wiring import to_fill, unfilled
+from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
 
 @dataclass
-class Inference:
-    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
+class Trial:
+    """Runs graphs on fake values. `verbs` run the steps of each verb; `trains`: each path has a module of its own."""
 
-    shapes: dict[str, str] = field(default_factory=dict)
-    holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-    parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    reporter: Reporter = field(default_factory=Reporter)
-    certain: bool = True
-    """Whether every value is known: none depends on numbers, and every input says its shape."""
-
-    @property
-    def sizes(self) -> KnownSizes:
-        """What the source needs of it."""
-        return KnownSizes(self.holes, self.ranks, self.kinds)
-
-
-@dataclass
-class Rehearsal:
-    """What the check found, and the values that it found it with: `modules` by the path at which they stand."""
-
-    inference: Inference
-    scope: Scope
-    modules: dict[str, nn.Module]
+    verbs: Mapping[type[Step], Callable[[Trial, Visit], Any]]
     sizes: Sizes
-
-    def value(self, value: Value) -> Any:
-        """A value as a loss gets it: that of every iteration where there are several."""
-        return self.scope.seen(value)
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A module of a step, and what arrives at it; `whole` is the chain that it is a member of, or itself."""
-
-    applied: Applied
-    whole: Applied
-    stream: Any
-    using: dict[str, Any]
-    source: Source
-    step: Step
-    scope: Scope
-
-    def argument(self, name: str | None, item: int | None = None) -> Literal | Value | None:
-        """An argument of the call, or a number in it, or what `using` brings under a name, where that is written."""
-        call, read = self.applied.target, dict(self.applied.using)
-        if isinstance(call, Call) and name is not None and item is not None:
-            return blame.number_of(call, name, item)
-        given = blame.bound(call).get(name or "") if isinstance(call, Call) else None
-        value = read.get(name or "")
-        return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
-
-    def meant(self, words: str) -> Literal | Value | None:
-        """The argument that a module's own words are about."""
-        call = self.applied.target
-        given = blame.argument(call, words) if isinstance(call, Call) else None
-        return given or self.argument(blame.further(self.using, words))
-
-
-class Poisoned(Exception):
-    """The value cannot be known; why is in the reporter, or lies before."""
-
-
-@dataclass
-class Trial(ABC):
-    """Builds and calls modules. The mistakes go into the result's reporter.
-
-    Equal calls share one module, unless the graph `trains`: then each path has its own.
-    """
-
-    result: Inference
-    sizes: Sizes
-    built: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
-
-    standing: dict[str, nn.Module] = field(default_factory=dict)
-    readers: dict[tuple[Place | str, int | str, int], list[tuple[str, Place]]] = field(default_factory=dict)
-    """Who reads a value that has one size and should have another: path and place of each."""
-    contradicted: dict[tuple[Place, int | str, int], list[Diagnostic]] = field(default_factory=dict)
-    """What is told of a size that a graph's input declares: by every mount that gives it the same other size."""
-    fitting: set[Place] = field(default_factory=set)
-    """Inputs of graphs that fit what some mount gives them."""
-    joined: int = 0
-    """How many mistakes were told before, of another reader of the same value."""
     trains: bool = False
+    result: Inference = field(default_factory=Inference)
+    findings: Findings = field(default_factory=Findings)
+    rounds: int = 1
+    """How often the loops around the graph at hand run their bodies."""
 
-    @property
-    def told(self) -> int:
-        """How many mistakes there are so far."""
-        return len(self.result.reporter.diagnostics) + self.joined
+    def __post_init__(self) -> None:
+        self.maker = ModuleMaker(self.result, self.sizes, self.findings, self.trains)
+        self.caller = ModuleCaller(self.result, self.sizes, self.findings)
 
-    def build(self, module: Module, applied: Applied, stream: Any, step: Step, scope: Scope) -> nn.Module:
-        """The module that stands at a path; one that is reused stands where it was first."""
-        path = scope.standing(applied.home)
-        if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
-            built = self.standing[path]
+    def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
+        """Run the outermost graph, and report what was found."""
+        values = {entry.name: given.get(entry.name, UNKNOWN) for entry in graph.inputs}
+        values = {e.name: self._declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
+        self.result.certain = not any(value is UNKNOWN for value in values.values())
+        scope = Scope(graph)
+        self.graph(scope, values, {})
+        if not self.findings:
+            check_starts(graph, self.result.parameters, self.result.reporter)
+        self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)
+        return scope
+
+    def graph(self, scope: Scope, values: Mapping[str, Any], givers: Mapping[str, Source]) -> Any:
+        """Run the graph of a scope, which then holds all its values: its output. `givers` are those of its inputs."""
+        graph = scope.graph
+        for entry in graph.inputs:
+            scope.local[entry.name] = self._input(entry, values.get(entry.name, UNKNOWN), scope, givers.get(entry.name))
+            scope.places[entry.name] = givers.get(entry.name) or Source(entry.name, entry.place, entry)
+            self._record(join(scope.path, entry.name), scope.local[entry.name])
+        for step in graph.steps:
+            before = len(self.findings)
+            try:
+                scope.local[step.name] = self._step(step, scope)
+            except Poisoned:
+                scope.local[step.name] = UNKNOWN
+            self._note_wrong(step, scope, len(self.findings) > before)
+            self._record(join(scope.path, step.name), scope.local[step.name])
+            scope.places[step.name] = Source(step.name, step.place, step)
+        self._check_state(scope)
+        self._check_indices(scope)
+        outputs = {name: scope.value(value) for name, value in graph.outputs}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _note_wrong(self, step: Step, scope: Scope, found: bool) -> None:
+        """Keep which members are wrong, and count those that could not be checked because of them."""
+        if found:
+            scope.wrong.add(step.name)
+        elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads()):
+            scope.wrong.add(step.name)
+            self.result.reporter.unchecked.append(join(scope.path, step.path))
+
+    def _check_state(self, scope: Scope) -> None:
+        """What is kept from call to call must have the shape of the zeros that the first call reads."""
+        for step in scope.graph.steps:
+            for value in step.reads():
+                if not value.recurrent or {step.name, value.member} & scope.wrong:
+                    continue
+                kept, like, giver = scope.value(value.now), scope.zeros(step), scope.places[value.member]
+                if difference(kept, like) is None:
+                    continue
+                shown = f"`{value.now}` gives {self.sizes.show(kept)}"
+                message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
+                wrong = Diagnostic(
+                    "FC0205", message, value.place, step.path, (Label(shown, giver.place),), scope.advice
+                )
+                dims = apart(like, kept)
+                sizes = [(like.shape[dim], kept.shape[dim]) for dim in dims] if len(dims) == 1 else []
+                self.findings.add(wrong, *(misfit(giver, *two, step.path, value.place, self.sizes) for two in sizes))
+
+    def _check_indices(self, scope: Scope) -> None:
+        """An index into the slices of a map must be one of them, where their number is known."""
+        graph = scope.graph
+        read = [value for step in graph.steps for value in step.reads()] + [value for _, value in graph.outputs]
+        for value in dict.fromkeys(read):
+            count, index = scope.slices(value), value.innermost_index
+            if count is not None and index is not None and not -count <= index < count:
+                message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
+                self.findings.add(Diagnostic("FC0141", message, value.place, scope.path, advice=advice))
+
+    def _record(self, path: str, value: Any) -> None:
+        if value is not UNKNOWN:
+            self.result.shapes.setdefault(path, self.sizes.show(value))
+            self.note_kind(path, value)
+
+    def note_kind(self, name: str, value: Any) -> None:
+        """Note what a value is, and each of its parts."""
+        if kind_of(value):
+            self.result.kinds[name] = kind_of(value)
+        for part, inner in (parts_of(value) or {}).items():
+            self.note_kind(f"{name}[{part}]", inner)
+
+    # inputs
+
+    def _declared(self, entry: Input) -> Any:
+        """A fake tensor of an input's declared shape."""
+        if entry.shape is None:
+            return UNKNOWN
+        shape = [self.sizes.of(size) for size in entry.shape]
+        try:
+            return torch.empty(shape, dtype=getattr(torch, entry.dtype))
+        except RuntimeError:
+            message = f"the input `{entry.name}` is larger than any tensor can be"
+            self.findings.add(Diagnostic("FC0123", message, entry.place, entry.name))
+            return UNKNOWN
+
+    def _input(self, entry: Input, value: Any, scope: Scope, giver: Source | None) -> Any:
+        """Hold what arrives against what the input declares."""
+        if value is UNKNOWN:
+            return UNKNOWN if entry.captured or self._would_guess(entry, scope) else self._declared(entry)
+        if entry.shape is None or not scope.path or entry.captured:
+            return value
+        wrong = misfits(entry, value)
+        if wrong is None:
+            self.findings.fitting.add(entry.place)
+            return value
+        declared = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
+        shown = f"[{', '.join(str(size) for size in entry.shape)}]"
+        gets = self.sizes.show(value)
+        message = f"the input `{entry.name}` of `{scope.path}` is declared as {shown}, and gets {gets}"
+        labels = [Label(f"`{giver.name}` gives {gets}", giver.place)] if giver is not None else []
+        place = self._blamed(entry, value, wrong, scope, giver) or declared
+        if place != declared:
+            labels.append(Label(f"declared as {shown}", declared))
+        found = Diagnostic("FC0206", message, place, scope.path, tuple(labels), scope.advice)
+        if wrong < 0:
+            self.findings.add(found)
+            return UNKNOWN
+        size, given = entry.shape[wrong], int(value.shape[wrong])
+        causes: list[Cause] = []
+        if giver is not None:
+            causes.append(misfit(giver, size, given, scope.path, place, self.sizes))
+        is_said = scope.mounted is not None and place == says(scope.mounted, size)
+        if declared.line and not is_said:
+            causes.append(Contradiction(entry.name, entry.place, declared, size, given))
+        self.findings.add(found, *causes)
+        return UNKNOWN
+
+    def _would_guess(self, entry: Input, scope: Scope) -> bool:
+        """Whether sizes would stand in for ones that a mistake hides: what does not fit with them is no mistake.
+
+        The rows of a batch are open in every graph.
+        """
+        is_open = any(isinstance(size, str) for size in (entry.shape or ())[1:])
+        return is_open and bool(scope.path) and bool(self.findings)
+
+    @staticmethod
+    def _blamed(entry: Input, value: Any, wrong: int, scope: Scope, giver: Source | None) -> Place | None:
+        """What is at fault, if not the declaration: another kind of value, or what the graph of a file gets."""
+        read = giver.read if giver is not None else None
+        mounted, reused = scope.mounted, scope.reused
+        mount = reused or (mounted.place if mounted is not None else None)
+        if wrong < 0 or entry.shape is None:
+            return reused or read or mount
+        if mounted is None:
+            return reused
+        said = says(mounted, entry.shape[wrong]) if reused is None else None
+        return said or made_at(giver, value.shape[wrong]) or mount
+
+    # steps
+
+    def _step(self, step: Step, scope: Scope) -> Any:
+        held = scope.held[step.name] = Held()
+        scope.before = scope.zeros(step)
+        visit = Visit(step, scope, scope.value(step.stream), scope.source(step.stream))
+        copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
+        for copy in range(copies):
+            before, known = visit.stream, len(self.findings)
+            value = held.all_of_them = self.verbs.get(type(step), Trial.apply)(self, visit)
+            if step.take is not None and not step.takes_each and value is not UNKNOWN:
+                value = self.taken(visit, value)
+            if difference(before, value) is None or len(self.findings) > known:
+                break
+            visit = _later_copy(visit).fed(value, Source(f"{step.name}.{copy}", step.place))
+        if not step.iterates:
+            held.once = value
+        self.note_kind(f"{join(scope.path, step.name)}[]", held.once)
+        return value
+
+    # modules
+
+    def apply(self, visit: Visit, repeated: int = 1, whole: Applied | None = None) -> Any:
+        """Run the module that is visited; `whole` is the chain that it is a member of.
+
+        Its stream has `repeated` rows for each of the graph's.
+        """
+        value = self._value(visit, repeated, whole)
+        self.note_kind(f"{join(visit.path, visit.spot)}()", value)
+        if visit.spot:
+            visit.held.parts[visit.spot] = value
+        return value
+
+    def _value(self, visit: Visit, repeated: int, whole: Applied | None) -> Any:
+        applied, module, scope = visit.applied, visit.applied.target, visit.scope
+        using = {name: repeat_rows(self._given(value, visit), repeated) for name, value in applied.using}
+        if isinstance(module, Chain):
+            return self._chain(visit, module, repeated, whole or applied)
+        if isinstance(module, Mount):
+            return self._mounted(visit, module, using)
+        built = self.maker.module(visit)
+        if visit.stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
+            return UNKNOWN
+        chain = whole or applied
+        if isinstance(chain.module, Shared):
+            visit = replace(visit, scope=replace(scope, reused=scope.reused or chain.module.place))
+        return self.caller.output(built, ModuleCall(visit, chain, using))
+
+    def _chain(self, visit: Visit, chain: Chain, repeated: int, whole: Applied) -> Any:
+        member = visit
+        for number, applied in enumerate(chain.members):
+            member = member.at(join(visit.spot, str(number)))
+            value = self.apply(member, repeated, whole)
+            member = member.fed(value, Source(str(applied.module), call_place(applied.module, visit.step)))
+        return member.stream
+
+    def _mounted(self, visit: Visit, mount: Mount, using: dict[str, Any]) -> Any:
+        """The output of a graph that stands at the spot."""
+        applied, scope, stream = visit.applied, visit.scope, visit.stream
+        own = [entry.name for entry in mount.graph.inputs if not entry.captured]
+        values, parts = dict(using), parts_of(stream)
+        givers = {name: replace(scope.source(value), read=value.place) for name, value in applied.using}
+        if stream is not UNKNOWN:
+            self._check_filled(visit, parts)
+        if parts is not None and len(own) > 1:
+            values = {name: value for name, value in parts.items() if name in own} | values
+            givers = {name: visit.source for name in parts if name in own} | givers
         else:
-            made = module.module if isinstance(module, Instance) else self._made(module, path, stream, step, scope)
-            assert isinstance(made, nn.Module)
-            built = self.standing[path] = made
-        here = join(scope.path, applied.path)
-        self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
-        return built
+            values[own[0]], givers[own[0]] = stream, visit.source
+        inner = Scope(
+            mount.graph,
+            join(scope.path, applied.path),
+            home=scope.standing(applied.home),
+            shared={mine: scope.standing(without_copies(scope.graph, theirs)) for mine, theirs in mount.shares},
+            mounted=mount if mount.graph.source_name else None,
+            reused=scope.reused or (applied.module.place if isinstance(applied.module, Shared) else None),
+            advice=scope.advice,
+        )
+        result = self.graph(inner, values, givers)
+        guessed = any(values.get(name, UNKNOWN) is UNKNOWN for name in own) and bool(self.findings)
+        if not guessed:
+            visit.held.scopes[visit.spot] = inner
+        return UNKNOWN if guessed else result
 
-    def _made(self, module: Module, path: str, stream: Any, step: Step, scope: Scope) -> nn.Module:
-        assert isinstance(module, Call)
-        sizes = tuple(self._holes(module, stream, step, scope))
-        if sizes:
-            self.result.holes[path] = sizes
-        if self.trains:
-            return self._construct(module, iter(sizes), step, scope)
-        key = (module, sizes)
-        if key not in self.built:
-            self.built[key] = self._construct(module, iter(sizes), step, scope)
-        return self.built[key]
+    def _check_filled(self, visit: Visit, parts: Mapping[str, Any] | None) -> None:
+        """Whether the stream fills the inputs of a graph, where only now it is known what the stream holds."""
+        lacking = unfilled(visit.applied, parts)
+        if lacking:
+            shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
+            label = Label(f"`{visit.source.name}` gives {shown}", visit.source.place)
+            path = join(visit.scope.path, visit.applied.path)
+            message = f"nothing fills the input `{lacking[0]}` of `{path}`"
+            self.findings.error(visit, "FC0147", message, visit.step.place, (label,), to_fill(lacking[0]))
 
-    def _construct(self, call: Call, sizes: Iterator[int], step: Step, scope: Scope) -> nn.Module:
-        def value(argument: Argument) -> Any:
-            match argument:
-                case Literal(value=tuple(items)):
-                    return as_list(items)
-                case Literal(value=plain):
-                    return plain
-                case Hole():
-                    return next(sizes)
-                case Sequence(items):
-                    return [value(item) for item in items]
-                case Call():
-                    return self._construct(argument, sizes, step, scope)
+    def _given(self, value: Value, visit: Visit) -> Any:
+        """What a module is passed besides its stream: a value, or the first slice of what a loop goes over."""
+        found = visit.scope.value(value)
+        if not value.sliced or found is UNKNOWN:
+            return found
+        dim, gives = visit.step.along or 0, f"`{value}` gives {self.sizes.show(found)}"
+        if not isinstance(found, Tensor) or not -found.dim() <= dim < found.dim():
+            message = f"the loop `{visit.path}` goes over dimension {dim}, and {gives}"
+            self.findings.error(visit, "FC0201", message, value.place)
+        return found.select(dim, 0)
 
-        args = [value(argument) for argument in call.args]
-        kwargs = {name: value(argument) for name, argument in call.kwargs}
-        if layers := blame.endless(call):
-            name, given = layers
-            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {blame.MOST_LAYERS:,} are possible"
-            self.error("FC0202", message, given.place, step, scope)
-        try:
-            made = modules.load(call.name)(*args, **kwargs)
-        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
-            words = first_line(problem)
-            self._check_sizes(call, None, words, step, scope)
-            self._unbuilt(call, words, step, scope)
-        self._check_sizes(call, made, "", step, scope)
-        if not isinstance(made, nn.Module):
-            self.error(
-                "FC0202",
-                f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module",
-                call.place,
-                step,
-                scope,
-            )
-        return made
+    # what verbs need of it
 
-    def _check_sizes(self, call: Call, made: object, words: str, step: Step, scope: Scope) -> None:
-        """Refuse sizes of less than 1: where they are written, or where the parameter is set that makes them so."""
-        found = blame.no_size(call, made if isinstance(made, nn.Module) else None, words)
-        if found is None:
-            return
-        name, given = found
-        wanted, what = "at least 1", f"`{name}` of `{call.name}`"
-        path = join(scope.path, step.path)
-        if causes.told(given, causes.is_count, wanted, what, self.result.reporter, path):
-            raise Poisoned
-        got = f"`{given.text}`, which is {slips.shown(given.value)}" if given.of else slips.shown(given.value)
-        message, labels = f"{what} must be {wanted}, got {got}", tuple(self._set_by(given))
-        if any(self._has_in_common(label.place, given.place) for label in labels):
-            raise Poisoned
-        self.error("FC0202", message, given.place, step, scope, labels)
-
-    def _has_in_common(self, parameter: Place, use: Place) -> bool:
-        """Whether a size is told already that the same parameter makes wrong; then it is told where that is set."""
-        told = self.result.reporter.diagnostics
-        for index, known in enumerate(told):
-            if known.place == parameter and known.severity == "error":
-                return True
-            if known.code == "FC0202" and parameter in [label.place for label in known.labels]:
-                uses = (Label("it is used here", known.place), Label("and here", use))
-                told[index] = replace(known, place=parameter, labels=uses)
-                return True
-        return False
-
-    def _unbuilt(self, call: Call, words: str, step: Step, scope: Scope) -> NoReturn:
-        """Tell why a module cannot be made: at the argument, or at the parameter that it is."""
-        given = blame.argument(call, words)
-        message = f"`{call}` cannot be built: {blame.with_values(call, reworded(words))}"
-        if given is None:
-            self.error("FC0202", message, call.place, step, scope)
-        origin = [given, *causes.bare(given)][-1]
-        self.error("FC0202", message, origin.place, step, scope, (Label("it is used here", given.place),))
-
-    def _holes(self, call: Call, stream: Any, step: Step, scope: Scope) -> Iterator[int]:
-        """The sizes behind the `_` of a call, in the order in which they are written."""
-        positional = modules.class_source(call.name).init.positional
-        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
-        for name, argument in (*given, *call.kwargs):
-            if isinstance(argument, Call):
-                yield from self._holes(argument, stream, step, scope)
-            if not isinstance(argument, Hole):
-                continue
-            axis = EXPECTS.get(name)
-            if axis is None:
-                offered = ", ".join(f"`{known}`" for known in EXPECTS)
-                self.error(
-                    "FC0204",
-                    f"`_` cannot stand for `{name}` of `{call.name}`",
-                    argument.place,
-                    step,
-                    scope,
-                    advice=f"write the number; `_` stands for one of {offered}",
-                )
-            if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
-                known = (
-                    "nothing is known of the shape"
-                    if stream is UNKNOWN
-                    else f"{self.sizes.show(stream)} has no such size"
-                )
-                reported = stream is UNKNOWN and bool(self.result.reporter.errors)
-                if reported:
-                    raise Poisoned
-                self.error(
-                    "FC0204",
-                    f"`_` in `{call}` has nothing to be filled in from: {known} that arrives",
-                    argument.place,
-                    step,
-                    scope,
-                    advice="give the graph `inputs` with shapes, or write the number",
-                )
-            size = int(stream.shape[axis])
-            if self.sizes.number(size) != str(size):
-                message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
-                self.error("FC0204", message, argument.place, step, scope, advice="write the number")
-            yield size
-
-    @abstractmethod
-    def apply(
-        self,
-        spot: str,
-        stream: Any,
-        source: Source,
-        scope: Scope,
-        step: Step,
-        repeated: int = 1,
-        whole: Applied | None = None,
-    ) -> Any:
-        """Run the module at a spot of a step on a fake value; `whole` is the chain that it is a member of."""
-
-    def attempt(self, spot: str, stream: Any, source: Source, scope: Scope, step: Step) -> Any:
+    def attempt(self, visit: Visit) -> Any:
         """What a part gives that is held against another; unknown when there is a mistake in it."""
-        before = self.told
+        before = len(self.findings)
         try:
-            value = self.apply(spot, stream, source, scope, step)
+            value = self.apply(visit)
         except Poisoned:
             return UNKNOWN
-        return UNKNOWN if self.told > before else value
+        return UNKNOWN if len(self.findings) > before else value
 
-    def taken(self, step: Step, value: Any, scope: Scope) -> Any:
+    def taken(self, visit: Visit, value: Any) -> Any:
         """What `take` picks."""
-        parts = parts_of(value)
+        take, parts = visit.step.take, parts_of(value)
         try:
             if isinstance(value, Tensor):
                 raise TypeError  # it would be a row
-            return parts[step.take] if parts is not None and step.take in parts else value[step.take]
+            return parts[take] if parts is not None and take in parts else value[take]
         except (IndexError, KeyError, TypeError):
             shown, entries = self.sizes.show(value), value if isinstance(value, tuple | list) else ()
-            why, advice = f"{shown} is one tensor", "remove it"
+            why = f"{shown} is one tensor"
+            advice: Advice | None = "remove it"
             if parts is not None:
                 listed = ", ".join(f"`{name}`" for name in parts)
-                why, advice = f"{shown} holds {listed}", str(suggest(str(step.take), list(parts), "names") or "")
+                why, advice = f"{shown} holds {listed}", suggest(str(take), list(parts), "names")
             elif entries:
                 why, advice = f"{shown} holds {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
-            message = f"`take: {step.take}` finds nothing: {why}"
-            self.error("FC0201", message, step.place_of("take"), step, scope, advice=advice or None)
+            message = f"`take: {take}` finds nothing: {why}"
+            self.findings.error(visit, "FC0201", message, visit.step.place_of("take"), advice=advice)
 
-    def run(self, built: nn.Module, visit: Visit) -> Any:
-        """Call a module on what arrives; where a size does not fit, what it gives all the same, if that is certain."""
-        call, stream, using = visit.applied.target, visit.stream, visit.using
-        if isinstance(call, Call):
-            wrong = rules.fault(built, stream, using, self.sizes)
-            if wrong is not None or blame.refused(call, stream) or blame.wrong_dim(call, stream):
-                self._tell(built, visit, wrong)
-        try:
-            return called(built, stream, using)
-        except WantsNumbers:
-            self.result.certain = False
-            return UNKNOWN
-        except Exception as problem:  # noqa: BLE001 - a module may raise anything
-            try:
-                self._tell(built, visit, None, str(problem), self.sizes.reworded(first_line(problem)))
-            except Poisoned:
-                given = as_declared(built, call, stream, using) if isinstance(call, Call) else UNKNOWN
-                if given is UNKNOWN:
-                    raise
-                return given
 
-    def _tell(
-        self, built: nn.Module, visit: Visit, wrong: rules.Fault | None, told: str = "", why: str = ""
-    ) -> NoReturn:
-        """Tell what does not fit: by the rule that says so, or as the module itself `told` it."""
-        source, step, scope, call = visit.source, visit.step, visit.scope, visit.applied.target
-        labels = [Label(f"`{source.name}` gives {self.sizes.show(visit.stream)}", source.place)]
-        path, place = join(scope.path, visit.whole.path), call_place(call, step)
-        kind = found = dim = given = None
-        if isinstance(call, Call):
-            kind = blame.stream(call, visit.stream, source.name, self.sizes)
-            found = expectation(built, call, visit.stream) if kind is None else None
-            dim = blame.wrong_dim(call, visit.stream)
-            given = visit.argument(wrong.at, wrong.item) if wrong is not None else dim or visit.meant(told)
-        if kind is not None:
-            if isinstance(visit.stream, tuple) and isinstance(source.by, Step) and not step.stream.is_part:
-                self._of_several(source.by, visit, path, place)
-            self.error("FC0201", f"`{path}`: {kind.message}", place, step, scope, tuple(labels), kind.advice)
-        if found is not None:
-            self._unexpected(found, visit, labels)
-        for (name, value), arrives in zip(visit.applied.using, visit.using.values(), strict=True):
-            labels.append(Label(f"`{value}` gives {self.sizes.show(arrives)}, as `{name}`", scope.source(value).place))
-        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in visit.using.items())
-        why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
-        message = f"`{path}`: `{call}` cannot take {self.sizes.show(visit.stream)}{extra}: {why}"
-        if given is not None:
-            origin = [given, *(causes.bare(given) if isinstance(given, Literal) else ())][-1]
-            place = origin.place
-            labels.append(Label("it is used here", given.place))
-        scope = replace(scope, reused=None) if isinstance(given, Value) else scope
-        self.error("FC0201", message, place, step, scope, tuple(labels), wrong.advice if wrong is not None else None)
-
-    def _of_several(self, giver: Step, visit: Visit, path: str, place: Place) -> None:
-        """Tell of several values where they are given: when `take` picks them, or several readers need one of them."""
-        readers = self.readers.setdefault((giver.place, "one tensor", 0), [])
-        readers.append((path, place))
-        if giver.take is None and len(readers) == 1:
-            return
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(name for name, _ in readers))
-        held = visit.scope.held.get(giver.name) if visit.scope.graph.step(giver.name) is giver else None
-        given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
-        shown = self.sizes.show(visit.stream)
-        picked = f" by `take: {giver.take}`" if giver.take is not None else ""
-        message = f"`{visit.source.name}` gives {shown}{picked}, and one tensor is expected by {names}"
-        right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
-        advice = f"write `take: {right}`" if right is not None else None
-        labels = tuple(Label(f"`{name}` takes one tensor", one) for name, one in readers)
-        told = Diagnostic("FC0201", message, giver.place_of("take"), visit.source.name, labels, advice)
-        known = self.result.reporter.diagnostics
-        if len(readers) == 1:
-            known.append(told)
-        else:
-            first = next(n for n, one in enumerate(known) if one.place in (readers[0][1], told.place))
-            known[first] = told
-            self.joined += 1
-        raise Poisoned
-
-    def _unexpected(self, found: Expectation, visit: Visit, labels: list[Label]) -> NoReturn:
-        """Tell of a size that a module was not made for, where that is written."""
-        step, scope = visit.step, visit.scope
-        gives = f"`{visit.source.name}` gives {self.sizes.number(found.actual)}"
-        message = f"`{join(scope.path, visit.whole.path)}` expects {found.expected} {found.unit}, but {gives}"
-        text, repaired = str(visit.applied.target), found.repaired if scope.reused is None else None
-        advice = blame.repair(text, repaired, visit.stream, found.expected, found.actual, self.sizes)
-        outer = self._set_outside(found, step, scope)
-        if outer is not None:
-            labels.append(Label("it is used here", found.place))
-            advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
-            self.error("FC0201", message, outer.place, step, scope, tuple(labels), advice)
-        if scope.reused is None and self.others_too(
-            visit.source, found.expected, found.actual, join(scope.path, visit.whole.path), found.place
-        ):
-            raise Poisoned
-        labels += self._set_by(found.written)
-        self.error("FC0201", message, found.place, step, scope, tuple(labels), advice)
-
-    def others_too(self, source: Source, expected: int | str, actual: int, path: str, place: Place) -> bool:
-        """Whether others expect the same of a value as this reader of it: then it is told once, where it is made."""
-        giver = source.place if source.place.line else source.name
-        readers = self.readers.setdefault((giver, expected, actual), [])
-        readers.append((path, place))
-        first, told = readers[0][1], self.result.reporter.diagnostics
-        made = made_at(source, actual) or source.place
-        if len({one if one.line else name for name, one in readers}) < 2:
-            self.joined += len(readers) > 1
-            return len(readers) > 1
-        names = ", ".join(f"`{name}`" for name, _ in readers)
-        message = f"`{source.name}` gives {self.sizes.number(actual)}, and {expected} is expected by all of {names}"
-        labels = tuple(Label(f"`{name}` expects {expected}", one) for name, one in readers)
-        for index, known in enumerate(told):
-            if known.place in (first, made) and known.code in ("FC0201", "FC0206"):
-                told[index] = Diagnostic("FC0201", message, made, source.name, labels)
-                self.joined += 1
-                return True
-        return False
-
-    @staticmethod
-    def _set_by(written: Literal | None) -> list[Label]:
-        """Where the parameters that a number is written in terms of have their values."""
-        known = written.of if written is not None else ()
-        return [Label(f"`{of.text}` is {of.value} here", of.place) for of in known if of.place != NOWHERE]
-
-    @staticmethod
-    def _set_outside(found: Expectation, step: Step, scope: Scope) -> Literal | None:
-        """The parameter behind a wrong size when it is set from outside of its document, and wrong only there.
-
-        What the document says of it would fit, or the stream comes from outside as well.
-        """
-        if found.written is None:
-            return None
-        outer = [given for given in causes.bare(found.written) if given.outer]
-        if not outer:
-            return None
-        default = dict(scope.graph.params).get(outer[0].text)
-        fits = default is not None and default.value == found.actual
-        return outer[-1] if fits or scope.graph.input(step.stream.member) is not None else None
-
-    def error(
-        self,
-        code: str,
-        message: str,
-        place: Place,
-        step: Step,
-        scope: Scope,
-        labels: tuple[Label, ...] = (),
-        advice: Advice | None = None,
-    ) -> NoReturn:
-        if scope.reused is not None:
-            if any(known.place == place for known in self.result.reporter.diagnostics):
-                raise Poisoned  # it does not fit where it stands first either
-            labels, place = (*labels, Label("made for another stream here", place)), scope.reused
-        labels = tuple(label for label in labels if label.place != place)
-        path = join(scope.path, step.path)
-        self.result.reporter.diagnostics.append(Diagnostic(code, message, place, path, labels, advice))
-        raise Poisoned
+def _later_copy(visit: Visit) -> Visit:
+    """The next copy of a repeated step. If only that does not fit, the first one changes the stream."""
+    advice = f"`{visit.step.name}` is repeated: each copy must give back the shape that it takes"
+    return replace(visit, scope=replace(visit.scope, advice=advice))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flowconf.graph.source.demand import Demand, Want
-from flowconf.language.plan import GraphPlan, Literal, Value
+from flowconf.language.arguments import Literal
+from flowconf.language.plan import GraphPlan, Value
 
 
 @dataclass

@@ -111,7 +111,7 @@ def gives_main(step: Step, spot: str, wants: Iterable[Want]) -> bool:
 
 def runs_whole(step: Step, wants: Iterable[Want]) -> bool:
     """Whether the step's own value is read, or carried from one iteration to the next."""
-    if step.verb == "loop" or step.repeat is not None:
+    if step.feeds_back or step.repeat is not None:
         return True
     whole = ("", "merge") if len(step.parts) > 1 else ("",)
     return any(want.value.spot in whole and want.value.inner is None for want in wants)

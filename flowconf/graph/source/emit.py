@@ -16,23 +16,9 @@ from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
 from flowconf.language import signatures
+from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
 from flowconf.language.names import RUNTIME, STATE
-from flowconf.language.plan import (
-    Applied,
-    Argument,
-    Call,
-    Chain,
-    GraphPlan,
-    Hole,
-    Instance,
-    Literal,
-    Module,
-    Mount,
-    Sequence,
-    Shared,
-    Step,
-    join,
-)
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
@@ -267,11 +253,8 @@ class _Emitter:
         return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterable[int]) -> str:
-        source = modules.locations.get(call.name)
-        name = call.name
-        if call.name in modules.registered:
-            source = modules.registered[call.name].__module__
-        if source and source.startswith("torch.nn"):
+        source, name = modules.home(call.name), call.name
+        if source.startswith("torch.nn.modules."):
             name = f"nn.{call.name}"
         elif source:
             self.imports.setdefault(source, set()).add(call.name)
@@ -320,7 +303,7 @@ def _counts(graph: GraphPlan) -> dict[str, str]:
     counts = {}
     for step in graph.steps:
         reused = step.repeat if isinstance(step.body.module, Shared) else None
-        for key, literal in (("times", step.times), ("slices", step.slices), ("repeat", reused)):
+        for key, literal in (*step.counts.items(), ("repeat", reused)):
             attribute = literal and count_attribute(graph, step, key, literal)
             if literal is not None and attribute:
                 counts[attribute] = literal.text
@@ -331,7 +314,7 @@ def free_parameters(graph: GraphPlan) -> list[str]:
     """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
     found: dict[str, None] = {}
     for step in graph.steps:
-        for literal in (step.times, step.slices, step.repeat):
+        for literal in (*step.counts.values(), step.repeat):
             if literal is not None:
                 found.update(dict.fromkeys(_names_of(literal.text)))
         for applied in step.applied():

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from flowconf.graph.source.block import Names, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.statements import StepWriter
+from flowconf.language.arguments import Literal
 from flowconf.language.names import STATE, refusal
-from flowconf.language.plan import GraphPlan, Literal, Step, Value
+from flowconf.language.plan import GraphPlan, Step, Value
 from flowconf.report import Place
 
 
@@ -98,14 +99,14 @@ class ForwardWriter:
         wants = self.found.wants.get(step.name, ())
         simple = all(want.value in (Value(step.name), Value(step.name, key=want.value.key)) for want in wants)
         simple = simple and all(want.gather == LAST for want in wants)
-        if uses != (position + 1,) or not simple or step.verb == "gate" or self._reads_again(position + 1, step.name):
+        if uses != (position + 1,) or not simple or step.weighs or self._reads_again(position + 1, step.name):
             return step.name
         return self._carried_by_next(step, position) or self.rolling
 
     def _reads_again(self, position: int, member: str) -> bool:
         """Whether the statement at a position runs several times and reads the value each time, besides its stream."""
         step = self.found.steps[position] if position < len(self.found.steps) else None
-        if step is None or not (step.verb == "loop" or step.repeat is not None):
+        if step is None or not (step.feeds_back or step.repeat is not None):
             return False
         return any(value.member == member for value in list(step.reads())[1:])
 
@@ -114,7 +115,7 @@ class ForwardWriter:
         if position + 1 >= len(self.found.steps):
             return None
         following = self.found.steps[position + 1]
-        iterates = following.repeat is not None or (following.verb == "loop" and following.times != Literal(1, "1"))
+        iterates = following.repeat is not None or (following.feeds_back and following.limit != Literal(1, "1"))
         if not iterates or following.stream != Value(step.name):
             return None
         return self._variable(following, position + 1)
@@ -135,7 +136,8 @@ class ForwardWriter:
         if self.found.kept:
             return False
         value = self.graph.outputs[0][1]
-        plain = value == Value(step.name) and step.verb not in ("loop", "map", "split", "gate")
+        one_expression = not step.iterates and (step.chooses or len(step.parts) == 1)
+        plain = value == Value(step.name) and one_expression
         alone = set(self.found.uses.get(step.name, ())) == {len(self.found.steps)}
         return plain and alone and all(want.value == value for want in self.found.wants.get(step.name, ()))
 

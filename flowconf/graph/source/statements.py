@@ -12,14 +12,20 @@ from itertools import takewhile
 from flowconf.graph.source.addresses import address, in_dict
 from flowconf.graph.source.block import Block, Surroundings
 from flowconf.graph.source.demand import LAST, LIST, OUTPUTS, STACK, Demand, Want, runs_whole
+from flowconf.language.arguments import Call
 from flowconf.language.plan import (
+    AlsoStep,
     Applied,
-    Call,
     Chain,
+    GateStep,
+    LoopStep,
+    MapStep,
     Mount,
     Record,
     Shared,
+    SplitStep,
     Step,
+    SwitchStep,
     Value,
     join,
 )
@@ -46,16 +52,8 @@ class StepWriter:
         return self._in_series(stream, target)
 
     def _once(self, stream: str, target: str, at: str) -> Block:
-        write = {
-            "loop": self._loop,
-            "map": self._map,
-            "split": self._split,
-            "also": self._also,
-            "gate": self._gate,
-            "switch": self._switch,
-        }.get(self.step.verb, self._through)
         block = Block()
-        write(block, stream, target, at)
+        WRITERS.get(type(self.step), StepWriter._through)(self, self.step, block, stream, target, at)
         return block
 
     def _in_series(self, stream: str, target: str) -> Block:
@@ -72,15 +70,15 @@ class StepWriter:
 
     # verbs
 
-    def _through(self, block: Block, stream: str, target: str, at: str) -> None:
+    def _through(self, step: Step, block: Block, stream: str, target: str, at: str) -> None:
         into = target if target != "return" else None
         value = self._call(block, "", stream, at, into, self.step.stream_record)
         if self.whole:
             self._finish(block, value, target)
 
-    def _also(self, block: Block, stream: str, target: str, at: str) -> None:
+    def _also(self, step: AlsoStep, block: Block, stream: str, target: str, at: str) -> None:
         kept, apart = stream, in_dict(self.step)
-        if self.step.skip is not None and (self.whole or self._wants_of("skip")):
+        if step.skip is not None and (self.whole or self._wants_of("skip")):
             skip_at = f'{at}["skip"]' if apart else f"{at}.skip"
             ahead = bool(self._wants_of(""))
             kept = self._call(block, "skip", stream, skip_at, None, self.step.stream_record, keep=ahead)
@@ -90,11 +88,11 @@ class StepWriter:
         if self.whole:
             self._finish(block, f"{kept} + {change}", target)
 
-    def _split(self, block: Block, stream: str, target: str, at: str) -> None:
+    def _split(self, step: SplitStep, block: Block, stream: str, target: str, at: str) -> None:
         branches = self._branches(block, stream, at)
         if not self.whole:
             return
-        merge, listed = self.step.merge, ", ".join(branches)
+        merge, listed = step.merge, ", ".join(branches)
         if isinstance(merge, Applied):
             self._finish(block, self._call(block, "merge", f"[{listed}]", f'{at}["merge"]'), target)
         elif merge in ("add", "mul"):
@@ -108,7 +106,7 @@ class StepWriter:
             self._finish(block, nested, target)
         else:
             assert merge in ("cat", "stack"), merge
-            self._finish(block, f"torch.{merge}([{listed}], {self.step.dim})", target)
+            self._finish(block, f"torch.{merge}([{listed}], {step.dim})", target)
 
     def _branches(self, block: Block, stream: str, at: str) -> list[str]:
         """The branches' values; those before one that gets a name get one too, so that the order stays."""
@@ -121,7 +119,7 @@ class StepWriter:
             named = named and name != wanted[-1]
         return found
 
-    def _gate(self, block: Block, stream: str, target: str, at: str) -> None:
+    def _gate(self, step: GateStep, block: Block, stream: str, target: str, at: str) -> None:
         """The experts' outputs, weighed by the router and added one after the other."""
         weights, record = self._local("weights"), self.step.stream_record
         if self.whole or self._wants_of("router"):
@@ -141,7 +139,7 @@ class StepWriter:
         if self.whole:
             self._finish(block, running, target)
 
-    def _switch(self, block: Block, stream: str, target: str, at: str) -> None:
+    def _switch(self, step: SwitchStep, block: Block, stream: str, target: str, at: str) -> None:
         index = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
         if not self.whole:
             return
@@ -168,8 +166,7 @@ class StepWriter:
             "[0]" if asked.wants else ""
         )
 
-    def _loop(self, block: Block, stream: str, target: str, at: str) -> None:
-        step = self.step
+    def _loop(self, step: LoopStep, block: Block, stream: str, target: str, at: str) -> None:
         items = self._items()
         record = step.stream_record
         if record is not None and record.named and self._binds_by_name(step.body):
@@ -187,7 +184,7 @@ class StepWriter:
             block.values |= body.values
         else:
             block.add(*([f"{target} = {stream}"] if target != stream else []))
-            self._iterations(block, body, *self._condition(target, at), self._turns(items))
+            self._iterations(step, block, body, *self._condition(step, target, at), self._turns(step, items))
         self._finish(block, target, target)
 
     def _items(self) -> dict[Value, str]:
@@ -197,41 +194,42 @@ class StepWriter:
             return {over[0]: self.around.names.local("item")}
         return {value: self._local(f"{value.name}_item") for value in over}
 
-    def _turns(self, items: Mapping[Value, str]) -> str:
+    def _turns(self, step: LoopStep, items: Mapping[Value, str]) -> str:
         """The head of a loop: so many times, or once for each slice."""
-        if self.step.times is not None:
-            return f"for _ in range({self.around.count('times', self.step.times)}):"
-        slices = [f"{self.around.text(value)}.unbind({self.step.dim})" for value in items]
+        if step.times is not None:
+            return f"for _ in range({self.around.count('times', step.times)}):"
+        slices = [f"{self.around.text(value)}.unbind({step.dim})" for value in items]
         together = slices[0] if len(slices) == 1 else f"zip({', '.join(slices)}, strict=True)"
         return f"for {', '.join(items.values())} in {together}:"
 
-    def _iterations(self, block: Block, body: Block, condition: Block, test: list[str], turns: str) -> None:
+    def _iterations(
+        self, step: LoopStep, block: Block, body: Block, condition: Block, test: list[str], turns: str
+    ) -> None:
         """The `for` of a loop: its body, and its condition before or after that."""
-        first = self.step.halt == "while"
-        sure = not test and self.step.times is not None
+        first = step.halt == "while"
+        sure = not test and step.times is not None
         before = self._gathered(body, block, "each", sure, maybe=first)
         before += self._gathered(condition, block, "each", sure=False)
         halt = [*condition.lines, *test]
         inside = [*halt, *body.lines] if first else [*body.lines, *halt]
         block.add(*before, turns, *_indented(inside))
 
-    def _condition(self, target: str, at: str) -> tuple[Block, list[str]]:
+    def _condition(self, step: LoopStep, target: str, at: str) -> tuple[Block, list[str]]:
         """What a loop's condition takes, and the test that ends the loop; without a condition, nothing."""
         block = Block()
-        if self.step.condition is None:
+        if step.condition is None:
             return block, []
         condition_at = f'{at}["condition"]' if in_dict(self.step) else f"{at}.condition"
         value = self._call(block, "condition", target, condition_at, None, self.step.stream_record)
         return block, [f"if halts({value}):", "    break"]
 
-    def _map(self, block: Block, stream: str, target: str, at: str) -> None:
-        if self.step.batched:
-            self._batched(block, stream, target, at)
+    def _map(self, step: MapStep, block: Block, stream: str, target: str, at: str) -> None:
+        if step.batched:
+            self._batched(step, block, stream, target, at)
         else:
-            self._one_by_one(block, stream, target, at)
+            self._one_by_one(step, block, stream, target, at)
 
-    def _one_by_one(self, block: Block, stream: str, target: str, at: str) -> None:
-        step = self.step
+    def _one_by_one(self, step: MapStep, block: Block, stream: str, target: str, at: str) -> None:
         item = self.around.names.local("item" if step.slices is None else "piece")
         items = f"{stream}.unbind({step.dim})"
         if step.slices is not None:
@@ -261,17 +259,17 @@ class StepWriter:
             if want.value.key is None:
                 block.values[want] = self._one_of(parts, want, step.slices is not None, want.value.index)
         if self._needs_all:
-            self._finish(block, self._put_together(parts), target)
+            self._finish(block, self._put_together(step, parts), target)
 
-    def _put_together(self, parts: str) -> str:
+    def _put_together(self, step: MapStep, parts: str) -> str:
         """All slices' values as the map's value."""
-        step, plain = self.step, self.around.kinds(f"{self.step.name}[]") == "tensor"
+        plain = self.around.kinds(f"{step.name}[]") == "tensor"
         if step.slices is not None:
             return f"torch.cat({parts}, -1)" if plain else f"cat_each({parts}, -1)"
         return f"torch.stack({parts}, {step.dim})" if plain else f"stack_each({parts}, {step.dim})"
 
-    def _batched(self, block: Block, stream: str, target: str, at: str) -> None:
-        step, slices = self.step, stream
+    def _batched(self, step: MapStep, block: Block, stream: str, target: str, at: str) -> None:
+        slices = stream
         if step.dim != 1:
             slices = self._local("slices")
             block.add(f"{slices} = {stream}.movedim({step.dim}, 1)")
@@ -340,7 +338,7 @@ class StepWriter:
 
     def _is_each(self, want: Want) -> bool:
         """Whether an own value of a loop or map is asked for of one iteration, or its fields of each."""
-        every = want.gather == LIST or (want.gather == STACK and self.step.verb == "loop")
+        every = want.gather == LIST or (want.gather == STACK and self.step.feeds_back)
         return want.value.index is not None or (want.value.is_part and every)
 
     def _gathered(self, inside: Block, after: Block, what: str, sure: bool, maybe: bool = False) -> list[str]:
@@ -351,7 +349,7 @@ class StepWriter:
         names: dict[str, str] = {}
         for want, text in list(inside.values.items()):
             picked = want.value.copy if what == "copies" else want.value.index
-            sliced = self.step.verb == "map" and what == "each"
+            sliced = self.step.collects and what == "each"
             every = want.value.is_part and (want.gather != LAST or maybe or sliced)
             if picked is None and not every:
                 after.values[want] = text
@@ -360,21 +358,21 @@ class StepWriter:
                 name = self._local(f"{_suffix(want)}_{what}".strip("_"))
                 names[text] = name if name not in names.values() else self._local(f"{name}_{len(names)}")
                 inside.add(f"{names[text]}.append({text})")
-            dim = 0 if sliced and self.step.dim == 0 else 1
+            dim = 0 if sliced and self.step.along == 0 else 1
             after.values[want] = self._one_of(names[text], want, sure, picked, dim)
         return [f"{name} = []" for name in names.values()]
 
     def _one_of(self, listed: str, want: Want, sure: bool, picked: int | None, dim: int = 1) -> str:
         """What a want is of the list of all iterations' values."""
         value = want.value
-        if want.gather == LAST and picked is None and self.step.verb == "loop":
+        if want.gather == LAST and picked is None and self.step.feeds_back:
             picked = -1
         if picked is not None:
             sure = sure or self._is_sure(picked)
             return f"{listed}[{picked}]" if sure else f'iteration_of({listed}, {picked}, "{value}")'
         if want.gather == LIST:
             return listed
-        plain = (sure or self.step.verb == "map") and self._is_tensor(want)
+        plain = (sure or self.step.collects) and self._is_tensor(want)
         return f"torch.stack({listed}, {dim})" if plain else f"stack_each({listed}, {dim})"
 
     @property
@@ -536,6 +534,17 @@ class StepWriter:
             return _in_order(order, given)
         named = ", ".join(f'"{name}"' for name in own if name not in using)
         return [*(f"{name}={text}" for name, text in using.items()), f"**arguments_of({stream}, {named})"]
+
+
+WRITERS: dict[type[Step], Callable[..., None]] = {
+    AlsoStep: StepWriter._also,
+    SplitStep: StepWriter._split,
+    GateStep: StepWriter._gate,
+    SwitchStep: StepWriter._switch,
+    LoopStep: StepWriter._loop,
+    MapStep: StepWriter._map,
+}
+"""What writes the steps of each verb, if not one call of the body."""
 
 
 def _suffix(want: Want) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowconf.graph.shapes.trial import Inference
+from flowconf.graph.shapes.result import Inference
 
 Size = tuple[int, ...]
 

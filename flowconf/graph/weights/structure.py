@@ -10,23 +10,17 @@ import hashlib
 import json
 from typing import Any
 
-from flowconf.language.plan import (
-    Applied,
-    Argument,
-    Call,
-    Chain,
-    GraphPlan,
-    Hole,
-    Instance,
-    Literal,
-    Module,
-    Mount,
-    Sequence,
-    Shared,
-    Step,
-)
+from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
 from flowconf.language.registry import modules
 from flowconf.report import ConfigError, Diagnostic
+
+EXTRAS = ("skip", "router", "condition")
+PLACED = (*EXTRAS, "merge", "times", "slices", "dim", "batched", "halt", "over")
+"""What a digest holds of each step in a place of its own; what other verbs say stands behind it, by its name.
+
+`over` is the stream, which it holds already.
+"""
 
 
 def structural_hash(graph: GraphPlan) -> str:
@@ -41,12 +35,20 @@ def _graph(graph: GraphPlan) -> list[Any]:
 
 
 def _step(step: Step) -> list[Any]:
-    merge = _applied(step.merge) if isinstance(step.merge, Applied) else step.merge
-    counts = [literal and literal.value for literal in (step.times, step.repeat, step.slices)]
+    own = {name: _of_verb(value) for name, value in step.own.items()}
     parts = [[name, _applied(applied)] for name, applied in step.parts]
-    extras = [applied and _applied(applied) for applied in (step.skip, step.router, step.condition)]
-    rest = [step.take, step.dim, step.batched, step.halt]
-    return [step.name, step.verb, str(step.stream), parts, extras, merge, counts, rest]
+    extras = [own.get(name) for name in EXTRAS]
+    counts = [own.get("times"), step.repeat and step.repeat.value, own.get("slices")]
+    rest = [step.take, own.get("dim"), own.get("batched", False), own.get("halt")]
+    more = [[name, value] for name, value in own.items() if name not in PLACED]
+    return [step.name, step.verb, str(step.stream), parts, extras, own.get("merge"), counts, rest, *more]
+
+
+def _of_verb(value: object) -> Any:
+    """What only one verb says."""
+    if isinstance(value, Applied):
+        return _applied(value)
+    return value.value if isinstance(value, Literal) else value
 
 
 def _applied(applied: Applied) -> list[Any]:

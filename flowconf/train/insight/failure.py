@@ -12,7 +12,7 @@ from flowconf.graph.explain import MARK, shown
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
 from flowconf.train.arithmetic import memory
-from flowconf.train.checks.fitting import problems_of
+from flowconf.train.checks.terms import problems_of
 from flowconf.train.data.making import placed
 from flowconf.train.data.refusals import is_out_of_memory
 from flowconf.train.data.splits import Feed

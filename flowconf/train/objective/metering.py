@@ -12,7 +12,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.check_training import uses_torchmetrics
 from flowconf.language.training import MetricSection
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
 
 
@@ -69,13 +69,18 @@ def build_metrics(
     in_graph: Callable[[str], bool],
     device: torch.device,
     place: Callable[[str], Place],
+    reporter: Reporter,
 ) -> list[Metric]:
-    """The metrics of a config. torchmetrics is imported when one of its names is used, and not before."""
+    """The metrics of a config; one whose arguments are refused is noted, and left out.
+
+    torchmetrics is imported when one of its names is used, and not before.
+    """
     found = []
     for name, section in sections.items():
         if uses_torchmetrics(section.fn):
             term = metric_term(name, section, _never_called, fields, in_graph)
-            found.append(_torch_metric(term, section, device, place(name)))
+            metric = _torch_metric(term, section, device, place(name), reporter)
+            found += [metric] if metric is not None else []
         else:
             table = registry.metrics if section.fn in registry.metrics else registry.losses
             term = metric_term(name, section, table.load(section.fn), fields, in_graph)
@@ -87,7 +92,9 @@ def _averaging(term: Term) -> Callable[[bool], Meter]:
     return lambda dealt: Average(term)
 
 
-def _torch_metric(term: Term, section: MetricSection, device: torch.device, place: Place) -> Metric:
+def _torch_metric(
+    term: Term, section: MetricSection, device: torch.device, place: Place, reporter: Reporter
+) -> Metric | None:
     try:
         import torchmetrics
     except ModuleNotFoundError:
@@ -97,7 +104,8 @@ def _torch_metric(term: Term, section: MetricSection, device: torch.device, plac
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
         message = f"torchmetrics refuses these arguments of `{section.fn}`: {first_line(problem)}"
-        raise ConfigError(Diagnostic("FC0133", message, place, f"metrics.{term.name}")) from None
+        reporter.error("FC0133", message, place, path=f"metrics.{term.name}")
+        return None
 
     def new_meter(dealt: bool) -> Meter:
         metric.reset()

@@ -59,7 +59,7 @@ class Logger(Protocol):
 def check_packages(config: Config) -> None:
     """Raise `MachineError` when a logger of the config needs a package that is not there."""
     for name in config.training.loggers:
-        package = PACKAGES.get(name) if name not in registry.loggers.registered else None
+        package = PACKAGES.get(name) if registry.loggers.is_built_in(name) else None
         if package is not None and find_spec(package) is None:
             place = config.composition.document.origins.key(("loggers", name))
             message = f"the logger `{name}` needs the package `{package}`"

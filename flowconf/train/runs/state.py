@@ -12,11 +12,12 @@ import json
 import random
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn, optim
 
 from flowconf.graph import Graph
@@ -46,7 +47,7 @@ def save_checkpoint(
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
     rest: dict[str, Any] = {"format": FORMAT, "progress": dict(progress)}
-    rest["optimizer"] = _optimizer_state(optimizer, found)
+    rest["optimizer"] = _optimizer_state(graph, optimizer, found)
     if scaler is not None:
         rest["scaler"] = scaler.state_dict()
     rest["random"] = _random_state(found)
@@ -64,23 +65,21 @@ def load_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Put weights, optimizer, random numbers and kept values back; gives `progress` and `tensors`, None without a file.
 
-    Raises `ConfigError` when the weights do not fit the graph, `RunError` when the file is of another version.
+    What the optimizer keeps is matched by the names of parameters; another kind of optimizer begins anew. Raises
+    `ConfigError` when the weights do not fit the graph, `RunError` when the file is of another version.
     """
     file = folder / LAST
     if not file.is_file():
         return None
     with safe_open(file, framework="pt") as found:
-        rest = json.loads((found.metadata() or {}).get("state", "{}"))
-        if rest.get("format") != FORMAT:
-            message = f"the checkpoint is of another version: {rest.get('format')}, not {FORMAT}"
-            raise RunError(Diagnostic("FC0702", message, Place(str(file))))
+        rest = _rest(found.metadata(), file)
         names = [name for name in found.keys() if name.startswith(MARK)]  # noqa: SIM118 - not a mapping
         kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("own", "optimizer", "random", "memory")}
         for name in names:
             kind, _, rest_of_name = name.removeprefix(MARK).partition("/")
             kinds[kind][rest_of_name] = found.get_tensor(name)
     graph.load(file)
-    _restore_optimizer(optimizer, rest["optimizer"], kinds["optimizer"])
+    _restore_optimizer(graph, optimizer, rest["optimizer"], kinds["optimizer"])
     if scaler is not None and "scaler" in rest:
         scaler.load_state_dict(rest["scaler"])
     _restore_kept(graph, kinds["memory"], next(graph.parameters()).device)
@@ -107,6 +106,27 @@ def saved_step(file: Path) -> int | None:
         return int((found.metadata() or {}).get("step", 0))
 
 
+def optimizer_begins_anew(file: Path, optimizer: optim.Optimizer) -> bool:
+    """Whether a checkpoint holds the state of another kind of optimizer, which cannot be taken over."""
+    with safe_open(file, framework="pt") as found:
+        return not _is_of_the_kind(optimizer, _rest(found.metadata(), file)["optimizer"])
+
+
+def check_version(file: Path) -> None:
+    """Raise `RunError` for a checkpoint of another version; one that cannot be read is refused with its weights."""
+    with suppress(SafetensorError), safe_open(file, framework="pt") as found:
+        _rest(found.metadata(), file)
+
+
+def _rest(metadata: Mapping[str, str] | None, file: Path) -> dict[str, Any]:
+    """What a checkpoint holds as JSON. Raises `RunError` when it is of another version."""
+    rest: dict[str, Any] = json.loads((metadata or {}).get("state", "{}"))
+    if rest.get("format") != FORMAT:
+        message = f"the checkpoint is of another version: {rest.get('format')}, not {FORMAT}"
+        raise RunError(Diagnostic("FC0702", message, Place(str(file))))
+    return rest
+
+
 def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
     before = saved_step(folder / LAST)
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
@@ -128,7 +148,7 @@ def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.de
         graph.get_submodule(path).__dict__[STATE][name] = tensor.to(device)
 
 
-def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _optimizer_state(graph: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
     full = optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for at, values in full["state"].items():
@@ -138,21 +158,71 @@ def _optimizer_state(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> 
                 tensors[f"{MARK}optimizer/{at}/{name}"] = value
             else:
                 plain[str(at)][name] = value
-    return {"state": plain, "param_groups": full["param_groups"]}
+    return {
+        "names": _names(graph, optimizer),
+        "defaults": {name: value for name, value in optimizer.defaults.items() if not isinstance(value, Tensor)},
+        "state": plain,
+        "param_groups": full["param_groups"],
+    }
 
 
-def _restore_optimizer(optimizer: optim.Optimizer, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Any]] = {int(at): dict(values) for at, values in plain["state"].items()}
+def _names(graph: nn.Module, optimizer: optim.Optimizer) -> list[str]:
+    """The name of each parameter of an optimizer, in its order."""
+    named = {parameter: name for name, parameter in graph.named_parameters()}
+    return [named[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _is_of_the_kind(optimizer: optim.Optimizer, saved: Mapping[str, Any]) -> bool:
+    """Whether saved state is that of such an optimizer: its groups then hold the same settings."""
+    return set(saved["param_groups"][0]) == set(optimizer.param_groups[0])
+
+
+def _restore_optimizer(
+    graph: nn.Module, optimizer: optim.Optimizer, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put the state of each parameter back that the optimizer still trains; settings that were changed are kept."""
+    if not _is_of_the_kind(optimizer, saved):
+        return
+    names = _names(graph, optimizer)
+    before: list[str] = saved.get("names", names)
+    positions = {old: names.index(name) for old, name in enumerate(before) if name in names}
+    state: dict[int, dict[str, Any]] = {}
+    for at, values in saved["state"].items():
+        if int(at) in positions:
+            state[positions[int(at)]] = dict(values)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         at, _, name = key.partition("/")
-        parameter = parameters[int(at)]
-        state.setdefault(int(at), {})[name] = like(parameter, tensor) if tensor.shape == parameter.shape else tensor
-    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+        if int(at) in positions:
+            parameter = parameters[positions[int(at)]]
+            value = like(parameter, tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(positions[int(at)], {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": _groups(optimizer, saved, positions)})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)  # fused kernels rely on it
+
+
+def _groups(optimizer: optim.Optimizer, saved: Mapping[str, Any], positions: Mapping[int, int]) -> list[dict[str, Any]]:
+    """The groups of an optimizer, with the saved settings of those that have the same parameters as before.
+
+    A setting that the config says otherwise than before keeps what it says now.
+    """
+    defaults = saved.get("defaults", {})
+    changed = {name for name, value in defaults.items() if _plain(optimizer.defaults.get(name)) != value}
+    found = []
+    for group in optimizer.state_dict()["param_groups"]:
+        same = (old for old in saved["param_groups"] if [positions.get(at) for at in old["params"]] == group["params"])
+        before: Mapping[str, Any] = next(same, {})
+        kept = {name: value for name, value in before.items() if name not in changed and name != "params"}
+        found.append({**group, **kept})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it comes back from JSON."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:

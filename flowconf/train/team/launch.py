@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, RunError, shown_path
+from flowconf.train.checks.road import Walk
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -32,9 +33,9 @@ TASK, RUN, ENDED = "task.pickle", "run", "ended"
 
 @dataclass(frozen=True)
 class Task:
-    """What a team has to do: carry out a config, in a new run folder or in one that is there."""
+    """What a team has to do: carry out a checked config, in a new run folder or in one that is there."""
 
-    config: Config
+    walk: Walk
     run: str | None = None
     overrides: tuple[str, ...] = ()
 
@@ -83,7 +84,7 @@ def given() -> Task | None:
     if (folder / ENDED).is_file():
         raise SystemExit(int((folder / ENDED).read_text(encoding="utf-8")))
     task: Task = pickle.loads((folder / TASK).read_bytes())
-    registry.import_project(Path(task.config.composition.file).parent)
+    registry.import_project(Path(task.walk.checked.composition.file).parent)
     return task
 
 
@@ -128,14 +129,15 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-    trainer = task.config.training.trainer
+    config = task.walk.checked
+    trainer = config.training.trainer
     if trainer.nodes > 1 and trainer.rendezvous is None:
         message = f"`trainer.nodes` is {trainer.nodes}, and nothing says where the machines find each other"
-        place = task.config.composition.document.origins.value(("trainer", "nodes"))
+        place = config.composition.document.origins.value(("trainer", "nodes"))
         advice = "add `trainer.rendezvous: HOST:PORT` with one of them"
         raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", advice=advice))
     alone = trainer.nodes == 1
-    config = LaunchConfig(
+    how = LaunchConfig(
         min_nodes=trainer.nodes,
         max_nodes=trainer.nodes,
         nproc_per_node=processes,
@@ -147,7 +149,7 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
         max_restarts=trainer.restarts,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),
     )
-    launch_agent(config, sys.executable, ["-m", "flowconf", "train", task.config.composition.file])
+    launch_agent(how, sys.executable, ["-m", "flowconf", "train", config.composition.file])
 
 
 def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:

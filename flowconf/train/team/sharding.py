@@ -15,7 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from flowconf.graph import Graph
-from flowconf.language.plan import Call, GraphPlan, Mount, Shared, join
+from flowconf.language.arguments import Call
+from flowconf.language.plan import GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS
 
 
@@ -76,7 +77,7 @@ def units(plan: GraphPlan) -> list[str]:
 
 def _candidates(plan: GraphPlan, prefix: str) -> Iterator[str]:
     for step in plan.steps:
-        if step.verb in ("loop", "map"):
+        if step.iterates:
             continue
         for part in step.applied():
             if isinstance(part.module, Mount):

@@ -1,8 +1,8 @@
-"""Stages: a config whose weights another config wants is trained first, as a run of its own.
+"""The chain: a config whose weights another config wants is trained first, as a run of its own.
 
 A `checkpoint: {config: X}` anywhere in the graph means the newest finished run of X. Where there is none, X becomes a
-stage: the same composition, seed and run folder as `flowconf train X`, so the same weights. All stages are known, and
-said, before the first one runs.
+stage: the same composition, seed and run folder as `flowconf train X`, so the same weights. All stages are known,
+checked and printed before the first one runs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowconf.graph.weights.sources import beside, check_source, find_run, record
+from flowconf.graph.weights.sources import beside, find_run, record
 from flowconf.language import references
-from flowconf.language.config import Config, is_graph_file
-from flowconf.language.plan import Checkpoint
+from flowconf.language.config import Config, GraphAloneError
+from flowconf.language.plan import GraphPlan
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
-from flowconf.train.checks.precheck import precheck
 
-Load = Callable[[str], Config]
+Load = Callable[[Path], Config]
+"""Gives the training config in a file."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,12 @@ class Wanted:
 
 
 @dataclass
-class Stages:
-    """The runs to do, sources first, and the finished runs that are used."""
+class Chain:
+    """The configs to train, sources first, and the finished runs that are used."""
 
     runs: list[Config] = field(default_factory=list)
     reasons: dict[Path, Wanted] = field(default_factory=dict)
     found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
-    warnings: list[Diagnostic] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The plan in words; empty when there is one run and it needs no other."""
@@ -58,71 +57,55 @@ class Stages:
         return lines
 
 
-def plan_stages(config: Config, load: Load, runs: Path) -> Stages:
-    """The stages of `config`, itself the last; finished runs are looked for in `runs`.
+def plan_chain(config: Config, load: Load) -> Chain:
+    """The configs that are trained before `config`, and that one, the last.
 
     Raises `ConfigError` when stages wait for each other (FC0404), and for what is wrong with any of them.
     """
-    stages = Stages()
-    _visit(config, [], stages, load, runs)
-    for stage in stages.runs:
-        stages.warnings += precheck(stage)
-    return stages
+    chain = Chain()
+    _visit(config, [], chain, load, Path(config.training.trainer.runs))
+    return chain
 
 
-def _visit(config: Config, chain: list[Wanted], stages: Stages, load: Load, runs: Path) -> None:
-    """Add what `config` waits for, then `config`; `chain` leads from the last stage to it."""
+def _visit(config: Config, links: list[Wanted], chain: Chain, load: Load, runs: Path) -> None:
+    """Add what `config` waits for, then `config`; `links` lead from the last one to it."""
     here = config_file(config)
-    _check_sources(config)
     for wanted in wanted_configs(config):
-        above = [here, *(link.asker for link in chain)]
+        above = [here, *(link.asker for link in links)]
         if wanted.file in above:
-            raise _circle([*chain, wanted], wanted.file)
-        if wanted.file in stages.found or wanted.file in stages.reasons:
+            raise _circle([*links, wanted], wanted.file)
+        if wanted.file in chain.found or wanted.file in chain.reasons:
             continue
         run = find_run(wanted.file, runs)
         if run is not None:
-            stages.found[wanted.file] = (run, wanted)
+            chain.found[wanted.file] = (run, wanted)
             continue
-        stages.reasons[wanted.file] = wanted
+        chain.reasons[wanted.file] = wanted
         source = _loaded(wanted, load)
-        _check_part(wanted, source)
-        _visit(source, [*chain, wanted], stages, load, runs)
-    stages.runs.append(config)
+        _check_part(wanted, source.model)
+        _visit(source, [*links, wanted], chain, load, runs)
+    chain.runs.append(config)
 
 
 def _loaded(wanted: Wanted, load: Load) -> Config:
     try:
-        return load(str(wanted.file))
-    except ConfigError as error:
-        if not is_graph_file(error):
-            raise
+        return load(wanted.file)
+    except GraphAloneError:
         message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
         advice = "name a training config: one with `model`, `data` and `loss`"
         raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, advice=advice)) from None
 
 
-def _check_part(wanted: Wanted, source: Config) -> None:
+def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
     """Raise `ConfigError` where the part that is wanted of a config's graph is not in it."""
     if not wanted.part:
         return
     try:
-        references.find_path(references.Planned(source.model), wanted.part.split("."))
+        references.find_path(references.Planned(plan), wanted.part.split("."))
     except references.NotFound as problem:
         message = f"the path `{wanted.part}` names nothing in the graph of `{shown_path(str(wanted.file))}`"
         advice = problem.advice_for(wanted.part) or problem.message
         raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
-
-
-def _check_sources(config: Config) -> None:
-    """Raise `ConfigError` for sources that do not exist, before anything is trained for the others."""
-    settings = (setting for _, setting in config.model.all_settings())
-    problems = [problem for setting in settings if setting.checkpoint for problem in check_source(setting.checkpoint)]
-    if config.training.init_from is not None:
-        place = config.composition.document.origins.value(("init_from",))
-        problems += check_source(Checkpoint(path=config.training.init_from, place=place))
-    if problems:
-        raise ConfigError(*problems)
 
 
 def _circle(chain: list[Wanted], start: Path) -> ConfigError:

@@ -11,10 +11,10 @@ from flowconf.language.config import Config
 from flowconf.language.plan import Applied, GraphPlan, Setting, Step, join
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
 from flowconf.report import Label, Reporter
-from flowconf.train.checks.rehearsal import Reach
+from flowconf.train.checks.first_step import Reach
 
 
-def check_idle(config: Config, reach: Reach, reporter: Reporter) -> None:
+def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Note members that nothing needs, parameters that nothing trains, and frozen parts whose weights mean nothing."""
     unneeded = list(_unneeded(config.model, Demands(config.model, {"": _demand(config)})))
     for path, step, own in unneeded:

@@ -1,4 +1,4 @@
-"""What of a main file counts for nothing, since a config group behind `_self_` in its defaults list says it as well."""
+"""Values of a main file that a config group after `_self_` in its defaults list sets as well."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flowconf.text.defaults import Included
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """A value that the main file `said` and a group replaces by `now`; `named` is where the group is asked for."""
+class Overruled:
+    """A value that the main file `said` and a group replaces by `now`; `named` is the group's entry in the list."""
 
     path: Path
     said: Node
@@ -22,12 +22,11 @@ class Replaced:
     named: Place
 
     def holds(self, root: Node) -> bool:
-        """Whether nothing else has replaced it since."""
+        """Whether the group's value is still the final one."""
         final = root.at(self.path)
         return final is not None and final.place == self.now.place
 
-    def told(self) -> Diagnostic:
-        """The warning."""
+    def warning(self) -> Diagnostic:
         key, group, now = dotted(self.path), self.group, self.now.plain()
         message = f"`{key}` is `{now}`, by the config group `{group}`, and not `{self.said.plain()}`"
         labels = (
@@ -38,7 +37,7 @@ class Replaced:
         return Diagnostic("FC0107", message, self.said.place, key, labels, advice, severity="warning")
 
 
-def replaced(before: Node, added: Node, included: Included, named: Place, main: str | None) -> Iterator[Replaced]:
+def overruled(before: Node, added: Node, included: Included, named: Place, main: str | None) -> Iterator[Overruled]:
     """The values of the file `main` in `before` that a group is about to replace."""
     for path, now in Origins(added).items():
         said = before.at(path)
@@ -46,4 +45,4 @@ def replaced(before: Node, added: Node, included: Included, named: Place, main: 
             continue
         above = before.at(path[:-1])
         if above is not None and isinstance(above.value, dict) and said.plain() != now.plain():
-            yield Replaced(path, said, now, included.config_path, included.package, named)
+            yield Overruled(path, said, now, included.config_path, included.package, named)

@@ -1,8 +1,4 @@
-"""What can be told of a run before its data is read and before the stages in front of it run.
-
-Shapes, whether anything is left to train, whether the optimizer and the schedule take their arguments' values,
-and whether the loggers' packages are there.
-"""
+"""Whether anything is left to train, and whether the optimizer and the schedule take their arguments."""
 
 from __future__ import annotations
 
@@ -13,63 +9,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.graph import check_checkpoints
-from flowconf.graph.weights.sources import locate
-from flowconf.graph.weights.transfer import Request
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.language.plan import Checkpoint, GraphPlan
+from flowconf.language.plan import GraphPlan
 from flowconf.language.training import listed
-from flowconf.report import Diagnostic, Label, Place, Reporter
+from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.train.checks.idle import check_idle, is_frozen
-from flowconf.train.checks.rehearsal import check_declared, rehearsed
-from flowconf.train.checks.shardable import check_shardable
-from flowconf.train.data.splits import refused_paths
-from flowconf.train.runs.loggers import check_packages
+from flowconf.train.checks.untrained import is_frozen
 
 Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
 
-def precheck(config: Config) -> tuple[Diagnostic, ...]:
-    """Raise `ConfigError` with everything that is wrong with a run, as far as its config tells; gives the warnings."""
-    check_packages(config)
-    origins = config.composition.document.origins
-    reporter = Reporter()
-    _check_data(config, origins, reporter)
-    check_declared(config)
-    reach = rehearsed(config, reporter)
-    _check_paths(config, reach.parameters, origins, reporter)
-    _check_trainable(config.model, reach.parameters, reporter)
-    if not reporter.errors:
-        check_idle(config, reach, reporter)
-    check_shardable(config, reach.parameters, reporter)
+def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
+    """Note what keeps a run from training; `parameters` are the graph's, by name, with their sizes."""
+    origins, schedule = config.composition.document.origins, config.training.schedule
+    _check_paths(config, parameters, origins, reporter)
+    _check_trainable(config.model, parameters, reporter)
     _check_optimizer(config, origins, reporter)
-    runs = config.training.trainer.runs
-    reporter.diagnostics += check_checkpoints(config.model, reach.inference, runs, start_request(config))
-    schedule = config.training.schedule
     shape = registry.schedules.load(schedule.name)
     _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, reporter)
-    reporter.stop_on_errors()
-    return tuple(reporter.diagnostics)
-
-
-def _check_data(config: Config, origins: Origins, reporter: Reporter) -> None:
-    """Note files and folders of the data that are not there, or must not be read."""
-    section = config.training.data
-    for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
-        place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
-        advice_here = advice if message.startswith("there is no") else None
-        reporter.error("FC0501", message, place, path=f"data.{name}", advice=advice_here)
-
-
-def start_request(config: Config) -> Request | None:
-    """What `init_from` asks for: whatever still has its path and shape. Raises `ConfigError`."""
-    if config.training.init_from is None:
-        return None
-    place = config.composition.document.origins.value(("init_from",))
-    source = locate(Checkpoint(path=config.training.init_from, place=place), "")
-    return Request(str(source), missing="ignore", unused="ignore", mismatched="ignore", place=place)
 
 
 def _factors(shape: Callable[..., float], args: Mapping[str, Any]) -> None:
@@ -103,14 +61,15 @@ def _check_optimizer(config: Config, origins: Origins, reporter: Reporter) -> No
     section = config.training.optimizer
     make = registry.optimizers.load(section.name)
 
-    def group(args: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [{"params": [nn.Parameter(torch.zeros(1))], **args}]
+    def made(**args: Any) -> object:
+        return make([{"params": [nn.Parameter(torch.zeros(1))]}], **args)
 
-    if not _takes(lambda **args: make(group({}), **args), section.args, ("optimizer",), origins, reporter):
+    if not _takes(made, section.args, ("optimizer",), origins, reporter):
         return
     for path, args in section.groups.items():
         where = ("optimizer", "groups", path)
-        _takes(lambda **args: make(group(args), **section.args), args, where, origins, reporter)
+        # As arguments of the whole optimizer, for torch looks at no value of a group.
+        _takes(lambda **own: made(**{**section.args, **own}), args, where, origins, reporter)
 
 
 def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, reporter: Reporter) -> None:

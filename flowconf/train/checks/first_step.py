@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fakes import UNKNOWN, faked, real, with_numbers
+from flowconf.graph.shapes.result import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
-from flowconf.graph.shapes.trial import Inference, Rehearsal
 from flowconf.language import references, registry
 from flowconf.language.check_training import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.config import Config
@@ -26,7 +27,7 @@ from flowconf.language.plan import GraphPlan, join
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Place, Reporter
 from flowconf.report.origins import Origins, Path
-from flowconf.train.checks.fitting import Fitting, show_rows
+from flowconf.train.checks.terms import TermCheck, show_rows
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.metering import Meter, build_metrics
 from flowconf.train.objective.routing import reached
@@ -37,46 +38,64 @@ SMALL = 2**20
 
 
 @dataclass
+class FirstStep:
+    """A graph that was run on a fake batch, and what losses and metrics can be tried on."""
+
+    config: Config
+    known: Declared
+    batch: dict[str, Tensor]
+    found: Rehearsal
+    mode: FakeTensorMode
+
+    @property
+    def inference(self) -> Inference:
+        return self.found.inference
+
+
+@dataclass
 class Reach:
     """Which parameters each term of the loss moves, by full path. `certain`: nothing was left open."""
 
-    inference: Inference
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     terms: dict[str, set[str]] = field(default_factory=dict)
     certain: bool = False
 
 
-def rehearsed(config: Config, reporter: Reporter) -> Reach:
-    """Note what cannot work in the first step of a run, and give what it would train.
+def first_step(config: Config) -> FirstStep:
+    """Run the graph of a config on a fake batch of what its data set declares, as its training does.
 
-    Raises `ConfigError` for a graph whose shapes do not fit, also those that only the data tells.
+    Raises `ConfigError` for sizes that do not fit, also those that only the data set declares.
     """
-    plan = config.model
-    known = _known(config)
+    plan, known = config.model, declared_fields(config)
     sizes = Sizes(known=_sizes_of(plan, known))
-    with faked(grad=True):
+    with faked(grad=True) as mode:
         batch = _batch(plan, known, sizes)
         silent = {given.name for given in plan.inputs if given.shape is None}
         found = rehearse(plan, {name: value for name, value in batch.items() if name in silent}, sizes)
-        found.inference.reporter.stop_on_errors()
-        check_budget(plan, found.inference.parameters)
-        fits, terms = _try_terms(config, found, batch, known, reporter)
-        return _reach(found, terms, fits)
+    found.inference.reporter.stop_on_errors()
+    check_budget(plan, found.inference.parameters)
+    return FirstStep(config, known, batch, found, mode)
 
 
-def check_declared(config: Config) -> None:
-    """Raise `ConfigError` for inputs and references that are not what the data set declares of itself."""
-    training, plan, known = config.training, config.model, _known(config)
-    reporter = Reporter(config.composition.document.origins)
+def measured(step: FirstStep, reporter: Reporter) -> Reach:
+    """Note every loss and metric that cannot be computed, and give what the losses would train."""
+    with faked(grad=True, mode=step.mode):
+        check, terms = _try_terms(step, reporter)
+        return _reach(step.found, terms, check)
+
+
+def check_declared(config: Config, reporter: Reporter) -> None:
+    """Note inputs and references that are not what the data set declares of itself."""
+    training, plan, known = config.training, config.model, declared_fields(config)
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
         check_inputs(plan, given, reporter)
         check_references(training, plan, given, reporter)
-    reporter.stop_on_errors()
 
 
-def _known(config: Config) -> Declared:
+def declared_fields(config: Config) -> Declared:
+    """What the data set of a config says of its fields, before it is made."""
     data = config.training.data
     return declared(registry.datasets.load(data.name), data.args)
 
@@ -99,26 +118,24 @@ def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
     return {name: torch.empty((rows, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
 
 
-def _try_terms(
-    config: Config, found: Rehearsal, batch: Mapping[str, Tensor], known: Declared, reporter: Reporter
-) -> tuple[Fitting, list[Term]]:
+def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Term]]:
     """Note every loss and metric that cannot be computed; gives the losses, and what they were tried on."""
+    config, known, sizes = step.config, step.known, step.found.sizes
     training, plan = config.training, config.model
-    origins = config.composition.document.origins
     fields = _field_names(training, plan, known)
     in_graph = partial(references.names_value, plan)
     terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
     with real():
-        places = partial(place_of_metric, origins)
-        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places)
+        places = partial(_place_of_metric, config.composition.document.origins)
+        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places, reporter)
     tried: list[tuple[Path, MetricSection, Term, Meter]] = []
     tried += [(("loss", term.name), training.loss[term.name], term, Average(term)) for term in terms]
     tried += [(("metrics", m.name), training.metrics[m.name], m.term, m.new_meter(False)) for m in metrics]
-    named = [step.name for step in plan.steps]
+    named = [member.name for member in plan.steps]
     named += [name for _, _, term, _ in tried for name in term.references if in_graph(name)]
-    values = {name: found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
-    fakes = Fitting(config, values, batch, found.sizes.show, found.sizes.reworded)
-    numbers = Fitting(config, _with_numbers(values, found.sizes), _with_numbers(batch, found.sizes), show_rows)
+    values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
+    fakes = TermCheck(config, values, step.batch, sizes.show, sizes.reworded)
+    numbers = TermCheck(config, _with_numbers(values, sizes), _with_numbers(step.batch, sizes), show_rows)
     for path, section, term, meter in tried:
         target = term.operands[-1]
         classes = known[target.name][2:] if target.in_batch and target.name in known else ()
@@ -130,14 +147,15 @@ def _try_terms(
     return fakes, terms
 
 
-def place_of_metric(origins: Origins, name: str) -> Place:
+def _place_of_metric(origins: Origins, name: str) -> Place:
     return origins.value(("metrics", name, "fn"))
 
 
 def _wants_numbers(function: str) -> bool:
     """Whether a function is not ours: it may look at the numbers."""
-    strange = function in registry.losses.registered or function in registry.metrics.registered
-    return strange or uses_torchmetrics(function)
+    known = (table for table in (registry.metrics, registry.losses) if function in table)
+    is_strange = any(not table.is_built_in(function) for table in known)
+    return is_strange or uses_torchmetrics(function)
 
 
 def _with_numbers(values: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
@@ -159,23 +177,23 @@ def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> 
     return tuple(dict.fromkeys(found))
 
 
-def _reach(found: Rehearsal, terms: list[Term], fitting: Fitting) -> Reach:
+def _reach(found: Rehearsal, terms: list[Term], check: TermCheck) -> Reach:
     """The parameters behind each term."""
     names = {
         parameter: join(path, name)
         for path, module in found.modules.items()
         for name, parameter in module.named_parameters()
     }
-    moved = {term.name: {names[p] for p in _moved(term, fitting) if p in names} for term in terms}
-    certain = found.inference.certain and all(value is not UNKNOWN for value in fitting.values.values())
+    moved = {term.name: {names[p] for p in _moved(term, check) if p in names} for term in terms}
+    certain = found.inference.certain and all(value is not UNKNOWN for value in check.values.values())
     sizes = {name: tuple(parameter.shape) for parameter, name in names.items()}
-    return Reach(found.inference, sizes, moved, certain)
+    return Reach(sizes, moved, certain)
 
 
-def _moved(term: Term, fitting: Fitting) -> set[nn.Parameter]:
+def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:
     """The parameters that a term has a gradient for; where it cannot be computed, all behind its values."""
     try:
-        return reached(term.mean(fitting.values, fitting.batch))
+        return reached(term.mean(check.values, check.batch))
     except Exception:  # noqa: BLE001 - it has been told, or a project's function does something of its own with fakes
-        values = [fitting.values.get(name) for name in term.references]
+        values = [check.values.get(name) for name in term.references]
         return set().union(*(reached(value) for value in values if isinstance(value, Tensor)))

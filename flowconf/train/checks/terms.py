@@ -7,7 +7,7 @@ same: the reference at fault, every shape, where each comes from, and the one ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from flowconf.graph.shapes.fakes import WantsNumbers
 from flowconf.graph.shapes.marks import number_in
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import references, registry
+from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.training import MetricSection, listed
@@ -46,7 +46,7 @@ class Operand:
 
 
 @dataclass
-class Fitting:
+class TermCheck:
     """What terms are tried on: the graph's `values` by reference, and the fields of a `batch`, real or fake."""
 
     config: Config
@@ -56,8 +56,6 @@ class Fitting:
     """A shape as a person reads it."""
     reword: Callable[[str], str] = str
     """torch's words with the sizes as a person reads them."""
-    told: set[frozenset[Source]] = field(default_factory=set)
-    """The values of which it is told already that they do not go together."""
 
     def __post_init__(self) -> None:
         self.origins = self.config.composition.document.origins
@@ -93,10 +91,6 @@ class Fitting:
         if operands is not None and self._tells_labels(path, section, term, operands, into):
             return
         if operands is not None and problem is not None:
-            values = frozenset(operand.source for operand in operands)
-            if values in self.told:
-                return
-            self.told.add(values)
             self._tell(path, section, term, operands, problem, into)
         elif operands is not None and classes is not None:
             self._tell_classes(path, section, term, classes, into)
@@ -124,10 +118,11 @@ class Fitting:
         why: Exception,
         into: Reporter,
     ) -> None:
-        """Note that a term cannot be computed of these values."""
+        """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
         labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
+        cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
         if guilty == ("mask",) and term.mask is not None:
@@ -136,13 +131,15 @@ class Fitting:
             mask = operands[-1]
             message = f"the mask {self._named(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
             advice = advice or "its sizes must be the first ones of the elements"
-            into.error("FC0406", message, self.origins.value(mask.where), path=name, labels=labels, advice=advice)
+            into.error(
+                "FC0406", message, self.origins.value(mask.where), path=name, labels=labels, advice=advice, cause=cause
+            )
             return
         shown = [self._named(operand) for operand in operands if operand.key != "mask"]
         given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
         message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
         place = self._place(path, guilty, operands)
-        into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice)
+        into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice, cause=cause)
 
     def _tells_labels(
         self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Reporter
@@ -294,8 +291,7 @@ def _axis(section: MetricSection) -> int:
 
 
 def _is_of_the_project(term: Term) -> bool:
-    registered = (*registry.losses.registered.values(), *registry.metrics.registered.values())
-    return any(term.function is function for function in registered)
+    return not str(getattr(term.function, "__module__", "")).startswith(("flowconf.", "torchmetrics."))
 
 
 def show_rows(value: Tensor) -> str:
@@ -335,11 +331,11 @@ def problems_of(
 ) -> list[Diagnostic]:
     """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
     training, reporter = config.training, Reporter()
-    fitting = Fitting(config, values, batch, show_rows)
+    tried = TermCheck(config, values, batch, show_rows)
     with torch.no_grad():
         for term in terms:
-            fitting.check(("loss", term.name), training.loss[term.name], term, Average(term), reporter)
+            tried.check(("loss", term.name), training.loss[term.name], term, Average(term), reporter)
         for metric in metrics:
             path = ("metrics", metric.name)
-            fitting.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
+            tried.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
     return reporter.mistakes()

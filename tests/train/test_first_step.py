@@ -17,7 +17,7 @@ from flowconf.graph.shapes.fakes import faked
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.report import Reporter
-from flowconf.train.checks.rehearsal import rehearsed
+from flowconf.train.checks.first_step import first_step, measured
 from flowconf.train.data.splits import declared
 from flowconf.train.objective.routing import reached
 
@@ -89,6 +89,7 @@ DATA = [
 ]
 
 
+@pytest.mark.usefixtures("flagship")
 @pytest.mark.parametrize(("name", "args"), DATA, ids=str)
 def test_a_data_set_declares_what_it_makes(name, args, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -115,7 +116,7 @@ def test_arguments_that_a_data_set_refuses_declare_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word"])
 def test_what_a_term_trains_is_what_its_gradient_reaches(name):
     config = load(str(CONFIGS / f"{name}.yaml"))
-    reach = rehearsed(config, Reporter())
+    reach = measured(first_step(config), Reporter())
     assert reach.certain
     graph = build_graph(config.model)
     named = {parameter: key for key, parameter in graph.named_parameters()}
@@ -141,7 +142,7 @@ def test_what_looks_at_numbers_leaves_the_reach_open(tmp_path, monkeypatch):
     file = tmp_path / "digits.yaml"
     file.write_text((CONFIGS / "digits.yaml").read_text().replace("hidden: GELU", "hidden: Dependent"))
     assert flowconf.check(str(file)) == []
-    assert not rehearsed(load(str(file)), Reporter()).certain
+    assert not measured(first_step(load(str(file))), Reporter()).certain
 
 
 def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):

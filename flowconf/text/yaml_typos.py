@@ -10,7 +10,7 @@ from flowconf.report import Advice, Suggestion
 
 
 @dataclass(frozen=True)
-class Slip:
+class Typo:
     """What is wrong in a line, where in it that begins and how long it is, and what to write."""
 
     words: str
@@ -19,27 +19,27 @@ class Slip:
     advice: Advice
 
 
-def find(problem: str, line: str, at: int) -> Slip | None:
-    """The slip in a line, where the parser complains of a `problem` at its sign number `at`."""
+def find(problem: str, line: str, at: int) -> Typo | None:
+    """The typo in a line, where the parser reports a `problem` at the character with index `at`."""
     found = (look(line, at) for pattern, look in _LOOKS if re.search(pattern, problem))
-    return next((slip for slip in found if slip is not None), None)
+    return next((typo for typo in found if typo is not None), None)
 
 
-def _comma(line: str, at: int) -> Slip | None:
+def _comma(line: str, at: int) -> Typo | None:
     """`{through: ReLU after: act}`"""
     key = re.search(r"[\w)\"'\]]\s+(\w+)\s*$", line[:at])
     if not line[at:].startswith(":") or key is None:
         return None
-    return Slip(f"a comma is missing in front of `{key[1]}`", key.start(1), len(key[1]), f"write `, {key[1]}: ...`")
+    return Typo(f"a comma is missing in front of `{key[1]}`", key.start(1), len(key[1]), f"write `, {key[1]}: ...`")
 
 
-def _index(line: str, at: int) -> Slip | None:
+def _index(line: str, at: int) -> Typo | None:
     """`{from: read.at[0]}`"""
     name, index = re.search(r"[^\s,:{}\[\]]+$", line[:at]), re.match(r"\[[^\[\]]*\]", line[at:])
     if name is None or index is None:
         return None
     text = name[0] + index[0]
-    return Slip(
+    return Typo(
         f"inside braces or brackets `{text}` needs quotes",
         name.start(),
         len(text),
@@ -47,15 +47,15 @@ def _index(line: str, at: int) -> Slip | None:
     )
 
 
-def _bracket(line: str, at: int) -> Slip | None:
+def _bracket(line: str, at: int) -> Typo | None:
     """`{x: [B, 8}` and `{x: [B, 8]]`"""
     sign, missing = line[at : at + 1], {"}": "]", "]": "}"}
     if sign not in missing:
         return None
-    return Slip(f"`{sign}` stands where `{missing[sign]}` should", at, 1, Suggestion(missing[sign], instead_of=sign))
+    return Typo(f"`{sign}` stands where `{missing[sign]}` should", at, 1, Suggestion(missing[sign], instead_of=sign))
 
 
-def _sign_first(line: str, at: int) -> Slip | None:
+def _sign_first(line: str, at: int) -> Typo | None:
     """`b: >> ReLU`"""
     first = re.search(r":\s+([>|]+)\s*$", line[:at])
     if first is None:
@@ -63,34 +63,34 @@ def _sign_first(line: str, at: int) -> Slip | None:
     advice = "a chain has a module on both sides of each `>>`" if first[1] == ">" else "quote the value, or remove it"
     rest = re.match(r"[>|]*", line[at:].lstrip())
     sign = first[1] + (rest[0] if rest and not line[at:].startswith(" ") else "")
-    return Slip(f"a value cannot begin with `{sign}`", first.start(1), len(sign), advice)
+    return Typo(f"a value cannot begin with `{sign}`", first.start(1), len(sign), advice)
 
 
-def _behind_quotes(line: str, at: int) -> Slip | None:
+def _behind_quotes(line: str, at: int) -> Typo | None:
     """`b: "Linear(8, 8)" >> ReLU`"""
     closing = re.search(r"[\"'](?=\s*[>|]*\s*$)", line[:at])
     rest = line[closing.end() :].strip() if closing is not None else ""
     if closing is None or not rest:
         return None
     advice = "put the quotes around the whole value"
-    return Slip(f"`{rest}` stands behind the closing quote", line.index(rest, closing.end()), len(rest), advice)
+    return Typo(f"`{rest}` stands behind the closing quote", line.index(rest, closing.end()), len(rest), advice)
 
 
-def _item(line: str, at: int) -> Slip | None:
+def _item(line: str, at: int) -> Typo | None:
     """`- b: ReLU` among keys"""
     if not line[at:].startswith("- "):
         return None
-    return Slip("an item of a list cannot stand among the keys of a mapping", at, 1, "remove the `- `")
+    return Typo("an item of a list cannot stand among the keys of a mapping", at, 1, "remove the `- `")
 
 
-def _key(line: str, at: int) -> Slip | None:
+def _key(line: str, at: int) -> Typo | None:
     """`b: ReLU` among items"""
     key = line[at:].split(":")[0].rstrip()
     advice = "either all of these begin with `- ` or none: a flow has none"
-    return Slip("a key cannot stand among the items of a list", at, len(key), advice)
+    return Typo("a key cannot stand among the items of a list", at, len(key), advice)
 
 
-_LOOKS: tuple[tuple[str, Callable[[str, int], Slip | None]], ...] = (
+_LOOKS: tuple[tuple[str, Callable[[str, int], Typo | None]], ...] = (
     (r"expected ',' or '}'", _comma),
     (r"expected ',' or", _index),
     (r"expected ',' or", _bracket),

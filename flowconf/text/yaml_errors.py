@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from flowconf.report import Advice, Diagnostic, Label, Place, Suggestion
-from flowconf.text import yaml_slips
+from flowconf.text import yaml_typos
 from flowconf.text.source import Source, shown
 
 _ADVICE = (
@@ -53,7 +53,7 @@ MOST_READ = 300_000
 """So many characters are read again at most."""
 
 
-def unreadable(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagnostic:
+def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagnostic:
     """The mistake (FC0002) that ended the reading. `is_inside`: between braces or brackets."""
     problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -79,10 +79,10 @@ def unreadable(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagno
         place = begun
     words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
     column = mark.column if mark is not None and place.line == mark.line + 1 else None
-    slip = yaml_slips.find(problem, line, column) if column is not None else None
-    if slip is not None:
-        start = source.offset(place.line, 1) + slip.start
-        return _told(slip.words, source.place(start, start + slip.length), slip.advice)
+    typo = yaml_typos.find(problem, line, column) if column is not None else None
+    if typo is not None:
+        start = source.offset(place.line, 1) + typo.start
+        return _told(typo.words, source.place(start, start + typo.length), typo.advice)
     return _told(words, place, advice, labels=tuple(labels))
 
 

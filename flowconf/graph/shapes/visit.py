@@ -1,0 +1,94 @@
+"""A module of a step in the shape check, and what arrives at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flowconf.graph.shapes import blame
+from flowconf.graph.shapes.fakes import Held, Scope, Source
+from flowconf.graph.shapes.sizes import Sizes
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Applied, Step, Value, join
+from flowconf.report import Label
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A step that runs in a scope, the stream that arrives from a source, and which module of the step takes it.
+
+    `spot` is the module's path below the step's own, "" for the body or for the step as a whole.
+    """
+
+    step: Step
+    scope: Scope
+    stream: Any
+    source: Source
+    spot: str = ""
+
+    @property
+    def path(self) -> str:
+        """The full path of the step."""
+        return join(self.scope.path, self.step.path)
+
+    @property
+    def applied(self) -> Applied:
+        return self.step.spots[self.spot]
+
+    @property
+    def held(self) -> Held:
+        """What the step holds so far."""
+        return self.scope.held[self.step.name]
+
+    @property
+    def inner(self) -> Scope | None:
+        """The scope of the graph that ran at this spot."""
+        return self.held.scopes.get(self.spot)
+
+    def at(self, spot: str) -> Visit:
+        """The same stream at another module of the step."""
+        return replace(self, spot=spot)
+
+    def fed(self, stream: Any, source: Source) -> Visit:
+        """The same module with another stream."""
+        return replace(self, stream=stream, source=source)
+
+    def arrives(self, sizes: Sizes) -> Label:
+        """The giver of the stream, as the other party of a mistake."""
+        return Label(f"`{self.source.name}` gives {sizes.show(self.stream)}", self.source.place)
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """A call of a module: `whole` is the chain that it is a member of, or itself; `using` are further arguments."""
+
+    visit: Visit
+    whole: Applied
+    using: dict[str, Any]
+
+    @property
+    def stream(self) -> Any:
+        return self.visit.stream
+
+    @property
+    def applied(self) -> Applied:
+        return self.visit.applied
+
+    @property
+    def path(self) -> str:
+        return join(self.visit.scope.path, self.whole.path)
+
+    def argument(self, name: str | None, item: int | None = None) -> Literal | Value | None:
+        """An argument of the call, or a number in it, or what `using` brings under a name, where that is written."""
+        call, read = self.applied.target, dict(self.applied.using)
+        if isinstance(call, Call) and name is not None and item is not None:
+            return blame.number_of(call, name, item)
+        given = blame.bound(call).get(name or "") if isinstance(call, Call) else None
+        value = read.get(name or "")
+        return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
+
+    def meant(self, words: str) -> Literal | Value | None:
+        """The argument that a module's own words are about."""
+        call = self.applied.target
+        given = blame.argument(call, words) if isinstance(call, Call) else None
+        return given or self.argument(blame.further(self.using, words))

@@ -1,0 +1,286 @@
+"""The road of checks: a config or a graph is checked stage by stage, and each command walks as far as it needs.
+
+All mistakes of a stage are reported at once. The first stages need no torch, so that most mistakes are reported before
+it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowconf.language import check_training
+from flowconf.language import config as configs
+from flowconf.language.config import Config, ConfigDocument
+from flowconf.language.plan import GraphPlan
+from flowconf.language.resolve import resolve_model
+from flowconf.language.schema import GraphDocument
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
+from flowconf.text import Composition, Document, from_data, with_graphs
+
+if TYPE_CHECKING:
+    from flowconf.graph.shapes.result import Inference
+    from flowconf.train.chain import Chain
+    from flowconf.train.checks.first_step import FirstStep
+
+Source = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
+"""What describes a graph: a file, the data of a graph document, or a Plan."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the road. `check` notes mistakes in the walk's reporter, or raises `ConfigError`."""
+
+    name: str
+    check: Callable[[Walk], None]
+    torch: bool = True
+    """Whether it needs torch."""
+    graph: bool = False
+    """Whether a graph by itself is checked too; the other stages are about its training."""
+    ends: bool = True
+    """Whether later stages are not checked after a mistake in this one."""
+
+
+@dataclass
+class Walk:
+    """How far a config or a graph has been checked, and what is known of it by then."""
+
+    document: Document | None = None
+    composition: Composition | None = None
+    run_weights: Path | None = None
+    """The weights of a run, which are loaded instead of those that the config names."""
+    position: int = 0
+    """The next stage, as its number in `STAGES`."""
+    reporter: Reporter = field(default_factory=Reporter)
+
+    keys: ConfigDocument | GraphDocument | None = None
+    plan: GraphPlan | None = None
+    config: Config | None = None
+    """None for a graph by itself."""
+    step: FirstStep | None = None
+    inference: Inference | None = None
+    chain: Chain | None = None
+    sources: list[Walk] = field(default_factory=list)
+    """Those of the configs that are trained before this one, in that order."""
+
+    @property
+    def checked(self) -> Config:
+        """The config of a walk that has come past the sections."""
+        assert self.config is not None
+        return self.config
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        return self.reporter.mistakes()
+
+    def to(self, last: str) -> Walk:
+        """Check every stage up to `last` that has not been checked yet.
+
+        Raises `ConfigError` with the mistakes of the first stage that has one, and `MachineError`.
+        """
+        end = _NUMBERS[last] + 1
+        while self.position < end:
+            stage = STAGES[self.position]
+            self.position += 1
+            if stage.graph or self._trains:
+                try:
+                    stage.check(self)
+                except ConfigError as error:
+                    self.reporter.diagnostics += error.diagnostics
+                    self.reporter.unchecked += error.unchecked
+            if stage.ends:
+                self.reporter.stop_on_errors()
+        self.reporter.stop_on_errors()
+        return self
+
+    def again(self, first: str) -> Walk:
+        """The same walk before the stage `first`, for what is found on the disk may have changed since."""
+        return replace(
+            self, position=_NUMBERS[first], reporter=replace(self.reporter, diagnostics=list(self.reporter.diagnostics))
+        )
+
+    @property
+    def _trains(self) -> bool:
+        return self.config is not None or isinstance(self.keys, ConfigDocument)
+
+
+def begin(source: Source, overrides: Sequence[str] = (), origin: str | None = None, *, trained: bool = False) -> Walk:
+    """A walk from a file with overrides, or from a graph in Python. Raises `ConfigError`.
+
+    `trained` says that a graph by itself will not do. `origin` names a place for the mistakes of a dict; graphs that a
+    dict names are looked for in the current folder, and in its `configs`.
+    """
+    if isinstance(source, GraphPlan):
+        return Walk(plan=source, position=_NUMBERS["sections"], reporter=Reporter(diagnostics=list(source.warnings)))
+    if isinstance(source, Mapping):
+        folder = "configs" if Path("configs").is_dir() else "."
+        return _walk(with_graphs(from_data(dict(source), origin), folder, configs.RULES), None)
+    return composed(configs.compose(source, overrides), trained=trained)
+
+
+def composed(composition: Composition, *, trained: bool = True, run_weights: Path | None = None) -> Walk:
+    """A walk from a composed config."""
+    document = composition.document
+    alone = configs.is_graph(document)
+    if alone and trained:
+        raise configs.GraphAloneError.of(document)
+    return _walk(document, None if alone else composition, run_weights)
+
+
+def _walk(document: Document, composition: Composition | None, run_weights: Path | None = None) -> Walk:
+    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+    return Walk(document, composition, run_weights, reporter=reporter)
+
+
+def loaded(config: Config) -> Walk:
+    """A walk that has come to the first stage with torch."""
+    walk = _walk(config.composition.document, config.composition)
+    walk.position, walk.plan, walk.config = _NUMBERS["sections"] + 1, config.model, config
+    walk.reporter.diagnostics = list(config.warnings)
+    return walk
+
+
+@dataclass(frozen=True)
+class Account:
+    """The mistakes of a config, and how far the check came: members left out, and whether sizes were looked at."""
+
+    mistakes: list[Diagnostic]
+    unchecked: tuple[str, ...] = ()
+    sizes: bool = True
+    exit_code: int = 0
+
+
+def account(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> Account:
+    """Walk to the end; gives the mistakes and warnings instead of raising them."""
+    walk = Walk()
+    found: Sequence[Diagnostic]
+    unchecked: tuple[str, ...] = ()
+    exit_code = 0
+    try:
+        walk = begin(source, overrides, origin)
+        found = walk.to(END).warnings
+    except ConfigError as error:
+        found, unchecked, exit_code = error.diagnostics, error.unchecked, error.exit_code
+    except FlowconfError as error:
+        found, exit_code = [*walk.warnings, *error.diagnostics], error.exit_code
+    except OSError as problem:
+        found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
+    return Account(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
+
+
+# the stages
+
+
+def _keys(walk: Walk) -> None:
+    assert walk.document is not None
+    if walk.composition is None:
+        walk.keys = configs.graph_keys(walk.document, walk.reporter)
+    else:
+        walk.keys = configs.config_keys(walk.composition, walk.reporter)
+
+
+def _graph(walk: Walk) -> None:
+    assert walk.document is not None
+    if isinstance(walk.keys, ConfigDocument):
+        asked = walk.keys.named()
+        walk.plan = resolve_model(walk.keys.model, walk.document, ("model",), walk.reporter, asked)
+    elif walk.keys is not None:
+        plan = resolve_model(walk.keys, walk.document, (), walk.reporter)
+        walk.plan = replace(plan, warnings=tuple(walk.reporter.diagnostics))
+
+
+def _sections(walk: Walk) -> None:
+    assert isinstance(walk.keys, ConfigDocument)
+    assert walk.composition is not None
+    assert walk.plan is not None
+    check_training.check(walk.keys, walk.plan, walk.reporter)
+    walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
+
+
+def _data(walk: Walk) -> None:
+    from flowconf.train.checks.first_step import check_declared
+
+    check_declared(walk.checked, walk.reporter)
+
+
+def _sizes(walk: Walk) -> None:
+    """Infer the sizes of the graph: those of a config with what its data set declares."""
+    from flowconf.graph import check_shapes
+    from flowconf.train.checks.first_step import first_step
+
+    assert walk.plan is not None
+    if walk.config is None:
+        walk.inference = check_shapes(walk.plan)
+    else:
+        walk.step = first_step(walk.config)
+        walk.inference = walk.step.inference
+
+
+def _objective(walk: Walk) -> None:
+    from flowconf.train.checks.first_step import measured
+    from flowconf.train.checks.optimization import check_optimization
+    from flowconf.train.checks.untrained import check_untrained
+
+    assert walk.step is not None
+    errors = len(walk.reporter.errors)
+    reach = measured(walk.step, walk.reporter)
+    check_optimization(walk.checked, walk.step.inference.parameters, walk.reporter)
+    if len(walk.reporter.errors) == errors:
+        check_untrained(walk.checked, reach, walk.reporter)
+    walk.step = None
+
+
+def _weights(walk: Walk) -> None:
+    from flowconf.train.checks.weights import check_run_weights, check_weights
+
+    assert walk.plan is not None
+    assert walk.inference is not None
+    if walk.run_weights is not None:
+        check_run_weights(walk.run_weights, walk.plan, walk.inference, walk.reporter)
+    else:
+        check_weights(walk.config, walk.plan, walk.inference, walk.reporter)
+
+
+def _machine(walk: Walk) -> None:
+    from flowconf.train.checks.machine import check_machine
+
+    assert walk.inference is not None
+    check_machine(walk.checked, walk.inference.parameters, walk.reporter)
+
+
+def _chain(walk: Walk) -> None:
+    """Walk with every config that is trained before this one."""
+    from flowconf.train.chain import config_file, plan_chain
+
+    walks: dict[Path, Walk] = {}
+
+    def load(file: Path) -> Config:
+        walks[file] = begin(file, trained=True).to(BEFORE_TORCH)
+        return walks[file].checked
+
+    walk.chain = plan_chain(walk.checked, load)
+    walk.sources = [walks[config_file(config)].to("machine") for config in walk.chain.runs[:-1]]
+    for source in walk.sources:
+        walk.reporter.diagnostics += source.warnings
+
+
+STAGES = (
+    Stage("keys", _keys, torch=False, graph=True),
+    Stage("graph", _graph, torch=False, graph=True),
+    Stage("sections", _sections, torch=False),
+    Stage("data", _data),
+    Stage("sizes", _sizes, graph=True),
+    Stage("objective", _objective, ends=False),
+    Stage("weights", _weights, graph=True, ends=False),
+    Stage("machine", _machine),
+    Stage("chain", _chain),
+)
+"""The road: the keys of the document; its graph; the sections that say how it is trained; what the data set declares;
+the sizes in the graph; losses, metrics and what they train; weights that are loaded; what this machine has; and the
+configs that are trained before this one."""
+END = STAGES[-1].name
+BEFORE_TORCH = [stage.name for stage in STAGES if not stage.torch][-1]
+_NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}

@@ -1,0 +1,42 @@
+"""A run that is read from its folder: its config, with changes, and its graph with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowconf.graph import Graph, build_graph
+from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, LAST, best_checkpoint, record
+from flowconf.language import config as configs
+from flowconf.language import registry
+from flowconf.train.checks import road
+from flowconf.train.checks.road import Walk
+from flowconf.train.runs.resume import in_its_folder
+
+
+def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None = None) -> Walk:
+    """A walk with the config of a run; what its project registers is imported first. Raises `ConfigError`.
+
+    `weights` is the file that is loaded instead of what the config names, None where the run begins anew.
+    """
+    original = record(folder).get("config")
+    if isinstance(original, str) and Path(original).parent.is_dir():
+        registry.import_project(Path(original).parent)
+    return road.composed(configs.compose(folder / CONFIG, overrides), run_weights=weights)
+
+
+def weights_of(folder: Path, last: bool) -> Path:
+    """The file with the best weights of a run, or with its last ones."""
+    return folder / CHECKPOINTS / LAST if last else best_checkpoint(folder)
+
+
+def load_run(folder: Path, last: bool = False) -> Graph:
+    """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
+    folder = folder.absolute()
+    file = weights_of(folder, last)
+    with in_its_folder(folder):
+        walk = walk_run(folder, weights=file).to("sizes")
+    assert walk.plan is not None
+    graph = build_graph(walk.plan, walk.inference)
+    graph.load(file)
+    return graph.eval()
