@@ -32,8 +32,8 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
 def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
     """Check a config or graph: the diagnostics of the first stage with errors, and warnings.
 
-    Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints, and
-    the configs that those refer to. Nothing is run.
+    Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints,
+    and the configs that those refer to. Nothing is run.
     """
     return road.account(source, overrides, origin).mistakes
 

@@ -413,7 +413,7 @@ def test_the_command(folder, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "everything was read: 6 tensors, 2 prefixes renamed\n"
+        "all parts converted: 6 tensors, 2 prefixes renamed\n"
         "the outputs of the graph and the module are equal, bit for bit\n"
         "wrote net.safetensors\n"
     )
@@ -434,10 +434,10 @@ def test_the_command_says_what_it_could_not_read(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nets_of_a_test"], "names no factory"),
+        (["nets_of_a_test"], "expected `package.module:Factory`, got `nets_of_a_test`"),
         (["nowhere_at_all:Net"], "`nowhere_at_all` cannot be imported"),
         (["nets_of_a_test:Nothing"], "`nets_of_a_test` has no `Nothing`"),
-        (["nets_of_a_test:number"], "gives a `int`, not a module"),
+        (["nets_of_a_test:number"], "expected a module from `nets_of_a_test:number`, got `int`"),
         (["nets_of_a_test:Net", "--input", "x=3"], "NAME=[SIZE, ...]"),
     ],
 )
