@@ -13,7 +13,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.report import Diagnostic
 from flowconf.text import Composition
 from flowconf.train.checks import road
-from flowconf.train.checks.road import Source
+from flowconf.train.checks.road import GraphSource
 
 if TYPE_CHECKING:
     from flowconf.graph import Graph
@@ -29,16 +29,16 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
 
 
-def check(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
+def check(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
     """Check a config or graph: the diagnostics of the first stage with errors, and warnings.
 
     Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints,
     and the configs that those refer to. Nothing is run.
     """
-    return road.account(source, overrides, origin).mistakes
+    return road.findings(source, overrides, origin).mistakes
 
 
-def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
+def plan(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
     """The Plan of a graph, from a file (a training config or a graph document) or a dict. Raises `ConfigError`.
 
     `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
@@ -50,7 +50,7 @@ def plan(source: Source, overrides: Sequence[str] = (), origin: str | None = Non
 
 
 def build(
-    source: Source,
+    source: GraphSource,
     overrides: Sequence[str] = (),
     *,
     weights: bool = True,

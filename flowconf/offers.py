@@ -11,7 +11,7 @@ offer(
     metrics="flowconf.train.objective.metrics",
     optimizers="flowconf.train.optim.optimizers",
     schedules="flowconf.train.optim.schedules",
-    datasets=["flowconf.train.data.named", "flowconf.train.data.files"],
+    datasets=["flowconf.train.data.builtin", "flowconf.train.data.files"],
     loggers="flowconf.train.runs.loggers",
 )
 offer(

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import flowconf
+from flowconf.language import registry, schema
+from flowconf.language.advice import sections
 from flowconf.language.signatures import public_names
 
 PACKAGE = Path(flowconf.__file__).parent
@@ -80,6 +82,17 @@ def test_no_text_names_what_comes_later_on_the_road(file):
             where = f"{file}:{node.lineno}"
             assert LATER.search(node.value) is None, where
             assert node.value not in FLAGSHIP, where
+
+
+LANGUAGE = {*schema.VERBS, *schema.STEP_KEYS, *sections.TOP, *registry.modules.names()} - {"defaults"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if part_of(file) == "text"], ids=str)
+def test_text_knows_no_key_of_the_language(file):
+    """What merging must know of it is data (`MergeRules`)."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    known = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert not LANGUAGE.intersection(known)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class Command:
     """A command, the last stage that it walks to, and those that it passes by."""
 
     words: tuple[str, ...]
-    last: str = "chain"
+    last: str = "prerequisites"
     without: tuple[str, ...] = ()
 
     def finds(self, mistake: Mistake) -> bool:
@@ -115,7 +115,7 @@ COMMANDS = {
     "draw": Command(("draw", "small.yaml"), last="sections"),
 }
 PYTHON: dict[str, tuple[Callable[..., object], str]] = {
-    "check": (flowconf.check, "chain"),
+    "check": (flowconf.check, "prerequisites"),
     "build": (flowconf.build, "sizes"),
     "plan": (flowconf.plan, "sections"),
     "load": (flowconf.load, "sections"),

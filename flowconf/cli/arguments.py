@@ -17,7 +17,7 @@ Overrides = Annotated[
         help="Hydra overrides: key=value, +key=value, ~key, group=option.",
     ),
 ]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs (the newest run).")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs (the newest run).")]
 
 
 class Form(StrEnum):

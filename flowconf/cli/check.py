@@ -19,7 +19,7 @@ from flowconf.report import (
 )
 
 if TYPE_CHECKING:
-    from flowconf.train.checks.road import Account
+    from flowconf.train.checks.road import Findings
 
 ROUNDS = 20
 """The maximum number of rounds of `--fix`: fixing an error may uncover others."""
@@ -42,16 +42,16 @@ def check(
 ) -> None:
     """Report all errors in FILE without running anything."""
     from flowconf.text.fixes import apply
-    from flowconf.train.checks.road import account
+    from flowconf.train.checks.road import findings
 
-    seen = account(file, overrides or [])
+    seen = findings(file, overrides or [])
     for _ in range(ROUNDS if fix else 0):
         fixed = apply(seen.mistakes)
         for place in fixed:
             print(f"fixed {place}", file=sys.stderr)
         if not fixed:
             break
-        seen = account(file, overrides or [])
+        seen = findings(file, overrides or [])
     found = seen.mistakes
     sys.stdout.write(_rendered(found, form))
     if form in (Format.TEXT, Format.PLAIN):
@@ -80,7 +80,7 @@ def _count(found: list[Diagnostic]) -> str:
     return ", ".join(counts) or "no errors"
 
 
-def _left_out(seen: Account) -> str:
+def _left_out(seen: Findings) -> str:
     """The number of steps that were not checked because of the errors."""
     errors = sum(diagnostic.severity == "error" for diagnostic in seen.mistakes)
     if not errors:

@@ -15,7 +15,7 @@ from flowconf.cli.arguments import refuse_other_pictures
 from flowconf.report import ConfigError, Reporter, printable, shown_path
 
 if TYPE_CHECKING:
-    from flowconf.graph.weights.carry import Carry
+    from flowconf.graph.weights.carried_over import CarriedOver
     from flowconf.language.diff import Change
     from flowconf.report import Diagnostic, Place
     from flowconf.train.checks.road import Walk
@@ -43,7 +43,7 @@ def diff(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
 ) -> None:
     """Show the differences from A to B: steps, shapes, weights, settings."""
-    from flowconf.graph.weights.carry import carry_over
+    from flowconf.graph.weights.carried_over import carry_over
     from flowconf.language.diff import compare
 
     refuse_other_pictures(output)
@@ -119,7 +119,7 @@ def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:
     return found[0], found[1]
 
 
-def _text_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
+def _text_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
     if not changes:
         yield "no differences"
     for change in changes:
@@ -155,7 +155,7 @@ def _short(value: object, most: int = 70) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _json_lines(changes: Sequence[Change], carry: Carry) -> Iterator[str]:
+def _json_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
     for change in changes:
         row = {"kind": change.kind, "path": change.path, "key": change.key}
         row |= {"before": change.before, "after": change.after}

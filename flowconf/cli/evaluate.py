@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, Run
+from flowconf.cli.arguments import Overrides, RunArgument
 
 
 class Part(StrEnum):
@@ -20,7 +20,7 @@ class Part(StrEnum):
 
 
 def evaluate(
-    run: Run,
+    run: RunArgument,
     overrides: Overrides = None,
     splits: Annotated[
         list[Part] | None, typer.Option("--split", help="The split to evaluate (default: val and test); repeatable.")
@@ -29,7 +29,7 @@ def evaluate(
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
     """Evaluate the losses and metrics of a run. Nothing is written."""
-    from flowconf.train.apply import evaluate_run
+    from flowconf.train.commands.evaluate import evaluate_run
     from flowconf.train.screen import number
 
     if form not in ("text", "json"):

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Run
+from flowconf.cli.arguments import RunArgument
 
 
 def predict(
-    run: Run,
+    run: RunArgument,
     source: Annotated[
         str, typer.Option("--input", "-i", metavar="FILE", help="Arrays by input name: `.npz` or `.safetensors`.")
     ],
@@ -25,7 +25,7 @@ def predict(
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
 ) -> None:
     """Compute the outputs or other values of a run's graph for the rows of FILE."""
-    from flowconf.train.apply import predict_file
+    from flowconf.train.commands.predict import predict_file
 
     found = predict_file(run, source, output, values or [], batch_size, last)
     for name, tensor in found.items():

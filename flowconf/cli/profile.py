@@ -29,7 +29,7 @@ def profile(
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns about memory allocated before its start
     from flowconf.report import shown_path
-    from flowconf.train.apply import profile as measure
+    from flowconf.train.commands.profile import profile as measure
     from flowconf.train.insight.profile import TABLE
 
     folder, found = measure(source, overrides or [], output)

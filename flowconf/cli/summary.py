@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flowconf.cli.arguments import File, Overrides
 
 if TYPE_CHECKING:
-    from flowconf.graph.rows import Row
+    from flowconf.graph.summary import Row
 
 HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights from")
 NUMBERS = ("parameters",)

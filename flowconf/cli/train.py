@@ -29,7 +29,7 @@ def train(
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")
         import_torch()
-        from flowconf.train.command import resume as go_on
+        from flowconf.train.commands.train import resume as go_on
 
         go_on(resume, words if file is None else [file, *words])
         return
@@ -37,7 +37,7 @@ def train(
         raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
     if multirun:
         import_torch()
-        from flowconf.train.command import sweep
+        from flowconf.train.commands.sweep import sweep
 
         sweep(file, words)
         return
@@ -47,9 +47,9 @@ def train(
     task = given()
     walk = road.begin(file, words, trained=True).to(road.BEFORE_TORCH) if task is None else task.walk
     import_torch()
-    from flowconf.train import command
+    from flowconf.train.commands import train as training
 
     if task is None:
-        command.train_checked(walk)
+        training.train_checked(walk)
     else:
-        command.take_part(task)
+        training.take_part(task)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flowconf.graph.weights.listing import Entry, Listing
+    from flowconf.graph.weights.listing import Listing, StoredTensor
 
 HEADER = ("path", "shape", "type", "numbers", "size")
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -45,7 +45,7 @@ def text(listing: Listing) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _branches(entry: Entry) -> tuple[tuple[int, int | str], ...]:
+def _branches(entry: StoredTensor) -> tuple[tuple[int, int | str], ...]:
     """A key that sorts paths by their parts, and numbers by value."""
     parts = entry.name.split(".")
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
@@ -61,9 +61,9 @@ def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
             yield name, line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def _rows(entries: list[Entry], prefix: str, depth: int) -> Iterator[Row]:
+def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[Row]:
     """A row for each path below `prefix`: the sum of the tensors below it, or the tensor itself."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[StoredTensor]] = {}
     for entry in entries:
         groups.setdefault(entry.name.removeprefix(prefix).split(".")[0], []).append(entry)
     for name, group in groups.items():
@@ -83,7 +83,7 @@ def _line(row: Row, widths: list[int]) -> str:
     return "  ".join([name, shape, dtype, *right]).rstrip()
 
 
-def total(entries: Sequence[Entry]) -> int:
+def total(entries: Sequence[StoredTensor]) -> int:
     """The total number of bytes."""
     return sum(entry.size for entry in entries)
 

@@ -90,14 +90,14 @@ def dot(
 
 
 @dataclass
-class _Scope:
+class _DrawnGraph:
     """Resolves the references of one graph to the nodes of its inputs, steps, branches and nested graphs."""
 
     plan: GraphPlan
     prefix: str
     shares: Mapping[str, str]
     values: dict[tuple[str, str | None], Ends] = field(default_factory=dict)
-    children: dict[tuple[str, str | None], _Scope] = field(default_factory=dict)
+    children: dict[tuple[str, str | None], _DrawnGraph] = field(default_factory=dict)
 
     def ends(self, value: Value) -> tuple[str, ...]:
         """The nodes that produce `value`; if it has no separate node, those of its whole step."""
@@ -196,8 +196,8 @@ class _Drawing:
 
     # Graphs and steps
 
-    def graph(self, plan: GraphPlan, prefix: str, given: Mapping[str, Ends], shares: Mapping[str, str]) -> _Scope:
-        scope = _Scope(plan, prefix, shares)
+    def graph(self, plan: GraphPlan, prefix: str, given: Mapping[str, Ends], shares: Mapping[str, str]) -> _DrawnGraph:
+        scope = _DrawnGraph(plan, prefix, shares)
         for entry in plan.inputs:
             if entry.captured and entry.name in given:
                 scope.values[entry.name, None] = given[entry.name]
@@ -213,13 +213,13 @@ class _Drawing:
                 self.node(path, [path.rpartition(".")[2], "removed"], MARK_STYLES[kind], NOWHERE)
         return scope
 
-    def step(self, scope: _Scope, step: Step) -> None:
+    def step(self, scope: _DrawnGraph, step: Step) -> None:
         stream = _later(scope, step.stream)
         if len(step.parts) > 1:
             after = self.branches(scope, step, stream)
         else:
             after = self.applied(scope, step, None, step.body, stream)
-            if step.adds:
+            if step.joins:
                 after = self.residual(scope, step, stream, after)
         if step.iterates:
             for name, condition in step.modules_beside.items():
@@ -229,16 +229,16 @@ class _Drawing:
         else:
             scope.values.setdefault((step.name, None), after)
 
-    def residual(self, scope: _Scope, step: Step, stream: Ends, after: Ends) -> Ends:
+    def residual(self, scope: _DrawnGraph, step: Step, stream: Ends, after: Ends) -> Ends:
         kept = stream
         for name, skip in step.modules_beside.items():
             kept = self.applied(scope, step, name, skip, stream)
-        plus = self.joint(scope, step, "+")
-        self.edge(after, plus, {})
-        self.edge(kept, plus, {} if step.modules_beside else {"color": "#9aa5b1"})
-        return _fixed((plus,))
+        joint = self.joint(scope, step, step.joins)
+        self.edge(after, joint, {})
+        self.edge(kept, joint, {} if step.modules_beside else {"color": "#9aa5b1"})
+        return _fixed((joint,))
 
-    def branches(self, scope: _Scope, step: Step, stream: Ends) -> Ends:
+    def branches(self, scope: _DrawnGraph, step: Step, stream: Ends) -> Ends:
         ends = {name: self.applied(scope, step, name, part, stream) for name, part in step.parts}
         for name, end in ends.items():
             scope.values[step.name, name] = end
@@ -254,7 +254,7 @@ class _Drawing:
             self.edge(router, joint, USING | {"label": "weights" if step.weighs else "picks"})
         return _fixed((joint,))
 
-    def joint(self, scope: _Scope, step: Step, sign: str) -> str:
+    def joint(self, scope: _DrawnGraph, step: Step, sign: str) -> str:
         name = f"{join(scope.prefix, step.path)} joint"
         style = JOINT_STYLE if len(sign) == 1 else JOINT_STYLE | {"shape": "box", "margin": "0.08,0.03"}
         self.node(name, [sign], style, step.place)
@@ -263,7 +263,7 @@ class _Drawing:
     # Modules
 
     def applied(
-        self, scope: _Scope, step: Step, part: str | None, applied: Applied, stream: Ends, kind: str | None = None
+        self, scope: _DrawnGraph, step: Step, part: str | None, applied: Applied, stream: Ends, kind: str | None = None
     ) -> Ends:
         """Draw one module of a step and its incoming edges; returns the nodes that produce its output."""
         path = join(scope.prefix, applied.path)
@@ -299,7 +299,7 @@ class _Drawing:
             self.edge(_fixed((path,)), path, AGAIN)
         return _fixed((path,))
 
-    def using(self, scope: _Scope, step: Step, applied: Applied, node: str) -> None:
+    def using(self, scope: _DrawnGraph, step: Step, applied: Applied, node: str) -> None:
         members = applied.module.members if isinstance(applied.module, Chain) else ()
         for one in (applied, *members):
             for argument, value in one.using:
@@ -307,7 +307,9 @@ class _Drawing:
                 named = {} if argument == value.name else {"label": argument}
                 self.edge(_later(scope, value), node, style | named)
 
-    def mount(self, scope: _Scope, step: Step, part: str | None, applied: Applied, module: Mount, stream: Ends) -> Ends:
+    def mount(
+        self, scope: _DrawnGraph, step: Step, part: str | None, applied: Applied, module: Mount, stream: Ends
+    ) -> Ends:
         path = join(scope.prefix, applied.path)
         frozen = self.is_frozen(path)
         kind = _kind(step) if part is None else "plain"
@@ -339,7 +341,7 @@ class _Drawing:
             title.append(f"weights: {_source(self.checkpoints[path])}")
         return title
 
-    def again(self, child: _Scope, path: str) -> None:
+    def again(self, child: _DrawnGraph, path: str) -> None:
         """Draw the edges between iterations: each output to the input of its name, a single one to the first input."""
         inputs = [entry.name for entry in child.plan.inputs if not entry.captured]
         single = len(child.plan.outputs) == 1
@@ -349,7 +351,7 @@ class _Drawing:
                 self.edge(_later(child, value), f"{path} input {target}", AGAIN)
 
 
-def _given(scope: _Scope, step: Step, applied: Applied, graph: GraphPlan, stream: Ends) -> dict[str, Ends]:
+def _given(scope: _DrawnGraph, step: Step, applied: Applied, graph: GraphPlan, stream: Ends) -> dict[str, Ends]:
     """The nodes that produce each input of a mounted graph."""
     given: dict[str, Ends] = {}
     names = [entry.name for entry in graph.inputs]
@@ -363,7 +365,7 @@ def _given(scope: _Scope, step: Step, applied: Applied, graph: GraphPlan, stream
     return given
 
 
-def _later(scope: _Scope, value: Value) -> Ends:
+def _later(scope: _DrawnGraph, value: Value) -> Ends:
     return lambda: scope.ends(value)
 
 
@@ -418,7 +420,7 @@ def _named(step: Step, name: str) -> str:
     return f"{verb}{name}{times}{tag}"
 
 
-def _call_lines(scope: _Scope, applied: Applied) -> list[str]:
+def _call_lines(scope: _DrawnGraph, applied: Applied) -> list[str]:
     """The calls of the module, one line for each call of a chain."""
     if isinstance(applied.module, Shared):
         return [f"the module of {scope.full(applied.module.path)}"]

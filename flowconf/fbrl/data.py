@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 from flowconf.fbrl.cache import cached
 from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
-from flowconf.language.training import Count, Factor, Fraction, Positive
+from flowconf.language.value_types import Count, Factor, Fraction, Positive
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
 from flowconf.train.data.streams import Batch, Field

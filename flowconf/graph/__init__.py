@@ -2,8 +2,8 @@
 
 from flowconf.graph.build import build_graph, check_shapes, check_weights, load_checkpoints, requests
 from flowconf.graph.graph import Graph
-from flowconf.graph.rows import Row
-from flowconf.graph.weights.transfer import WeightReport
+from flowconf.graph.summary import Row
+from flowconf.graph.weights.loading import WeightReport
 
 __all__ = [
     "Graph",

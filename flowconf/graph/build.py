@@ -14,14 +14,14 @@ from flowconf.graph import freezing
 from flowconf.graph.graph import CLASSES, Graph
 from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
-from flowconf.graph.shapes.fakes import quiet
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.fake_values import quiet
+from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
+from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of
 from flowconf.graph.weights.sources import has_run, locate
-from flowconf.graph.weights.transfer import Request, WeightReport, check, load_checkpoint, request_of
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Checkpoint, GraphPlan, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest

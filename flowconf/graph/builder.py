@@ -15,9 +15,9 @@ from torch import nn
 
 from flowconf.graph.build import build_graph, load_checkpoints
 from flowconf.graph.graph import Graph
-from flowconf.language import names
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve import resolve
+from flowconf.language.resolve import reserved_names
+from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump
@@ -295,7 +295,7 @@ def free_name(base: str, taken: Mapping[str, int]) -> tuple[str, int]:
     `taken` tells for each name the number that was last put behind it.
     """
     number = taken.get(base, 0) + 1
-    stem = f"{base}_" if names.refusal(base) else base
+    stem = f"{base}_" if reserved_names.refusal(base) else base
     name = stem if number == 1 else f"{base}_{number}"
     while name in taken:
         number += 1

@@ -18,19 +18,19 @@ def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 
-Memory = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
+Frozen = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
 """What is frozen in a graph: the settings of its modules, and which parameters learn."""
 
 
-def remember(root: nn.Module) -> Memory:
+def remember(root: nn.Module) -> Frozen:
     """What is frozen now, for `restore`."""
     marks = [(module, {key: module.__dict__.get(key) for key in (SETTING, INHERITED)}) for module in root.modules()]
     return marks, [(parameter, parameter.requires_grad) for parameter in root.parameters()]
 
 
-def restore(root: nn.Module, memory: Memory) -> None:
-    """Freeze and thaw everything below `root` as it was when `memory` was made."""
-    marks, learning = memory
+def restore(root: nn.Module, frozen: Frozen) -> None:
+    """Freeze and thaw everything below `root` as it was when `frozen` was made."""
+    marks, learning = frozen
     for module, settings in marks:
         for key, value in settings.items():
             if value is None:

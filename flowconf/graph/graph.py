@@ -17,14 +17,14 @@ from torch import Tensor
 from flowconf.draw.dot import dot
 from flowconf.draw.svg import render
 from flowconf.graph import freezing, swapping, views
-from flowconf.graph.explain import add_notes
-from flowconf.graph.rows import Row, rows
+from flowconf.graph.failed_step import add_notes
 from flowconf.graph.runtime import over
 from flowconf.graph.source.program import restore
+from flowconf.graph.summary import Row, rows
 from flowconf.graph.tree import GraphTree
-from flowconf.graph.weights import transfer as weights
-from flowconf.graph.weights.transfer import WeightReport
-from flowconf.language.names import STATE
+from flowconf.graph.weights import loading as weights
+from flowconf.graph.weights.loading import WeightReport
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import NOWHERE, Diagnostic, PathError
 
 
@@ -119,14 +119,14 @@ class Graph(GraphTree):
     def detach_state(self) -> None:
         """Keep the values, and cut their gradients: truncated backpropagation through time."""
         for module in self.modules():
-            memory = module.__dict__.get(STATE, {})
-            memory.update({name: over(Tensor.detach, [value]) for name, value in memory.items()})
+            state = module.__dict__.get(STATE, {})
+            state.update({name: over(Tensor.detach, [value]) for name, value in state.items()})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Graph:
         """What `to`, `double` and the like do: the kept values go where the parameters go."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        memory = self.__dict__.get(STATE, {})
-        memory.update({name: over(fn, [value]) for name, value in memory.items()})
+        state = self.__dict__.get(STATE, {})
+        state.update({name: over(fn, [value]) for name, value in state.items()})
         return self
 
     # weights

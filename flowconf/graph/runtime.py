@@ -131,9 +131,9 @@ def halts(value: Tensor) -> bool:
     return bool(value > 0)
 
 
-def recall(memory: dict[str, Values], name: str, like: Values) -> Values:
+def recall(state: dict[str, Values], name: str, like: Values) -> Values:
     """What the last call kept as `name`; zeros like `like` in the first. Another batch size is refused."""
-    before = memory.get(name)
+    before = state.get(name)
     if before is None:
         return over(torch.zeros_like, [like])
     kept, given = next(iter(tensors(before))), next(iter(tensors(like)))

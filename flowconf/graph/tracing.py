@@ -25,7 +25,7 @@ from flowconf.language.plan import join
 AT = "__at__"
 """The name in traced source of what says where it is."""
 
-Visit = Callable[[str], AbstractContextManager[object]]
+OnVisit = Callable[[str], AbstractContextManager[object]]
 """What is done for every visit of a path: it begins and ends with the visit."""
 
 _trail: Trail | None = None
@@ -53,7 +53,7 @@ def at(graph: GraphTree, path: str) -> AbstractContextManager[object]:
     return _trail.statement(graph, path) if _trail is not None else nullcontext()
 
 
-class Members:
+class ModulePaths:
     """Where the modules of a graph stand, as far as its document names them: a module that is shared, at each place."""
 
     def __init__(self, graph: GraphTree) -> None:
@@ -109,11 +109,11 @@ class Trail:
     Each visit of a path is one of `visit`. A module that is reused is told at the place where it runs.
     """
 
-    def __init__(self, view: GraphTree, visit: Visit = lambda path: nullcontext()) -> None:
+    def __init__(self, view: GraphTree, visit: OnVisit = lambda path: nullcontext()) -> None:
         self.view, self.visit = view, visit
         self.stack: list[tuple[str, str]] = []
         """The paths that are being visited, the outermost first, with where their modules stand."""
-        self.members = Members(view)
+        self.members = ModulePaths(view)
         self._numbers: list[int] = []
         self._paths: list[str] = []
         self._open: list[AbstractContextManager[object]] = []

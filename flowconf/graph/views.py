@@ -10,7 +10,7 @@ from torch import nn
 
 from flowconf.graph import tracing
 from flowconf.graph.source.demand import LIST, STACK, Demand, Want
-from flowconf.graph.source.emit import Sizes, emit
+from flowconf.graph.source.emit import KnownSizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan, Value, join
@@ -29,7 +29,7 @@ def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Wa
     for text in dict.fromkeys(references):
         try:
             value = find_anywhere(graph.plan, text)
-            _check_slices(graph.plan, value, graph.__dict__.get("_sizes", Sizes()).kinds)
+            _check_slices(graph.plan, value, graph.__dict__.get("_sizes", KnownSizes()).kinds)
         except NotFound as problem:
             raise PathError(Diagnostic("FC0701", problem.message, NOWHERE, text, advice=problem.advice)) from None
         wants.append(Want(value, gather, alias=text))
@@ -87,7 +87,7 @@ def tagged(graph: GraphTree, reference: str) -> Any:
 
 
 def _mirrored(graph: GraphTree, demand: Demand) -> GraphTree:
-    program = run(emit(graph.plan, graph.__dict__.get("_sizes", Sizes()), demand), graph._program.bases)
+    program = run(emit(graph.plan, graph.__dict__.get("_sizes", KnownSizes()), demand), graph._program.bases)
     return _Mirrors(program).graph(graph, program.main.name, outermost=True)
 
 

@@ -33,7 +33,7 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class ListArgument:
     """A list in a call that holds more than plain values."""
 
     items: tuple[Argument, ...]
@@ -54,7 +54,7 @@ class Call:
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
-Argument = Literal | Hole | Call | Sequence
+Argument = Literal | Hole | Call | ListArgument
 
 
 def show(argument: Argument) -> str:
@@ -64,7 +64,7 @@ def show(argument: Argument) -> str:
             return text
         case Hole():
             return "_"
-        case Sequence(items):
+        case ListArgument(items):
             return f"[{', '.join(show(item) for item in items)}]"
         case Call():
             return str(argument)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flowconf.language import registry, signatures
+from flowconf.language import registry, value_types
 from flowconf.language.registry import Table
 from flowconf.language.signatures import Parameter
 
@@ -77,7 +77,7 @@ SHELVES = {
 def ranges(entries: Iterable[Entry]) -> dict[str, str]:
     """The kinds of numbers that the arguments name, such as `Share`, with their ranges in words."""
     types = " ".join(parameter.type for entry in entries for parameter in entry.parameters)
-    return signatures.ranges_in(types)
+    return value_types.ranges_in(types)
 
 
 def _written(parameters: tuple[Parameter, ...]) -> Iterator[str]:

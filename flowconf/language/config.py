@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowconf.language import check_training, registry, schema
+from flowconf.language import registry, schema
 from flowconf.language.advice import hints
 from flowconf.language.advice.sections import SECTIONS, TOP
+from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
+from flowconf.language.sections import checks
 from flowconf.language.training import TrainingConfig
-from flowconf.language.validate import validate
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.text import Composition, Document, MergeRules
 from flowconf.text import compose as compose_text
@@ -27,7 +28,11 @@ class ConfigDocument(TrainingConfig):
 
 
 RULES = MergeRules(
+    flow="flow",
     verbs=frozenset(schema.VERBS),
+    call="through",
+    mount="graph",
+    bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
@@ -40,7 +45,7 @@ RULES = MergeRules(
     tops=TOP,
     removable=frozenset({"loss.*", "metrics.*", "phases.*", "optimizer.groups.*"}),
 )
-"""What composing has to know of the language."""
+"""What composing must know of the language."""
 
 
 class GraphAloneError(ConfigError):
@@ -77,7 +82,7 @@ def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument 
         reporter.error("FC0122", "the config is empty", document.origins.value(()), advice=advice)
         return None
     found = validate(ConfigDocument, document.data, reporter)
-    check_training.check_overruled(composition.overruled, reporter)
+    checks.check_overruled(composition.overruled, reporter)
     return found
 
 

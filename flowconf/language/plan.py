@@ -155,8 +155,8 @@ class Step:
     verb: ClassVar[str] = ""
     carries_stream: ClassVar[bool] = True
     """Whether its value is the stream of the next step."""
-    adds: ClassVar[bool] = False
-    """Whether its value is a sum of what its body gives and something else."""
+    joins: ClassVar[str] = ""
+    """The sign by which what its body gives is joined with the stream; empty where its value is what its body gives."""
     weighs: ClassVar[bool] = False
     """Whether its value is a sum of what its branches give, weighed by its router."""
     chooses: ClassVar[bool] = False
@@ -225,7 +225,7 @@ class Step:
         """
         body = self.body.target
         gathers = self.iterates and isinstance(body, Mount) and body.graph.fields is not None
-        return self.take is not None and (self.adds or self.iterates) and not gathers
+        return self.take is not None and (bool(self.joins) or self.iterates) and not gathers
 
     def place_of(self, key: str) -> Place:
         """Where the value of a key of the step is written; the step itself when the document does not say it."""
@@ -299,7 +299,7 @@ class AlsoStep(Step):
     """What a module makes of the stream is added to it, or to what `skip` makes of it."""
 
     verb: ClassVar[str] = "also"
-    adds: ClassVar[bool] = True
+    joins: ClassVar[str] = "+"
     evident: ClassVar[bool] = True
     skip: Applied | None = None
 
@@ -421,10 +421,10 @@ class ReuseStep(Step):
     verb: ClassVar[str] = "reuse"
 
 
-Kind = TypeVar("Kind", bound=Step)
+StepT = TypeVar("StepT", bound=Step)
 
 
-def with_verb(step: Step, kind: type[Kind], **own: object) -> Kind:
+def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
     """A step of a verb with what `step` says, and what only that verb does."""
     return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
 

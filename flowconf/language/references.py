@@ -185,8 +185,8 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     path = join(step.path, way.spot)
     outputs = dict(graph.outputs)
     if len(way.rest) == 1 and way.rest[0] in outputs:
-        is_added = step.adds and not way.spot  # the step's value is a sum, and not what its body gives
-        return replace(here, inner=outputs[way.rest[0]]) if is_added else replace(here, key=way.rest[0])
+        is_joined = bool(step.joins) and not way.spot  # then the step's value is not what its body gives
+        return replace(here, inner=outputs[way.rest[0]]) if is_joined else replace(here, key=way.rest[0])
     if way.rest[0].startswith("_"):
         raise NotFound(f"`{way.rest[0]}` is internal to `{path}`: names that begin with `_` are not seen from outside")
     try:
@@ -275,7 +275,7 @@ def record_of(members: Members, value: Value) -> Record | None:
     if value.spot:
         graph = graph_of(step.spots[value.spot])
         return Record(graph.fields) if graph is not None and graph.fields is not None else None
-    is_the_bodys = len(step.parts) == 1 and not step.adds and step.take is None
+    is_the_bodys = len(step.parts) == 1 and not step.joins and step.take is None
     return step.record if is_the_bodys else None
 
 

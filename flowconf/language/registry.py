@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from flowconf.language import signatures
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.language.signatures import ClassSource, Signature
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
 from flowconf.text import read
@@ -89,7 +89,7 @@ class Table:
                 if not any(fnmatchcase(name, pattern) for pattern in without):
                     home = signatures.home(source, name)
                     known = self.registered[name].__module__ if name in self.registered else self.offered.get(name, "")
-                    self._check_usable(name, "" if known == home else known, signatures.place(home, name))
+                    self._check_usable(name, "" if known == home else known, home)
                     self.offered[name] = home
             del self.unread[0]
         return self.offered
@@ -165,14 +165,15 @@ class Table:
         _offer_built_ins()
         self.unread.append((source, tuple(without)))
 
-    def _check_usable(self, name: str, taken_by: str, place: Place = NOWHERE) -> None:
-        """Refuse a name that a config cannot use, or that is taken by another module."""
+    def _check_usable(self, name: str, taken_by: str, home: str | None = None) -> None:
+        """Refuse a name that a config cannot use, or that is taken by another module, where `home` defines it."""
         if taken_by:
             message = f"the name `{name}` is taken by `{taken_by}`"
         elif name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
             message = f"the name `{name}` cannot be used in a config"
         else:
             return
+        place = NOWHERE if home is None else signatures.place(home, name)
         raise ConfigError(Diagnostic("FC0126", message, place, advice="choose another name"))
 
 
@@ -183,7 +184,7 @@ class ModuleTable(Table):
         """What to write instead of a name that is not in the table."""
         if name.startswith("Lazy") and name[4:] in self:
             return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
-        known = habits.for_module(name, self.names())
+        known = other_tools.for_module(name, self.names())
         if known is not None:
             return known
         advice = super().advice_for(name, also)

@@ -10,18 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import REMOVABLE, Identifier, Section, named_in, without_removed
+from flowconf.language.training import REMOVABLE, Section, named_in, without_removed
+from flowconf.language.value_types import Identifier, InWords, Reference
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
-VERBS = ("through", "also", "fork", "split", "gate", "switch", "loop", "map", "graph", "reuse")
 MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 
 Name = Identifier
 CallText = Annotated[str, named_in("modules")]
 Number = int | float
 Parameter = bool | int | float | str | list[Any]
-Reference = Annotated[str, Field(min_length=1)]
 Size = int | str
 
 
@@ -40,6 +39,7 @@ Using = Annotated[
     | Annotated[list[Reference], Tag("<list>")]
     | Annotated[dict[Name, Reference], Tag("<mapping>")],
     Discriminator(_kind_of_using),
+    InWords("a reference, a list of them, or a mapping"),
 ]
 
 
@@ -67,7 +67,9 @@ def _kind_of_checkpoint(value: object) -> str:
 
 
 CheckpointKey = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")], Discriminator(_kind_of_checkpoint)
+    Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")],
+    Discriminator(_kind_of_checkpoint),
+    InWords("a path or a mapping"),
 ]
 
 
@@ -329,6 +331,7 @@ class Reuse(Modifiers):
 STEPS: dict[str, type[Modifiers]] = {
     model.verb: model for model in (Through, Also, Fork, Split, Gate, Switch, Loop, Map, Graph, Reuse)
 }
+VERBS = tuple(STEPS)
 
 
 def _kind_of_step(value: object) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flowconf.report import Place
 
@@ -249,12 +249,19 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
                 p.name,
                 kinds.get(p.kind, "positional"),
                 p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD),
-                "" if p.annotation is p.empty else getattr(p.annotation, "__name__", str(p.annotation)),
+                _shown(p.annotation),
                 "" if p.default is p.empty else repr(p.default),
             )
             for p in parameters
         )
     )
+
+
+def _shown(annotation: object) -> str:
+    """An annotation at hand as it would be written."""
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 @lru_cache(maxsize=128)
@@ -341,157 +348,6 @@ def _default(default: ast.expr | None) -> str:
 
 def _written(argument: ast.arg) -> str:
     return ast.unparse(argument.annotation) if argument.annotation is not None else ""
-
-
-TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "bool": ("true or false", (bool,)),
-    "str": ("a text", (str,)),
-    "Number": ("a number", (int, float)),
-    "Sequence[Number]": ("a list", (list, tuple)),
-    "None": ("null", ()),
-}
-
-
-RANGES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
-    "Positive": ("int", "of at least 1", lambda number: number >= 1),
-    "Count": ("int", "of at least 0", lambda number: number >= 0),
-    "Factor": ("float", "of at least 0", lambda number: number >= 0),
-    "Fraction": ("float", "from 0 to 1", lambda number: 0 <= number <= 1),
-    "Share": ("float", "of at least 0 and below 1", lambda number: 0 <= number < 1),
-}
-"""Kinds of numbers that lie in a range, by the names that they have in `language/training.py`."""
-_LIST = re.compile(r"(?:typing\.)?(?:Sequence\[(float|str|Positive|Count)\]|[Tt]uple\[((\w+)(?:, \3)*)\])")
-"""So many numbers of one kind."""
-
-
-SIZES = re.compile(r"_size_(\d|any)_t|Sequence\[int\]")
-"""torch's types of a number, or so many of them."""
-MODULE = "Module"
-
-
-def wants(written: str, value: object, required: bool = False) -> str | None:
-    """What an argument with this annotation must be, where `value` is something else; null fits unless `required`.
-
-    None where it fits, and where the annotation says more than plain numbers, sizes and words: those are left to the
-    callable.
-    """
-    kinds = _alternatives(written)
-    if kinds is None or (value is None and ("None" in kinds or not required)):
-        return None
-    if any(_fits(kind, value) for kind in kinds):
-        return None
-    return _listed(kinds)
-
-
-def at_fault(written: str, value: object) -> tuple[int, str] | None:
-    """Which item of a list is the only reason that it does not fit, and what that must be."""
-    for kind in _alternatives(written) or ():
-        item = _item_of(kind)
-        if item is not None and isinstance(value, list | tuple) and len(value) == (_count_of(kind) or len(value)):
-            wrong = [number for number, one in enumerate(value) if not _fits(item, one)]
-            return (wrong[0], _in_words(item)) if wrong else None
-    return None
-
-
-def fits(written: str, required: bool, value: object) -> bool:
-    """Whether a value can be an argument with this annotation, as far as `wants` knows."""
-    return wants(written, value, required) is None
-
-
-def plain(written: str) -> str | None:
-    """What an argument must be that is annotated as numbers, sizes and words; None for any other."""
-    kinds = _alternatives(written)
-    return None if kinds is None or MODULE in kinds else _listed(kinds)
-
-
-def _listed(kinds: Iterable[str]) -> str:
-    words = dict.fromkeys(_in_words(kind) for kind in kinds if kind != "None")
-    covered = any(word.startswith("a whole number or") for word in words)
-    return " or ".join(word for word in words if not (covered and word == "a whole number"))
-
-
-@lru_cache(maxsize=1024)
-def _alternatives(written: str) -> tuple[str, ...] | None:
-    """The kinds that an annotation allows, None when one of them is no plain kind."""
-    text = written.strip()
-    optional = re.fullmatch(r"(?:typing\.)?Optional\[(.+)\]", text)
-    union = re.fullmatch(r"(?:typing\.)?Union\[(.+)\]", text)
-    if optional is not None:
-        inner = _alternatives(optional[1])
-        return None if inner is None else (*inner, "None")
-    parts = [part.strip() for part in re.split(r"\|" if union is None else r",", union[1] if union else text)]
-    if text.startswith("Literal["):
-        parts = [text]
-    parts = [MODULE if re.fullmatch(r"Module|'\w+Layer'", part) else part for part in parts]
-    known = [
-        part for part in parts if part in (MODULE, *TYPES, *RANGES) or _item_of(part) or part.startswith("Literal[")
-    ]
-    return tuple(parts) if len(known) == len(parts) else None
-
-
-def _item_of(kind: str) -> str | None:
-    """The kind of the items of a list, None for any other kind."""
-    if SIZES.fullmatch(kind):
-        return "int"
-    match = _LIST.fullmatch(kind)
-    item = None if match is None else match[1] or match[3]
-    return item if item in ("float", "int", "str", *RANGES) else None
-
-
-def _count_of(kind: str) -> int | None:
-    """How many items a list of this kind has, None where that is open."""
-    match, size = _LIST.fullmatch(kind), SIZES.fullmatch(kind)
-    if size is not None:
-        return int(size[1]) if (size[1] or "any") != "any" else None
-    return len(match[2].split(",")) if match is not None and match[2] else None
-
-
-def _fits(kind: str, value: object) -> bool:
-    size = SIZES.fullmatch(kind)
-    if size is not None:
-        items = value if isinstance(value, tuple | list) else (value,)
-        right = size[1] in ("any", None) or not isinstance(value, tuple | list) or len(items) == int(size[1])
-        return right and all(_fits("int", item) for item in items)
-    if kind == MODULE:
-        return False
-    if kind.startswith("Literal["):
-        return value in ast.literal_eval(kind.removeprefix("Literal"))
-    if kind == "bool":
-        return isinstance(value, bool) or value in (0, 1)
-    if kind in RANGES:
-        base, _, lies = RANGES[kind]
-        return _fits(base, value) and lies(value)
-    item = _item_of(kind)
-    if item is not None:
-        right = isinstance(value, list | tuple) and len(value) == (_count_of(kind) or len(value))
-        return right and all(_fits(item, one) for one in value)  # type: ignore[attr-defined]
-    return isinstance(value, TYPES[kind][1]) and not (isinstance(value, bool) and kind in ("int", "float", "Number"))
-
-
-def _in_words(kind: str) -> str:
-    size = SIZES.fullmatch(kind)
-    if size is not None:
-        many = f" of {size[1]}" if (size[1] or "any") != "any" else ""
-        return "a whole number" if size[1] == "1" else f"a whole number or a list{many}"
-    if kind in RANGES:
-        return f"{TYPES[RANGES[kind][0]][0]} {RANGES[kind][1]}"
-    item = _item_of(kind)
-    if item is not None:
-        many = f"{_count_of(kind)} " if _count_of(kind) else ""
-        plural = re.sub(r"\b(number|text)\b", r"\1s", _in_words(item).removeprefix("a "))
-        return f"a list of {many}{plural}"
-    if kind == MODULE:
-        return "a module"
-    if kind.startswith("Literal["):
-        return f"one of {', '.join(f'`{word}`' for word in ast.literal_eval(kind.removeprefix('Literal')))}"
-    return TYPES[kind][0]
-
-
-def ranges_in(written: str) -> dict[str, str]:
-    """The kinds of numbers in an annotation that lie in a range, and what each of them is in words."""
-    return {kind: _in_words(kind) for kind in RANGES if re.search(rf"\b{kind}\b", written)}
 
 
 @lru_cache(maxsize=4096)

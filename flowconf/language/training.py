@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from flowconf.language.value_types import Count, Factor, Finite, Fraction, Identifier, InWords, Positive, Reference
+
 
 def without_removed(members: object) -> object:
     if isinstance(members, dict):
@@ -32,28 +34,24 @@ def _number_or_mapping(value: object) -> str:
     return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Reference = Annotated[str, Field(min_length=1)]
 References = Annotated[
     Annotated[Reference, Tag("<text>")] | Annotated[list[Reference], Field(min_length=1), Tag("<list>")],
     Discriminator(_kind_of_references),
+    InWords("a reference or a list of them"),
 ]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Paths = Annotated[References, InWords("a path or a list of them")]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
     | Annotated[list[Count], Field(min_length=1), Tag("<list>")],
     Discriminator(_kind_of_value),
+    InWords("`auto`, a number of devices, a list such as `[0, 1]`, `cpu`, `cuda`, `cuda:0` or `mps`"),
 ]
 Shares = Annotated[
     Annotated[Literal["auto"], Tag("<text>")]
     | Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1), Tag("<list>")],
     Discriminator(_kind_of_references),
+    InWords("`auto`, or a list with a number for each device"),
 ]
 
 
@@ -113,7 +111,7 @@ class MetricSection(Section):
     """A reference, or a list of them: a step, a tag, a path anywhere in the tree, or a field of the batch."""
     target: References | None = None
     """What the input is compared with: references of the same kind; null when the function takes none."""
-    mask: Reference | None = None
+    mask: Annotated[Reference, InWords("one reference")] | None = None
     """A reference to the weights of the elements (booleans or numbers), broadcast from the left; null: all count."""
     args: dict[str, Any] = {}
     """Further arguments of the function, by name."""
@@ -155,6 +153,7 @@ class Changing(Section):
 Weight = Annotated[
     Annotated[Finite, Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
     Discriminator(_number_or_mapping),
+    InWords("a number, or a mapping such as `{linear: {from: 1, to: 0}}`"),
 ]
 
 
@@ -166,7 +165,7 @@ class LossSection(MetricSection):
     weight: Weight = 1.0
     """The factor of this term in the sum of all terms: a number, or how it changes over the run. An evaluation takes
     the number, or the last value, so that evaluations can be compared."""
-    updates: References | None = None
+    updates: Paths | None = None
     """Paths: the gradient of this term reaches the parameters below them and no others; null means all. Each different
     set of paths takes a backward pass of its own."""
 
@@ -221,9 +220,9 @@ class PhaseSection(Section):
     """Where it begins; null: where the phase before it ends, or at the start of the run."""
     until: Condition | None = None
     """Where it ends; null: where the next phase begins, or at the end of the run."""
-    freeze: References | None = None
+    freeze: Paths | None = None
     """Paths that are frozen meanwhile: no gradients, and evaluation mode."""
-    thaw: References | None = None
+    thaw: Paths | None = None
     """Paths that are not frozen meanwhile."""
     lr: Annotated[
         Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],

@@ -303,7 +303,9 @@ class _Composer:
             return Diagnostic("FC0104", message, place, package, advice=advice)
         head, dot, rest = package.partition(".")
         close = nearest(head, self.rules.tops)
-        advice = f"say where it goes: `{name}@model`, or `# @package SECTION` as the first line of its file"
+        advice = (
+            f"say where it goes: `{name}@{self.rules.tops[0]}`, or `# @package SECTION` as the first line of its file"
+        )
         advice = f"write `{close}{dot}{rest}` for `{package}`" if close else advice
         message = f"`{name}` lands at `{package}`, which is no section of a config"
         place = header or next(iter(new.value.values())).key

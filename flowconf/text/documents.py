@@ -14,8 +14,10 @@ from flowconf.text.source import load
 SUFFIXES = (".yaml", ".yml", ".toml")
 
 
-def read(file: str | os.PathLike[str], text: str | None = None) -> Document:
-    """One YAML or TOML file, or `text` as if it stood there.
+def read(file: str | os.PathLike[str], text: str | None = None, flow: str | None = None) -> Document:
+    """One YAML or TOML file, or `text` as its content.
+
+    TOML has no null: there, the text `remove` is null for the members of a mapping whose key is `flow`.
 
     Raises:
         ConfigError: FC0001 for what cannot be read, FC0002 to FC0007 for what it says.
@@ -25,8 +27,7 @@ def read(file: str | os.PathLike[str], text: str | None = None) -> Document:
     if Path(source.file).suffix not in SUFFIXES:
         message = f"`{Path(source.file).name}` is neither YAML nor TOML by its name"
         raise ConfigError(Diagnostic("FC0001", message, Place(source.file), advice="name it `.yaml` or `.toml`"))
-    parse = toml.parse if source.file.endswith(".toml") else yaml.parse
-    root, warnings = parse(source)
+    root, warnings = toml.parse(source, flow) if source.file.endswith(".toml") else yaml.parse(source)
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "a single value"
         message = f"the file holds {kind}, expected a mapping"

@@ -53,7 +53,7 @@ class FlowSource(ConfigSource):
     """One config root of a library. Hydra is shown only the defaults list and the `hydra` section of a file."""
 
     def __init__(self, library: Library, root: File, provider: str) -> None:
-        super().__init__(provider, f"flow://{root}")
+        super().__init__(provider, f"flowconf://{root}")
         self.library = library
         self.root = root
 
@@ -62,7 +62,7 @@ class FlowSource(ConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        return "flow"
+        return "flowconf"
 
     def load_config(self, config_path: str) -> FlowResult:
         file = self.library.find(self.root, config_path)

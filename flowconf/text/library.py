@@ -61,7 +61,7 @@ class Library:
         """The document of a file, read once."""
         name = str(file)
         if name not in self._documents:
-            self._documents[name] = read(name)
+            self._documents[name] = read(name, flow=self.rules.flow)
         return self._documents[name]
 
     def head(self, file: File) -> str:

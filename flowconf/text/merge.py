@@ -4,7 +4,7 @@ Mappings are united, anything else is replaced, and a key keeps its place in the
 what a step is:
 
 - a step, or body, given with another verb replaces the earlier one instead of mixing with it;
-- a mapping without a verb over a call turns the call into `{through: call}` first;
+- a mapping without a verb over a call turns the call into a mapping with that verb first;
 - null takes a member out and keeps its place, so that a later file may fill it.
 
 `???` never replaces anything. Replaced places are kept as history.
@@ -25,23 +25,28 @@ MISSING = "???"
 
 @dataclass(frozen=True)
 class MergeRules:
-    """What the merge and the command line must know of the language.
+    """What merging, TOML and the command line must know of the language: its keys, as data.
 
-    `verbs` are the verbs of a step; `bodies` further keys of a step that hold a body. `flow` is the key of a mapping
-    of steps, `mount` the verb that takes a graph, and the folder in which named graphs lie.
-
-    The command line sets keys that exist. Two sets make exceptions: a key in `settable` may be set on any step, or on
-    a body that is a call or has a verb or flow, whether or not it is written there; a pattern in `optional` is a
-    dotted key that may be set although no file has it, with everything below it, and `*` stands for any one part.
-
-    `known` are keys that a config has whether or not it is written, for advice; `removable` are patterns of members
-    that null takes away, beside the members of a flow. `tops` are the keys that stand at the top of a config.
+    Attributes:
+        flow: the key of a mapping of steps.
+        verbs: the verbs of a step.
+        call: the verb that a bare call stands for.
+        mount: the verb that takes a graph, and the folder in which named graphs are looked up.
+        bodies: keys of a step, besides its verb, that hold a body.
+        settable: keys that the command line may set on any step, and on any body that is a call or has a verb or a
+            flow, whether or not they are written there.
+        optional: patterns of dotted keys that the command line may set, with everything below them, although no file
+            has them; `*` stands for any one part. Any other key must exist.
+        known: dotted keys that a config has whether or not they are written, for suggestions.
+        removable: patterns of members that null removes, besides the members of a flow.
+        tops: the keys at the top of a config, the one that holds the graph first.
     """
 
+    flow: str
     verbs: frozenset[str]
-    flow: str = "flow"
-    mount: str = "graph"
-    bodies: frozenset[str] = frozenset({"skip", "router", "while", "until", "merge"})
+    call: str
+    mount: str
+    bodies: frozenset[str] = frozenset()
     settable: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     known: tuple[str, ...] = ()
@@ -131,7 +136,7 @@ def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:
     if heads(new, kind, rules) or base.value == MISSING:
         return base
     call = replace(base, key=base.place, history=())
-    return replace(base, value={"through": call})
+    return replace(base, value={rules.call: call})
 
 
 def _replaced(base: Node, new: Node) -> Node:

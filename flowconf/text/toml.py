@@ -1,8 +1,8 @@
 """TOML to nodes: `tomllib` gives the data, the scanner here gives the places.
 
 The scanner runs first, with limits, because `tomllib` has none; it knows just enough of the syntax to find each key
-and value, and leaves every judgement to `tomllib`. Dates become texts, as they are in YAML. TOML has no null, so a
-member of a `flow` table whose value is the text "remove" is null: `residual = "remove"` removes the step.
+and value, and leaves every judgement to `tomllib`. Dates become texts, as they are in YAML. TOML has no null, so that
+the text "remove" is null for a member of a flow: `residual = "remove"` removes the step.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _CALL = re.compile(rf"{_CALLS}(?:\s*>>\s*{_CALLS})*(?=[ \t]*(?:[,\]}}#\n]|$))")
 _BARE = re.compile(r"[^,\]}\n#]*")
 
 
-def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
-    """The tree of one TOML document, and no warnings.
+def parse(source: Source, flow: str | None) -> tuple[Node, tuple[Diagnostic, ...]]:
+    """The tree of one TOML document, and no warnings. `flow` is the key of tables whose members can be removed.
 
     Raises:
         ConfigError: FC0002 for the syntax, FC0003 for a key that stands twice, FC0006 for too much or too deep.
@@ -50,11 +50,11 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
     except RecursionError as error:
         raise ConfigError(Diagnostic("FC0006", f"nested deeper than {MAX_DEPTH} levels", source.place(0))) from error
     except ValueError as error:
-        raise _syntax(source, error) from error
-    return _Builder(source, scanner.spans).node(data, (), False), ()
+        raise _syntax(source, error, flow) from error
+    return _Builder(source, scanner.spans, flow).node(data, (), False), ()
 
 
-def _syntax(source: Source, error: ValueError) -> ConfigError:
+def _syntax(source: Source, error: ValueError, flow: str | None) -> ConfigError:
     message, _, where = str(error).partition(" (at ")
     found = re.search(r"line (\d+), column (\d+)", where)
     offset = source.offset(int(found[1]), int(found[2])) if found else len(source.text.rstrip())
@@ -62,16 +62,17 @@ def _syntax(source: Source, error: ValueError) -> ConfigError:
     words, end, advice = f"{message[:1].lower()}{message[1:]}", offset, None
     bare = _CALL.match(source.text, offset) or _WORD.match(source.text, offset)
     if message == "Invalid value" and bare is not None:
-        words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group())
+        words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group(), flow)
     elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
         advice = "write `key = value`"
     return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), advice=advice))
 
 
-def _meant(word: str) -> Advice:
-    """What to write for a bare word that is no value."""
+def _meant(word: str, flow: str | None) -> Advice:
+    """What to write for a bare word that is not a value."""
     if word.lower() in ("null", "none", "nil"):
-        return f'TOML has no null: leave the key out, or below a flow write `"{REMOVE}"`'
+        removed = f', or below `{flow}` write `"{REMOVE}"`' if flow is not None else ""
+        return f"TOML has no null: leave the key out{removed}"
     if word.lower() in ("true", "yes", "on", "false", "no", "off"):
         return Suggestion("true" if word.lower() in ("true", "yes", "on") else "false", instead_of=word)
     return f'quote a text: write `"{shown(word)}"`'
@@ -84,16 +85,17 @@ class _Spans:
 
 
 class _Builder:
-    def __init__(self, source: Source, spans: dict[Path, _Spans]) -> None:
+    def __init__(self, source: Source, spans: dict[Path, _Spans], flow: str | None) -> None:
         self.source = source
         self.spans = spans
+        self.flow = flow
 
     def node(self, value: Any, path: Path, in_flow: bool) -> Node:
         spans = self.spans.get(path, _Spans((0, 1), (0, 1)))
         key, place = self.source.place(*spans.key), self.source.place(*spans.value)
         if isinstance(value, dict):
-            flow = bool(path) and path[-1] == "flow"
-            return Node({name: self.node(child, (*path, name), flow) for name, child in value.items()}, place, key)
+            is_flow = bool(path) and path[-1] == self.flow
+            return Node({name: self.node(child, (*path, name), is_flow) for name, child in value.items()}, place, key)
         if isinstance(value, list):
             return Node([self.node(child, (*path, index), False) for index, child in enumerate(value)], place, key)
         if isinstance(value, date | time):

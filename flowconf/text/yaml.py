@@ -318,7 +318,7 @@ class _Builder:
         call = self.whole_call(start)
         message = f"`{shown(event.value)}` is a piece of a call: inside braces or brackets a comma cuts it"
         if call is None:
-            advice = 'inside { } or [ ], quote the call: `"Linear(1, 2)"`'
+            advice = "inside { } or [ ], quote the whole call"
             self.notes.error("FC0007", message, self.place(event), advice=advice)
             return
         quote = "'" if '"' in call else '"'

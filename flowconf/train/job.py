@@ -14,7 +14,6 @@ from flowconf.language.training import Changing, LossSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.compiling import compiled, mode_of
 from flowconf.train.data.splits import Feed, Sampler
-from flowconf.train.memory import Memory
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.routing import Routes, Targets
 from flowconf.train.objective.terms import Term, means_of
@@ -23,6 +22,7 @@ from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import LearningRate
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision
+from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 
@@ -76,7 +76,7 @@ class Job:
     phases: Phases
     frozen: Frozen
     averages: Averages
-    memory: Memory
+    memory: RecurrentState
     total_steps: int
     accounts: list[str]
     """What was loaded into the graph, in words."""

@@ -107,9 +107,9 @@ def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
             measuring = profile.profiled(job, run.folder / profile.FOLDER, screen.say, take)
             take = block.enter_context(measuring)
         if trainer.find_nan:
-            from flowconf.train.insight import finding
+            from flowconf.train.insight import nan_search
 
-            take = finding.searching(take)
+            take = nan_search.searching(take)
         yield take
 
 

@@ -16,27 +16,27 @@ import torch
 from torch import nn
 
 from flowconf.graph import Graph, build_graph, load_checkpoints
-from flowconf.graph.shapes.result import Inference
-from flowconf.graph.weights.transfer import load as load_weights
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
-from flowconf.language.check_training import check_inputs, check_references, natural_direction
 from flowconf.language.config import Config
+from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
 from flowconf.language.training import LossSection, TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of, start_request
-from flowconf.train.data.making import feeds, make_data
+from flowconf.train.data.run_data import feeds, make_data
 from flowconf.train.data.splits import Sampler, seed_for
-from flowconf.train.data.streams import Flow
+from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job, unique
-from flowconf.train.memory import Memory
 from flowconf.train.objective.metering import Metric, build_metrics
 from flowconf.train.objective.terms import Term, gives_mean, loss_terms
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import LearningRate, parameter_groups
+from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
-from flowconf.train.room import room_for
+from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import seed_everything, undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.norms import over_the_team
@@ -99,7 +99,7 @@ def prepare(
         phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
-        memory=Memory(graph),
+        memory=RecurrentState(graph),
         total_steps=total,
         accounts=accounts,
     )
@@ -200,7 +200,7 @@ def _check_memory(job: Job) -> None:
 
 def _check_shares(job: Job) -> None:
     """Refuse to divide batches by measured speed where the rows come in their own order."""
-    if job.team.stopwatch is not None and isinstance(job.train.split, Flow):
+    if job.team.stopwatch is not None and isinstance(job.train.split, RowStream):
         name, place = (
             job.config.training.data.name,
             job.config.composition.document.origins.value(("trainer", "shares")),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from flowconf import ConfigError, plan
 from flowconf.language import schema
 from flowconf.language.arguments import Literal
-from flowconf.language.calls import CallParser
 from flowconf.language.config import ConfigDocument
-from flowconf.language.validate import validate
+from flowconf.language.keys.validate import validate
+from flowconf.language.resolve.calls import CallParser
 from flowconf.report import Place, Reporter, render_json, render_text
 from flowconf.text import from_data, read
 

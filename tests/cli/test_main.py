@@ -31,7 +31,7 @@ def failing(monkeypatch):
         def fail(*arguments, **more):
             raise error
 
-        monkeypatch.setattr(road, "account", fail)
+        monkeypatch.setattr(road, "findings", fail)
 
     return arrange
 

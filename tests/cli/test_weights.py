@@ -43,7 +43,7 @@ def small(tmp_path, monkeypatch):
 
 
 def test_a_file_is_listed_with_what_it_says_of_itself(small, capsys):
-    from flowconf.graph.weights.structure import structural_hash
+    from flowconf.graph.weights.structural_hash import structural_hash
 
     assert main(["weights", "small.safetensors"]) == 0
     out = capsys.readouterr().out

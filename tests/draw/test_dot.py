@@ -7,7 +7,7 @@ import re
 import pytest
 
 from flowconf.draw.dot import dot
-from flowconf.language.resolve import resolve
+from flowconf.language.resolve.resolver import resolve
 from flowconf.text.documents import read
 
 EVERYTHING = """\

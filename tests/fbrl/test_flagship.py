@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
-from flowconf.train.command import train
+from flowconf.train.commands.train import train
 
 ROOT = Path(__file__).parents[2]
 LETTER, WORD, LINE = (ROOT / f"configs/fbrl_{level}.yaml" for level in ("letter", "word", "line"))

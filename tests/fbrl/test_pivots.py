@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import flowconf
-from flowconf.train.command import train
+from flowconf.train.commands.train import train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/fbrl_letter.yaml"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import flowconf
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 
 EVERYTHING = """
 label: everything

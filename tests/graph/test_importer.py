@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.graph.exchange.constructors import Unrecoverable, call_of
 from flowconf.graph.exchange.importer import outputs_are_equal, read, rebuilt
+from flowconf.graph.exchange.recovered_calls import Unrecoverable, call_of
 
 
 class MLP(nn.Module):

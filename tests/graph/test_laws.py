@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import flowconf
 from flowconf import ConfigError
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 
 WIDTH = 4
 few = settings(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import flowconf
 from flowconf import ConfigError
 from flowconf.graph.exchange.eject import ejected
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 
 BODY = {
     "inputs": {"hidden": ["B", 4], "moment": ["B", 6]},

@@ -15,7 +15,7 @@ from torch import nn
 
 import flowconf
 from flowconf import ConfigError, PathError
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 
 PART = {
     "params": {"width": 4},

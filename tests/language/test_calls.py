@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowconf.language.arguments import Call, Hole, Literal, Sequence
-from flowconf.language.calls import CallParser
+from flowconf.language.arguments import Call, Hole, ListArgument, Literal
+from flowconf.language.resolve.calls import CallParser
 from flowconf.report import Place, Reporter
 
 PLACE = Place("graph.yaml", 4, 9)
@@ -353,4 +353,4 @@ def test_quoted_texts_in_yaml_shift_the_column_by_the_quote():
 
 
 def test_sequences_of_calls():
-    assert isinstance(one("Sequential([GELU, Tanh])").args[0], Sequence)
+    assert isinstance(one("Sequential([GELU, Tanh])").args[0], ListArgument)

@@ -60,7 +60,7 @@ def mistakes(tmp_path, monkeypatch):
     def forbidden(**arguments):
         raise AssertionError("data was made")
 
-    monkeypatch.setattr("flowconf.train.data.named.synthetic.__code__", forbidden.__code__)
+    monkeypatch.setattr("flowconf.train.data.builtin.synthetic.__code__", forbidden.__code__)
 
     def find(text):
         file = tmp_path / "config.yaml"

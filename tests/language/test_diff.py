@@ -10,7 +10,7 @@ import pytest
 from flowconf.api import compose
 from flowconf.cli.diff import _text_lines
 from flowconf.cli.main import main
-from flowconf.graph.weights.carry import Carry
+from flowconf.graph.weights.carried_over import CarriedOver
 from flowconf.language.diff import Change, compare
 
 Capture = pytest.CaptureFixture[str]
@@ -166,7 +166,7 @@ def test_the_mistakes_of_both_sides_come_at_once(tmp_path: Path, capsys: Capture
 
 def test_a_text_is_told_from_a_number_and_stays_in_its_line() -> None:
     found = [Change("changed", "seed", 1, "1"), Change("added", "note", None, "a\nb\x1b[31m\u202e")]
-    assert list(_text_lines(found, Carry((), (), (), (), ())))[:2] == [
+    assert list(_text_lines(found, CarriedOver((), (), (), (), ())))[:2] == [
         '~ seed: 1 -> "1"',
         '+ note: "a\\nb\\u001b[31m\\u202e"',
     ]

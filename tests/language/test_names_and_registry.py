@@ -14,8 +14,9 @@ from torch import nn
 import flowconf
 from flowconf import ConfigError, build, check, plan
 from flowconf.graph import Graph
-from flowconf.language import names, registry, signatures
+from flowconf.language import registry, signatures
 from flowconf.language.registry import GRAMMAR_WORDS, import_project, modules
+from flowconf.language.resolve import reserved_names
 from tests.language.conftest import project
 
 # names
@@ -26,17 +27,18 @@ def public(cls):
 
 
 def test_the_attributes_of_modules_are_those_of_the_installed_torch():
-    assert public(nn.Module) <= set(names.MODULE_ATTRIBUTES)
-    assert {name for name in vars(nn.Module()) if not name.startswith("_")} <= set(names.MODULE_ATTRIBUTES)
+    assert public(nn.Module) <= set(reserved_names.MODULE_ATTRIBUTES)
+    assert {name for name in vars(nn.Module()) if not name.startswith("_")} <= set(reserved_names.MODULE_ATTRIBUTES)
 
 
 def test_the_attributes_of_graphs_are_those_of_graph():
     own = public(Graph) - public(nn.Module)
-    assert own <= set(names.GRAPH_ATTRIBUTES)
+    assert own <= set(reserved_names.GRAPH_ATTRIBUTES)
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*names.MODULE_ATTRIBUTES, *names.GRAPH_ATTRIBUTES, "class", "None", "lambda", "__x"})
+    "name",
+    sorted({*reserved_names.MODULE_ATTRIBUTES, *reserved_names.GRAPH_ATTRIBUTES, "class", "None", "lambda", "__x"}),
 )
 def test_refused_as_a_step_name(name):
     with pytest.raises(ConfigError) as raised:
@@ -63,7 +65,7 @@ def test_python_words_are_refused_everywhere(where):
     ["a", "A", "_hidden", "match", "type_", "Linear", "x", "h0", "case", "print", "len", "super", "value", "item"],
 )
 def test_ordinary_names_work(name):
-    if names.refusal(name):
+    if reserved_names.refusal(name):
         pytest.skip("refused")
     graph = build({"inputs": {"inp": ["B", 3]}, "flow": {name: "Linear(3, 3)", "last": {"also": "Linear(3, 3)"}}})
     x = torch.randn(2, 3)
@@ -348,7 +350,8 @@ def test_the_language_needs_no_torch(tmp_path):
     file = tmp_path / "g.yaml"
     file.write_text("inputs: {x: [B, 3]}\nflow:\n  a: Linear(3, 3) >> GELU\n  b:\n    also: LSTM(3, 3)\n    take: 0\n")
     code = (
-        "import sys\nimport flowconf\nfrom flowconf.language import resolve, registry, calls, schema, config\n"
+        "import sys\nimport flowconf\nfrom flowconf.language import registry, schema, config\n"
+        "from flowconf.language.resolve import calls, resolver\n"
         f"flowconf.plan({str(file)!r})\n"
         "registry.modules.class_source('Conv2d'); registry.losses.names(); registry.datasets.names()\n"
         "assert 'torch' not in sys.modules, 'torch'\n"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flowconf import ConfigError, build
-from flowconf.graph.weights.structure import structural_hash
+from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language import registry
 from flowconf.language.registry import import_project, modules
 from flowconf.report import Place

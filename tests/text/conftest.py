@@ -12,6 +12,10 @@ from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition, MergeRules, compose
 
 RULES = MergeRules(
+    flow="flow",
+    call="through",
+    mount="graph",
+    bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     verbs=frozenset({"through", "also", "fork", "split", "gate", "switch", "loop", "map", "graph", "reuse"}),
     settable=frozenset({"frozen", "using", "from", "tag", "checkpoint", "after", "before", "label", "times", "with"}),
     optional=frozenset({"trainer.epochs", "trainer.clip", "seed", "loss.*.weight"}),

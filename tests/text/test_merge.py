@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from flowconf.report import Place
 from flowconf.report.origins import Node, Origins, from_plain
-from flowconf.text import MergeRules
 from flowconf.text.merge import merge
-
-RULES = MergeRules(frozenset({"through", "also", "split", "loop", "map", "graph"}))
+from tests.text.conftest import RULES
 
 
 def merged(*layers: Any) -> Node:

@@ -16,7 +16,7 @@ from flowconf.text import Document, read
 
 
 def doc(text: str) -> Document:
-    return read("x.toml", text)
+    return read("x.toml", text, flow="flow")
 
 
 def refusal(text: str) -> tuple[Diagnostic, ...]:

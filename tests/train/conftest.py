@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowconf.api import load
-from flowconf.train.command import train
+from flowconf.train.commands.train import train
 from flowconf.train.screen import Screen
 
 TINY = """

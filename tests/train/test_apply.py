@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 import flowconf
 from flowconf.cli.main import main
 from flowconf.report import ConfigError
-from flowconf.train.apply import evaluate_run, predict_file
+from flowconf.train.commands.evaluate import evaluate_run
+from flowconf.train.commands.predict import predict_file
 from flowconf.train.runs.listing import list_runs
 
 

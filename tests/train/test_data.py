@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from flowconf.report import ConfigError
-from flowconf.train.data.named import arrays, synthetic
+from flowconf.train.data.builtin import arrays, synthetic
 from flowconf.train.data.splits import Feed, Resident, Sampler, Splits, epoch_order, seed_for
 
 CPU = torch.device("cpu")

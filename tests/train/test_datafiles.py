@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 import flowconf
 from flowconf.report import ConfigError
+from flowconf.train.data.builtin import read_rows
 from flowconf.train.data.files import idx, images, text
-from flowconf.train.data.named import read_rows
 from flowconf.train.data.splits import Resident
 from flowconf.train.data.streams import closing_stream, stream
 from tests.train.conftest import TINY

@@ -13,8 +13,8 @@ from flowconf.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
 from flowconf.report import Diagnostic, RunError, StepError
-from flowconf.train.command import resume
-from flowconf.train.data import named
+from flowconf.train.commands.train import resume
+from flowconf.train.data import builtin
 from flowconf.train.data.splits import Resident
 from flowconf.train.insight import failure
 from flowconf.train.screen import Screen
@@ -242,7 +242,7 @@ def full(*given, **named):
     [
         (Graph, "to", "for the weights, 848 B, on `cpu`: train on several devices with `trainer.strategy=fsdp`"),
         (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: give it fewer rows"),
-        (named, "_split", "for the data set `synthetic`, on `cpu`: give it fewer rows"),
+        (builtin, "_split", "for the data set `synthetic`, on `cpu`: give it fewer rows"),
     ],
 )
 def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, told):
@@ -280,7 +280,7 @@ def test_what_is_masked_is_no_mistake(folder):
 
 
 def test_data_that_is_not_finite_is_blamed(folder, monkeypatch):
-    from flowconf.train.data import named as datasets
+    from flowconf.train.data import builtin as datasets
 
     made = datasets.synthetic
 

@@ -13,7 +13,7 @@ import flowconf
 from flowconf.api import load
 from flowconf.graph import build_graph
 from flowconf.graph.shapes.check import rehearse
-from flowconf.graph.shapes.fakes import faked
+from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.report import Reporter

@@ -11,7 +11,7 @@ import torch
 
 import flowconf
 from flowconf.api import load
-from flowconf.train.command import resume, train
+from flowconf.train.commands.train import resume, train
 from flowconf.train.screen import Screen
 from flowconf.train.team.sharding import units
 from tests.train.teams import together

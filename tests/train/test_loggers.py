@@ -14,7 +14,7 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, MachineError
-from flowconf.train.command import resume
+from flowconf.train.commands.train import resume
 from flowconf.train.runs import loggers
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed

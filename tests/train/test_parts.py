@@ -19,8 +19,8 @@ from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.optim.schedules import factor_at
-from flowconf.train.runs.events import EventFile, crc32c
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
+from flowconf.train.runs.tensorboard import EventFile, crc32c
 from flowconf.train.seeds import seed_everything, undisturbed
 
 CONFIGS = Path(flowconf.__file__).parent / "configs"

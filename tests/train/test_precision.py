@@ -9,8 +9,8 @@ from torch import nn
 from flowconf.api import load
 from flowconf.language.training import OptimizerSection
 from flowconf.report import MachineError, Place
-from flowconf.train import arithmetic
-from flowconf.train.command import resume
+from flowconf.train import header
+from flowconf.train.commands.train import resume
 from flowconf.train.optim import optimizers
 from flowconf.train.optim.averages import Averages
 from flowconf.train.precision import Precision, numbers
@@ -131,7 +131,7 @@ def test_tf32_needs_cuda_and_the_file_is_named(folder):
 def test_what_an_optimizer_keeps_is_foretold(name, settings, copies):
     layer = nn.Linear(3, 2)
     optimizer = getattr(optimizers, name)([{"params": list(layer.parameters())}], **settings)
-    assert arithmetic.state_copies(OptimizerSection(name=name, **settings)) == copies
+    assert header.state_copies(OptimizerSection(name=name, **settings)) == copies
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     kept = sum(value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim)

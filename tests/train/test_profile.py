@@ -15,7 +15,7 @@ from flowconf.graph import tracing
 from flowconf.graph.weights.sources import find_run
 from flowconf.report import ConfigError
 from flowconf.train import loop
-from flowconf.train.apply import profile
+from flowconf.train.commands.profile import profile
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed

@@ -21,7 +21,7 @@ from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, RunError
-from flowconf.train.command import resume
+from flowconf.train.commands.train import resume
 from flowconf.train.prepare import prepare
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.screen import Screen

@@ -10,7 +10,7 @@ import pytest
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
-from flowconf.train.command import resume, train
+from flowconf.train.commands.train import resume, train
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, killed
 from tests.train.teams import together

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, RunError
-from flowconf.train import command
+from flowconf.train.commands import train as training
 from flowconf.train.runs.environment import git_state
 from flowconf.train.runs.folder import create_run
 from flowconf.train.screen import Screen
@@ -45,7 +45,7 @@ def stages(folder):
 
 def train(folder, name, *overrides):
     screen = Screen(StringIO())
-    run = command.train(load(folder.path / name, overrides), screen)
+    run = training.train(load(folder.path / name, overrides), screen)
     return folder.run(folder.path / run), screen.stream.getvalue()
 
 
@@ -160,7 +160,7 @@ def test_a_finished_run_is_reused_and_named(stages):
 def test_the_newest_finished_run_counts(stages, monkeypatch):
     train(stages, "letter.yaml")
     newest, _ = train(stages, "letter.yaml", "seed=3")
-    monkeypatch.setattr(command, "fit", lambda *job: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training, "fit", lambda *job: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(stages, "letter.yaml", "seed=4")
     monkeypatch.undo()

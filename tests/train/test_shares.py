@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flowconf.train.objective import losses
-from flowconf.train.objective.terms import Source, Term, means_of, weighted
-from flowconf.train.team.shares import AHEAD, MEASURED, WARMUP, Idle, Shares, Stopwatch, divide, shared_term
+from flowconf.train.objective.terms import Operand, Term, means_of, weighted
+from flowconf.train.team.shares import AHEAD, MEASURED, WARMUP, Idle, RowShares, Stopwatch, divide, shared_term
 
 SHARES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
 
@@ -38,7 +38,7 @@ def test_examples_of_shares():
 
 
 def test_parts_are_the_batch():
-    shares = Shares((3.0, 1.0))
+    shares = RowShares((3.0, 1.0))
     rows = torch.arange(10, 17)
     assert torch.cat([shares.part(rows, 0, rank) for rank in (0, 1)]).equal(rows)
 
@@ -85,8 +85,8 @@ def averaged(model, terms, parts):
 
 
 def term(name, function, *, target=None, mask=None, factor=1.0, reduces=False, **args):
-    operands = (Source("out", False), *((Source(target, True),) if target else ()))
-    return Term(name, function, operands, Source(mask, True) if mask else None, args, factor, reduces)
+    operands = (Operand("out", False), *((Operand(target, True),) if target else ()))
+    return Term(name, function, operands, Operand(mask, True) if mask else None, args, factor, reduces)
 
 
 TERMS = [
@@ -135,7 +135,7 @@ def test_sums_of_short_numbers_are_kept_in_long_ones():
 
 def test_the_stopwatch_divides_by_measured_speed(monkeypatch):
     view = nn.Identity()
-    shares = Shares((1.0, 1.0))
+    shares = RowShares((1.0, 1.0))
     watch = Stopwatch(shares, lambda own: [own, (own[0] / 3, 40)], torch.device("cpu"))
     clock = iter(range(1000))
     monkeypatch.setattr(watch, "_now", lambda: float(next(clock)))

@@ -10,7 +10,7 @@ import pytest
 
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, RunError
-from flowconf.train.command import sweep
+from flowconf.train.commands.sweep import sweep
 from tests.train.conftest import TINY
 
 SHORT = TINY.replace("epochs: 2", "epochs: 1")

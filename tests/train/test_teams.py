@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 from flowconf.api import load
 from flowconf.language import registry
 from flowconf.report import ConfigError
-from flowconf.train.command import train
+from flowconf.train.commands.train import train
 from flowconf.train.data.splits import Splits
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY

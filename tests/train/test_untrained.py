@@ -9,7 +9,7 @@ import pytest
 
 import flowconf
 from flowconf.api import load
-from flowconf.train.command import train
+from flowconf.train.commands.train import train
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from flowconf.graph import runtime
-from flowconf.graph.explain import MARK
+from flowconf.graph.failed_step import MARK
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
@@ -35,7 +35,7 @@ CLOSED = re.compile(r"You marked (\w+) as dynamic but your code specialized it t
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """How far a program may be from the graph: other kernels add in another order."""
 
-Run = Callable[[tuple[Tensor, ...]], Any]
+RunProgram = Callable[[tuple[Tensor, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
 # writing
 
 
-def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
+def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     stream = io.BytesIO()
     torch.export.save(program, stream)
     data = stream.getvalue()
@@ -202,7 +202,7 @@ def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
     return data, lambda tensors: read(*tensors)
 
 
-def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
+def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     import onnxruntime
 
     with warnings.catch_warnings():
@@ -223,7 +223,7 @@ def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, Run]:
 # comparing
 
 
-def _difference(graph: Graph, run: Run, given: tuple[Tensor, ...]) -> float:
+def _difference(graph: Graph, run: RunProgram, given: tuple[Tensor, ...]) -> float:
     """The largest difference between the outputs of graph and program. Raises `RunError` when it is too large."""
     with torch.no_grad():
         mine, theirs = _tensors(graph(*given)), _tensors(run(given))

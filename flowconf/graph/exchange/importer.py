@@ -18,13 +18,13 @@ from torch import Tensor, fx, nn
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.builder import free_name, snake
-from flowconf.graph.exchange.constructors import Unrecoverable, call_of, is_known
-from flowconf.graph.exchange.forwards import Account, Given, GraphReader, Unread, changes_in_place, name_of
+from flowconf.graph.exchange.recovered_calls import Unrecoverable, call_of, is_known
+from flowconf.graph.exchange.traced_forward import Given, GraphReader, ImportNotes, Unread, changes_in_place, name_of
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
-from flowconf.language.resolve import resolve
+from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump
@@ -74,14 +74,14 @@ def read(module: nn.Module, shapes: Mapping[str, Shape] | None = None) -> Import
 
     A module with several inputs needs them: the inputs of a graph are written with their shapes.
     """
-    reader = Reader(_shapes_of_all(module, shapes) if shapes else {})
+    reader = ModuleReader(_shapes_of_all(module, shapes) if shapes else {})
     was_training = [(part, part.training) for part in module.modules()]
     try:
         document = reader.whole(module) or reader.document(module, "", "", None, {}) or reader.kept(module)
     finally:
         for part, training in was_training:
             part.training = training
-    return Imported(document, _shortest(reader.account.rename), reader.account.unread)
+    return Imported(document, _shortest(reader.notes.rename), reader.notes.unread)
 
 
 def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
@@ -132,11 +132,11 @@ def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Shap
 
 
 @dataclass
-class Reader:
+class ModuleReader:
     """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
 
     shapes: Mapping[str, Given]
-    account: Account = field(default_factory=Account)
+    notes: ImportNotes = field(default_factory=ImportNotes)
 
     def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
         """What stands in a step for the module: a call or chain as text, or a document."""
@@ -164,14 +164,14 @@ class Reader:
         except (Unrecoverable, Untraced):
             return None
         name = free_name(snake(type(module).__name__), {"x": 1, **dict.fromkeys(inputs, 1)})[0]
-        self.account.rename[""] = name
+        self.notes.rename[""] = name
         step = {"through": call, "using": more} if more else call
         return ({"inputs": inputs} if inputs else {}) | {"flow": {name: step}}
 
     def kept(self, module: nn.Module) -> dict[str, Any]:
         """A document for a module of which nothing could be read but its name."""
         name = free_name(snake(type(module).__name__), {"x": 1})[0]
-        self.account.rename[""] = name
+        self.notes.rename[""] = name
         return {"flow": {name: self._by_name(module, "", name, None)}}
 
     def document(
@@ -182,9 +182,9 @@ class Reader:
             traced = _traced(module, given, constants)
             inputs = self._inputs(path, [str(node.target) for node in traced.nodes if node.op == "placeholder"])
         except Untraced as problem:
-            self.account.unread.append(Unread(path, home, f"the forward of `{type(module).__name__}` {problem}"))
+            self.notes.unread.append(Unread(path, home, f"the forward of `{type(module).__name__}` {problem}"))
             return None
-        return GraphReader(self.body, self.account, module, path, home, inputs).read(traced)
+        return GraphReader(self.body, self.notes, module, path, home, inputs).read(traced)
 
     def _inputs(self, path: str, names: Sequence[str]) -> Given:
         known = self.shapes.get(path, {})
@@ -208,7 +208,7 @@ class Reader:
         except Unrecoverable:
             return None
         if len(calls) == 1:
-            self.account.rename[join(path, "0")] = home
+            self.notes.rename[join(path, "0")] = home
         return " >> ".join(calls) or "Identity"
 
     def _by_name(self, module: nn.Module, path: str, home: str, reason: str | None) -> str:
@@ -218,10 +218,10 @@ class Reader:
         except Unrecoverable as problem:
             call, reason = name, reason or str(problem)
         if reason is not None:
-            self.account.unread.append(Unread(path, home, reason))
+            self.notes.unread.append(Unread(path, home, reason))
         if not is_known(module):
             advice = f"`{type(module).__module__}.{name}` has to be registered by `@flowconf.register`"
-            self.account.unread.append(Unread(path, home, advice))
+            self.notes.unread.append(Unread(path, home, advice))
         return call
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flowconf.graph.shapes import branching, iterating
-from flowconf.graph.shapes.fakes import faked
-from flowconf.graph.shapes.result import Inference, Rehearsal
+from flowconf.graph.shapes import branching_verbs, iterating_verbs
+from flowconf.graph.shapes.fake_values import faked
+from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.plan import GraphPlan
 
-VERBS = branching.VERBS | iterating.VERBS
+VERBS = branching_verbs.VERBS | iterating_verbs.VERBS
 
 
 def infer(graph: GraphPlan) -> Inference:

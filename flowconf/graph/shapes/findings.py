@@ -16,7 +16,7 @@ class Poisoned(Exception):
 
 
 @dataclass
-class Findings:
+class ShapeFindings:
     """What was found, in the order in which it was found."""
 
     found: list[Finding] = field(default_factory=list)

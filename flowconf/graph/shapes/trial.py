@@ -13,28 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.calling import ModuleCaller, misfit
-from flowconf.graph.shapes.fakes import (
-    UNKNOWN,
-    Held,
-    Scope,
-    Source,
-    difference,
-    kind_of,
-    parts_of,
-    repeat_rows,
-)
-from flowconf.graph.shapes.findings import Findings, Poisoned
+from flowconf.graph.shapes.fake_values import UNKNOWN, difference, kind_of, parts_of, repeat_rows
+from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
-from flowconf.graph.shapes.making import ModuleMaker
-from flowconf.graph.shapes.marks import apart, call_place, made_at, says
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.initial_values import check_initial_values
+from flowconf.graph.shapes.locating import apart, call_place, made_at, says
+from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
+from flowconf.graph.shapes.module_maker import ModuleMaker
+from flowconf.graph.shapes.scope import Giver, Held, Scope
 from flowconf.graph.shapes.sizes import Sizes, misfits
-from flowconf.graph.shapes.starts import check_starts
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value, join
-from flowconf.language.wiring import to_fill, unfilled
+from flowconf.language.resolve.step_inputs import to_fill, unfilled
 from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
 
@@ -46,7 +38,7 @@ class Trial:
     sizes: Sizes
     trains: bool = False
     result: Inference = field(default_factory=Inference)
-    findings: Findings = field(default_factory=Findings)
+    findings: ShapeFindings = field(default_factory=ShapeFindings)
     rounds: int = 1
     """How often the loops around the graph at hand run their bodies."""
 
@@ -62,16 +54,16 @@ class Trial:
         scope = Scope(graph)
         self.graph(scope, values, {})
         if not self.findings:
-            check_starts(graph, self.result.parameters, self.result.reporter)
+            check_initial_values(graph, self.result.parameters, self.result.reporter)
         self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)
         return scope
 
-    def graph(self, scope: Scope, values: Mapping[str, Any], givers: Mapping[str, Source]) -> Any:
+    def graph(self, scope: Scope, values: Mapping[str, Any], givers: Mapping[str, Giver]) -> Any:
         """Run the graph of a scope, which then holds all its values: its output. `givers` are those of its inputs."""
         graph = scope.graph
         for entry in graph.inputs:
             scope.local[entry.name] = self._input(entry, values.get(entry.name, UNKNOWN), scope, givers.get(entry.name))
-            scope.places[entry.name] = givers.get(entry.name) or Source(entry.name, entry.place, entry)
+            scope.places[entry.name] = givers.get(entry.name) or Giver(entry.name, entry.place, entry)
             self._record(join(scope.path, entry.name), scope.local[entry.name])
         for step in graph.steps:
             before = len(self.findings)
@@ -81,7 +73,7 @@ class Trial:
                 scope.local[step.name] = UNKNOWN
             self._note_wrong(step, scope, len(self.findings) > before)
             self._record(join(scope.path, step.name), scope.local[step.name])
-            scope.places[step.name] = Source(step.name, step.place, step)
+            scope.places[step.name] = Giver(step.name, step.place, step)
         self._check_state(scope)
         self._check_indices(scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
@@ -149,7 +141,7 @@ class Trial:
             self.findings.add(Diagnostic("FC0123", message, entry.place, entry.name))
             return UNKNOWN
 
-    def _input(self, entry: Input, value: Any, scope: Scope, giver: Source | None) -> Any:
+    def _input(self, entry: Input, value: Any, scope: Scope, giver: Giver | None) -> Any:
         """Hold what arrives against what the input declares."""
         if value is UNKNOWN:
             return UNKNOWN if entry.captured or self._would_guess(entry, scope) else self._declared(entry)
@@ -190,7 +182,7 @@ class Trial:
         return is_open and bool(scope.path) and bool(self.findings)
 
     @staticmethod
-    def _blamed(entry: Input, value: Any, wrong: int, scope: Scope, giver: Source | None) -> Place | None:
+    def _blamed(entry: Input, value: Any, wrong: int, scope: Scope, giver: Giver | None) -> Place | None:
         """What is at fault, if not the declaration: another kind of value, or what the graph of a file gets."""
         read = giver.read if giver is not None else None
         mounted, reused = scope.mounted, scope.reused
@@ -216,7 +208,7 @@ class Trial:
                 value = self.taken(visit, value)
             if difference(before, value) is None or len(self.findings) > known:
                 break
-            visit = _later_copy(visit).fed(value, Source(f"{step.name}.{copy}", step.place))
+            visit = _later_copy(visit).fed(value, Giver(f"{step.name}.{copy}", step.place))
         if not step.iterates:
             held.once = value
         self.note_kind(f"{join(scope.path, step.name)}[]", held.once)
@@ -255,7 +247,7 @@ class Trial:
         for number, applied in enumerate(chain.members):
             member = member.at(join(visit.spot, str(number)))
             value = self.apply(member, repeated, whole)
-            member = member.fed(value, Source(str(applied.module), call_place(applied.module, visit.step)))
+            member = member.fed(value, Giver(str(applied.module), call_place(applied.module, visit.step)))
         return member.stream
 
     def _mounted(self, visit: Visit, mount: Mount, using: dict[str, Any]) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowconf.graph.shapes import blame
-from flowconf.graph.shapes.fakes import Held, Scope, Source
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.scope import Giver, Held, Scope
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Applied, Step, Value, join
@@ -23,7 +23,7 @@ class Visit:
     step: Step
     scope: Scope
     stream: Any
-    source: Source
+    source: Giver
     spot: str = ""
 
     @property
@@ -49,7 +49,7 @@ class Visit:
         """The same stream at another module of the step."""
         return replace(self, spot=spot)
 
-    def fed(self, stream: Any, source: Source) -> Visit:
+    def fed(self, stream: Any, source: Giver) -> Visit:
         """The same module with another stream."""
         return replace(self, stream=stream, source=source)
 
@@ -82,13 +82,13 @@ class ModuleCall:
         """An argument of the call, or a number in it, or what `using` brings under a name, where that is written."""
         call, read = self.applied.target, dict(self.applied.using)
         if isinstance(call, Call) and name is not None and item is not None:
-            return blame.number_of(call, name, item)
-        given = blame.bound(call).get(name or "") if isinstance(call, Call) else None
+            return faults.number_of(call, name, item)
+        given = faults.bound(call).get(name or "") if isinstance(call, Call) else None
         value = read.get(name or "")
         return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
 
     def meant(self, words: str) -> Literal | Value | None:
         """The argument that a module's own words are about."""
         call = self.applied.target
-        given = blame.argument(call, words) if isinstance(call, Call) else None
-        return given or self.argument(blame.further(self.using, words))
+        given = faults.argument(call, words) if isinstance(call, Call) else None
+        return given or self.argument(faults.further(self.using, words))

@@ -23,7 +23,7 @@ class Block:
 
 
 @dataclass
-class Names:
+class LocalNames:
     """The local names of one `forward` that are none of its members."""
 
     graph: GraphPlan
@@ -49,7 +49,7 @@ class Surroundings:
     """What the statements of a step need of the graph around it."""
 
     graph: GraphPlan
-    names: Names
+    names: LocalNames
     text: Callable[[Value], str]
     """How a value is read."""
     asked: Callable[[str], Demand]

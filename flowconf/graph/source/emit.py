@@ -16,15 +16,15 @@ from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
 from flowconf.language import signatures
-from flowconf.language.arguments import Argument, Call, Hole, Literal, Sequence
-from flowconf.language.names import RUNTIME, STATE
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
 from flowconf.language.registry import modules
+from flowconf.language.resolve.reserved_names import RUNTIME, STATE
 from flowconf.report import Place
 
 
 @dataclass(frozen=True)
-class Sizes:
+class KnownSizes:
     """What the shape check knows and the source needs.
 
     `holes`: path of a call -> the sizes that its `_` stand for, in the order in which they are written. `ranks`: path
@@ -81,7 +81,7 @@ class Program:
         return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
 
 
-def emit(graph: GraphPlan, sizes: Sizes, demand: Demand = OUTPUTS) -> Program:
+def emit(graph: GraphPlan, sizes: KnownSizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
     emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
     emitter.graph_class(graph, "", {})
@@ -106,14 +106,14 @@ def _names_in(module: Module | Argument) -> Iterable[str]:
                 yield from _names_in(member.module)
         case Mount():
             yield from _used_names(module.graph)
-        case Sequence():
+        case ListArgument():
             for item in module.items:
                 yield from _names_in(item)
 
 
 @dataclass
 class _Emitter:
-    sizes: Sizes
+    sizes: KnownSizes
     taken: set[str]
     demands: Demands
     classes: dict[str, GraphClass] = field(default_factory=dict)
@@ -268,7 +268,7 @@ class _Emitter:
                 return text
             case Hole():
                 return str(next(iter(sizes)))
-            case Sequence(items):
+            case ListArgument(items):
                 return f"[{', '.join(self._argument(item, sizes) for item in items)}]"
             case Call():
                 return self._call(argument, sizes)
@@ -329,7 +329,7 @@ def _free_in(module: Module | Argument) -> Iterable[str]:
         case Call():
             for argument in (*module.args, *(value for _, value in module.kwargs)):
                 yield from _free_in(argument)
-        case Sequence(items):
+        case ListArgument(items):
             for item in items:
                 yield from _free_in(item)
         case Chain(members):

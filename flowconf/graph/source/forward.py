@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from flowconf.graph.source.block import Names, Surroundings
+from flowconf.graph.source.block import LocalNames, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.statements import StepWriter
 from flowconf.language.arguments import Literal
-from flowconf.language.names import STATE, refusal
 from flowconf.language.plan import GraphPlan, Step, Value
+from flowconf.language.resolve.reserved_names import STATE, refusal
 from flowconf.report import Place
 
 
@@ -38,7 +38,7 @@ class ForwardWriter:
     def __post_init__(self) -> None:
         self.inputs = [given.name for given in needed_inputs(self.graph, self.found)]
         self.rolling = self._rolling_name()
-        self.names = Names(self.graph)
+        self.names = LocalNames(self.graph)
         for name in self.inputs:
             self.read[Want(Value(name))] = name
             self.read |= dict.fromkeys(self.found.wants.get(name, ()), name)

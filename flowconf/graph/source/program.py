@@ -15,8 +15,8 @@ from torch import nn
 
 from flowconf.graph import runtime
 from flowconf.graph.source.emit import GraphClass, Program
-from flowconf.language.names import RUNTIME
 from flowconf.language.registry import modules
+from flowconf.language.resolve.reserved_names import RUNTIME
 from flowconf.report import Place
 
 _numbers = count(1)

@@ -30,7 +30,7 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.registry import modules
-from flowconf.language.wiring import unfilled
+from flowconf.language.resolve.step_inputs import unfilled
 
 MERGE = {"add": " + ", "mul": " * "}
 NESTED = 20

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from flowconf.graph.parts import whole
+from flowconf.graph.sharded import whole
 
 
 def write_atomically(file: Path, data: bytes) -> None:

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flowconf.graph.weights.loading import NOT_A_WEIGHT, named_tensors, unreadable
 from flowconf.graph.weights.sources import weights_file
-from flowconf.graph.weights.transfer import NOT_A_WEIGHT, named_tensors, unreadable
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 DTYPES = {"BOOL": torch.bool, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
@@ -21,7 +21,7 @@ KINDS = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredTensor:
     """One tensor of a file. `dtype` is torch's name of it, `size` is in bytes."""
 
     name: str
@@ -40,8 +40,8 @@ class Listing:
     """The weights in a file, the tensors of a run's own state beside them, and the texts that travel with both."""
 
     file: Path
-    entries: tuple[Entry, ...]
-    state: tuple[Entry, ...]
+    entries: tuple[StoredTensor, ...]
+    state: tuple[StoredTensor, ...]
     metadata: Mapping[str, str]
 
     @property
@@ -78,13 +78,13 @@ def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
     return Listing(file, weights, state, metadata)
 
 
-def _headers(opened: Any) -> Iterator[Entry]:
+def _headers(opened: Any) -> Iterator[StoredTensor]:
     for name in opened.keys():  # noqa: SIM118 - not a mapping
         header = opened.get_slice(name)
         shape = tuple(header.get_shape())
         dtype = _dtype(header.get_dtype())
         width = dtype.itemsize if isinstance(dtype, torch.dtype) else 0
-        yield Entry(name, shape, str(dtype).removeprefix("torch."), torch.Size(shape).numel() * width)
+        yield StoredTensor(name, shape, str(dtype).removeprefix("torch."), torch.Size(shape).numel() * width)
 
 
 def _dtype(code: str) -> torch.dtype | str:
@@ -93,9 +93,9 @@ def _dtype(code: str) -> torch.dtype | str:
     return found if isinstance(found, torch.dtype) else code
 
 
-def _of_tensor(name: str, tensor: Tensor) -> Entry:
+def _of_tensor(name: str, tensor: Tensor) -> StoredTensor:
     size = tensor.numel() * tensor.element_size()
-    return Entry(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size)
+    return StoredTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size)
 
 
 def _nothing_at(path: str, names: list[str]) -> PathError:

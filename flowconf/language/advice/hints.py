@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from flowconf.language import schema
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.language.registry import modules
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, Suggestion
@@ -47,12 +47,12 @@ YES |= {"false": "false", "1": "true", "0": "false"}
 def for_unknown_key(key: str, owner: object, value: object, allowed: Collection[str]) -> str | None:
     """The help for a key that other tools have, or that belongs into the call of a step."""
     if "tag" not in allowed:
-        close = habits.meant(key, habits.DOCUMENT, allowed)
-        of_a_step = habits.NO_STEP_KEYS.get(key) if "frozen" in allowed else None
+        close = other_tools.meant(key, other_tools.DOCUMENT, allowed)
+        of_a_step = other_tools.NO_STEP_KEYS.get(key) if "frozen" in allowed else None
         return f"it is called `{close}` here" if close else of_a_step
     argument = _for_argument(key, owner, value)
-    close = habits.meant(key, habits.STEP, allowed)
-    return argument or (f"it is called `{close}` here" if close else habits.NO_STEP_KEYS.get(key))
+    close = other_tools.meant(key, other_tools.STEP, allowed)
+    return argument or (f"it is called `{close}` here" if close else other_tools.NO_STEP_KEYS.get(key))
 
 
 def _for_argument(key: str, step: object, value: object) -> str | None:
@@ -70,18 +70,18 @@ def _for_argument(key: str, step: object, value: object) -> str | None:
 def for_missing_verb(step: Mapping[str, object], unknown: Sequence[str]) -> tuple[str, str] | None:
     """The key of a step without a verb that stands where the verb should, and the help."""
     for key in unknown:
-        known = key if key in modules else habits.meant(key, habits.MODULES, modules.names())
-        if known is not None and key not in habits.VERBS:
+        known = key if key in modules else other_tools.meant(key, other_tools.MODULES, modules.names())
+        if known is not None and key not in other_tools.VERBS:
             return key, f"here that is `through: {_call(known, step[key])}`"
         if key == "flow":
             return key, "write it under `graph`, or under another verb"
-        verb = habits.meant(key, habits.VERBS, schema.VERBS)
+        verb = other_tools.meant(key, other_tools.VERBS, schema.VERBS)
         if verb is None:
             continue
         value = step[key]
         name = value.rsplit(".", 1)[-1] if isinstance(value, str) else ""
         if verb == "through" and name.isidentifier():
-            name = name if name in modules else habits.meant(name, habits.MODULES, modules.names()) or name
+            name = name if name in modules else other_tools.meant(name, other_tools.MODULES, modules.names()) or name
             rest = {other: step[other] for other in unknown if other != key}
             return key, f"here that is `through: {_call(name, rest)}`"
         return key, f"it is called `{verb}` here"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from flowconf.language import registry, schema
-from flowconf.language.advice import habits
+from flowconf.language.advice import other_tools
 from flowconf.language.schema import keys_of
 from flowconf.language.training import (
     DataSection,
@@ -20,21 +20,6 @@ from flowconf.language.training import (
 )
 from flowconf.report import nearest
 from flowconf.report.origins import Path
-
-UNIONS = {
-    "checkpoint": "a path or a mapping",
-    "using": "a reference, a list of them, or a mapping",
-    "input": "a reference or a list of them",
-    "target": "a reference or a list of them",
-    "mask": "one reference",
-    "freeze": "a path or a list of them",
-    "thaw": "a path or a list of them",
-    "updates": "a path or a list of them",
-    "weight": "a number, or a mapping such as `{linear: {from: 1, to: 0}}`",
-    "devices": "`auto`, a number of devices, a list such as `[0, 1]`, `cpu`, `cuda`, `cuda:0` or `mps`",
-    "shares": "`auto`, or a list with a number for each device",
-}
-"""Keys whose values may be of several kinds, of which only the nearest is tried."""
 
 EXAMPLES: dict[Path, str] = {
     ("loss",): "name each term: `loss: {NAME: {fn: cross_entropy, input: ..., target: ...}}`",
@@ -71,7 +56,7 @@ MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): Metr
 
 def meant(key: str, allowed: Collection[str]) -> str | None:
     """The allowed key that other tools call `key`, or that looks most like it."""
-    return habits.for_key(key, allowed) or nearest(key, allowed)
+    return other_tools.for_key(key, allowed) or nearest(key, allowed)
 
 
 def example(path: Path) -> str | None:

@@ -17,13 +17,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
-from flowconf.graph.shapes.fakes import UNKNOWN, faked, real, with_numbers
-from flowconf.graph.shapes.result import Inference, Rehearsal
+from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real, with_numbers
+from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
-from flowconf.language.check_training import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, join
+from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Place, Reporter
 from flowconf.report.origins import Origins, Path

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.report import Reporter
-from flowconf.train.checks.shardable import check_shardable
+from flowconf.train.checks.fsdp import check_shardable
 from flowconf.train.data.splits import refused_paths
 from flowconf.train.runs.loggers import check_packages
 

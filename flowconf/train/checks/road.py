@@ -12,21 +12,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowconf.language import check_training
 from flowconf.language import config as configs
 from flowconf.language.config import Config, ConfigDocument
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve import resolve_model
+from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
+from flowconf.language.sections import checks
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, from_data, with_graphs
 
 if TYPE_CHECKING:
-    from flowconf.graph.shapes.result import Inference
-    from flowconf.train.chain import Chain
+    from flowconf.graph.shapes.inference import Inference
     from flowconf.train.checks.first_step import FirstStep
+    from flowconf.train.prerequisites import Prerequisites
 
-Source = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
+GraphSource = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
 """What describes a graph: a file, the data of a graph document, or a Plan."""
 
 
@@ -62,8 +62,8 @@ class Walk:
     """None for a graph by itself."""
     step: FirstStep | None = None
     inference: Inference | None = None
-    chain: Chain | None = None
-    sources: list[Walk] = field(default_factory=list)
+    prerequisites: Prerequisites | None = None
+    before: list[Walk] = field(default_factory=list)
     """Those of the configs that are trained before this one, in that order."""
 
     @property
@@ -107,7 +107,9 @@ class Walk:
         return self.config is not None or isinstance(self.keys, ConfigDocument)
 
 
-def begin(source: Source, overrides: Sequence[str] = (), origin: str | None = None, *, trained: bool = False) -> Walk:
+def begin(
+    source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None, *, trained: bool = False
+) -> Walk:
     """A walk from a file with overrides, or from a graph in Python. Raises `ConfigError`.
 
     `trained` says that a graph by itself will not do. `origin` names a place for the mistakes of a dict; graphs that a
@@ -144,7 +146,7 @@ def loaded(config: Config) -> Walk:
 
 
 @dataclass(frozen=True)
-class Account:
+class Findings:
     """The mistakes of a config, and how far the check came: members left out, and whether sizes were looked at."""
 
     mistakes: list[Diagnostic]
@@ -153,7 +155,7 @@ class Account:
     exit_code: int = 0
 
 
-def account(source: Source, overrides: Sequence[str] = (), origin: str | None = None) -> Account:
+def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> Findings:
     """Walk to the end; gives the mistakes and warnings instead of raising them."""
     walk = Walk()
     found: Sequence[Diagnostic]
@@ -168,7 +170,7 @@ def account(source: Source, overrides: Sequence[str] = (), origin: str | None = 
         found, exit_code = [*walk.warnings, *error.diagnostics], error.exit_code
     except OSError as problem:
         found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
-    return Account(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
+    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
 
 
 # the stages
@@ -196,7 +198,7 @@ def _sections(walk: Walk) -> None:
     assert isinstance(walk.keys, ConfigDocument)
     assert walk.composition is not None
     assert walk.plan is not None
-    check_training.check(walk.keys, walk.plan, walk.reporter)
+    checks.check(walk.keys, walk.plan, walk.reporter)
     walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
 
 
@@ -251,9 +253,9 @@ def _machine(walk: Walk) -> None:
     check_machine(walk.checked, walk.inference.parameters, walk.reporter)
 
 
-def _chain(walk: Walk) -> None:
+def _prerequisites(walk: Walk) -> None:
     """Walk with every config that is trained before this one."""
-    from flowconf.train.chain import config_file, plan_chain
+    from flowconf.train.prerequisites import config_file, plan_prerequisites
 
     walks: dict[Path, Walk] = {}
 
@@ -261,9 +263,9 @@ def _chain(walk: Walk) -> None:
         walks[file] = begin(file, trained=True).to(BEFORE_TORCH)
         return walks[file].checked
 
-    walk.chain = plan_chain(walk.checked, load)
-    walk.sources = [walks[config_file(config)].to("machine") for config in walk.chain.runs[:-1]]
-    for source in walk.sources:
+    walk.prerequisites = plan_prerequisites(walk.checked, load)
+    walk.before = [walks[config_file(config)].to("machine") for config in walk.prerequisites.runs[:-1]]
+    for source in walk.before:
         walk.reporter.diagnostics += source.warnings
 
 
@@ -276,7 +278,7 @@ STAGES = (
     Stage("objective", _objective, ends=False),
     Stage("weights", _weights, graph=True, ends=False),
     Stage("machine", _machine),
-    Stage("chain", _chain),
+    Stage("prerequisites", _prerequisites),
 )
 """The road: the keys of the document; its graph; the sections that say how it is trained; what the data set declares;
 the sizes in the graph; losses, metrics and what they train; weights that are loaded; what this machine has; and the

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.fakes import WantsNumbers
-from flowconf.graph.shapes.marks import number_in
+from flowconf.graph.shapes.fake_values import WantsNumbers
+from flowconf.graph.shapes.locating import number_in
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import references
 from flowconf.language.config import Config
@@ -23,7 +23,7 @@ from flowconf.language.training import MetricSection, listed
 from flowconf.report import Diagnostic, Label, Place, Reporter
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.metering import Meter, Metric
-from flowconf.train.objective.terms import Average, Source, Term
+from flowconf.train.objective.terms import Average, Operand, Term
 
 Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 PICKING = ("cross_entropy", "nll")
@@ -36,12 +36,12 @@ SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
-class Operand:
+class Given:
     """A reference of a loss or metric, where it is written, and the value that it stands for."""
 
     key: str
     where: Path
-    source: Source
+    source: Operand
     value: Tensor
 
 
@@ -60,7 +60,7 @@ class TermCheck:
     def __post_init__(self) -> None:
         self.origins = self.config.composition.document.origins
 
-    def operands(self, path: Path, section: MetricSection, term: Term) -> list[Operand] | None:
+    def operands(self, path: Path, section: MetricSection, term: Term) -> list[Given] | None:
         """The values that a term takes, None when one of them is not known."""
         written = [
             (key, (*path, key, number) if isinstance(getattr(section, key), list) else (*path, key))
@@ -73,7 +73,7 @@ class TermCheck:
             value = (self.batch if source.in_batch else self.values).get(source.name)
             if not isinstance(value, Tensor):
                 return None
-            found.append(Operand(key, where, source, value))
+            found.append(Given(key, where, source, value))
         return found
 
     def check(
@@ -114,7 +114,7 @@ class TermCheck:
         path: Path,
         section: MetricSection,
         term: Term,
-        operands: Sequence[Operand],
+        operands: Sequence[Given],
         why: Exception,
         into: Reporter,
     ) -> None:
@@ -142,7 +142,7 @@ class TermCheck:
         into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice, cause=cause)
 
     def _tells_labels(
-        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Operand], into: Reporter
+        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Given], into: Reporter
     ) -> bool:
         """Note labels that are none of the classes of their scores; whether there are some."""
         if section.fn not in PICKING or len(term.operands) != 2:
@@ -192,7 +192,7 @@ class TermCheck:
 
     # what to write
 
-    def _mended(self, term: Term, operands: Sequence[Operand]) -> tuple[tuple[str, ...], str | None]:
+    def _mended(self, term: Term, operands: Sequence[Given]) -> tuple[tuple[str, ...], str | None]:
         """Which part of a term is at fault, as keys below it, and the text that mends it."""
         if term.mask is not None and self.fits(replace(term, mask=None)):
             return ("mask",), self._one("mask", [t for t in self._others(term, operands, "mask") if self.fits(t[1])])
@@ -219,7 +219,7 @@ class TermCheck:
         return f"write `{found[0][0]}`" if len(found) == 1 else None
 
     @staticmethod
-    def _axes(term: Term, operands: Sequence[Operand]) -> Iterator[tuple[int, Term]]:
+    def _axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:
         """The term with its classes along each other dimension."""
         names = term.function.__code__.co_varnames if hasattr(term.function, "__code__") else ()
         if "dim" not in names or not operands:
@@ -229,7 +229,7 @@ class TermCheck:
             if axis != dim:
                 yield axis, replace(term, args={**term.args, "dim": axis})
 
-    def _others(self, term: Term, operands: Sequence[Operand], key: str) -> Iterator[tuple[str, Term]]:
+    def _others(self, term: Term, operands: Sequence[Given], key: str) -> Iterator[tuple[str, Term]]:
         """The term with another value in the place of its one input, target or mask."""
         places = [number for number, operand in enumerate(operands) if operand.key == key]
         if len(places) != 1:
@@ -237,9 +237,9 @@ class TermCheck:
         current = operands[places[0]].source
         if key == "input":
             names = [step.name for step in self.config.model.steps if isinstance(self.values.get(step.name), Tensor)]
-            others = [Source(name, in_batch=False) for name in names]
+            others = [Operand(name, in_batch=False) for name in names]
         else:
-            others = [Source(name, in_batch=True) for name in self.batch]
+            others = [Operand(name, in_batch=True) for name in self.batch]
         for other in others:
             if other.name == current.name:
                 continue
@@ -251,7 +251,7 @@ class TermCheck:
                 given[places[0]] = other
                 yield other.name, replace(term, operands=tuple(given))
 
-    def _reshaped(self, operands: Sequence[Operand]) -> str | None:
+    def _reshaped(self, operands: Sequence[Given]) -> str | None:
         """What to add to an input that has one size of 1 too many."""
         pair = {operand.key: operand for operand in operands}
         if len(operands) != 2 or "target" not in pair or pair["input"].source.in_batch:
@@ -264,10 +264,10 @@ class TermCheck:
 
     # places and words
 
-    def _named(self, operand: Operand) -> str:
+    def _named(self, operand: Given) -> str:
         return f"`{operand.source.name}` {self.show(operand.value)}"
 
-    def _label(self, operand: Operand) -> Label:
+    def _label(self, operand: Given) -> Label:
         name, shown = operand.source.name, self.show(operand.value)
         if operand.source.in_batch:
             return Label(f"`{name}` of the data set `{self.config.training.data.name}` is {shown}", self._data())
@@ -276,7 +276,7 @@ class TermCheck:
     def _data(self) -> Place:
         return self.origins.value(("data", "name"))
 
-    def _place(self, path: Path, guilty: tuple[str, ...], operands: Sequence[Operand]) -> Place:
+    def _place(self, path: Path, guilty: tuple[str, ...], operands: Sequence[Given]) -> Place:
         if guilty[0] == "args":
             written = self.origins.root.at((*path, *guilty)) is not None
             return self.origins.value((*path, *guilty) if written else (*path, "fn"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flowconf.graph import check_weights as fits
 from flowconf.graph import requests
-from flowconf.graph.shapes.result import Inference
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.weights.loading import Request
 from flowconf.graph.weights.sources import check_source, locate
-from flowconf.graph.weights.transfer import Request
 from flowconf.language.config import Config
 from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.report import Reporter

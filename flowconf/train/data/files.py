@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from flowconf.language.training import Count, Positive, Share
+from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
 from flowconf.train.data.streams import Batch, Field

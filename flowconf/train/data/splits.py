@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flowconf.report import why_not
-from flowconf.train.data.streams import Batch, Field, Flow, Order, Pass, batch_of, closing_stream, stream
+from flowconf.train.data.streams import Batch, Field, Order, Pass, RowStream, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
@@ -180,7 +180,7 @@ class Feed:
         self.use = use
         self.team = team or Team(device)
         self.generator = torch.Generator(self.home)
-        self.flows = isinstance(split, Flow)
+        self.flows = isinstance(split, RowStream)
         self.workers = 0 if resident else max(workers, int(self.flows))
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format

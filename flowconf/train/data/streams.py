@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
 from flowconf.report import Diagnostic, FlowconfError, RunError
-from flowconf.train.data.refusals import apart, refusal
+from flowconf.train.data.row_errors import apart, refusal
 from flowconf.train.runs.folder import release_locks
 
 Batch = dict[str, Tensor]
@@ -61,7 +61,7 @@ class Items:
             raise refusal(problem, f"row {row}") from problem
 
 
-class Flow:
+class RowStream:
     """An `IterableDataset` as a split: its rows come in its own order, and an epoch is one pass of `len()` rows.
 
     It is read by one worker. Before each pass the random numbers are seeded, and `set_epoch(epoch)` is called where the
@@ -90,7 +90,7 @@ def as_split(found: Any) -> Any:
     if found is None or hasattr(found, "fields"):
         return found
     if isinstance(found, IterableDataset):
-        return Flow(found)
+        return RowStream(found)
     if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
         return Items(found)
     raise ValueError(f"a `{type(found).__name__}` is neither a split nor a data set of torch")
@@ -171,7 +171,7 @@ class _Remote(Dataset[Batch | FlowconfError]):
 class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
     """What the worker has of an iterable data set."""
 
-    def __init__(self, flow: Flow, passes: Iterable[Pass]) -> None:
+    def __init__(self, flow: RowStream, passes: Iterable[Pass]) -> None:
         self.dataset, self.fields = flow.dataset, flow.fields
         self.passes = passes
 
@@ -204,9 +204,9 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
 def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, device: torch.device) -> Iterator[Batch]:
     """The batches of `orders` in their order, on `device`, each worker `prefetch` of them ahead.
 
-    `orders` are `Order`s, for a `Flow` its passes. Workers end when the iterator does.
+    `orders` are `Order`s, for a `RowStream` its passes. Workers end when the iterator does.
     """
-    is_flow = isinstance(split, Flow)
+    is_flow = isinstance(split, RowStream)
     pins = device.type == "cuda"
     loader: DataLoader[Any] = DataLoader(
         _RemoteFlow(split, orders) if is_flow else _Remote(split),

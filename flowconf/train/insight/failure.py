@@ -8,17 +8,17 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from flowconf.graph.explain import MARK, shown
+from flowconf.graph.failed_step import MARK, shown
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
-from flowconf.train.arithmetic import memory
 from flowconf.train.checks.terms import problems_of
-from flowconf.train.data.making import placed
-from flowconf.train.data.refusals import is_out_of_memory
+from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Feed
-from flowconf.train.insight.again import place_of_failure
+from flowconf.train.header import memory
+from flowconf.train.insight.failure_place import place_of_failure
 from flowconf.train.job import Job
 from flowconf.train.objective import routing, terms
+from flowconf.train.out_of_memory import is_out_of_memory
 from flowconf.train.precision import Precision
 
 DOING = {

@@ -25,7 +25,7 @@ from flowconf.graph.tracing import Trail
 from flowconf.language.training import ProfileSection
 from flowconf.report import MachineError, shown_path
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
-from flowconf.train.insight.watching import Take, watched
+from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job
 
 FOLDER = "profile"

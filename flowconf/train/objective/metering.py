@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
-from flowconf.language.check_training import uses_torchmetrics
+from flowconf.language.sections.checks import uses_torchmetrics
 from flowconf.language.training import MetricSection
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term

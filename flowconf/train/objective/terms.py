@@ -23,7 +23,7 @@ Values = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Operand:
     """Where a reference is read: a value of the graph, or a field of the batch."""
 
     name: str
@@ -33,14 +33,14 @@ class Source:
         return batch[self.name] if self.in_batch else values[self.name]
 
 
-def sources(references: Sequence[str], fields: Collection[str], in_graph: Callable[[str], bool]) -> tuple[Source, ...]:
+def sources(references: Sequence[str], fields: Collection[str], in_graph: Callable[[str], bool]) -> tuple[Operand, ...]:
     """Inputs of a loss or metric: the graph's values come first, then the fields of the batch."""
-    return tuple(Source(name, in_batch=not in_graph(name) and name in fields) for name in references)
+    return tuple(Operand(name, in_batch=not in_graph(name) and name in fields) for name in references)
 
 
-def targets(references: Sequence[str], fields: Collection[str]) -> tuple[Source, ...]:
+def targets(references: Sequence[str], fields: Collection[str]) -> tuple[Operand, ...]:
     """Targets and masks: the fields of the batch come first, then the graph's values."""
-    return tuple(Source(name, in_batch=name in fields) for name in references)
+    return tuple(Operand(name, in_batch=name in fields) for name in references)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Term:
 
     name: str
     function: Callable[..., Result]
-    operands: tuple[Source, ...]
-    mask: Source | None
+    operands: tuple[Operand, ...]
+    mask: Operand | None
     args: dict[str, Any]
     weight: float
     """The factor of the term in an evaluation's loss."""
@@ -81,7 +81,7 @@ class Term:
         return weighed(self.function(*operands, **self.args), mask)
 
     @staticmethod
-    def _operand(source: Source, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
+    def _operand(source: Operand, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
         """A value; a field of the batch is 0 where the mask leaves it out, so that it may hold anything there."""
         found = source.read(values, batch)
         if mask is None or not source.in_batch or mask.shape != found.shape[: mask.ndim]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from flowconf.graph.parts import held, like
+from flowconf.graph.sharded import held, like
 
 
 class Averages:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowconf.graph.weights.sources import BEST
-from flowconf.language.check_training import direction
+from flowconf.language.sections.checks import direction
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.state import save_weights, saved_step

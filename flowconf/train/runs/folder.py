@@ -23,8 +23,8 @@ from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
 from flowconf.train.runs.environment import environment, git_state
-from flowconf.train.runs.events import EventFile
 from flowconf.train.runs.loggers import Aside
+from flowconf.train.runs.tensorboard import EventFile
 
 LINES = "metrics.jsonl"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.sources import CONFIG, RECORD
-from flowconf.language.check_training import ERRORS
+from flowconf.language.sections.checks import ERRORS
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline

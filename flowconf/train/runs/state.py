@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn, optim
 
 from flowconf.graph import Graph
-from flowconf.graph.parts import like
-from flowconf.graph.weights import transfer as weights
+from flowconf.graph.sharded import like
+from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.sources import LAST
-from flowconf.language.names import STATE
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import Diagnostic, Place, RunError, why_not
 
 MARK = weights.NOT_A_WEIGHT

@@ -26,7 +26,7 @@ from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import pick_devices
-from flowconf.train.team.shares import Shares, Stopwatch, shared_term
+from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
 
 if TYPE_CHECKING:
     from flowconf.train.team.sharding import Whole
@@ -55,7 +55,7 @@ class Team:
         self.device = device
         self.rank = rank
         self.size = size
-        self.shares = Shares(tuple(shares or [1.0] * size))
+        self.shares = RowShares(tuple(shares or [1.0] * size))
         self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
         """The graph, when each process holds a part of its weights."""

@@ -45,7 +45,7 @@ def divide(rows: int, shares: Sequence[float]) -> list[int]:
 
 
 @dataclass
-class Shares:
+class RowShares:
     """The shares of every process: as given, and from the batch `measured_from` on as measured."""
 
     given: tuple[float, ...]
@@ -120,7 +120,7 @@ class Stopwatch:
     """
 
     def __init__(
-        self, shares: Shares, gather: Callable[[tuple[float, int]], list[tuple[float, int]]], device: torch.device
+        self, shares: RowShares, gather: Callable[[tuple[float, int]], list[tuple[float, int]]], device: torch.device
     ) -> None:
         self.shares = shares
         self.gather = gather

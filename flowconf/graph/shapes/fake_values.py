@@ -1,0 +1,157 @@
+"""The values of the shape check: fake tensors, dicts of them, or nothing known."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    unset_fake_temporarily,
+)
+
+
+@contextmanager
+def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[FakeTensorMode]:
+    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers.
+
+    The tensors of an earlier block can be used in one with the `mode` that it gave.
+    """
+    mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
+    with quiet(), torch.random.fork_rng(devices=[]), torch.set_grad_enabled(grad), mode:
+        yield mode
+
+
+WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+"""What is raised by code that fake tensors cannot run."""
+
+real = unset_fake_temporarily
+"""A block inside of one of `faked` in which new tensors are real."""
+
+
+def with_numbers(value: Tensor, rows: Callable[[int], int], most: int) -> Tensor | None:
+    """A real tensor like a fake one, with random numbers: `rows` gives its sizes. None for one of more than `most`."""
+    shape = [rows(size) for size in value.shape]
+    if math.prod(shape) > most:
+        return None
+    with real():
+        if value.dtype.is_floating_point:
+            return torch.rand(shape, dtype=value.dtype)
+        return torch.zeros(shape, dtype=value.dtype)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch logs and warns of what fails or is odd on fake tensors; the diagnostic says it better."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of fake tensors' data pointers, and the like
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class Unknown:
+    """A value of which nothing is known."""
+
+
+UNKNOWN = Unknown()
+
+
+def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """`change` on every tensor of a value."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: each(item, change) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [each(item, change) for item in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return UNKNOWN
+
+
+def kind_of(value: Any) -> str:
+    """What a value is: "tensor", "number" (a tensor without dimensions), "dict", "named" (a NamedTuple), "tuple"."""
+    if isinstance(value, tuple | list):
+        return "named" if hasattr(value, "_fields") else "tuple"
+    if isinstance(value, Tensor):
+        return "tensor" if value.dim() else "number"
+    return "dict" if isinstance(value, dict) else ""
+
+
+def parts_of(value: Any) -> dict[str, Any] | None:
+    """The named parts of a dict or NamedTuple, None for anything else."""
+    if isinstance(value, dict):
+        return value
+    return value._asdict() if kind_of(value) == "named" else None
+
+
+def called(built: nn.Module, stream: Any, using: dict[str, Any]) -> Any:
+    """A module on fake values. Recurrent ones, which would run once for each of a thousand steps, see two of them."""
+    dim = 1 if getattr(built, "batch_first", False) else 0
+    if (
+        not isinstance(built, nn.RNNBase)
+        or not isinstance(stream, Tensor)
+        or stream.dim() != 3
+        or stream.shape[dim] < 3
+    ):
+        return built(stream, **using)
+    steps, state = built(stream.narrow(dim, 0, 2), **using)
+    sizes = [*steps.shape]
+    sizes[dim] = stream.shape[dim]
+    return steps.narrow(dim, 0, 1).expand(sizes).contiguous(), state
+
+
+def part_at(value: Any, name: str) -> Any:
+    """A part of a value by its name, or by its position in a tuple."""
+    parts = parts_of(value)
+    return value[int(name)] if parts is None else parts[name]
+
+
+def difference(a: Any, b: Any) -> str | None:
+    """None when both have one structure and shape, else the part that differs ("" for the whole)."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return None if a.shape == b.shape else ""
+    mine, theirs = parts_of(a), parts_of(b)
+    if mine is not None and theirs is not None:
+        for name, value in theirs.items():
+            known = name in mine and value is not UNKNOWN and mine[name] is not UNKNOWN
+            if known and difference(mine[name], value) is not None:
+                return str(name)
+        return None
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return next((str(number) for number, (one, other) in pairs if difference(one, other) is not None), None)
+    return None if a is UNKNOWN or b is UNKNOWN else "" if kind_of(a) != kind_of(b) or kind_of(a) == "tuple" else None
+
+
+def stacked(value: Tensor, dim: int, count: int) -> Tensor:
+    """So many equal values along a new dimension."""
+    shape = list(value.shape)
+    shape.insert(dim if dim >= 0 else len(shape) + 1 + dim, count)
+    return value.unsqueeze(dim).expand(shape).contiguous()
+
+
+def repeat_rows(value: Any, times: int) -> Any:
+    if times == 1 or value is UNKNOWN:
+        return value
+    return each(value, lambda tensor: tensor.repeat_interleave(times, 0))
+
+
+def as_list(items: tuple[Any, ...]) -> list[Any]:
+    return [as_list(item) if isinstance(item, tuple) else item for item in items]

@@ -1,0 +1,40 @@
+"""What `init` says, held against the parameters there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import as_list
+from flowconf.language.arguments import Call
+from flowconf.language.plan import GraphPlan, Start
+from flowconf.report import Reporter, suggest
+
+
+def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
+    """Refuse starting values of parameters that do not exist or have another shape; `parameters` are sizes by path."""
+    for path, setting in graph.all_settings():
+        below = {
+            name.removeprefix(f"{path}."): size for name, size in parameters.items() if name.startswith(f"{path}.")
+        }
+        for start in setting.init:
+            size = below.get(start.parameter)
+            if size is None:
+                message = f"`{path}` has no parameter `{start.parameter}`"
+                advice = suggest(start.parameter, below, "parameters")
+                reporter.error("FC0207", message, start.place, path=path, advice=advice)
+            elif (wrong := _misfit(start, size, f"`{path}.{start.parameter}`")) is not None:
+                reporter.error("FC0207", wrong, start.how.place, path=path)
+
+
+def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
+    """Why a parameter of this size cannot start so, or None when it can."""
+    if isinstance(start.how, Call):
+        why = faults.start(start.how, size)
+        return None if why is None else f"{shown}, {list(size)}, cannot start as `{start.how}`: {why}"
+    if not isinstance(start.how.value, tuple):
+        return None
+    given = tuple(torch.tensor(as_list(start.how.value)).shape)
+    return None if given == size else f"{shown} is {list(size)}, and its initial value {list(given)}"

@@ -1,0 +1,104 @@
+"""Where a mistake of the shape check is marked: at the call, or at the number that a person would change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from flowconf.graph.shapes.fake_values import difference
+from flowconf.graph.shapes.scope import Giver
+from flowconf.graph.shapes.sizes import EXPECTS
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Applied, Chain, Input, Module, Mount, Step
+from flowconf.language.registry import modules
+from flowconf.report import Place
+
+KEEPERS = (".activation", ".batchnorm", ".dropout", ".instancenorm", ".normalization")
+"""Parts of torch whose modules keep the shape of their stream."""
+
+
+def says(mount: Mount, size: int | str | None) -> Place | None:
+    """Where a mount gives its graph this size."""
+    return next((given.place for _, given in mount.params if given.value == size), None)
+
+
+def made_at(source: Giver | None, size: int) -> Place | None:
+    """Where the number is written by which a value has this size."""
+    match source.by if source is not None else None:
+        case Step(parts=((_, applied),)):
+            return number_in(applied.target, size)
+        case Input(shape=tuple(shape), places=places):
+            return next((place for one, place in zip(shape, places, strict=False) if one == size), None)
+    return None
+
+
+def number_in(module: Module, size: int) -> Place | None:
+    """Where the number is written by which a module gives this size: in the last call that says it."""
+    match module:
+        case Chain(members=members):
+            found = (number_in(member.target, size) for member in reversed(members))
+            return next((place for place in found if place is not None), None)
+        case Mount(graph=graph):
+            step = graph.step(graph.outputs[0][1].member) if len(graph.outputs) == 1 else None
+            for _ in graph.steps:  # backwards along the stream
+                place = number_in(step.body.target, size) if step is not None else None
+                if place is not None or step is None:
+                    return place
+                step = graph.step(step.stream.member)
+        case Call(args=args, kwargs=kwargs):
+            given = modules.class_source(module.name).init.bound(args, kwargs)
+            said = [(p.name, n) for p, n in given if isinstance(n, Literal) and _says(n.value, size)]
+            places = [n.place for name, n in said if name not in EXPECTS] or [n.place for _, n in said]
+            known = [place for place in places if place.line or place.word]
+            return known[0] if len(known) == 1 else module.place if known else None
+    return None
+
+
+def _says(value: object, size: int) -> bool:
+    return value == size or (isinstance(value, tuple) and size in value)
+
+
+def call_place(module: Module, step: Step) -> Place:
+    """Where a module is called; of a chain, the last that may change a shape."""
+    if isinstance(module, Chain):
+        members = [member.module for member in module.members]
+        return call_place(next((one for one in reversed(members) if not _keeps(one)), members[-1]), step)
+    place = getattr(module, "place", None)
+    return place if isinstance(place, Place) and (place.line or place.word) else step.body_place
+
+
+def _keeps(module: Module) -> bool:
+    """Whether a module gives the shape that it takes."""
+    return isinstance(module, Call) and modules.locations.get(module.name, "").endswith(KEEPERS)
+
+
+def end_of(applied: Applied, step: Step) -> Place:
+    """Where the last thing that a body does is written; for a graph of another file, where that is named."""
+    module = applied.target
+    if not isinstance(module, Mount) or module.graph.source_name is not None:
+        return call_place(module, step)
+    outputs = {value.member for _, value in module.graph.outputs}
+    last = next((inner for inner in reversed(module.graph.steps) if inner.name in outputs), None)
+    if last is None:
+        return call_place(module, step)
+    return end_of(last.body, last) if len(last.parts) == 1 else last.place
+
+
+def apart(one: Any, other: Any) -> list[int]:
+    """The dimensions in which two tensors of one rank differ; none for any others."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.dim() != other.dim():
+        return []
+    return [dim for dim in range(one.dim()) if one.shape[dim] != other.shape[dim]]
+
+
+def skip_is_odd(stream: Any, change: Any, kept: Any) -> bool:
+    """Of a `change` that cannot be added to what a `skip` gives, whether the skip is at fault.
+
+    One that gives the shape of its stream expects the other to give it too; and where both change it, the one that
+    leaves a size alone is taken to lack something.
+    """
+    if difference(change, stream) is None or difference(kept, stream) is None:
+        return difference(change, stream) is None
+    like_the_stream = isinstance(stream, Tensor) and isinstance(change, Tensor) and stream.dim() == change.dim()
+    return not like_the_stream or bool(set(apart(change, kept)) & set(apart(change, stream)))

@@ -1,0 +1,141 @@
+"""Calls modules on fake values in the shape check, and finds why one cannot take what arrives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from flowconf.graph.shapes import faults, rules
+from flowconf.graph.shapes.assumed_output import as_declared
+from flowconf.graph.shapes.fake_values import UNKNOWN, WantsNumbers, called
+from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
+from flowconf.graph.shapes.grouping import Misfit, Several
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.locating import call_place, made_at
+from flowconf.graph.shapes.scope import Giver
+from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
+from flowconf.graph.shapes.visit import ModuleCall, Visit
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Step, Value
+from flowconf.language.resolve import wrong_values
+from flowconf.report import Label, Place
+
+
+@dataclass
+class ModuleCaller:
+    """Calls modules."""
+
+    result: Inference
+    sizes: Sizes
+    findings: ShapeFindings
+
+    def output(self, built: nn.Module, call: ModuleCall) -> Any:
+        """What a module gives; where a size does not fit, what it gives all the same, if that is certain."""
+        module, stream, using = call.applied.target, call.stream, call.using
+        if isinstance(module, Call):
+            wrong = rules.fault(built, stream, using, self.sizes)
+            if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):
+                self._misfit(built, call, wrong)
+        try:
+            return called(built, stream, using)
+        except WantsNumbers:
+            self.result.certain = False
+            return UNKNOWN
+        except Exception as problem:  # noqa: BLE001 - a module may raise anything
+            try:
+                self._misfit(built, call, None, str(problem), self.sizes.reworded(first_line(problem)))
+            except Poisoned:
+                given = as_declared(built, module, stream, using) if isinstance(module, Call) else UNKNOWN
+                if given is UNKNOWN:
+                    raise
+                return given
+
+    def _misfit(
+        self, built: nn.Module, call: ModuleCall, wrong: rules.Fault | None, told: str = "", why: str = ""
+    ) -> NoReturn:
+        """What arrives does not fit: the rule says so, or the module itself `told` it."""
+        visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
+        labels = [visit.arrives(self.sizes)]
+        kind = found = dim = given = None
+        if isinstance(module, Call):
+            kind = faults.stream(module, call.stream, visit.source.name, self.sizes)
+            found = expectation(built, module, call.stream) if kind is None else None
+            dim = faults.wrong_dim(module, call.stream)
+            given = call.argument(wrong.at, wrong.item) if wrong is not None else dim or call.meant(told)
+        if kind is not None:
+            several = self._one_of_several(call, place)
+            self.findings.error(
+                visit, "FC0201", f"`{call.path}`: {kind.message}", place, tuple(labels), kind.advice, several
+            )
+        if found is not None:
+            self._unexpected(found, call, labels)
+        for (name, value), arrives in zip(call.applied.using, call.using.values(), strict=True):
+            shown = f"`{value}` gives {self.sizes.show(arrives)}, as `{name}`"
+            labels.append(Label(shown, visit.scope.source(value).place))
+        extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in call.using.items())
+        why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
+        message = f"`{call.path}`: `{module}` cannot take {self.sizes.show(call.stream)}{extra}: {why}"
+        if given is not None:
+            origin = [given, *(wrong_values.bare(given) if isinstance(given, Literal) else ())][-1]
+            place = origin.place
+            labels.append(Label("it is used here", given.place))
+        if isinstance(given, Value):
+            visit = replace(visit, scope=replace(visit.scope, reused=None))
+        self.findings.error(visit, "FC0201", message, place, tuple(labels), wrong.advice if wrong is not None else None)
+
+    def _one_of_several(self, call: ModuleCall, place: Place) -> tuple[Several, ...]:
+        """The cause that a module is given several tensors, where a step gives them."""
+        visit, giver = call.visit, call.visit.source.by
+        if not isinstance(call.stream, tuple) or not isinstance(giver, Step) or visit.step.stream.is_part:
+            return ()
+        held = visit.scope.held.get(giver.name) if visit.scope.graph.step(giver.name) is giver else None
+        given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
+        right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
+        advice = f"write `take: {right}`" if right is not None else None
+        picked = f" by `take: {giver.take}`" if giver.take is not None else ""
+        shown, is_picked = f"{self.sizes.show(call.stream)}{picked}", giver.take is not None
+        where = giver.place_of("take")
+        origin = giver.place if giver.place.line else giver.name
+        return (Several(visit.source.name, origin, where, shown, is_picked, advice, call.path, place),)
+
+    def _unexpected(self, found: Expectation, call: ModuleCall, labels: list[Label]) -> NoReturn:
+        """A size that a module was not made for, where that is written."""
+        visit = call.visit
+        reused = visit.scope.reused is not None
+        gives = f"`{visit.source.name}` gives {self.sizes.number(found.actual)}"
+        message = f"`{call.path}` expects {found.expected} {found.unit}, but {gives}"
+        text, repaired = str(call.applied.target), None if reused else found.repaired
+        advice = faults.repair(text, repaired, call.stream, found.expected, found.actual, self.sizes)
+        outer = _set_outside(found, visit)
+        if outer is not None:
+            labels.append(Label("it is used here", found.place))
+            advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
+            self.findings.error(visit, "FC0201", message, outer.place, tuple(labels), advice)
+        cause = misfit(visit.source, found.expected, found.actual, call.path, found.place, self.sizes)
+        labels += set_by(found.written)
+        self.findings.error(visit, "FC0201", message, found.place, tuple(labels), advice, () if reused else (cause,))
+
+
+def misfit(source: Giver, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
+    """The cause that a value has another size than this reader of it expects."""
+    origin = source.place if source.place.line else source.name
+    made = made_at(source, actual) or source.place
+    return Misfit(source.name, origin, made, actual, sizes.number(actual), expected, reader, at)
+
+
+def _set_outside(found: Expectation, visit: Visit) -> Literal | None:
+    """The parameter behind a wrong size when it is set from outside of its document, and wrong only there.
+
+    What the document says of it would fit, or the stream comes from outside as well.
+    """
+    if found.written is None:
+        return None
+    outer = [given for given in wrong_values.bare(found.written) if given.outer]
+    if not outer:
+        return None
+    graph = visit.scope.graph
+    default = dict(graph.params).get(outer[0].text)
+    fits = default is not None and default.value == found.actual
+    return outer[-1] if fits or graph.input(visit.step.stream.member) is not None else None

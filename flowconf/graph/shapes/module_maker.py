@@ -1,0 +1,151 @@
+"""Makes the modules of a graph in the shape check, and finds why one cannot be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
+from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
+from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
+from flowconf.graph.shapes.visit import Visit
+from flowconf.language.advice import call_slips
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.plan import Instance, Shared, join
+from flowconf.language.registry import modules
+from flowconf.language.resolve import wrong_values
+from flowconf.report import Label, Reporter
+
+
+@dataclass
+class ModuleMaker:
+    """Makes modules. Equal calls share one, unless the graph `trains`: then each path has its own."""
+
+    result: Inference
+    sizes: Sizes
+    findings: ShapeFindings
+    trains: bool
+    made: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+    standing: dict[str, nn.Module] = field(default_factory=dict)
+    """The modules by the path at which they stand."""
+
+    def module(self, visit: Visit) -> nn.Module:
+        """The module that is visited; one that is reused stands where it was first."""
+        applied, scope = visit.applied, visit.scope
+        path = scope.standing(applied.home)
+        if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
+            built = self.standing[path]
+        else:
+            built = self.standing[path] = self._new(visit, path)
+        here = join(scope.path, applied.path)
+        self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
+        return built
+
+    def _new(self, visit: Visit, path: str) -> nn.Module:
+        call = visit.applied.target
+        if isinstance(call, Instance):
+            assert isinstance(call.module, nn.Module)
+            return call.module
+        assert isinstance(call, Call)
+        sizes = tuple(self._holes(call, visit))
+        if sizes:
+            self.result.holes[path] = sizes
+        if self.trains:
+            return self._construct(call, iter(sizes), visit)
+        key = (call, sizes)
+        if key not in self.made:
+            self.made[key] = self._construct(call, iter(sizes), visit)
+        return self.made[key]
+
+    def _construct(self, call: Call, sizes: Iterator[int], visit: Visit) -> nn.Module:
+        def value(argument: Argument) -> Any:
+            match argument:
+                case Literal(value=tuple(items)):
+                    return as_list(items)
+                case Literal(value=plain):
+                    return plain
+                case Hole():
+                    return next(sizes)
+                case ListArgument(items):
+                    return [value(item) for item in items]
+                case Call():
+                    return self._construct(argument, sizes, visit)
+
+        args = [value(argument) for argument in call.args]
+        kwargs = {name: value(argument) for name, argument in call.kwargs}
+        if layers := faults.endless(call):
+            name, given = layers
+            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {faults.MOST_LAYERS:,} are possible"
+            self.findings.error(visit, "FC0202", message, given.place)
+        try:
+            made = modules.load(call.name)(*args, **kwargs)
+        except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
+            words = first_line(problem)
+            self._check_sizes(call, None, words, visit)
+            self._refused(call, words, visit)
+        self._check_sizes(call, made, "", visit)
+        if not isinstance(made, nn.Module):
+            message = f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module"
+            self.findings.error(visit, "FC0202", message, call.place)
+        return made
+
+    def _check_sizes(self, call: Call, made: object, words: str, visit: Visit) -> None:
+        """Refuse sizes of less than 1: where they are written, or where the parameter is set that makes them so."""
+        found = faults.no_size(call, made if isinstance(made, nn.Module) else None, words)
+        if found is None:
+            return
+        name, given = found
+        wanted, what, of_parameter = "at least 1", f"`{name}` of `{call.name}`", Reporter()
+        if wrong_values.told(given, wrong_values.is_count, wanted, what, of_parameter, visit.path):
+            self.findings.add(of_parameter.diagnostics[0])
+            raise Poisoned
+        got = f"`{given.text}`, which is {call_slips.shown(given.value)}" if given.of else call_slips.shown(given.value)
+        message, labels = f"{what} must be {wanted}, got {got}", tuple(set_by(given))
+        parameters = tuple(label.place for label in labels)
+        self.findings.error(visit, "FC0202", message, given.place, labels, parameters=parameters)
+
+    def _refused(self, call: Call, words: str, visit: Visit) -> NoReturn:
+        """A module that its constructor refuses: at the argument, or at the parameter that it is."""
+        given = faults.argument(call, words)
+        message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
+        if given is None:
+            self.findings.error(visit, "FC0202", message, call.place)
+        origin = [given, *wrong_values.bare(given)][-1]
+        self.findings.error(visit, "FC0202", message, origin.place, (Label("it is used here", given.place),))
+
+    def _holes(self, call: Call, visit: Visit) -> Iterator[int]:
+        """The sizes behind the `_` of a call, in the order in which they are written."""
+        positional = modules.class_source(call.name).init.positional
+        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
+        for name, argument in (*given, *call.kwargs):
+            if isinstance(argument, Call):
+                yield from self._holes(argument, visit)
+            elif isinstance(argument, Hole):
+                yield self._size_behind(argument, name, call, visit)
+
+    def _size_behind(self, hole: Hole, name: str, call: Call, visit: Visit) -> int:
+        """The size that `_` stands for as the argument `name`."""
+        stream, axis = visit.stream, EXPECTS.get(name)
+        if axis is None:
+            offered = ", ".join(f"`{known}`" for known in EXPECTS)
+            message = f"`_` cannot stand for `{name}` of `{call.name}`"
+            advice = f"write the number; `_` stands for one of {offered}"
+            self.findings.error(visit, "FC0204", message, hole.place, advice=advice)
+        if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
+            if stream is UNKNOWN and self.findings:
+                raise Poisoned
+            known = f"{self.sizes.show(stream)} has no such size"
+            known = "nothing is known of the shape" if stream is UNKNOWN else known
+            message = f"`_` in `{call}` has nothing to be filled in from: {known} that arrives"
+            advice = "give the graph `inputs` with shapes, or write the number"
+            self.findings.error(visit, "FC0204", message, hole.place, advice=advice)
+        size = int(stream.shape[axis])
+        if self.sizes.number(size) != str(size):
+            message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
+            self.findings.error(visit, "FC0204", message, hole.place, advice="write the number")
+        return size

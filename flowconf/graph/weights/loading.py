@@ -1,0 +1,400 @@
+"""Weights in and out of a graph's subtree, with an account of every tensor on both sides.
+
+Tensors go to safetensors, never to a pickle; a `.pt` file is read through `weights_only`. Of a safetensors file only
+the tensors that are taken are read from disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from flowconf.graph.sharded import like
+from flowconf.graph.weights.files import save_tensors
+from flowconf.graph.weights.sources import weights_file
+from flowconf.graph.weights.structural_hash import structural_hash
+from flowconf.language.plan import Checkpoint, GraphPlan, join
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest, why_not
+
+NOT_A_WEIGHT = "@"
+"""How names of tensors begin that a file holds beside its weights: a run's own state."""
+
+
+_UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
+    ("incomplete metadata|not fully covered", ("it ends too early", "copy it again: its end is missing")),
+    ("deserializing header", ("it is not a safetensors file", None)),
+    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("`torch.save` did not write it", None)),
+    ("central directory|zip archive", ("it ends too early, or `torch.save` did not write it", None)),
+)
+"""What the libraries say of a file that they cannot read, in words, and the advice."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be loaded from where; the fields are those of a `checkpoint:` key.
+
+    `mismatched` says what becomes of tensors of another shape: "error", or "ignore" to leave the target's as they are.
+    """
+
+    path: str
+    at: str | None = None
+    rename: tuple[tuple[str, str], ...] = ()
+    missing: str = "error"
+    unused: str = "warn"
+    sha256: str | None = None
+    place: Place = NOWHERE
+    mismatched: str = "error"
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Where keys are written that may be at fault; `place` stands for the others."""
+
+    def place_of(self, key: str) -> Place:
+        """Where a key is written, or else the source."""
+        return self.places.get(key, self.place)
+
+
+@dataclass
+class WeightReport:
+    """The account of one load. Names are the target's own, `unused` ones the source's; `str()` sums up by prefix."""
+
+    source: str
+    at: str
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    cast: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        where = f"`{self.at}`" if self.at else "the graph"
+        lines = [f"weights of {where} from {shown_path(self.source)}: {len(self.loaded)} tensors loaded"]
+        lines += [f"  {prefix}: {count} loaded" for prefix, count in _by_prefix(self.loaded)]
+        lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
+        lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
+        lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
+        lines += [f"  {name}: cast from {old} to {new}" for name, old, new in self.cast]
+        return "\n".join(lines)
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and persistent buffers below `module`; one that stands in two places counts once, at the first."""
+    state = module.state_dict(keep_vars=True)
+    first = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    return {name: tensor for name, tensor in state.items() if name in first}
+
+
+def save(
+    module: nn.Module,
+    plan: GraphPlan | None,
+    file: Path,
+    metadata: Mapping[str, str],
+    beside: Mapping[str, Tensor] | None = None,
+    *,
+    writes: bool = True,
+) -> None:
+    """Write the tensors below `module` to `file`, atomically. Raises `OSError`.
+
+    `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`. Of several processes that hold
+    parts of the tensors all have to call this, and one `writes`.
+    """
+    texts = {"format": "flowconf 1", **metadata}
+    if plan is not None:
+        texts["graph"] = json.dumps(plan.document, default=str)
+        with suppress(ConfigError):  # a module made outside of the document has no structure to tell
+            texts["hash"] = structural_hash(plan)
+    save_tensors(file, {**tensors_of(module), **(beside or {})}, texts, writes=writes)
+
+
+def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
+    """Load what a `checkpoint:` key names; `path` is the file or folder that it stands for."""
+    return load(module, request_of(checkpoint, path), at)
+
+
+def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
+    """What a `checkpoint:` key asks for, of the file or folder that it stands for."""
+    return Request(
+        str(path),
+        checkpoint.at,
+        checkpoint.rename,
+        checkpoint.missing,
+        checkpoint.unused,
+        checkpoint.sha256,
+        checkpoint.place,
+        places=dict(checkpoint.places),
+    )
+
+
+def check(module: nn.Module, request: Request, at: str = "") -> None:
+    """Whether `load` would find what it needs; no tensor is kept. Raises `ConfigError`."""
+    file = weights_file(request.path, request.place)
+    if request.sha256 is not None:
+        _check_digest(file, request)
+    with _opened(file, request.place, "meta") as (names, shape_of, _):
+        target, mapping = tensors_of(module), _mapping(names, request)
+        _check_renames(request, names, at)
+        report = WeightReport(str(file), at)
+        _account(report, target, mapping, names, shape_of)
+        _judge(report, request, target, mapping, names)
+
+
+def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
+    """Load weights into `module`, which stands at `at`. Raises `ConfigError`; the module is then unchanged."""
+    for key in ("missing", "unused"):
+        if getattr(request, key) not in ("error", "warn", "ignore"):
+            message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
+            raise ConfigError(Diagnostic("FC0123", message, request.place, at))
+    file = weights_file(request.path, request.place)
+    if request.sha256 is not None:
+        _check_digest(file, request)
+    with _opened(file, request.place) as (names, shape_of, read):
+        target = tensors_of(module)
+        mapping = _mapping(names, request)
+        _check_renames(request, names, at)
+        report = WeightReport(str(file), at)
+        pairs = _account(report, target, mapping, names, shape_of)
+        _judge(report, request, target, mapping, names)
+        ready = [(name, target[name], read(source)) for name, source in pairs]
+        for name, old, new in ready:
+            if old.dtype != new.dtype:
+                report.cast.append((name, _dtype(new), _dtype(old)))
+        with torch.no_grad():
+            for _, old, new in ready:
+                old.copy_(like(old, new))
+    return report
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _check_digest(file: Path, request: Request) -> None:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != request.sha256:
+        message = f"`{shown_path(str(file))}` has the SHA-256 digest {digest}, not {request.sha256}"
+        place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
+        raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
+
+
+OpenedFile = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
+
+
+@contextmanager
+def _opened(file: Path, place: Place, device: str = "cpu") -> Iterator[OpenedFile]:
+    """The names in a file of weights, and how to get a tensor's shape and the tensor."""
+    if file.suffix != ".safetensors":
+        tensors = named_tensors(file, place, device)
+        yield list(tensors), lambda name: tuple(tensors[name].shape), lambda name: tensors[name]
+        return
+    try:
+        with safe_open(file, framework="pt") as opened:
+            names = [name for name in opened.keys() if not name.startswith(NOT_A_WEIGHT)]  # noqa: SIM118 - no mapping
+            yield names, lambda name: tuple(opened.get_slice(name).get_shape()), opened.get_tensor
+    except (SafetensorError, OSError) as problem:
+        raise unreadable(file, place, problem) from None
+
+
+def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+            found = torch.load(file, map_location=device, weights_only=True)
+    except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
+        raise unreadable(file, place, problem) from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = (
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, Mapping)
+        else {}
+    )
+    if not tensors:
+        message = f"`{shown_path(str(file))}` holds no named tensors"
+        raise ConfigError(Diagnostic("FC0301", message, place))
+    return tensors
+
+
+def _refused(file: Path) -> str | None:
+    """What the operating system has against reading a file, whatever a reader of weights makes of it."""
+    try:
+        file.open("rb").close()
+    except OSError as problem:
+        return why_not(problem)
+    return None
+
+
+def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
+    """The refusal of a file that is not what its name says."""
+    words = _refused(file) or str(problem)
+    why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
+    code = re.search(r"GLOBAL (\S+)", words)
+    if code is not None and "Weights only load failed" in words:
+        why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
+    if isinstance(problem, KeyError):  # an opcode that torch does not know
+        why = "`torch.save` did not write it"
+    why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
+    message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
+    return ConfigError(Diagnostic("FC0301", message, place, advice=advice))
+
+
+def _mapping(names: list[str], request: Request) -> dict[str, str]:
+    """Target name -> source name, after `at` and `rename`."""
+    found = {}
+    for name in names:
+        inner = name
+        if request.at:
+            if not name.startswith(f"{request.at}."):
+                continue
+            inner = name[len(request.at) + 1 :]
+        for old, new in request.rename:
+            if inner == old or inner.startswith(f"{old}.") or not old:
+                inner = join(new, inner[len(old) :].lstrip("."))
+                break
+        found[inner] = name
+    return found
+
+
+def _account(
+    report: WeightReport,
+    target: Mapping[str, Tensor],
+    mapping: Mapping[str, str],
+    names: list[str],
+    shape_of: Callable[[str], tuple[int, ...]],
+) -> list[tuple[str, str]]:
+    pairs = []
+    for name, tensor in target.items():
+        if name not in mapping:
+            report.missing.append(name)
+            continue
+        shape = shape_of(mapping[name])
+        if shape != tuple(tensor.shape):
+            report.mismatched.append((name, tuple(tensor.shape), shape))
+        else:
+            pairs.append((name, mapping[name]))
+            report.loaded.append(name)
+    used = {mapping[name] for name in target if name in mapping}
+    report.unused = [name for name in names if name not in used and name in set(mapping.values())]
+    return pairs
+
+
+def _judge(
+    report: WeightReport, request: Request, target: Mapping[str, Tensor], mapping: Mapping[str, str], names: list[str]
+) -> None:
+    """Refuse a load that does not account for what it should."""
+    reporter, file = Reporter(), shown_path(report.source)
+    where = f"`{report.at}`" if report.at else "the graph"
+    strict = request.mismatched == "error"
+    if not report.loaded and target and not (report.mismatched and strict):
+        part = f" below `{request.at}`" if request.at else ""
+        message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
+        advice = _would_match(target, names)
+        if request.at and set(names) & set(target):
+            advice = "leave `at` out: the names in the file are those that are needed"
+        place = request.place_of("at") if request.at else request.place
+        reporter.error("FC0302", message, place, path=report.at, advice=advice)
+        reporter.stop_on_errors()
+    if report.mismatched and strict:
+        (name, mine, theirs), *others = report.mismatched
+        message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
+        message += f", and {len(others)} more tensors have other shapes" if others else ""
+        reporter.error("FC0305", message, request.place, path=join(report.at, name))
+    if report.missing:
+        message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
+        spare = [name for name in mapping if name not in target]
+        advice = _would_rename(report.missing, spare) or "`missing: warn` would leave them as they are"
+        _weigh(reporter, request.missing, "FC0303", message, request.place, report.at, advice)
+    if report.unused:
+        message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
+        _weigh(reporter, request.unused, "FC0304", message, request.place, report.at, "`unused: ignore` accepts that")
+    reporter.stop_on_errors()
+
+
+def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, path: str, advice: str) -> None:
+    if how == "error":
+        reporter.error(code, message, place, path=path, advice=advice)
+
+
+def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
+    """The prefix in the source under which most of the target's names stand."""
+    counts: dict[str, int] = {}
+    for name in names:
+        for wanted in target:
+            if name.endswith(f".{wanted}"):
+                prefix = name[: -len(wanted) - 1]
+                counts[prefix] = counts.get(prefix, 0) + 1
+    if counts:
+        best = max(counts, key=lambda prefix: counts[prefix])
+        return f"add `at: {best}` ({counts[best]} of {len(target)} would match)"
+    shorter = {name.split(".", 1)[1] for name in target if "." in name}
+    heads = {name.split(".", 1)[0] for name in target if "." in name}
+    if len(heads) == 1 and shorter & set(names):
+        head = next(iter(heads))
+        return f'add `rename: {{"": {head}}}` ({len(shorter & set(names))} of {len(target)} would match)'
+    deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
+    if deeper:
+        return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
+    return f"the file holds {_listed(names)}"
+
+
+def _counted(names: list[str], of: str) -> str:
+    return f"1 tensor {of} is" if len(names) == 1 else f"{len(names)} tensors {of} are"
+
+
+def _would_rename(missing: list[str], spare: list[str]) -> str | None:
+    """The `rename` of a prefix under which most of the missing tensors would be found among the spare ones."""
+    there, prefixes = set(spare), [_prefixes(name, missing[0]) for name in spare]
+    counts = {}
+    for old, new in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
+        back = [join(old, name.removeprefix(new).lstrip(".")) for name in missing if name.startswith(new)]
+        counts[old, new] = sum(name in there for name in back)
+    if not counts:
+        return None
+    (old, new), count = max(counts.items(), key=lambda item: item[1])
+    return f"add `rename: {{{old or repr('')}: {new or repr('')}}}` ({count} of {len(missing)} would match)"
+
+
+def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
+    """What stands before the common end of two names; None when they end differently."""
+    old, new = name.split("."), wanted.split(".")
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(old), reversed(new), strict=False)))
+    return (".".join(old[:-common]), ".".join(new[:-common])) if common else None
+
+
+def _check_renames(request: Request, names: list[str], at: str) -> None:
+    """Every prefix that `rename` names must be there."""
+    start = f"{request.at}." if request.at else ""
+    inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
+    prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
+    reporter = Reporter()
+    for old, _ in request.rename:
+        if inner and old and old not in prefixes:
+            message, place = (
+                f"`rename` names `{old}`, and no tensor of the file begins so",
+                request.place_of(f"rename.{old}"),
+            )
+            reporter.error("FC0302", message, place, path=at, advice=suggest(old, list(prefixes), "prefixes"))
+    reporter.stop_on_errors()
+
+
+def _by_prefix(names: list[str]) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for name in names:
+        prefix = name.split(".")[0]
+        counts[prefix] = counts.get(prefix, 0) + 1
+    return list(counts.items())
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

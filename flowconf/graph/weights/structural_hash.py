@@ -1,0 +1,87 @@
+"""The structural hash of a graph: equal for graphs that compute the same thing in the same way.
+
+Verbs, calls, their arguments, references and counts enter it. Labels of the whole, how a number was written, weights,
+and what is frozen do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
+from flowconf.language.registry import modules
+from flowconf.report import ConfigError, Diagnostic
+
+EXTRAS = ("skip", "router", "condition")
+PLACED = (*EXTRAS, "merge", "times", "slices", "dim", "batched", "halt", "over")
+"""What a digest holds of each step in a place of its own; what other verbs say stands behind it, by its name.
+
+`over` is the stream, which it holds already.
+"""
+
+
+def structural_hash(graph: GraphPlan) -> str:
+    """A SHA-256 digest. Raises `ConfigError` for a graph that holds a module made outside of its document."""
+    return hashlib.sha256(json.dumps(_graph(graph)).encode()).hexdigest()
+
+
+def _graph(graph: GraphPlan) -> list[Any]:
+    inputs = [[given.name, given.shape, given.dtype] for given in graph.inputs]
+    outputs = [[name if graph.fields else "", str(value)] for name, value in graph.outputs]
+    return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares)]
+
+
+def _step(step: Step) -> list[Any]:
+    own = {name: _of_verb(value) for name, value in step.own.items()}
+    parts = [[name, _applied(applied)] for name, applied in step.parts]
+    extras = [own.get(name) for name in EXTRAS]
+    counts = [own.get("times"), step.repeat and step.repeat.value, own.get("slices")]
+    rest = [step.take, own.get("dim"), own.get("batched", False), own.get("halt")]
+    more = [[name, value] for name, value in own.items() if name not in PLACED]
+    return [step.name, step.verb, str(step.stream), parts, extras, own.get("merge"), counts, rest, *more]
+
+
+def _of_verb(value: object) -> Any:
+    """What only one verb says."""
+    if isinstance(value, Applied):
+        return _applied(value)
+    return value.value if isinstance(value, Literal) else value
+
+
+def _applied(applied: Applied) -> list[Any]:
+    return [_module(applied.module), [[name, f"{value}{'/' * value.sliced}"] for name, value in applied.using]]
+
+
+def _module(module: Module) -> Any:
+    match module:
+        case Call():
+            return _argument(module)
+        case Chain(members):
+            return ["chain", [_applied(member) for member in members]]
+        case Mount():
+            return ["graph", _graph(module.graph)]
+        case Shared():
+            return ["shared", module.path]
+        case Instance():
+            message = "a graph that holds a module made outside of its document has no structural hash"
+            raise ConfigError(
+                Diagnostic("FC0146", message, module.place, advice="register the module's class and call it")
+            )
+
+
+def _argument(argument: Argument) -> Any:
+    match argument:
+        case Literal(value=value):
+            return value
+        case Hole():
+            return "_"
+        case ListArgument(items):
+            return [_argument(item) for item in items]
+        case Call():
+            names = modules.class_source(argument.name).init.positional
+            named, rest = zip(names, argument.args, strict=False), argument.args[len(names) :]
+            kwargs = sorted((name, _argument(value)) for name, value in (*named, *argument.kwargs))
+            return [argument.name, [_argument(value) for value in rest], kwargs]

@@ -1,0 +1,187 @@
+"""Slips in calls: what is wrong with a text that is none, and what was probably meant."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flowconf.language.advice import other_tools
+from flowconf.report import Advice, Suggestion, nearest
+
+AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
+CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
+ALLOWED = "only literals, parameters, arithmetic, lists and calls can"
+CONSTANTS = {"yes": "true", "on": "true", "no": "false", "off": "false", "nil": "none", "undefined": "none"}
+THOUSANDS = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})*,0\d\d(?:,\d{3})*(?![\w.])(?=[^'\"]*$)")
+"""A number with commas between its thousands, which arguments would not be written as; not in a text."""
+PERHAPS_THOUSANDS = re.compile(r"(?<![\w.])[1-9]\d{0,2}(?:,\d{3})+(?![\w.])(?=[^'\"]*$)")
+"""The same where it may be several arguments as well."""
+CHAINERS = ("->", "=>", "|>", ">>>", ";")
+NO_CALLS: dict[type[ast.expr], str] = {
+    ast.Lambda: "a call names a module; a function of your own is registered in Python as one",
+    ast.Compare: CHAIN,
+    ast.BoolOp: CHAIN,
+    ast.Tuple: CHAIN,
+    ast.List: CHAIN,
+    ast.Constant: "write a module's name or a call of one, as in `Linear(8, 8)`",
+}
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a text cannot be read, in words that do not depend on the version of Python; where; and the help."""
+
+    why: str
+    offset: int
+    length: int
+    advice: Advice | None = None
+
+
+def unreadable(problem: SyntaxError, text: str) -> Unreadable:
+    """What is wrong with a text that is not Python's."""
+    offset = min(problem.offset or 1, len(text) + 1) - 1
+    late = _behind_a_name(text) if "positional argument follows keyword" in problem.msg else None
+    if late is not None:
+        why = f"`{text[slice(*late)]}` stands behind an argument with a name"
+        return Unreadable(why, late[0], late[1] - late[0], "arguments with a name stand behind those without")
+    open_end = re.search(r"(\w[\w.]*\s*)?(//|\*\*|[-+*/%])\s*$", text[:offset])
+    if open_end is not None and text[offset : offset + 1] in (")", ",", "]", ""):
+        left, sign = (open_end[1] or "").strip(), open_end[2]
+        percent = sign == "%" and left.isdigit()
+        advice: Advice = (
+            Suggestion(f"{int(left) / 100:g}", instead_of=open_end[0].strip())
+            if percent
+            else f"write a number behind `{sign}`"
+        )
+        return Unreadable(f"`{open_end[0].strip()}` has no end", open_end.start(), len(open_end[0].rstrip()), advice)
+    found = re.search(r"'(.)' was never closed|unmatched '(.)'|parenthesis '(.)' does not match", problem.msg)
+    if found is not None:
+        opened, *closing = found.groups()
+        if opened:
+            pair = {"(": ")", "[": "]", "{": "}"}[opened]
+            return Unreadable(f"`{opened}` is not closed", offset, 1, f"write `{pair}` behind its last argument")
+        return Unreadable(f"`{closing[0] or closing[1]}` closes nothing", offset, 1, "remove it")
+    if "unterminated string" in problem.msg:
+        return Unreadable("a quote is not closed", offset, 1, "close the quote")
+    rest = text[offset:]
+    if not rest:
+        return Unreadable("its end is missing", offset, 1)
+    sign = re.match(r"\w+|[^\w\s()\[\]\"']+|.", rest, re.DOTALL)
+    assert sign is not None
+    return Unreadable("it cannot go on like this here", offset, len(sign.group()), _meant(text, rest, sign.group()))
+
+
+def _behind_a_name(text: str) -> tuple[int, int] | None:
+    """Where the first argument without a name begins and ends that stands behind one with a name."""
+    blank = re.sub(r"\b[A-Za-z_]\w*\s*=(?!=)", lambda name: " " * len(name[0]), text)
+    with suppress(SyntaxError):
+        for call in (node for node in ast.walk(ast.parse(blank, mode="eval")) if isinstance(node, ast.Call)):
+            spans = [(one.col_offset, one.end_col_offset or one.col_offset + 1) for one in call.args]
+            named = [re.search(r"=\s*$", text[:start]) for start, _ in spans]
+            first = next((index for index, name in enumerate(named) if name), len(spans))
+            late = next((span for span, name in zip(spans[first:], named[first:], strict=True) if not name), None)
+            if late is not None:
+                return late
+    return None
+
+
+def _meant(text: str, rest: str, sign: str) -> Advice | None:
+    """What to write where a text cannot go on; `sign` begins the `rest`."""
+    word = re.match(r"(\w+)\s*[=:]", rest)
+    if not rest[0].isascii():
+        return f"`{rest[0]}` is no sign of a call: write plain quotes, commas and operators"
+    if word and keyword.iskeyword(word[1]):
+        return f"`{word[1]}` cannot be the name of an argument"
+    if text.rstrip().endswith(">>") or text.lstrip().startswith(">>") or re.search(r">>\s*>>", text):
+        return "a chain has a module on both sides of each `>>`"
+    if any(found in text for found in CHAINERS):
+        return CHAIN
+    if sign.startswith(("$", "{", "<")):
+        return "a parameter is written by its bare name"
+    if sign.startswith(":") or re.search(r"\w+\s*:\s", text):
+        return "write `name=value` for an argument"
+    if product := re.match(r"(\d+)x(\d+)\b", rest):
+        return Suggestion(f"[{product[1]}, {product[2]}]", instead_of=product[0])
+    if sign.startswith("="):
+        return "a step is named by its key; what it does stands alone"
+    return "separate arguments by commas" if re.search(r"[\w\]\"')]\s+[\w\[\"'(]", text) else None
+
+
+def thousands(text: str) -> Suggestion | None:
+    """The help for a call with wrong arguments of which some may be one number with commas in it."""
+    found = PERHAPS_THOUSANDS.search(text)
+    return Suggestion(found[0].replace(",", ""), why=": commas stand between arguments") if found else None
+
+
+def no_call(node: ast.expr, names: Collection[str]) -> Advice | None:
+    """The help for an expression that stands where a module should."""
+    inner = node.func if isinstance(node, ast.Call) else node
+    if isinstance(inner, ast.Call):
+        return "write the module alone: a step is given its stream, and `from` reads something else"
+    if isinstance(inner, ast.Attribute):
+        if inner.attr in names:
+            return Suggestion(inner.attr, why=": modules go by their own name")
+        known = other_tools.for_module(inner.attr, names)
+        close = nearest(inner.attr, names)
+        return known or (Suggestion(close, why=": modules go by their own name") if close else None)
+    if isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name):
+        return f"write `{inner.value.id}(...)`: arguments stand in round brackets"
+    if isinstance(inner, ast.BinOp):
+        return _operator(inner)
+    if isinstance(inner, ast.Tuple | ast.List) and all(isinstance(part, ast.Name | ast.Call) for part in inner.elts):
+        chained = " >> ".join(ast.unparse(part) for part in inner.elts)
+        return Suggestion(chained, instead_of=ast.unparse(inner)[1:-1]) if inner.elts else CHAIN
+    return next((advice for kind, advice in NO_CALLS.items() if isinstance(inner, kind)), None)
+
+
+def _operator(node: ast.BinOp) -> str | None:
+    module = next((side for side in (node.right, node.left) if isinstance(side, ast.Call)), None)
+    match node.op:
+        case ast.BitOr() | ast.LShift():
+            return CHAIN
+        case ast.Add() if module is not None:
+            return f"write `also: {ast.unparse(module)}`: it adds what a module gives to the stream"
+        case ast.Mult() if isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant):
+            return "write `repeat: ...` beside `through` for copies in series, or `Scale(...)` for a factor"
+        case ast.Mult():
+            return "write a `split` with `merge: mul`"
+    return None
+
+
+def no_argument(node: ast.expr, scope: Mapping[str, object]) -> str:
+    """The help for an expression that cannot be an argument."""
+    names = [part for part in re.findall(r"[A-Za-z_]\w*", ast.unparse(node)) if part in scope]
+    if names and isinstance(node, ast.Attribute | ast.Set | ast.Dict):
+        return f"write `{names[-1]}`: a parameter is written by its bare name"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+        return "write `**` for a power"
+    return ALLOWED
+
+
+def no_parameter(name: str, known: Collection[str], is_text: bool) -> Advice | None:
+    """The help for a word that is none of the `known` parameters, but looks like a value; `is_text`: it may be one."""
+    if name.lower() in CONSTANTS:
+        return Suggestion(CONSTANTS[name.lower()], instead_of=name)
+    return f'write `"{name}"`: a text needs quotes' if is_text and nearest(name, known) is None else None
+
+
+def divided(text: str) -> Suggestion | None:
+    """The help for a fraction that a division of whole numbers gives."""
+    return Suggestion(text.replace(" / ", " // ")) if " / " in text and "." not in text else None
+
+
+def shown(value: object) -> str:
+    """An argument's value as a document holds it."""
+    if isinstance(value, tuple | list):
+        return f"`[{', '.join(_bare(item) for item in value)}]`"
+    return f"the text `{value}`" if isinstance(value, str) else f"`{_bare(value)}`"
+
+
+def _bare(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_bare(item) for item in value)}]"
+    return str(value).lower() if isinstance(value, bool) or value is None else repr(value)

@@ -1,0 +1,503 @@
+"""Holds plain data against a Pydantic model and tells every mistake with its place in the user's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from flowconf.language import schema
+from flowconf.language.advice import hints, other_tools, sections
+from flowconf.language.keys import misplaced
+from flowconf.language.training import Changing
+from flowconf.language.value_types import WORDS, InWords, Module
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import Path, dotted
+
+M = TypeVar("M", bound=BaseModel)
+Problem = dict[str, Any]
+
+EXPECTED = {
+    "string_type": WORDS[str],
+    "int_type": WORDS[int],
+    "int_from_float": WORDS[int],
+    "float_type": WORDS[float],
+    "bool_type": WORDS[bool],
+    "list_type": WORDS[list],
+    "dict_type": WORDS[dict],
+    "model_type": WORDS[dict],
+    "none_required": WORDS[type(None)],
+    "is_instance_of": WORDS[Module],
+}
+"""What a value must be, by the problem that Pydantic has with it."""
+
+
+PATTERNS = {
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, no digit first)",
+    "^[0-9a-f]{64}$": "64 hexadecimal digits",
+    r"^[^\s:]+:\d+$": "a host and a port, such as `node0:29500`",
+}
+"""What a text must be, in words."""
+
+KINDS = ("string_type", "list_type", "float_type", "int_type", "literal_error", "string_pattern_mismatch")
+"""The problems that say that a value is of none of the kinds that its key takes."""
+
+NULLS = ("None", "none", "nil", "NULL", "Null")
+TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
+
+
+def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
+    """An instance of `model`, or None when `data`, which is at `reporter.base` of the document, has mistakes."""
+    problems: list[Any] = []
+    try:
+        found = model.model_validate(data)
+    except ValidationError as error:
+        found, problems = None, error.errors(include_url=False)
+    except RecursionError:
+        reporter.error("FC0006", "the document is nested too deeply")
+        return None
+    before = len(reporter.errors)
+    _Report(data, reporter).tell(model, problems)
+    return found if len(reporter.errors) == before else None
+
+
+class _Report:
+    """Turns Pydantic's list of problems into diagnostics, one for each cause."""
+
+    def __init__(self, data: object, reporter: Reporter) -> None:
+        self.data, self.reporter, self.base = data, reporter, reporter.base
+        self.is_config = False
+
+    def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
+        self.is_config = "trainer" in model.model_fields
+        grouped: dict[Path, list[Problem]] = {}
+        for problem in found:
+            where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
+            grouped.setdefault(where, []).append(dict(problem))
+        self._unnamed(grouped)
+        self._astray(model, grouped)
+        if grouped and not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
+            return
+        mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
+        strangers = [owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)]
+        for where, problems in grouped.items():
+            if where[:-1] in strangers:
+                continue
+            deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
+            alternatives = all(problem["type"] in EXPECTED for problem in problems)
+            if not (alternatives and deeper):
+                self._tell_one(model, where, problems, grouped)
+
+    def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
+        """Tell once of named things whose name was left out: `loss: {fn: ...}` for `loss: {NAME: {fn: ...}}`."""
+        for section in sections.MEMBERS if not self.base else ():
+            members = self._at(section)
+            if sections.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
+                first = (*section, next(iter(cast("dict[str, Any]", members))))
+                message = f"`{dotted(section)}` holds `{first[-1]}` where a name is expected"
+                self._error("FC0123", message, self._key(first), first, advice=sections.example(section))
+                for path in [path for path in grouped if path[:1] == section]:
+                    del grouped[path]
+
+    def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
+        """Tell once of keys at another level than their own, with what follows from that."""
+        for stray in misplaced.strays(model, self.data, grouped, self._key):
+            key, home = stray.keys[0], stray.home
+            labels: tuple[Label, ...] = ()
+            if stray.is_too_deep:
+                belongs = f"in `{self.reporter.dotted(home)}`" if (*self.base, *home) else "at the top of the document"
+                message, hint = f"`{key[-1]}` stands in `{key[-2]}`, and belongs {belongs}", "move it there"
+            elif stray.is_empty:
+                message = f"`{key[-1]}` stands beside `{home[-1]}`, which is empty, and not below it"
+                labels, hint = (Label(f"`{home[-1]}` has no members", self._key(home)),), "indent it further"
+            else:
+                message, hint = f"`{key[-1]}` stands beside `{home[-1]}`, and belongs below it", "indent it further"
+            self._error("FC0121", message, self._key(key), key, labels=labels, advice=hint)
+            for path in [path for path in grouped if stray.explains(path)]:
+                del grouped[path]
+
+    def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
+        """The path in the data that a problem is about, without the marks of union members.
+
+        `of_key` says that it is about the last key, whether or not that is there.
+        """
+        node, path = self.data, cast(Path, ())
+        for position, item in enumerate(loc):
+            in_list = isinstance(node, list) and isinstance(item, int) and item < len(node)
+            if in_list or (isinstance(node, dict) and item in node):
+                node = cast(Any, node)[item]
+                path = (*path, item)
+            elif (
+                of_key and position == len(loc) - 1 and isinstance(node, dict) and not str(item).startswith(("<", "["))
+            ):
+                path = (*path, item)
+        return path
+
+    def _tell_one(
+        self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: dict[Path, list[Problem]]
+    ) -> None:
+        first = problems[0]
+        match first["type"]:
+            case "extra_forbidden":
+                self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
+            case "missing":
+                self._missing_key(model, where, grouped)
+            case "step":
+                self._verbs(where)
+            case "body":
+                self._body(where)
+            case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
+                message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
+                self._error("FC0126", message, self._key(where), where, advice=hints.for_name(str(where[-1])))
+            case "invalid_key":
+                message = f"the key `{where[-1]}` must be a text"
+                self._error("FC0126", message, self._key(where), where)
+            case _:
+                self._wrong_value(model, where, problems)
+
+    def _another_kind(self, where: Path, wanted: Sequence[str]) -> bool:
+        """Tell of a document that is of another kind as a whole; whether it is."""
+        found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted)
+        if found is not None:
+            key, message, hint = found
+            self._error("FC0121", message, self._key((*where, key)), (*where, key), advice=hint)
+        return found is not None
+
+    def _is_mounted(self, where: Path) -> bool:
+        return (*self.base, *where) in self.reporter.origins.mounts and isinstance(self._at(where), dict)
+
+    def _error(self, code: str, message: str, place: Place, where: Path, **more: Any) -> None:
+        self.reporter.error(code, message, place, at=where, **more)
+
+    def _key(self, where: Path) -> Place:
+        return self.reporter.key(where)
+
+    def _value(self, where: Path) -> Place:
+        """Where a value stands; nothing can be marked where it is empty, so that its key is."""
+        place = self.reporter.value(where)
+        empty = where and self._at(where) is None and place.word is None and not place.length
+        return self._key(where) if empty else place
+
+    def _owner(self, where: Path) -> str:
+        owner = self.reporter.dotted(where[:-1])
+        return f"in `{owner}`" if owner else "at the top of the document"
+
+    def _lacking(self, where: Path, grouped: dict[Path, list[Problem]]) -> str | None:
+        """The one required key that is missing beside the one unknown key `where`."""
+        beside = {path: problems[0]["type"] for path, problems in grouped.items() if path[:-1] == where[:-1]}
+        lacking = [path for path, kind in beside.items() if kind == "missing"]
+        unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
+        return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
+
+    def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
+        """Whether the missing key stands beside its owner, and not below it: that is told, or has another problem."""
+        owners, beside = self._at(where[:-2]), (*where[:-2], where[-1])
+        if len(where) < 2 or not isinstance(owners, dict) or where[-1] not in owners:
+            return False
+        if not any(path[: len(beside)] == beside for path in grouped):
+            message = f"`{where[-1]}` stands beside `{where[-2]}`, and belongs below it"
+            self._error("FC0122", message, self._key(beside), where, advice="indent it further")
+        return True
+
+    def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int], lacking: str | None) -> None:
+        key, owner = str(where[-1]), self._at(where[:-1])
+        allowed = _keys_here(model, loc)
+        verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
+        if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
+            belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
+            if verb in belongs:
+                message, hint = f"`{key}` is a key of a step, and stands in a body", "write it beside the step's verb"
+                self._error("FC0125", message, self._key(where), where, advice=hint)
+                return
+            hint = f"`{key}` belongs to {_listed(belongs)}"
+            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, advice=hint)
+            return
+        free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
+        self._stranger(where, allowed, free, lacking)
+
+    def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
+        """An unknown key, and what to write instead: a key that is `free` here, or the one that is `lacking`."""
+        key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
+        is_argument = isinstance(owner, dict) and "args" in allowed and sections.argument_of(owner.get("fn"), key)
+        free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
+        told = (
+            None if self.is_config and "flow" not in where else hints.for_unknown_key(key, owner, self._at(where), free)
+        )
+        known = None if told else other_tools.for_key(key, free)
+        close = None if told or known or is_argument else nearest(key, free)
+        if told:
+            hint: Advice = told
+        elif is_argument:
+            hint = f"write it under `args`: `args: {{{key}: ...}}`"
+        elif known or close:
+            hint = Suggestion(str(known or close), instead_of=key)
+        elif lacking is not None:
+            hint = f"write `{lacking}`, which is missing here"
+        else:
+            hint = self._belongs(key) or suggest(key, allowed, "keys") or ""
+        self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, advice=hint)
+
+    def _belongs(self, key: str) -> str | None:
+        if self.is_config:
+            return sections.belongs(key)
+        return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
+
+    def _missing_key(self, model: type[BaseModel], where: Path, grouped: dict[Path, list[Problem]]) -> None:
+        key, owner = str(where[-1]), self._at(where[:-1])
+        others = [str(name) for name in owner] if isinstance(owner, dict) else []
+        unknown = [
+            name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
+        ]
+        if unknown and len(unknown) == len(others):
+            return
+        if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
+            return
+        if self._is_beside(where, grouped):
+            return
+        verb = next((verb for verb in schema.VERBS if verb in others), "")
+        deeper = self._at((*where[:-1], verb))
+        if isinstance(deeper, dict) and key in deeper:
+            message = f"`{key}` stands in `{verb}`, and belongs beside it"
+            place = self._key((*where[:-1], verb, key))
+            self._error("FC0122", message, place, where, advice=f"write it one level up, as a key of `{where[-2]}`")
+            return
+        level = _descend(model, where[:-1])
+        own = schema.keys_of(level)
+        strangers = [name for name in others if name not in own and sections.meant(name, [key])]
+        if strangers and level.model_config.get("extra") == "allow":
+            self._stranger((*where[:-1], strangers[0]), own, [key], key)
+            return
+        hint = f"write `{key}: ...`"
+        if key == "merge":
+            hint = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
+        name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
+        before = self.reporter.origins.history((*self.base, *where))
+        place = before[-1] if before else self._key(where[:-1])
+        self._error(
+            "FC0122", f"{name} needs `{key}`{', and it is removed' if before else ''}", place, where, advice=hint
+        )
+
+    def _verbs(self, where: Path) -> None:
+        step, name = self._at(where), where[-1]
+        if name in (*hints.GRAPH_KEYS, *schema.MODIFIERS) and not (isinstance(step, dict) and "flow" in step):
+            of = "the document" if name in hints.GRAPH_KEYS else "a step"
+            message = f"`{name}` is a key of {of}, and stands among the steps"
+            self._error("FC0121", message, self._key(where), where, advice="move it, or give the step another name")
+            return
+        if not isinstance(step, dict):
+            message = f"the step `{name}` must be a call or a mapping, got {shown(step)}"
+            hint = hints.for_wrong_value(("flow", name), step, ("step",))
+            self._error("FC0123", message, self._value(where), where, advice=hint)
+            return
+        verbs = [str(key) for key in step if key in schema.VERBS]
+        if verbs:
+            second = self._key((*where, verbs[1]))
+            message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
+            self._error("FC0124", message, second, where, advice=f"keep one of {_listed(verbs)}")
+            return
+        unknown = [str(key) for key in step if key not in schema.STEP_KEYS]
+        meant = hints.for_missing_verb(step, unknown)
+        if meant is None and self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
+            return
+        if unknown:
+            key, hint = meant or (unknown[0], f"a step needs one of {_listed(list(schema.VERBS))}")
+            at = (*where, key)
+            self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, advice=hint)
+            return
+        removed = self.reporter.origins.history((*self.base, *where))
+        note = f"; the step was taken away at {removed[-1]}" if removed else ""
+        hint = f"add one of {_listed(list(schema.VERBS))}"
+        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
+
+    def _body(self, where: Path) -> None:
+        body = self._at(where)
+        if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph", "through")):
+            return
+        got = "" if body is None else f", got {shown(body)}"
+        message = f"`{where[-1]}` must be a call, or a mapping with `flow`, `graph` or `through`{got}"
+        hint = hints.for_wrong_value(where, body, ("body",))
+        self._error("FC0123", message, self._value(where), where, advice=hint)
+
+    def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
+        """Tell of the first key that is nearly one of those wanted; whether there is one."""
+        for key in owner:
+            close = nearest(str(key), wanted) if key not in known else None
+            if close:
+                at = (*where, key)
+                place = self._key(at)
+                message = f"unknown key `{key}` {self._owner(at)}"
+                self._error("FC0121", message, place, at, advice=Suggestion(close, instead_of=str(key)))
+                return True
+        return False
+
+    def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
+        got, field = self._at(where), _field(model, where)
+        said = InWords.of(field)
+        if isinstance(got, str) and said is not None:
+            problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
+        wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
+        if any(problem["type"] in KINDS for problem in problems) and said is not None:
+            wanted = [said]
+        subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
+        if "a number" in wanted:
+            wanted = [kind for kind in wanted if kind != "a whole number"]
+        if wanted == ["a whole number", "a text"]:
+            wanted = ["a whole number, or a text with parameters"]
+        if got is None and where and self._value(where) == self._key(where):
+            message = f"{subject} has no value, and must be {' or '.join(wanted)}"
+        elif problems[0]["type"] == "too_short":
+            message = f"{subject} {wanted[0]}"
+        else:
+            message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
+        meant = _meant(got, problems, _takes_null(field)) if isinstance(got, str) else None
+        place = self._value(where)
+        if (
+            removals := self.reporter.origins.removals((*self.base, *where))
+            if problems[0]["type"] == "too_short"
+            else ()
+        ):
+            message, place = f"{message}: null removes the last one", removals[-1]
+        hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
+        if hint is None and "a mapping" in wanted:
+            hint = sections.example((*self.base, *where))
+        if hint is None and (not self.is_config or "model" in where):
+            hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
+        self._error("FC0123", message, place, where, advice=hint)
+
+    def _at(self, where: Path) -> object:
+        node: Any = self.data
+        for item in where:
+            try:
+                node = node[item]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return node
+
+
+def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that the model at `loc` allows, found by walking the models' fields."""
+    tag = next((str(item).strip("<>") for item in reversed(loc) if str(item).startswith("<")), None)
+    last_tag = max((i for i, item in enumerate(loc) if str(item).startswith("<")), default=-1)
+    if tag in schema.STEPS and last_tag == len(loc) - 2:
+        return schema.keys_of(schema.STEPS[tag])
+    tagged: dict[str | None, type[BaseModel]] = {
+        "inline": schema.InlineBody,
+        "mounted": schema.MountedBody,
+        "settled": schema.CallBody,
+        "document": schema.GraphDocument,
+        "scaled": schema.Scaled,
+    }
+    if tag in tagged and last_tag == len(loc) - 2:
+        return schema.keys_of(tagged[tag])
+    if tag == "mapping" and last_tag == len(loc) - 2:
+        if loc[0] in ("loss", "phases"):
+            return schema.keys_of(Changing)
+        return schema.keys_of(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
+    return schema.keys_of(_descend(model, loc[:-1]))
+
+
+def _field(model: type[BaseModel], where: Path) -> FieldInfo | None:
+    """The field that the value at a path is of; None for a member of a mapping with free names."""
+    fields = _descend(model, where[:-1]).model_fields if where else {}
+    named = (field for name, field in fields.items() if where[-1] in (name, field.alias))
+    return next(named, None)
+
+
+def _takes_null(field: FieldInfo | None) -> bool:
+    return field is not None and type(None) in getattr(field.annotation, "__args__", ())
+
+
+def _descend(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
+    for item in loc:
+        field = model.model_fields.get(str(item)) or next(
+            (f for f in model.model_fields.values() if f.alias == item), None
+        )
+        if field is None:
+            continue
+        inner = _model_in(field.annotation)
+        model = inner if inner is not None else model
+    return model
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _expected(problem: Problem) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in EXPECTED:
+        return EXPECTED[kind]
+    match kind:
+        case "literal_error":
+            return f"{'one of ' if ',' in context['expected'] else ''}{context['expected'].replace(chr(39), '`')}"
+        case "greater_than":
+            return f"greater than {context['gt']:g}"
+        case "greater_than_equal":
+            return f"at least {context['ge']:g}"
+        case "less_than":
+            return f"less than {context['lt']:g}"
+        case "less_than_equal":
+            return f"at most {context['le']:g}"
+        case "too_short":
+            entries = "entry" if context["min_length"] == 1 else "entries"
+            return f"needs at least {context['min_length']} {entries}, and has {context['actual_length'] or 'none'}"
+        case "string_too_short":
+            return "a text that is not empty"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(context["pattern"]) or _choices(context["pattern"])
+        case "finite_number":
+            return "a finite number"
+        case _:
+            return str(problem["msg"]).lower()
+
+
+def _choices(pattern: str) -> str:
+    """A pattern in words: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
+    words = pattern.strip("^$").removeprefix("(").removesuffix(")").replace(r"\d+", "0").split("|")
+    if not all(re.fullmatch(r"[\w:.-]+", word) for word in words):
+        return f"a text of the form `{pattern.strip('^$')}`"
+    return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
+
+
+def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | None:
+    """The value that a text of a wrong kind probably stands for."""
+    kinds = {problem["type"] for problem in problems}
+    if "literal_error" in kinds:
+        literal = next(problem for problem in problems if problem["type"] == "literal_error")
+        words = literal["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        return nearest(got, [word.strip("'") for word in words])
+    if takes_null and got in NULLS:
+        return "null"
+    if "bool_type" in kinds and got.lower() in TRUTHS:
+        return TRUTHS[got.lower()]
+    bare = got.replace("_", "").replace(",", "")
+    if {"int_type", "float_type"} & kinds and re.fullmatch(r"[-+]?\d+", bare):
+        return str(int(bare))
+    return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def shown(value: object) -> str:
+    """A value as a message tells it."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f"the text `{value if len(value) <= 40 else value[:37] + '...'}`"
+    return "null" if value is None else f"`{value}`"

@@ -1,0 +1,1 @@
+"""From a graph document to its Plan: calls, names, references, parameters, structure."""

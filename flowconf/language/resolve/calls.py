@@ -1,0 +1,408 @@
+"""Calls: `Linear(784, width) >> GELU`. Parsed with `ast`, checked against the registry, never evaluated.
+
+Inside a call stand literals, `true`, `false`, `none`, parameters, arithmetic on them, lists and nested calls.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from flowconf.language import value_types
+from flowconf.language.advice import call_slips, other_tools
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.registry import modules
+from flowconf.language.resolve import wrong_values
+from flowconf.language.signatures import Signature
+from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.text.source import within
+
+Scope = Mapping[str, Literal]
+
+LONGEST = 20_000
+LARGEST = 2**63
+DEEPEST = 100
+CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", operator.pow),
+}
+PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
+
+
+class Refused(Exception):
+    """Parsing stops here; the mistake is in the reporter."""
+
+
+@dataclass
+class CallParser:
+    """Parses the texts of one document; mistakes go to `reporter`."""
+
+    scope: Scope
+    reporter: Reporter
+    path: str = ""
+    steps: Collection[str] = ()
+    """What the steps around are called."""
+
+    def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
+        """The members of `A >> B >> C`; a single call is a chain of one. None when there is a mistake."""
+        try:
+            at = _Spot(place, text)
+            if text.rstrip().endswith(","):
+                self._refuse("FC0131", "a comma stands behind the call", at.at(len(text.strip()) - 1), "remove it")
+            node = self._expression(text, place)
+            return tuple([self._call(member, at) for member in _links(node)])
+        except Refused:
+            return None
+
+    def value(self, text: str, place: Place) -> Literal | None:
+        """A number, text or list, in terms of the scope's parameters."""
+        try:
+            found = self._argument(self._expression(text, place), _Spot(place, text))
+        except Refused:
+            return None
+        if isinstance(found, Literal):
+            return replace(found, place=place)
+        self.reporter.error("FC0131", f"`{text}` must be a value, not a module", place, path=self.path)
+        return None
+
+    def how(self, text: str, place: Place, allowed: list[str]) -> Call | None:
+        """A call of one of the functions in `allowed`, whose arguments the caller checks."""
+        try:
+            node = self._expression(text, place)
+            spot = _Spot(place, text)
+            name = node.func if isinstance(node, ast.Call) else node
+            if not isinstance(name, ast.Name) or name.id not in allowed:
+                shown = ast.unparse(name)
+                close = other_tools.meant(shown.removesuffix("_"), other_tools.STARTS, allowed)
+                advice = (
+                    Suggestion(close, instead_of=shown) if close else suggest(shown.split(".")[-1], allowed, "ways")
+                )
+                self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), advice)
+            assert isinstance(name, ast.Name)
+            if isinstance(node, ast.Name):
+                return Call(name.id, place=place)
+            assert isinstance(node, ast.Call)
+            return self._arguments(name.id, node, spot)
+        except Refused:
+            return None
+
+    def _expression(self, text: str, place: Place) -> ast.expr:
+        if len(text) > LONGEST:
+            self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
+        if not text.strip():
+            self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
+        if thousands := call_slips.THOUSANDS.search(text):
+            spot, meant = _Spot(place, text), thousands[0].replace(",", "")
+            message = (
+                f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, since commas stand between arguments"
+            )
+            self._refuse(
+                "FC0131", message, spot.at(thousands.start(), len(thousands[0])), Suggestion(meant, thousands[0])
+            )
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                node = ast.parse(_in_one_line(text.strip()), mode="eval").body
+            if any(_deeper_than(link, DEEPEST) for link in _links(node)):
+                raise RecursionError
+            return node
+        except SyntaxError as problem:
+            found = call_slips.unreadable(problem, text.strip())
+            at = _Spot(place, text).at(found.offset, found.length)
+            self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.advice)
+        except (RecursionError, MemoryError, ValueError):
+            self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
+        raise AssertionError
+
+    def _told(self, given: Literal, fits: wrong_values.Fits, wanted: str, use: str) -> bool:
+        return wrong_values.told(given, fits, wanted, use, self.reporter, self.path)
+
+    def _refuse(self, code: str, message: str, place: Place, advice: Advice | None = None) -> None:
+        self.reporter.error(code, message, place, path=self.path, advice=advice)
+        raise Refused
+
+    def _call(self, node: ast.expr, spot: _Spot) -> Call:
+        name = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(name, ast.Name):
+            shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
+            message = f"`{shown}` is not a module's name or a call of one"
+            self._refuse("FC0131", message, spot(node), call_slips.no_call(node, modules.names()))
+        assert isinstance(name, ast.Name)
+        if name.id not in modules:
+            advice = None
+            if name.id in self.scope:
+                advice = f"`{name.id}` is a parameter: a step needs a module"
+            elif name.id in self.steps:
+                advice = f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again"
+            self.reporter.add(modules.unknown(name.id, spot(name), self.path, advice))
+            raise Refused
+        if not isinstance(node, ast.Call):
+            call = Call(name.id, place=spot(node))
+        else:
+            call = self._arguments(name.id, node, spot)
+        self._check(call, node, spot)
+        return call
+
+    def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
+        args: list[Argument] = []
+        kwargs, failed = [], False
+        items: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
+        for item in items:
+            value = item.value if isinstance(item, ast.keyword) else item
+            try:
+                if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
+                    self._refuse("FC0131", "`*` and `**` do not stand in a call", spot(value))
+                parsed = self._argument(value, spot, self._is_text(name, item, len(args)))
+                if isinstance(item, ast.keyword):
+                    kwargs.append((str(item.arg), parsed))
+                else:
+                    args.append(parsed)
+            except Refused:
+                failed = True
+        if failed:
+            raise Refused
+        return Call(name, tuple(args), tuple(kwargs), spot(node))
+
+    @staticmethod
+    def _is_text(name: str, item: ast.expr | ast.keyword, position: int) -> bool:
+        """Whether an argument may be a text."""
+        if name not in modules:
+            return False
+        init = modules.class_source(name).init
+        argument = item.arg if isinstance(item, ast.keyword) else "".join(init.positional[position : position + 1])
+        types = [parameter.type for parameter in init.parameters if parameter.name == argument]
+        return any(re.search(r"\b(str|Literal)\b", written) for written in types)
+
+    def _argument(self, node: ast.expr, spot: _Spot, is_text: bool = False) -> Argument:
+        match node:
+            case ast.Constant(value=value) if isinstance(value, bool | int | float | str) or value is None:
+                self._bounded(value, node, spot)
+                return Literal(value, repr(value), spot(node))
+            case ast.Name(id="_"):
+                return Hole(spot(node))
+            case ast.Name(id=name) if name in self.scope:
+                return Literal(self.scope[name].value, name, spot(node), of=(self.scope[name],))
+            case ast.Name(id=name) if name in CONSTANTS:
+                return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
+            case ast.Name(id=name) if name not in modules:
+                close = nearest(name, modules.names()) if name[:1].isupper() else None
+                advice = call_slips.no_parameter(name, self.scope, is_text) or (
+                    Suggestion(close, instead_of=name) if close else None
+                )
+                advice = advice or suggest(name, self.scope, "parameters") or call_slips.AS_TEXT.format(name)
+                self.reporter.missing(
+                    name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, advice=advice
+                )
+                raise Refused
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                return self._list([self._argument(item, spot) for item in items], spot(node))
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+                return self._signed(node, self._number(operand, spot), spot)
+            case ast.BinOp(op=op) if type(op) in OPERATORS:
+                return self._arithmetic(node, spot)
+            case ast.Name() | ast.Call():
+                return self._call(node, spot)
+        message = f"`{_short(ast.unparse(node))}` cannot stand in a call"
+        self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
+        raise AssertionError
+
+    @staticmethod
+    def _list(items: list[Argument], place: Place) -> Argument:
+        if all(isinstance(item, Literal) for item in items):
+            literals = [item for item in items if isinstance(item, Literal)]
+            text = f"[{', '.join(item.text for item in literals)}]"
+            values = tuple(item.value for item in literals)
+            return Literal(values, text, place, _sources(*literals), items=tuple(literals))
+        return ListArgument(tuple(items))
+
+    def _number(self, node: ast.expr, spot: _Spot) -> Literal:
+        found = self._argument(node, spot)
+        if isinstance(found, Literal) and wrong_values.is_number(found.value):
+            return found
+        if isinstance(found, Literal) and self._told(found, wrong_values.is_number, "a number", "arithmetic"):
+            raise Refused
+        text = _short(ast.unparse(node))
+        is_ = f"is {call_slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
+        self._refuse("FC0131", f"arithmetic needs numbers, and `{text}` {is_}", spot(node))
+        raise AssertionError
+
+    def _signed(self, node: ast.UnaryOp, operand: Literal, spot: _Spot) -> Literal:
+        assert isinstance(operand.value, int | float)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        inner = f"({operand.text})" if isinstance(node.operand, ast.BinOp) else operand.text
+        return Literal(-operand.value, f"-{inner}", spot(node), operand.of)
+
+    def _arithmetic(self, node: ast.BinOp, spot: _Spot) -> Literal:
+        left, right = self._number(node.left, spot), self._number(node.right, spot)
+        sign, compute = OPERATORS[type(node.op)]
+        a, b = left.value, right.value
+        assert isinstance(a, int | float)
+        assert isinstance(b, int | float)
+        if sign == "**" and (abs(b) > 64 or abs(a) > 1_000_000):
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large", spot(node))
+        try:
+            result = compute(a, b)
+        except (ZeroDivisionError, OverflowError) as problem:
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
+        self._bounded(result, node, spot)
+        text = f"{_wrapped(node.left, left, sign)} {sign} {_wrapped(node.right, right, sign, right_side=True)}"
+        return Literal(result, text, spot(node), _sources(left, right))
+
+    def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
+        if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
+            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large for a number", spot(node))
+
+    def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
+        """Hold a call against the constructor's signature."""
+        signature = modules.class_source(call.name).init
+        before = len(self.reporter.diagnostics)
+        if isinstance(node, ast.Call):
+            self._check_names(call, signature, node, spot)
+        if len(self.reporter.diagnostics) > before:
+            raise Refused
+        self._check_values(call, signature, call_slips.thousands(spot.part(node)))
+        missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
+        if missing:
+            listed = ", ".join(f"`{name}`" for name in missing)
+            self._refuse(
+                "FC0133",
+                f"`{call.name}` needs {listed}",
+                spot(node),
+                Suggestion(_usage(call.name, signature)),
+            )
+
+    def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
+        """Refuse numbers, texts and modules that are not of an argument's type; `slip` is why that may be."""
+        for parameter, argument in signature.bound(call.args, call.kwargs):
+            if isinstance(argument, Literal):
+                wanted = value_types.misfit(parameter.type, argument.value, parameter.required)
+            else:
+                wanted = value_types.described(parameter.type) if isinstance(argument, Call) else None
+            if wanted is None:
+                continue
+            if isinstance(argument, Literal):
+                fits = partial(value_types.fits, parameter.type, parameter.required)
+                if self._told(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
+                    raise Refused
+            advice, got, place = None, "a module", call.place
+            if isinstance(argument, Call):
+                place = argument.place
+            elif isinstance(argument, Literal):
+                place, text = argument.place, argument.text
+                advice = call_slips.divided(text) or slip
+                if wanted == "a whole number" and isinstance(argument.value, float) and argument.value.is_integer():
+                    advice = advice or Suggestion(str(int(argument.value)), instead_of=text)
+                got = call_slips.shown(argument.value)
+            self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
+
+    def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
+        room = len(signature.positional)
+        if len(call.args) > room and not signature.variadic:
+            message = (
+                f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
+            )
+            listed = ", ".join(f"`{name}`" for name in signature.names)
+            advice = call_slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
+            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=advice)
+        seen = set(signature.positional[: len(call.args)])
+        for keyword in node.keywords:
+            name = str(keyword.arg)
+            place = spot.span(keyword.col_offset, len(name))
+            if not signature.takes(name):
+                advice = suggest(name, signature.names, "arguments")
+                self.reporter.error(
+                    "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, advice=advice
+                )
+            elif name in seen:
+                self.reporter.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
+            seen.add(name)
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """From a node of a parsed text to its place in the file."""
+
+    place: Place
+    text: str
+
+    def at(self, offset: int, length: int = 1) -> Place:
+        if self.place.file is None or not self.place.line:
+            return self.place
+        lead = len(self.text) - len(self.text.lstrip())
+        if self.place.length not in (len(self.text), len(self.text) + 2):
+            found = within(self.place, self.text, lead + offset, max(length, 1))
+            if found is not None or "\n" in self.text or self.place.length > len(self.text):
+                return found or self.place
+        quote = 1 if self.place.length == len(self.text) + 2 else 0
+        return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
+
+    def part(self, node: ast.expr) -> str:
+        """What is written of a node."""
+        return self.text.strip().encode()[node.col_offset : node.end_col_offset].decode(errors="ignore")
+
+    def span(self, offset: int, length: int) -> Place:
+        stripped = self.text.strip().encode()
+        return self.at(len(stripped[:offset].decode(errors="ignore")), length)
+
+    def __call__(self, node: ast.expr) -> Place:
+        end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
+        return self.span(node.col_offset, end - node.col_offset)
+
+
+def _in_one_line(text: str) -> str:
+    """A text of several lines as one, each sign at its place."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def _deeper_than(node: ast.AST, most: int) -> bool:
+    """Whether an expression is nested deeper than `most`; found without recursion."""
+    level: list[ast.AST] = [node]
+    for _ in range(most):
+        level = [child for parent in level for child in ast.iter_child_nodes(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _links(node: ast.expr) -> list[ast.expr]:
+    """The members of a chain; written as a loop, since a chain may be long."""
+    links: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        links.append(node.right)
+        node = node.left
+    return [node, *reversed(links)]
+
+
+def _sources(*operands: Literal) -> tuple[Literal, ...]:
+    """The parameters' values that a value of several operands was computed from."""
+    return tuple(dict.fromkeys(source for operand in operands for source in operand.of))
+
+
+def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = False) -> str:
+    """An operand in brackets where leaving them out would change the result."""
+    if not isinstance(node, ast.BinOp):
+        signed = operand.text.startswith("-") and (sign == "**" or right_side)
+        return f"({operand.text})" if signed else operand.text
+    inner = OPERATORS[type(node.op)][0]
+    binds = PRECEDENCE[inner] - PRECEDENCE[sign]
+    return operand.text if binds > 0 or (binds == 0 and not right_side and sign != "**") else f"({operand.text})"
+
+
+def _usage(name: str, signature: Signature) -> str:
+    required = [p.name for p in signature.parameters if p.required]
+    return f"{name}({', '.join(required)})"
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -1,0 +1,125 @@
+"""A graph while it is being resolved: the names of its members so far, and what it takes from the graphs around it."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from dataclasses import dataclass, field, replace
+
+from flowconf.language import references
+from flowconf.language.arguments import Literal
+from flowconf.language.plan import Input, Setting, Step, Value
+from flowconf.language.references import Found, NamesNothing, NotFound
+from flowconf.report import Place, suggest
+from flowconf.text import Path
+
+
+@dataclass
+class Draft:
+    """One graph document on its way to a Plan.
+
+    `around` is the draft of the document that an inline body stands in. `captures` are values of the graphs around that
+    became inputs, `shares` modules of theirs (own name -> their path). `failed` holds the members with a mistake.
+    """
+
+    path: Path
+    title: str
+    scope: ChainMap[str, Literal]
+    around: Draft | None
+    inputs: list[Input]
+    stream: Value
+    members: dict[str, Place] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
+    captures: dict[str, Value] = field(default_factory=dict)
+    shares: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    named: dict[str, Step] = field(default_factory=dict)
+    awaited: dict[str, Place] = field(default_factory=dict)
+    """References to what comes later, as they are written."""
+
+    def add(self, step: Step) -> None:
+        """The next step; from now on references may name it."""
+        self.steps.append(step)
+        for name in (step.name, step.path, step.tag):
+            if name is not None:
+                self.named.setdefault(name, step)
+
+    def step(self, name: str) -> Step | None:
+        return self.named.get(name)
+
+    def input(self, name: str) -> Input | None:
+        return next((given for given in self.inputs if given.name == name and not given.captured), None)
+
+    def names(self) -> list[str]:
+        own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
+        return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
+
+    def known(self) -> list[str]:
+        """Every name here and around, also of members that are not resolved yet."""
+        own = [*self.names(), *self.members]
+        return list(dict.fromkeys([*own, *(self.around.known() if self.around else [])]))
+
+    def find(self, text: str) -> Value:
+        """What a reference means, here or in the graphs around. Raises `NotFound`."""
+        try:
+            return references.find(self, text)
+        except NotFound:
+            if self.around is None or references.split(text)[0][0] in self.members:
+                raise
+        try:
+            return self._captured(self.around.find(text), self.around)
+        except NotFound as problem:
+            if problem.wrong is None or problem.wrong != references.split(text)[0][0]:
+                raise
+            raise NamesNothing(problem.wrong, suggest(problem.wrong, self.known())) from None
+
+    def later(self, text: str, place: Place) -> Value:
+        """The previous call's value of something, here or around, that is not resolved yet.
+
+        What it is will be known once the graph that holds it is; until then `text` stands for it.
+        """
+        names, _ = references.split(text)
+        if names[0] in self.members:
+            self.awaited[text] = place
+            return Value(text, recurrent=True, place=place)
+        assert self.around is not None
+        return self._captured(self.around.later(text, place), self.around)
+
+    def _captured(self, outer: Value, around: Draft) -> Value:
+        """A value of the graph around as an input of this one."""
+        name = str(outer).replace(".", "_").replace("[", "_").replace("]", "").replace("-", "last_")
+        while name in self.members and self.captures.get(name) != outer:
+            name += "_"
+        if name not in self.captures:
+            self.captures[name] = outer
+            given = around.input(outer.member)
+            shape = given.shape if given is not None else None
+            self.inputs.append(Input(name, shape, captured=True, place=outer.place))
+        return Value(name)
+
+    def find_module(self, text: str, name: str) -> Found:
+        """The module at `text`; one of the graphs around is shared from now on, as `name`. Raises `NotFound`."""
+        parts, _ = references.split(text)
+        try:
+            return references.find_module(self, parts)
+        except NotFound:
+            if self.around is None or self.step(parts[0]) is not None:
+                raise
+        free = name
+        while free in self.around.members:
+            free += "_"
+        found = self.around.find_module(text, free)
+        known = next((mine for mine, theirs in self.shares.items() if theirs == found.path), name)
+        self.shares.setdefault(known, found.path)
+        captures = tuple((name, self._captured(value, self.around)) for name, value in found.captures)
+        return replace(found, path=known, home=known, captures=captures)
+
+    def is_broken(self, name: str) -> bool:
+        """Whether `name` is a member, here or around, that has a mistake in itself or below."""
+        return name in self.failed or (self.around is not None and self.around.is_broken(name))
+
+    def comes_later(self, name: str) -> bool:
+        """Whether `name` is a member, here or around, that is not resolved yet."""
+        if self.step(name) is not None or self.input(name) is not None:
+            return False
+        return name in self.members or (self.around is not None and self.around.comes_later(name))

@@ -1,0 +1,116 @@
+"""What a document says about the modules at a path: frozen, where weights come from, how parameters start."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from flowconf.language import schema, signatures
+from flowconf.language.arguments import Literal
+from flowconf.language.plan import Checkpoint, Setting, Start
+from flowconf.language.resolve.calls import CallParser, Scope
+from flowconf.report import Reporter
+from flowconf.report.origins import Path, dotted
+
+INITIALIZERS = (
+    "normal", "uniform", "trunc_normal", "constant", "zeros", "ones", "eye", "dirac", "orthogonal",
+    "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "sparse",
+)  # fmt: skip
+FROZEN = {True: "all", False: "no", "params": "params", None: None}
+
+
+def read_setting(model: schema.Settings, at: Path, path: str, reporter: Reporter, scope: Scope) -> Setting | None:
+    """The setting of the modules at `path`, or None when the document says nothing about them."""
+    init = []
+    for parameter, how in model.init.items():
+        start = _start(parameter, how, (*at, "init", parameter), reporter, scope)
+        if start is not None:
+            init.append(start)
+    checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), reporter)
+    if model.frozen is None and checkpoint is None and not init:
+        return None
+    key = "frozen" if model.frozen is not None else "checkpoint" if checkpoint is not None else "init"
+    return Setting(path, FROZEN[model.frozen], checkpoint, tuple(init), reporter.key((*at, key)))
+
+
+def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter: Reporter) -> Checkpoint | None:
+    place = reporter.value(at)
+    if model is None:
+        return None
+    if isinstance(model, str):
+        return Checkpoint(path=model, place=place)
+    if (model.path is None) == (model.config is None):
+        what = "neither `path` nor `config`" if model.path is None else "both `path` and `config`"
+        message = f"the checkpoint has {what}"
+        advice = "add a `path`, or a `config`" if model.path is None else "keep one of `path` and `config`"
+        both = [reporter.key((*at, key)) for key in ("path", "config")]
+        second = max(both, key=lambda key: (key.line, key.column))
+        place = reporter.key(at) if model.path is None else second
+        reporter.error("FC0122", message, place, at=at, advice=advice)
+        return None
+    key = "path" if model.path is not None else "config"
+    places = [(one, reporter.value((*at, one))) for one in ("at", "sha256")]
+    places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
+    return Checkpoint(
+        model.path,
+        model.config,
+        model.at,
+        tuple(model.rename.items()),
+        model.missing,
+        model.unused,
+        model.sha256,
+        reporter.value((*at, key)),
+        tuple(places),
+    )
+
+
+def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Scope) -> Start | None:
+    place, key = reporter.value(at), reporter.key(at)
+    if isinstance(how, schema.Scaled):
+        return Start(parameter, Literal(None, "none"), float(how.scale), key)
+    if isinstance(how, int | float):
+        return Start(parameter, Literal(float(how), repr(float(how)), place), None, key)
+    if isinstance(how, list):
+        return _listed(parameter, how, at, reporter)
+    call = CallParser(scope, reporter, dotted(at)).how(str(how), place, list(INITIALIZERS))
+    if call is None:
+        return None
+    signature = signatures.read_function("torch.nn.init", f"{call.name}_")
+    given = {name for name, _ in call.kwargs}
+    unknown = [name for name, _ in call.kwargs if name == "tensor" or not signature.takes(name)]
+    missing = [name for name in signature.missing(len(call.args) + 1, given) if name != "tensor"]
+    if unknown or missing or len(call.args) + 1 > len(signature.positional):
+        wrong = (
+            f"has no argument `{unknown[0]}`"
+            if unknown
+            else f"needs `{missing[0]}`"
+            if missing
+            else "has too many arguments"
+        )
+        offered = ", ".join(f"`{name}`" for name in signature.names[1:])
+        named = next((value for name, value in call.kwargs if name in unknown[:1]), None)
+        place = call.place
+        if isinstance(named, Literal) and named.place.column > len(unknown[0]):
+            column = named.place.column - len(unknown[0]) - 1
+            place = replace(named.place, column=column, length=len(unknown[0]))
+        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=f"its arguments are {offered}")
+        return None
+    return Start(parameter, call, None, key)
+
+
+def _listed(parameter: str, values: list[object], at: Path, reporter: Reporter) -> Start | None:
+    def tupled(value: object) -> object:
+        return tuple(tupled(item) for item in value) if isinstance(value, list) else value
+
+    def numbers(value: object) -> bool:
+        if isinstance(value, list):
+            return all(numbers(item) for item in value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    place = reporter.value(at)
+    if not numbers(values):
+        reporter.error("FC0123", f"`{dotted(at)}` must hold finite numbers only", place, at=at)
+        return None
+    found = tupled(values)
+    assert isinstance(found, tuple)
+    return Start(parameter, Literal(found, repr(values), place), None, reporter.key(at))

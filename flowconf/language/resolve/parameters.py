@@ -1,0 +1,77 @@
+"""The parameters of a graph document: what it declares, what a parent's `with` gives, and counts in terms of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowconf.language import schema
+from flowconf.language.advice import call_slips
+from flowconf.language.arguments import Literal
+from flowconf.language.resolve import wrong_values
+from flowconf.language.resolve.calls import CallParser
+from flowconf.language.resolve.unique_names import check_name
+from flowconf.report import Place, Reporter, suggest
+from flowconf.report.origins import Path, dotted
+
+MOST_TIMES = 100_000
+"""A step is repeated, looped or cut at most so often."""
+
+
+def declared(model: schema.GraphDocument, path: Path, reporter: Reporter) -> dict[str, Literal]:
+    """The parameters of the document at `path`, with the values that stand in it."""
+    found = {}
+    for name, value in model.params.items():
+        at = (*path, "params", name)
+        check_name(name, reporter.key(at), reporter, attribute=False, modules_too=True)
+        found[name] = literal(value, reporter.value(at))
+    return found
+
+
+def as_set(name: str, default: Literal, given: Literal | None, path: Path, reporter: Reporter) -> Literal:
+    """A parameter of the document at `path` by its value: what a parent gives, or else what stands there."""
+    if given is not None:
+        return replace(given, text=name, outer=True)
+    return replace(default, text=name, outer=bool(reporter.origins.history((*path, "params", name))))
+
+
+def given_by(model: schema.MountedBody, at: Path, parser: CallParser, reporter: Reporter) -> dict[str, Literal]:
+    """What the `with` of a mount at `at` sets; `parser` knows the parameters of the graph around."""
+    assert isinstance(model.graph, schema.GraphDocument)
+    given = {}
+    for name, value in model.with_.items():
+        where = (*at, "with", name)
+        if name not in model.graph.params:
+            advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
+            message = f"the graph has no parameter `{name}`"
+            reporter.missing(name, "FC0134", message, reporter.key(where), at=where, advice=advice)
+            continue
+        place, is_text = reporter.value(where), isinstance(model.graph.params[name], str)
+        reads = isinstance(value, str) and not is_text
+        found = replace(parser, path=dotted(where)).value(str(value), place) if reads else literal(value, place)
+        if found is not None:
+            given[name] = found
+    return given
+
+
+def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter: Reporter) -> Literal | None:
+    """A positive whole number, given as one or in terms of parameters; None when it is none."""
+    found = parser.value(value, place) if isinstance(value, str) else literal(value, place)
+    wanted = "a whole number of at least 1"
+    if found is None or wrong_values.told(found, wrong_values.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
+        return None
+    if not isinstance(found.value, int) or not wrong_values.is_count(found.value):
+        got = call_slips.shown(found.value)
+        got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
+        reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, at=at)
+        return None
+    if found.value > MOST_TIMES:
+        message = f"`{at[-1]}` must be at most {MOST_TIMES:,}, got `{found.value}`"
+        reporter.error("FC0123", message, place, at=at)
+        return None
+    return found
+
+
+def literal(value: object, place: Place) -> Literal:
+    """A value as it stands in a document."""
+    frozen = tuple(value) if isinstance(value, list) else value
+    return Literal(frozen, repr(value), place)  # type: ignore[arg-type]

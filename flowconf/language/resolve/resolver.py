@@ -1,0 +1,615 @@
+"""From a graph document to its Plan: names, references, parameters and structure, with every mistake at its place.
+
+An inline body is resolved inside the document it stands in: names and modules of the graph around it that it uses
+become further inputs (`captures`) and shared modules (`shares`) of its Plan. A graph from a file or group starts with
+nothing but its own parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import NoReturn, cast
+
+from flowconf.language import references, schema
+from flowconf.language.advice import other_tools
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.keys.validate import validate
+from flowconf.language.plan import (
+    AlsoStep,
+    Applied,
+    Chain,
+    ForkStep,
+    GateStep,
+    GraphPlan,
+    GraphStep,
+    Instance,
+    LoopStep,
+    MapStep,
+    Mount,
+    ReuseStep,
+    Shared,
+    SplitStep,
+    Step,
+    SwitchStep,
+    ThroughStep,
+    Value,
+    with_values,
+    with_verb,
+)
+from flowconf.language.references import NotFound
+from flowconf.language.registry import modules
+from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, unused
+from flowconf.language.resolve.calls import CallParser
+from flowconf.language.resolve.draft import Draft
+from flowconf.language.resolve.inputs import read_inputs
+from flowconf.language.resolve.module_settings import read_setting
+from flowconf.language.resolve.step_inputs import Using
+from flowconf.language.resolve.step_order import ordered
+from flowconf.language.resolve.unique_names import all_names, claim_names, labels
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
+from flowconf.report.origins import Document, Path, dotted
+
+PLACED = ("take", "dim", "slices", "times", "merge")
+"""Keys of a step whose values may turn out not to fit the shapes."""
+
+EXTRAS = ("skip", "router", "condition", "merge", "body")
+"""Names that stand for more than a branch below a step's path."""
+
+
+def resolve(document: Document, at: Path = ()) -> GraphPlan:
+    """The Plan of the graph document that stands at `at`.
+
+    Raises `ConfigError` with every mistake of the first stage that has one.
+    """
+    reporter = Reporter(document.origins, diagnostics=list(document.warnings))
+    model = validate(schema.GraphDocument, _at(document.data, at), reporter.below(at))
+    reporter.stop_on_errors()
+    assert model is not None
+    plan = resolve_model(model, document, at, reporter)
+    reporter.stop_on_errors()
+    return replace(plan, warnings=tuple(reporter.diagnostics))
+
+
+def resolve_model(
+    model: schema.GraphDocument, document: Document, at: Path, reporter: Reporter, asked: Collection[str] = ()
+) -> GraphPlan:
+    """The Plan of a graph document whose keys are right; mistakes go to `reporter`, and are missing in the Plan.
+
+    `asked` are names of members that are read from outside of the graph.
+    """
+    return _Resolver(document, reporter, asked).graph(model, at, model.label or "graph", None, {})
+
+
+class _Unresolved(Exception):
+    """The member cannot be resolved; the mistake is in the reporter."""
+
+
+class _Resolver:
+    """Resolves one document; knows where everything was written."""
+
+    def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
+        self.data, self.reporter, self.asked = document.data, reporter, asked
+        self.unused = Reporter(reporter.origins)
+
+    def graph(
+        self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
+    ) -> GraphPlan:
+        """The plan of one document; `given` are the values that a parent's `with` sets."""
+        plan, _ = self._document(model, path, label, around, given)
+        if not self.reporter.errors:  # what is used cannot be told while some of it is not understood
+            self.reporter.diagnostics += self.unused.diagnostics
+        return plan
+
+    def _document(
+        self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
+    ) -> tuple[GraphPlan, Draft]:
+        params = parameters.declared(model, path, self.reporter)
+        own = unused.Params(
+            {
+                name: parameters.as_set(name, value, given.get(name), path, self.reporter)
+                for name, value in params.items()
+            }
+        )
+        scope = unused.scope_of(own, around)
+        inputs = read_inputs(model, path, scope, self.reporter)
+        mount = self.reporter.origins.mounts.get(path)
+        title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
+        draft = Draft(path, title, scope, around, inputs, Value(inputs[0].name))
+        claim_names(model, draft, self.reporter)
+        before = len(self.reporter.errors)
+        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.reporter)
+        if not order:
+            self.reporter.error("FC0123", "the flow has no steps", self.reporter.key((*path, "flow")), at=path)
+        if len(self.reporter.errors) > before:  # nothing can be said of what comes before what
+            draft.failed |= draft.members.keys()
+        for name in order:
+            before = len(self.reporter.errors)
+            try:
+                self._step(name, model.flow[name], draft)
+            except _Unresolved:
+                if len(self.reporter.errors) == before:
+                    self.reporter.unchecked.append(dotted((*path, "flow", name)))
+                draft.failed |= all_names(name, model.flow[name], (*path, "flow", name))
+                draft.stream = Value(name)
+        outputs = self._outputs(model, draft)
+        self._meet_awaited(draft)
+        asked = self.asked if not path[1:] else ()
+        unused.check_params(own, draft, self.unused)
+        within = dotted(path[:-1] if mount else path)
+        self.reporter.defines("the parameter", unused.left(own, draft, self.reporter), within)
+        self.reporter.defines("the step or input", unused.unread(draft, outputs, asked), within)
+        if not unused.has_removed(path, self.reporter):
+            unused.check_inputs(draft, outputs, asked, self.unused)
+        plan = GraphPlan(
+            label=label,
+            params=tuple(params.items()),
+            inputs=tuple(draft.inputs),
+            steps=tuple(draft.steps),
+            outputs=outputs,
+            output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
+            settings=tuple(draft.settings),
+            shares=tuple(draft.shares),
+            source_name=mount.name if mount else None,
+            inline=around is not None,
+            document=_at(self.data, path),
+            place=self.reporter.key(path) if path else self.reporter.value(path),
+        )
+        return plan, draft
+
+    # steps
+
+    def _step(self, name: str, model: schema.Modifiers | str | object, draft: Draft) -> None:
+        at: Path = (*draft.path, "flow", name)
+        before = len(self.reporter.errors)
+        if isinstance(model, schema.Modifiers):
+            step = self._mapping_step(name, model, at, draft)
+        else:
+            body = self._part(model, at, name, draft, {}, Value("x"))
+            places = self.reporter.key(at), self.reporter.value(at)
+            step = ThroughStep(name, name, draft.stream, (("body", body),), place=places[0], body_place=places[1])
+        step_inputs.check_extras(step, self.reporter)
+        step = replace(step, record=step_inputs.record(step), stream_record=references.record_of(draft, step.stream))
+        if len(self.reporter.errors) > before:
+            draft.failed |= {name, step.path}
+        elif not draft.is_broken(step.stream.member):
+            step_inputs.check_filled(step, draft, self.reporter)
+        draft.add(step)
+        if step.carries_stream:
+            draft.stream = Value(name)
+
+    def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, draft: Draft) -> Step:
+        path = next((label for label, _ in labels(model, at)), name)
+        self._settings(model, at, path, draft)
+        stream = draft.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), draft)
+        step = Step(
+            name,
+            path,
+            stream,
+            tag=model.tag,
+            take=model.take,
+            repeat=self._count(model.repeat, (*at, "repeat"), draft),
+            place=self.reporter.key(at),
+            body_place=self.reporter.value((*at, model.verb)),
+            places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
+        )
+        using = self._arguments(model.using, (*at, "using"), draft)
+        taken: set[int] = set()
+        step = self._with_verb(step, model, at, draft, using, taken)
+        step_inputs.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.reporter)
+        return step
+
+    def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
+        """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
+        found = read_setting(model, at, path, self.reporter, draft.scope)
+        if found is None:
+            return
+        for known in draft.settings:
+            for key in ("frozen", "checkpoint"):
+                if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
+                    labels = (Label("first said here", known.place),)
+                    message = f"`{key}` is said twice of `{path}`"
+                    self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
+        draft.settings.append(found)
+
+    def _with_verb(
+        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: Using, taken: set[int]
+    ) -> Step:
+        def part(body: object, key: str, path: str, reads: Using) -> Applied:
+            return self._part(body, (*at, *key.split("/")), path, draft, dict(enumerate(reads)), step.stream, taken)
+
+        def whole(body: object) -> tuple[tuple[str, Applied], ...]:
+            return (("body", part(body, model.verb, step.path, using)),)
+
+        def branches(models: Mapping[str, object], reads: Using) -> tuple[tuple[str, Applied], ...]:
+            return self._branches(models, step, model.verb, at, part, reads)
+
+        match model:
+            case schema.Split():
+                parts = branches(model.split, using)
+                merge: str | Applied = model.merge
+                if model.merge not in schema.MERGES:
+                    merge = self._merge(model.merge, at, step, draft)
+                elif model.dim is not None and model.merge not in ("cat", "stack"):
+                    message = f"`dim` means nothing for `merge: {model.merge}`"
+                    self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
+                return with_verb(step, SplitStep, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
+            case schema.Gate() | schema.Switch():
+                kind = GateStep if isinstance(model, schema.Gate) else SwitchStep
+                parts = branches(getattr(model, model.verb), [])
+                return with_verb(
+                    step, kind, parts=parts, router=part(model.router, "router", f"{step.path}.router", using)
+                )
+            case schema.Also():
+                skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
+                return with_verb(step, AlsoStep, parts=whole(model.also), skip=skip)
+            case schema.Loop():
+                wrong = loops.wrong_in(model, step.name)
+                if wrong is not None:
+                    where = at if wrong.key is None else (*at, wrong.key)
+                    self._fail(wrong.code, wrong.message, self.reporter.key(where), step.name, wrong.advice)
+                over = self._over(model, at, draft)
+                body = part(model.loop, "loop", step.path, [*using, *over])
+                loop, places = (
+                    with_verb(step, LoopStep, parts=(("body", body),)),
+                    self._places_of(model.over, (*at, "over")),
+                )
+                over_taken = {index - len(using) for index in taken}
+                step_inputs.check_taken(loop, over, over_taken, places, self.reporter, "over")
+                return self._loop(loop, model, at, draft)
+            case schema.Map():
+                return self._map(with_verb(step, MapStep, parts=whole(model.map)), model, at, draft)
+            case schema.Graph():
+                mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
+                body = self._mounted(mounted, at, step.path, draft, dict(enumerate(using)), taken)
+                return with_verb(step, GraphStep, parts=(("body", body),))
+            case schema.Reuse():
+                body = self._reuse(model, step, at, draft, using, taken)
+                return with_verb(step, ReuseStep, parts=(("body", body),))
+            case schema.Through():
+                return with_verb(step, ThroughStep, parts=whole(model.through))
+            case schema.Fork():
+                return with_verb(step, ForkStep, parts=whole(model.fork))
+        raise AssertionError(model.verb)
+
+    def _branches(
+        self,
+        models: Mapping[str, object],
+        step: Step,
+        verb: str,
+        at: Path,
+        part: Callable[[object, str, str, Using], Applied],
+        using: Using,
+    ) -> tuple[tuple[str, Applied], ...]:
+        if len(models) < 2:
+            message = f"`{step.name}` has {len(models) or 'no'} branch, and a {verb} needs at least 2"
+            self._fail("FC0145", message, self.reporter.key((*at, verb)), step.name, "write `through` for one module")
+        for name in models:
+            if name in EXTRAS or reserved_names.refusal(name) or name in reserved_names.DICT_ATTRIBUTES:
+                place = self.reporter.key((*at, verb, name))
+                self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
+        return tuple(
+            (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
+        )
+
+    def _loop(self, step: LoopStep, model: schema.Loop, at: Path, draft: Draft) -> LoopStep:
+        """The step with what says how often its body runs."""
+        if model.over is not None:
+            return replace(step, dim=1 if model.dim is None else model.dim)
+        if model.times is not None:
+            return replace(step, times=self._count(model.times, (*at, "times"), draft))
+        halt, body = ("while", model.while_) if model.while_ is not None else ("until", model.until)
+        condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, {}, step.stream)
+        return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
+
+    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> Using:
+        """What a loop goes over: arguments of its body that get one slice in each turn."""
+        found = self._arguments(model.over, (*at, "over"), draft)
+        for _, value in found:
+            if value.recurrent:
+                message = f"`{value}` comes later than this step, and a loop goes over what is there"
+                self._fail("FC0141", message, value.place, dotted(at), f"put this step behind `{value}`")
+        return [(name, replace(value, sliced=True)) for name, value in found]
+
+    def _map(self, step: MapStep, model: schema.Map, at: Path, draft: Draft) -> MapStep:
+        over = self._reference(model.over, (*at, "over"), draft) if model.over is not None else None
+        slices = self._count(model.slices, (*at, "slices"), draft)
+        if slices is not None and (model.dim is not None or model.batched):
+            key = "dim" if model.dim is not None else "batched"
+            self._fail(
+                "FC0125", f"`{key}` means nothing with `slices`", self.reporter.key((*at, key)), step.name, "remove it"
+            )
+        dim = 1 if model.dim is None else model.dim
+        if model.batched and dim == 0:
+            self._fail(
+                "FC0123",
+                "a batched map cannot go over dimension 0, the batch",
+                self.reporter.value((*at, "dim")),
+                step.name,
+            )
+        over = None if over == step.stream else over
+        return replace(step, over=over, stream=over or step.stream, dim=dim, batched=model.batched, slices=slices)
+
+    def _merge(self, text: str, at: Path, step: Step, draft: Draft) -> Applied:
+        place = self.reporter.value((*at, "merge"))
+        name = text.split("(")[0].strip()
+        if name in schema.MERGES:
+            dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
+            self._fail("FC0131", f"`{name}` stands alone", place, step.name, f"write `merge: {name}`{dim}")
+        if name.isidentifier() and name not in modules:
+            close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
+            advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
+            self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
+        return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)
+
+    def _count(self, value: int | str | None, at: Path, draft: Draft) -> Literal | None:
+        """A positive whole number, given as one or in terms of parameters."""
+        if value is None:
+            return None
+        found = parameters.count(value, at, self._parser(draft, at), self.reporter.value(at), self.reporter)
+        if found is None:
+            raise _Unresolved
+        return found
+
+    # bodies
+
+    def _part(
+        self,
+        model: object,
+        at: Path,
+        path: str,
+        draft: Draft,
+        using: dict[int, tuple[str | None, Value]],
+        stream: Value,
+        taken: set[int] | None = None,
+    ) -> Applied:
+        """A body at `at` of the document, at `path` of the graph, and what it takes of `using`."""
+        taken = set() if taken is None else taken
+        if isinstance(model, schema.Settings):
+            self._settings(model, at, path, draft)
+        if isinstance(model, str):
+            return self._chain(model, at, path, draft, using, taken)
+        if isinstance(model, schema.CallBody):
+            return self._chain(model.through, (*at, "through"), path, draft, using, taken)
+        if isinstance(model, schema.InlineBody):
+            plan, inner = self._document(model, at, _last(path), draft, {})
+            return self._mount(plan, inner, (), at, path, using, taken)
+        if isinstance(model, schema.MountedBody):
+            return self._mounted(model, at, path, draft, using, taken)
+        place = self.reporter.value(at)
+        if not hasattr(model, "named_parameters"):
+            self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
+        accepted = {i: (n or v.name, v) for i, (n, v) in using.items()}
+        taken.update(accepted)
+        return Applied(path, Instance(model, place), tuple(accepted.values()))
+
+    def _chain(
+        self, text: str, at: Path, path: str, draft: Draft, using: dict[int, tuple[str | None, Value]], taken: set[int]
+    ) -> Applied:
+        calls = self._parser(draft, at).chain(text, self.reporter.value(at))
+        if calls is None:
+            raise _Unresolved
+        members = [
+            self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)
+        ]
+        return members[0] if len(members) == 1 else Applied(path, Chain(tuple(members)))
+
+    def _call(self, call: Call, path: str, using: dict[int, tuple[str | None, Value]], taken: set[int]) -> Applied:
+        forward = modules.class_source(call.name).forward
+        accepted = []
+        for index, (given, value) in using.items():
+            name = given or value.name
+            if forward.takes(name) and forward.positional[:1] != [name]:
+                accepted.append((name, value))
+                taken.add(index)
+        names_given = {name for name, _ in accepted}
+        missing = [] if using.keys() - taken else forward.missing(1, names_given)
+        if missing:
+            message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
+            self.reporter.error(
+                "FC0147", message, call.place, path=path, advice=step_inputs.to_fill(missing[0], call.name)
+            )
+        return Applied(path, call, tuple(accepted))
+
+    def _mounted(
+        self,
+        model: schema.MountedBody,
+        at: Path,
+        path: str,
+        draft: Draft,
+        using: dict[int, tuple[str | None, Value]],
+        taken: set[int],
+    ) -> Applied:
+        where = (*at, "graph")
+        if isinstance(model.graph, str):
+            self._fail(
+                "FC0105", f"the graph `{model.graph}` cannot be found from here", self.reporter.value(where), path
+            )
+        assert isinstance(model.graph, schema.GraphDocument)
+        given = parameters.given_by(model, at, self._parser(draft, at), self.reporter)
+        around = None if where in self.reporter.origins.mounts else draft
+        plan, inner = self._document(model.graph, where, _last(path), around, given)
+        return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
+
+    def _mount(
+        self,
+        plan: GraphPlan,
+        inner: Draft,
+        params: tuple[tuple[str, Literal], ...],
+        at: Path,
+        path: str,
+        using: dict[int, tuple[str | None, Value]],
+        taken: set[int],
+    ) -> Applied:
+        accepted = []
+        for index, (given, value) in using.items():
+            name = given or value.name
+            if plan.input(name) is not None:
+                accepted.append((name, value))
+                taken.add(index)
+        captured = [(name, value) for name, value in inner.captures.items()]
+        asked = self.reporter.origins.mounts.get((*at, "graph"))
+        mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
+        return Applied(path, mount, (*accepted, *captured))
+
+    def _reuse(self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: Using, taken: set[int]) -> Applied:
+        place = self.reporter.value((*at, "reuse"))
+        try:
+            found = draft.find_module(model.reuse, step.path)
+        except NotFound as problem:
+            head = model.reuse.split(".")[0]
+            if draft.is_broken(head):
+                raise _Unresolved from None
+            if draft.comes_later(head):
+                what = "is this step itself" if head == step.name else "comes later"
+                message = f"`{head}` {what}: the module of an earlier step is used again"
+                self._fail("FC0141", message, place, step.name, "let the first of the two steps make the module")
+            self._nowhere(problem, model.reuse, place, dotted(at), draft)
+        assert found.applied is not None
+        module, path = found.applied.target, found.path
+        indexed = dict(enumerate(using))
+        if isinstance(module, Chain):
+            members = tuple(
+                self._call(member.module, f"{path}.{i}", indexed, taken)
+                for i, member in enumerate(module.members)
+                if isinstance(member.module, Call)
+            )
+            return Applied(step.path, Shared(path, Chain(members), place, found.home))
+        if isinstance(module, Call):
+            accepted = self._call(module, path, indexed, taken).using
+        elif isinstance(module, Mount):
+            fits = {i: (n or v.name, v) for i, (n, v) in indexed.items() if module.graph.input(n or v.name)}
+            taken.update(fits)
+            accepted = (*fits.values(), *found.captures)
+        else:
+            accepted = tuple((n or v.name, v) for n, v in using)
+            taken.update(indexed)
+        return Applied(step.path, Shared(path, module, place, found.home), accepted)
+
+    # references
+
+    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> Using:
+        """What `using` or `over`, at `at` of the document, passes under which names."""
+        match given:
+            case None:
+                return []
+            case str(text):
+                return [(_written_name(text), self._reference(text, at, draft))]
+            case list(texts):
+                found = [self._reference(text, (*at, i), draft) for i, text in enumerate(texts)]
+                return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
+            case dict(mapping):
+                return [(name, self._reference(text, (*at, name), draft)) for name, text in mapping.items()]
+
+    def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
+        """Where each of the references is written; in a mapping, where their arguments are named."""
+        keys: list[Path] = [()] if not isinstance(given, list | dict) else []
+        if isinstance(given, list):
+            keys = [(index,) for index in range(len(given))]
+        elif isinstance(given, dict):
+            keys = [(name,) for name in given]
+        place = self.reporter.key if isinstance(given, dict) else self.reporter.value
+        return [place((*at, *key)) for key in keys]
+
+    def _reference(self, text: str, at: Path, draft: Draft) -> Value:
+        place = self.reporter.value(at)
+        try:
+            return replace(draft.find(text), place=place)
+        except NotFound as problem:
+            head = text.split(".")[0].split("[")[0]
+            if draft.is_broken(head):
+                raise _Unresolved from None
+            if draft.comes_later(head):
+                return draft.later(text.strip(), place)
+            self._nowhere(problem, text, place, dotted(at), draft)
+
+    def _meet_awaited(self, draft: Draft) -> None:
+        """Put what references to later members mean in their place, now that all members are known."""
+        met: dict[str, Value] = {}
+        for text, place in draft.awaited.items():
+            try:
+                met[text] = replace(references.find(draft, text), recurrent=True)
+            except NotFound as problem:
+                if draft.is_broken(references.split(text)[0][0]):
+                    continue
+                with suppress(_Unresolved):
+                    self._nowhere(problem, text, place, dotted(draft.path), draft)
+
+        def meant(value: Value) -> Value:
+            return replace(met[value.member], place=value.place) if value.recurrent and value.member in met else value
+
+        draft.steps = [with_values(step, meant) for step in draft.steps] if met else draft.steps
+
+    def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, draft: Draft) -> NoReturn:
+        """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
+        message = problem.seen_from(draft.title).message
+        advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
+        first = text.split(".")[0].split("[")[0].strip()
+        removed = self._removal(first, draft)
+        if removed is not None:
+            message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
+            advice = "remove this too, or let it read something else"
+        lacking = first if problem.wrong == first and removed is None else ""
+        cause = (first, draft.title, removed is not None)
+        self.reporter.missing(
+            lacking,
+            "FC0141",
+            message,
+            place,
+            path=path,
+            cause=cause,
+            advice=advice,
+            labels=labels,
+        )
+        raise _Unresolved
+
+    def _removal(self, name: str, draft: Draft | None) -> tuple[str, Place] | None:
+        """The name of a member, here or around, that is null, and where that was said."""
+        while draft is not None:
+            flow = _at(self.data, (*draft.path, "flow"))
+            if isinstance(flow, Mapping) and name in flow and flow[name] is None:
+                return name, self.reporter.value((*draft.path, "flow", name))
+            draft = draft.around
+        return None
+
+    def _outputs(self, model: schema.GraphDocument, draft: Draft) -> tuple[tuple[str, Value], ...]:
+        if model.outputs is None:
+            return ((draft.stream.member, draft.stream),)
+        found = []
+        for name, text in model.outputs.items():
+            try:
+                found.append((name, self._reference(text, (*draft.path, "outputs", name), draft)))
+            except _Unresolved:
+                continue
+        return tuple(found)
+
+    def _parser(self, draft: Draft, at: Path) -> CallParser:
+        return CallParser(draft.scope, self.reporter, dotted(at), draft.named)
+
+    def _fail(
+        self,
+        code: str,
+        message: str,
+        place: Place,
+        path: str,
+        advice: Advice | None = None,
+        labels: tuple[Label, ...] = (),
+    ) -> NoReturn:
+        self.reporter.error(code, message, place, path=path, advice=advice, labels=labels)
+        raise _Unresolved
+
+
+def _at(data: object, path: Path) -> object:
+    for key in path:
+        data = data[key] if isinstance(data, Mapping) and key in data else None
+    return data
+
+
+def _written_name(text: str) -> str:
+    """The last name of a reference, as it is written: the argument that the value fills."""
+    return text.split("[")[0].rsplit(".", 1)[-1].strip()
+
+
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1]

@@ -1,0 +1,484 @@
+"""Everything wrong with the training sections that can be told without data: names, arguments, references, fields.
+
+Signatures and the fields that a data set provides are read from source, so this needs no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from flowconf.language import references, registry, signatures, value_types
+from flowconf.language.advice import other_tools, sections
+from flowconf.language.keys.validate import shown
+from flowconf.language.plan import GraphPlan, Input
+from flowconf.language.registry import Table
+from flowconf.language.sections import phases
+from flowconf.language.sections.phases import check_path, check_value
+from flowconf.language.signatures import Signature
+from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report.origins import Node, Path, dotted
+
+TORCHMETRICS = "torchmetrics"
+EVERY_METRIC = (
+    "compute_on_cpu", "dist_sync_on_step", "process_group", "dist_sync_fn", "distributed_available_fn",
+    "sync_on_compute", "compute_with_cache",
+)  # fmt: skip
+"""Arguments that all classes of torchmetrics take."""
+NO_LABELS: tuple[Label, ...] = ()
+OWN_KEYS = {
+    section: [key for key in TrainingConfig.model_fields[section].annotation.model_fields if key != "name"]  # type: ignore[union-attr]
+    for section in ("data", "optimizer", "schedule")
+}
+ERRORS = {"mae", "mse"}
+"""Metrics of which the smallest value is the best; so are all losses."""
+
+
+def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
+    """Note every mistake in the training sections."""
+    fields = provided_fields(training.data.name)
+    check_names(training, plan, fields, reporter)
+    _check_groups(training, plan, reporter)
+    _check_devices(training, reporter)
+    _check_vain(training, reporter)
+    phases.check(training, plan, reporter)
+    if fields is not None:
+        fields = (*fields, *_of_another_set(training, plan, fields, reporter))
+    check_references(training, plan, fields, reporter)
+    reporter.defines("the step", _unnamed(training, plan))
+    if fields is not None:
+        check_inputs(plan, dict.fromkeys(fields), reporter)
+
+
+def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
+    """The steps that no reference names, and where they stand."""
+    named = {value.member for step in plan.steps for value in step.reads() if value.place != NOWHERE}
+    named |= {value.member for _, value in plan.outputs if value.place != NOWHERE} | training.named()
+    return {step.name: step.place for step in plan.steps if step.name not in named}
+
+
+def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
+    """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
+    checker = _Names(plan, fields, reporter)
+    checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
+    checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
+    checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
+    if training.optimizer.name in registry.optimizers:
+        signature = registry.optimizers.signature(training.optimizer.name)
+        for path, args in training.optimizer.groups.items():
+            checker.arguments(training.optimizer.name, signature, args, ("optimizer", "groups", path), given=1)
+    for name, loss in training.loss.items():
+        checker.function([registry.losses], ("loss", name), loss)
+    for name, metric in training.metrics.items():
+        if uses_torchmetrics(metric.fn):
+            checker.torchmetric(("metrics", name), metric)
+        else:
+            checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
+    for name, args in training.loggers.items():
+        checker.logger(name, args)
+    _check_best(training, reporter)
+
+
+def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
+    """Note unknown names that a file says in vain, for a config group says another: they are mistakes all the same."""
+    tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
+    for path, node in said.items():
+        table = tables.get(str(path[0])) if path[1:] == ("name",) else None
+        if table is not None and isinstance(node.value, str) and node.value not in table:
+            reporter.add(table.unknown(node.value, node.place, dotted(path)))
+
+
+def uses_torchmetrics(name: str) -> bool:
+    """Whether a metric's name is not one of ours and one of torchmetrics' classes."""
+    ours = name in registry.metrics or name in registry.losses
+    return not ours and name in signatures.public_names(TORCHMETRICS)
+
+
+def provided_fields(data_set: str) -> tuple[str, ...] | None:
+    """The fields that a data set says its batches hold (`@provides(...)`), None when it does not say.
+
+    For our own data sets this is read from source, like their signatures.
+    """
+    table = registry.datasets
+    if data_set in table.registered:
+        found: tuple[str, ...] | None = getattr(table.registered[data_set], "provides", None)
+        return found
+    if data_set in table:
+        for call in signatures.decorators(table.locations[data_set], data_set):
+            if ast.unparse(call.func).split(".")[-1] == "provides":
+                return tuple(ast.literal_eval(argument) for argument in call.args) or None
+    return None
+
+
+def check_references(
+    training: TrainingConfig,
+    plan: GraphPlan,
+    fields: Collection[str] | None,
+    reporter: Reporter,
+) -> None:
+    """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
+    for path, section in _measured(training).items():
+        for key in ("input", "target", "mask"):
+            written = getattr(section, key)
+            for number, reference in enumerate(listed(written)):
+                where = (*path, key, number) if isinstance(written, list) else (*path, key)
+                _check_reference(reference, plan, fields, where, reporter)
+
+
+def _of_another_set(
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str], reporter: Reporter
+) -> list[str]:
+    """Note once, and give, two and more fields that the data set lacks: the config is about another one."""
+    needed = {given.name: _place_of(given, reporter) for given in plan.inputs if not given.captured}
+    for path, section in _measured(training).items():
+        for key in ("target", "mask"):
+            for reference in listed(getattr(section, key)):
+                if reference.isidentifier() and not references.names_value(plan, reference):
+                    needed.setdefault(reference, reporter.value((*path, key)))
+    lacks = [name for name in needed if name not in fields and not nearest(name, fields)]
+    if len(lacks) < 2:
+        return []
+    name, shown = training.data.name, ", ".join(f"`{name}`" for name in lacks)
+    message = f"the data set `{name}` has no fields {shown}"
+    labels = tuple(Label(f"`{name}` is needed here", needed[name]) for name in lacks[:4])
+    others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
+    has = ", ".join(f"`{field}`" for field in fields)
+    advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"its fields are {has}"
+    reporter.error("FC0502", message, reporter.value(("data", "name")), path="data.name", labels=labels, advice=advice)
+    return lacks
+
+
+def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
+    """Every loss and metric by its path."""
+    found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
+    return found | {("metrics", name): metric for name, metric in training.metrics.items()}
+
+
+def _check_groups(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
+    for path in training.optimizer.groups:
+        where = ("optimizer", "groups", path)
+        check_path(plan, path, "the optimizer group", where, reporter.key(where), reporter)
+
+
+def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
+    """Note settings of one file of which another one leaves nothing."""
+    trainer, rows = training.trainer, training.data.batch_size
+    if trainer.epochs is not None and trainer.steps is not None:
+        epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
+        if epochs.file == steps.file and epochs.file is not None:
+            message = "the run ends at `epochs` or `steps`, whichever comes first: the other changes nothing"
+            label, place = Label("`epochs` stands here", epochs), reporter.key(("trainer", "steps"))
+            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
+    if trainer.accumulate > rows:
+        place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
+        labels = (
+            (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else NO_LABELS
+        )
+        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be cut into {trainer.accumulate} parts"
+        advice = f"write at most `{rows}`"
+        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
+
+
+def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
+    """Note devices that are listed twice, and shares that are more or fewer than the devices."""
+    trainer, where = training.trainer, ("trainer", "devices")
+    if isinstance(trainer.devices, list):
+        for number, device in enumerate(trainer.devices):
+            if device in trainer.devices[:number]:
+                message = f"the device {device} is listed twice"
+                place = reporter.value((*where, number))
+                reporter.error("FC0123", message, place, at=where, advice="list each device once")
+    if isinstance(trainer.devices, str) or not isinstance(trainer.shares, list):
+        return
+    count = trainer.nodes * (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices))
+    if len(trainer.shares) != count:
+        message = f"`trainer.shares` has {len(trainer.shares)} numbers, and {count} devices train"
+        labels = (Label("the devices are said here", reporter.value(where)),)
+        place = reporter.value(("trainer", "shares"))
+        reporter.error(
+            "FC0123", message, place, path="trainer.shares", labels=labels, advice="give one for each device"
+        )
+
+
+def _check_reference(
+    reference: str,
+    plan: GraphPlan,
+    fields: Collection[str] | None,
+    where: Path,
+    reporter: Reporter,
+) -> None:
+    if fields is not None and reference in fields:
+        return
+    try:
+        references.find_anywhere(plan, reference)
+    except references.NotFound as problem:
+        # A name that is a plain word may still be a field of a data set that has not said what it holds.
+        if fields is None and reference.isidentifier() and where[2] != "input":
+            return
+        removed = reporter.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
+        advice = problem.advice_for(reference)
+        if reference.isidentifier() and not isinstance(problem, references.Ambiguous):
+            names = [*(fields or ()), *references.Planned(plan).names()]
+            advice = suggest(reference, names, "fields and steps")
+        message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
+        if removed is not None:
+            message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
+            advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
+        name, place = reference.split(".")[0], reporter.value(where)
+        reporter.missing(name, "FC0402", message, place, at=where, cause=(reference,), advice=advice, labels=labels)
+
+
+def _is_removed(plan: GraphPlan, reference: str) -> bool:
+    """Whether the flow has a member of that name that is null."""
+    flow = plan.document.get("flow") if isinstance(plan.document, Mapping) else None
+    return isinstance(flow, Mapping) and reference in flow and flow[reference] is None
+
+
+def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], reporter: Reporter) -> None:
+    """Note inputs of the graph that the data set does not give, or gives in another shape or type.
+
+    `fields` is what a `Split` says of itself; a field that is None is only known by name.
+    """
+    sizes: dict[str, int] = {}
+    for given in plan.inputs:
+        if given.captured:
+            continue
+        if given.name not in fields:
+            message = f"the graph needs the input `{given.name}`, and the data set has no such field"
+            advice = suggest(given.name, fields, "fields")
+            reporter.error("FC0502", message, _place_of(given, reporter), path="data", advice=advice)
+        elif fields[given.name] is not None and given.shape is not None:
+            _check_shape(given, fields[given.name], sizes, reporter)
+
+
+def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Reporter) -> None:
+    shape, dtype = field
+    assert given.shape is not None
+    kind = str(dtype).removeprefix("torch.")
+    wrong = _misfit(given, shape, sizes)
+    if wrong is None and kind == given.dtype:
+        return
+    declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
+    message = f"the input `{given.name}` is declared as {declared}, and the data set gives {gives}"
+    labels = (Label(f"`{given.name}` is {gives} here", reporter.value(("data", "name"))),)
+    where: Path = ("model", "inputs", given.name)
+    advice: Advice
+    if wrong is not None:
+        place, advice = _written(reporter, (*where, "shape"), where) or _place_of(given, reporter), Suggestion(gives)
+    else:
+        typed = _written(reporter, (*where, "dtype"))
+        place, advice = typed or _place_of(given, reporter), f"write `{'' if typed else 'dtype: '}{kind}`"
+    if wrong is not None and 0 < wrong < len(given.places):
+        place, advice = given.places[wrong], Suggestion(str(shape[wrong - 1]), instead_of=str(given.shape[wrong]))
+    reporter.error("FC0502", message, place, path="data", labels=labels, advice=advice)
+
+
+def _written(reporter: Reporter, *paths: Path) -> Place | None:
+    """Where the value of the first of these paths stands that is there."""
+    return next((node.place for path in paths if (node := reporter.origins.root.at(path)) is not None), None)
+
+
+def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
+    """Which size of an input the data does not have, 0 for their number, None when it has all; `sizes` of symbols."""
+    assert given.shape is not None
+    if len(given.shape) != len(shape) + 1:
+        return 0
+    for position, (want, have) in enumerate(zip(given.shape[1:], shape, strict=True), 1):
+        if have != (sizes.setdefault(want, have) if isinstance(want, str) else want):
+            return position
+    return None
+
+
+def _shape(sizes: Iterable[object]) -> str:
+    return f"[{', '.join(str(size) for size in sizes)}]"
+
+
+def _place_of(given: Input, reporter: Reporter) -> Place:
+    return given.place if given.place != Place() else reporter.value(("model", "inputs"))
+
+
+def _check_best(training: TrainingConfig, reporter: Reporter) -> None:
+    check_value(training, training.trainer.best, ("trainer", "best"), reporter)
+
+
+def direction(training: TrainingConfig) -> str:
+    """`min` or `max`: which value of `trainer.best` is the best one."""
+    return training.trainer.mode or natural_direction(training, training.trainer.best)
+
+
+def natural_direction(training: TrainingConfig, value: str) -> str:
+    """`min` or `max`: which is better of a value of the validation split, by what computes it."""
+    metric = training.metrics.get(value.removeprefix("val/"))
+    lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
+    return "min" if lower else "max"
+
+
+class _Names:
+    """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
+
+    def __init__(self, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
+        self.plan, self.fields = plan, fields
+        self.reporter = reporter
+
+    def section(
+        self,
+        table: Table,
+        path: Path,
+        name: str,
+        args: Mapping[str, Any],
+        given: int = 0,
+        supplied: Collection[str] = (),
+    ) -> None:
+        """A section that names a thing and holds its arguments; the trainer adds the first `given`, and `supplied`."""
+        if name not in table:
+            self.reporter.add(table.unknown(name, self.reporter.value((*path, "name")), dotted(path)))
+            return
+        signature = table.signature(name)
+        lacking = signature.missing(given, {*args, *supplied})
+        unknown = self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])], lacking=lacking)
+        self.required(name, lacking[1:] if unknown else lacking, path)
+
+    def logger(self, name: str, args: Mapping[str, Any]) -> None:
+        """A logger, which is named by its key."""
+        path = ("loggers", name)
+        if name not in registry.loggers:
+            self.reporter.add(registry.loggers.unknown(name, self.reporter.key(path), dotted(path)))
+            return
+        signature = registry.loggers.signature(name)
+        self.arguments(name, signature, args, path, given=1)
+        for argument in signature.missing(1, set(args)):
+            message = f"`{name}` needs the argument `{argument}`"
+            advice = f"write `{argument}: ...`"
+            self.reporter.error("FC0133", message, self.reporter.key(path), at=path, advice=advice)
+
+    def torchmetric(self, path: Path, section: MetricSection) -> None:
+        """A class of torchmetrics: its arguments."""
+        signature = signatures.read_constructor(TORCHMETRICS, section.fn, EVERY_METRIC)
+        lacking = signature.missing(0, set(section.args))
+        unknown = self.arguments(section.fn, signature, section.args, (*path, "args"), 0, lacking=lacking)
+        self.required(section.fn, lacking[1:] if unknown else lacking, path)
+
+    def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
+        """A loss or metric: its name, how many references it takes, its arguments."""
+        table = next((table for table in tables if section.fn in table), None)
+        if table is None:
+            self.unknown_function(tables, path, section.fn)
+            return
+        signature = table.signature(section.fn)
+        given = len(listed(section.input)) + len(listed(section.target))
+        lacking = signature.missing(given, set(section.args))
+        takes = signature.positional
+        own = [argument for argument in lacking if argument not in takes]
+        unknown = self.arguments(
+            section.fn, signature, section.args, (*path, "args"), given, {"reduction"}, lacking=own
+        )
+        written = (*listed(section.input), *listed(section.target))
+        unknown_there = self.fields is not None and any(
+            one not in self.fields and not references.names_value(self.plan, one) for one in written
+        )
+        if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
+            if unknown_there:  # one that means something comes first
+                return
+            self.reporter.error("FC0133", *self.count(section, given, takes, path), at=path)
+        else:
+            self.required(section.fn, lacking[1:] if unknown else lacking, path)
+
+    def count(self, section: MetricSection, given: int, takes: list[str], path: Path) -> tuple[str, Place]:
+        """The message, and its place, for a function that takes more or fewer values than it is given."""
+        shown = ", ".join(f"`{argument}`" for argument in takes)
+        if section.target is None and given < len(takes):
+            return f"`{dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.reporter.key(path)
+        both = "" if section.target is None else " and `target`"
+        message = f"`{section.fn}` takes {shown}, and `input`{both} {'give' if both else 'gives'} {given} of them"
+        key = "target" if section.target is not None and len(listed(section.input)) * 2 == len(takes) else "input"
+        return message, self.reporter.value((*path, key))
+
+    def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
+        """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""
+        kind = tables[0].kind
+        known = [name for table in tables for name in table.names()]
+        known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
+        place = self.reporter.value((*path, "fn"))
+        advice = suggest(name, known, tables[0].plural)
+        variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
+        if variant is not None and variant[2] in known:
+            advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
+        self.reporter.error(tables[0].code, f"unknown {kind} `{name}`", place, at=path, advice=advice)
+
+    def arguments(
+        self,
+        name: str,
+        signature: Signature,
+        args: Mapping[str, Any],
+        path: Path,
+        given: int,
+        hidden: Collection[str] = (),
+        own: Collection[str] = (),
+        lacking: Collection[str] = (),
+    ) -> bool:
+        """Whether the callable takes these arguments by name, and values of their types; `own` keys are suggested.
+
+        True where the one unknown argument stands for the one that is `lacking`.
+        """
+        taken = {*signature.positional[:given], *hidden}
+        allowed = [argument for argument in signature.names if argument not in taken] + [*own]
+        types = {parameter.name: parameter.type for parameter in signature.parameters}
+        unknown = [argument for argument in args if argument in taken or not signature.takes(argument)]
+        only = next(iter(lacking)) if len(unknown) == len(lacking) == 1 else None
+        for argument, value in args.items():
+            where = (*path, argument)
+            wanted = value_types.misfit(types.get(argument, ""), value, required=True)
+            if wanted is None and isinstance(value, float) and not math.isfinite(value):
+                wanted = "a finite number"
+            if argument in unknown:
+                message = f"`{name}` takes no argument `{argument}`"
+                hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
+                self.reporter.error("FC0133", message, self.reporter.key(where), at=where, advice=hint)
+            elif wanted is not None:
+                item = value_types.misfit_item(types.get(argument, ""), value)
+                if item is not None:
+                    where, wanted, value = (*where, item[0]), item[1], value[item[0]]
+                message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"
+                self.reporter.error("FC0123", message, at=where)
+        self.shares({name: value for name, value in args.items() if "Share" in types.get(name, "")}, path)
+        return only is not None
+
+    def shares(self, shares: Mapping[str, Any], path: Path) -> None:
+        """Shares of one set that leave nothing of it."""
+        given = {name: value for name, value in shares.items() if isinstance(value, int | float)}
+        if len(given) > 1 and sum(given.values()) >= 1 and all(0 <= value < 1 for value in given.values()):
+            *others, last = given
+            taken = " and ".join(f"`{name}` ({value:g})" for name, value in given.items())
+            labels = tuple(Label("also taken", self.reporter.value((*path, name))) for name in others)
+            message = f"{taken} leave no rows to train on"
+            place, advice = self.reporter.value((*path, last)), "their sum must be below 1"
+            self.reporter.error("FC0123", message, place, at=(*path, last), labels=labels, advice=advice)
+
+    def instead(
+        self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
+    ) -> Advice | None:
+        """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
+        close = other_tools.for_key(argument, free) or nearest(argument, free)
+        if close is None and len(path) == 1:
+            close = other_tools.for_key(argument, ["name"])
+        if close is not None:
+            return Suggestion(close, instead_of=argument)
+        if lacking is not None:
+            return f"write `{lacking}`, which is missing here"
+        table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
+        elsewhere = sections.other_owners(table, argument) if table is not None else None
+        if elsewhere is None and len(path) == 1:
+            elsewhere = sections.NOT_NEEDED.get(argument) or sections.belongs(argument)
+        return elsewhere or suggest(argument, allowed, "arguments")
+
+    def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
+        """Arguments that have no default and are not given."""
+        for argument in lacking:
+            message = f"`{name}` needs the argument `{argument}`"
+            key = "fn" if path[0] in ("loss", "metrics") else "name"
+            advice = f"write `{'args: {' if key == 'fn' else ''}{argument}: ...{'}' if key == 'fn' else ''}`"
+            self.reporter.error("FC0133", message, self.reporter.value((*path, key)), at=path, advice=advice)

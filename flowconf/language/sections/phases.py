@@ -1,0 +1,131 @@
+"""Everything wrong with phases, changing weights and routed gradients that can be told without data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pydantic import BaseModel
+
+from flowconf.language import references
+from flowconf.language.plan import GraphPlan
+from flowconf.language.sections import phase_order
+from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
+from flowconf.report import Label, Place, Reporter, suggest
+from flowconf.report.origins import Path, dotted
+
+
+def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
+    """Note every mistake in `phases`, and in the weights and `updates` of the loss."""
+    for name, loss in training.loss.items():
+        _check_weight(loss.weight, ("loss", name, "weight"), reporter)
+        _check_paths(plan, listed(loss.updates), "the path", ("loss", name, "updates"), reporter)
+    before: str | None = None
+    for name, phase in training.phases.items():
+        _check_order(training, name, before, reporter)
+        _check_phase(training, plan, phase, ("phases", name), reporter)
+        before = name
+    phase_order.check(training, reporter)
+
+
+def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, reporter: Reporter) -> None:
+    """Note a path that names nothing in the graph; the empty one names all of it."""
+    try:
+        if path:
+            references.find_path(references.Planned(plan), path.split("."))
+    except references.NotFound as problem:
+        message = f"{what} `{path}` names nothing in the graph"
+        advice = problem.advice_for(path) or problem.message
+        reporter.missing(path.split(".")[0], "FC0405", message, place, at=where, cause=(path,), advice=advice)
+
+
+def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter) -> None:
+    """Note a name that no value of the validation split has."""
+    known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
+    if name not in known:
+        message = f"`{name}` is no value of the validation split"
+        reporter.error("FC0402", message, at=path, advice=suggest(name, known, "values"))
+
+
+def _check_order(training: TrainingConfig, name: str, before: str | None, reporter: Reporter) -> None:
+    """Whether the phase ever begins, and means a part of the run."""
+    phase, where = training.phases[name], ("phases", name)
+    if before is None and phase.when is None and phase.until is None:
+        message = f"the phase `{name}` is the whole run"
+        advice = "say where it begins (`when`) or ends (`until`)"
+        reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
+    elif before is not None and phase.when is None and training.phases[before].until is None:
+        message = f"the phase `{name}` never begins: `{before}`, before it, has no end"
+        advice = f"say where `{name}` begins (`when`), or where `{before}` ends (`until`)"
+        reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
+
+
+def _check_phase(
+    training: TrainingConfig,
+    plan: GraphPlan,
+    phase: PhaseSection,
+    where: Path,
+    reporter: Reporter,
+) -> None:
+    for key in ("when", "until"):
+        condition: Condition | None = getattr(phase, key)
+        if condition is not None:
+            _check_condition(training, condition, (*where, key), reporter)
+    for key in ("freeze", "thaw"):
+        _check_paths(plan, listed(getattr(phase, key)), "the path", (*where, key), reporter)
+    for number, path in enumerate(listed(phase.thaw)):
+        if path in listed(phase.freeze):
+            at = (*where, "thaw", number)
+            labels = (Label("frozen here", reporter.value((*where, "freeze", listed(phase.freeze).index(path)))),)
+            message = f"`{dotted(where)}` both freezes and thaws `{path}`"
+            reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of both")
+    if isinstance(phase.lr, dict):
+        for path in phase.lr:
+            at = (*where, "lr", path)
+            check_path(plan, path, "the path", at, reporter.key(at), reporter)
+    for name, weight in phase.loss.items():
+        at = (*where, "loss", name)
+        _check_weight(weight, at, reporter)
+        if name not in training.loss:
+            message = f"`{name}` is no term of the loss"
+            advice = suggest(name, training.loss, "terms")
+            reporter.error("FC0402", message, reporter.key(at), at=at, advice=advice)
+
+
+def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:
+    key = _only_key(condition, where, reporter)
+    if key in ("stalled", "improving", "converged"):
+        check_value(training, getattr(condition, key).metric, (*where, key, "metric"), reporter)
+
+
+def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
+    if not isinstance(weight, Changing):
+        return
+    key = _only_key(weight, where, reporter)
+    if key == "steps" and weight.steps is not None:
+        stairs, at = weight.steps, (*where, "steps")
+        if len(stairs.values) != len(stairs.at) + 1:
+            message = f"{len(stairs.values)} values need {len(stairs.values) - 1} jumps, and `at` has {len(stairs.at)}"
+            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
+        elif any(first >= second for first, second in pairwise(stairs.at)):
+            message = f"the jumps {stairs.at} must rise"
+            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
+
+
+def _only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
+    """The one key that is given; anything but one is noted."""
+    keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
+    if len(keys) == 1:
+        return keys[0]
+    names = ", ".join(f"`{name}`" for name in type(section).model_fields)
+    found = " and ".join(f"`{name}`" for name in keys) or "none"
+    message = f"exactly one of {names} is needed here, and there is {found}"
+    place = reporter.key((*where, keys[1])) if keys else reporter.value(where)
+    advice = f"keep one of {found}" if keys else None
+    reporter.error("FC0122", message, place, at=where, advice=advice)
+    return None
+
+
+def _check_paths(plan: GraphPlan, paths: tuple[str, ...], what: str, where: Path, reporter: Reporter) -> None:
+    for number, path in enumerate(paths):
+        at = (*where, number)
+        check_path(plan, path, what, at, reporter.value(at), reporter)

@@ -1,0 +1,40 @@
+"""`eval`: the losses and metrics of a run's weights, on its data or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowconf.graph.weights.sources import find_run_folder
+from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.train.loop import evaluate
+from flowconf.train.precision import numbers
+from flowconf.train.prepare import prepare
+from flowconf.train.runs.loading import walk_run, weights_of
+from flowconf.train.runs.resume import in_its_folder
+
+
+def evaluate_run(
+    run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), last: bool = False
+) -> dict[str, float]:
+    """The losses and metrics of a run's best (or last) weights; without `splits`, of validation and test.
+
+    `overrides` change the run's config: other data, other metrics. Raises `ConfigError`.
+    """
+    folder = find_run_folder(run).absolute()
+    file = weights_of(folder, last)
+    walk = walk_run(folder, overrides, file)
+    with in_its_folder(folder):
+        config = walk.to("machine").checked
+        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)
+        job.graph.load(file)
+        feeds = {**job.held_out, "train": job.train}
+        for name in splits:
+            if name not in feeds:
+                message = f"the data set `{config.training.data.name}` has no split `{name}`"
+                raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
+        found: dict[str, float] = {}
+        with numbers(config.training.trainer.precision, job.device):
+            for name in splits or job.held_out:
+                found |= evaluate(job, feeds[name], name)
+    return found

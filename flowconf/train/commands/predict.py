@@ -1,0 +1,102 @@
+"""`predict`: what a run's graph gives for the arrays in a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.graph import Graph
+from flowconf.graph.weights.files import save_tensors, write_atomically
+from flowconf.graph.weights.sources import find_run_folder
+from flowconf.language.plan import Input
+from flowconf.report import ConfigError, Diagnostic, Place, suggest
+from flowconf.train.data.builtin import read_arrays
+from flowconf.train.recurrent import RecurrentState
+from flowconf.train.runs.loading import load_run
+
+
+def predict_file(
+    run: str | Path,
+    source: str,
+    output: str,
+    values: Sequence[str] = (),
+    batch_size: int = 256,
+    last: bool = False,
+) -> dict[str, Tensor]:
+    """Write what a run's graph gives for the rows in `source` to `output`; both are `.npz` or `.safetensors` files.
+
+    `values` are references to any values of the graph; without them its outputs are written. Gives what was written.
+    Raises `ConfigError`, `PathError`.
+    """
+    if Path(output).suffix not in (".npz", ".safetensors"):
+        message = f"results are written to `.npz` and `.safetensors` files, and this is `{output}`"
+        raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
+    graph = load_run(find_run_folder(run), last)
+    found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
+    if output.endswith(".safetensors"):
+        save_tensors(Path(output), found, {})
+    else:
+        import numpy
+
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in found.items()}
+        numpy.savez(buffer, **arrays)
+        write_atomically(Path(output), buffer.getvalue())
+    return found
+
+
+def predict(
+    graph: Graph, inputs: Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = 256
+) -> dict[str, Tensor]:
+    """What `graph` gives for `inputs` (name -> [rows, ...]), computed in batches, on the CPU afterwards."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    graph.to(device).eval()
+    names = [name for name, _ in graph.plan.outputs]
+    forward = graph.view(values) if values else graph
+    memory = RecurrentState(graph)
+    parts: list[dict[str, Tensor]] = []
+    with torch.inference_mode(), memory.aside():
+        for start in range(0, len(next(iter(inputs.values()))), batch_size):
+            batch = {name: tensor[start : start + batch_size].to(device) for name, tensor in inputs.items()}
+            memory.begin(len(next(iter(batch.values()))))
+            result = forward(**batch)
+            found = result if isinstance(result, dict) else {names[0] if names else "output": result}
+            parts.append({name: tensor.cpu() for name, tensor in found.items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The arrays that the graph takes, held against the shapes it declares. Raises `ConfigError`."""
+    place = Place(source)
+    found = {}
+    for given in graph.plan.inputs:
+        if given.captured:
+            continue
+        if given.name not in arrays:
+            message = f"the graph needs the input `{given.name}`, and the file has no such array"
+            raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
+        found[given.name] = array = arrays[given.name]
+        if not _fits(given, array):
+            shape = f"[{', '.join(str(size) for size in given.shape or ())}]"
+            message = (
+                f"the input `{given.name}` is declared as {shape}, and the array is {list(arrays[given.name].shape)}"
+            )
+            raise ConfigError(Diagnostic("FC0502", message, place))
+    rows = {name: len(tensor) for name, tensor in found.items()}
+    if len(set(rows.values())) != 1 or 0 in rows.values():
+        raise ConfigError(
+            Diagnostic("FC0502", f"the inputs need the same number of rows, and these have {rows}", place)
+        )
+    return found
+
+
+def _fits(given: Input, array: Tensor) -> bool:
+    if given.shape is None:
+        return array.ndim > 0
+    sizes = zip(given.shape[1:], array.shape[1:], strict=False)
+    return array.ndim == len(given.shape) and all(isinstance(want, str) or want == have for want, have in sizes)

@@ -1,0 +1,72 @@
+"""`train -m`: a run for each combination of values, by Hydra's sweepers and launchers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowconf.graph.weights.sources import record
+from flowconf.language import registry
+from flowconf.language.config import RULES
+from flowconf.language.sections.checks import direction
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError, render_text
+from flowconf.text import Composition, Failed
+from flowconf.text import sweep as sweep_text
+from flowconf.train.checks import road
+from flowconf.train.checks.road import Walk
+from flowconf.train.commands.train import train_checked
+
+
+def sweep(file: str, overrides: Sequence[str]) -> None:
+    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers.
+
+    Raises `RunError` at the end when some of them failed.
+    """
+    jobs = Jobs()
+    failed = sweep_text(file, overrides, RULES, jobs.run, check=jobs.check)
+    if failed:
+        message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
+        raise RunError(Diagnostic("FC0702", message))
+
+
+class Jobs:
+    """The runs of a sweep: all of them are checked before the first one begins."""
+
+    def __init__(self) -> None:
+        self.walks: dict[tuple[str, ...], Walk] = {}
+
+    def check(self, composition: Composition, looks: str | None) -> None:
+        """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
+        registry.import_project(Path(composition.file).parent)
+        if composition.overrides not in self.walks:
+            self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
+        walk = self.walks[composition.overrides]
+        training = walk.checked.training
+        wanted = "maximize" if direction(training) == "max" else "minimize"
+        if looks is not None and looks != wanted:
+            best = training.trainer.best
+            place = composition.document.origins.value(("trainer", "best"))
+            better = "larger" if wanted == "maximize" else "smaller"
+            message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
+            raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
+        walk.to(road.END)
+
+    def run(self, composition: Composition) -> float:
+        """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
+        registry.import_project(Path(composition.file).parent)
+        walk = self.walks[composition.overrides]
+        training = walk.checked.training
+        try:
+            # A run before this one may have trained what this one takes weights from.
+            metrics: dict[str, float] = record(train_checked(walk.again("weights")))["metrics"]
+        except Exception as problem:  # whatever a module of the user's raises: the other runs go on
+            told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
+            sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
+            raise Failed(-math.inf if direction(training) == "max" else math.inf) from problem
+        return metrics.get(training.trainer.best, float("nan"))
+
+
+def _short(problem: Exception) -> str:
+    return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])

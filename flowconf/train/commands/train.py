@@ -1,0 +1,227 @@
+"""`train`: from a config to finished runs, one after the other, each in its own run folder; and `train --resume`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import torch
+
+from flowconf.draw.dot import dot
+from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, known_record, record
+from flowconf.language.config import Config
+from flowconf.report import Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.report.origins import Origins, dotted
+from flowconf.text.write import describe
+from flowconf.train.checks import road
+from flowconf.train.checks.road import Walk
+from flowconf.train.header import header
+from flowconf.train.insight import failure
+from flowconf.train.job import Job
+from flowconf.train.loop import fit
+from flowconf.train.precision import numbers
+from flowconf.train.prepare import prepare
+from flowconf.train.prerequisites import config_file
+from flowconf.train.runs import loggers
+from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
+from flowconf.train.runs.loading import walk_run
+from flowconf.train.runs.resume import in_its_folder, portable
+from flowconf.train.runs.state import check_version, optimizer_begins_anew, saved_step
+from flowconf.train.screen import Screen
+from flowconf.train.team import launch
+from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
+
+
+def train(config: Config, screen: Screen | None = None) -> Path:
+    """Train `config`, and before it every config whose weights it needs. Gives the run folder.
+
+    Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
+    fails or is interrupted says so.
+    """
+    return train_checked(road.loaded(config), screen)
+
+
+def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
+    """The same with a config that has been checked so far; the rest of its checks come first."""
+    with joined() as member:
+        walk = member.told(lambda: walk.to(road.END))  # one composed it for all, whatever became of the file meanwhile
+        prerequisites = walk.prerequisites
+        assert prerequisites is not None
+        screen = screen or _screen(walk.checked, member)
+        for text in [*(render_text([warning]) for warning in walk.warnings), *prerequisites.lines()]:
+            screen.say(text)
+        runs = Path(walk.checked.training.trainer.runs)
+        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.before, walk)]
+    return folders[-1]
+
+
+def take_part(task: launch.Task) -> None:
+    """What `flowconf train` does in each process of a team."""
+    config = task.walk.checked
+    with joined() as member:
+        screen = _screen(config, member)
+        if task.run is not None:
+            _go_on(task.walk, Path(task.run), task.overrides, screen, member)
+        else:
+            _begin(task.walk, Path(config.training.trainer.runs), screen, member)
+
+
+def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
+    """Go on with a run from its checkpoint, or from its beginning when it has none. Gives its folder.
+
+    `overrides` change its config from here on: more epochs, for one. Raises `FlowconfError` when the run is finished
+    and nothing is changed, and for what is wrong with its config; the folder is then as it was.
+    """
+    run_folder = find_run_folder(folder).absolute()
+    known = known_record(run_folder)
+    saved = run_folder / CHECKPOINTS / LAST
+    walk = walk_run(run_folder, overrides, saved if saved.is_file() else None).to(road.BEFORE_TORCH)
+    if known.get("status") == "finished" and not overrides:
+        message = f"the run {shown_path(str(run_folder))} is finished"
+        advice = "to train longer, give it more: `trainer.epochs=...`"
+        raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
+    with in_its_folder(run_folder):
+        walk.to("machine")
+    if saved.is_file():
+        check_version(saved)
+    processes = launch.processes(walk.checked)
+    if processes:
+        launch.start(launch.Task(walk, str(run_folder), tuple(overrides)), processes)
+        return run_folder
+    with joined() as member:
+        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member), member)
+    return run_folder
+
+
+def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
+    config = walk.checked
+    team = team_for(config, member)
+    run = reopen_run(folder, overrides=list(overrides)) if team.first else Onlooker(folder, record(folder))
+    run.open(config.training.trainer.tensorboard)
+    _note(folder)
+    with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
+        started = (run.checkpoints / LAST).is_file()
+        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=not started, team=team)
+        if overrides:
+            run.rewrite(config.composition.document.data)
+        run.update()
+        _carry_out(job, run, screen)
+    team.wait()
+
+
+def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
+    """One run in a folder of its own, by several processes when the config asks for them."""
+    processes = launch.processes(walk.checked)
+    if processes:
+        return launch.start(launch.Task(walk), processes)
+    return _begin(walk, runs, screen, member)
+
+
+def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
+    """One run in a folder of its own, or in the one that processes before these have left unfinished."""
+    config = walk.checked
+    before = member.told(noted_run)
+    if before is not None and record(before).get("config") == str(config_file(config)):
+        screen.say(f"a process died: starting anew, {restarts()} of {most_restarts()}")
+        _go_on(walk, before, (), screen, member)
+        return before
+    team = team_for(config, member)
+    with _torch_as_it_was(config, team):
+        job = prepare(config, runs, walk.inference, team=team)
+        made = team.told(lambda: _new_run(job, runs))
+        run = made if team.first else Onlooker(made.folder, made.record)
+        run.open(config.training.trainer.tensorboard)
+        _note(run.folder)
+        _carry_out(job, run, screen)
+    team.wait()
+    return run.folder
+
+
+def _new_run(job: Job, runs: Path) -> Run:
+    config = job.config
+    run = create_run(
+        runs,
+        config_file(config),
+        config.composition.overrides,
+        config.training.seed,
+        portable(config),
+        _places(config.composition.document.origins),
+    )
+    (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
+    (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
+    return run
+
+
+def _note(folder: Path) -> None:
+    """Tell those who started this process, and those who may take its place, where its run is."""
+    launch.note_run(folder.absolute())
+    note_run(folder.absolute())
+
+
+def _screen(config: Config, member: Team) -> Screen:
+    """The first process speaks."""
+    if member.first:
+        return Screen(bar=config.training.trainer.progress)
+    return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
+
+
+def _carry_out(job: Job, run: Run, screen: Screen) -> None:
+    """Train, and say in the record how it ended."""
+    try:
+        with screen:
+            _announce(job, run, screen)
+            if job.team.first:
+                run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
+            metrics = fit(job, run, screen)
+    except KeyboardInterrupt:
+        run.end("interrupted")
+        screen.say(f"interrupted; to go on: flowconf train --resume {shown_path(str(run.folder))}")
+        raise
+    except BaseException as problem:
+        failure.add_notes(problem, job)
+        run.end("failed")
+        failure.explain(problem, job)
+        raise
+    run.end("finished", metrics=metrics)
+    screen.say(f"run folder {shown_path(str(run.folder))}")
+
+
+def _announce(job: Job, run: Run, screen: Screen) -> None:
+    """Say what the run is going to do."""
+    screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
+    for line in [*job.accounts, *header(job)]:
+        screen.say(line)
+    if job.config.training.trainer.compile:
+        from flowconf.train.insight import compile_report
+
+        for line in compile_report.report(job):
+            screen.say(line)
+    step = saved_step(run.checkpoints / LAST)
+    if step is not None:
+        screen.say(f"goes on after step {step:,}")
+        if optimizer_begins_anew(run.checkpoints / LAST, job.optimizer):
+            name = job.config.training.optimizer.name
+            screen.say(f"the state of the optimizer begins anew: the checkpoint's is not that of `{name}`")
+
+
+@contextmanager
+def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
+    """A run leaves torch as it was: a stage means the same alone and among others."""
+    threads = torch.get_num_threads()
+    try:
+        place = config.composition.document.origins.value(("trainer", "precision"))
+        with numbers(config.training.trainer.precision, team.device, place):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _places(origins: Origins) -> dict[str, str]:
+    """The config path of every value -> where it was written, and over what."""
+    return {
+        dotted(path): describe(node.place, node.history)
+        for path, node in origins.items()
+        if not isinstance(node.value, dict | list)
+    }

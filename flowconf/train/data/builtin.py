@@ -1,0 +1,189 @@
+"""Data sets by name that need no download."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowconf.graph.weights.listing import list_weights
+from flowconf.language.value_types import Count, Factor, Positive, Share
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
+
+__all__ = ["arrays", "digits", "synthetic"]
+
+
+def _digit_fields(flat: bool, **others: object) -> Declared:
+    return {"image": ((64,) if flat else (1, 8, 8), torch.float32), "label": ((), torch.int64, 10)}
+
+
+@provides("image", "label", shapes=_digit_fields)
+def digits(*, flat: bool = True, validation: Share = 0.15, test: Share = 0.15, split_seed: Count = 0) -> Splits:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels in [0, 1].
+
+    Fields: `image` [64], or [1, 8, 8] without `flat`, and `label` (0 to 9). `validation` and `test` are shares of the
+    rows; which rows they get depends on `split_seed` alone, so that runs with other seeds can be compared.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        message = "the data set `digits` needs scikit-learn"
+        raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[digits]'`")) from None
+    found = load_digits()
+    image = torch.tensor(found.data, dtype=torch.float32).div_(16)
+    tensors = {"image": image if flat else image.view(-1, 1, 8, 8), "label": torch.tensor(found.target).long()}
+    return _split(tensors, validation, test, split_seed)
+
+
+def _cloud_fields(shape: Sequence[int], classes: int, **others: object) -> Declared:
+    return {"image": (tuple(shape), torch.float32), "label": ((), torch.int64, classes)}
+
+
+@provides("image", "label", shapes=_cloud_fields)
+def synthetic(
+    *,
+    rows: Positive = 4096,
+    shape: Sequence[Positive] = (32,),
+    classes: Positive = 10,
+    spread: Factor = 1.0,
+    validation: Share = 0.1,
+    test: Share = 0.1,
+    seed: int = 0,
+) -> Splits:
+    """Normal clouds around one random centre for each class: for benchmarks and first steps.
+
+    Fields: `image` of the given `shape` and `label`. `spread` is the clouds' standard deviation; the centres' is 1.
+    """
+    generator = torch.Generator().manual_seed(seed_for(seed, "synthetic"))
+    centres = torch.randn(classes, *shape, generator=generator)
+    label = torch.randint(classes, (rows,), generator=generator)
+    image = centres[label] + spread * torch.randn(rows, *shape, generator=generator)
+    return _split({"image": image, "label": label}, validation, test, seed)
+
+
+def _array_fields(train: str, **others: object) -> Declared:
+    """What the heads of the arrays in a file say."""
+    heads = _heads(train)
+    if Path(train).suffix == ".safetensors":
+        heads = ((found.name, found.shape, getattr(torch, found.dtype)) for found in list_weights(train).entries)
+    return {
+        name: (shape[1:], torch.float32 if dtype.is_floating_point else dtype) for name, shape, dtype in heads if shape
+    }
+
+
+def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
+    """The name, shape and type of each array of an `.npz` file."""
+    import numpy
+    from numpy.lib import format as npy
+
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as opened:
+                read = npy.read_array_header_1_0 if npy.read_magic(opened) == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read(opened)
+                yield name.removesuffix(".npy"), shape, torch.from_numpy(numpy.zeros(0, dtype)).dtype
+
+
+@provides(shapes=_array_fields, paths=("train", "validation", "test"))
+def arrays(
+    *,
+    train: str,
+    validation: str | Share | None = None,
+    test: str | Share | None = None,
+    split_seed: Count = 0,
+) -> Splits:
+    """Named arrays from `.npz` or `.safetensors` files, whose first axis is the rows; each array is a field.
+
+    `validation` and `test` are files of their own, or shares of the rows of `train`. Paths are relative to the current
+    folder. Floating-point arrays become float32; pickled ones are refused.
+    """
+    tensors = read_rows(train)
+    shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
+    splits = _split(tensors, shares[0], shares[1], split_seed)
+    return Splits(
+        splits.train,
+        Resident(read_rows(validation)) if isinstance(validation, str) else splits.validation,
+        Resident(read_rows(test)) if isinstance(test, str) else splits.test,
+    )
+
+
+def read_arrays(file: str) -> dict[str, Tensor]:
+    """Named arrays from a file; floating-point ones become float32. Raises `ConfigError`."""
+    read = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(Path(file).suffix)
+    if read is None:
+        raise _refused(f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`", file)
+    if not Path(file).is_file():
+        raise _refused(f"there is no file `{file}`", file, "paths of data are relative to the current folder")
+    tensors = read(file)
+    if not tensors:
+        raise _refused(f"`{file}` holds no arrays", file)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def read_rows(file: str) -> dict[str, Tensor]:
+    """The same for arrays that all have the same rows. Raises `ConfigError`."""
+    tensors = read_arrays(file)
+    rows = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
+    if None in rows.values() or len(set(rows.values())) > 1:
+        counts = ", ".join(f"`{name}` {'none' if count is None else count}" for name, count in rows.items())
+        raise _refused(f"the arrays of `{file}` need the same number of rows, and have: {counts}", file)
+    if 0 in rows.values():
+        raise _refused(f"the arrays of `{file}` have no rows", file)
+    return tensors
+
+
+def _read_npz(file: str) -> dict[str, Tensor]:
+    import numpy
+
+    Path(file).open("rb").close()  # one that must not be read would seem to be damaged
+    if not zipfile.is_zipfile(file):
+        raise _refused(f"`{file}` is damaged, or no `.npz` file", file)
+    tensors = {}
+    try:
+        with numpy.load(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                try:
+                    tensors[name] = torch.from_numpy(archive[name])
+                except TypeError:
+                    raise _refused(f"the array `{name}` of `{file}` holds no numbers", file) from None
+                except ValueError:  # of objects, which only unpickling could read: that would run code
+                    advice = "save it as an array of numbers"
+                    raise _refused(f"the array `{name}` of `{file}` is pickled, or damaged", file, advice) from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+        raise _refused(f"`{file}` is damaged: {problem}", file) from None
+    return tensors
+
+
+def _read_safetensors(file: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as problem:
+        raise _refused(f"`{file}` is damaged, or no `.safetensors` file: {problem}", file) from None
+
+
+def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
+    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", advice=advice))
+
+
+def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:
+    try:
+        held, tested, rest = shares_of(len(next(iter(tensors.values()))), [validation, test], seed)
+    except ValueError as problem:
+        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+
+    def part(rows: Tensor) -> Resident | None:
+        return Resident({name: tensor[rows] for name, tensor in tensors.items()}) if len(rows) else None
+
+    train = part(rest)
+    assert train is not None
+    return Splits(train, part(held), part(tested))

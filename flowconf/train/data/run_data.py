@@ -1,0 +1,100 @@
+"""The data of a run: its splits, made by the data set that the config names, and brought to the device."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+
+from flowconf.language import registry
+from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError
+from flowconf.train.data.splits import Feed, Resident, Splits
+from flowconf.train.data.streams import as_split
+from flowconf.train.out_of_memory import room_for
+from flowconf.train.seeds import undisturbed
+from flowconf.train.team.distributed import Team
+
+
+def make_data(config: Config, device: torch.device) -> Splits:
+    """The splits of the data set that the config names. Raises `FlowconfError` where it cannot give them."""
+    section = config.training.data
+    factory = registry.datasets.load(section.name)
+    args = dict(section.args)
+    if "seed" in inspect.signature(factory).parameters:
+        args.setdefault("seed", config.training.seed)
+    place = config.composition.document.origins.value(("data", "name"))
+    making = room_for(f"the data set `{section.name}`", (), torch.device("cpu"), _less(section.name))
+    try:
+        with undisturbed(device), making:
+            found = factory(**args)
+            if not isinstance(found, Splits):
+                raise _no_splits(section.name, found, place)
+            splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
+    except (ConfigError, RunError) as error:
+        raise ConfigError(*placed(error.diagnostics, config)) from None
+    except FlowconfError:
+        raise
+    except PermissionError as problem:
+        message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
+    except (TypeError, ValueError) as problem:
+        message = f"the data set `{section.name}` refuses its arguments: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
+    empty = [name for name, split in splits.named() if not len(split)]
+    if empty:
+        raise ConfigError(
+            Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data")
+        )
+    return splits
+
+
+def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
+    """Each split on its way to the device, by its name in logs."""
+    section, seed = config.training.data, config.training.seed
+    channels_last = config.training.trainer.channels_last
+    found = {}
+    for name, split in splits.named():
+        stays = [*split.tensors.values()] if isinstance(split, Resident) else []
+        with room_for(f"the split `{name}` of the data", stays, team.device, _less(section.name)):
+            found[name] = Feed(split, team.device, seed, name, team, section.workers, section.prefetch, channels_last)
+    return found
+
+
+def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
+    """Diagnostics with the place in the config of what they are about, where they have none but a file of the data."""
+    origins = config.composition.document.origins
+    for one in told:
+        path: tuple[str, ...] = _argument_of(one.place.file, config) or tuple(one.path.split("."))
+        node = origins.root.at(path)
+        place = origins.key(path) if node is not None and isinstance(node.value, dict) else origins.value(path)
+        known = one.place.line or one.place.word is not None or origins.root.child(path[0]) is None
+        yield one if known else replace(one, place=place)
+
+
+def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
+    """Which argument of the data set names a file, a folder above it, or a pattern that it matches."""
+    if file is None:
+        return None
+    above = (file, *(str(folder) for folder in Path(file).parents))
+    args = {name: given for name, given in config.training.data.args.items() if isinstance(given, str)}
+    named = (name for name, given in args.items() if os.path.normpath(given) in above or fnmatch(file, given))
+    return next((("data", name) for name in named), None)
+
+
+def _no_splits(name: str, found: object, place: Place) -> ConfigError:
+    message = f"the data set `{name}` must give `flowconf.Splits`, and it gives `{type(found).__name__}`"
+    return ConfigError(
+        Diagnostic("FC0501", message, place, "data", advice="return `flowconf.Splits(train, validation)`")
+    )
+
+
+def _less(data_set: str) -> str:
+    """What makes a data set take less memory."""
+    arguments = inspect.signature(registry.datasets.load(data_set)).parameters
+    return "set `data.resident=false`" if "resident" in arguments else "give it fewer rows"

@@ -1,0 +1,87 @@
+"""A step of training that failed where nothing says in which step of the graph: it is taken once more, looked at.
+
+That is so in a backward pass, which torch computes by itself, and in what was compiled. The graph runs as it is
+written then, on the same batch. Nothing is trained by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from flowconf.graph.failed_step import MARK, NOTE
+from flowconf.graph.tracing import Trail
+from flowconf.train import loop
+from flowconf.train.insight.measures import OUTSIDE
+from flowconf.train.insight.visited_steps import replaced, watched
+from flowconf.train.job import Job
+
+
+class _Done(Exception):
+    """The backward pass has not failed again."""
+
+
+def place_of_failure(job: Job, problem: BaseException, batch: Any, rows: Tensor, step: int) -> str | None:
+    """In which step of the graph `problem` was raised, as a note; None when it does not come again.
+
+    `batch` are the `rows` that it was raised on. Only for a process that trains alone: others would wait for it.
+    """
+    begun: list[int] = []
+    with ExitStack() as block:
+        block.enter_context(replaced(job.train, "batch", lambda *which: batch))
+        trail = block.enter_context(watched(job, lambda path: nullcontext()))
+        block.enter_context(_noting(job, begun))
+        try:
+            loop.one_step(job, rows, step)
+        except _Done:
+            return None
+        except Exception as again:  # noqa: BLE001 - whatever it was the first time
+            return _note_of(again, trail, begun, job) if type(again) is type(problem) else None
+    return None
+
+
+def _note_of(again: Exception, trail: Trail, begun: Sequence[int], job: Job) -> str | None:
+    """What an exception that came again says of its step, or else which operation was being taken back."""
+    if hasattr(again, MARK):
+        return next((note for note in getattr(again, "__notes__", ()) if note.startswith(NOTE)), None)
+    path = trail.of_node(begun[-1]) if begun else ""
+    if not path:
+        return None
+    step = None if path.startswith(OUTSIDE) else job.config.model.step_at(path)
+    where = f" ({step.place})" if step is not None else ""
+    return f"in the backward pass of `{path.removeprefix(OUTSIDE)}`{where}"
+
+
+@contextmanager
+def _noting(job: Job, begun: list[int]) -> Iterator[None]:
+    """Within the block each operation that a backward pass takes back is added to `begun` when it begins."""
+    taken_back = job.active.routes.backward
+
+    def backward(parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
+        for node in _nodes(parts):
+            node.register_prehook(partial(_note, begun, node._sequence_nr()))
+        taken_back(parts, scaled)
+        raise _Done
+
+    with replaced(job.active.routes, "backward", backward):
+        yield
+
+
+def _note(begun: list[int], number: int, gradients: Any) -> None:
+    begun.append(number)
+
+
+def _nodes(parts: Sequence[Tensor]) -> list[Any]:
+    """The operations behind some tensors."""
+    found: dict[Any, None] = dict.fromkeys(part.grad_fn for part in parts if part.grad_fn is not None)
+    stack = [*found]
+    while stack:
+        for below, _ in stack.pop().next_functions:
+            if below is not None and below not in found:
+                found[below] = None
+                stack.append(below)
+    return [*found]
