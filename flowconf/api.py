@@ -1,4 +1,4 @@
-"""The Python interface: load a config, build a graph, check either."""
+"""The Python API: compose and load configs, build graphs."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
-    """The composed text of a config, with the place of every value. Raises `ConfigError`."""
+    """Compose a config, with the place of every value. Raises `ConfigError`."""
     return configs.compose(file, overrides)
 
 
 def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """A training config: composed, validated, its graph resolved, its sections checked. Raises `ConfigError`."""
+    """Load a training config: composed and checked, with its graph resolved. Raises `ConfigError`."""
     return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
 
 
 def check(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
-    """Every mistake of the first stage that has one, up to sizes, sources of weights and the configs that they name.
+    """Check a config or graph: the diagnostics of the first stage with errors, and warnings.
 
-    No data is read, and nothing is run.
+    Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints,
+    and the configs that those refer to. Nothing is run.
     """
     return road.findings(source, overrides, origin).mistakes
 
 
 def plan(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
-    """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
+    """The Plan of a graph, from a file (a training config or a graph document) or a dict. Raises `ConfigError`.
 
-    `origin` names a place for the mistakes of a dict; graphs that a dict names are looked for in the current folder,
-    and in its `configs`.
+    `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
+    it exists, or in the current folder.
     """
     found = road.begin(source, overrides, origin).to(road.BEFORE_TORCH).plan
     assert found is not None
@@ -56,9 +57,9 @@ def build(
     runs: str = "runs",
     origin: str | None = None,
 ) -> Graph:
-    """The graph that `source` describes, as a module; with the weights that its `checkpoint:` keys name.
+    """Build the graph that `source` describes; with `weights`, load the checkpoints of its `checkpoint:` keys.
 
-    `runs` is the folder in which runs of other configs are looked for. Raises `ConfigError`.
+    `runs` is the folder in which runs of other configs are searched for. Raises `ConfigError`.
     """
     from flowconf.graph import build_graph, load_checkpoints
 
@@ -71,9 +72,9 @@ def build(
 
 
 def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
-    """The graph of a run with its best weights, or its last ones, in evaluation mode and on the CPU.
+    """The graph of a run with its best (or `last`) weights, in evaluation mode, on the CPU.
 
-    `run` is a run folder, or a folder of runs of which the newest counts. Raises `ConfigError`.
+    `run` is a run folder, or a folder of runs, of which the newest is loaded. Raises `ConfigError`.
     """
     from flowconf.graph.weights.sources import find_run_folder
     from flowconf.train.runs.loading import load_run as loaded

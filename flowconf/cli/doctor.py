@@ -15,9 +15,9 @@ from flowconf.report import MachineError, printable
 
 
 def doctor(
-    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TEXT,
+    form: Annotated[Form, typer.Option("--format", help="The output format.")] = Form.TEXT,
 ) -> None:
-    """Print what a bug report needs: versions, devices, project, plug-ins; exit with 3 if something is missing."""
+    """Print what a bug report needs: versions, devices, project, plug-ins. Exits with 3 if something is missing."""
     from flowconf.train.doctor import examine
 
     found = examine(Path.cwd())

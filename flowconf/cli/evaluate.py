@@ -1,4 +1,4 @@
-"""`flowconf eval`: a run's weights on its data, or on other data."""
+"""`flowconf eval`: the weights of a run, evaluated on its data or on other data."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def evaluate(
     run: RunArgument,
     overrides: Overrides = None,
     splits: Annotated[
-        list[Part] | None, typer.Option("--split", help="What to evaluate (default: val and test); may be repeated.")
+        list[Part] | None, typer.Option("--split", help="The split to evaluate (default: val and test); repeatable.")
     ] = None,
-    last: Annotated[bool, typer.Option("--last", help="The last weights, not the best ones.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
-    """Evaluate the weights of a run: its losses and metrics. Nothing is written."""
+    """Evaluate the losses and metrics of a run. Nothing is written."""
     from flowconf.train.commands.evaluate import evaluate_run
     from flowconf.train.screen import number
 
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], last)
     if form == "json":
         print(json.dumps(found))

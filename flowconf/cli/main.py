@@ -1,6 +1,6 @@
-"""The `flowconf` command: its subcommands, and the one place where an exception becomes words and an exit code.
+"""The `flowconf` command: its subcommands, and the only place where exceptions become messages and exit codes.
 
-Exit codes: 0 fine, 1 the run failed, 2 the config or the command line is wrong, 3 the environment is, 130 interrupted.
+Exit codes: 0 success, 1 the run failed, 2 invalid config or command line, 3 missing requirement, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Train neural networks that are described, not assembled."""
+    """Train PyTorch networks that are described in YAML."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code. A closed pipe ends it silently, as any program's."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler tells on standard error that it begins
+    """Run the command line and return its exit code. A closed pipe ends it silently."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs its start to standard error
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -102,31 +102,31 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        _tells(KeyboardInterrupt(), INTERRUPTED)
+        _reports(KeyboardInterrupt(), INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         raise
     except FlowconfError as error:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
-        return _tell(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
+        return _report(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
     except OSError as error:
-        told = _short(error) if error.filename is None else render_text([of_system(error)], wants_colour())
-        return _tell(error, told, WRONG_ENVIRONMENT)
-    except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here
-        return _tell(error, _short(error), FAILED)
+        text = _short(error) if error.filename is None else render_text([of_system(error)], wants_colour())
+        return _report(error, text, WRONG_ENVIRONMENT)
+    except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
+        return _report(error, _short(error), FAILED)
     return 0
 
 
-def _tell(error: Exception, text: str, code: int) -> int:
+def _report(error: Exception, text: str, code: int) -> int:
     if os.environ.get(TRACE, "0") not in ("", "0"):
         traceback.print_exception(error)
-    if text and _tells(error, code):
+    if text and _reports(error, code):
         print(text, file=sys.stderr)
     return code
 
 
-def _tells(error: BaseException, code: int) -> bool:
-    """Of several processes that train together, one says what went wrong."""
+def _reports(error: BaseException, code: int) -> bool:
+    """Whether this process reports the error; of several training processes, only one does."""
     if "RANK" not in os.environ:
         return True
     from flowconf.train.team.launch import tells
@@ -140,4 +140,4 @@ def _short(error: Exception) -> str:
     place = raised_at(error)
     if place is not None:
         lines += [f"  --> {place}", f"   |  {linecache.getline(str(place.file), place.line).strip()}"]
-    return "\n".join([*lines, f"({TRACE}=1 shows the whole traceback)"])
+    return "\n".join([*lines, f"({TRACE}=1 shows the full traceback)"])

@@ -1,4 +1,4 @@
-"""`flowconf list`: the names that a config may use, with their arguments."""
+"""`flowconf list`: the names that a config can use, with their arguments."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class Table(StrEnum):
 
 def list_names(
     table: Annotated[
-        Table | None, typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}; all are counted without it.")
+        Table | None,
+        typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}. Default: count the names of each."),
     ] = None,
-    form: Annotated[Form, typer.Option("--format", help="How to print them; json is one object a line.")] = Form.TEXT,
+    form: Annotated[Form, typer.Option("--format", help="The output format; json is one object per line.")] = Form.TEXT,
 ) -> None:
-    """List the names that a config may use, those of this project included, with their arguments."""
+    """List the names that a config can use, including those of this project, with their arguments."""
     from flowconf.language.catalogue import SHELVES
     from flowconf.language.registry import import_project
 

@@ -1,4 +1,4 @@
-"""`flowconf profile`: what a training step costs, by path."""
+"""`flowconf profile`: the cost of a training step, by path."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ def profile(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A training config, or a run folder.")],
     overrides: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where the report goes.", show_default=False)
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the report.", show_default=False),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
-    """Measure some training steps: time, memory and operations by path, a trace, and a picture of where the time goes.
+    """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
 
-    Which steps: `trainer.profile={wait: 10, warmup: 2, active: 5}`. Nothing is kept of what they learn.
+    `trainer.profile={wait: 10, warmup: 2, active: 5}` selects the steps. The trained weights are discarded.
     """
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns of memory from before it began
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns about memory allocated before its start
     from flowconf.report import shown_path
     from flowconf.train.commands.profile import profile as measure
     from flowconf.train.insight.profile import TABLE
@@ -36,4 +37,4 @@ def profile(
         print(json.dumps(found))
         return
     print((folder / TABLE).read_text(encoding="utf-8"))
-    print(f"trace, numbers and picture in {shown_path(str(folder))}")
+    print(f"trace, numbers and drawing in {shown_path(str(folder))}")

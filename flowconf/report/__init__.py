@@ -1,6 +1,6 @@
-"""How mistakes are reported: places, codes, diagnostics, the reporter that gathers them, and their renderers.
+"""Error reporting: places, codes, diagnostics, the reporter that collects them, and their renderers.
 
-This is the ground floor: it imports nothing else of flowconf, and every other part may import it.
+This is the lowest layer: it imports no other part of flowconf, and every other part may import it.
 """
 
 from flowconf.report.codes import CODES

@@ -34,18 +34,18 @@ def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def _with_word(diagnostic: Diagnostic) -> str:
-    """The message, with the word it is about where there is no file to name."""
+    """The message, with the word of the command line that it is about."""
     word = diagnostic.place.word
     return f"{diagnostic.message} (on the command line: {word})" if word else diagnostic.message
 
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(as_dict(d), ensure_ascii=False) + "\n" for d in diagnostics)
 
 
 def render_github(diagnostics: Sequence[Diagnostic]) -> str:
-    """Annotations that GitHub shows beside the changed lines."""
+    """GitHub annotations, shown next to the changed lines."""
 
     def escaped(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -63,7 +63,7 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def render_plain(diagnostics: Sequence[Diagnostic]) -> str:
-    """Sentences without drawing: for logs, and to be read aloud."""
+    """Text without source excerpts: for logs and screen readers."""
     lines = []
     for d in diagnostics:
         lines.append(f"{d.place}: {d.severity} {d.code}: {d.message}")

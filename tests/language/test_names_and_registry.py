@@ -212,7 +212,7 @@ def test_register_makes_a_class_callable_by_its_name(table):
     with pytest.raises(ConfigError) as raised:
         plan({"flow": {"a": "Halve(bi=4)"}})
     assert raised.value.diagnostics[0].code == "FC0133"
-    assert raised.value.diagnostics[0].help == "the arguments here are `by`"
+    assert raised.value.diagnostics[0].help == "available arguments: `by`"
 
 
 def test_register_under_another_name(table):

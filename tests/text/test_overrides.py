@@ -230,7 +230,7 @@ def test_a_replaced_step_keeps_its_place_in_the_order(composed: Callable[..., Co
          "write `model.flow.letters.map.graph.flow.read.frozen=false`"),
         ("model.flow.stem.frozn=true", "FC0102", "write `model.flow.stem.frozen=true`"),
         ("model.flow.letters.map.frozn=true", "FC0102", "write `model.flow.letters.map.frozen=true`"),
-        ("model.flow.heads.split.frozen=true", "FC0102", "the keys here are `a`, `b`; to add a new key, write "
+        ("model.flow.heads.split.frozen=true", "FC0102", "available keys: `a`, `b`; to add a new key, write "
          "`+model.flow.heads.split.frozen=true`"),
         ("trainer.epoch=3", "FC0102", "write `trainer.epochs=3`"),
         ("trainer.clp=3", "FC0102", "write `trainer.clip=3`"),
@@ -240,9 +240,9 @@ def test_a_replaced_step_keeps_its_place_in_the_order(composed: Callable[..., Co
         ("+seed=1", "FC0102", "write `seed=1`"),
         ("seed.x=1", "FC0102", None),
         ("+seed.x=1", "FC0102", None),
-        ("items.5=1", "FC0102", "the keys here are `0`, `1`"),
-        ("+items.5=1", "FC0102", "the keys here are `0`, `1`"),
-        ("++items.x=1", "FC0102", "the keys here are `0`, `1`"),
+        ("items.5=1", "FC0102", "available keys: `0`, `1`"),
+        ("+items.5=1", "FC0102", "available keys: `0`, `1`"),
+        ("++items.x=1", "FC0102", "available keys: `0`, `1`"),
         ("model.flow.removed.frozen=true", "FC0102", None),
         ("model.flow.new={through: A}", "FC0102", None),
         ("seed=1,2", "FC0103", "add `-m` to sweep, or write `seed=[...]` for a list"),
