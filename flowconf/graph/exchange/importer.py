@@ -25,7 +25,7 @@ from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, printable
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
@@ -43,13 +43,13 @@ class Imported:
 
     def yaml(self, source: str) -> str:
         """The document, with what there is to say of it as comments."""
-        lines = [f"# Read from {source}."]
+        lines = [f"# Read from {printable(source)}."]
         if self.rename:
             lines.append("# Its weights load with these names changed:")
             lines += [f"#   {line}" for line in dump({"rename": self.rename}).splitlines()]
         if self.unread:
             lines.append("# What could not be read:")
-            lines += [f"#   {one}" for one in self.unread]
+            lines += [f"#   {printable(str(one))}" for one in self.unread]
         reasons = {one.home: one.reason for one in self.unread}
         noted: set[str] = set()
 
@@ -58,7 +58,7 @@ class Imported:
             if home in noted or home not in reasons:
                 return None
             noted.add(home)
-            return f"not read: {reasons[home]}"
+            return printable(f"not read: {reasons[home]}")
 
         return "\n".join(lines) + "\n" + dump(self.document, note)
 

@@ -12,7 +12,7 @@ import torch
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.report import Diagnostic, Place, RunError, printable_lines, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.checks import road
@@ -150,7 +150,8 @@ def _new_run(job: Job, runs: Path) -> Run:
         portable(config),
         _places(config.composition.document.origins),
     )
-    (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
+    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
+    (run.folder / "weights.txt").write_text(accounts, encoding="utf-8")
     (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
     return run
 

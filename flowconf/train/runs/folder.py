@@ -25,8 +25,9 @@ from flowconf.graph.weights.files import sync_folder, write_atomically
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, known_record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
-from flowconf.train.runs.environment import environment, git_state
+from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
+from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
 
 LINES = "metrics.jsonl"
