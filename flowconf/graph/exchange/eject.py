@@ -53,7 +53,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     if program.objects:
         message = f"`{graph.plan.label}` holds a module made outside of its document, which has no source to write"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
-    sources = _Sources()
+    sources = _BlockSources()
     for line in program.header:
         if line.startswith(f"from {OURS}"):
             home, names = line.removeprefix("from ").split(" import ")
@@ -155,7 +155,7 @@ def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
 
 
 @dataclass
-class _Sources:
+class _BlockSources:
     """The definitions that a file needs from other modules, each after what it uses."""
 
     whole: set[str] = field(default_factory=set)

@@ -19,7 +19,14 @@ from torch import Tensor, fx, nn
 from flowconf.graph.build import build_graph
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.recovered_calls import Unrecoverable, call_of, is_known
-from flowconf.graph.exchange.traced_forward import Given, GraphReader, ImportNotes, Unread, changes_in_place, name_of
+from flowconf.graph.exchange.traced_forward import (
+    DocumentInputs,
+    GraphReader,
+    ImportNotes,
+    Unread,
+    changes_in_place,
+    name_of,
+)
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
@@ -135,7 +142,7 @@ def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Shap
 class ModuleReader:
     """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
 
-    shapes: Mapping[str, Given]
+    shapes: Mapping[str, DocumentInputs]
     notes: ImportNotes = field(default_factory=ImportNotes)
 
     def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
@@ -186,7 +193,7 @@ class ModuleReader:
             return None
         return GraphReader(self.body, self.notes, module, path, home, inputs).read(traced)
 
-    def _inputs(self, path: str, names: Sequence[str]) -> Given:
+    def _inputs(self, path: str, names: Sequence[str]) -> DocumentInputs:
         known = self.shapes.get(path, {})
         if len(names) == 1 and names[0] not in known:
             return {}
@@ -288,11 +295,11 @@ def _short(problem: BaseException) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, Given]:
+def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, DocumentInputs]:
     """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
     sizes = Sizes()
     ghost = copy.deepcopy(module).to("meta").eval()
-    found: dict[str, Given] = {}
+    found: dict[str, DocumentInputs] = {}
     paths = {id(part): path for path, part in ghost.named_modules()}
 
     def note(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
