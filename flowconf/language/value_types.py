@@ -32,7 +32,7 @@ WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "a mapping",
     NoneType: "null",
@@ -186,7 +186,7 @@ def _in_words(kind: Any) -> str:
     if get_origin(base) is not None:
         first, *others = get_args(base)
         count = f"{1 + len(others)} " if get_origin(base) is tuple else ""
-        items = re.sub(r"\b(number|text)\b", r"\1s", in_words(first).removeprefix("a "))
+        items = re.sub(r"\b(number|string)\b", r"\1s", in_words(first).removeprefix("a "))
         return f"a list of {count}{items}"
     bounds = {type(bound): bound for note in notes for bound in getattr(note, "metadata", ())}
     return f"{WORDS[base]}{_range(bounds)}"

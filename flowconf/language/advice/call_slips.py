@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flowconf.language.advice import other_tools
 from flowconf.report import Advice, Suggestion, nearest
 
-AS_TEXT = 'add `{0}` to `params`; a text needs quotes: `"{0}"`'
+AS_TEXT = 'add `{0}` to `params`; a string needs quotes: `"{0}"`'
 CHAIN = "write `>>` between modules, as in `Linear(8, 8) >> ReLU`"
 ALLOWED = "only literals, parameters, arithmetic, lists and calls can"
 CONSTANTS = {"yes": "true", "on": "true", "no": "false", "off": "false", "nil": "none", "undefined": "none"}
@@ -166,7 +166,7 @@ def no_parameter(name: str, known: Collection[str], is_text: bool) -> Advice | N
     """The help for a word that is none of the `known` parameters, but looks like a value; `is_text`: it may be one."""
     if name.lower() in CONSTANTS:
         return Suggestion(CONSTANTS[name.lower()], instead_of=name)
-    return f'write `"{name}"`: a text needs quotes' if is_text and nearest(name, known) is None else None
+    return f'write `"{name}"`: a string needs quotes' if is_text and nearest(name, known) is None else None
 
 
 def divided(text: str) -> Suggestion | None:
@@ -178,7 +178,7 @@ def shown(value: object) -> str:
     """An argument's value as a document holds it."""
     if isinstance(value, tuple | list):
         return f"`[{', '.join(_bare(item) for item in value)}]`"
-    return f"the text `{value}`" if isinstance(value, str) else f"`{_bare(value)}`"
+    return f"the string `{value}`" if isinstance(value, str) else f"`{_bare(value)}`"
 
 
 def _bare(value: object) -> str:

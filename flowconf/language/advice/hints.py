@@ -111,7 +111,7 @@ def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice 
     if is_text and key == "model":
         return f"to use a graph file, write `graph/{got}@model` under `defaults`"
     if owner == "params":
-        return "a parameter is a number, a text, `true`, `false` or a list of them"
+        return "a parameter is a number, a string, `true`, `false` or a list of them"
     return None
 
 

@@ -153,7 +153,7 @@ class _Report:
                 message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
                 self._error("FC0126", message, self._key(where), where, advice=hints.for_name(str(where[-1])))
             case "invalid_key":
-                message = f"the key `{where[-1]}` must be a text"
+                message = f"the key `{where[-1]}` must be a string"
                 self._error("FC0126", message, self._key(where), where)
             case _:
                 self._wrong_value(model, where, problems)
@@ -344,8 +344,8 @@ class _Report:
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
         if "a number" in wanted:
             wanted = [kind for kind in wanted if kind != "a whole number"]
-        if wanted == ["a whole number", "a text"]:
-            wanted = ["a whole number, or a text with parameters"]
+        if wanted == ["a whole number", "a string"]:
+            wanted = ["a whole number, or a string with parameters"]
         if got is None and where and self._value(where) == self._key(where):
             message = f"{subject} has no value, and must be {' or '.join(wanted)}"
         elif problems[0]["type"] == "too_short":
@@ -451,7 +451,7 @@ def _expected(problem: Problem) -> str:
             entries = "entry" if context["min_length"] == 1 else "entries"
             return f"needs at least {context['min_length']} {entries}, and has {context['actual_length'] or 'none'}"
         case "string_too_short":
-            return "a text that is not empty"
+            return "a string that is not empty"
         case "string_pattern_mismatch":
             return PATTERNS.get(context["pattern"]) or _choices(context["pattern"])
         case "finite_number":
@@ -464,7 +464,7 @@ def _choices(pattern: str) -> str:
     """A pattern in words: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
     words = pattern.strip("^$").removeprefix("(").removesuffix(")").replace(r"\d+", "0").split("|")
     if not all(re.fullmatch(r"[\w:.-]+", word) for word in words):
-        return f"a text of the form `{pattern.strip('^$')}`"
+        return f"a string of the form `{pattern.strip('^$')}`"
     return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
 
 
@@ -499,5 +499,5 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
-        return f"the text `{value if len(value) <= 40 else value[:37] + '...'}`"
+        return f"the string `{value if len(value) <= 40 else value[:37] + '...'}`"
     return "null" if value is None else f"`{value}`"
