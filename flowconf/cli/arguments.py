@@ -17,6 +17,10 @@ Overrides = Annotated[
         help="Hydra overrides: key=value, +key=value, ~key, group=option.",
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Import the modules of the config's project even if called outside that project."),
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs (the newest run).")]
 
 
@@ -34,3 +38,11 @@ def refuse_other_pictures(output: Path | None) -> None:
     known = (*TEXT_SUFFIXES, *IMAGE_SUFFIXES)
     if output is not None and output.suffix.lower() not in known:
         raise typer.BadParameter(f"expected a file that ends in {', '.join(known)}, got `{output}`", param_hint="'-o'")
+
+
+def trust_project_of(source: str, trust: bool) -> None:
+    """Implement `--trust`: import the modules of the project of a config or run, wherever the command is called."""
+    if trust:
+        from flowconf.api import trust_project
+
+        trust_project(source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 from flowconf.report import (
     Diagnostic,
     render_github,
@@ -16,6 +16,7 @@ from flowconf.report import (
     render_plain,
     render_text,
     wants_colour,
+    write_drawn,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ def check(
     overrides: Overrides = None,
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Report all errors in FILE without running anything."""
+    trust_project_of(file, trust)
     from flowconf.text.fixes import apply
     from flowconf.train.checks.road import findings
 
@@ -53,7 +56,7 @@ def check(
             break
         seen = findings(file, overrides or [])
     found = seen.mistakes
-    sys.stdout.write(_rendered(found, form))
+    write_drawn(_rendered(found, form), sys.stdout)
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import refuse_other_pictures
-from flowconf.report import ConfigError, Reporter, printable, shown_path
+from flowconf.cli.arguments import Trust, refuse_other_pictures, trust_project_of
+from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
 if TYPE_CHECKING:
     from flowconf.graph.weights.carried_over import CarriedOver
@@ -41,6 +40,7 @@ def diff(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Show the differences from A to B: steps, shapes, weights, settings."""
     from flowconf.graph.weights.carried_over import carry_over
@@ -51,6 +51,8 @@ def diff(
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     words = list(rest or [])
     other = words.pop(0) if words and not _is_override(words[0]) else before
+    for side in (before, other):
+        trust_project_of(side, trust)
     old, new = _both(lambda: _walked(before, given or []), lambda: _walked(other, words))
     assert old.document
     assert old.inference
@@ -161,6 +163,6 @@ def _json_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
         row |= {"before": change.before, "after": change.after}
         row |= {"before_place": None if change.before is None else str(change.before_place)}
         row |= {"after_place": None if change.after is None else str(change.after_place)}
-        yield json.dumps(row, default=str)
+        yield json_line(row)
     weights = {"kept": carry.kept, "resized": carry.resized, "new": carry.new, "dropped": carry.dropped}
-    yield json.dumps({"kind": "graph", "shapes": carry.shapes, "weights": weights})
+    yield json_line({"kind": "graph", "shapes": carry.shapes, "weights": weights})

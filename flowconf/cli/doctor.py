@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flowconf.cli.arguments import Form
-from flowconf.report import MachineError, printable
+from flowconf.report import MachineError, json_line, printable
 
 
 def doctor(
@@ -21,7 +20,7 @@ def doctor(
     from flowconf.train.doctor import examine
 
     found = examine(Path.cwd())
-    print(json.dumps(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
+    print(json_line(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
     if found.problems:
         sys.stdout.flush()
         raise MachineError(*found.problems)

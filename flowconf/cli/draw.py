@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, refuse_other_pictures
+from flowconf.cli.arguments import File, Overrides, Trust, refuse_other_pictures, trust_project_of
 
 
 def draw(
@@ -26,8 +26,10 @@ def draw(
         int | None,
         typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs; each deeper graph is one node."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Draw the graph in FILE."""
+    trust_project_of(file, trust)
     from flowconf.api import plan
     from flowconf.draw.dot import dot
     from flowconf.draw.heat import read

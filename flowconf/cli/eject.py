@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 
 
 def eject(
@@ -21,8 +21,10 @@ def eject(
             help="A weights file, checkpoint folder or run; its weights are written next to the Python file.",
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Write the graph as plain PyTorch code that does not need flowconf."""
+    trust_project_of(file, trust)
     if output.suffix != ".py":
         raise typer.BadParameter(f"expected a file that ends in .py, got `{output}`", param_hint="'-o'")
     from flowconf.api import build

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, RunArgument
+from flowconf.cli.arguments import Overrides, RunArgument, Trust, trust_project_of
 
 
 class Part(StrEnum):
@@ -27,8 +26,11 @@ def evaluate(
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    trust: Trust = False,
 ) -> None:
     """Evaluate the losses and metrics of a run. Nothing is written."""
+    trust_project_of(run, trust)
+    from flowconf.report import json_line
     from flowconf.train.commands.evaluate import evaluate_run
     from flowconf.train.screen import number
 
@@ -36,7 +38,7 @@ def evaluate(
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], last)
     if form == "json":
-        print(json.dumps(found))
+        print(json_line(found))
         return
     width = max((len(name) for name in found), default=0)
     for name, value in found.items():

@@ -32,7 +32,15 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour
+from flowconf.report import (
+    FlowconfError,
+    of_system,
+    raised_at,
+    render_text,
+    safe_streams,
+    wants_colour,
+    write_drawn,
+)
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -87,13 +95,14 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A closed pipe ends it silently."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs its start to standard error
-    try:
-        code = _run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return code
+    with safe_streams():
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -108,19 +117,22 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise
     except FlowconfError as error:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
-        return _report(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
+        return _report(error, render_text(error.diagnostics, wants_colour()), error.exit_code, notes)
     except OSError as error:
-        text = _short(error) if error.filename is None else render_text([of_system(error)], wants_colour())
-        return _report(error, text, WRONG_ENVIRONMENT)
+        if error.filename is None:
+            return _report(error, "", WRONG_ENVIRONMENT, _short(error))
+        return _report(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
-        return _report(error, _short(error), FAILED)
+        return _report(error, "", FAILED, _short(error))
     return 0
 
 
-def _report(error: Exception, text: str, code: int) -> int:
+def _report(error: Exception, drawn: str, code: int, text: str = "") -> int:
+    """Print an error: `drawn` may contain flowconf's own colours, `text` is escaped."""
     if os.environ.get(TRACE, "0") not in ("", "0"):
         traceback.print_exception(error)
-    if text and _reports(error, code):
+    if (drawn or text) and _reports(error, code):
+        write_drawn(drawn, sys.stderr)
         print(text, file=sys.stderr)
     return code
 

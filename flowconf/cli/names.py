@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import Form
+from flowconf.report import json_line
 
 if TYPE_CHECKING:
     from flowconf.language.catalogue import Entry, Shelf
@@ -36,13 +36,13 @@ def list_names(
 ) -> None:
     """List the names that a config can use, including those of this project, with their arguments."""
     from flowconf.language.catalogue import SHELVES
-    from flowconf.language.registry import import_project
+    from flowconf.language.projects import import_project
 
     import_project(Path.cwd())
     if form == Form.JSON:
         for name in [table] if table else Table:
             for entry in SHELVES[name].entries():
-                print(json.dumps({"table": name, **entry.as_data()}))
+                print(json_line({"table": name, **entry.as_data()}))
     elif table is None:
         print(_overview(SHELVES))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -23,18 +22,18 @@ def runs(
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
     """List runs with their status, the settings in which they differ, and their final metrics."""
-    from flowconf.report import render_text, wants_colour
+    from flowconf.report import json_line, render_text, wants_colour, write_drawn
     from flowconf.train.runs.listing import list_runs, table
 
     if form not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     groups, warnings = list_runs(folder, sort, where or [])
     if warnings:
-        print(f"{render_text(warnings, wants_colour())}\n", file=sys.stderr)
+        write_drawn(f"{render_text(warnings, wants_colour())}\n\n", sys.stderr)
     if form == "json":
         for group in groups:
             for run in group.runs:
-                print(json.dumps(run.as_data(), default=str))
+                print(json_line(run.as_data()))
         return
     print("\n\n".join(table(group) for group in groups) or _nothing(folder, where))
 

@@ -16,7 +16,7 @@ def schema(
 ) -> None:
     """Write JSON Schemas for editors, including the names that this project registers."""
     from flowconf.language.json_schema import schemas
-    from flowconf.language.registry import import_project
+    from flowconf.language.projects import import_project
 
     import_project(Path.cwd())
     output.mkdir(parents=True, exist_ok=True)

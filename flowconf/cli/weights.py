@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 HEADER = ("path", "shape", "type", "numbers", "size")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 LONGEST = 100
+HIDDEN = ("graph", "state", "digests", "digest")
+"""Texts of a file that are for programs; `flowconf show` prints graphs."""
 Row = tuple[str, str, str, str, str]
 
 
@@ -52,11 +54,11 @@ def _branches(entry: StoredTensor) -> tuple[tuple[int, int | str], ...]:
 
 
 def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
-    """The metadata of the file; of its graph only the label, because `flowconf show` prints documents."""
+    """The metadata of the file; of its graph only the label."""
     if listing.label is not None:
         yield "label", listing.label
     for name, value in listing.metadata.items():
-        if name != "graph":
+        if name not in HIDDEN:
             line = " ".join(value.split())
             yield name, line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 

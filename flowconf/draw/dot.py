@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from flowconf.draw.escaping import Lines, attributes, link, quoted
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -24,7 +25,7 @@ from flowconf.language.plan import (
     Value,
     join,
 )
-from flowconf.report import NOWHERE, Place, shown_path
+from flowconf.report import NOWHERE, Place
 
 Ends = Callable[[], tuple[str, ...]]
 """The nodes that produce a value. Called after all nodes exist, because a reference may be to a later step."""
@@ -151,8 +152,8 @@ class _Drawing:
         self.depth = 1
 
     def text(self) -> str:
-        for kind, attributes in GRAPH_DEFAULTS.items():
-            self.write(f"{kind} {_attributes(attributes)}")
+        for kind, defaults in GRAPH_DEFAULTS.items():
+            self.write(f"{kind} {attributes(defaults)}")
         scope = self.graph(self.plan, "", {}, {})
         for name, value in self.plan.outputs:
             node = f"output {name}"
@@ -160,12 +161,12 @@ class _Drawing:
             step = self.plan.step(value.member)
             self.node(node, [label], INPUT_STYLE, step.place if step and not value.place.file else value.place)
             self.edge(_later(scope, value), node, {})
-        return "\n".join([f"digraph {_quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
+        return "\n".join([f"digraph {quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
 
     def edge_lines(self) -> Iterator[str]:
-        for ends, target, attributes in self.edges:
+        for ends, target, more in self.edges:
             for source in ends():
-                yield f"  {_quoted(source)} -> {_quoted(target)}{_spaced(attributes)}"
+                yield f"  {quoted(source)} -> {quoted(target)}{f' {attributes(more)}' if more else ''}"
 
     # Output
 
@@ -173,11 +174,11 @@ class _Drawing:
         self.lines.append("  " * self.depth + text)
 
     def node(self, name: str, label: list[str], style: Mapping[str, str], place: Place) -> tuple[str, ...]:
-        self.write(f"{_quoted(name)} {_attributes({'label': _label(label)} | dict(style) | _link(place))}")
+        self.write(f"{quoted(name)} {attributes({'label': Lines(label)} | dict(style) | link(place))}")
         return (name,)
 
-    def edge(self, ends: Ends, target: str, attributes: dict[str, str]) -> None:
-        self.edges.append((ends, target, attributes))
+    def edge(self, ends: Ends, target: str, style: dict[str, str]) -> None:
+        self.edges.append((ends, target, style))
 
     def is_frozen(self, path: str) -> str | None:
         """How the modules at `path` are frozen, by the nearest setting at or above it."""
@@ -320,10 +321,10 @@ class _Drawing:
         title = self.heading(step, part, path, module)
         if path in self.heat:
             title.append(self.heat[path][1])
-        self.write(f"subgraph {_quoted(f'cluster {path}')} {{")
+        self.write(f"subgraph {quoted(f'cluster {path}')} {{")
         self.depth += 1
         place = module.graph.place if module.graph.place.file else module.place
-        self.write(f"graph {_attributes({'label': _label(title, 'l')} | style | _link(place))}")
+        self.write(f"graph {attributes({'label': Lines(title, 'l')} | style | link(place))}")
         shares = {mine: scope.full(theirs) for mine, theirs in module.shares}
         child = self.graph(module.graph, path, _given(scope, step, applied, module.graph, stream), shares)
         self.depth -= 1
@@ -464,33 +465,3 @@ def _source(checkpoint: Checkpoint) -> str:
 
 def _shortened(text: str, most: int = 56) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-# DOT
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-
-
-def _label(lines: list[str], ending: str = "n") -> str:
-    """A label with several lines; `ending` is DOT's letter for centred (n) or left-justified (l) lines."""
-    escaped = [line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for line in lines]
-    text = f"\\{ending}".join(escaped)
-    return f'"{text}\\l"' if ending == "l" else f'"{text}"'
-
-
-def _link(place: Place) -> dict[str, str]:
-    if place.file is None:
-        return {}
-    file = shown_path(place.file)
-    return {"tooltip": _quoted(str(place)), "URL": _quoted(f"{file}#L{place.line}" if place.line else file)}
-
-
-def _attributes(attributes: Mapping[str, str]) -> str:
-    shown = (f"{name}={value if value.startswith(chr(34)) else _quoted(value)}" for name, value in attributes.items())
-    return f"[{', '.join(shown)}]"
-
-
-def _spaced(attributes: Mapping[str, str]) -> str:
-    return f" {_attributes(attributes)}" if attributes else ""

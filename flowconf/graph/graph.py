@@ -158,6 +158,7 @@ class Graph(GraphTree):
         """Save what stands at `at` as safetensors, atomically; the graph's document travels in the metadata."""
         module = self.module_at(at)
         plan = module._plan if isinstance(module, Graph) else None
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         weights.save(module, plan, Path(file), metadata or {})
 
     # pictures and tables

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowconf.language import registry, schema
+from flowconf.language import projects, schema
 from flowconf.language.advice import hints
 from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.keys.validate import validate
@@ -70,8 +70,10 @@ class Config:
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
     """Compose the files and the command line. Only the composition is checked."""
-    registry.import_project(Path(os.path.realpath(absolute(file))).parent)
-    return compose_text(file, overrides, RULES)
+    warnings = projects.import_project(Path(os.path.realpath(absolute(file))).parent)
+    found = compose_text(file, overrides, RULES)
+    document = replace(found.document, warnings=(*warnings, *found.document.warnings))
+    return replace(found, document=document)
 
 
 def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument | None:

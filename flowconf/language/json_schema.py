@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from flowconf.language import config, registry, schema, training
 from flowconf.language.config import ConfigDocument
 from flowconf.language.schema import GraphDocument
 from flowconf.language.training import Section
+from flowconf.text import hydra_settings
 
 Schema = dict[str, Any]
 
@@ -51,7 +52,21 @@ DEFAULTS = {
         ]
     },
 }
-HYDRA = {"description": "Hydra's own settings, such as those of a sweeper.", "type": "object"}
+
+
+def _hydra(allowed: str | hydra_settings.Table) -> Schema | bool:
+    """What may stand below `hydra`, as the table of it says; plain values are not looked at."""
+    if isinstance(allowed, Mapping):
+        below = {key: _hydra(value) for key, value in allowed.items()}
+        return {"type": "object", "additionalProperties": False, "properties": below}
+    forms = {hydra_settings.FOLDERS: "array", hydra_settings.MAPPING: "object"}
+    return {"type": forms[allowed]} if allowed in forms else True
+
+
+HYDRA: Schema = {
+    "description": "Plain arguments of a sweeper and a launcher.",
+    "allOf": [_hydra(hydra_settings.SETTINGS)],
+}
 TABLES = {
     "modules": (registry.modules, "A call such as `Linear(64, 10)`, or a chain of them: `Linear(64, 10) >> ReLU`."),
     "losses": (registry.losses, "The registered name of a loss."),

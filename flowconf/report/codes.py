@@ -21,6 +21,8 @@ CODES: dict[str, str] = {
     "FC0105": "graph file or group not found",
     "FC0106": "circular include of files or graphs",
     "FC0107": "a config group overrides a value of the main file",
+    "FC0108": "a Hydra setting that is not allowed",
+    "FC0109": "the modules of a project are not imported",
     # keys and types
     "FC0121": "unknown key",
     "FC0122": "missing required key",

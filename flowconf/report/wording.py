@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
 FEW = 12
 """The number of names that are listed of a set that is too large to list completely."""
+_UNUSUAL = re.compile(r"[^\n\t -~]")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
@@ -31,7 +33,16 @@ def listing(names: Sequence[str], most: int = 40) -> str:
 
 def printable(text: str) -> str:
     """The text on one line, safe to print: line ends, control and direction characters are escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def printable_lines(text: str) -> str:
+    """The text safe to print, as `printable`, but with its line ends and tabs."""
+    return _UNUSUAL.sub(lambda match: _shown(match[0]), text)
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() else repr(letter)[1:-1]
 
 
 def bytes_in_words(number: float) -> str:

@@ -7,11 +7,9 @@ and interpolations are resolved at the very end. Nothing is written and the curr
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, nearest, suggest
 from flowconf.report.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
-from flowconf.text import defaults
+from flowconf.text import defaults, hydra_settings
 from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
-from flowconf.text.library import Library
+from flowconf.text.library import Library, check_graph_name
 from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
 from flowconf.text.overrides import Override
 from flowconf.text.overruled import Overruled, overruled
-from flowconf.text.source import absolute
+from flowconf.text.source import absolute, shown
 
 if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Lists
@@ -121,11 +119,11 @@ def sweep(
     typed = words.parse(overrides)
     composer.check_settings(typed)
     own = _sweep_folder(File(folder), composer.library.main.stem)
-    quoted = [*hydra_bridge.sweep_settings(own), *(words.quoted(one.typed) for one in typed)]
+    quoted = [words.quoted(one.typed) for one in typed]
 
     made = [folder for folder in (own, own.parent, own.parent.parent) if not folder.exists()]
     try:
-        hydra_bridge.sweep(composer.library, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
+        hydra_bridge.sweep(composer.library, own, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
     except FlowconfError:
         _remove(made)
         raise
@@ -224,13 +222,14 @@ class _Composer:
         return False
 
     def check_settings(self, overrides: Sequence[Override]) -> None:
-        """Refuses words that would make Hydra run code, and a main config that does not lead its own order."""
+        """Refuses what must not reach Hydra, and a main config that does not lead its own order."""
         defaults.check(self.library.read(self.library.main))
         defaults.check_main(self.library.read(self.library.main))
+        notes = Reporter()
         for override in overrides:
-            if override.parsed.is_hydra_override() and re.search(r"_target_|^[+~]*hydra[./]callbacks", override.typed):
-                message = "a word of the command line cannot name code to run"
-                raise ConfigError(Diagnostic("FC0103", message, override.place, override.key, advice="remove it"))
+            if hydra_settings.concerns(override.parsed):
+                hydra_settings.check_word(override.parsed, override.place, notes)
+        notes.stop_on_errors()
 
     def defaults_list(self, chosen: Sequence[Override]) -> Composed:
         """What the main file and the chosen options ask for; Hydra is imported when there is something to ask it."""
@@ -322,6 +321,7 @@ class _Composer:
         path = tuple(included.package.split("."))
         mount = None
         if path[-1] == self.rules.mount:
+            check_graph_name(included.config_path, place, path)
             mount = Mount(included.config_path, str(included.document.file), place)
         return nested(path, replace(whole, value=kept, key=place, mount=mount))
 
@@ -377,22 +377,12 @@ def _library(file: str | os.PathLike[str], overrides: Sequence[str], rules: Merg
 def _searched(section: Node, base: File) -> Iterator[File]:
     """The folders that `hydra.searchpath` names, relative to `base`."""
     for item in section.value if isinstance(section.value, list) else [section]:
-        scheme, _, name = str(item.value).rpartition("://")
-        folder = _package_folder(name) if scheme == "pkg" else base / name
-        advice = "write a folder, or `pkg://package.folder`"
-        if not isinstance(section.value, list) or scheme not in ("", "file", "pkg"):
-            raise ConfigError(
-                Diagnostic("FC0104", "`hydra.searchpath` is a list of folders", item.place, advice=advice)
-            )
-        if folder is None or not folder.is_dir():
+        name = str(item.value).removeprefix("file://")
+        folder = base / name
+        if not isinstance(section.value, list) or "://" in name or "${" in name:
+            message = f"`{shown(name)}` cannot be in `hydra.searchpath`, which is a list of folders"
+            raise ConfigError(Diagnostic("FC0108", message, item.place, advice="write a folder"))
+        if not folder.is_dir():
             message = f"the search path `{item.value}` is not a folder"
-            raise ConfigError(Diagnostic("FC0104", message, item.place, advice=advice))
+            raise ConfigError(Diagnostic("FC0104", message, item.place, advice="write a folder"))
         yield File(os.path.normpath(folder))
-
-
-def _package_folder(name: str) -> File | None:
-    """The folder of an installed package, found without importing anything."""
-    top, *rest = name.split(".")
-    spec = importlib.util.find_spec(top) if top else None
-    locations = spec.submodule_search_locations if spec is not None else None
-    return File(next(iter(locations))).joinpath(*rest) if locations else None

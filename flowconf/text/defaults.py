@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, nearest, suggest
-from flowconf.report.origins import MAX_DEPTH, Document, Node, Origins
+from flowconf.report.origins import MAX_DEPTH, Document, Node
+from flowconf.text import hydra_settings
 from flowconf.text.library import Library
 from flowconf.text.overrides import Override, listed
 from flowconf.text.source import shown
@@ -23,7 +24,6 @@ _PACKAGE = re.compile(r"\s*#\s*@")
 """A file that begins with a line such as `# @package _global_`."""
 PACKAGES = ("_global_", "_group_", "_name_", "_here_")
 """What a part of a package may be besides a key."""
-_NAMES_CODE = re.compile(r"_target_|oc\.(?:create|decode|select|dict)")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,8 @@ def _entry(item: Node) -> Entry | None:
     return Entry(value.key, place, tuple(keywords), name, package, () if options is None else tuple(listed(options)))
 
 
-def check(document: Document, is_hydras: bool = False) -> None:
-    """Refuses (FC0104) a list that Hydra could not read, and settings of Hydra that would run code.
-
-    Settings are the `hydra` section, or everything in a config that goes to Hydra as a whole.
-    """
+def check(document: Document) -> None:
+    """Refuses (FC0104) a list that Hydra could not read, and (FC0108) what must not reach Hydra."""
     notes = Reporter()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
@@ -113,22 +110,10 @@ def check(document: Document, is_hydras: bool = False) -> None:
     for place in selves[1:]:
         labels = (Label("it stands here first", selves[0]),)
         notes.error("FC0104", f"`{SELF}` stands twice", place, labels=labels, advice=f"remove one `{SELF}`")
-    root = document.origins.root
-    _check_settings(root if is_hydras else root.child("hydra"), notes)
+    section = document.origins.root.child("hydra")
+    if section is not None:
+        hydra_settings.check_section(section, notes)
     notes.stop_on_errors()
-
-
-def _check_settings(section: Node | None, notes: Reporter) -> None:
-    """Refuses what would make Hydra run code that a config names."""
-    for path, node in Origins(section).items() if section is not None else ():
-        if path and _NAMES_CODE.search(str(path[-1])):
-            notes.error(
-                "FC0104", f"`{path[-1]}` is refused: a config cannot name code to run", node.key, advice="remove it"
-            )
-        elif isinstance(node.value, str) and _NAMES_CODE.search(node.value):
-            notes.error("FC0104", "this is refused: a config cannot name code to run", node.place, advice="remove it")
-        elif path == ("callbacks",) and node.value is not None:
-            notes.error("FC0104", "`hydra.callbacks` is refused", node.key, advice="remove it")
 
 
 def _check_entry(item: Node, notes: Reporter) -> None:
@@ -151,6 +136,10 @@ def _check_entry(item: Node, notes: Reporter) -> None:
         notes.error("FC0104", message, entry.key, advice=close)
     if entry.is_self and entry.package:
         notes.error("FC0104", f"`{SELF}` takes no package", item.place, advice=f"write `- {SELF}`")
+    named = posixpath.dirname(entry.options[0]) if entry.group is None else entry.group
+    if hydra_settings.is_hydras(named) or hydra_settings.is_hydras(entry.package):
+        hydra_settings.check_choice(named, entry.package, entry.key, notes)
+        hydra_settings.check_options(named, dict.fromkeys(entry.options, entry.place), notes)
     value = next(iter(item.value.values())) if isinstance(item.value, dict) else None
     if value is not None and isinstance(value.value, list):
         for option in value.value:

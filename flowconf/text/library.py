@@ -23,6 +23,8 @@ from flowconf.text.source import shown
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
 BUILT_IN = File(__file__).parent.parent / "configs"
+PLAIN_PATH = re.compile(r"/?[\w.-]+(?:/[\w.-]+)*")
+"""What a graph may be called."""
 MAX_COMPOSED = 60_000
 """A composed config holds at most so many values."""
 
@@ -154,6 +156,7 @@ class Library:
     def graph_file(self, node: Node, path: Path) -> File:
         """The file that the text of `node` names."""
         name: str = node.value
+        check_graph_name(name, node.place, path)
         says = File(node.place.file) if node.place.file is not None else self.main
         if File(name).suffix in SUFFIXES:
             file = File(os.path.normpath(says.parent / name))
@@ -233,6 +236,14 @@ class _Expansion:
             )
         mount = Mount(node.value, str(file), node.place)
         return replace(document, key=node.key, history=node.history, mount=mount)
+
+
+def check_graph_name(name: str, place: Place, path: Path) -> None:
+    """Refuse (FC0126) a graph whose name is not a path of plain names."""
+    if not PLAIN_PATH.fullmatch(name):
+        message = f"`{shown(name)}` cannot be the name of a graph"
+        advice = "write letters, digits, `_`, `-` and `.`, with `/` between folders, as in `vision/stem`"
+        raise ConfigError(Diagnostic("FC0126", message, place, dotted(path), advice=advice))
 
 
 def opened(folder: File) -> File:

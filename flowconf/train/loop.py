@@ -14,12 +14,14 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
+from flowconf.graph.weights.sources import LAST
 from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
 from flowconf.train.objective.terms import Average, means_of
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
+from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
 from flowconf.train.screen import Screen, shown
 from flowconf.train.seeds import undisturbed
@@ -28,8 +30,6 @@ from flowconf.train.team.shares import Idle
 
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Takes one training step, as `one_step` does."""
-Window = list[list[Tensor]]
-"""The loss and its terms of each step since they were read last."""
 
 
 def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
@@ -41,7 +41,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     trainer = job.config.training.trainer
     best = Best(job, run)
     window: Window = []
-    step = restore(job, run, best, window)
+    step = restore(job, run, screen, best, window)
     first, began = step, time.perf_counter()
 
     screen.start(job.total_steps, step)
@@ -244,42 +244,40 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
 
     Raises `RunError` when a weight or a loss is not finite: the earlier checkpoint is where to look for the reason.
     """
-    progress = {
-        "step": step,
-        "epoch": job.sampler.epoch,
-        "position": job.sampler.position,
-        "phases": job.phases.state(),
-        "best": best.state(),
-        "shares": job.team.shares.state(),
-        "log": run.size(),
-    }
     tensors = {"window": job.team.average(table(window))} if window else {}
     if not all(bool(tensor.isfinite().all()) for tensor in (*tensors.values(), *job.graph.parameters())):
         log_losses(job, run, screen, step, window)
         raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", advice=advice_on_nan(run)))
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
-    scaler, writes = job.precision.scaler, job.team.first
-    save_checkpoint(run.checkpoints, job.graph, job.optimizer, scaler, progress, tensors, writes)
+    save_checkpoint(run.checkpoints / LAST, run.id, job, progress_of(job, run, step, best), tensors)
+    run.saved()
     run.flush()
 
 
-def restore(job: Job, run: Run, best: Best, window: Window) -> int:
-    """Put everything back as `save` found it; gives the steps done, 0 for a run without a checkpoint."""
-    found = load_checkpoint(run.checkpoints, job.graph, job.optimizer, job.precision.scaler)
-    if found is None:
-        run.rewind(0, 0)
+def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> int:
+    """Put everything back as `save` found it; gives the steps done, 0 for a run without a checkpoint.
+
+    The run begins when all of it is there. Raises `FlowconfError` before that, with the folder as it was.
+    """
+    file = run.checkpoints / LAST
+    if not file.is_file():
+        run.begin()
         return 0
-    progress, tensors = found
-    step: int = progress["step"]
-    job.sampler.epoch, job.sampler.position = progress["epoch"], progress["position"]
+    progress, tensors, notes = load_checkpoint(file, run.id, job)
+    check_progress(job, run, progress)
+    step = progress.step
+    job.sampler.epoch, job.sampler.position = progress.epoch, progress.position
     job.team.restore_random(tensors)
-    job.team.shares.restore(progress.get("shares"))
-    job.phases.restore(progress["phases"])
+    job.team.restore_shares(progress.shares)
+    notes += job.phases.restore(progress.phases.model_dump())
     job.enter(job.phases.current)
-    job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
-    if "window" in tensors:
-        window += [list(row) for row in tensors["window"].to(job.device)]
-    run.rewind(progress["log"], step)
-    best.restore(progress["best"], step)
+    job.learning_rate.set(step - 1)
+    notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
+    notes += restore_window(job, progress, tensors, window)
+    best.restore(progress.best, step)
+    notes += run.begin(progress.log, step)
+    best.catch_up(step)
+    for line in [f"goes on after step {step:,}", *notes]:
+        screen.say(line)
     return step

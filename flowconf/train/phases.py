@@ -64,12 +64,18 @@ class Phases:
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        return {"number": self.number, "ended": self.ended, "history": self.history}
+        begun = self.names[self.number] if self.number >= 0 else None
+        return {"begun": begun, "ended": self.ended, "history": self.history}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
-        self.number, self.ended = state["number"], state["ended"]
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on from `state()`. Gives what begins anew, in words."""
+        begun = state["begun"]
+        if begun is not None and begun not in self.names:
+            return [f"the phases begin anew: the run was in `{begun}`, which the config does not have any more"]
+        self.number = -1 if begun is None else self.names.index(begun)
+        self.ended = state["ended"]
         self.history = [(epoch, values) for epoch, values in state["history"]]
+        return []
 
     def _moves(self, step: int) -> bool:
         """One move, if there is one to make."""
@@ -111,7 +117,7 @@ class Phases:
         return step >= self._step_of(condition)
 
     def _points(self, trend: Trend | Convergence) -> list[Point]:
-        values = [(epoch, found[trend.metric]) for epoch, found in self.history]
+        values = [(epoch, found[trend.metric]) for epoch, found in self.history if trend.metric in found]
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from flowconf.report import drawn, printable_lines
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -40,9 +42,9 @@ class Screen:
         """Write a line, above the bar when there is one."""
         self._spoke = time.monotonic()
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable_lines(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
-            self.stream.write(text + "\n")
+            self.stream.write(printable_lines(text) + "\n")
             self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
@@ -53,8 +55,9 @@ class Screen:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(file=self.stream), auto_refresh=False, transient=True)
+        values = TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
         self._bar.start()
 

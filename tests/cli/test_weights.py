@@ -21,7 +21,7 @@ small.safetensors: 4 tensors, 58 numbers, 232 B
   label: small
   step: 12
   hash: {hash}
-  format: flowconf 1
+  format: flowconf 2
 
 path      shape   type     numbers   size
 -----------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -105,7 +106,9 @@ def follow_document(block: Block, where: str) -> None:
     write(block, file)
     if "pivot" in file.parts:
         return
-    found = flowconf.check(file)
+    project = file.parent if (file.parent / "pyproject.toml").exists() else Path()
+    with contextlib.chdir(project):  # what a project registers is imported in it
+        found = flowconf.check(file.relative_to(project))
     refused = any(diagnostic.severity == "error" for diagnostic in found)
     assert refused == ("refused" in block.words), f"{where}: {found}"
 
@@ -128,16 +131,20 @@ def follow_python(block: Block, names: dict[str, object], where: str) -> None:
 def follow_console(block: Block, where: str) -> None:
     """Run each `$ ` line, and compare what it prints with the lines below, in which `...` stands for anything."""
     assert block.words == (), where
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command, _, expected = part.partition("\n")
-        printed = run(command)
-        if expected.strip() and not fits(expected, printed):
-            pytest.fail(f"{where}: `{command}` prints\n{printed}\nand the page says\n{expected}", pytrace=False)
+    with contextlib.chdir("."):  # a `cd` lasts until the end of the block
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            printed = run(command)
+            if expected.strip() and not fits(expected, printed):
+                pytest.fail(f"{where}: `{command}` prints\n{printed}\nand the page says\n{expected}", pytrace=False)
 
 
 def run(command: str) -> str:
     """What a command prints; `flowconf` runs in this process, which has imported torch already."""
     words = shlex.split(command, comments=True)
+    if words[0] == "cd":
+        os.chdir(words[1])
+        return ""
     if words[0] != "flowconf":
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr

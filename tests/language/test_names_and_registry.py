@@ -15,7 +15,8 @@ import flowconf
 from flowconf import ConfigError, build, check, plan
 from flowconf.graph import Graph
 from flowconf.language import registry, signatures
-from flowconf.language.registry import GRAMMAR_WORDS, import_project, modules
+from flowconf.language.projects import import_project
+from flowconf.language.registry import GRAMMAR_WORDS, modules
 from flowconf.language.resolve import reserved_names
 from tests.language.conftest import project
 

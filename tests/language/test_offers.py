@@ -13,7 +13,8 @@ import torch
 from flowconf import ConfigError, build
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language import registry
-from flowconf.language.registry import import_project, modules
+from flowconf.language.projects import import_project
+from flowconf.language.registry import modules
 from flowconf.report import Place
 from tests.language.conftest import project
 

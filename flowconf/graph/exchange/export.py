@@ -76,6 +76,7 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     data, run = _as_onnx(program) if file.suffix == ".onnx" else _as_pt2(program)
     others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
     difference = _difference(graph, run, others)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, data)
     return Exported(file, symbols, tuple(tuple(tensor.shape) for tensor in others), difference)
 

@@ -10,11 +10,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from flowconf.graph.sharded import whole
+from flowconf.graph.weights.seal import sealed
 
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace `file` by `data` in one step. Raises `OSError`; the earlier file is then untouched."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -24,17 +24,22 @@ def write_atomically(file: Path, data: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises `OSError`."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def save_tensors(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, writes: bool = True
 ) -> None:
-    """Write tensors and texts as one safetensors file, atomically.
+    """Write tensors and texts as one safetensors file, atomically, with the digests of both.
 
     Of several processes that hold parts of the tensors all have to call this, and one `writes`.
     """
@@ -44,4 +49,4 @@ def save_tensors(
         if writes:
             ready[name] = found.cpu().contiguous()
     if writes:
-        write_atomically(file, save(ready, dict(metadata)))
+        write_atomically(file, save(ready, sealed(ready, metadata)))

@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from flowconf.graph.weights.loading import NOT_A_WEIGHT, named_tensors, unreadable
+from flowconf.graph.weights.loading import NOT_A_WEIGHT
+from flowconf.graph.weights.reading import named_tensors, unreadable
 from flowconf.graph.weights.sources import weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 

@@ -8,36 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
+from flowconf.graph.weights.reading import TensorFile, opened
 from flowconf.graph.weights.sources import weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.plan import Checkpoint, GraphPlan, join
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest, why_not
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest
 
 NOT_A_WEIGHT = "@"
 """How names of tensors begin that a file holds beside its weights: a run's own state."""
-
-
-_UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
-    ("incomplete metadata|not fully covered", ("it ends too early", "copy it again: its end is missing")),
-    ("deserializing header", ("it is not a safetensors file", None)),
-    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("`torch.save` did not write it", None)),
-    ("central directory|zip archive", ("it ends too early, or `torch.save` did not write it", None)),
-)
-"""What the libraries say of a file that they cannot read, in words, and the advice."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +75,11 @@ class WeightReport:
         return "\n".join(lines)
 
 
+def weights_in(file: TensorFile) -> list[str]:
+    """The names of the weights in a file, which may hold other tensors beside them."""
+    return [name for name in file.names if not name.startswith(NOT_A_WEIGHT)]
+
+
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """The parameters and persistent buffers below `module`; one that stands in two places counts once, at the first."""
     state = module.state_dict(keep_vars=True)
@@ -107,7 +101,7 @@ def save(
     `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`. Of several processes that hold
     parts of the tensors all have to call this, and one `writes`.
     """
-    texts = {"format": "flowconf 1", **metadata}
+    texts = dict(metadata)
     if plan is not None:
         texts["graph"] = json.dumps(plan.document, default=str)
         with suppress(ConfigError):  # a module made outside of the document has no structure to tell
@@ -139,11 +133,12 @@ def check(module: nn.Module, request: Request, at: str = "") -> None:
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
-    with _opened(file, request.place, "meta") as (names, shape_of, _):
+    with opened(file, request.place, "meta") as found:
+        names = weights_in(found)
         target, mapping = tensors_of(module), _mapping(names, request)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
-        _account(report, target, mapping, names, shape_of)
+        _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
 
 
@@ -156,14 +151,14 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
-    with _opened(file, request.place) as (names, shape_of, read):
-        target = tensors_of(module)
+    with opened(file, request.place) as found:
+        names, target = weights_in(found), tensors_of(module)
         mapping = _mapping(names, request)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
-        pairs = _account(report, target, mapping, names, shape_of)
+        pairs = _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
-        ready = [(name, target[name], read(source)) for name, source in pairs]
+        ready = [(name, target[name], found.read(source)) for name, source in pairs]
         for name, old, new in ready:
             if old.dtype != new.dtype:
                 report.cast.append((name, _dtype(new), _dtype(old)))
@@ -184,68 +179,6 @@ def _check_digest(file: Path, request: Request) -> None:
         message = f"`{shown_path(str(file))}` has the SHA-256 digest {digest}, not {request.sha256}"
         place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
         raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
-
-
-OpenedFile = tuple[list[str], Callable[[str], tuple[int, ...]], Callable[[str], Tensor]]
-
-
-@contextmanager
-def _opened(file: Path, place: Place, device: str = "cpu") -> Iterator[OpenedFile]:
-    """The names in a file of weights, and how to get a tensor's shape and the tensor."""
-    if file.suffix != ".safetensors":
-        tensors = named_tensors(file, place, device)
-        yield list(tensors), lambda name: tuple(tensors[name].shape), lambda name: tensors[name]
-        return
-    try:
-        with safe_open(file, framework="pt") as opened:
-            names = [name for name in opened.keys() if not name.startswith(NOT_A_WEIGHT)]  # noqa: SIM118 - no mapping
-            yield names, lambda name: tuple(opened.get_slice(name).get_shape()), opened.get_tensor
-    except (SafetensorError, OSError) as problem:
-        raise unreadable(file, place, problem) from None
-
-
-def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
-            found = torch.load(file, map_location=device, weights_only=True)
-    except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
-        raise unreadable(file, place, problem) from None
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    tensors = (
-        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-        if isinstance(found, Mapping)
-        else {}
-    )
-    if not tensors:
-        message = f"`{shown_path(str(file))}` holds no named tensors"
-        raise ConfigError(Diagnostic("FC0301", message, place))
-    return tensors
-
-
-def _refused(file: Path) -> str | None:
-    """What the operating system has against reading a file, whatever a reader of weights makes of it."""
-    try:
-        file.open("rb").close()
-    except OSError as problem:
-        return why_not(problem)
-    return None
-
-
-def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
-    """The refusal of a file that is not what its name says."""
-    words = _refused(file) or str(problem)
-    why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
-    code = re.search(r"GLOBAL (\S+)", words)
-    if code is not None and "Weights only load failed" in words:
-        why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
-    if isinstance(problem, KeyError):  # an opcode that torch does not know
-        why = "`torch.save` did not write it"
-    why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
-    message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
-    return ConfigError(Diagnostic("FC0301", message, place, advice=advice))
 
 
 def _mapping(names: list[str], request: Request) -> dict[str, str]:

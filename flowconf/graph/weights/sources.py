@@ -6,11 +6,11 @@ and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
 
 from __future__ import annotations
 
-import json
 import posixpath
 from pathlib import Path
 from typing import Any
 
+from flowconf.graph.weights.records import lacks, read_record
 from flowconf.language.plan import Checkpoint
 from flowconf.report import Advice, ConfigError, Diagnostic, Place, Suggestion, nearest, shown_path, why_not
 
@@ -52,31 +52,25 @@ def find_run_folder(path: str | Path) -> Path:
 
 def record(run: Path) -> dict[str, Any]:
     """What a run says of itself; empty when it says nothing that can be read."""
-    try:
-        found = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    found, _ = read_record(run / RECORD)
+    return found
 
 
 def known_record(run: Path) -> dict[str, Any]:
     """The same of a run that has to say something. Raises `ConfigError` when it does not."""
-    found = record(run)
-    if not found:
-        file = run / RECORD
-        message = f"the record `{shown_path(str(file))}` of the run cannot be read"
-        try:
-            file.open("rb").close()
-        except OSError as problem:
-            message = f"{message}: {why_not(problem)}"
+    file = run / RECORD
+    found, wrong = read_record(file)
+    wrong = wrong or lacks(found)
+    if wrong:
+        message = f"the record `{shown_path(str(file))}` of the run cannot be read: {wrong}"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(file))))
     return found
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The best weights of a run, or its last when none were called best."""
+    """The best weights of a run; its last ones while none are called best."""
     best = run / CHECKPOINTS / BEST
-    return best if best.is_file() else run / CHECKPOINTS / LAST
+    return best if best.is_file() or record(run).get("status") == "finished" else run / CHECKPOINTS / LAST
 
 
 def beside(path: str, place: Place) -> Path:

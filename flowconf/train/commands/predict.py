@@ -38,6 +38,7 @@ def predict_file(
         raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
     graph = load_run(find_run_folder(run), last)
     found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     if output.endswith(".safetensors"):
         save_tensors(Path(output), found, {})
     else:

@@ -50,6 +50,7 @@ def profile(
         if file is not None:
             job.graph.load(file)
         job.graph.train()
+        folder.parent.mkdir(parents=True, exist_ok=True)
         coming = job.train.ahead(job.sampler, 0, section.end, trainer.accumulate)
         taking = profiled(job, folder, lambda text: None, one_step)
         with numbers(trainer.precision, job.device), coming, taking as take:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from flowconf.draw.dot import dot
-from flowconf.graph.weights.sources import CHECKPOINTS, LAST, find_run_folder, known_record, record
+from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.report import Diagnostic, Place, RunError, printable_lines, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.checks import road
@@ -25,10 +25,11 @@ from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
+from flowconf.train.runs.changes import refuse_changes
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
 from flowconf.train.runs.loading import walk_run
-from flowconf.train.runs.resume import in_its_folder, portable
-from flowconf.train.runs.state import check_version, optimizer_begins_anew, saved_step
+from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
+from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
 from flowconf.train.team import launch
 from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
@@ -76,16 +77,18 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     """
     run_folder = find_run_folder(folder).absolute()
     known = known_record(run_folder)
-    saved = run_folder / CHECKPOINTS / LAST
-    walk = walk_run(run_folder, overrides, saved if saved.is_file() else None).to(road.BEFORE_TORCH)
+    saved = last_checkpoint(run_folder)
+    walk = walk_run(run_folder, overrides, saved).to(road.BEFORE_TORCH)
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
         advice = "to train longer, give it more: `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
+    if saved is not None:
+        check_checkpoint(saved, known.get("id", ""))
+        if overrides:
+            refuse_changes(run_folder, walk_run(run_folder).to(road.BEFORE_TORCH).checked, walk.checked)
     with in_its_folder(run_folder):
         walk.to("machine")
-    if saved.is_file():
-        check_version(saved)
     processes = launch.processes(walk.checked)
     if processes:
         launch.start(launch.Task(walk, str(run_folder), tuple(overrides)), processes)
@@ -98,15 +101,13 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
 def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
     config = walk.checked
     team = team_for(config, member)
-    run = reopen_run(folder, overrides=list(overrides)) if team.first else Onlooker(folder, record(folder))
+    changed = portable(config) if overrides else None
+    run = reopen_run(folder, overrides, changed) if team.first else Onlooker(folder, known_record(folder))
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
-        started = (run.checkpoints / LAST).is_file()
-        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=not started, team=team)
-        if overrides:
-            run.rewrite(config.composition.document.data)
-        run.update()
+        anew = last_checkpoint(folder) is None
+        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=anew, team=team)
         _carry_out(job, run, screen)
     team.wait()
 
@@ -149,7 +150,8 @@ def _new_run(job: Job, runs: Path) -> Run:
         portable(config),
         _places(config.composition.document.origins),
     )
-    (run.folder / "weights.txt").write_text("".join(f"{account}\n" for account in job.accounts), encoding="utf-8")
+    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
+    (run.folder / "weights.txt").write_text(accounts, encoding="utf-8")
     (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
     return run
 
@@ -198,12 +200,6 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
 
         for line in compile_report.report(job):
             screen.say(line)
-    step = saved_step(run.checkpoints / LAST)
-    if step is not None:
-        screen.say(f"goes on after step {step:,}")
-        if optimizer_begins_anew(run.checkpoints / LAST, job.optimizer):
-            name = job.config.training.optimizer.name
-            screen.say(f"the state of the optimizer begins anew: the checkpoint's is not that of `{name}`")
 
 
 @contextmanager

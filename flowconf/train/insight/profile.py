@@ -96,7 +96,7 @@ class Profiler:
     def _ready(self, found: profile) -> None:
         if self.left:  # the run ended before the last of the steps
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         found.export_chrome_trace(str(self.folder / TRACE))
         label = self.job.config.model.label
         events = found.events()  # type: ignore[no-untyped-call]

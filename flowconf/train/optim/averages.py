@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from flowconf.graph.sharded import held, like
+from flowconf.report import listing
+from flowconf.train.optim.state import FEW
 
 
 class Averages:
@@ -50,13 +52,17 @@ class Averages:
         """Tensors for a checkpoint, by name."""
         return {f"average/{name}": value for name, value in zip(self.names, self.values, strict=True)}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`; what it does not have starts from the weights as they are."""
+    def restore(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Go on from `state()`; what it does not have starts from the weights as they are. Gives that, in words."""
+        anew = []
         for name, value, average, weights in zip(self.names, self.values, self._averages, self._weights, strict=True):
-            if f"average/{name}" in tensors:
-                value.copy_(like(value, tensors[f"average/{name}"]))
+            found = tensors.get(f"average/{name}")
+            if found is not None and found.shape == value.shape:
+                value.copy_(like(value, found))
             else:
                 average.copy_(weights)
+                anew.append(name)
+        return [f"the averages of {listing(anew, FEW)} begin anew, from the weights"] if anew else []
 
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:

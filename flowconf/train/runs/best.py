@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from flowconf.graph.weights.sources import BEST
 from flowconf.language.sections.checks import direction
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.state import save_weights, saved_step
+from flowconf.train.runs.saved import SavedBest
+from flowconf.train.runs.state import check_weights, save_weights, saved_step
 
 
 class Best:
@@ -22,6 +21,7 @@ class Best:
 
     def __init__(self, job: Job, run: Run) -> None:
         self.job = job
+        self.run = run
         self.file = run.checkpoints / BEST
         self.name = job.config.training.trainer.best
         self.sign = 1 if direction(job.config.training) == "max" else -1
@@ -49,7 +49,7 @@ class Best:
     def keep(self) -> None:
         """Save the graph's weights, or their averages, as the best ones. Raises `RunError`."""
         with self.job.averages.applied():
-            save_weights(self.job.graph, self.file, self.step, self.job.team.first)
+            save_weights(self.job.graph, self.file, self.step, self.run.id, self.job.team.first)
 
     def load(self, last_step: int) -> None:
         """Put the best weights into the graph, which has those of `last_step`."""
@@ -60,13 +60,21 @@ class Best:
             self.job.team.wait()
             self.job.graph.load(self.file)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> SavedBest:
         """Plain data for a checkpoint."""
-        return {"step": self.step, "latest": self.latest, "waited": self.waited, "metrics": self.metrics}
+        return SavedBest(step=self.step, latest=self.latest, waited=self.waited, metrics=self.metrics)
 
-    def restore(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on from `state()`, which was saved after `step` steps and with their weights."""
-        self.step, self.latest, self.waited = state["step"], state["latest"], state["waited"]
-        self.metrics = dict(state["metrics"])
-        if self.step == step and self.metrics and self.job.team.told(lambda: saved_step(self.file) != step):
+    def restore(self, state: SavedBest, step: int) -> None:
+        """Go on from `state()`, which was saved after `step` steps and with their weights.
+
+        Raises `RunError` when the best weights are of an earlier step, and their file is not whole.
+        """
+        self.step, self.latest, self.waited = state.step, state.latest, state.waited
+        self.metrics = dict(state.metrics)
+        if self.metrics and self.step != step:
+            check_weights(self.file, self.step, self.run.id)
+
+    def catch_up(self, step: int) -> None:
+        """Save the best weights where the run ended after it had saved a checkpoint with them, and before that."""
+        if self.metrics and self.step == step and self.job.team.told(lambda: saved_step(self.file) != step):
             self.keep()

@@ -8,25 +8,30 @@ writes holds a lock on `metrics.jsonl`, which ends with the process.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import platform
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, record
+from flowconf.graph.weights.files import sync_folder, write_atomically
+from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, known_record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
-from flowconf.train.runs.environment import environment, git_state
+from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
+from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
 
 LINES = "metrics.jsonl"
+CHUNK = 1 << 16
 
 _locks: set[int] = set()
 """The open files through which this process holds runs."""
@@ -34,90 +39,156 @@ _locks: set[int] = set()
 
 @dataclass
 class Run:
-    """One run folder, from its making to its end."""
+    """One run folder, from its making to its end.
+
+    `open` takes the lock; `begin` says that everything is there to go on from, and nothing is written before it.
+    """
 
     folder: Path
     record: dict[str, Any]
-    _lines: TextIO = field(init=False, repr=False)
-    _events: EventFile | None = field(init=False, default=None, repr=False)
+    document: Mapping[str, Any] | None = None
+    """A changed config, which takes the place of the one that the run was started with."""
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
     """Who else is told the numbers."""
+    _lines: TextIO | None = field(init=False, default=None, repr=False)
+    _events: EventFile | None = field(init=False, default=None, repr=False)
+    _tensorboard: bool = field(init=False, default=False, repr=False)
+    _began: bool = field(init=False, default=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        return str(self.record.get("id", ""))
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / CHECKPOINTS
 
     def open(self, tensorboard: bool) -> None:
-        """Start the logs, or go on with them. Raises `RunError` when another process is writing them."""
-        self._lines = (self.folder / LINES).open("a", encoding="utf-8")
+        """Take the run. Raises `RunError` when another process has it."""
+        lines = (self.folder / LINES).open("a", encoding="utf-8")
         try:
-            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lines.close()
+            lines.close()
             message = f"the run {shown_path(str(self.folder))} is still going on, in another process"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)))) from None
-        _locks.add(self._lines.fileno())
-        if tensorboard:
-            self._events = EventFile(self.folder)
+        self._lines, self._tensorboard = lines, tensorboard
+        _locks.add(lines.fileno())
 
-    def rewind(self, size: int, step: int) -> None:
-        """Forget what was logged after `step`, when the log had `size` bytes; it is going to be logged again."""
-        self._lines.truncate(size)
-        if self._events is not None:
-            self._events.restart(step)
+    def begin(self, size: int = 0, step: int = 0) -> list[str]:
+        """Write down that the run goes on after `step` steps, when its log had `size` bytes, and start the logs.
+
+        What was logged after that is forgotten, for it is going to be logged again. Gives what of the log is lost, in
+        words.
+        """
+        with self._writing():
+            assert self._lines is not None
+            for leftover in self.checkpoints.glob(".*.tmp"):
+                leftover.unlink()
+            self.checkpoints.mkdir(exist_ok=True)
+            kept = whole_lines(self.folder / LINES, size)
+            self._lines.truncate(kept)
+            if self.document is not None:
+                write_atomically(self.folder / CONFIG, dump(self.document).encode())
+            self.update()
+            if self._tensorboard:
+                self._events = EventFile(self.folder)
+                self._events.restart(step)
+        lost = f"`{LINES}` had {size:,} bytes when the checkpoint was saved, and {kept:,} of them are left"
+        return [lost] if kept < size else []
 
     def size(self) -> int:
         """The bytes of the log so far, which are then on the disk."""
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
-        return self._lines.tell()
+        with self._writing():
+            self._check_there()
+            assert self._lines is not None
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+            return self._lines.tell()
 
     def log(self, step: int, values: Mapping[str, float], **more: object) -> None:
         """Note named numbers for one step, in the buffered logs; `more` goes into the JSON line alone."""
-        self._lines.write(json.dumps({"step": step, **more, **values}) + "\n")
-        if self._events is not None:
-            self._events.scalars(step, values)
+        with self._writing():
+            self._check_there()
+            assert self._lines is not None
+            self._lines.write(json.dumps({"step": step, **more, **values}) + "\n")
+            if self._events is not None:
+                self._events.scalars(step, values)
         for logger in self.loggers:
             logger.log(step, values)
 
     def flush(self) -> None:
         """Make the logs readable from outside up to here."""
-        self._lines.flush()
-        if self._events is not None:
-            self._events.flush()
+        with self._writing():
+            assert self._lines is not None
+            self._lines.flush()
+            if self._events is not None:
+                self._events.flush()
 
-    def rewrite(self, document: Mapping[str, Any]) -> None:
-        """Put a changed config in the place of the one that the run was started with."""
-        temporary = self.folder / f".{CONFIG}"
-        temporary.write_text(dump(document), encoding="utf-8")
-        temporary.replace(self.folder / CONFIG)
+    def saved(self) -> None:
+        """Note that there is a checkpoint, without which the run cannot go on any more."""
+        if not self.record.get("saved"):
+            with self._writing():
+                self.update(saved=True)
 
     def update(self, **changes: object) -> None:
         """Change the record, whole or not at all."""
         self.record.update(changes)
+        self._began = True
         _write_json(self.folder / RECORD, self.record)
 
     def end(self, status: str, **changes: object) -> None:
-        """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`."""
+        """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`.
+
+        A run that has not begun is left as it was.
+        """
         for logger in self.loggers:
             logger.close(status)
         if status == "finished":
-            self.close()
-            self.update(status=status, ended=_now(), **changes)
+            with self._writing():
+                self.flush()
+                self.update(status=status, ended=_now(), **changes)
+                self.close()
             return
         # What ended the run is being told; a disk that is full must not hide it.
         with suppress(OSError):
-            self.close()
+            if self._began:
+                self.update(status=status, ended=_now(), **changes)
         with suppress(OSError):
-            self.update(status=status, ended=_now(), **changes)
+            self.close()
 
     def close(self) -> None:
         """Close the logs, and let others write them."""
-        if hasattr(self, "_lines") and not self._lines.closed:
+        if self._lines is not None and not self._lines.closed:
             _locks.discard(self._lines.fileno())
-        for log in (getattr(self, "_lines", None), self._events):
+        for log in (self._lines, self._events):
             if log is not None:
                 log.close()
+
+    def _check_there(self) -> None:
+        """Raise `RunError` when the folder has been moved or deleted: what is written would be lost."""
+        assert self._lines is not None
+        try:
+            there = (self.folder / LINES).stat()
+        except FileNotFoundError:
+            there = None
+        mine = os.fstat(self._lines.fileno())
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted while the run was going on"
+            advice = "if it was moved, go on from its last checkpoint: flowconf train --resume FOLDER"
+            raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A block that writes into the folder. Raises `RunError` for what the operating system does not let happen."""
+        try:
+            yield
+        except OSError as problem:
+            message = f"cannot write into the run folder: {why_not(problem)}"
+            full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+            going_on = f"flowconf train --resume {shown_path(str(self.folder))}"
+            advice = f"{'make room' if full else 'let it be written'}; to go on: {going_on}"
+            raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice)) from problem
 
 
 class Onlooker(Run):
@@ -125,7 +196,8 @@ class Onlooker(Run):
 
     def open(self, tensorboard: bool) -> None: ...
 
-    def rewind(self, size: int, step: int) -> None: ...
+    def begin(self, size: int = 0, step: int = 0) -> list[str]:
+        return []
 
     def size(self) -> int:
         return 0
@@ -134,7 +206,7 @@ class Onlooker(Run):
 
     def flush(self) -> None: ...
 
-    def rewrite(self, document: Mapping[str, Any]) -> None: ...
+    def saved(self) -> None: ...
 
     def update(self, **changes: object) -> None: ...
 
@@ -163,6 +235,7 @@ def create_run(
         "overrides": list(overrides),
         "folder": str(Path.cwd()),
         "status": "running",
+        "host": platform.node(),
         "seed": seed,
         "started": _now(),
         "ended": None,
@@ -172,8 +245,7 @@ def create_run(
     }
     try:
         run = Run(_new_folder(root / config.stem), record)
-        run.checkpoints.mkdir()
-        (run.folder / CONFIG).write_text(dump(document), encoding="utf-8")
+        write_atomically(run.folder / CONFIG, dump(document).encode())
         _write_json(run.folder / "origins.json", origins)
         run.update()
     except OSError as problem:
@@ -182,15 +254,26 @@ def create_run(
     return run
 
 
-def reopen_run(folder: Path, **changes: object) -> Run:
-    """A run that goes on in its own folder; `changes` are noted in its record."""
-    for leftover in (folder / CHECKPOINTS).glob(".*.tmp"):
-        leftover.unlink()
-    found = Run(folder, record(folder))
-    found.checkpoints.mkdir(exist_ok=True)
-    resumed = [*found.record.get("resumed", []), {"time": _now(), **changes}]
-    found.record.update(status="running", ended=None, resumed=resumed)
-    return found
+def reopen_run(folder: Path, overrides: Sequence[str], document: Mapping[str, Any] | None) -> Run:
+    """A run that goes on in its own folder; `document` is its changed config. Raises `ConfigError`."""
+    record = known_record(folder)
+    resumed = [*record.get("resumed", []), {"time": _now(), "overrides": list(overrides)}]
+    record.update(status="running", ended=None, resumed=resumed, host=platform.node())
+    return Run(folder, record, document)
+
+
+def whole_lines(file: Path, size: int) -> int:
+    """How many of the first `size` bytes of a file are there, up to the end of the last line among them."""
+    with file.open("rb") as opened:
+        left = min(size, os.fstat(opened.fileno()).st_size)
+        while left:
+            start = max(0, left - CHUNK)
+            opened.seek(start)
+            end = opened.read(left - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            left = start
+    return 0
 
 
 def _new_folder(parent: Path) -> Path:
@@ -204,13 +287,12 @@ def _new_folder(parent: Path) -> Path:
         except FileExistsError:
             number += 1
         else:
+            sync_folder(parent)
             return folder
 
 
 def _write_json(file: Path, data: Mapping[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    write_atomically(file, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _now() -> str:

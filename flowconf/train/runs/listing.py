@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD
 from flowconf.language.sections.checks import ERRORS
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
@@ -106,14 +106,8 @@ def _records(root: Path) -> list[Path]:
 
 def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     """The run that `file` is the record of, or None where it says nothing that can be listed."""
-    found: Any = None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        wrong = _wrong_with(found)
-    except OSError as problem:
-        wrong = (problem.strerror or str(problem)).lower()
-    except (ValueError, RecursionError):
-        wrong = "it is not valid JSON"
+    found, wrong = read_record(file)
+    wrong = wrong or lacks(found)
     if wrong:
         message = f"a run is not listed, for its record cannot be read: {wrong}"
         warnings.append(Diagnostic("FC0702", message, Place(str(file)), severity="warning"))
@@ -124,29 +118,6 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
         settings = {}
         warnings += [replace(told, severity="warning", advice=NO_SETTINGS) for told in error.diagnostics]
     return Listed(file.parent, found, settings)
-
-
-def _wrong_with(record: object) -> str | None:
-    """Why a record was written by no run, or None."""
-    if not isinstance(record, dict):
-        return "it holds no mapping"
-    for key, kind in (("config", str), ("status", str), ("metrics", dict)):
-        if not isinstance(record.get(key), kind):
-            return f"it has no `{key}` as runs write it"
-    for name, value in record["metrics"].items():
-        if not isinstance(value, int | float):
-            return f"`metrics.{name}` is not a number"
-    for key in ("started", "ended"):
-        if record.get(key) is not None and not _is_time(record[key]):
-            return f"`{key}` is not a time with its zone"
-    return None
-
-
-def _is_time(value: object) -> bool:
-    try:
-        return datetime.fromisoformat(str(value)).tzinfo is not None
-    except ValueError:
-        return False
 
 
 def _matching(runs: list[Listed], condition: str) -> list[Listed]:

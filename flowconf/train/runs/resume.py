@@ -8,20 +8,55 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from contextlib import AbstractContextManager
+import shlex
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from flowconf.graph.weights.sources import beside, record
+from flowconf.graph.weights.reading import check_whole
+from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, beside, record
+from flowconf.language import projects
 from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, shown_path
 
 
 def in_its_folder(run: Path) -> AbstractContextManager[None]:
     """A block in the folder that a run was started in, which relative paths of data mean; where it is still there."""
     folder = record(run).get("folder")
     if isinstance(folder, str) and Path(folder).is_dir():
-        return contextlib.chdir(folder)
+        return projects.in_folder(Path(folder))
     return contextlib.nullcontext()
+
+
+def way_on(run: Path, refused: Path | None = None) -> str:
+    """How to go on where a run itself cannot: from its best weights, or its last ones, or anew.
+
+    `refused` is a file that cannot be used.
+    """
+    known = record(run)
+    config = str(known.get("config", ""))
+    if not Path(config).is_file():
+        config = str(run / CONFIG)
+    command = f"flowconf train {shlex.join([shown_path(config), *known.get('overrides', [])])}"
+    for file, whose in ((run / CHECKPOINTS / BEST, "best"), (run / CHECKPOINTS / LAST, "last")):
+        with suppress(ConfigError):
+            if file == refused:
+                continue
+            check_whole(file, Place(str(file)))
+            source = shlex.quote(f"init_from={shown_path(str(file))}")
+            return f"`{command} {source}` starts a new run from its {whose} weights, which are whole"
+    return f"`{command}` starts anew"
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that a run goes on from, None when it has saved none. Raises `RunError` when it is gone."""
+    file = run / CHECKPOINTS / LAST
+    if file.is_file():
+        return file
+    if record(run).get("saved") or file.with_name(BEST).is_file():
+        message = f"the run has saved a checkpoint, and `{LAST}` is not there"
+        raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=way_on(run)))
+    return None
 
 
 def portable(config: Config) -> dict[str, Any]:

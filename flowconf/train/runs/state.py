@@ -8,131 +8,155 @@ and as JSON in the file's metadata. No pickle. The file is replaced in one step:
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import random
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn, optim
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from flowconf.graph import Graph
-from flowconf.graph.sharded import like
 from flowconf.graph.weights import loading as weights
+from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
+from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST
+from flowconf.language import registry
 from flowconf.language.resolve.reserved_names import STATE
-from flowconf.report import Diagnostic, Place, RunError, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, why_not
+from flowconf.train.job import Job
+from flowconf.train.optim.state import restore_state, state_of
+from flowconf.train.runs.resume import way_on
+from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedRandom, SavedState
 
 MARK = weights.NOT_A_WEIGHT
-FORMAT = 1
 
 
-def save_checkpoint(
-    folder: Path,
-    graph: Graph,
-    optimizer: optim.Optimizer,
-    scaler: torch.amp.GradScaler | None,
-    progress: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    writes: bool = True,
-) -> None:
-    """Replace the checkpoint in `folder`. `progress` is plain data with at least `step`, `tensors` goes with it.
+def save_checkpoint(file: Path, run: str, job: Job, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    """Replace the checkpoint of the run with the id `run`. `tensors` go with it, by name.
 
-    All processes of a team call this, and one `writes`.
+    All processes of a team call this, and the first one writes.
     Raises `RunError` when it cannot be written; the earlier checkpoint is then untouched.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
-    rest: dict[str, Any] = {"format": FORMAT, "progress": dict(progress)}
-    rest["optimizer"] = _optimizer_state(graph, optimizer, found)
-    if scaler is not None:
-        rest["scaler"] = scaler.state_dict()
-    rest["random"] = _random_state(found)
-    for path, name, tensor in _kept(graph):
+    for path, name, tensor in _kept(job.graph):
         found[f"{MARK}memory/{path}/{name}"] = tensor
-    texts = {"step": str(progress["step"]), "state": json.dumps(rest)}
+    scaler = job.precision.scaler
+    state = SavedState(
+        progress=progress,
+        optimizer=_optimizer_state(job, found),
+        scaler=None if scaler is None else scaler.state_dict(),
+        random=_random_state(found),
+    )
+    texts = {"step": str(progress.step), "run": run, "state": json.dumps(state.model_dump())}
     try:
-        weights.save(graph, graph.plan, folder / LAST, texts, found, writes=writes)
+        weights.save(job.graph, job.graph.plan, file, texts, found, writes=job.team.first)
     except OSError as problem:
-        raise _not_saved(folder, progress["step"], problem) from problem
+        raise not_saved(file, progress.step, problem) from problem
 
 
-def load_checkpoint(
-    folder: Path, graph: Graph, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None
-) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Put weights, optimizer, random numbers and kept values back; gives `progress` and `tensors`, None without a file.
+def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str, Tensor], list[str]]:
+    """Put weights, optimizer, random numbers and kept values back; nothing is changed before the file is known whole.
 
-    What the optimizer keeps is matched by the names of parameters; another kind of optimizer begins anew. Raises
-    `ConfigError` when the weights do not fit the graph, `RunError` when the file is of another version.
+    Gives the progress, the tensors that went with it, and what begins anew, in words. Raises `ConfigError` when the
+    weights do not fit the graph, and `RunError` for a file that is no checkpoint of the run `run`, or damaged.
     """
-    file = folder / LAST
-    if not file.is_file():
-        return None
-    with safe_open(file, framework="pt") as found:
-        rest = _rest(found.metadata(), file)
-        names = [name for name in found.keys() if name.startswith(MARK)]  # noqa: SIM118 - not a mapping
-        kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("own", "optimizer", "random", "memory")}
-        for name in names:
-            kind, _, rest_of_name = name.removeprefix(MARK).partition("/")
-            kinds[kind][rest_of_name] = found.get_tensor(name)
-    graph.load(file)
-    _restore_optimizer(graph, optimizer, rest["optimizer"], kinds["optimizer"])
-    if scaler is not None and "scaler" in rest:
-        scaler.load_state_dict(rest["scaler"])
-    _restore_kept(graph, kinds["memory"], next(graph.parameters()).device)
-    _restore_random(rest["random"], kinds["random"])
-    return rest["progress"], kinds["own"]
+    place = Place(str(file))
+    try:
+        with opened(file, place) as found:
+            state = _state_in(found, file, run)
+            kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("own", "optimizer", "random", "memory")}
+            for name in found.names:
+                kind, _, rest = name.removeprefix(MARK).partition("/")
+                if name.startswith(MARK) and kind in kinds:
+                    kinds[kind][rest] = found.read(name)
+        weights.load(job.graph, weights.Request(str(file), unused="error", place=place))
+        notes = _restore_optimizer(job, state.optimizer, kinds["optimizer"])
+        notes += _restore_scaler(job, state.scaler)
+        _restore_kept(job.graph, kinds["memory"], job.device)
+        _restore_random(state.random, kinds["random"], file)
+    except ConfigError as refused:
+        raise _refused(refused, file) from None
+    return state.progress, kinds["own"], notes
 
 
-def save_weights(graph: Graph, file: Path, step: int, writes: bool = True) -> None:
+def save_weights(graph: Graph, file: Path, step: int, run: str, writes: bool = True) -> None:
     """Save the weights alone. Raises `RunError`; the earlier file is then untouched.
 
     All processes of a team call this, and one `writes`.
     """
     try:
-        weights.save(graph, graph.plan, file, {"step": str(step)}, writes=writes)
+        weights.save(graph, graph.plan, file, {"step": str(step), "run": run}, writes=writes)
     except OSError as problem:
-        raise _not_saved(file.parent, step, problem) from problem
+        raise not_saved(file, step, problem) from problem
+
+
+def check_checkpoint(file: Path, run: str) -> None:
+    """Raise `RunError` when a file is no checkpoint of a run, of this version, by its header alone."""
+    try:
+        with opened(file, Place(str(file))) as found:
+            _state_in(found, file, run)
+    except ConfigError as refused:
+        raise _refused(refused, file) from None
+
+
+def check_weights(file: Path, step: int, run: str) -> None:
+    """Raise `RunError` when a file does not hold the weights of a run after `step` steps, whole."""
+    place = Place(str(file))
+    try:
+        check_whole(file, place)
+        with opened(file, place) as found:
+            if (found.texts.get("step"), found.texts.get("run")) != (str(step), run):
+                raise broken(file, place, f"it does not hold the run's weights of step {step:,}")
+    except ConfigError as refused:
+        raise _refused(refused, file) from None
 
 
 def saved_step(file: Path) -> int | None:
-    """The step whose weights a file holds, None when there is no such file."""
-    if not file.is_file():
+    """The step whose weights a file holds; None when there is no such file, or it cannot be told."""
+    try:
+        with opened(file, Place(str(file))) as found:
+            return int(found.texts["step"])
+    except (ConfigError, KeyError, ValueError):
         return None
-    with safe_open(file, framework="pt") as found:
-        return int((found.metadata() or {}).get("step", 0))
 
 
-def optimizer_begins_anew(file: Path, optimizer: optim.Optimizer) -> bool:
-    """Whether a checkpoint holds the state of another kind of optimizer, which cannot be taken over."""
-    with safe_open(file, framework="pt") as found:
-        return not _is_of_the_kind(optimizer, _rest(found.metadata(), file)["optimizer"])
-
-
-def check_version(file: Path) -> None:
-    """Raise `RunError` for a checkpoint of another version; one that cannot be read is refused with its weights."""
-    with suppress(SafetensorError), safe_open(file, framework="pt") as found:
-        _rest(found.metadata(), file)
-
-
-def _rest(metadata: Mapping[str, str] | None, file: Path) -> dict[str, Any]:
-    """What a checkpoint holds as JSON. Raises `RunError` when it is of another version."""
-    rest: dict[str, Any] = json.loads((metadata or {}).get("state", "{}"))
-    if rest.get("format") != FORMAT:
-        message = f"the checkpoint is of another version: {rest.get('format')}, not {FORMAT}"
-        raise RunError(Diagnostic("FC0702", message, Place(str(file))))
-    return rest
-
-
-def _not_saved(folder: Path, step: int, problem: OSError) -> RunError:
-    before = saved_step(folder / LAST)
+def not_saved(file: Path, step: int, problem: OSError) -> RunError:
+    """The refusal of a save that the operating system did not let happen."""
+    last = file.with_name(LAST)
+    before = saved_step(last)
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
     first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
     whole = f"{first}, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
-    return RunError(Diagnostic("FC0702", message, Place(str(folder / LAST)), advice=whole))
+    return RunError(Diagnostic("FC0702", message, Place(str(last)), advice=whole))
+
+
+def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
+    """What a checkpoint holds beside its tensors. Raises `ConfigError` when it is none of this version and run."""
+    place, version = Place(str(file)), version_of(found.texts)
+    if version is None or "state" not in found.texts:
+        raise broken(file, place, "it is not the checkpoint of a run")
+    if version < VERSION:
+        raise broken(file, place, f"it has format {version}, which does not name what the optimizer keeps")
+    if found.texts.get("run") != run:
+        raise broken(file, place, "it is the checkpoint of another run")
+    try:
+        return SavedState.model_validate_json(found.texts["state"])
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise broken(file, place, f"`{where}` is not what runs save: {first['msg'].lower()}") from None
+
+
+def _refused(refused: ConfigError, file: Path) -> FlowconfError:
+    """A refusal of a checkpoint, with the way on."""
+    kind = RunError if any(one.code in ("FC0301", "FC0306") for one in refused.diagnostics) else ConfigError
+    return kind(*(replace(one, advice=way_on(file.parents[1], file)) for one in refused.diagnostics))
 
 
 def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
@@ -143,110 +167,73 @@ def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what calls keep, where the graph still keeps such values."""
+    keeping = {path: module.__dict__[STATE] for path, module in graph.named_modules() if STATE in module.__dict__}
     for at, tensor in kept.items():
         path, _, name = at.partition("/")
-        graph.get_submodule(path).__dict__[STATE][name] = tensor.to(device)
+        if path in keeping:
+            keeping[path][name] = tensor.to(device)
 
 
-def _optimizer_state(graph: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    full = optimizer.state_dict()
+def _names(job: Job) -> dict[nn.Parameter, str]:
+    return {parameter: name for name, parameter in job.graph.named_parameters()}
+
+
+def _optimizer_state(job: Job, tensors: dict[str, Tensor]) -> SavedOptimizer:
     plain: dict[str, dict[str, Any]] = {}
-    for at, values in full["state"].items():
-        plain[str(at)] = {}
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{MARK}optimizer/{at}/{name}"] = value
-            else:
-                plain[str(at)][name] = value
-    return {
-        "names": _names(graph, optimizer),
-        "defaults": {name: value for name, value in optimizer.defaults.items() if not isinstance(value, Tensor)},
-        "state": plain,
-        "param_groups": full["param_groups"],
-    }
+    for name, kept in state_of(job.optimizer, _names(job)).items():
+        plain[name] = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
+        tensors |= {f"{MARK}optimizer/{name}/{key}": kept[key] for key in kept.keys() - plain[name].keys()}
+    return SavedOptimizer(name=job.config.training.optimizer.name, state=plain)
 
 
-def _names(graph: nn.Module, optimizer: optim.Optimizer) -> list[str]:
-    """The name of each parameter of an optimizer, in its order."""
-    named = {parameter: name for name, parameter in graph.named_parameters()}
-    return [named[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Tensor]) -> list[str]:
+    section = job.config.training.optimizer
+    if saved.name != section.name:
+        return [f"the optimizer begins anew: it is `{section.name}` now, and the checkpoint is of `{saved.name}`"]
+    kept: dict[str, dict[str, Any]] = {name: dict(plain) for name, plain in saved.state.items()}
+    for at, tensor in tensors.items():
+        name, _, key = at.rpartition("/")
+        kept.setdefault(name, {})[key] = tensor
+    make = functools.partial(registry.optimizers.load(section.name), **section.args)
+    return restore_state(job.optimizer, _names(job), kept, make)
 
 
-def _is_of_the_kind(optimizer: optim.Optimizer, saved: Mapping[str, Any]) -> bool:
-    """Whether saved state is that of such an optimizer: its groups then hold the same settings."""
-    return set(saved["param_groups"][0]) == set(optimizer.param_groups[0])
+def _restore_scaler(job: Job, saved: dict[str, int | float] | None) -> list[str]:
+    scaler = job.precision.scaler
+    if scaler is None or saved is None:
+        return ["the scale of the loss begins anew: `fp16` has one, and the checkpoint has none"] if scaler else []
+    if saved.keys() != scaler.state_dict().keys():
+        return ["the scale of the loss begins anew: another version of torch has saved it"]
+    scaler.load_state_dict(saved)
+    return []
 
 
-def _restore_optimizer(
-    graph: nn.Module, optimizer: optim.Optimizer, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> None:
-    """Put the state of each parameter back that the optimizer still trains; settings that were changed are kept."""
-    if not _is_of_the_kind(optimizer, saved):
-        return
-    names = _names(graph, optimizer)
-    before: list[str] = saved.get("names", names)
-    positions = {old: names.index(name) for old, name in enumerate(before) if name in names}
-    state: dict[int, dict[str, Any]] = {}
-    for at, values in saved["state"].items():
-        if int(at) in positions:
-            state[positions[int(at)]] = dict(values)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for key, tensor in tensors.items():
-        at, _, name = key.partition("/")
-        if int(at) in positions:
-            parameter = parameters[positions[int(at)]]
-            value = like(parameter, tensor) if tensor.shape == parameter.shape else tensor
-            state.setdefault(positions[int(at)], {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": _groups(optimizer, saved, positions)})
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)  # fused kernels rely on it
-
-
-def _groups(optimizer: optim.Optimizer, saved: Mapping[str, Any], positions: Mapping[int, int]) -> list[dict[str, Any]]:
-    """The groups of an optimizer, with the saved settings of those that have the same parameters as before.
-
-    A setting that the config says otherwise than before keeps what it says now.
-    """
-    defaults = saved.get("defaults", {})
-    changed = {name for name, value in defaults.items() if _plain(optimizer.defaults.get(name)) != value}
-    found = []
-    for group in optimizer.state_dict()["param_groups"]:
-        same = (old for old in saved["param_groups"] if [positions.get(at) for at in old["params"]] == group["params"])
-        before: Mapping[str, Any] = next(same, {})
-        kept = {name: value for name, value in before.items() if name not in changed and name != "params"}
-        found.append({**group, **kept})
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """A setting as it comes back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _random_state(tensors: dict[str, Tensor]) -> SavedRandom:
     tensors[f"{MARK}random/torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"{MARK}random/cuda/{number}"] = state
-    states: dict[str, Any] = {"python": random.getstate()}
-    numpy = sys.modules.get("numpy")
+    version, numbers, gauss = random.getstate()
+    numpy, found = sys.modules.get("numpy"), None
     if numpy is not None:
-        states["numpy"] = list(numpy.random.get_state())
-        states["numpy"][1] = states["numpy"][1].tolist()
-    return states
+        name, key, *rest = numpy.random.get_state()
+        found = (name, key.tolist(), *rest)
+    return SavedRandom(python=(version, list(numbers), gauss), numpy=found)
 
 
-def _restore_random(states: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["torch"])
-    cuda = [name for name in tensors if name.startswith("cuda/")]
-    if cuda and torch.cuda.is_available():
-        for name in cuda:
-            torch.cuda.set_rng_state(tensors[name], int(name.rpartition("/")[2]))
-    version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    if "numpy" in states:
-        import numpy
+def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Path) -> None:
+    version, numbers, gauss = saved.python
+    try:
+        torch.set_rng_state(tensors["torch"])
+        for name, state in tensors.items():
+            number = name.removeprefix("cuda/")
+            if number.isdecimal() and int(number) < torch.cuda.device_count():
+                torch.cuda.set_rng_state(state, int(number))
+        random.setstate((version, tuple(numbers), gauss))
+        if saved.numpy is not None:
+            import numpy
 
-        numpy.random.set_state(tuple(states["numpy"]))
+            numpy.random.set_state(saved.numpy)
+    except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
+        raise broken(file, Place(str(file)), f"its random numbers are not what runs save: {problem}") from None

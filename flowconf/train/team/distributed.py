@@ -29,6 +29,7 @@ from flowconf.train.precision import pick_devices
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
 
 if TYPE_CHECKING:
+    from flowconf.train.runs.saved import SavedShares
     from flowconf.train.team.sharding import Whole
 
 T = TypeVar("T")
@@ -228,6 +229,11 @@ class Team:
         return {
             f"random/{rank}/{kind}": state for rank, held in enumerate(states) if rank for kind, state in held.items()
         }
+
+    def restore_shares(self, saved: SavedShares | None) -> None:
+        """Go on with the shares that were measured, where the config still leaves them to be."""
+        if saved is not None and self.stopwatch is not None:
+            self.shares.restore(saved.model_dump())
 
     def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with this process's own random numbers, as far as `tensors` has them."""

@@ -61,12 +61,14 @@ class RowShares:
 
     def state(self) -> dict[str, Any] | None:
         """What was measured, as plain data for a checkpoint; None before that."""
-        return None if self.measured is None else {"measured": self.measured, "from": self.measured_from}
+        if self.measured is None:
+            return None
+        return {"measured": list(self.measured), "measured_from": self.measured_from}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Go on from `state()`, when it is of as many processes."""
         if state is not None and len(state["measured"]) == len(self.given):
-            self.measured, self.measured_from = tuple(state["measured"]), state["from"]
+            self.measured, self.measured_from = tuple(state["measured"]), state["measured_from"]
 
     def part(self, rows: Tensor, number: int, rank: int) -> Tensor:
         """The rows of the global batch `number` that process `rank` computes; possibly none."""

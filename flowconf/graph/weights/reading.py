@@ -1,0 +1,121 @@
+"""Files of tensors as they are read: safetensors with their digests, and what `torch.save` wrote, without code."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from flowconf.graph.weights.seal import Broken, digest_of, digests_in
+from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
+
+_UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
+    ("incomplete metadata|not fully covered", ("it ends too early", "copy it again: its end is missing")),
+    ("deserializing header", ("it is not a safetensors file", None)),
+    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("`torch.save` did not write it", None)),
+    ("central directory|zip archive", ("it ends too early, or `torch.save` did not write it", None)),
+)
+"""What the libraries say of a file that they cannot read, in words, and the advice."""
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """An open file of tensors. Headers are read at once, tensors when they are asked for."""
+
+    names: list[str]
+    texts: Mapping[str, str]
+    shape_of: Callable[[str], tuple[int, ...]]
+    read: Callable[[str], Tensor]
+    """Gives a tensor on the CPU. Raises `ConfigError` when it is not what was saved."""
+
+
+@contextmanager
+def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile]:
+    """A file of tensors. Raises `ConfigError` when it cannot be read (FC0301), or is damaged or too new (FC0306).
+
+    `device` "meta" is for the shapes of a `.pt` file alone.
+    """
+    if file.suffix != ".safetensors":
+        tensors = named_tensors(file, place, device)
+        yield TensorFile(list(tensors), {}, lambda name: tuple(tensors[name].shape), lambda name: tensors[name])
+        return
+    try:
+        with safe_open(file, framework="pt") as found:
+            names, texts = list(found.keys()), dict(found.metadata() or {})
+            digests = digests_in(texts, names)
+
+            def read(name: str) -> Tensor:
+                tensor: Tensor = found.get_tensor(name)
+                if digests is not None and digest_of(tensor) != digests[name]:
+                    raise Broken(f"`{name}` is not what was saved")
+                return tensor
+
+            yield TensorFile(names, texts, lambda name: tuple(found.get_slice(name).get_shape()), read)
+    except Broken as problem:
+        raise broken(file, place, str(problem)) from None
+    except (SafetensorError, OSError) as problem:
+        raise unreadable(file, place, problem) from None
+
+
+def check_whole(file: Path, place: Place) -> None:
+    """Raise `ConfigError` when any tensor of a file is not what was saved."""
+    with opened(file, place) as found:
+        for name in found.names:
+            found.read(name)
+
+
+def broken(file: Path, place: Place, why: str) -> ConfigError:
+    """The refusal of a file that is not what was saved."""
+    message = f"`{shown_path(str(file))}` cannot be used: {why}"
+    return ConfigError(Diagnostic("FC0306", message, place))
+
+
+def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+            found = torch.load(file, map_location=device, weights_only=True)
+    except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
+        raise unreadable(file, place, problem) from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = (
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, Mapping)
+        else {}
+    )
+    if not tensors:
+        message = f"`{shown_path(str(file))}` holds no named tensors"
+        raise ConfigError(Diagnostic("FC0301", message, place))
+    return tensors
+
+
+def _refused(file: Path) -> str | None:
+    """What the operating system has against reading a file, whatever a reader of weights makes of it."""
+    try:
+        file.open("rb").close()
+    except OSError as problem:
+        return why_not(problem)
+    return None
+
+
+def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
+    """The refusal of a file that is not what its name says."""
+    words = _refused(file) or str(problem)
+    why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
+    code = re.search(r"GLOBAL (\S+)", words)
+    if code is not None and "Weights only load failed" in words:
+        why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
+    if isinstance(problem, KeyError):  # an opcode that torch does not know
+        why = "`torch.save` did not write it"
+    why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
+    message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
+    return ConfigError(Diagnostic("FC0301", message, place, advice=advice))

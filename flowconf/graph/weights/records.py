@@ -1,0 +1,104 @@
+"""What a run says of itself in `run.json`, held against what runs write there: another program may have been at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flowconf.report import why_not
+
+DEEPEST = 20
+"""How deep values may be nested in a record."""
+
+
+def read_record(file: Path) -> tuple[dict[str, Any], str | None]:
+    """The record in a file, and why it cannot be used, in words: it is empty then."""
+    found: object = None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as problem:
+        return {}, why_not(problem)
+    except (ValueError, RecursionError):
+        return {}, "it is not valid JSON"
+    wrong = _wrong_with(found)
+    return (found, None) if wrong is None and isinstance(found, dict) else ({}, wrong)
+
+
+def lacks(record: dict[str, Any]) -> str | None:
+    """What every run writes and a record does not have, in words."""
+    missing = next((key for key in ("config", "status", "metrics") if key not in record), None)
+    return None if missing is None else f"it has no `{missing}` as runs write it"
+
+
+def _wrong_with(found: object) -> str | None:
+    """Why a record was written by no run, or None."""
+    if not isinstance(found, dict):
+        return "it holds no mapping"
+    if not _is_shallow(found, DEEPEST):
+        return f"it is nested more than {DEEPEST} deep"
+    for key, fits in FIELDS.items():
+        if key in found and not fits(found[key]):
+            return f"it has no `{key}` as runs write it"
+    for name, value in found.get("metrics", {}).items():
+        if not _is_number(value):
+            return f"`metrics.{name}` is not a number"
+    for key in ("started", "ended"):
+        if found.get(key) is not None and not _is_time(found[key]):
+            return f"`{key}` is not a time with its zone"
+    return None
+
+
+def _is_shallow(value: object, depth: int) -> bool:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_shallow(member, depth - 1) for member in members)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return float(value) is not None
+    except OverflowError:
+        return False
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_mapping_or_null(value: object) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _are(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(fits(member) for member in value)
+
+
+FIELDS: dict[str, Callable[[object], bool]] = {
+    "id": _is_text,
+    "config": _is_text,
+    "overrides": _are(_is_text),
+    "folder": _is_text,
+    "status": _is_text,
+    "seed": _is_number,
+    "host": _is_text,
+    "saved": lambda value: isinstance(value, bool),
+    "resumed": _are(_is_mapping),
+    "metrics": _is_mapping,
+    "git": _is_mapping_or_null,
+    "environment": _is_mapping,
+}

@@ -1,0 +1,113 @@
+"""What an optimizer keeps from step to step, by the name of the parameter: it is carried over where it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+from flowconf.graph.sharded import like
+from flowconf.report import listing
+
+Make = Callable[[list[dict[str, Any]]], optim.Optimizer]
+Kept = Mapping[str, Any]
+"""Name of a value -> the value, which is a tensor or plain data."""
+FEW = 4
+
+
+def state_of(optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, dict[str, Any]]:
+    """What is kept for every parameter of the optimizer, by the parameter's name; for some of them nothing."""
+    return {names[parameter]: dict(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)}
+
+
+def restore_state(
+    optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str], saved: Mapping[str, Kept], make: Make
+) -> list[str]:
+    """Go on from `state_of`; settings such as rates are those of `optimizer`. Gives what begins anew, in words.
+
+    State is carried over to the parameter of its name when it has the shapes, and the values, that the optimizer keeps
+    for it with its present settings. `make` gives such an optimizer for other groups of parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    state: dict[int, dict[str, Any]] = {}
+    anew, joining, number = [], [], 0
+    for group in optimizer.param_groups:
+        expected: dict[int, Mapping[str, tuple[int, ...]] | None] = {}
+        for parameter in group["params"]:
+            name = names[parameter]
+            found = saved.get(name)
+            if found is None:
+                joining.append(name)
+            elif found:
+                if parameter.ndim not in expected:
+                    expected[parameter.ndim] = _kept_for(parameter, group, make)
+                if _fits(found, parameter, expected[parameter.ndim]):
+                    state[number] = {key: _as_held(parameter, value) for key, value in found.items()}
+                else:
+                    anew.append(name)
+            number += 1
+    kept = dict(optimizer.state)
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter in _parameters(optimizer):
+        if parameter not in optimizer.state and parameter in kept:
+            optimizer.state[parameter] = kept[parameter]  # made with the optimizer, before the first step
+        _lay_out(optimizer, parameter)
+    leaving = sorted(saved.keys() - {names[parameter] for parameter in _parameters(optimizer)})
+    return [
+        *_said(anew, "the optimizer's state begins anew for", "its settings keep other values"),
+        *_said(joining, "the optimizer's state begins with this step for", "they were not trained before"),
+        *_said(leaving, "the optimizer's state is dropped for", "they are not trained any more"),
+    ]
+
+
+def _parameters(optimizer: optim.Optimizer) -> Iterable[nn.Parameter]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
+
+
+def _said(names: list[str], what: str, why: str) -> list[str]:
+    return [f"{what} {listing(names, FEW)}: {why}"] if names else []
+
+
+def _kept_for(parameter: nn.Parameter, group: Mapping[str, Any], make: Make) -> Mapping[str, tuple[int, ...]] | None:
+    """The values that an optimizer keeps for a parameter of so many dimensions, each of size 2, and their shapes.
+
+    They are seen after a step with a small parameter; None for an optimizer that cannot take it.
+    """
+    small = nn.Parameter(torch.zeros([2] * parameter.ndim, dtype=parameter.dtype, device=parameter.device))
+    small.grad = torch.zeros_like(small)
+    try:
+        optimizer = make([{**group, "params": [small]}])
+        optimizer.step()
+    except Exception:  # noqa: BLE001 - a registered optimizer may want another shape, or a closure
+        return None
+    return {name: tuple(getattr(value, "shape", ())) for name, value in optimizer.state.get(small, {}).items()}
+
+
+def _fits(saved: Kept, parameter: nn.Parameter, expected: Mapping[str, tuple[int, ...]] | None) -> bool:
+    like_it = (2,) * parameter.ndim
+    if expected is None:
+        return all(_shape(value) in ((), tuple(parameter.shape)) for value in saved.values())
+    return saved.keys() == expected.keys() and all(
+        _shape(saved[name]) == tuple(parameter.shape) if shape == like_it else len(_shape(saved[name])) == len(shape)
+        for name, shape in expected.items()
+    )
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _as_held(parameter: nn.Parameter, value: Any) -> Any:
+    """A value as this process holds it; none of it is shared with what was read."""
+    if not isinstance(value, Tensor):
+        return value
+    return like(parameter, value) if value.shape == parameter.shape else value
+
+
+def _lay_out(optimizer: optim.Optimizer, parameter: nn.Parameter) -> None:
+    """Give state the strides of its parameter: fused kernels rely on it."""
+    for name, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+            optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

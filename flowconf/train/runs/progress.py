@@ -1,0 +1,60 @@
+"""Where a run is, as a checkpoint keeps it, and whether a config can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from flowconf.report import Diagnostic, RunError
+from flowconf.train.job import Job
+from flowconf.train.runs.best import Best
+from flowconf.train.runs.folder import Run
+from flowconf.train.runs.resume import way_on
+from flowconf.train.runs.saved import Progress, SavedPhases
+
+Window = list[list[Tensor]]
+"""The loss and its terms of each step since they were read last."""
+
+
+def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:
+    """Where the run is after `step` steps. What is logged so far is then on the disk."""
+    return Progress(
+        step=step,
+        epoch=job.sampler.epoch,
+        position=job.sampler.position,
+        rows=job.sampler.rows,
+        phases=SavedPhases(**job.phases.state()),
+        best=best.state(),
+        shares=job.team.shares.state(),
+        terms=[term.name for term in job.active.terms],
+        log=run.size(),
+    )
+
+
+def check_progress(job: Job, run: Run, progress: Progress) -> None:
+    """Raise `RunError` when the run cannot go on from there: its epochs have other rows, or it ends before that."""
+    origins, step = job.config.composition.document.origins, progress.step
+    if job.sampler.rows != progress.rows:
+        message = f"the training split has {job.sampler.rows:,} rows, and had {progress.rows:,} up to step {step:,}"
+        words = (node.place for keys, node in origins.items() if keys[:1] == ("data",) and node.place.word)
+        place = next(words, origins.value(("data", "name")))
+        raise RunError(Diagnostic("FC0702", message, place, "data", advice=way_on(run.folder)))
+    if job.total_steps < step:
+        trainer = job.config.training.trainer
+        ends_at = trainer.steps is not None and trainer.steps == job.total_steps
+        key = "steps" if ends_at else "epochs"
+        message = f"`trainer.{key}` ends the run after step {job.total_steps:,}, and it has done {step:,}"
+        place = origins.value(("trainer", key))
+        advice = f"write a larger number; `+trainer.steps={step}` ends it here, with the test of its best weights"
+        raise RunError(Diagnostic("FC0702", message, place, f"trainer.{key}", advice=advice))
+
+
+def restore_window(job: Job, progress: Progress, tensors: Mapping[str, Tensor], window: Window) -> list[str]:
+    """Put back the losses since they were read last, if they are of the terms that count now; gives what is lost."""
+    if "window" not in tensors:
+        return []
+    if progress.terms != [term.name for term in job.active.terms]:
+        return ["losses since the last line of the log are left out of it: other terms of the loss count now"]
+    window += [list(row) for row in tensors["window"].to(job.device)]
+    return []

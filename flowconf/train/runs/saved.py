@@ -1,0 +1,78 @@
+"""What a checkpoint holds beside its tensors, as Pydantic models: what is read is what a run saves, or is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from flowconf.language.training import Count, Positive, Section
+
+
+class SavedPhases(Section):
+    """Where the run is in its phases."""
+
+    begun: str | None
+    """The latest phase that began; None before the first one."""
+    ended: bool
+    """Whether it has ended, too."""
+    history: list[tuple[float, dict[str, float]]]
+    """The evaluations since the last change of phase: the epochs done, and values, smaller ones being better."""
+
+
+class SavedBest(Section):
+    """The best evaluation so far."""
+
+    step: Count
+    latest: Count
+    waited: Count
+    metrics: dict[str, float]
+
+
+class SavedShares(Section):
+    """How much of each batch every process computes, as it was measured."""
+
+    measured: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    measured_from: Count
+
+
+class Progress(Section):
+    """Where a run is."""
+
+    step: Count
+    epoch: Count
+    position: Count
+    """In rows of the epoch."""
+    rows: Positive
+    """Of the training split."""
+    phases: SavedPhases
+    best: SavedBest
+    shares: SavedShares | None
+    terms: list[str]
+    """Those of the loss, in the order of the losses that have not been read yet."""
+    log: Count
+    """Bytes of the log."""
+
+
+class SavedOptimizer(Section):
+    """What an optimizer keeps that is no tensor."""
+
+    name: str
+    state: dict[str, dict[str, Any]]
+    """Name of a parameter -> what is kept for it; every parameter of the optimizer is there."""
+
+
+class SavedRandom(Section):
+    """The random numbers of Python, and of NumPy where it was in use; torch's are tensors."""
+
+    python: tuple[int, list[int], float | None]
+    numpy: tuple[str, list[int], int, int, float] | None
+
+
+class SavedState(Section):
+    """All of it."""
+
+    progress: Progress
+    optimizer: SavedOptimizer
+    scaler: dict[str, int | float] | None
+    random: SavedRandom

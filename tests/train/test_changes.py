@@ -1,0 +1,426 @@
+"""A change on resume takes effect, is refused with its place, or is reported to begin something anew: for every key.
+
+The keys come from the models and signatures themselves, so that a new one fails here until it is decided.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowconf.language import training
+from flowconf.report import FlowconfError
+from flowconf.train.commands import train as command
+from flowconf.train.commands.train import resume
+from flowconf.train.data import builtin
+from flowconf.train.optim import optimizers, schedules
+from flowconf.train.screen import Screen
+from tests.train.conftest import TINY, Folder, killed
+from tests.train.test_checkpoints import snapshot
+
+TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
+PHASED = """
+schedule: {name: cosine, warmup: 2}
+phases:
+  warm: {until: {step: 7}, freeze: stem, lr: 0.5}
+  long: {until: {epoch: 1.5}, lr: 0.25}
+  last: {lr: 0.1, loss: {label: 0.5}}
+"""
+
+
+def group(job, parameter="stem.weight"):
+    """The optimizer's group of a parameter."""
+    wanted = dict(job.graph.named_parameters())[parameter]
+    return next(group for group in job.optimizer.param_groups if any(each is wanted for each in group["params"]))
+
+
+def trainer(key):
+    return lambda job: getattr(job.config.training.trainer, key)
+
+
+@dataclass
+class Change:
+    """Words of a resume, and what becomes of them; `text` is the config of the run."""
+
+    words: tuple[str, ...]
+    probe: Callable[[Any], Any] | None = None
+    """Gives what shows that they took effect, of the job as it goes on."""
+    expected: Any = None
+    refused: str | None = None
+    """Words of the refusal."""
+    anew: str | None = None
+    """What is said to begin anew; without it nothing is."""
+    text: str = TEXT
+    job: Any = field(default=None, repr=False)
+
+
+_unfinished: dict[str, Path] = {}
+"""A folder with a run that was killed after step 9, for each config."""
+
+
+def unfinished(folder, text):
+    """Such a run in `folder`, which no other test changes."""
+    if text not in _unfinished:
+        path = Path(tempfile.mkdtemp())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(path)
+            killed(lambda: Folder(path).train(text=text), 10)
+        _unfinished[text] = path
+    shutil.copytree(_unfinished[text], folder.path, dirs_exist_ok=True)
+    return folder.runs()[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _removed():
+    yield
+    for path in _unfinished.values():
+        shutil.rmtree(path)
+    _unfinished.clear()
+
+
+def carried(change, folder, monkeypatch):
+    """Resume with a change; gives what was said."""
+    run = unfinished(folder, change.text)
+    before = snapshot(run)
+    said, seen = StringIO(), []
+    fit, start = command.fit, Screen.start
+    monkeypatch.setattr(command, "fit", lambda job, run, screen: setattr(change, "job", job) or fit(job, run, screen))
+
+    def started(self, total, done=0):
+        seen.append(change.probe(change.job) if change.probe else None)
+        start(self, total, done)
+
+    monkeypatch.setattr(Screen, "start", started)
+    if change.refused is not None:
+        with pytest.raises(FlowconfError) as caught:
+            resume(str(run), change.words, Screen(said))
+        (told,) = caught.value.diagnostics
+        assert change.refused in told.message
+        assert told.place.word in change.words
+        assert told.help
+        assert snapshot(run) == before
+        return
+    resume(str(run), change.words, Screen(said))
+    assert seen == [change.expected]
+    assert folder.run(run).record["status"] == "finished"
+    assert ("anew" in said.getvalue()) == (change.anew is not None)
+    assert (change.anew or "") in said.getvalue()
+
+
+# optimizers
+
+VALUES = {
+    "lr": 0.02, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.3, "amsgrad": True, "fused": False,
+    "momentum": 0.7, "dampening": 0.1, "nesterov": True, "lr_decay": 0.1, "alpha": 0.9, "centered": True,
+    "momentum_decay": 0.01, "decoupled_weight_decay": True,
+}  # fmt: skip
+"""A value for each argument of an optimizer, which is not its default."""
+KEEPS_MORE = {"amsgrad", "centered", ("rmsprop", "momentum")}
+"""Arguments with which an optimizer keeps more for each parameter."""
+
+
+def arguments(of):
+    return [name for name in inspect.signature(of).parameters if name not in ("params", "progress")]
+
+
+def optimizer_change(name, key, prefix="optimizer"):
+    value = VALUES[key]
+    written = str(value).lower()
+    words = (f"++{prefix}.{key}={written}", *((f"++{prefix}.momentum=0.7",) if key == "nesterov" else ()))
+    expected = tuple(value) if isinstance(value, list) else None if key == "fused" else value
+    probed = {"lr": "initial", "fused": "fused"}.get(key, key)
+
+    def probe(job):
+        return job.learning_rate.base[0] if probed == "initial" else group(job)[probed]
+
+    anew = "the optimizer's state begins anew for" if {key, (name, key)} & KEEPS_MORE else None
+    return Change(words, probe, expected, anew=anew, text=TEXT.replace("name: adamw", f"name: {name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for name in optimizers.__all__ for key in arguments(getattr(optimizers, name))]
+)
+def test_every_argument_of_an_optimizer(folder, monkeypatch, name, key):
+    carried(optimizer_change(name, key), folder, monkeypatch)
+
+
+@pytest.mark.parametrize("other", [name for name in optimizers.__all__ if name != "adamw"])
+def test_another_optimizer(folder, monkeypatch, other):
+    said = f"the optimizer begins anew: it is `{other}` now, and the checkpoint is of `adamw`"
+    change = Change((f"optimizer.name={other}",), lambda job: len(job.optimizer.state), 4 if other == "adagrad" else 0,
+                    anew=said)  # fmt: skip
+    carried(change, folder, monkeypatch)
+
+
+GROUPED = TEXT.replace("lr: 0.01}", "lr: 0.01, groups: {stem: {lr: 0.002}}}")
+GROUPS = {
+    "another group": Change(("+optimizer.groups.logits.lr=0.5",), lambda job: group(job, "logits.bias")["lr"], 0.5),
+    "one that changes": Change(("optimizer.groups.stem.lr=0.5",), lambda job: group(job)["lr"], 0.5, text=GROUPED),
+    "one less": Change(("optimizer.groups.stem=null",), lambda job: group(job)["lr"], 0.01, text=GROUPED),
+    "one with other values": Change(
+        ("+optimizer.groups.logits.amsgrad=true",),
+        lambda job: [len(state) for state in job.optimizer.state.values()],
+        [3, 3],
+        anew="the optimizer's state begins anew for `logits.weight`, `logits.bias`",
+    ),
+    "a part that is frozen": Change(
+        ("+model.flow.stem={through: 'Linear(8, 16)', frozen: true}",), lambda job: len(job.optimizer.state), 2
+    ),
+    "a part that is thawed": Change(
+        ("model.flow.stem={through: 'Linear(8, 16)'}",), lambda job: len(job.optimizer.state), 2,
+        text=TEXT.replace("    stem: Linear(8, 16)", "    stem: {through: 'Linear(8, 16)', frozen: true}"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", GROUPS.values(), ids=GROUPS)
+def test_groups(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+# schedules
+
+SHAPES = {"final": 0.25, "at": [0.25, 0.9], "factor": 0.5}
+SCHEDULED = {"name": Change(("schedule.name=linear",), lambda job: job.learning_rate.shape(0.75), 0.25),
+             "warmup": Change(("schedule.warmup=12",), lambda job: job.learning_rate.warmup, 12)}  # fmt: skip
+
+
+def test_every_key_of_the_schedule_is_decided():
+    assert SCHEDULED.keys() == training.ScheduleSection.model_fields.keys()
+
+
+@pytest.mark.parametrize("change", SCHEDULED.values(), ids=SCHEDULED)
+def test_the_schedule(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for name in schedules.__all__ for key in arguments(getattr(schedules, name))]
+)
+def test_every_argument_of_a_schedule(folder, monkeypatch, name, key):
+    given = "{name: steps, at: [0.5]}" if name == "steps" else f"{{name: {name}}}"
+    text = f"{TEXT}schedule: {given}\n"
+    expected = SHAPES[key]
+    change = Change((f"++schedule.{key}={expected}",), lambda job: job.learning_rate.shape.keywords[key], expected,
+                    text=text)  # fmt: skip
+    carried(change, folder, monkeypatch)
+
+
+# phases
+
+IN = TEXT + PHASED
+PHASES = {
+    "when": Change(("phases.last.when={step: 11}",), lambda job: job.phases.sections[-1].when.step, 11, text=IN),
+    "until": Change(("phases.long.until={epoch: 1.2}",), lambda job: job.phases.sections[1].until.epoch, 1.2, text=IN),
+    "freeze": Change(("phases.long.freeze=stem",), lambda job: job.graph.stem.weight.requires_grad, False, text=IN),
+    "thaw": Change(("phases.long.thaw=stem",), lambda job: job.graph.stem.weight.requires_grad, True, text=IN),
+    "lr": Change(("phases.long.lr=0.75",), lambda job: job.learning_rate.factors, [0.75], text=IN),
+    "loss": Change(("phases.long.loss={label: 0.25}",), lambda job: job.active.weights, [0.25], text=IN),
+}  # fmt: skip
+
+
+def test_every_key_of_a_phase_is_decided():
+    assert PHASES.keys() == training.PhaseSection.model_fields.keys()
+
+
+MEMBERS = {
+    "the one before it is gone": Change(
+        ("phases.warm=null",), lambda job: (job.phases.current, job.phases.number), ("long", 0), text=IN,
+    ),
+    "the one of the moment is gone": Change(
+        ("phases.long=null",), lambda job: job.phases.current, None, text=IN,
+        anew="the phases begin anew: the run was in `long`",
+    ),
+    "all are gone": Change(
+        ("phases.warm=null", "phases.long=null", "phases.last=null"),
+        lambda job: job.learning_rate.factors, [1.0], text=IN, anew="the phases begin anew",
+    ),
+    "the first ones": Change(
+        ("+phases={tail: {when: {step: 12}, lr: 0.5}}",), lambda job: job.phases.current, None,
+    ),
+    "one that watches another value": Change(
+        ("~phases.long.until.epoch", "+phases.long.until.stalled={metric: val/accuracy, epochs: 0.5}"),
+        lambda job: job.phases.current, "long", text=IN,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [*PHASES.values(), *MEMBERS.values()], ids=[*PHASES, *MEMBERS])
+def test_phases(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+# data
+
+DATA = {
+    "name": Change(
+        (
+            "data.name=digits",
+            "~data.shape",
+            "~data.classes",
+            "~data.rows",
+            "model.inputs.image=[B, 64]",
+            "model.flow.stem='Linear(64, 16)'",
+            "model.flow.logits='Linear(16, 10)'",
+        ),
+        refused="`stem.weight` is [16, 64] here",
+    ),
+    "batch_size": Change(("data.batch_size=16",), refused="`data.batch_size` cannot change in a run that goes on"),
+    "evaluation_batch_size": Change(
+        ("data.evaluation_batch_size=7",), lambda job: job.config.training.data.evaluation_batch_size, 7
+    ),
+    "drop_last": Change(("data.drop_last=true",), refused="`data.drop_last` cannot change in a run that goes on"),
+    "workers": Change(("data.workers=1",), lambda job: job.config.training.data.workers, 1),
+    "prefetch": Change(("data.prefetch=3",), lambda job: job.config.training.data.prefetch, 3),
+}
+"""The keys of the section."""
+SETS = {
+    "rows": Change(("data.rows=400",), refused="the training split has 320 rows, and had 256 up to step 9"),
+    "shape": Change(
+        ("data.shape=[2, 4]", "model.inputs.image=[B, 2, 4]", "model.flow.stem='Flatten() >> Linear(8, 16)'"),
+        refused="2 tensors of the graph are not in",
+    ),
+    "classes": Change(("data.classes=3",), lambda job: int(job.train.split.tensors["label"].max()), 2),
+    "spread": Change(("++data.spread=0.0",), lambda job: len(job.train.split.tensors["image"].unique(dim=0)), 4),
+    "validation": Change(("++data.validation=0.2",), refused="the training split has 224 rows, and had 256"),
+    "test": Change(("++data.test=0.2",), refused="the training split has 224 rows, and had 256"),
+    "seed": Change(("++data.seed=5",), lambda job: len(job.train), 256),
+}  # fmt: skip
+"""The arguments of a data set."""
+
+
+def test_every_key_of_the_data_is_decided():
+    assert DATA.keys() == training.DataSection.model_fields.keys()
+    assert SETS.keys() == set(arguments(builtin.synthetic))
+
+
+@pytest.mark.parametrize("change", [*DATA.values(), *SETS.values()], ids=[*DATA, *SETS])
+def test_the_data(folder, monkeypatch, change):
+    if change is DATA["name"] or change is SETS["shape"]:
+        with pytest.raises(FlowconfError, match=re.escape(change.refused)):
+            resume(str(unfinished(folder, change.text)), change.words, Screen(StringIO()))
+        return
+    carried(change, folder, monkeypatch)
+
+
+# the trainer
+
+EFFECTS: dict[str, Any] = {
+    "threads": 1, "clip": 0.5, "clip_value": 0.1, "accumulate": 2, "patience": 1, "evaluate_every": 4,
+    "checkpoint_every": 2, "log_every": 3, "progress": False, "tensorboard": False, "mode": "min", "find_nan": True,
+    "channels_last": True,
+}  # fmt: skip
+TRAINER = {
+    **{key: Change((f"trainer.{key}={str(value).lower()}",), trainer(key), value) for key, value in EFFECTS.items()},
+    "epochs": Change(("trainer.epochs=3",), lambda job: (job.total_steps, job.learning_rate.total), (24, 24)),
+    "steps": Change(("trainer.steps=12",), lambda job: (job.total_steps, job.learning_rate.total), (12, 12)),
+    "best": Change(("trainer.best=val/loss",), trainer("best"), "val/loss"),
+    "ema": Change(("trainer.ema=0.9",), lambda job: len(job.averages.values), 4, anew="the averages of `stem.weight`"),
+    "precision": Change(
+        ("trainer.precision=fp16",), lambda job: job.precision.scaler.get_scale(), 2.0**16,
+        anew="the scale of the loss begins anew",
+    ),
+    "compile": Change(("trainer.compile=true",), lambda job: hasattr(job.active.view, "_orig_mod"), True),
+    "profile": Change(("trainer.profile={wait: 11, warmup: 1, active: 1}",), lambda job: job.config.training.trainer
+                      .profile.wait, 11),
+    "runs": Change(("trainer.runs=elsewhere",), refused="`trainer.runs` cannot change in a run that goes on"),
+}  # fmt: skip
+STARTS = {
+    "devices": (("trainer.devices=2",), 2),
+    "strategy": (("trainer.devices=2", "trainer.strategy=fsdp"), 2),
+    "shares": (("trainer.devices=2", "trainer.shares=[3, 1]"), 2),
+    "restarts": (("trainer.devices=2", "trainer.restarts=0"), 2),
+    "nodes": (("trainer.nodes=2", "trainer.rendezvous=a:1"), 1),
+    "rendezvous": (("trainer.nodes=2", "trainer.rendezvous=b:1"), 1),
+}
+"""Keys that say which processes are started."""
+
+
+def test_every_key_of_the_trainer_is_decided():
+    assert {*TRAINER, *STARTS} == training.TrainerSection.model_fields.keys()
+
+
+QUIET = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+SLOW = [
+    pytest.param(TRAINER[key], id=key, marks=[pytest.mark.slow, QUIET]) for key in ("compile", "find_nan", "profile")
+]
+
+
+@pytest.mark.parametrize(
+    "change", [*(pytest.param(change, id=key) for key, change in TRAINER.items() if key not in
+                 ("compile", "find_nan", "profile")), *SLOW]
+)  # fmt: skip
+def test_the_trainer(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+@pytest.mark.parametrize("key", STARTS)
+def test_the_processes_that_are_started(folder, monkeypatch, key):
+    words, processes = STARTS[key]
+    run = unfinished(folder, TEXT)
+    started = []
+    monkeypatch.setattr(command.launch, "start", lambda task, count: started.append((task, count)))
+    resume(str(run), words, Screen(StringIO()))
+    ((task, count),) = started
+    assert count == processes
+    changed = getattr(task.walk.checked.training.trainer, key)
+    assert changed != training.TrainerSection.model_fields[key].default
+    assert task.overrides == words
+
+
+def test_shares_that_were_measured_give_way_to_those_of_the_config():
+    from flowconf.train.runs.saved import SavedShares
+    from flowconf.train.team.distributed import Team
+
+    measured = SavedShares(measured=[1.0, 9.0], measured_from=0)
+    for measures, expected in ((False, (3.0, 1.0)), (True, (1.0, 9.0))):
+        team = Team("cpu", 0, 2, (3.0, 1.0), measures)
+        team.restore_shares(measured)
+        assert team.shares.at(5) == expected
+
+
+# the rest
+
+
+OTHERS = {
+    "seed": Change(("seed=3",), refused="`seed` cannot change"),
+    "init_from": Change(("init_from=elsewhere.safetensors",), refused="`init_from` cannot change"),
+    "checkpoint": Change(
+        ("model.flow.stem={through: 'Linear(8, 16)', checkpoint: other.safetensors}",),
+        refused="`model.flow.stem.checkpoint` cannot change",
+    ),
+    "init": Change(
+        ("model.flow.stem={through: 'Linear(8, 16)', init: {bias: 1.0}}",),
+        refused="`model.flow.stem.init` cannot change",
+    ),
+    "fewer steps than there were": Change(
+        ("trainer.epochs=1",), refused="`trainer.epochs` ends the run after step 8, and it has done 9"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
+def test_what_a_run_was_built_on(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+def test_all_of_it_may_change_before_the_first_checkpoint(folder):
+    killed(lambda: folder.train(text=TEXT), 2)
+    resume(str(folder.runs()[0]), ["seed=3", "data.batch_size=16", "optimizer.name=sgd"], Screen(folder.said))
+    assert max(line["step"] for line in folder.run(folder.runs()[0]).log) == 32
+
+
+def test_terms_of_the_loss_that_are_other_ones(folder):
+    run = unfinished(folder, TEXT)
+    words = ["+loss.more={fn: cross_entropy, input: logits, target: label, weight: 0.5}"]
+    resume(str(run), words, Screen(folder.said))
+    assert "losses since the last line of the log are left out of it" in folder.said.getvalue()

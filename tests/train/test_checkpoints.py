@@ -1,0 +1,253 @@
+"""Checkpoints know themselves: what is damaged, foreign, older or newer is refused with the way on, and never used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.graph.weights.seal import sealed
+from flowconf.train.commands.train import resume
+from flowconf.train.screen import Screen
+from tests.train.conftest import TINY, killed
+
+TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
+
+
+@pytest.fixture
+def run(folder):
+    """A run that was killed after step 9: `last` is of step 9, `best` of step 5."""
+    killed(lambda: folder.train(text=TEXT), 10)
+    return folder.runs()[0].relative_to(folder.path)
+
+
+def last(run):
+    return run / "checkpoints" / "last.safetensors"
+
+
+def best(run):
+    return run / "checkpoints" / "best.safetensors"
+
+
+def metadata(file):
+    with safe_open(file, "pt") as opened:
+        return dict(opened.metadata())
+
+
+def rewrite(file, change, seal=True):
+    """Change the tensors and texts of a file; with `seal` as one who knows how flowconf seals them."""
+    tensors, texts = load_file(file), metadata(file)
+    change(tensors, texts)
+    save_file(tensors, file, sealed(tensors, texts) if seal else texts)
+
+
+def in_state(change):
+    def changed(tensors, texts):
+        state = json.loads(texts["state"])
+        change(state)
+        texts["state"] = json.dumps(state)
+
+    return lambda file: rewrite(file, changed)
+
+
+def flipped(where):
+    """A bit flipped in the file: in the tensor data, or in a text."""
+
+    def flip(file):
+        data = bytearray(file.read_bytes())
+        data[where(data)] ^= 1
+        file.write_bytes(data)
+
+    return flip
+
+
+def data_of(name):
+    """The place of a tensor's first byte."""
+
+    def place(data):
+        (size,) = struct.unpack("<Q", data[:8])
+        return 8 + size + json.loads(data[8 : 8 + size])[name]["data_offsets"][0]
+
+    return place
+
+
+def cut(size):
+    return lambda file: file.write_bytes(file.read_bytes()[:size])
+
+
+def with_text(name, value, seal=False):
+    return lambda file: rewrite(file, lambda tensors, texts: texts.__setitem__(name, value), seal=seal)
+
+
+def of_another_run(file):
+    rewrite(file, lambda tensors, texts: texts.__setitem__("run", "0123456789ab"))
+
+
+def exchanged(tensors, texts):
+    first, second = "@optimizer/stem.bias/exp_avg", "@optimizer/stem.bias/exp_avg_sq"
+    tensors[first], tensors[second] = tensors[second], tensors[first]
+
+
+DAMAGED = {
+    "empty": (cut(0), "is not a safetensors file"),
+    "cut in the header": (cut(100), "cannot be read as weights"),
+    "cut in the data": (cut(-1), "it ends too early"),
+    "no file of tensors": (lambda file: file.write_text("not this"), "cannot be read as weights"),
+    "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+    "a flipped bit in the optimizer's state": (
+        flipped(data_of("@optimizer/stem.weight/exp_avg")),
+        "`@optimizer/stem.weight/exp_avg` is not what was saved",
+    ),
+    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` is not what was saved"),
+    "a flipped bit in a text": (flipped(lambda data: data.index(b"rows") + 7), "its metadata is not what was saved"),
+    "moments exchanged": (
+        lambda file: rewrite(file, exchanged, seal=False),
+        "`@optimizer/stem.bias/exp_avg` is not what was saved",
+    ),
+    "a tensor left out": (
+        lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/torch"), seal=False),
+        "`@random/torch` was left out after it was saved",
+    ),
+    "another run's": (of_another_run, "it is the checkpoint of another run"),
+    "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not the checkpoint of a run"),
+    "another program's": (
+        lambda file: save_file({"stem.weight": torch.zeros(16, 8)}, file),
+        "it is not the checkpoint of a run",
+    ),
+    "older": (with_text("format", "flowconf 1"), "it has format 1"),
+    "newer": (with_text("format", "flowconf 3"), "it has format 3, and this version of flowconf reads formats up to 2"),
+    "no JSON": (with_text("state", "{", seal=True), "is not what runs save"),
+    "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is not what runs save"),
+    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is not what runs save"),
+    "bad random numbers": (
+        in_state(lambda state: state["random"].update(python=[3, [1, 2], None])),
+        "its random numbers are not what runs save",
+    ),
+    "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is not what"),
+    "a step that is text": (in_state(lambda state: state["progress"].update(step="9")), "`progress.step` is not what"),
+}
+
+
+def snapshot(run):
+    return {file: file.read_bytes() for file in sorted(run.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGED.values(), ids=DAMAGED)
+def test_a_last_checkpoint_that_is_not_what_was_saved(run, capsys, damage, words):
+    damage(last(run))
+    before = snapshot(run)
+    assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("error[FC030")
+    assert f"--> {last(run)}" in said
+    way = f"`flowconf train tiny.yaml init_from={best(run)}` starts a new run from its best weights, which are whole"
+    assert f"= help: {way}" in said
+    assert snapshot(run) == before
+
+
+def test_a_last_checkpoint_that_is_gone(run, capsys):
+    last(run).unlink()
+    before = snapshot(run)
+    assert main(["train", "--resume", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert "error[FC0301]: the run has saved a checkpoint, and `last.safetensors` is not there" in said
+    assert "starts a new run from its best weights" in said
+    best(run).unlink()
+    assert main(["train", "--resume", str(run)]) == 1
+    assert "= help: `flowconf train tiny.yaml` starts anew" in capsys.readouterr().err
+    assert snapshot(run) == {file: data for file, data in before.items() if file != best(run)}
+
+
+def test_the_way_on_is_one(run, folder):
+    """What the help says to write is run: it starts from the weights that it names."""
+    last(run).unlink()
+    assert main(["train", "tiny.yaml", f"init_from={best(run)}", "trainer.epochs=1"]) == 0
+    assert "stem: 2 loaded" in (folder.runs()[-1] / "weights.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+        (cut(50), "cannot be read as weights"),
+        (lambda file: file.unlink(), "no such file"),
+        (of_another_run, "it does not hold the run's weights of step 5"),
+        (with_text("step", "4", seal=True), "it does not hold the run's weights of step 5"),
+    ],
+)
+def test_best_weights_that_are_not_what_was_saved(run, capsys, damage, words):
+    damage(best(run))
+    before = snapshot(run)
+    assert main(["train", "--resume", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert words in said.lower()
+    assert f"init_from={last(run)}` starts a new run from its last weights" in said
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("command", [["eval"], ["predict", "-i", "in.npz", "-o", "out.npz"]])
+def test_damaged_best_weights_are_used_by_no_command(run, capsys, command):
+    import numpy
+
+    numpy.savez("in.npz", image=numpy.zeros((4, 8), "float32"))
+    flipped(data_of("logits.bias"))(best(run))
+    assert main([command[0], str(run), *command[1:]]) == 2
+    assert "`logits.bias` is not what was saved" in capsys.readouterr().err
+
+
+def test_missing_best_weights_of_a_finished_run_are_not_replaced_by_the_last_ones(folder, capsys):
+    run = folder.train(text=TEXT).folder
+    best(run).unlink()
+    assert main(["eval", str(run)]) == 2
+    assert "best.safetensors` does not exist" in capsys.readouterr().err
+
+
+def test_weights_of_the_format_before_are_read(run):
+    texts = metadata(best(run))
+    older = {key: text for key, text in texts.items() if key not in ("digest", "digests")} | {"format": "flowconf 1"}
+    save_file(load_file(best(run)), best(run), older)
+    assert main(["eval", str(run)]) == 0
+
+
+def test_every_piece_of_state_has_a_name_and_a_digest(run):
+    tensors, texts = load_file(last(run)), metadata(last(run))
+    assert json.loads(texts["digests"]).keys() == tensors.keys()
+    kept = {f"@optimizer/{name}/{key}" for name in ("stem.weight", "stem.bias", "logits.weight", "logits.bias")
+            for key in ("step", "exp_avg", "exp_avg_sq")}  # fmt: skip
+    assert {name for name in tensors if name.startswith("@optimizer")} == kept
+
+
+def test_a_checkpoint_is_a_file_of_weights_to_others(run):
+    graph = flowconf.build("tiny.yaml", weights=False)
+    assert len(graph.load(last(run), unused="error").loaded) == 4
+
+
+def test_state_belongs_to_a_name(run, folder):
+    """Groups that change the order of the parameters, one of which has another's shape, change no one's state."""
+    seen = {}
+
+    def look(self, step):
+        seen.setdefault(step, {name: value.clone() for name, value in moments().items()})
+
+    def moments():
+        from gc import get_objects
+
+        from flowconf.train.job import Job
+
+        job = next(found for found in get_objects() if isinstance(found, Job))
+        names = {parameter: name for name, parameter in job.graph.named_parameters()}
+        return {names[p]: state["exp_avg"] for p, state in job.optimizer.state.items()}
+
+    before = {name: load_file(last(run))[f"@optimizer/{name}/exp_avg"] for name in ("stem.bias", "logits.bias")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Screen, "start", lambda self, total, done=0: look(self, done))
+        resume(str(run), ["+optimizer.groups.logits.lr=0.001", "+optimizer.groups.stem.lr=0.002"], Screen(folder.said))
+    assert all(torch.equal(seen[9][name], before[name]) for name in before)
