@@ -66,7 +66,7 @@ def test_only_what_stands_at_a_path(capsys):
     ("arguments", "words"),
     [
         (["small.safetensors", "--at", "hed"], "write `head`"),
-        (["small.safetensors", "--at", "head.wight"], "`wight` names nothing in `head`"),
+        (["small.safetensors", "--at", "head.wight"], "unknown name `wight` in `head`"),
         (["nowhere.safetensors"], "the checkpoint `nowhere.safetensors` does not exist"),
         (["."], "cannot be read as weights"),
         (["broken.pt"], "cannot be read as weights"),

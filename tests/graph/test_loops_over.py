@@ -135,9 +135,9 @@ def test_what_is_gone_over_is_part_of_the_structure():
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"times": 3}, ["FC0122: the loop `read` has `times` and `over`"]),
-        ({"max": 3}, ["FC0125: `max` means nothing for a loop with `over`"]),
-        ({"over": None, "times": 3, "dim": 1}, ["FC0125: `dim` means nothing for a loop with `times`"]),
+        ({"times": 3}, ["FC0122: `times` and `over` of the loop `read` are mutually exclusive"]),
+        ({"max": 3}, ["FC0125: `max` does not apply to a loop with `over`"]),
+        ({"over": None, "times": 3, "dim": 1}, ["FC0125: `dim` does not apply to a loop with `times`"]),
         (
             {"over": {"momnt": "x"}},
             ["FC0143: `read` takes no argument `momnt`"],

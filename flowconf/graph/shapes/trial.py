@@ -112,7 +112,10 @@ class Trial:
         for value in dict.fromkeys(read):
             count, index = scope.slices(value), value.innermost_index
             if count is not None and index is not None and not -count <= index < count:
-                message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
+                message, advice = (
+                    f"index `[{index}]` of `{value}` is out of range: it has {count} slices",
+                    f"the last is `[{count - 1}]`",
+                )
                 self.findings.add(Diagnostic("FC0141", message, value.place, scope.path, advice=advice))
 
     def _record(self, path: str, value: Any) -> None:
@@ -285,7 +288,7 @@ class Trial:
             shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
             label = Label(f"`{visit.giver.name}` gives {shown}", visit.giver.place)
             path = join(visit.scope.path, visit.applied.path)
-            message = f"nothing fills the input `{lacking[0]}` of `{path}`"
+            message = f"the input `{lacking[0]}` of `{path}` has no value"
             self.findings.error(visit, "FC0147", message, visit.step.place, (label,), to_fill(lacking[0]))
 
     def _given(self, value: Value, visit: Visit) -> Any:
