@@ -1,6 +1,6 @@
-"""flowconf: neural networks that are described, not assembled.
+"""flowconf: train PyTorch networks that are described in YAML.
 
-Public names are imported when they are first used, so that `flowconf --help` needs none of torch, Hydra or Pydantic.
+Public names are imported on first use, so that `flowconf --help` imports none of torch, Hydra and Pydantic.
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, whether they have been imported yet or not."""
+    """The public names, imported or not."""
     return [*__all__, "__version__"]

@@ -1,4 +1,4 @@
-"""The Python interface: load a config, build a graph, check either."""
+"""The Python API: compose and load configs, build graphs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowconf.language import config as configs
+from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.report import Diagnostic
@@ -19,30 +20,63 @@ if TYPE_CHECKING:
     from flowconf.graph import Graph
 
 
-def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
-    """The composed text of a config, with the place of every value. Raises `ConfigError`."""
+def trust_project(source: str | os.PathLike[str]) -> None:
+    """From now on, import the modules of the project of a config or run, even outside that project.
+
+    Raises `ConfigError`.
+    """
+    if not Path(source).is_dir():
+        projects.trust(Path(os.path.realpath(source)).parent)
+        return
+    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.train.runs.loading import started_from
+
+    folder = find_run_folder(Path(source))
+    projects.trust(folder)
+    origin = started_from(folder)
+    if origin is not None:
+        projects.trust(origin)
+
+
+def compose(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> Composition:
+    """Compose a config, with the place of every value. Raises `ConfigError`.
+
+    `trust`: import the modules of the config's project, even if the current folder is outside that project.
+    """
+    _trust(file, trust)
     return configs.compose(file, overrides)
 
 
-def load(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """A training config: composed, validated, its graph resolved, its sections checked. Raises `ConfigError`."""
+def load(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
+    """Load a training config: composed and checked, with its graph resolved; `trust` as in `compose`.
+
+    Raises `ConfigError`.
+    """
+    _trust(file, trust)
     return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
 
 
-def check(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> list[Diagnostic]:
-    """Every mistake of the first stage that has one, up to sizes, sources of weights and the configs that they name.
+def check(
+    source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None, *, trust: bool = False
+) -> list[Diagnostic]:
+    """Check a config or graph: the diagnostics of the first stage with errors, and warnings.
 
-    No data is read, and nothing is run.
+    Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints,
+    and the configs that those refer to. Nothing is run except the modules of the project; `trust` as in `compose`.
     """
+    _trust(source, trust)
     return road.findings(source, overrides, origin).mistakes
 
 
-def plan(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> GraphPlan:
-    """The Plan of a graph: from a file (a training config or a bare graph), or from a dict. Raises `ConfigError`.
+def plan(
+    source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None, *, trust: bool = False
+) -> GraphPlan:
+    """The Plan of a graph, from a file (a training config or a graph document) or a dict. Raises `ConfigError`.
 
-    `origin` names a place for the mistakes of a dict; graphs that a dict names are looked for in the current folder,
-    and in its `configs`.
+    `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
+    it exists, or in the current folder. `trust` as in `compose`.
     """
+    _trust(source, trust)
     found = road.begin(source, overrides, origin).to(road.BEFORE_TORCH).plan
     assert found is not None
     return found
@@ -55,13 +89,15 @@ def build(
     weights: bool = True,
     runs: str = "runs",
     origin: str | None = None,
+    trust: bool = False,
 ) -> Graph:
-    """The graph that `source` describes, as a module; with the weights that its `checkpoint:` keys name.
+    """Build the graph that `source` describes; with `weights`, load the checkpoints of its `checkpoint:` keys.
 
-    `runs` is the folder in which runs of other configs are looked for. Raises `ConfigError`.
+    `runs` is the folder in which runs of other configs are searched for; `trust` as in `compose`. Raises `ConfigError`.
     """
     from flowconf.graph import build_graph, load_checkpoints
 
+    _trust(source, trust)
     walk = road.begin(source, overrides, origin).to("sizes")
     assert walk.plan is not None
     graph = build_graph(walk.plan, walk.inference)
@@ -70,12 +106,19 @@ def build(
     return graph
 
 
-def load_run(run: str | os.PathLike[str], *, last: bool = False) -> Graph:
-    """The graph of a run with its best weights, or its last ones, in evaluation mode and on the CPU.
+def load_run(run: str | os.PathLike[str], *, last: bool = False, trust: bool = False) -> Graph:
+    """The graph of a run with its best (or `last`) weights, in evaluation mode, on the CPU.
 
-    `run` is a run folder, or a folder of runs of which the newest counts. Raises `ConfigError`.
+    `run` is a run folder, or a folder of runs, of which the newest is loaded. `trust` as in `compose`. Raises
+    `ConfigError`.
     """
     from flowconf.graph.weights.sources import find_run_folder
     from flowconf.train.runs.loading import load_run as loaded
 
+    _trust(run, trust)
     return loaded(find_run_folder(Path(run)), last=last)
+
+
+def _trust(source: GraphSource, trust: bool) -> None:
+    if trust and isinstance(source, str | os.PathLike):
+        trust_project(source)

@@ -30,8 +30,6 @@ ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
 }
 HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
 WITHOUT_TORCH = ("report", "text", "language", "draw")
-KNOWN_CIRCLES: tuple[str, ...] = ()
-"""Modules in circles of imports that are still to be opened."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -135,9 +133,7 @@ def circle_through(module: str) -> list[str] | None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_imports_go_in_a_circle(module, request):
-    if module in KNOWN_CIRCLES:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a known circle"))
+def test_no_imports_go_in_a_circle(module):
     circle = circle_through(module)
     assert circle is None, " -> ".join(circle)
 

@@ -249,9 +249,9 @@ def test_suggestions():
     assert nearest("linear", ["Linear", "Bilinear"]) == "Linear"
     assert nearest("zzz", ["Linear"]) is None
     assert suggest("frozn", ["frozen", "from"]) == Suggestion("frozen", instead_of="frozn")
-    assert suggest("zzz", ["a", "b"]) == "the names here are `a`, `b`"
+    assert suggest("zzz", ["a", "b"]) == "available names: `a`, `b`"
     assert (
-        suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2) == "the modules here are `m0`, `m1` and 12 more"
+        suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2) == "available modules: `m0`, `m1` and 12 more"
     )
     assert suggest("zzz", []) is None
 

@@ -14,7 +14,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from flowconf.cli.main import main
-from flowconf.language import registry
+from flowconf.language import projects, registry
 from flowconf.language.json_schema import schemas
 from flowconf.language.schema import MODIFIERS, VERBS
 
@@ -41,7 +41,7 @@ PINNED = re.search(r"^torch==(.+)$", (ROOT / "constraints.txt").read_text(encodi
 
 @pytest.mark.skipif(version("torch").partition("+")[0] != PINNED[1], reason="they list the modules of another torch")
 def test_the_committed_schemas_are_fresh():
-    registry.import_project(ROOT)
+    projects.import_project(ROOT)
     assert schemas() == COMMITTED, "run `flowconf schema`"
 
 
@@ -139,6 +139,7 @@ def test_steps_that_do_not_fit(step):
         ("defaults: [_self_, {optimizer: adamw}, {override pivot: null}]", True),
         ("defaults: {optimizer: adamw}", False),
         ("hydra: {sweeper: {max_batch_size: 3}}", True),
+        ("hydra: {job_logging: {}}", False),
         ("moedl: {}", False),
     ],
 )

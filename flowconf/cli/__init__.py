@@ -1,1 +1,1 @@
-"""The command line: one thin file a command. Whatever takes time to import is imported inside the commands."""
+"""The command line: one thin file for each command. Slow imports are made inside the commands."""

@@ -1,4 +1,4 @@
-"""The arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,31 +8,41 @@ from typing import Annotated
 
 import typer
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="A training config, or a graph document by itself.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="A training config or a graph document.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[OVERRIDES]...",
         show_default=False,
-        help="Changes in Hydra's grammar: key=value, +key=value, ~key, group=option.",
+        help="Hydra overrides: key=value, +key=value, ~key, group=option.",
     ),
 ]
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs: the newest counts.")
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Import the modules of the config's project even if called outside that project."),
 ]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs (the newest run).")]
 
 
 class Form(StrEnum):
-    """How a report is printed: for people, or as JSON."""
+    """The output format."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def refuse_other_pictures(output: Path | None) -> None:
-    """Refuses a file that is no picture by its name, before anything is computed for it."""
+    """Raise `BadParameter` for a file without a known image suffix, before anything is computed."""
     from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES
 
     known = (*TEXT_SUFFIXES, *IMAGE_SUFFIXES)
     if output is not None and output.suffix.lower() not in known:
-        raise typer.BadParameter(f"`{output}` ends in none of {', '.join(known)}", param_hint="'-o'")
+        raise typer.BadParameter(f"expected a file that ends in {', '.join(known)}, got `{output}`", param_hint="'-o'")
+
+
+def trust_project_of(source: str, trust: bool) -> None:
+    """Implement `--trust`: import the modules of the project of a config or run, wherever the command is called."""
+    if trust:
+        from flowconf.api import trust_project
+
+        trust_project(source)

@@ -1,4 +1,4 @@
-"""`flowconf check`: every mistake in a config, with its place, before anything runs."""
+"""`flowconf check`: all errors in a config, with their places, before anything runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 from flowconf.report import (
     Diagnostic,
     render_github,
@@ -16,17 +16,18 @@ from flowconf.report import (
     render_plain,
     render_text,
     wants_colour,
+    write_drawn,
 )
 
 if TYPE_CHECKING:
     from flowconf.train.checks.road import Findings
 
 ROUNDS = 20
-"""A mended mistake may bring others to light; so often at most is looked again."""
+"""The maximum number of rounds of `--fix`: fixing an error may uncover others."""
 
 
 class Format(StrEnum):
-    """How mistakes are told: drawn, in sentences, as JSON lines, or as GitHub annotations."""
+    """The output format: with source excerpts, as plain text, as JSON lines, or as GitHub annotations."""
 
     TEXT = "text"
     PLAIN = "plain"
@@ -37,23 +38,25 @@ class Format(StrEnum):
 def check(
     file: File,
     overrides: Overrides = None,
-    form: Annotated[Format, typer.Option("--format", help="How to tell the mistakes.")] = Format.TEXT,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what has one right spelling, in place.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
+    trust: Trust = False,
 ) -> None:
-    """Tell every mistake in FILE, and run nothing."""
+    """Report all errors in FILE without running anything."""
+    trust_project_of(file, trust)
     from flowconf.text.fixes import apply
     from flowconf.train.checks.road import findings
 
     seen = findings(file, overrides or [])
     for _ in range(ROUNDS if fix else 0):
-        mended = apply(seen.mistakes)
-        for place in mended:
-            print(f"mended {place}", file=sys.stderr)
-        if not mended:
+        fixed = apply(seen.mistakes)
+        for place in fixed:
+            print(f"fixed {place}", file=sys.stderr)
+        if not fixed:
             break
         seen = findings(file, overrides or [])
     found = seen.mistakes
-    sys.stdout.write(_rendered(found, form))
+    write_drawn(_rendered(found, form), sys.stdout)
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
@@ -77,15 +80,15 @@ def _count(found: list[Diagnostic]) -> str:
     errors = sum(diagnostic.severity == "error" for diagnostic in found)
     warnings = len(found) - errors
     counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
-    return ", ".join(counts) or "no mistakes"
+    return ", ".join(counts) or "no errors"
 
 
 def _left_out(seen: Findings) -> str:
-    """What was not checked because of the mistakes."""
+    """The number of steps that were not checked because of the errors."""
     errors = sum(diagnostic.severity == "error" for diagnostic in seen.mistakes)
     if not errors:
         return ""
     it, count = "it" if errors == 1 else "them", len(seen.unchecked)
-    members = [f"{count} member{'s' if count > 1 else ''}"] if count else []
-    left = " and ".join([*members, *([] if seen.sizes else ["the shapes"])])
+    steps = [f"{count} step{'s' if count > 1 else ''}"] if count else []
+    left = " and ".join([*steps, *([] if seen.sizes else ["the shapes"])])
     return f"; {left} not checked because of {it}" if left else ""

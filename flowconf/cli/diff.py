@@ -1,8 +1,7 @@
-"""`flowconf diff`: what two configs, two sets of overrides or two runs do differently."""
+"""`flowconf diff`: the differences between two configs, two sets of overrides, or two runs."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import refuse_other_pictures
-from flowconf.report import ConfigError, Reporter, printable, shown_path
+from flowconf.cli.arguments import Trust, refuse_other_pictures, trust_project_of
+from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
 if TYPE_CHECKING:
     from flowconf.graph.weights.carried_over import CarriedOver
@@ -29,28 +28,31 @@ def diff(
     before: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="A config, a graph document, or a run folder (of a folder of runs, the newest)."
+            metavar="A", help="A config, a graph document, a run folder, or a folder of runs (the newest run)."
         ),
     ],
     rest: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[B] [OVERRIDES]...", help="The other one (default: A again) and overrides for it."),
+        typer.Argument(metavar="[B] [OVERRIDES]...", help="The other side (default: A), and overrides for it."),
     ] = None,
     given: Annotated[
-        list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; may be repeated.")
+        list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; repeatable.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colours.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
+    trust: Trust = False,
 ) -> None:
-    """Tell what changes from A to B: members, shapes, weights, settings."""
+    """Show the differences from A to B: steps, shapes, weights, settings."""
     from flowconf.graph.weights.carried_over import carry_over
     from flowconf.language.diff import compare
 
     refuse_other_pictures(output)
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     words = list(rest or [])
     other = words.pop(0) if words and not _is_override(words[0]) else before
+    for side in (before, other):
+        trust_project_of(side, trust)
     old, new = _both(lambda: _walked(before, given or []), lambda: _walked(other, words))
     assert old.document
     assert old.inference
@@ -75,7 +77,7 @@ def _is_override(word: str) -> bool:
 
 
 def _walked(given: str, words: Sequence[str]) -> Walk:
-    """One side, checked up to its sizes; a run keeps what was composed, and no groups to choose from."""
+    """One side, checked up to its sizes. A run folder contains a composed config, so it has no config groups."""
     from flowconf.graph.weights.sources import record
     from flowconf.train.checks import road
 
@@ -87,7 +89,7 @@ def _walked(given: str, words: Sequence[str]) -> Walk:
             raise
         made_from = record(Path(file).parent).get("config")
         named = f", `{shown_path(made_from)}`" if isinstance(made_from, str) else ""
-        advice = f"`{printable(given)}` holds no config groups: name the config that it was made from{named}"
+        advice = f"`{printable(given)}` has no config groups: compare the config from which it was composed{named}"
         raise ConfigError(
             *(replace(one, advice=advice) if _is_of_a_group(one) else one for one in error.diagnostics)
         ) from None
@@ -95,19 +97,19 @@ def _walked(given: str, words: Sequence[str]) -> Walk:
 
 
 def _is_of_a_group(told: Diagnostic) -> bool:
-    """Whether a word that names a key at the top names nothing."""
+    """Whether it is about an override of an unknown key at the top level."""
     return told.code in ("FC0101", "FC0102") and told.place.word is not None and "." not in told.path
 
 
 def _file(given: str) -> str:
-    """The file itself, or the config of a run folder; of a folder of runs, the newest one's."""
+    """The file itself, or the config of a run folder; for a folder of runs, that of the newest."""
     from flowconf.graph.weights.sources import CONFIG, find_run_folder
 
     return str(find_run_folder(given) / CONFIG) if Path(given).is_dir() else given
 
 
 def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:
-    """What both sides give. Raises `ConfigError` with the mistakes of both, each told once."""
+    """The results of both sides. Raises `ConfigError` with the errors of both, without duplicates."""
     found: list[T] = []
     mistakes = Reporter()
     for side in (before, after):
@@ -129,14 +131,14 @@ def _text_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
     total = len(carry.kept) + len(carry.resized) + len(carry.dropped)
     yield f"weights: {len(carry.kept)} of {total} tensors carry over"
     for name, before, after in carry.resized:
-        yield f"  {name}: {list(before)} -> {list(after)}, starts anew"
+        yield f"  {name}: {list(before)} -> {list(after)}, reinitialised"
     yield from (f"  {name}: new" for name in carry.new)
-    yield from (f"  {name}: gone" for name in carry.dropped)
+    yield from (f"  {name}: removed" for name in carry.dropped)
 
 
 def _what(change: Change) -> str:
     if change.kind == "moved":
-        return f": now behind {change.after or 'the input'}, was behind {change.before or 'the input'}"
+        return f": now after {change.after or 'the input'}, was after {change.before or 'the input'}"
     key = f" {change.key}" if change.key is not None else ""
     both = change.kind == "changed"
     values = [_short(value) for value in (change.before, change.after) if both or value is not None]
@@ -161,6 +163,6 @@ def _json_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
         row |= {"before": change.before, "after": change.after}
         row |= {"before_place": None if change.before is None else str(change.before_place)}
         row |= {"after_place": None if change.after is None else str(change.after_place)}
-        yield json.dumps(row, default=str)
+        yield json_line(row)
     weights = {"kept": carry.kept, "resized": carry.resized, "new": carry.new, "dropped": carry.dropped}
-    yield json.dumps({"kind": "graph", "shapes": carry.shapes, "weights": weights})
+    yield json_line({"kind": "graph", "shapes": carry.shapes, "weights": weights})

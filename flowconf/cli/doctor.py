@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,17 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from flowconf.cli.arguments import Form
-from flowconf.report import MachineError, printable
+from flowconf.report import MachineError, json_line, printable
 
 
 def doctor(
-    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TEXT,
+    form: Annotated[Form, typer.Option("--format", help="The output format.")] = Form.TEXT,
 ) -> None:
-    """Print what a bug report needs: versions, devices, project, plug-ins; exit with 3 if something is missing."""
+    """Print what a bug report needs: versions, devices, project, plug-ins. Exits with 3 if something is missing."""
     from flowconf.train.doctor import examine
 
     found = examine(Path.cwd())
-    print(json.dumps(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
+    print(json_line(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
     if found.problems:
         sys.stdout.flush()
         raise MachineError(*found.problems)

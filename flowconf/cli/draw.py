@@ -1,4 +1,4 @@
-"""`flowconf draw`: the picture of a graph."""
+"""`flowconf draw`: a drawing of a graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, refuse_other_pictures
+from flowconf.cli.arguments import File, Overrides, Trust, refuse_other_pictures, trust_project_of
 
 
 def draw(
@@ -16,18 +16,20 @@ def draw(
     overrides: Overrides = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .dot, .svg, .png or .pdf file. DOT goes to standard output without it."),
+        typer.Option("-o", "--output", help="A .dot, .svg, .png or .pdf file. Default: DOT on standard output."),
     ] = None,
     heat: Annotated[
         Path | None,
-        typer.Option("--heat", metavar="PROFILE", help="Colour the steps by their time in a profile or a run."),
+        typer.Option("--heat", metavar="PROFILE", help="Colour the steps by their time in a profile or run."),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs, and each deeper one as one node."),
+        typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs; each deeper graph is one node."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Draw the graph that FILE describes."""
+    """Draw the graph in FILE."""
+    trust_project_of(file, trust)
     from flowconf.api import plan
     from flowconf.draw.dot import dot
     from flowconf.draw.heat import read

@@ -1,4 +1,4 @@
-"""`flowconf eject`: a graph as one plain PyTorch file."""
+"""`flowconf eject`: a graph as a plain PyTorch file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 
 
 def eject(
@@ -15,12 +15,18 @@ def eject(
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
     weights: Annotated[
-        str | None, typer.Option("--weights", help="A file, checkpoint folder or run whose weights go beside it.")
+        str | None,
+        typer.Option(
+            "--weights",
+            help="A weights file, checkpoint folder or run; its weights are written next to the Python file.",
+        ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Write the graph as plain PyTorch, without flowconf."""
+    """Write the graph as plain PyTorch code that does not need flowconf."""
+    trust_project_of(file, trust)
     if output.suffix != ".py":
-        raise typer.BadParameter(f"`{output}` does not end in .py", param_hint="'-o'")
+        raise typer.BadParameter(f"expected a file that ends in .py, got `{output}`", param_hint="'-o'")
     from flowconf.api import build
     from flowconf.graph.exchange.eject import eject as write
 
@@ -28,4 +34,4 @@ def eject(
     if weights is not None:
         print(graph.load(weights))
     beside = write(graph, output, weights is not None)
-    print(f"wrote {output}" + (f" and {beside}" if beside is not None else " (no weights: give --weights)"))
+    print(f"wrote {output}" + (f" and {beside}" if beside is not None else " (without weights; use --weights)"))

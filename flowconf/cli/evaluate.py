@@ -1,14 +1,13 @@
-"""`flowconf eval`: a run's weights on its data, or on other data."""
+"""`flowconf eval`: the weights of a run, evaluated on its data or on other data."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, RunArgument
+from flowconf.cli.arguments import Overrides, RunArgument, Trust, trust_project_of
 
 
 class Part(StrEnum):
@@ -23,20 +22,23 @@ def evaluate(
     run: RunArgument,
     overrides: Overrides = None,
     splits: Annotated[
-        list[Part] | None, typer.Option("--split", help="What to evaluate (default: val and test); may be repeated.")
+        list[Part] | None, typer.Option("--split", help="The split to evaluate (default: val and test); repeatable.")
     ] = None,
-    last: Annotated[bool, typer.Option("--last", help="The last weights, not the best ones.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    trust: Trust = False,
 ) -> None:
-    """Evaluate the weights of a run: its losses and metrics. Nothing is written."""
+    """Evaluate the losses and metrics of a run. Nothing is written."""
+    trust_project_of(run, trust)
+    from flowconf.report import json_line
     from flowconf.train.commands.evaluate import evaluate_run
     from flowconf.train.screen import number
 
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], last)
     if form == "json":
-        print(json.dumps(found))
+        print(json_line(found))
         return
     width = max((len(name) for name in found), default=0)
     for name, value in found.items():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 
 
 def export(
@@ -18,13 +18,17 @@ def export(
     ] = Path("model.pt2"),
     at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the graph at this path.")] = "",
     weights: Annotated[
-        str | None, typer.Option("--weights", help="A file, checkpoint folder or run with the weights of the whole.")
+        str | None,
+        typer.Option("--weights", help="A weights file, checkpoint folder or run with the weights of the whole graph."),
     ] = None,
     sizes: Annotated[
-        list[str] | None, typer.Option("--size", metavar="NAME=NUMBER", help="Close an open size of the inputs.")
+        list[str] | None,
+        typer.Option("--size", metavar="NAME=NUMBER", help="Fix a symbolic size of the inputs; repeatable."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Write the graph as a program, every symbolic size open, and compare it with the graph."""
+    """Write the graph as a program with dynamic symbolic sizes, and compare its outputs with the graph's."""
+    trust_project_of(file, trust)
     from flowconf.api import build
     from flowconf.graph.exchange.export import export as write
 
@@ -33,12 +37,12 @@ def export(
     if weights is not None:
         print(graph.load(weights))
     elif all(setting.checkpoint is None for _, setting in graph.plan.all_settings()):
-        print("the weights are starting values: give --weights for trained ones")
+        print("the weights are initial values; use --weights for trained ones")
     print(write(graph.subgraph(at), output, closed))
 
 
 def _size(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if not (name and number.isdecimal() and int(number) > 0):
-        raise typer.BadParameter(f"`{text}` is not of the form NAME=NUMBER", param_hint="'--size'")
+        raise typer.BadParameter(f"expected NAME=NUMBER, got `{text}`", param_hint="'--size'")
     return name, int(number)

@@ -1,4 +1,4 @@
-"""`flowconf import`: a graph document for a module that exists as Python. The one command that runs code by name."""
+"""`flowconf import`: a graph document for an existing Python module. The only command that runs code by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Shapes = dict[str, list[int | str]]
 def import_module(
     factory: Annotated[
         str,
-        typer.Argument(metavar="PACKAGE.MODULE:FACTORY", help="A module class or function that needs no arguments."),
+        typer.Argument(
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="A module class, or a function without arguments that returns a module.",
+        ),
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The YAML file to write.")] = None,
     inputs: Annotated[
@@ -30,10 +33,10 @@ def import_module(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Write the module's weights under the graph's names, as safetensors."),
+        typer.Option("--weights", help="Write the module's weights as safetensors, with the names of the graph."),
     ] = None,
 ) -> None:
-    """Write a graph document for an existing module, as far as it can be read. This runs the module's code."""
+    """Write a graph document for an existing module, as far as it can be converted. This runs the module's code."""
     from flowconf.graph.exchange.importer import read
 
     shapes = dict(_shape(text) for text in inputs or [])
@@ -45,27 +48,27 @@ def import_module(
         sys.stdout.flush()
     else:
         output.write_text(text, encoding="utf-8")
-    for line in _told(module, found, shapes, weights):
+    for line in _account(module, found, shapes, weights):
         print(line, file=sys.stderr)
 
 
-def _told(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | None) -> list[str]:
-    """What could not be read, or how the graph that was read compares with the module."""
+def _account(module: nn.Module, found: Imported, shapes: Shapes, weights: Path | None) -> list[str]:
+    """The parts that could not be converted, or the result of comparing the graph with the module."""
     from flowconf.graph.exchange.importer import outputs_are_equal, rebuilt
     from flowconf.report import ConfigError, Diagnostic, RunError
 
     if found.unread:
         if weights is not None:
-            message = "weights are written for a module that was read as a whole, and this one was not"
+            message = f"`--weights` requires that all parts are converted, but {len(found.unread)} could not be"
             raise ConfigError(Diagnostic("FC0302", message))
-        return [f"{len(found.unread)} could not be read:", *(f"  {one}" for one in found.unread)]
+        return [f"{len(found.unread)} could not be converted:", *(f"  {one}" for one in found.unread)]
     graph = rebuilt(module, found)
-    lines = [f"everything was read: {len(graph.state_dict())} tensors, {len(found.rename)} prefixes renamed"]
+    lines = [f"all parts converted: {len(graph.state_dict())} tensors, {len(found.rename)} prefixes renamed"]
     if shapes:
         if not outputs_are_equal(module, graph, shapes):
-            message = "the graph that was read gives other outputs than the module, with the same weights"
-            raise RunError(Diagnostic("FC0702", message, advice="a part of it does what tracing does not see"))
-        lines.append("the graph gives the same outputs as the module, bit for bit")
+            message = "with the same weights, the outputs of the graph differ from those of the module"
+            raise RunError(Diagnostic("FC0702", message, advice="the module does something that tracing does not see"))
+        lines.append("the outputs of the graph and the module are equal, bit for bit")
     if weights is not None:
         graph.save(weights)
         lines.append(f"wrote {weights}")
@@ -83,16 +86,17 @@ def _made(spec: str) -> nn.Module:
 
     source, _, name = spec.partition(":")
     if not source or not name:
-        raise refused(f"`{spec}` names no factory", "write `package.module:Factory`")
+        raise refused(f"expected `package.module:Factory`, got `{spec}`", "name a class or function after the colon")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(source)
     except ImportError as problem:
-        raise refused(f"`{source}` cannot be imported: {problem}", "it is looked for from the current folder") from None
-    except (Exception, SystemExit) as problem:  # whatever the user's own code raises
-        told = f"{type(problem).__name__}: {problem}"
-        raise refused(f"`{source}` cannot be imported: {told}", "mend the module first") from problem
+        advice = "modules are imported relative to the current folder"
+        raise refused(f"`{source}` cannot be imported: {problem}", advice) from None
+    except (Exception, SystemExit) as problem:  # user code may raise anything
+        raised = f"{type(problem).__name__}: {problem}"
+        raise refused(f"`{source}` cannot be imported: {raised}", "fix the error in the module") from problem
     for part in name.split("."):
         if not hasattr(found, part):
             raise refused(f"`{source}` has no `{part}`", "write the name of a class or function in it")
@@ -100,11 +104,12 @@ def _made(spec: str) -> nn.Module:
     if not isinstance(found, nn.Module) and callable(found):
         try:
             found = found()
-        except (Exception, SystemExit) as problem:  # whatever the user's own code raises
-            told = f"`{name}()` fails: {type(problem).__name__}: {problem}"
-            raise refused(told, "name a function that makes the module without arguments") from problem
+        except (Exception, SystemExit) as problem:  # user code may raise anything
+            message = f"`{name}()` failed: {type(problem).__name__}: {problem}"
+            raise refused(message, "name a function without arguments that returns the module") from problem
     if not isinstance(found, nn.Module):
-        raise refused(f"`{spec}` gives a `{type(found).__name__}`, not a module", "write a function that gives one")
+        message = f"expected a module from `{spec}`, got `{type(found).__name__}`"
+        raise refused(message, "name a function that returns a module")
     return found
 
 
@@ -118,5 +123,5 @@ def _shape(text: str) -> tuple[str, list[int | str]]:
     except (SyntaxError, ValueError):
         found = []
     if not (name.isidentifier() and found and all(isinstance(size, int | str) for size in found)):
-        raise typer.BadParameter(f"`{text}` is not of the form NAME=[SIZE, ...]", param_hint="'--input'")
+        raise typer.BadParameter(f"expected NAME=[SIZE, ...], got `{text}`", param_hint="'--input'")
     return name, found

@@ -1,4 +1,4 @@
-"""Imports that take time."""
+"""Slow imports."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gc
 
 
 def import_torch() -> None:
-    """Import torch, and the part of it that every optimizer and every check of shapes imports when it is made.
+    """Import torch, and the part of it that optimizers and the shape check import on first use.
 
-    This makes a great many objects, all of which stay: looking for garbage meanwhile, and among them ever after, would
-    take a fifth of the time to a run's first step.
+    The import creates many objects that are never freed. Garbage collection during the import, and of these objects
+    later, would take a fifth of the time to the first step of a run, so they are excluded from it.
     """
     gc.disable()
     try:

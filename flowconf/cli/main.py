@@ -1,6 +1,6 @@
-"""The `flowconf` command: its subcommands, and the one place where an exception becomes words and an exit code.
+"""The `flowconf` command: its subcommands, and the only place where exceptions become messages and exit codes.
 
-Exit codes: 0 fine, 1 the run failed, 2 the config or the command line is wrong, 3 the environment is, 130 interrupted.
+Exit codes: 0 success, 1 the run failed, 2 invalid config or command line, 3 missing requirement, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,16 @@ from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
 from flowconf.cli.weights import weights
-from flowconf.report import FlowconfError, of_system, raised_at, render_text, wants_colour, why_not
+from flowconf.report import (
+    FlowconfError,
+    of_system,
+    raised_at,
+    render_text,
+    safe_streams,
+    wants_colour,
+    why_not,
+    write_drawn,
+)
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
@@ -81,22 +90,23 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Train neural networks that are described, not assembled."""
+    """Train PyTorch networks that are described in YAML."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code. A closed pipe ends it silently, as any program's."""
+    """Run the command line and return its exit code. A closed pipe ends it silently."""
     _open_missing_streams()
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler tells on standard error that it begins
-    try:
-        code = _run(arguments)
-        sys.stdout.flush()
-    except OSError as problem:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(problem, BrokenPipeError):
-            print(f"flowconf: the output cannot be written: {why_not(problem)}", file=sys.stderr)
-        return FAILED
-    return code
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs its start to standard error
+    with safe_streams():
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+        except OSError as problem:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(problem, BrokenPipeError):
+                print(f"flowconf: the output cannot be written: {why_not(problem)}", file=sys.stderr)
+            return FAILED
+        return code
 
 
 def _open_missing_streams() -> None:
@@ -112,30 +122,32 @@ def _run(arguments: Sequence[str] | None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        _tells(KeyboardInterrupt(), INTERRUPTED)
+        _reports(KeyboardInterrupt(), INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         raise
     except FlowconfError as error:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
-        return _tell(error, f"{render_text(error.diagnostics, wants_colour())}{notes}", error.exit_code)
+        return _report(error, render_text(error.diagnostics, wants_colour()), error.exit_code, notes)
     except OSError as error:
-        return _tell(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
-    except Exception as error:  # noqa: BLE001 - this is the edge: whatever a module of the user's raises ends here
-        return _tell(error, _short(error), FAILED)
+        return _report(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
+    except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
+        return _report(error, "", FAILED, _short(error))
     return 0
 
 
-def _tell(error: Exception, text: str, code: int) -> int:
+def _report(error: Exception, drawn: str, code: int, text: str = "") -> int:
+    """Print an error: `drawn` may contain flowconf's own colours, `text` is escaped."""
     if os.environ.get(TRACE, "0") not in ("", "0"):
         traceback.print_exception(error)
-    if text and _tells(error, code):
+    if (drawn or text) and _reports(error, code):
+        write_drawn(drawn, sys.stderr)
         print(text, file=sys.stderr)
     return code
 
 
-def _tells(error: BaseException, code: int) -> bool:
-    """Of several processes that train together, one says what went wrong."""
+def _reports(error: BaseException, code: int) -> bool:
+    """Whether this process reports the error; of several training processes, only one does."""
     if "RANK" not in os.environ:
         return True
     from flowconf.train.team.launch import tells
@@ -149,4 +161,4 @@ def _short(error: Exception) -> str:
     place = raised_at(error)
     if place is not None:
         lines += [f"  --> {place}", f"   |  {linecache.getline(str(place.file), place.line).strip()}"]
-    return "\n".join([*lines, f"({TRACE}=1 shows the whole traceback)"])
+    return "\n".join([*lines, f"({TRACE}=1 shows the full traceback)"])

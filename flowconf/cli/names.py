@@ -1,8 +1,7 @@
-"""`flowconf list`: the names that a config may use, with their arguments."""
+"""`flowconf list`: the names that a config can use, with their arguments."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import Form
+from flowconf.report import json_line
 
 if TYPE_CHECKING:
     from flowconf.language.catalogue import Entry, Shelf
@@ -29,19 +29,20 @@ class Table(StrEnum):
 
 def list_names(
     table: Annotated[
-        Table | None, typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}; all are counted without it.")
+        Table | None,
+        typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}. Default: count the names of each."),
     ] = None,
-    form: Annotated[Form, typer.Option("--format", help="How to print them; json is one object a line.")] = Form.TEXT,
+    form: Annotated[Form, typer.Option("--format", help="The output format; json is one object per line.")] = Form.TEXT,
 ) -> None:
-    """List the names that a config may use, those of this project included, with their arguments."""
+    """List the names that a config can use, including those of this project, with their arguments."""
     from flowconf.language.catalogue import SHELVES
-    from flowconf.language.registry import import_project
+    from flowconf.language.projects import import_project
 
     import_project(Path.cwd())
     if form == Form.JSON:
         for name in [table] if table else Table:
             for entry in SHELVES[name].entries():
-                print(json.dumps({"table": name, **entry.as_data()}))
+                print(json_line({"table": name, **entry.as_data()}))
     elif table is None:
         print(_overview(SHELVES))
     else:

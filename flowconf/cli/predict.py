@@ -1,4 +1,4 @@
-"""`flowconf predict`: what a run's graph makes of arrays in a file."""
+"""`flowconf predict`: values of a run's graph for arrays in a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import RunArgument
+from flowconf.cli.arguments import RunArgument, Trust, trust_project_of
 
 
 def predict(
@@ -15,16 +15,18 @@ def predict(
         str, typer.Option("--input", "-i", metavar="FILE", help="Arrays by input name: `.npz` or `.safetensors`.")
     ],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Where the results go: `.npz` or `.safetensors`.")
+        str, typer.Option("--output", "-o", metavar="FILE", help="The file for the results: `.npz` or `.safetensors`.")
     ],
     values: Annotated[
         list[str] | None,
         typer.Option("--value", metavar="REFERENCE", help="A value of the graph (default: its outputs); repeatable."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows that are computed together.")] = 256,
-    last: Annotated[bool, typer.Option("--last", help="The last weights, not the best ones.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
+    last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
+    trust: Trust = False,
 ) -> None:
-    """Compute the outputs, or any values, of a run's graph for the rows of FILE."""
+    """Compute the outputs or other values of a run's graph for the rows of FILE."""
+    trust_project_of(run, trust)
     from flowconf.train.commands.predict import predict_file
 
     found = predict_file(run, source, output, values or [], batch_size, last)

@@ -1,39 +1,41 @@
-"""`flowconf profile`: what a training step costs, by path."""
+"""`flowconf profile`: the cost of a training step, by path."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides
+from flowconf.cli.arguments import Overrides, Trust, trust_project_of
 
 
 def profile(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A training config, or a run folder.")],
     overrides: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where the report goes.", show_default=False)
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the report.", show_default=False),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    trust: Trust = False,
 ) -> None:
-    """Measure some training steps: time, memory and operations by path, a trace, and a picture of where the time goes.
+    """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
 
-    Which steps: `trainer.profile={wait: 10, warmup: 2, active: 5}`. Nothing is kept of what they learn.
+    `trainer.profile={wait: 10, warmup: 2, active: 5}` selects the steps. The trained weights are discarded.
     """
+    trust_project_of(source, trust)
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns of memory from before it began
-    from flowconf.report import shown_path
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns about memory allocated before its start
+    from flowconf.report import json_line, shown_path
     from flowconf.train.commands.profile import profile as measure
     from flowconf.train.insight.profile import TABLE
 
     folder, found = measure(source, overrides or [], output)
     if form == "json":
-        print(json.dumps(found))
+        print(json_line(found))
         return
     print((folder / TABLE).read_text(encoding="utf-8"))
-    print(f"trace, numbers and picture in {shown_path(str(folder))}")
+    print(f"trace, numbers and drawing in {shown_path(str(folder))}")

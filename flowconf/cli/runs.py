@@ -1,8 +1,7 @@
-"""`flowconf runs`: what was run, with what changes, and how well it went."""
+"""`flowconf runs`: the runs, with their settings, status and metrics."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -10,29 +9,31 @@ import typer
 
 
 def runs(
-    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", help="A folder of runs, or of one config's.")] = "runs",
+    folder: Annotated[
+        str, typer.Argument(metavar="[FOLDER]", help="A folder of runs, or of the runs of one config.")
+    ] = "runs",
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="METRIC", help="The best of this value first (default: by time).")
+        str | None, typer.Option("--sort", metavar="METRIC", help="Sort by this value, best first (default: by time).")
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", metavar="KEY=VALUE", help="Only runs of this status, config or setting; repeatable."),
+        typer.Option("--where", metavar="KEY=VALUE", help="Only runs with this status, config or setting; repeatable."),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
-    """List runs: the settings in which they differ beside their final metrics."""
-    from flowconf.report import render_text, wants_colour
+    """List runs with their status, the settings in which they differ, and their final metrics."""
+    from flowconf.report import json_line, render_text, wants_colour, write_drawn
     from flowconf.train.runs.listing import list_runs, table
 
     if form not in ("text", "json"):
-        raise typer.BadParameter(f"`{form}` is neither text nor json", param_hint="'--format'")
+        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     groups, warnings = list_runs(folder, sort, where or [])
     if warnings:
-        print(f"{render_text(warnings, wants_colour())}\n", file=sys.stderr)
+        write_drawn(f"{render_text(warnings, wants_colour())}\n\n", sys.stderr)
     if form == "json":
         for group in groups:
             for run in group.runs:
-                print(json.dumps(run.as_data(), default=str))
+                print(json_line(run.as_data()))
         return
     print("\n\n".join(table(group) for group in groups) or _nothing(folder, where))
 

@@ -11,12 +11,12 @@ import typer
 
 def schema(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to write them into.")
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the schemas.")
     ] = Path("schemas"),
 ) -> None:
-    """Write the JSON Schemas that editors read, with the names that this project registers."""
+    """Write JSON Schemas for editors, including the names that this project registers."""
     from flowconf.language.json_schema import schemas
-    from flowconf.language.registry import import_project
+    from flowconf.language.projects import import_project
 
     import_project(Path.cwd())
     output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`flowconf show`: the composed config, and where each of its values was written."""
+"""`flowconf show`: the composed config, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 
 
 def show(
     file: File,
     overrides: Overrides = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Note where each value was written, and over what.")] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Add the origin of each value, and the values that it overrides.")
+    ] = False,
+    trust: Trust = False,
 ) -> None:
-    """Print the composed config as YAML that reads back the same."""
+    """Print the composed config as YAML."""
+    trust_project_of(file, trust)
     from flowconf.api import compose
     from flowconf.text.write import describe, dump
 

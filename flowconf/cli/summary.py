@@ -1,4 +1,4 @@
-"""`flowconf summary`: the tree of a graph with its shapes, parameters, frozen marks and checkpoint sources."""
+"""`flowconf summary`: the tree of a graph with shapes, parameters, frozen parts and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowconf.cli.arguments import File, Overrides
+from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
 
 if TYPE_CHECKING:
     from flowconf.graph.summary import Row
 
-HEADER = ("path", "verb", "module", "gives", "parameters", "frozen", "weights from")
+HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights from")
 NUMBERS = ("parameters",)
 LONGEST = 48
 
 
-def summary(file: File, overrides: Overrides = None) -> None:
-    """Print the tree: shapes, parameters, frozen parts, weights."""
+def summary(file: File, overrides: Overrides = None, trust: Trust = False) -> None:
+    """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
+    trust_project_of(file, trust)
     from flowconf.api import build
 
     graph = build(file, overrides or [], weights=False)
@@ -25,7 +26,7 @@ def summary(file: File, overrides: Overrides = None) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned columns, each indented below its parent; the first row is the whole and gives the totals."""
+    """The rows as aligned columns, indented by depth; the totals are those of the first row, the whole graph."""
     cells = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
     lines = [_line(row, widths) for row in cells]

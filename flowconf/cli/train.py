@@ -1,4 +1,4 @@
-"""`flowconf train`: train what a config describes, and first what it needs weights from."""
+"""`flowconf train`: train a config, and before it the configs whose weights it requires."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides
+from flowconf.cli.arguments import Overrides, Trust, trust_project_of
 from flowconf.cli.imports import import_torch
 
 
 def train(
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE", show_default=False, help="A training config; none with --resume.")
+        str | None, typer.Argument(metavar="FILE", show_default=False, help="A training config; omitted with --resume.")
     ] = None,
     overrides: Overrides = None,
     multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="One run for each combination: key=a,b and Hydra's sweepers.")
+        bool, typer.Option("-m", "--multirun", help="A sweep: one run for each combination of key=a,b.")
     ] = False,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with the run in this folder, or the newest run below it."),
+        typer.Option("--resume", metavar="RUN", help="Resume the run in this folder, or the newest run below it."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
-    """Train the model that FILE describes, and before it every config whose weights it needs."""
+    """Train FILE, and before it all configs whose weights it requires."""
     from flowconf.train.stopping import interruptible
 
     with interruptible():
+        source = file if resume is None else resume
+        if source is not None:
+            trust_project_of(source, trust)
         _train(file, overrides or [], multirun, resume)
 
 
 def _train(file: str | None, words: list[str], multirun: bool, resume: str | None) -> None:
     if resume is not None:
         if multirun:
-            raise typer.BadParameter("a run that goes on is one run: leave out -m")
+            raise typer.BadParameter("-m and --resume are mutually exclusive")
         import_torch()
         from flowconf.train.commands.train import resume as go_on
 
         go_on(resume, words if file is None else [file, *words])
         return
     if file is None:
-        raise typer.BadParameter("name a training config, or a run to go on with by --resume", param_hint="FILE")
+        raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
     if multirun:
         import_torch()
         from flowconf.train.commands.sweep import sweep

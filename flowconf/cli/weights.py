@@ -1,4 +1,4 @@
-"""`flowconf weights`: what a checkpoint holds, from its header alone."""
+"""`flowconf weights`: the tensors of a checkpoint, read from its header."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Row = tuple[str, str, str, str, str]
 
 
 def weights(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of weights, a folder of them, or a run folder.")],
-    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only what stands at this path.")] = "",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A weights file, a checkpoint folder, or a run folder.")],
+    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the tensors at or below this path.")] = "",
 ) -> None:
-    """List the tensors of a checkpoint: shapes, types, sizes by path. No tensor is read."""
+    """List the tensors of a checkpoint by path: shapes, dtypes, sizes. Reads only the header."""
     from flowconf.graph.weights.listing import list_weights
     from flowconf.report import Place
 
@@ -32,14 +32,14 @@ def weights(
 
 
 def text(listing: Listing) -> str:
-    """The listing in words: the file, its metadata, and a tree of paths with what each holds."""
+    """The listing as text: the file, its metadata, and a tree of paths with their sizes."""
     entries = listing.entries
     numbers = sum(entry.numbers for entry in entries)
     tensors = f"{len(entries)} tensor{'' if len(entries) == 1 else 's'}"
     lines = [f"{listing.file}: {tensors}, {numbers:,} numbers, {readable(total(entries))}"]
     lines += [f"  {name}: {value}" for name, value in _metadata(listing)]
     if listing.state:
-        lines.append(f"  and the run's own state: {len(listing.state)} tensors, {readable(total(listing.state))}")
+        lines.append(f"  training state: {len(listing.state)} tensors, {readable(total(listing.state))}")
     rows: list[Row] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines += ["", *(_line(row, widths) for row in rows)]
@@ -48,13 +48,13 @@ def text(listing: Listing) -> str:
 
 
 def _branches(entry: StoredTensor) -> tuple[tuple[int, int | str], ...]:
-    """Sorts paths by their parts, and numbers among them as numbers."""
+    """A key that sorts paths by their parts, and numbers by value."""
     parts = entry.name.split(".")
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
 
 
 def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
-    """What the file says of itself; its graph only by label."""
+    """The metadata of the file; of its graph only the label."""
     if listing.label is not None:
         yield "label", listing.label
     for name, value in listing.metadata.items():
@@ -64,7 +64,7 @@ def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
 
 
 def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[Row]:
-    """A row for each path below `prefix`: what stands below it added up, or the tensor itself."""
+    """A row for each path below `prefix`: the sum of the tensors below it, or the tensor itself."""
     groups: dict[str, list[StoredTensor]] = {}
     for entry in entries:
         groups.setdefault(entry.name.removeprefix(prefix).split(".")[0], []).append(entry)
@@ -86,12 +86,12 @@ def _line(row: Row, widths: list[int]) -> str:
 
 
 def total(entries: Sequence[StoredTensor]) -> int:
-    """Bytes of all of them."""
+    """The total number of bytes."""
     return sum(entry.size for entry in entries)
 
 
 def readable(size: int) -> str:
-    """Bytes in the unit that a person would say: `3.2 kB`."""
+    """A number of bytes with a unit: `3.2 kB`."""
     value, unit = float(size), 0
     while value >= 999.95 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1

@@ -1,1 +1,1 @@
-"""Pictures of a Plan: DOT text, and what Graphviz makes of it. Needs no torch."""
+"""Drawings of a Plan: DOT text, rendered by Graphviz. Does not need torch."""

@@ -1,8 +1,7 @@
-"""A Plan as DOT text: a cluster for each graph, a node for each step, an edge for each value that flows.
+"""A Plan as DOT text: a cluster for each graph, a node for each step, an edge for each value.
 
-Solid edges carry the stream, dashed ones what `using` brings, and dotted ones what comes from the previous
-iteration or call. The same Plan gives the same text. Labels are plain text, never HTML, because the bundled
-renderer has no HTML labels.
+Solid edges are the stream, dashed edges the arguments of `using`, and dotted edges values of the previous iteration or
+call. The output is deterministic. Labels are plain text, because the bundled renderer does not support HTML labels.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from flowconf.draw.escaping import Lines, attributes, link, quoted
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -25,10 +25,10 @@ from flowconf.language.plan import (
     Value,
     join,
 )
-from flowconf.report import NOWHERE, Place, shown_path
+from flowconf.report import NOWHERE, Place
 
 Ends = Callable[[], tuple[str, ...]]
-"""The nodes that a value comes from. Asked for once everything is drawn, since a reference may look ahead."""
+"""The nodes that produce a value. Called after all nodes exist, because a reference may be to a later step."""
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, GREY, ICE = "#1f2933", "#7b8794", "#4a8fc1"
@@ -80,19 +80,19 @@ def dot(
     heat: Mapping[str, tuple[float, str]] | None = None,
     depth: int | None = None,
 ) -> str:
-    """The picture of `plan` as DOT text.
+    """Draw `plan` as DOT text.
 
-    `shapes` adds what is known of the outputs, by label path; `marks` colours members by what became of them: "added",
-    "changed", "moved" or "resized", and "removed" of those that are no more; `heat` colours them by a share between 0
-    and 1, and adds the words for it. `depth` is how many levels of graphs are drawn, 1 for the outermost alone: what
-    stands deeper is one node for each graph.
+    `shapes` adds output shapes, by label path. `marks` colours steps by their change: "added", "changed", "moved",
+    "resized", or "removed" for steps that no longer exist. `heat` colours steps by a share between 0 and 1, and adds
+    its text. `depth` is the number of levels of graphs to draw, 1 for the outermost only; each deeper graph is one
+    node.
     """
     return _Drawing(plan, shapes or {}, marks or {}, heat or {}, depth).text()
 
 
 @dataclass
 class _DrawnGraph:
-    """What the references of one graph mean: the nodes behind each input, step, branch and nested graph."""
+    """Resolves the references of one graph to the nodes of its inputs, steps, branches and nested graphs."""
 
     plan: GraphPlan
     prefix: str
@@ -101,7 +101,7 @@ class _DrawnGraph:
     children: dict[tuple[str, str | None], _DrawnGraph] = field(default_factory=dict)
 
     def ends(self, value: Value) -> tuple[str, ...]:
-        """The nodes that `value` comes from; what has no node of its own comes from the whole."""
+        """The nodes that produce `value`; if it has no separate node, those of its whole step."""
         step = self.plan.step(value.member)
         name = step.name if step else value.member
         first = value.spot.split(".")[0]
@@ -117,15 +117,15 @@ class _DrawnGraph:
         return found()
 
     def full(self, path: str) -> str:
-        """The path of a module of this graph, or of one that a graph around shares with it, from the root."""
+        """The path from the root of a module of this graph, or of one shared by an outer graph."""
         return self.shares.get(path) or join(self.prefix, path)
 
     def outputs(self) -> tuple[str, ...]:
-        """The nodes that the graph's outputs come from, each once."""
+        """The nodes that produce the graph's outputs, without duplicates."""
         return tuple(dict.fromkeys(node for _, value in self.plan.outputs for node in self.ends(value)))
 
     def looks_ahead(self, step: Step, value: Value) -> bool:
-        """Whether `value` is what a later step, or `step` itself, gave in the previous call."""
+        """Whether `value` is the output of a later step, or of `step` itself, in the previous call."""
         target = self.plan.step(value.member)
         order = [other.name for other in self.plan.steps]
         return target is not None and order.index(target.name) >= order.index(step.name)
@@ -152,8 +152,8 @@ class _Drawing:
         self.depth = 1
 
     def text(self) -> str:
-        for kind, attributes in GRAPH_DEFAULTS.items():
-            self.write(f"{kind} {_attributes(attributes)}")
+        for kind, defaults in GRAPH_DEFAULTS.items():
+            self.write(f"{kind} {attributes(defaults)}")
         scope = self.graph(self.plan, "", {}, {})
         for name, value in self.plan.outputs:
             node = f"output {name}"
@@ -161,27 +161,27 @@ class _Drawing:
             step = self.plan.step(value.member)
             self.node(node, [label], INPUT_STYLE, step.place if step and not value.place.file else value.place)
             self.edge(_later(scope, value), node, {})
-        return "\n".join([f"digraph {_quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
+        return "\n".join([f"digraph {quoted(self.plan.label)} {{", *self.lines, *self.edge_lines(), "}"]) + "\n"
 
     def edge_lines(self) -> Iterator[str]:
-        for ends, target, attributes in self.edges:
+        for ends, target, more in self.edges:
             for source in ends():
-                yield f"  {_quoted(source)} -> {_quoted(target)}{_spaced(attributes)}"
+                yield f"  {quoted(source)} -> {quoted(target)}{f' {attributes(more)}' if more else ''}"
 
-    # What is written
+    # Output
 
     def write(self, text: str) -> None:
         self.lines.append("  " * self.depth + text)
 
     def node(self, name: str, label: list[str], style: Mapping[str, str], place: Place) -> tuple[str, ...]:
-        self.write(f"{_quoted(name)} {_attributes({'label': _label(label)} | dict(style) | _link(place))}")
+        self.write(f"{quoted(name)} {attributes({'label': Lines(label)} | dict(style) | link(place))}")
         return (name,)
 
-    def edge(self, ends: Ends, target: str, attributes: dict[str, str]) -> None:
-        self.edges.append((ends, target, attributes))
+    def edge(self, ends: Ends, target: str, style: dict[str, str]) -> None:
+        self.edges.append((ends, target, style))
 
     def is_frozen(self, path: str) -> str | None:
-        """How the modules at `path` are frozen: the nearest setting at or above it says."""
+        """How the modules at `path` are frozen, by the nearest setting at or above it."""
         while True:
             if path in self.frozen:
                 return None if self.frozen[path] == "no" else self.frozen[path]
@@ -190,7 +190,7 @@ class _Drawing:
             path = path.rpartition(".")[0]
 
     def mark(self, path: str) -> str:
-        """The word for what is said about freezing at `path` itself; what is below shows it by colour only."""
+        """The text for a freeze setting at `path` itself; everything below it is only coloured."""
         above = self.is_frozen(path.rpartition(".")[0]) if path else None
         words = {"all": "  ❄ frozen", "params": "  ❄ parameters frozen", "no": "  thawed" if above else ""}
         return words[self.frozen[path]] if path in self.frozen else ""
@@ -266,7 +266,7 @@ class _Drawing:
     def applied(
         self, scope: _DrawnGraph, step: Step, part: str | None, applied: Applied, stream: Ends, kind: str | None = None
     ) -> Ends:
-        """Draw one module of a step with the edges that lead into it; gives where its output comes from."""
+        """Draw one module of a step and its incoming edges; returns the nodes that produce its output."""
         path = join(scope.prefix, applied.path)
         module = applied.module
         folded = isinstance(module, Mount) and self.depth == self.deepest
@@ -321,10 +321,10 @@ class _Drawing:
         title = self.heading(step, part, path, module)
         if path in self.heat:
             title.append(self.heat[path][1])
-        self.write(f"subgraph {_quoted(f'cluster {path}')} {{")
+        self.write(f"subgraph {quoted(f'cluster {path}')} {{")
         self.depth += 1
         place = module.graph.place if module.graph.place.file else module.place
-        self.write(f"graph {_attributes({'label': _label(title, 'l')} | style | _link(place))}")
+        self.write(f"graph {attributes({'label': Lines(title, 'l')} | style | link(place))}")
         shares = {mine: scope.full(theirs) for mine, theirs in module.shares}
         child = self.graph(module.graph, path, _given(scope, step, applied, module.graph, stream), shares)
         self.depth -= 1
@@ -335,7 +335,7 @@ class _Drawing:
         return child.outputs
 
     def heading(self, step: Step, part: str | None, path: str, module: Mount) -> list[str]:
-        """What stands at the top of a nested graph, whether it is drawn or folded into one node."""
+        """The heading of a nested graph, whether it is drawn or folded into one node."""
         title = [_cluster_title(step, part, module) + self.mark(path)]
         title += _counts(step) if part is None else []
         if path in self.checkpoints:
@@ -343,7 +343,7 @@ class _Drawing:
         return title
 
     def again(self, child: _DrawnGraph, path: str) -> None:
-        """What one iteration hands to the next: each output to the input of its name, a single one to the first."""
+        """Draw the edges between iterations: each output to the input of its name, a single one to the first input."""
         inputs = [entry.name for entry in child.plan.inputs if not entry.captured]
         single = len(child.plan.outputs) == 1
         for name, value in child.plan.outputs:
@@ -353,7 +353,7 @@ class _Drawing:
 
 
 def _given(scope: _DrawnGraph, step: Step, applied: Applied, graph: GraphPlan, stream: Ends) -> dict[str, Ends]:
-    """Where each input of a mounted graph comes from."""
+    """The nodes that produce each input of a mounted graph."""
     given: dict[str, Ends] = {}
     names = [entry.name for entry in graph.inputs]
     if step.stream_record is not None and not step.collects and len(names) > 1:
@@ -379,7 +379,7 @@ def _all(ends: list[Ends]) -> Ends:
 
 
 def warm(share: float) -> str:
-    """The colour of a share between 0 (white) and 1 (red); small shares are told apart too."""
+    """The colour of a share between 0 (white) and 1 (red), on a square-root scale that separates small shares."""
     height = min(1.0, max(0.0, share)) ** 0.5
     green, blue = round(255 - 150 * height), round(255 - 185 * height)
     return f"#ff{green:02x}{blue:02x}"
@@ -413,7 +413,7 @@ def _cluster_title(step: Step, part: str | None, module: Mount) -> str:
 
 
 def _named(step: Step, name: str) -> str:
-    """The name with the verb before it, where the verb is not plain to see, and with how often and under what tag."""
+    """The name with the verb, unless the drawing shows it, the number of iterations, and the tag."""
     verb = "" if step.evident else f"{step.verb}  "
     is_counted = step.feeds_back and step.decision is None
     times = f"  × {step.limit.text}" if is_counted and step.limit is not None else ""
@@ -422,7 +422,7 @@ def _named(step: Step, name: str) -> str:
 
 
 def _call_lines(scope: _DrawnGraph, applied: Applied) -> list[str]:
-    """What the module is, one line for each member of a chain."""
+    """The calls of the module, one line for each call of a chain."""
     if isinstance(applied.module, Shared):
         return [f"the module of {scope.full(applied.module.path)}"]
     members = applied.module.members if isinstance(applied.module, Chain) else (applied,)
@@ -430,7 +430,7 @@ def _call_lines(scope: _DrawnGraph, applied: Applied) -> list[str]:
 
 
 def _counts(step: Step) -> list[str]:
-    """What the body runs over, how long, and what is taken of it."""
+    """What the body runs over, how often it runs, and which element of its output is taken."""
     lines = []
     if isinstance(step, MapStep):
         over = str(step.over) if step.over is not None else "the stream"
@@ -465,33 +465,3 @@ def _source(checkpoint: Checkpoint) -> str:
 
 def _shortened(text: str, most: int = 56) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-# DOT
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-
-
-def _label(lines: list[str], ending: str = "n") -> str:
-    """A label of several lines; `ending` is DOT's letter for a centred (n) or left-justified (l) line."""
-    escaped = [line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for line in lines]
-    text = f"\\{ending}".join(escaped)
-    return f'"{text}\\l"' if ending == "l" else f'"{text}"'
-
-
-def _link(place: Place) -> dict[str, str]:
-    if place.file is None:
-        return {}
-    file = shown_path(place.file)
-    return {"tooltip": _quoted(str(place)), "URL": _quoted(f"{file}#L{place.line}" if place.line else file)}
-
-
-def _attributes(attributes: Mapping[str, str]) -> str:
-    shown = (f"{name}={value if value.startswith(chr(34)) else _quoted(value)}" for name, value in attributes.items())
-    return f"[{', '.join(shown)}]"
-
-
-def _spaced(attributes: Mapping[str, str]) -> str:
-    return f" {_attributes(attributes)}" if attributes else ""

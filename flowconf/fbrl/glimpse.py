@@ -1,9 +1,8 @@
-"""Small windows on an image: what a reader that looks around sees.
+"""Glimpses: small windows on an image.
 
-A location is `(x, y)` in [-1, 1]: the centres of the corner pixels are at -1 and 1 (`align_corners=True`
-of `torch.nn.functional.grid_sample`), and what lies outside of the image is black. A window is always
-measured in pixels, so the same block works on an image of any size, and its output is differentiable in
-both the image and the location.
+A location is `(x, y)` in [-1, 1]: the centres of the corner pixels are at -1 and 1 (`align_corners=True` in
+`torch.nn.functional.grid_sample`), and everything outside the image is black. The size of a window is in pixels, so the
+same block works on images of any size. The output is differentiable in both the image and the location.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ __all__ = ["Glimpse", "View"]
 
 
 def sample(image: Tensor, grid: Tensor) -> Tensor:
-    """Pixels of `image` [B, C, H, W] at the locations `grid` [B, h, w, 2]: [B, C, h, w]."""
+    """The pixels of `image` [B, C, H, W] at the locations `grid` [B, h, w, 2]: [B, C, h, w]."""
     return grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 class _Window(nn.Module):
-    """Knows the pixel offsets of its samples from its centre."""
+    """A window, as the pixel offsets of its samples from its centre."""
 
     across: Tensor
     down: Tensor
@@ -34,9 +33,9 @@ class _Window(nn.Module):
         if height < 1 or width < 1:
             raise ValueError(f"`size` must be positive, got {height} x {width}")
         if step <= 0:
-            raise ValueError(f"`step` must be a positive number of pixels, got {step}")
+            raise ValueError(f"`step` must be positive, got {step}")
         self.size, self.step = (height, width), step
-        # Each holds zeros for the other axis, so that the image's size enters by two scalars only.
+        # Each has zeros for the other axis, so that the size of the image only enters as two scalars.
         offsets = torch.zeros(2, 1, height, width, 2)
         offsets[0, ..., 0] = (torch.arange(width) - (width - 1) / 2) * step
         offsets[1, ..., 1] = ((torch.arange(height) - (height - 1) / 2) * step)[:, None]
@@ -44,14 +43,14 @@ class _Window(nn.Module):
         self.register_buffer("down", offsets[1].clone(), persistent=False)
 
     def crop(self, image: Tensor, at: Tensor) -> Tensor:
-        """The window of `image` [B, C, H, W] with its centre `at` [B, 2]: [B, C, h, w]."""
+        """The window of `image` [B, C, H, W] centred at `at` [B, 2]: [B, C, h, w]."""
         if at.shape[-1] != 2:
-            raise ValueError(f"`at` must hold 2 numbers for each row, where to look, and holds {at.shape[-1]}")
+            raise ValueError(f"`at` must have 2 coordinates per row, got {at.shape[-1]}")
         if image.dim() != 4:
-            raise ValueError(f"`image` must be [batch, channels, height, width], and has {image.dim()} dimensions")
+            raise ValueError(f"`image` must be [batch, channels, height, width], got {image.dim()} dimensions")
         height, width = image.shape[-2:]
         if height < 2 or width < 2:
-            raise ValueError(f"locations need an image of at least 2 x 2 pixels, got {height} x {width}")
+            raise ValueError(f"`image` must have at least 2 x 2 pixels, got {height} x {width}")
         offsets = self.across * (2 / (width - 1)) + self.down * (2 / (height - 1))
         return sample(image, at[:, None, None, :] + offsets)
 
@@ -60,19 +59,19 @@ class _Window(nn.Module):
 
 
 class Glimpse(_Window):
-    """A patch of an image: `size` samples ([h, w], or one number for both), `step` pixels apart."""
+    """A patch of an image at a location: `size` samples ([h, w], or one number for both), `step` pixels apart."""
 
     def forward(self, image: Tensor, at: Tensor) -> Tensor:
-        """`image` [B, C, H, W], `at` [B, 2] in [-1, 1]: the patch around it, [B, C, h, w]."""
+        """The patch of `image` [B, C, H, W] around `at` [B, 2] in [-1, 1]: [B, C, h, w]."""
         return self.crop(image, at)
 
 
 class View(_Window):
-    """`Glimpse` for a stream of locations: the part of `image` that a nested reader is given to see."""
+    """`Glimpse` with the location as the stream: the part of `image` that a nested reader gets."""
 
     def __init__(self, size: int | Sequence[int]) -> None:
         super().__init__(size)
 
     def forward(self, at: Tensor, image: Tensor) -> Tensor:
-        """`at` [B, 2] in [-1, 1], `image` [B, C, H, W]: the part around it, [B, C, h, w]."""
+        """The part of `image` [B, C, H, W] around `at` [B, 2] in [-1, 1]: [B, C, h, w]."""
         return self.crop(image, at)

@@ -1,6 +1,6 @@
-"""What keeps a reader's gaze honest.
+"""Losses on the locations of glimpses.
 
-Locations are `(x, y)` in [-1, 1] as in `flowconf.fbrl.glimpse`. Losses are one number a row.
+Locations are `(x, y)` in [-1, 1] as in `flowconf.fbrl.glimpse`. Losses are [B].
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ __all__ = ["diversity", "guide"]
 
 
 def _places(at: Tensor) -> Tensor:
-    """Locations [B, T, 2] from [B, T, 2], or from one location a row, [B, 2]."""
+    """Locations [B, T, 2] from [B, T, 2] or, with one location per row, [B, 2]."""
     return at[:, None, :] if at.ndim == 2 else at
 
 
 def guide(at: Tensor, field: Tensor) -> Tensor:
-    """Draws the gaze to where `field` is bright: minus its mean at the locations.
+    """Attracts glimpses to bright parts of `field`: the negative mean of `field` at the locations.
 
-    `at` [B, T, 2] or [B, 2]; `field` [B, 1, H, W]; the result [B].
+    `at` is [B, T, 2] or [B, 2], `field` is [B, 1, H, W], the result is [B].
     """
     places = _places(at)
     return -sample(field, places[:, :, None, :]).mean(dim=(1, 2, 3))
 
 
 def diversity(*at: Tensor, sigma: float = 0.1) -> Tensor:
-    """Drives locations apart: the mean over all ordered pairs of exp(-distance^2 / (2 sigma^2)).
+    """Pushes locations apart: the mean of exp(-distance^2 / (2 sigma^2)) over all ordered pairs.
 
-    `at`: one or more of [B, T, 2] or [B, 2], taken together; `sigma` in units of the coordinates; the
-    result [B]. A location's pair with itself counts 0, but counts in the mean.
+    `at` is one or more tensors [B, T, 2] or [B, 2], concatenated; `sigma` is in units of the coordinates; the result is
+    [B]. The pair of a location with itself adds 0 to the sum, but counts in the mean.
     """
     places = torch.cat([_places(each) for each in at], dim=1)
     count = places.shape[1]

@@ -1,4 +1,4 @@
-"""The measures of readers: what is read without a mistake."""
+"""Metrics of readers: the words and lines read without an error."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def word_accuracy(letters: Tensor, count: Tensor, letters_target: Tensor, count_target: Tensor) -> Tensor:
-    """1 for a word read without a mistake, its length included, else 0.
+    """1 for a word of which all letters and the length are correct, else 0.
 
-    `letters` [..., N, classes] and `count` [..., counts] are logits; `letters_target` [..., N] is -100 where the
-    word has no letter; `count_target` [...]; the result [...] in float32.
+    `letters` [..., N, classes] and `count` [..., counts] are logits; `letters_target` [..., N] is -100 beyond the end
+    of the word; `count_target` is [...]. The result is [...] in float32.
     """
     return _word_is_right(letters, count, letters_target, count_target).float()
 
@@ -22,10 +22,10 @@ def line_accuracy(
     lengths_target: Tensor,
     count_target: Tensor,
 ) -> Tensor:
-    """1 for a line read without a mistake: the number of words, and each of them with its length; else 0.
+    """1 for a line of which the number of words and all words are correct, else 0.
 
-    `letters` [B, M, N, classes], `lengths` [B, M, counts] and `count` [B, words] are logits; `letters_target`
-    [B, M, N] and `lengths_target` [B, M] are -100 where the line has none; `count_target` [B]; the result [B] in
+    `letters` [B, M, N, classes], `lengths` [B, M, counts] and `count` [B, words] are logits; `letters_target` [B, M, N]
+    and `lengths_target` [B, M] are -100 beyond the end of the line; `count_target` is [B]. The result is [B] in
     float32.
     """
     words = _word_is_right(letters, lengths, letters_target, lengths_target) | (lengths_target == -100)
@@ -33,6 +33,6 @@ def line_accuracy(
 
 
 def _word_is_right(letters: Tensor, count: Tensor, letters_target: Tensor, count_target: Tensor) -> Tensor:
-    """As booleans [...]."""
+    """Whether all letters and the length of a word are correct: bool [...]."""
     right = (letters.argmax(dim=-1) == letters_target) | (letters_target == -100)
     return right.all(dim=-1) & (count.argmax(dim=-1) == count_target)

@@ -1,8 +1,8 @@
-"""Letters and words as pixels, from fonts that come as pip packages.
+"""Rendered letters and words, in fonts from pip packages.
 
-Every letter of a font is drawn once, by Pillow with its basic layout: pens then advance by whole pixels
-and no ligature or machine-dependent kerning takes part, so a word is exactly its letters side by side,
-and putting it together needs no drawing. White ink (255) on black (0), uint8.
+Pillow draws each letter of a font once, with its basic layout. Advances are then whole pixels, and there are no
+ligatures and no kerning that depends on the machine, so a word is assembled from its letters without drawing again.
+Images are uint8, with white ink (255) on black (0).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ INSTALL = 'install it with `pip install "flowconf[fbrl]"`'
 
 
 def font_file(name: str) -> Path:
-    """Where the font `name` lies. ConfigError for an unknown name, MachineError when it is not installed."""
+    """The file of the font `name`. Raises `ConfigError` for an unknown name, `MachineError` if it is not installed."""
     if name not in FONTS:
         raise ConfigError(
-            Diagnostic("FC0501", f"there is no font `{name}`", path="data.fonts", advice=suggest(name, FONTS, "fonts"))
+            Diagnostic("FC0501", f"unknown font `{name}`", path="data.fonts", advice=suggest(name, FONTS, "fonts"))
         )
     package, file = FONTS[name]
     try:
@@ -59,15 +59,15 @@ def font_file(name: str) -> Path:
 
 
 def fingerprint(fonts: Sequence[str]) -> dict[str, str]:
-    """What the looks of `fonts` depend on: a hash of each file, and the version that draws them."""
+    """Everything that the rendering of `fonts` depends on: a hash of each file, and the version of Pillow."""
     hashes = {name: sha256(font_file(name).read_bytes()).hexdigest() for name in fonts}
     return hashes | {"pillow": distribution("pillow").version}
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One letter of a font. `ink` [height, width] is cut to its inked columns; `left` is where they start
-    from the pen, `advance` how far the pen moves, both in pixels."""
+    """One letter of a font. `ink` [height, width] is cropped to its inked columns; `left` is their offset from the
+    pen, and `advance` the distance that the pen moves, both in pixels."""
 
     ink: Tensor
     left: int
@@ -75,10 +75,9 @@ class Letter:
 
 
 class Face:
-    """The letters a-z of one font at one size (in pixels), on strips of one height.
+    """The letters a-z of a font at a size (in pixels), on strips of the given height.
 
-    The line is centred in the strip: the middle between the highest and the lowest ink of all letters. So
-    each letter stands where it stands in text, whatever its own height.
+    Strips are centred vertically on the ink of all letters together, so that all letters share a baseline.
     """
 
     def __init__(self, name: str, size: int, height: int) -> None:
@@ -87,7 +86,7 @@ class Face:
         top = min(int(pixels.any(dim=1).nonzero()[0]) for pixels in drawn.values())
         bottom = max(int(pixels.any(dim=1).nonzero()[-1]) for pixels in drawn.values()) + 1
         if bottom - top > height:
-            message = f"`{name}` at {size} px needs {bottom - top} rows, but the image has {height}"
+            message = f"`{name}` at {size} px requires {bottom - top} rows, but the image has {height}"
             raise ConfigError(Diagnostic("FC0123", message, path="data.font_size"))
         above = (height - (bottom - top)) // 2
         strip = slice(above, above + bottom - top)
@@ -100,7 +99,7 @@ class Face:
             self.letters[letter] = Letter(ink, first - size, round(font.getlength(letter)))
 
     def places(self, text: str) -> list[tuple[int, int]]:
-        """Each letter's first inked column and the one past its last, from the start of the text's ink."""
+        """The first inked column of each letter and the one after its last, from the start of the ink of the text."""
         spans, pen = [], 0
         for letter in map(self.letters.__getitem__, text):
             start = pen + letter.left
@@ -110,7 +109,7 @@ class Face:
         return [(start - first, end - first) for start, end in spans]
 
     def paint(self, canvas: Tensor, text: str, left: int) -> None:
-        """Write `text` on `canvas` [height, width] with its ink starting at column `left`; the rest is cut."""
+        """Write `text` on `canvas` [height, width] with its ink starting at column `left`, and clip it."""
         width = canvas.shape[1]
         for letter, (start, end) in zip(text, self.places(text), strict=True):
             start, end = start + left, end + left
@@ -129,7 +128,7 @@ def _open(file: Path, size: int) -> FreeTypeFont:
 
 
 def _draw(font: FreeTypeFont, letter: str, size: int) -> Tensor:
-    """`letter` with its pen at column and row (`size`, 2 `size`) of a picture that holds it whole."""
+    """`letter` with its pen at column `size` and row 2 `size` of an image that is large enough for all of it."""
     from PIL import Image, ImageDraw
 
     image = Image.new("L", (4 * size, 4 * size))

@@ -1,6 +1,6 @@
-"""The words that are read: common English words of two to four letters, split once and for all.
+"""The vocabulary: common English words of two to four letters, in a fixed split.
 
-The split depends on the words alone, never on a seed, so that no run trains on what another one tests.
+The split depends on the words only, not on a seed, so that no run trains on the test words of another.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class WordLists:
 
     @property
     def held_out(self) -> frozenset[str]:
-        """What training must never show."""
+        """The words that training must not contain."""
         return frozenset(self.validation + self.test)
 
 
 @cache
 def common_words() -> WordLists:
-    """662 words to train on, 60 to choose by, 180 to report on."""
+    """662 words for training, 60 for validation, 180 for the test."""
     words = files("flowconf.fbrl").joinpath("words.txt").read_text(encoding="ascii").split()
     mixed = sorted(words, key=lambda word: sha256(word.encode()).digest())
     validation, test, train = mixed[:VALIDATION], mixed[VALIDATION : VALIDATION + TEST], mixed[VALIDATION + TEST :]

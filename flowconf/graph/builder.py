@@ -23,7 +23,7 @@ from flowconf.text import from_data
 from flowconf.text.write import dump
 
 Size = int | str
-Value = bool | int | float | str | list[Any]
+ParameterValue = bool | int | float | str | list[Any]
 Body = Any
 """What may stand where a document holds a module: a call or chain as text, a `Flow`, a mapping, or a module object."""
 
@@ -57,7 +57,7 @@ class Flow:
     """
 
     label: str | None = None
-    given_params: Mapping[str, Value] = field(default_factory=dict)
+    given_params: Mapping[str, ParameterValue] = field(default_factory=dict)
     given_inputs: Mapping[str, object] = field(default_factory=dict)
     steps: dict[str, object] = field(default_factory=dict)
     given_outputs: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Flow:
         given: object = list(shape) if dtype == "float32" else {"shape": list(shape), "dtype": dtype}
         return replace(self, given_inputs={**self.given_inputs, name: given}, taken={**self.taken, name: 1})
 
-    def params(self, **values: Value) -> Flow:
+    def params(self, **values: ParameterValue) -> Flow:
         """Named values that any call may use by bare name."""
         for name in values:
             _only_once("parameter", name, self.given_params)
@@ -154,7 +154,7 @@ class Flow:
         step |= {key: value for key, value in (("over", over), ("dim", dim), ("slices", slices)) if value is not None}
         return self._add(name, self._base(body, "map"), step | ({"batched": True} if batched else {}))
 
-    def graph(self, graph: Body, with_: Mapping[str, Value] | None = None, *, name: str | None = None) -> Flow:
+    def graph(self, graph: Body, with_: Mapping[str, ParameterValue] | None = None, *, name: str | None = None) -> Flow:
         """A graph stands here that sees nothing of this one but its stream, `with_` and `using`."""
         step = {"graph": _written(graph)} | ({"with": dict(with_)} if with_ else {})
         return self._add(name, self._base(graph, "graph"), step)

@@ -18,17 +18,17 @@ def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 
-Frozen = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
+FrozenParts = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
 """What is frozen in a graph: the settings of its modules, and which parameters learn."""
 
 
-def remember(root: nn.Module) -> Frozen:
+def remember(root: nn.Module) -> FrozenParts:
     """What is frozen now, for `restore`."""
     marks = [(module, {key: module.__dict__.get(key) for key in (SETTING, INHERITED)}) for module in root.modules()]
     return marks, [(parameter, parameter.requires_grad) for parameter in root.parameters()]
 
 
-def restore(root: nn.Module, frozen: Frozen) -> None:
+def restore(root: nn.Module, frozen: FrozenParts) -> None:
     """Freeze and thaw everything below `root` as it was when `frozen` was made."""
     marks, learning = frozen
     for module, settings in marks:

@@ -126,5 +126,5 @@ def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathE
     if isinstance(module, GraphTree):
         names = [n for n in visible_names((), module._plan.steps) if not n.startswith("_")]
     where = f"in `{walked}`" if walked else "in the graph"
-    message = f"`{name}` names nothing {where}"
+    message = f"unknown name `{name}` {where}"
     return PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(name, names)))

@@ -51,7 +51,8 @@ def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above
         return
     count = kinds.get(f"{join(above, step.name)}#")
     if value.index is not None and count and not -int(count) <= value.index < int(count):
-        raise NotFound(f"`{value}` has {count} slices, and no `[{value.index}]`", f"the last is `[{int(count) - 1}]`")
+        message = f"index `[{value.index}]` of `{value}` is out of range: it has {count} slices"
+        raise NotFound(message, f"the last is `[{int(count) - 1}]`")
     if value.inner is not None:
         _check_slices(graph_at(step, value), value.inner, kinds, join(above, step.path, value.spot))
 

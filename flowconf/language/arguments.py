@@ -1,4 +1,4 @@
-"""What is written in a call: values, `_`, lists and further calls."""
+"""The arguments of calls: values, `_`, lists and nested calls."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Scalar = None | bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A value in a call: what it is, and how it was written in terms of the document's parameters.
+    """A value in a call, and its text in terms of the document's parameters.
 
-    `of` are the parameters' values that it was computed from, and `items` those of a list. `outer`: a parameter that is
-    set from outside of its document, by `with` or instead of what the document says.
+    `of` are the parameters from which it was computed, and `items` the items of a list. `outer`: a parameter that is
+    set outside its document, by `with` or by an override.
     """
 
     value: Scalar | tuple[object, ...]
@@ -27,14 +27,14 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """`_`: an input size that the arriving shape fills in."""
+    """`_`: an input size that is inferred from the arriving shape."""
 
     place: Place = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ListArgument:
-    """A list in a call that holds more than plain values."""
+    """A list in a call with items that are not plain values."""
 
     items: tuple[Argument, ...]
 
@@ -58,7 +58,7 @@ Argument = Literal | Hole | Call | ListArgument
 
 
 def show(argument: Argument) -> str:
-    """An argument as it would be written in a document."""
+    """An argument as it is written in a document."""
     match argument:
         case Literal(text=text):
             return text

@@ -1,4 +1,4 @@
-"""Every name that a config may use, with its arguments and one line about it: the data of `flowconf list`."""
+"""The names that a config can use, with their arguments and a summary: the data of `flowconf list`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Entry:
     summary: str
     """The first sentence of its docstring."""
     module: str
-    """Where it is defined."""
+    """The Python module that defines it."""
 
     @property
     def call(self) -> str:
-        """The name with its arguments as Python writes them: `linear(*, final: float = 0.0)`."""
+        """The name with its signature: `linear(*, final: float = 0.0)`."""
         return f"{self.name}({', '.join(_written(self.parameters))})"
 
     def as_data(self) -> dict[str, Any]:
@@ -34,18 +34,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A table with the place of its names in a config."""
+    """A table of names, and how a config uses them."""
 
     table: Table
     use: str
-    """Where a config names them."""
+    """How a config uses them."""
     passed: int = 0
-    """How many leading arguments the trainer passes; a config cannot."""
+    """The number of leading arguments that the trainer passes."""
     hidden: tuple[str, ...] = ()
     """Further arguments that only the trainer passes."""
 
     def entries(self) -> list[Entry]:
-        """Every name of the table, sorted. Reads source text; imports nothing."""
+        """All names of the table, sorted. Reads source text and imports nothing."""
         return [self._entry(name) for name in sorted(set(self.table.names()), key=str.lower)]
 
     def _entry(self, name: str) -> Entry:
@@ -60,7 +60,7 @@ SHELVES = {
     "modules": Shelf(registry.modules, "in the calls of a graph, as in `stem: Linear(64, 10)`"),
     "losses": Shelf(
         registry.losses,
-        "as the `fn` of a loss or metric: `input` and `target` are passed first, the rest goes under `args`",
+        "as the `fn` of a loss or metric; `input` and `target` are passed first, other arguments under `args`",
         hidden=("reduction",),
     ),
     "metrics": Shelf(
@@ -71,11 +71,11 @@ SHELVES = {
     "data": Shelf(registry.datasets, "as the `name` under `data`, with the arguments beside it"),
     "loggers": Shelf(registry.loggers, "as a key under `loggers`, with the arguments below it", 1),
 }
-"""Every table, by its name on the command line."""
+"""The tables, by their names on the command line."""
 
 
 def ranges(entries: Iterable[Entry]) -> dict[str, str]:
-    """The kinds of numbers that the arguments name, such as `Share`, with their ranges in words."""
+    """The types of numbers in the arguments, such as `Share`, with a description of their ranges."""
     types = " ".join(parameter.type for entry in entries for parameter in entry.parameters)
     return value_types.ranges_in(types)
 

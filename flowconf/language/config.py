@@ -1,13 +1,13 @@
-"""A whole training config: how its files are composed, its keys, and what is known of it without torch."""
+"""Training configs: composition, and the checks that do not need torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowconf.language import registry, schema
+from flowconf.language import projects, schema
 from flowconf.language.advice import hints
 from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.keys.validate import validate
@@ -21,7 +21,7 @@ from flowconf.text.source import absolute
 
 
 class ConfigDocument(TrainingConfig):
-    """A training config: the graph, and how it is trained."""
+    """A training config: the graph, and its training sections."""
 
     model: schema.GraphDocument
     """The graph."""
@@ -45,22 +45,22 @@ RULES = MergeRules(
     tops=TOP,
     removable=frozenset({"loss.*", "metrics.*", "phases.*", "optimizer.groups.*"}),
 )
-"""What composing must know of the language."""
+"""What composition has to know about the language."""
 
 
 class GraphAloneError(ConfigError):
-    """A graph document where a training config is needed."""
+    """A graph document instead of a training config."""
 
     @classmethod
     def of(cls, document: Document) -> GraphAloneError:
-        """The refusal of a graph document, at its `flow`."""
-        message = "this is a graph document, and training needs a config with `model`, `data` and `loss`"
+        """The error for a graph document, at its `flow`."""
+        message = "expected a training config with `model`, `data` and `loss`, got a graph document"
         return cls(Diagnostic("FC0122", message, document.origins.key(("flow",))))
 
 
 @dataclass(frozen=True)
 class Config:
-    """A training config that is right as far as can be told without torch."""
+    """A training config that passed the checks that do not need torch."""
 
     composition: Composition
     model: GraphPlan
@@ -69,13 +69,15 @@ class Config:
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
-    """The files and the command line put together; nothing is checked but how they go together."""
-    registry.import_project(Path(os.path.realpath(absolute(file))).parent)
-    return compose_text(file, overrides, RULES)
+    """Compose the files and the command line. Only the composition is checked."""
+    warnings = projects.import_project(Path(os.path.realpath(absolute(file))).parent)
+    found = compose_text(file, overrides, RULES)
+    document = replace(found.document, warnings=(*warnings, *found.document.warnings))
+    return replace(found, document=document)
 
 
 def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument | None:
-    """A training config whose keys and the types of their values are right; mistakes go to `reporter`."""
+    """A training config with valid keys and types; errors are reported to `reporter`."""
     document = composition.document
     if not document.data:
         advice = "a training config has `model`, `data` and `loss`; a graph has `flow`"
@@ -87,10 +89,10 @@ def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument 
 
 
 def graph_keys(document: Document, reporter: Reporter) -> schema.GraphDocument | None:
-    """A graph document whose keys and the types of their values are right; mistakes go to `reporter`."""
+    """A graph document with valid keys and types; errors are reported to `reporter`."""
     return validate(schema.GraphDocument, document.data, reporter)
 
 
 def is_graph(document: Document) -> bool:
-    """Whether a document is a bare graph: it has keys of one, and no `model`."""
+    """Whether a document is a graph document: it has keys of one, and no `model`."""
     return "model" not in document.data and any(key in document.data for key in hints.GRAPH_KEYS)

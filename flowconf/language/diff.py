@@ -1,7 +1,7 @@
-"""What differs between two composed configs: members of the graph by their label path, and every other key.
+"""The differences between two composed configs: steps of the graph by label path, and all other keys.
 
-Data first: a list of `Change`s. A member that only moved is one change; a nested graph is compared member by member, so
-that a change deep inside is told where it is.
+The result is a list of `Change`s. A step that moved is a single change. Nested graphs are compared step by step, so
+that a change inside one is reported at its own path.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from flowconf.text import Document, Origins, Path
 class Change:
     """One difference. `kind` is "added", "removed", "moved" or "changed"; `path` a label path, or a config key.
 
-    `key` is the one key of a member that changed. `before` and `after` are the values as plain data (None where there
-    is none); the places say where they were written.
+    `key` is the key of a step that changed. `before` and `after` are the values as plain data, or None, and the places
+    are where they were written.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two documents, and where in it the comparison stands."""
+    """One of the two documents at the current path."""
 
     data: Any
     origins: Origins
@@ -55,7 +55,7 @@ class _Side:
 
 
 def compare(before: Document, after: Document) -> list[Change]:
-    """Every change from one composed document (a training config, or a bare graph) to another, in document order."""
+    """The changes from one composed document (a training config or a graph document) to another, in document order."""
     old, new = (_Side(document.data, document.origins, ()) for document in (before, after))
     changes: list[Change] = []
     if "flow" in before.data and "flow" in after.data:
@@ -108,13 +108,13 @@ def _steps(old: _Side, new: _Side, path: str) -> Iterator[Change]:
 
 
 def _spelled_out(side: _Side, other: _Side) -> _Side:
-    """A call as the mapping that it is short for, where the other side is a mapping that goes through one."""
+    """A call in its long form, if the other side is a mapping with `through`."""
     short = isinstance(side.data, str) and isinstance(other.data, Mapping) and "through" in other.data
     return _Side({"through": side.data}, side.origins, side.at) if short else side
 
 
 def _keys_of_member(old: _Side, new: _Side, path: str, leave_out: str | None) -> Iterator[Change]:
-    """A member's own keys one by one, or the whole where it is said in another way."""
+    """The keys of a step one by one, or the whole step if one side is not a mapping."""
     if not (isinstance(old.data, Mapping) and isinstance(new.data, Mapping)):
         yield Change("changed", path, old.data, new.data, old.place(), new.place(), True)
         return
@@ -125,7 +125,7 @@ def _keys_of_member(old: _Side, new: _Side, path: str, leave_out: str | None) ->
 
 
 def _values(old: _Side, new: _Side) -> Iterator[Change]:
-    """Two values outside of any flow, down to their leaves."""
+    """Two values outside any flow, down to their leaves."""
     if old.data == new.data:
         return
     if isinstance(old.data, Mapping) and isinstance(new.data, Mapping):
@@ -145,7 +145,7 @@ def _keys(side: _Side) -> list[str]:
 
 
 def _nested(step: object) -> tuple[str, ...] | None:
-    """The keys that lead from a step to the flow that it holds, or None when it holds none."""
+    """The keys from a step to its nested flow, or None without one."""
     if not isinstance(step, Mapping):
         return None
     if "flow" in step:
@@ -156,7 +156,7 @@ def _nested(step: object) -> tuple[str, ...] | None:
 
 
 def _label(step: object, name: str) -> str:
-    """The name of a member in paths."""
+    """The name of a step in paths."""
     if not isinstance(step, Mapping):
         return name
     body: Mapping[str, Any] = next((step[verb] for verb in VERBS if isinstance(step.get(verb), Mapping)), {})
@@ -168,13 +168,13 @@ def _joined(prefix: str, name: str) -> str:
 
 
 def _before(members: Sequence[str], name: str) -> str | None:
-    """The member in front of `name`."""
+    """The step before `name`."""
     position = members.index(name)
     return members[position - 1] if position else None
 
 
 def _moved(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The fewest members that have to move to make one order of the other."""
+    """The smallest set of steps whose move turns one order into the other."""
     kept: set[str] = set()
     for block in SequenceMatcher(a=old, b=new, autojunk=False).get_matching_blocks():
         kept.update(old[block.a : block.a + block.size])

@@ -1,16 +1,16 @@
-"""The JSON Schemas that editors read, made from the Pydantic models: for configs, for graphs, and for pivots.
+"""JSON Schemas of configs, graphs and pivots for editors, generated from the Pydantic models.
 
-A schema speaks of one file, and a model of the composed whole; so a schema also takes what composing takes away:
-`defaults`, null for a removed member, `${...}` in place of any value. It knows keys and kinds, not meaning: `check`
-tells the rest. Names of modules, losses and the like are offered as examples, for a project may register more.
-Written for draft 7, which is what editors know best.
+A schema describes one file, while a model describes the composed config, so a schema also allows what composition
+resolves: `defaults`, null for a removed member, and `${...}` for any value. Schemas cover keys and types only; `check`
+reports everything else. Names of modules, losses and so on are listed as examples, because a project may register more.
+The schemas use draft 7, which editors support best.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -21,17 +21,18 @@ from flowconf.language import config, registry, schema, training
 from flowconf.language.config import ConfigDocument
 from flowconf.language.schema import GraphDocument
 from flowconf.language.training import Section
+from flowconf.text import hydra_settings
 
 Schema = dict[str, Any]
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 INTERPOLATION = {
-    "description": "`${key}`: the value of another key of the config. `???`: a value that must still be given.",
+    "description": "`${key}`: the value of another key of the config. `???`: a value that must be set elsewhere.",
     "type": "string",
     "pattern": r"\$\{|^\?\?\?$",
 }
 DEFAULTS = {
-    "description": "The configs that this one is composed of, in order: `_self_`, a config's name, or `group: option`.",
+    "description": "The configs from which this one is composed, in order: `_self_`, a config, or `group: option`.",
     "type": "array",
     "items": {
         "anyOf": [
@@ -51,7 +52,21 @@ DEFAULTS = {
         ]
     },
 }
-HYDRA = {"description": "Hydra's own settings, such as those of a sweeper.", "type": "object"}
+
+
+def _hydra(allowed: str | hydra_settings.Table) -> Schema | bool:
+    """What may stand below `hydra`, as the table of it says; plain values are not looked at."""
+    if isinstance(allowed, Mapping):
+        below = {key: _hydra(value) for key, value in allowed.items()}
+        return {"type": "object", "additionalProperties": False, "properties": below}
+    forms = {hydra_settings.FOLDERS: "array", hydra_settings.MAPPING: "object"}
+    return {"type": forms[allowed]} if allowed in forms else True
+
+
+HYDRA: Schema = {
+    "description": "Plain arguments of a sweeper and a launcher.",
+    "allOf": [_hydra(hydra_settings.SETTINGS)],
+}
 TABLES = {
     "modules": (registry.modules, "A call such as `Linear(64, 10)`, or a chain of them: `Linear(64, 10) >> ReLU`."),
     "losses": (registry.losses, "The registered name of a loss."),
@@ -66,7 +81,7 @@ TABLES = {
 
 
 def schemas() -> dict[str, Schema]:
-    """File name -> schema. The names in them are those registered so far."""
+    """File name -> schema, with the names that are registered so far."""
     return {
         "config.schema.json": config_schema(),
         "graph.schema.json": graph_schema(),
@@ -75,7 +90,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def config_schema() -> Schema:
-    """A training config. With a defaults list any part may come from other files, as it may in a pivot."""
+    """A training config. With a defaults list, any part may come from other files, as in a pivot."""
     found = _schema_of(ConfigDocument, "A flowconf training config", partial=False)
     whole = found["properties"]
     keys = {key: {"description": section["description"]} for key, section in whole.items()}
@@ -87,14 +102,14 @@ def config_schema() -> Schema:
 
 
 def graph_schema() -> Schema:
-    """A graph document in a file of its own."""
+    """A graph document in a separate file."""
     return _schema_of(GraphDocument, "A flowconf graph", partial=False)
 
 
 def pivot_schema() -> Schema:
-    """What is laid over a config: any part of one, where null removes."""
+    """A pivot: any part of a config, in which null removes members."""
     found = _schema_of(ConfigDocument, "A flowconf pivot", partial=True)
-    found["description"] = "Any part of a training config, laid over another one; null removes a member."
+    found["description"] = "Any part of a training config, merged into another one; null removes a member."
     found["properties"] = {"defaults": DEFAULTS, **found["properties"]}
     return found
 
@@ -118,7 +133,7 @@ def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
 
 
 def _describe(model: type[BaseModel], node: Schema) -> None:
-    """Put what is written under the fields of a model into its schema."""
+    """Add the docstrings of a model's fields to its schema."""
     for name, field in model.model_fields.items() if "properties" in node else ():
         text = next((text for base in model.mro() if (text := _texts().get((base.__name__, name)))), None)
         if text is not None:
@@ -134,7 +149,7 @@ def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 @cache
 def _texts() -> dict[tuple[str, str], str]:
-    """Model and field -> the text under the field in the source, which costs too much to read for every config."""
+    """Model and field -> the docstring of the field, from source; too slow to read for every config."""
     found = {}
     for module in (config, schema, training):
         for model in ast.parse(inspect.getsource(module)).body:
@@ -153,13 +168,13 @@ def _names(table: str) -> Schema:
 
 
 class _Shaper:
-    """Rewrites what Pydantic says of a composed whole into what may stand in one file."""
+    """Rewrites Pydantic's schema of a composed config to the schema of one file."""
 
     def __init__(self, partial: bool) -> None:
         self.partial = partial
 
     def schema(self, node: Schema) -> Schema:
-        """One schema, without Pydantic's titles and without the choices that only Python documents have."""
+        """One schema, without Pydantic's titles and without choices that exist only for Python documents."""
         if "$ref" in node:
             return {**_described(node), "allOf": [{"$ref": node["$ref"]}]} if "description" in node else dict(node)
         choices = node.get("oneOf", node.get("anyOf"))
@@ -193,11 +208,11 @@ class _Shaper:
         return kept
 
     def _member(self, node: Schema) -> Schema:
-        """What stands under a key: the value, or an interpolation."""
+        """The schema of a key's value: the value, or an interpolation."""
         return _or(self.schema(node), {"$ref": "#/definitions/Interpolation"}, unless=_takes_any_text)
 
     def _partial_member(self, node: Schema) -> Schema:
-        """The same where null may stand for nothing."""
+        """The schema of a key's value, or null."""
         return _or(self._member(node), {"type": "null"}, unless=_takes_null)
 
 
@@ -212,7 +227,7 @@ def _allof(definition: str, wrapped: bool) -> Schema:
 
 
 def _one_of(choices: list[Schema]) -> Schema:
-    """Choices as one flat `anyOf`; a whole number is a number."""
+    """Choices as one flat `anyOf`; an integer is a number."""
     flat: list[Schema] = []
     for choice in choices:
         flat += choice["anyOf"] if set(choice) == {"anyOf"} else [choice]

@@ -17,26 +17,26 @@ FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
 
 class NotFound(Exception):
-    """A reference that names nothing. `wrong` is the part of it that does not, `advice` says what would."""
+    """A reference to an unknown name. `wrong` is the unknown part, `advice` what to write instead."""
 
     def __init__(self, message: str, advice: Advice | None = None, wrong: str | None = None) -> None:
         super().__init__(message)
         self.message, self.advice, self.wrong = message, advice, wrong
 
     def advice_for(self, text: str) -> Advice | None:
-        """The help for the whole reference `text`: what to write instead of all of it."""
+        """The advice for the whole reference `text`."""
         return self.advice.within(text) if isinstance(self.advice, Suggestion) else self.advice
 
     def seen_from(self, graph: str) -> NotFound:
-        """The same for a reader outside of the graph that was searched, which is called `graph`."""
+        """The same error for a reader outside `graph`, the graph that was searched."""
         return self
 
 
 class NamesNothing(NotFound):
-    """The first name of a reference stands for nothing in a graph."""
+    """The first name of a reference does not exist in a graph."""
 
     def __init__(self, name: str, advice: Advice | None, graph: str | None = None) -> None:
-        super().__init__(f"`{name}` names nothing {f'in {graph}' if graph else 'here'}", advice, name)
+        super().__init__(f"unknown name `{name}`{f' in {graph}' if graph else ''}", advice, name)
         self.name, self.graph = name, graph
 
     def seen_from(self, graph: str) -> NotFound:
@@ -44,11 +44,11 @@ class NamesNothing(NotFound):
 
 
 class Ambiguous(NotFound):
-    """A short reference that fits several members of graphs further down."""
+    """A short reference that matches several steps of nested graphs."""
 
 
 class Members(Protocol):
-    """What a reference is looked up in: a graph, or one that is being resolved."""
+    """A graph, or a draft of one, in which references are looked up."""
 
     def step(self, name: str) -> Step | None: ...
     def input(self, name: str) -> Input | None: ...
@@ -57,7 +57,7 @@ class Members(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """A finished graph as a place to look names up in."""
+    """A resolved graph in which references are looked up."""
 
     graph: GraphPlan
 
@@ -72,7 +72,7 @@ class Planned:
 
 
 def visible_names(inputs: Sequence[Input], steps: Sequence[Step]) -> list[str]:
-    """The names that a reference may begin with, in declared order."""
+    """The names that a reference can begin with, in declared order."""
     names = [given.name for given in inputs]
     for step in steps:
         names += [name for name in (step.name, step.tag, step.path) if name]
@@ -80,22 +80,22 @@ def visible_names(inputs: Sequence[Input], steps: Sequence[Step]) -> list[str]:
 
 
 def split(text: str) -> tuple[list[str], int | None]:
-    """The names of a reference and its index. Raises `NotFound` when it is not of that form."""
+    """The names of a reference, and its index. Raises `NotFound` if it cannot be parsed."""
     match = FORM.match(text.strip())
     if match is None:
-        raise NotFound(f"`{text}` is not a reference", "a reference is a name, or names joined by dots")
+        raise NotFound(f"`{text}` is not a reference", "a reference is a name, or names separated by dots")
     return match[1].split("."), None if match[2] is None else int(match[2])
 
 
 def find(members: Members, text: str) -> Value:
-    """What `text` refers to among `members`. Raises `NotFound`."""
+    """The value that `text` refers to. Raises `NotFound`."""
     names, index = split(text)
     value = first(members, names)
     return value if index is None else _indexed(members, value, index)
 
 
 def find_anywhere(graph: GraphPlan, text: str) -> Value:
-    """`find`, or else the one member of that name or tag anywhere below. Raises `NotFound`."""
+    """`find`, or else the only step with that name or tag at any depth. Raises `NotFound`."""
     names, index = split(text)
     try:
         value = first(Planned(graph), names)
@@ -103,7 +103,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
         found = list(_everywhere(graph, names))
         if len(found) > 1:
             listed = ", ".join(f"`{value}`" for value in found[:4])
-            raise Ambiguous(f"`{text}` stands for {len(found)} things: {listed}", "write the whole path") from None
+            raise Ambiguous(f"`{text}` is ambiguous, it matches {listed}", "write the full path") from None
         if not found:
             raise problem
         value = found[0]
@@ -111,7 +111,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
 
 
 def names_value(graph: GraphPlan, text: str) -> bool:
-    """Whether a reference names a value of the graph."""
+    """Whether a reference refers to a value of the graph."""
     try:
         find_anywhere(graph, text)
     except NotFound:
@@ -133,7 +133,7 @@ def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
 
 
 def first(members: Members, names: Sequence[str]) -> Value:
-    """Resolve names from the outermost on. Raises `NotFound`."""
+    """Resolve names, the outermost first. Raises `NotFound`."""
     head, *rest = names
     step = members.step(head)
     if step is not None:
@@ -141,29 +141,30 @@ def first(members: Members, names: Sequence[str]) -> Value:
     if members.input(head) is None:
         raise NamesNothing(head, suggest(head, members.names()))
     if rest:
-        raise NotFound(f"`{head}` is an input, and `{'.'.join(rest)}` cannot be reached in it")
+        raise NotFound(f"`{head}` is an input and has no member `{'.'.join(rest)}`")
     return Value(head)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How far names lead inside of a step: to one of its copies, to the module at a spot, and which are left over."""
+    """The result of following names into a step: the copy, the module at a spot, and the remaining names."""
 
     copy: int | None
     spot: str
     applied: Applied | None
-    """None where the step has several branches, and no name says which."""
+    """None if the step has several branches, and no name selects one."""
     rest: tuple[str, ...]
 
 
 def walk(step: Step, names: Sequence[str]) -> Way:
-    """Follow names below a step's path as far as its own modules go. Raises `NotFound`."""
+    """Follow names below the path of a step through its modules. Raises `NotFound`."""
     copy, spot, spots, rest = None, "", step.spots, list(names)
     if step.repeat is not None and rest and rest[0].isdigit():
         copy = int(rest.pop(0))
         count = step.repeat.value
         if isinstance(count, int) and copy >= count:
-            raise NotFound(f"`{step.path}` has {count} copies, and no `{copy}`", f"the last is `{count - 1}`")
+            message = f"copy `{copy}` of `{step.path}` is out of range: it has {count} copies"
+            raise NotFound(message, f"the last is `{count - 1}`")
     while rest and join(spot, rest[0]) in spots:
         spot = join(spot, rest.pop(0))
     return Way(copy, spot, spots.get(spot), tuple(rest))
@@ -185,10 +186,10 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     path = join(step.path, way.spot)
     outputs = dict(graph.outputs)
     if len(way.rest) == 1 and way.rest[0] in outputs:
-        is_joined = bool(step.joins) and not way.spot  # then the step's value is not what its body gives
+        is_joined = bool(step.joins) and not way.spot  # then the value of the step differs from the output of its body
         return replace(here, inner=outputs[way.rest[0]]) if is_joined else replace(here, key=way.rest[0])
     if way.rest[0].startswith("_"):
-        raise NotFound(f"`{way.rest[0]}` is internal to `{path}`: names that begin with `_` are not seen from outside")
+        raise NotFound(f"`{way.rest[0]}` is private to `{path}`, like all names that begin with `_`")
     try:
         return replace(here, inner=first(Planned(graph), way.rest))
     except NotFound as problem:
@@ -196,16 +197,16 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
 
 
 def _refusal(step: Step, spot: str) -> NotFound | None:
-    """A branch of a switch has no value of its own: it sees the rows that its router sends there."""
+    """The error for a branch of a switch, which has no value: it sees only the rows that the router sends there."""
     branch = spot.split(".")[0]
     if not step.chooses or branch not in dict(step.parts):
         return None
-    message = f"`{step.path}.{branch}` may not have run, or for some rows only: a switch runs what its router chooses"
-    return NotFound(message, f"`{step.path}` is what the chosen branches give, `{step.path}.router` the choice")
+    message = f"`{step.path}.{branch}` has no value: a switch runs a branch only for the rows that its router selects"
+    return NotFound(message, f"use `{step.path}`, the output of the selected branches, or `{step.path}.router`")
 
 
 def _no_module(step: Step, way: Way) -> NotFound:
-    """The name after a step's own modules leads nowhere."""
+    """The error for an unknown name below a module of a step."""
     wrong, path = way.rest[0], join(step.path, way.spot)
     if way.applied is None:
         below = [name for name in step.spots if "." not in name]
@@ -213,17 +214,17 @@ def _no_module(step: Step, way: Way) -> NotFound:
     module = way.applied.target
     if isinstance(module, Chain):
         last = len(module.members) - 1
-        message = f"`{path}` is a chain of {last + 1} modules, and `{wrong}` is none of them"
-        return NotFound(message, f"they are `{path}.0` to `{path}.{last}`")
-    what = "a module made outside" if isinstance(module, Instance) else "one module"
-    return NotFound(f"`{path}` is {what}, and nothing in it is called `{wrong}`")
+        message = f"the chain `{path}` has no module `{wrong}`"
+        return NotFound(message, f"its {last + 1} modules are `{path}.0` to `{path}.{last}`")
+    what = "a module object" if isinstance(module, Instance) else "a single module"
+    return NotFound(f"`{path}` is {what} and has no member `{wrong}`")
 
 
 def _indexed(members: Members, value: Value, index: int) -> Value:
-    """Put the index where the innermost iteration is. Raises `NotFound`."""
+    """Add the index to the innermost loop or map. Raises `NotFound`."""
     found = _at_innermost(members, value, index)
     if found is None:
-        raise NotFound(f"`{value}` has one value, and no iterations to pick from")
+        raise NotFound(f"`{value}` has no iterations to select from")
     return found
 
 
@@ -240,10 +241,9 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
         return None
     count = step.repeat if copies else None if step.decision is not None else step.limit
     if count is not None and isinstance(count.value, int) and not -count.value <= index < count.value:
-        raise NotFound(
-            f"`{value}` has {count.value} {'copies' if copies else 'iterations'}, and no `[{index}]`",
-            f"the last is `[{count.value - 1}]`",
-        )
+        total = f"{count.value} {'copies' if copies else 'iterations'}"
+        message = f"index `[{index}]` of `{value}` is out of range: it has {total}"
+        raise NotFound(message, f"the last is `[{count.value - 1}]`")
     if not copies:
         return replace(value, index=index)
     assert count is not None
@@ -252,19 +252,19 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
 
 
 def graph_at(step: Step, value: Value) -> GraphPlan:
-    """The graph that an inner value lies in."""
+    """The nested graph of an inner value."""
     graph = graph_of(step.spots[value.spot])
     assert graph is not None
     return graph
 
 
 def graph_of(applied: Applied) -> GraphPlan | None:
-    """The graph that stands there, None where a module does."""
+    """The mounted graph, or None for a module."""
     return applied.target.graph if isinstance(applied.target, Mount) else None
 
 
 def record_of(members: Members, value: Value) -> Record | None:
-    """The names that a value is known to hold."""
+    """The names in a value, if known."""
     step = members.step(value.member)
     if step is None:
         return None
@@ -281,9 +281,9 @@ def record_of(members: Members, value: Value) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What stands at a path. `home` is that path without the numbers of copies; `applied` is None for all branches.
+    """The module at a path. `home` is the path without the numbers of copies; `applied` is None for all branches.
 
-    `captures` are the values of the graph at hand that the module, a graph written inline, reads besides its inputs.
+    `captures` are the values of the current graph that an inline graph reads besides its inputs.
     """
 
     path: str
@@ -291,11 +291,11 @@ class Found:
     applied: Applied | None
     captures: tuple[tuple[str, Value], ...] = ()
     several: NotFound | None = None
-    """Why it is not one module."""
+    """The error if it is not a single module."""
 
 
 def find_module(members: Members, names: Sequence[str]) -> Found:
-    """The one module at a path. Raises `NotFound`."""
+    """The single module at a path. Raises `NotFound`."""
     found = find_path(members, names)
     if found.several is not None:
         raise found.several
@@ -303,14 +303,14 @@ def find_module(members: Members, names: Sequence[str]) -> Found:
 
 
 def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
-    """What stands at a path, be it one module or several; `above` is the path of the graph. Raises `NotFound`."""
+    """The module or modules at a path; `above` is the path of the graph. Raises `NotFound`."""
     step = members.step(names[0])
     if step is None:
         if members.input(names[0]) is not None:
-            raise NotFound(f"`{names[0]}` is an input, and only the module of a step is used again")
+            raise NotFound(f"`{names[0]}` is an input, not a step with a module")
         advice = suggest(names[0], [name for name in members.names() if members.input(name) is None], "steps")
-        where = f"no step of `{above}`" if above else "no earlier step here"
-        raise NotFound(f"`{names[0]}` is {where}", advice, names[0])
+        where = f"step `{names[0]}` in `{above}`" if above else f"step `{names[0]}`"
+        raise NotFound(f"there is no {'' if above else 'earlier '}{where}", advice, names[0])
     way = walk(step, names[1:])
     graph = None if way.applied is None else graph_of(way.applied)
     if way.rest and graph is None:
@@ -330,16 +330,16 @@ def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
 
 
 def _several(step: Step, way: Way, path: str) -> NotFound | None:
-    """Why what names lead to is not one module."""
+    """The error if names refer to several modules."""
     if step.repeat is not None and way.copy is None and not isinstance(step.body.module, Shared):
-        copies = f"`{path}` is repeated, and its copies are `{path}.0` to `{path}.{step.repeat.value - 1}`"  # type: ignore[operator]
+        copies = f"`{path}` is repeated; its copies are `{path}.0` to `{path}.{step.repeat.value - 1}`"  # type: ignore[operator]
         return NotFound(copies, Suggestion(join(path, "0", way.spot, *way.rest), join(path, way.spot, *way.rest)))
     if way.applied is None:
         return NotFound(f"`{path}` has several branches", Suggestion(f"{path}.{step.parts[0][0]}", path))
     if not way.spot and not way.rest and step.extras and isinstance(step.body.module, Chain):
-        message = f"the chain at `{path}` stands beside `{path}.{step.extras[0].path.rpartition('.')[2]}`"
-        advice = f"give the chain a step of its own, or write one of its members: `{path}.0`"
-        return NotFound(f"{message}, and is not one module", advice)
+        extra = f"`{path}.{step.extras[0].path.rpartition('.')[2]}`"
+        advice = f"move the chain to a separate step, or write one of its modules: `{path}.0`"
+        return NotFound(f"the chain `{path}` shares its path with {extra} and is not a single module", advice)
     return None
 
 

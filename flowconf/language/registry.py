@@ -9,19 +9,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import keyword
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from flowconf.language import signatures
+from flowconf.language import projects, signatures
 from flowconf.language.advice import other_tools
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, FlowconfError, Place, Suggestion, suggest
-from flowconf.text import read
+from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Place, Suggestion, suggest
 
 T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
@@ -117,9 +113,10 @@ class Table:
 
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
+        advice = projects.advice_for(place) or advice or self.advice_for(name)
         shown = name if len(name) <= 60 else f"{name[:57]}..."
         message = f"unknown {self.kind} `{shown}`"
-        return Diagnostic(self.code, message, place, path, advice=advice or self.advice_for(name))
+        return Diagnostic(self.code, message, place, path, advice=advice)
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """What to write instead of a name that is not in the table; `also` are names that may stand there too."""
@@ -190,7 +187,7 @@ class ModuleTable(Table):
         advice = super().advice_for(name, also)
         if isinstance(advice, Suggestion):
             return advice
-        return "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
+        return "the modules are those of torch.nn, flowconf's blocks, and what your project registers"
 
     def class_source(self, name: str) -> ClassSource:
         """What calling a module needs to know: the class's signatures, or those of a function that makes it."""
@@ -273,64 +270,3 @@ def offer(
     for table, sources in given.items():
         for source in [sources] if isinstance(sources, str) else sources:
             TABLES[table].offer(source, tuple(without))
-
-
-def import_project(start: Path) -> None:
-    """Import what the project around `start` and installed packages register.
-
-    Raises `ConfigError` when one of these modules cannot be imported.
-    """
-    for name, place in project_modules(start):
-        import_registering(name, place)
-
-
-def project_file(start: Path) -> Path | None:
-    """The nearest `pyproject.toml` at or above `start`."""
-    files = (folder / "pyproject.toml" for folder in (start, *start.parents))
-    return next((file for file in files if file.is_file()), None)
-
-
-def project_modules(start: Path) -> list[tuple[str, Place]]:
-    """The modules that register names for the project around `start`, and where each of them is listed.
-
-    Those under `[tool.flowconf] modules` in its `pyproject.toml`, whose folder they may be imported from after this
-    call, then the entry points of the group `flowconf.modules`. Raises `ConfigError` for a list that cannot be read.
-    """
-    file = project_file(start)
-    listed = _listed(file) if file is not None else []
-    if file is not None and listed and str(file.parent) not in sys.path:
-        sys.path.insert(0, str(file.parent))
-    offered = sorted(entry_points(group="flowconf.modules"), key=lambda entry: entry.name)
-    return [*listed, *((entry.module, Place(f"entry point {entry.name}")) for entry in offered)]
-
-
-def _listed(project: Path) -> list[tuple[str, Place]]:
-    tool = read(project).origins.root.child("tool")
-    section = tool.child("flowconf") if tool is not None and isinstance(tool.value, dict) else tool
-    if section is None:
-        return []
-    strangers = [node for key, node in section.members() if key != "modules"]
-    if strangers or not isinstance(section.value, dict):
-        place = strangers[0].key if strangers else section.key
-        message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
-        raise ConfigError(Diagnostic("FC0121", message, place, advice='write `modules = ["package.module"]`'))
-    modules = section.child("modules")
-    if modules is None:
-        return []
-    if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
-        message = "`modules` must be a list of module names"
-        raise ConfigError(Diagnostic("FC0123", message, modules.place, advice='write `modules = ["package.module"]`'))
-    return [(item.value, item.place) for item in modules.value]
-
-
-def import_registering(name: str, place: Place) -> None:
-    """Import a module that registers names; `place` is where it is listed. Raises `ConfigError` when that fails."""
-    try:
-        importlib.import_module(name)
-    except (Exception, SystemExit) as problem:  # the project's own code may raise anything
-        told = f"{type(problem).__name__}: {problem}"
-        if isinstance(problem, FlowconfError):
-            told = problem.diagnostics[0].message
-        advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
-        message = f"the module `{name}` cannot be imported: {told}"
-        raise ConfigError(Diagnostic("FC0132", message, place, advice=advice)) from problem

@@ -1,9 +1,9 @@
-"""The training sections of a config as Pydantic models: everything in a training config but `model`.
+"""The training sections of a config as Pydantic models: everything in a training config except `model`.
 
-Unknown keys are refused everywhere, except that `data`, `optimizer` and `schedule` hold the arguments of what they name
-beside the keys given here; those arguments are checked against the signature of the named thing (`check_training`).
-A member of `loss`, `metrics` or `optimizer.groups` that is null is removed: that is how a pivot takes one away.
-The JSON Schema of the config is made from these models, so the texts under the fields are what an editor shows.
+Unknown keys are errors, except in `data`, `optimizer` and `schedule`, where they are arguments of the registered name
+and are checked against its signature (`sections.checks`). A null member of `loss`, `metrics` or `optimizer.groups` is
+removed, which is how a pivot removes one. The JSON Schema of the config is generated from these models, and editors
+show the docstrings of the fields.
 """
 
 from __future__ import annotations
@@ -56,98 +56,98 @@ Shares = Annotated[
 
 
 def named_in(table: str) -> Any:
-    """A text that is a name of a registry table; the JSON Schema offers these names."""
+    """A string that is a name in a registry table; the JSON Schema lists these names."""
     return Field(json_schema_extra={"names": table})
 
 
 REMOVABLE = Field(json_schema_extra={"removable": True})
-"""Marks a mapping whose members null removes."""
+"""Marks a mapping whose null members are removed."""
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown keys, no guessing of types, nothing changes once it is read.
+    """Base class of all sections: no unknown keys, no type coercion, immutable.
 
-    A model is built when something is first held against it, together with all that it contains.
+    A model is built on first use, together with all models that it contains.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class OpenSection(Section):
-    """A section that names a registered thing and holds that thing's arguments beside its own keys."""
+    """A section with a registered name, and its arguments beside the section's own keys."""
 
     model_config = ConfigDict(extra="allow")
 
     @property
     def args(self) -> dict[str, Any]:
-        """The arguments of the named thing: every key that is not one of the section's own."""
+        """The arguments of the registered name: all keys that are not the section's own."""
         return dict(self.model_extra or {})
 
 
 class DataSection(OpenSection):
-    """Which data set, how it is batched, and the data set's own arguments."""
+    """The data set, its arguments, and its batches."""
 
     name: Annotated[str, named_in("datasets")]
-    """The data set's registered name, such as `digits`."""
+    """The registered name of the data set, such as `digits`."""
     batch_size: Positive = 64
-    """Rows in one batch of training."""
+    """Rows in a training batch."""
     evaluation_batch_size: Positive | None = None
-    """Rows in one batch of validation and test; null: four times `batch_size`, for no gradients are kept."""
+    """Rows in a validation or test batch; null: four times `batch_size`, because no gradients are stored."""
     drop_last: bool = False
-    """Leave out the last batch of an epoch when it has fewer than `batch_size` rows."""
+    """Drop the last batch of an epoch if it has fewer than `batch_size` rows."""
     workers: Count = 0
-    """Processes that make batches ahead of the steps; 0: the process itself makes them. Sets that are resident on the
-    device need none. Results do not depend on it."""
+    """Processes that prepare batches in advance; 0: the training process loads the data. Data sets that are resident on
+    the device do not need workers. Results do not depend on the number."""
     prefetch: Positive = 2
-    """Batches that each worker makes ahead."""
+    """Batches that each worker prepares in advance."""
 
 
 class MetricSection(Section):
-    """A value that is averaged over every element of a split."""
+    """A value that is averaged over all elements of a split."""
 
     fn: Annotated[str, named_in("metrics")]
     """The registered name of the function, such as `accuracy`, or the class name of a torchmetrics metric."""
     input: References
-    """A reference, or a list of them: a step, a tag, a path anywhere in the tree, or a field of the batch."""
+    """A reference or a list of references: a step, a tag, a path of any depth, or a field of the batch."""
     target: References | None = None
-    """What the input is compared with: references of the same kind; null when the function takes none."""
+    """The reference or references to compare the input with; null if the function takes none."""
     mask: Annotated[Reference, InWords("one reference")] | None = None
-    """A reference to the weights of the elements (booleans or numbers), broadcast from the left; null: all count."""
+    """A reference to weights of the elements (booleans or numbers), broadcast from the left; null: all count."""
     args: dict[str, Any] = {}
     """Further arguments of the function, by name."""
 
 
 class Ramp(Section):
-    """A number that goes from one value to another during a part of the run, and stays where it is before and after."""
+    """A number that changes from one value to another during a part of the run, and is constant before and after it."""
 
     start: Finite = Field(alias="from")
-    """The value until the part begins."""
+    """The value before the part."""
     to: Finite
-    """The value from the end of the part on."""
+    """The value after the part."""
     after: Fraction = 0.0
-    """Where the part begins, as a fraction of the run's steps."""
+    """The beginning of the part, as a fraction of the run's steps."""
     over: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """How long the part is, as a fraction of the run's steps."""
+    """The length of the part, as a fraction of the run's steps."""
 
 
 class Stairs(Section):
-    """A number that jumps."""
+    """A piecewise constant number."""
 
     values: Annotated[list[Finite], Field(min_length=1)]
-    """The values one after the other: one more than the jumps."""
+    """The values in order: one more than the jumps."""
     at: list[Fraction]
-    """Where it jumps, as fractions of the run's steps, in rising order."""
+    """The jumps, as fractions of the run's steps, in ascending order."""
 
 
 class Changing(Section):
-    """A number that changes over the run. Exactly one key says how."""
+    """A number that changes over the run. Exactly one key is set."""
 
     linear: Ramp | None = None
-    """A straight line, such as `{linear: {from: 0, to: 1, over: 0.5}}`."""
+    """Linear, such as `{linear: {from: 0, to: 1, over: 0.5}}`."""
     cosine: Ramp | None = None
-    """Half a cosine: slow, fast, slow."""
+    """A half cosine."""
     steps: Stairs | None = None
-    """Jumps, such as `{steps: {values: [1, 0.1], at: [0.75]}}`."""
+    """Piecewise constant, such as `{steps: {values: [1, 0.1], at: [0.75]}}`."""
 
 
 Weight = Annotated[
@@ -163,11 +163,11 @@ class LossSection(MetricSection):
     fn: Annotated[str, named_in("losses")]
     """The registered name of the function, such as `cross_entropy`."""
     weight: Weight = 1.0
-    """The factor of this term in the sum of all terms: a number, or how it changes over the run. An evaluation takes
-    the number, or the last value, so that evaluations can be compared."""
+    """The factor of this term in the sum of all terms: a number, or a schedule over the run. Evaluations use the number
+    or the last value of the schedule, so that they can be compared."""
     updates: Paths | None = None
-    """Paths: the gradient of this term reaches the parameters below them and no others; null means all. Each different
-    set of paths takes a backward pass of its own."""
+    """Paths: this term has gradients only for the parameters below them; null: for all. Each distinct set of paths
+    requires a separate backward pass."""
 
 
 class Trend(Section):
@@ -176,168 +176,167 @@ class Trend(Section):
     metric: str
     """The value: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """How long it is watched: the evaluations of the last `epochs` epochs."""
+    """The window: the evaluations of the last `epochs` epochs."""
     by: Factor = 0.0
-    """By how much a value has to be better to count as better."""
+    """The minimum difference that counts as an improvement."""
 
 
 class Convergence(Section):
-    """A value of the validation split that hardly moves."""
+    """A value of the validation split that hardly changes."""
 
     metric: str
     """The value: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """How long it is watched: the evaluations of the last `epochs` epochs."""
+    """The window: the evaluations of the last `epochs` epochs."""
     within: Factor = 0.01
-    """How far the largest and smallest value of that time may be apart, as a fraction of their mean."""
+    """The maximum difference of the largest and smallest value in the window, as a fraction of their mean."""
 
 
 class Condition(Section):
-    """A point of a run. Exactly one key says which."""
+    """A point of a run. Exactly one key is set."""
 
     epoch: Factor | None = None
-    """After so many epochs from the start of the run."""
+    """After this number of epochs from the start of the run."""
     step: Count | None = None
-    """After so many steps from the start of the run."""
+    """After this number of steps from the start of the run."""
     fraction: Fraction | None = None
     """After this fraction of the run's steps."""
     stalled: Trend | None = None
-    """When the last epochs brought nothing better than the time before them."""
+    """When the last epochs did not improve on the best value before them."""
     improving: Trend | None = None
-    """When the last epochs brought something better than the time before them."""
+    """When the last epochs improved on the best value before them."""
     converged: Convergence | None = None
-    """When the value has hardly moved in the last epochs."""
+    """When the value has hardly changed in the last epochs."""
 
 
 class PhaseSection(Section):
-    """A part of a run and what is different in it. Phases come one after the other, in the order they are written.
+    """A part of a run with different settings. Phases run in the order in which they are written.
 
-    A phase begins when the one before it has ended, or at its own `when`. It goes on until its `until`, or until the
-    next one begins. What it says holds while it lasts; outside of all phases the rest of the config holds alone.
+    A phase begins when the previous one ends, or at its own `when`, and lasts until its `until`, or until the next one
+    begins. Its settings apply only to this part; outside all phases, the rest of the config applies as it is.
     """
 
     when: Condition | None = None
-    """Where it begins; null: where the phase before it ends, or at the start of the run."""
+    """The beginning; null: the end of the previous phase, or the start of the run."""
     until: Condition | None = None
-    """Where it ends; null: where the next phase begins, or at the end of the run."""
+    """The end; null: the beginning of the next phase, or the end of the run."""
     freeze: Paths | None = None
-    """Paths that are frozen meanwhile: no gradients, and evaluation mode."""
+    """Paths that are frozen during the phase: no gradients, and evaluation mode."""
     thaw: Paths | None = None
-    """Paths that are not frozen meanwhile."""
+    """Paths that are not frozen during the phase."""
     lr: Annotated[
         Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],
         Discriminator(_number_or_mapping),
     ] = 1.0
-    """A factor of the learning rate, or one for each path; the nearest path above a parameter wins."""
+    """A factor of the learning rate, or one for each path; the path nearest to a parameter applies."""
     loss: dict[Identifier, Weight] = {}
-    """Term -> its weight meanwhile. A term whose weight is 0 does not run."""
+    """Term -> its weight during the phase. A term with weight 0 is not computed."""
 
 
 class OptimizerSection(OpenSection):
-    """The optimizer and its arguments, as torch names them."""
+    """The optimizer and its arguments, with the names of torch."""
 
     name: Annotated[str, named_in("optimizers")] = "adamw"
     """The registered name of the optimizer, such as `adamw`."""
     groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
-    """Label path -> arguments that differ for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`.
-    The nearest path above a parameter wins."""
+    """Label path -> different arguments for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`. The path
+    nearest to a parameter applies."""
 
 
 class ScheduleSection(OpenSection):
-    """The learning rate over the steps, as a factor of the optimizer's `lr`, and the arguments of its shape."""
+    """The learning rate schedule, as a factor of the optimizer's `lr`, and its arguments."""
 
     name: Annotated[str, named_in("schedules")] = "constant"
-    """The registered name of the shape, such as `cosine`."""
+    """The registered name of the schedule, such as `cosine`."""
     warmup: Count = 0
-    """Steps in which the factor first rises linearly to 1; 0 means none. The shape spans the steps after them."""
+    """Steps in which the factor first increases linearly to 1; the schedule spans the remaining steps."""
 
 
 class ProfileSection(Section):
-    """Which steps are measured. The steps before and after them run as if nothing were."""
+    """The steps to measure. Other steps have no overhead."""
 
     wait: Count = 10
-    """Steps before anything is measured."""
+    """Steps before the measurement."""
     warmup: Positive = 2
-    """Steps that are measured and left out: they pay for caches, and the first one counts operations."""
+    """Steps that are measured and discarded; caches fill, and the first one counts operations."""
     active: Positive = 5
     """Steps that are measured and reported."""
 
     @property
     def end(self) -> int:
-        """The number of steps after which everything is measured."""
+        """The number of steps until the end of the measurement."""
         return self.wait + self.warmup + self.active
 
 
 class TrainerSection(Section):
-    """How long, where and how exactly the run is done, and what it leaves behind."""
+    """Length, devices, precision, evaluation and output of the run."""
 
     epochs: Positive | None = None
-    """Passes over the training split. The run ends at `epochs` or `steps`, whichever is first; neither: 10 epochs."""
+    """Passes over the training split. A run ends at `epochs` or `steps`, whichever comes first; default: 10 epochs."""
     steps: Positive | None = None
-    """Optimizer steps; null means that only `epochs` counts."""
+    """Optimizer steps; null: only `epochs` applies."""
     devices: Devices = "auto"
-    """Where to train: `auto` (every CUDA device of this machine, else the CPU), a number of devices (of processes where
-    there is no CUDA device), a list of CUDA devices such as `[0, 2]`, or one device: `cpu`, `cuda`, `cuda:1`, `mps`.
-    Several devices train together, a process for each; `data.batch_size` is what all of them compute in a step."""
+    """The devices: `auto` (all CUDA devices of this machine, or else the CPU), a number of devices (without CUDA, of
+    processes), a list of CUDA devices such as `[0, 2]`, or a single device: `cpu`, `cuda`, `cuda:1`, `mps`. Several
+    devices train together with one process each; `data.batch_size` is the global batch size."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """What each of several processes holds: `ddp` all weights, `fsdp` a part of them, of their gradients and of the
-    optimizer's state, put together where they are used. Results and checkpoints are the same."""
+    """With several processes: in `ddp`, each has all weights; in `fsdp`, weights, gradients and optimizer state are
+    sharded. Results and checkpoints are the same."""
     nodes: Positive = 1
-    """Machines that train together. The same command is started on each of them."""
+    """The number of machines that train together. The same command is started on each of them."""
     rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")] | None = None
-    """Where several machines find each other: `host:port` of one of them."""
+    """The rendezvous of several machines: `host:port` of one of them."""
     restarts: Count = 2
-    """How often processes that train together are started anew, from the last checkpoint, after one of them died."""
+    """How often all processes are restarted from the last checkpoint after one of them died."""
     shares: Shares | None = None
-    """How much of each batch every process computes: `auto` (by the speed of its first steps), or a number for each,
-    such as `[3, 1]`; null: all the same."""
+    """The share of each process in a batch: `auto` (by the speed of its first steps), or a number for each, such as
+    `[3, 1]`; null: equal shares."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    """The number format of the forward pass: `fp32` means it everywhere, `tf32` rounds what CUDA's matrix units
-    multiply, `bf16` and `fp16` run under autocast (`fp16` with a gradient scaler)."""
+    """The number format of the forward pass: `fp32`; `tf32`, in which CUDA matrix units round their inputs; `bf16` or
+    `fp16` with autocast (`fp16` with a gradient scaler)."""
     channels_last: bool = False
-    """Keep pictures [B, C, H, W] with their channels innermost: faster convolutions on CUDA and some CPUs."""
+    """Use the channels-last memory format for images [B, C, H, W]: faster convolutions on CUDA and some CPUs."""
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
     """Compile the training forward with `torch.compile`, in one of its modes (`reduce-overhead` replays CUDA graphs).
-    The first step then takes from seconds to minutes; what could not be compiled is told by its path."""
+    The first step then takes seconds to minutes. Graph breaks are reported by path."""
     profile: ProfileSection | None = None
-    """Measure some steps: where their time, memory and operations go, by path, and a trace in the run folder."""
+    """Measure time, memory and operations of some steps by path, with a trace in the run folder."""
     find_nan: bool = False
-    """Look at the result of every operation, and end with the step where the first value comes from that is not finite.
-    That takes many times as long, and changes no number: go on with a run that failed to see why. Nothing is profiled
-    meanwhile."""
+    """Check the result of every operation, and stop at the first value that is not finite. This is many times slower,
+    but changes no result: use it to resume a run that failed. Profiling is disabled."""
     threads: Positive | None = None
-    """Threads that torch may use on the CPU; null leaves torch's own choice."""
+    """CPU threads of torch; null: torch's default."""
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The largest norm of all gradients together; larger ones are scaled down to it; null means no limit."""
+    """The maximum norm of all gradients together; larger ones are scaled down; null: no limit."""
     clip_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The largest size of each number in a gradient, before `clip`; null means no limit."""
+    """The maximum absolute value of each element of a gradient, applied before `clip`; null: no limit."""
     accumulate: Positive = 1
-    """Parts that each batch is computed in, one after the other, for batches that do not fit into memory. The gradient
-    is that of the whole batch, the parts' means weighted by their rows."""
+    """The number of parts in which each batch is computed, for batches that do not fit into memory. The gradient is
+    that of the whole batch: the means of the parts are weighted by their rows."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Keep moving averages of the weights with this decay (such as 0.999), and evaluate and keep these; null: none."""
+    """The decay of moving averages of the weights (such as 0.999), which are then evaluated and saved; null: none."""
     patience: Positive | None = None
-    """End after so many evaluations in a row without a better best value; null: never."""
+    """End the run after this number of evaluations without improvement; null: never."""
     evaluate_every: Count = 0
-    """Steps between two evaluations of the validation split; 0: after every epoch. The run ends with one, too."""
+    """Steps between evaluations of the validation split, which also happen at the end; 0: once per epoch."""
     checkpoint_every: Count = 0
-    """Steps between two saves of the last weights; 0: with every evaluation. The run ends with one, too."""
+    """Steps between saves of the last weights, which also happen at the end; 0: at every evaluation."""
     log_every: Positive = 50
-    """Steps between two readings of the training losses. Between them the losses stay on the device."""
+    """Steps between reports of the training losses. In between, the losses stay on the device."""
     best: str = "val/loss"
-    """The value that decides which weights are the best: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
+    """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
     mode: Literal["min", "max"] | None = None
-    """Whether the best value is the smallest or the largest; null: `min` for losses and errors, else `max`."""
+    """Whether smaller or larger values are better; null: `min` for losses and errors, otherwise `max`."""
     progress: bool = True
-    """Draw a progress bar when the output is a terminal."""
+    """Draw a progress bar if the output is a terminal."""
     tensorboard: bool = True
-    """Write TensorBoard events into the run folder."""
+    """Write TensorBoard events to the run folder."""
     runs: str = "runs"
-    """The folder that run folders are made in, relative to the current folder."""
+    """The folder for run folders, relative to the current folder."""
 
 
 class TrainingConfig(Section):
-    """Everything in a training config but `model`."""
+    """Everything in a training config except `model`."""
 
     data: DataSection
     """The data set and its batches."""
@@ -346,30 +345,31 @@ class TrainingConfig(Section):
     metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> metric of the validation and test splits."""
     optimizer: Annotated[OptimizerSection, Field(default_factory=OptimizerSection)]
-    """The optimizer, its arguments, and what differs by path."""
+    """The optimizer, its arguments, and arguments by path."""
     schedule: Annotated[ScheduleSection, Field(default_factory=ScheduleSection)]
-    """The learning rate over the steps."""
+    """The learning rate schedule."""
     phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(without_removed)] = {}
-    """Name -> a part of the run in which something is frozen, weighted or scaled differently."""
+    """Name -> a part of the run with different frozen parts, loss weights or learning rates."""
     loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
-    """Logger -> its arguments: where the numbers go beside the run folder, such as `{wandb: {project: digits}}`."""
+    """Logger -> its arguments: services that get the metrics besides the run folder, such as
+    `{wandb: {project: digits}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """The one seed of weights, data order, noise and dropout."""
+    """The seed of weights, data order, noise and dropout."""
     init_from: str | None = None
-    """An earlier run (or a file of weights) to start from: everything whose path and shape still match is taken, after
-    what `checkpoint:` keys name; the account tells the rest. Beside this file, or else in the current folder."""
+    """An earlier run (or a weights file) from which to initialise: tensors that match by path and shape are loaded,
+    after those of `checkpoint:` keys, and the others are listed. Relative to this file or the current folder."""
 
     def named(self) -> set[str]:
-        """The first names of everything that losses and metrics refer to."""
+        """The first names of all references in losses and metrics."""
         sections = (*self.loss.values(), *self.metrics.values())
         texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
         return {text.split(".")[0].split("[")[0].strip() for text in texts}
 
 
 def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One reference, several or none, as a tuple."""
+    """A reference, a list of references or None as a tuple."""
     if written is None:
         return ()
     return (written,) if isinstance(written, str) else tuple(written)

@@ -1,8 +1,8 @@
-"""The types of values: one vocabulary for the fields of sections and for the arguments of what a config names.
+"""The types of values, for the fields of sections and for the arguments of registered names.
 
-Sections are annotated with these types. The annotation of an argument is read as text, because its module is not
-imported before a config uses it, and stands for the type of the same name: `Positive`, `int | None`, torch's
-`_size_2_t`. Pydantic holds values against both.
+Sections are annotated with these types. The annotation of an argument is read from source, because its module is not
+imported before a config uses it, and refers to the type of the same name: `Positive`, `int | None`, torch's
+`_size_2_t`. Pydantic validates values against both.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 WORDS: dict[Any, str] = {
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
     bool: "true or false",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "a mapping",
     NoneType: "null",
 }
-"""What messages call a value of a type."""
+"""A value of each type, as messages describe it."""
 
 
 @dataclass(frozen=True)
 class InWords:
-    """What messages call a type, where its parts do not say it."""
+    """The description of a type in messages, where it cannot be derived from its parts."""
 
     words: str
 
     @classmethod
     def of(cls, field: FieldInfo | None) -> str | None:
-        """What messages call the value of a section's field, where its type says so."""
+        """The description of a section's field, if its type has one."""
         notes = [] if field is None else [*field.metadata]
         for one in _alternatives(field.annotation) if field is not None else ():
             notes += getattr(one, "__metadata__", ())
@@ -56,7 +56,7 @@ class InWords:
 
 
 class Module:
-    """A module as an argument: no value that a config can hold is one."""
+    """A module as an argument; no value in a config is one."""
 
 
 WORDS[Module] = "a module"
@@ -76,24 +76,24 @@ NAMES: dict[str, Any] = {
     "Factor": Factor,
     "Fraction": Fraction,
     "Share": Share,
-    "_size_any_t": Annotated[int | Sequence[int], InWords("a whole number or a list")],
-    "_size_1_t": Annotated[int | tuple[int], InWords("a whole number")],
-    "_size_2_t": Annotated[int | tuple[int, int], InWords("a whole number or a list of 2")],
-    "_size_3_t": Annotated[int | tuple[int, int, int], InWords("a whole number or a list of 3")],
-    "_size_4_t": Annotated[int | tuple[int, int, int, int], InWords("a whole number or a list of 4")],
-    "_size_6_t": Annotated[int | tuple[int, int, int, int, int, int], InWords("a whole number or a list of 6")],
+    "_size_any_t": Annotated[int | Sequence[int], InWords("an integer or a list")],
+    "_size_1_t": Annotated[int | tuple[int], InWords("an integer")],
+    "_size_2_t": Annotated[int | tuple[int, int], InWords("an integer or a list of 2")],
+    "_size_3_t": Annotated[int | tuple[int, int, int], InWords("an integer or a list of 3")],
+    "_size_4_t": Annotated[int | tuple[int, int, int, int], InWords("an integer or a list of 4")],
+    "_size_6_t": Annotated[int | tuple[int, int, int, int, int, int], InWords("an integer or a list of 6")],
 }
-"""What a name in an annotation stands for. An annotation with any other name is left to the callable."""
+"""The types of names in annotations. Annotations with other names are not checked."""
 RANGES = ("Positive", "Count", "Factor", "Fraction", "Share")
-"""The names of numbers in a range."""
+"""The types of numbers with a range."""
 GENERIC: dict[str, Any] = {"Optional": Optional, "Union": Union, "Sequence": Sequence, "tuple": tuple, "Tuple": tuple}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def misfit(written: str, value: object, required: bool = False) -> str | None:
-    """What an argument with this annotation must be, where `value` is something else; null fits unless `required`.
+    """The expected value of an argument, if `value` does not match its annotation; null matches unless `required`.
 
-    None where the value fits, and where the annotation says more than numbers, sizes and words.
+    None if the value matches, and for annotations with unknown types.
     """
     kind = meaning(written)
     if kind is None or (value is None and not required) or _is_a(value, kind):
@@ -102,12 +102,12 @@ def misfit(written: str, value: object, required: bool = False) -> str | None:
 
 
 def fits(written: str, required: bool, value: object) -> bool:
-    """Whether a value can be an argument with this annotation, as far as `misfit` knows."""
+    """Whether `misfit` accepts a value for an argument with this annotation."""
     return misfit(written, value, required) is None
 
 
 def misfit_item(written: str, value: object) -> tuple[int, str] | None:
-    """Which item of a list is the only reason that it does not fit, and what that item must be."""
+    """The index of the first item of a list that does not match, and its expected value."""
     if not isinstance(value, list | tuple):
         return None
     for kind in _choices(meaning(written)):
@@ -119,19 +119,19 @@ def misfit_item(written: str, value: object) -> tuple[int, str] | None:
 
 
 def described(written: str) -> str | None:
-    """What an argument with this annotation must be; None where it may be a module, or says more than plain values."""
+    """The expected value of an argument with this annotation; None if it can be a module, or has an unknown type."""
     kind = meaning(written)
     return None if kind is None or Module in _choices(kind) else in_words(kind)
 
 
 def ranges_in(written: str) -> dict[str, str]:
-    """The names of numbers in a range that an annotation has, and what each of them is in words."""
+    """The types of numbers with a range in an annotation, with their descriptions."""
     return {name: in_words(NAMES[name]) for name in RANGES if re.search(rf"\b{name}\b", written)}
 
 
 @cache
 def meaning(written: str) -> Any:
-    """The type that an annotation stands for; None where it says more than numbers, sizes, words and modules."""
+    """The type of an annotation; None if it has an unknown type."""
     try:
         return _type(ast.parse(written, mode="eval").body)
     except (SyntaxError, KeyError, TypeError, ValueError):
@@ -139,7 +139,7 @@ def meaning(written: str) -> Any:
 
 
 def _type(node: ast.expr) -> Any:
-    """The type that a part of an annotation stands for. Raises `KeyError` for one that is not known."""
+    """The type of a part of an annotation. Raises `KeyError` for an unknown type."""
     match node:
         case ast.Constant(value=str(quoted)):
             return _type(ast.parse(quoted, mode="eval").body)
@@ -157,7 +157,7 @@ def _type(node: ast.expr) -> Any:
 
 
 def _is_a(value: object, kind: Any) -> bool:
-    """Whether a value, in which a list stands for a tuple, is of a type."""
+    """Whether a value has a type; lists match tuples."""
     return _adapter(kind).validator.isinstance_python(_with_tuples(value))
 
 
@@ -171,7 +171,7 @@ def _with_tuples(value: object) -> object:
 
 
 def in_words(kind: Any) -> str:
-    """What a value of a type is: `a whole number of at least 1`."""
+    """The description of a type: `an integer of at least 1`."""
     words = dict.fromkeys(_in_words(one) for one in _alternatives(kind) if one is not NoneType)
     return " or ".join(word for word in words if not any(other.startswith(f"{word} or ") for other in words))
 
@@ -186,14 +186,14 @@ def _in_words(kind: Any) -> str:
     if get_origin(base) is not None:
         first, *others = get_args(base)
         count = f"{1 + len(others)} " if get_origin(base) is tuple else ""
-        items = re.sub(r"\b(number|text)\b", r"\1s", in_words(first).removeprefix("a "))
+        items = re.sub(r"\b(number|integer|string)\b", r"\1s", re.sub(r"^an? ", "", in_words(first)))
         return f"a list of {count}{items}"
     bounds = {type(bound): bound for note in notes for bound in getattr(note, "metadata", ())}
     return f"{WORDS[base]}{_range(bounds)}"
 
 
 def _range(bounds: dict[type, Any]) -> str:
-    """The bounds of a number in words."""
+    """The description of the bounds of a number."""
     least = bounds[Ge].ge if Ge in bounds else bounds[Gt].gt + 1 if Gt in bounds else None
     if least is None:
         return ""
@@ -203,12 +203,12 @@ def _range(bounds: dict[type, Any]) -> str:
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union; any other type is its own only alternative."""
+    """The types of a union, or the type itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _choices(kind: Any) -> Iterator[Any]:
-    """The alternatives of a type, those of types that have a name of their own included."""
+    """The alternatives of a type, with annotated types unwrapped."""
     for one in _alternatives(kind):
         inner = one.__origin__ if get_origin(one) is Annotated else one
         yield from _alternatives(inner)

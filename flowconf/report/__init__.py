@@ -1,6 +1,6 @@
-"""How mistakes are reported: places, codes, diagnostics, the reporter that gathers them, and their renderers.
+"""Error reporting: places, codes, diagnostics, the reporter that collects them, and their renderers.
 
-This is the ground floor: it imports nothing else of flowconf, and every other part may import it.
+This is the lowest layer: it imports no other part of flowconf, and every other part may import it.
 """
 
 from flowconf.report.codes import CODES
@@ -21,9 +21,10 @@ from flowconf.report.places import NOWHERE, Place, shown_path
 from flowconf.report.raised import raised_at
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
+from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
 from flowconf.report.suggestion import Advice, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, printable
+from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, printable, printable_lines
 
 __all__ = [
     "AND_HERE",
@@ -49,18 +50,23 @@ __all__ = [
     "as_dict",
     "bytes_in_words",
     "dotted",
+    "drawn",
     "grouped",
+    "json_line",
     "listing",
     "nearest",
     "of_system",
     "printable",
+    "printable_lines",
     "raised_at",
     "render_github",
     "render_json",
     "render_plain",
     "render_text",
+    "safe_streams",
     "shown_path",
     "suggest",
     "wants_colour",
     "why_not",
+    "write_drawn",
 ]

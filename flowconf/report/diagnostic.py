@@ -1,4 +1,4 @@
-"""One mistake as data: what is wrong, where, who the other party is, and what to write instead."""
+"""One diagnostic as data: message, place, other places involved, and what to write instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowconf.report.wording import printable
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Another place that takes part in a mistake, and what it says there."""
+    """Another place that is involved, and a message about it."""
 
     message: str
     place: Place
@@ -23,7 +23,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """The one text that mends a mistake, to be written over `place`."""
+    """The text that fixes an error when it replaces the text at `place`."""
 
     place: Place
     text: str
@@ -31,7 +31,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake. `path` is the label path or config key it concerns; `advice` says what to do about it."""
+    """One error or warning. `path` is the label path or config key that it is about; `advice` says what to do."""
 
     code: str
     message: str
@@ -41,9 +41,9 @@ class Diagnostic:
     advice: Advice | None = None
     severity: str = "error"
     lacks: str = ""
-    """The name that stands for nothing, where that is the mistake."""
+    """The unknown name, if the diagnostic is about one."""
     cause: tuple[object, ...] = field(default=(), repr=False, compare=False)
-    """What is at the root of it: findings of one code and cause are one mistake."""
+    """Its root cause. Findings with the same code and cause are reported as one."""
 
     def __post_init__(self) -> None:
         assert self.code in CODES, self.code
@@ -53,12 +53,12 @@ class Diagnostic:
 
     @property
     def help(self) -> str | None:
-        """What to do about it, as a sentence."""
+        """The advice as text."""
         return None if self.advice is None else str(self.advice)
 
     @property
     def fix(self) -> Fix | None:
-        """What mends it without a person, where that is certain."""
+        """The edit that `check --fix` applies, or None without a certain one."""
         meant = self.advice
         if not isinstance(meant, Suggestion) or (meant.at is None and meant.instead_of is None):
             return None

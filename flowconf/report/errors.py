@@ -10,9 +10,9 @@ from flowconf.report.terminal import render_text
 
 
 class FlowconfError(ValueError):
-    """Every refusal that a user can cause; `diagnostics` holds what is wrong.
+    """Base class of all user errors; `diagnostics` contains the details.
 
-    `unchecked` are paths of members of which nothing can be said because of it.
+    `unchecked` are paths of steps that were not checked because of the errors.
     """
 
     exit_code = 1
@@ -33,27 +33,27 @@ class ConfigError(FlowconfError):
 
 
 class PathError(FlowconfError):
-    """A path that names nothing in the graph tree."""
+    """A path that does not exist in the graph."""
 
     exit_code = 2
 
 
 class StepError(FlowconfError):
-    """A forward pass that cannot go on."""
+    """A forward pass that cannot continue."""
 
 
 class RunError(FlowconfError):
-    """A run that cannot start or go on."""
+    """A run that cannot start or continue."""
 
 
 class MachineError(FlowconfError):
-    """Something that the machine lacks: a package, a program, a device."""
+    """A missing requirement of the machine: a package, a program or a device."""
 
     exit_code = 3
 
 
 def of_system(problem: OSError) -> Diagnostic:
-    """What the operating system refuses, such as a file that must not be read, at the file."""
+    """The diagnostic of an error of the operating system, such as a denied permission, at the file."""
     if problem.filename is None:
         return Diagnostic("FC0601", why_not(problem))
     file = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else str(problem.filename)
@@ -61,5 +61,5 @@ def of_system(problem: OSError) -> Diagnostic:
 
 
 def why_not(problem: OSError) -> str:
-    """Why the operating system refuses something, in its words: `permission denied`."""
+    """The reason that the operating system gives, such as `permission denied`."""
     return (problem.strerror or str(problem)).lower()

@@ -1,4 +1,4 @@
-"""From findings to mistakes: what has one cause is reported once, with every place that suffers from it."""
+"""Groups findings by cause: each mistake is reported once, with all the places where it shows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from flowconf.report.places import Place
 from flowconf.report.suggestion import Suggestion
 
 AND_HERE = "and here"
-"""The label of a further place of one mistake."""
+"""The label of each further place of a mistake."""
 
 MOST = 100
-"""The most mistakes that are reported at once: more would not be read."""
+"""The maximum number of mistakes reported at once."""
 
 ALMOST = 0.75
-"""How alike two names are of which one may be the other, misspelled."""
+"""The similarity from which one name counts as a misspelling of another."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """Definitions that nothing refers to: what they are, where each name is, and the path below which they count."""
+    """Unused definitions: what they define, the place of each name, and the path below which they are visible."""
 
     what: str
     places: Mapping[str, Place]
@@ -31,7 +31,7 @@ class Unused:
 
 @dataclass(frozen=True)
 class _Mistake:
-    """The findings of one cause."""
+    """The findings with one cause."""
 
     findings: tuple[Diagnostic, ...]
 
@@ -47,9 +47,9 @@ class _Mistake:
 
 
 def grouped(findings: Iterable[Diagnostic], unused: Sequence[Unused] = ()) -> list[Diagnostic]:
-    """The mistakes behind findings, in their order: one for each cause and place, and at most `MOST`.
+    """The mistakes that caused the findings, in order: one for each cause and place, at most `MOST`.
 
-    A definition with a slip in its name is one mistake instead of one for each reference to it.
+    A misspelled definition is one mistake, instead of one for each reference to it.
     """
     causes: dict[object, list[Diagnostic]] = {}
     for number, finding in enumerate(findings):
@@ -59,7 +59,7 @@ def grouped(findings: Iterable[Diagnostic], unused: Sequence[Unused] = ()) -> li
 
 
 def _misspelled_definitions(mistakes: list[_Mistake], unused: Sequence[Unused]) -> list[_Mistake]:
-    """The mistakes, where several places lack a name that an unused definition nearly has: that definition instead."""
+    """The mistakes, with unknown names in several places replaced by the unused definition that nearly has the name."""
     for group in unused:
         below = f"{group.within}." if group.within else ""
         lacking: dict[str, list[_Mistake]] = {}
@@ -70,25 +70,25 @@ def _misspelled_definitions(mistakes: list[_Mistake], unused: Sequence[Unused]) 
         for name, uses in lacking.items():
             places = list(dict.fromkeys(place for use in uses for place in use.places))
             close = next(iter(get_close_matches(name, group.places, 1, ALMOST)), name)
-            if close == name or len(places) < 2:  # a single place is wrong by itself
+            if close == name or len(places) < 2:  # a single reference is rather misspelled itself
                 continue
             position, at = mistakes.index(uses[0]), group.places[close]
             mistakes = [mistake for mistake in mistakes if mistake not in uses]
-            if all(mistake.findings[0].place != at for mistake in mistakes):  # else its name is refused already
+            if all(mistake.findings[0].place != at for mistake in mistakes):  # else its name is reported already
                 code = uses[0].findings[0].code
                 mistakes.insert(position, _Mistake((_misspelled(group.what, close, at, name, places, code),)))
     return mistakes
 
 
 def _misspelled(what: str, name: str, at: Place, wanted: str, places: Sequence[Place], code: str) -> Diagnostic:
-    """The definition `name` that all uses call `wanted`."""
+    """The definition `name` that all references call `wanted`."""
     labels = (Label(f"`{wanted}` is used here", places[0]), *(Label(AND_HERE, place) for place in places[1:]))
-    message = f"`{wanted}` is used in {len(places)} places, and {what} is called `{name}`"
+    message = f"`{wanted}` is used in {len(places)} places, but {what} is named `{name}`"
     return Diagnostic(code, message, at, labels=labels, advice=Suggestion(wanted, instead_of=name))
 
 
 def _one_for_each_place(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """One diagnostic for each code and place, no warning where an error is, at most `MOST`: then errors first."""
+    """One diagnostic for each code and place, no warnings at places with an error. Beyond `MOST`, errors come first."""
     all_of_them = list(diagnostics)
     wrong = {d.place for d in all_of_them if d.severity == "error" and d.place.is_exact}
     kept: dict[object, Diagnostic] = {}

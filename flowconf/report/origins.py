@@ -1,8 +1,8 @@
-"""Plain data that knows where each part of it was written.
+"""Plain data with the place where each part of it was written.
 
-A `Node` holds one value and the places of its key and its value. A tree of nodes is never changed: merging and
-overriding make new nodes along the changed path and share the rest, so that nothing needs copying. `Origins` and
-`Document` are what the other parts of flowconf see of such a tree.
+A `Node` has a value and the places of its key and its value. Trees of nodes are immutable: merging and overriding
+create new nodes along the changed path and share the others, so that nothing is copied. Other parts of flowconf see
+such a tree as `Origins` or as a `Document`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from flowconf.report.places import NOWHERE, Place
 Path = tuple[str | int, ...]
 
 MAX_DEPTH = 64
-"""Nesting beyond this is refused, in files as well as in what is composed from them."""
+"""The maximum nesting, in files and in composed data."""
 
 MAX_VALUES = 60_000
-"""One file or dict holds at most so many values, aliases expanded."""
+"""The maximum number of values in a file or dict, with aliases expanded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mapping that came from a graph file or group: its name, its file, and the place that asked for it."""
+    """A mapping from a graph file or group: its name, its file, and the place that refers to it."""
 
     name: str
     file: str
@@ -38,9 +38,9 @@ class Mount:
 class Node:
     """One value and its places.
 
-    `value` is a dict or list of nodes, or a leaf. `history` has the places of earlier values, oldest first; `gone`
-    has the same for members that were deleted from this mapping. `referred`: an interpolation took its value from here.
-    `reference` is the interpolation that gave a text of the environment, which may be a secret.
+    `value` is a dict or list of nodes, or a leaf. `history` has the places of earlier values, oldest first, and `gone`
+    those of members that were deleted from this mapping. `referred`: an interpolation refers to this value.
+    `reference` is the interpolation that read this value from the environment: it may be a secret.
     """
 
     value: Any
@@ -53,7 +53,7 @@ class Node:
     reference: str | None = None
 
     def child(self, step: str | int) -> Node | None:
-        """The member `step`, or None where there is none."""
+        """The member `step`, or None."""
         if isinstance(self.value, dict):
             member = self.value.get(step)
             return member if isinstance(member, Node) else None
@@ -63,7 +63,7 @@ class Node:
         return None
 
     def at(self, path: Path) -> Node | None:
-        """The node at `path` below this one, or None where there is none."""
+        """The node at `path` below this one, or None."""
         found: Node | None = self
         for step in path:
             if found is None:
@@ -72,7 +72,7 @@ class Node:
         return found
 
     def members(self) -> Iterator[tuple[str | int, Node]]:
-        """The members of a mapping or list with their keys; nothing for a leaf."""
+        """The members of a mapping or list with their keys; a leaf has none."""
         if isinstance(self.value, dict):
             yield from self.value.items()
         elif isinstance(self.value, list):
@@ -98,17 +98,17 @@ class Node:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it: `model.flow.stem`."""
+    """A path with dots: `model.flow.stem`."""
     return ".".join(str(step) for step in path)
 
 
 def from_plain(value: Any, place: Place) -> Node:
-    """A tree in which everything was written at `place`: a word of the command line, or Python.
+    """A tree with one `place` for everything: a word of the command line, or Python.
 
-    Keys become texts and tuples become lists; leaves of any type are kept as they are.
+    Keys become strings and tuples become lists; leaves of any type are kept.
 
     Raises:
-        ConfigError: FC0005 for data that contains itself, FC0006 for data that is too deep or too large.
+        ConfigError: FC0005 for data that contains itself, FC0006 for data that is nested too deeply or too large.
     """
     return _Importer(place).node(value, ())
 
@@ -143,7 +143,7 @@ class _Importer:
 
 
 class Origins:
-    """Where every key and value of a document was written."""
+    """The places of all keys and values of a document."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
@@ -153,12 +153,12 @@ class Origins:
         return self._nearest(path).place
 
     def key(self, path: Path) -> Place:
-        """The place of the last key of `path`; where that is unknown, the place of the nearest known value."""
+        """The place of the last key of `path`; if unknown, the place of the nearest known value."""
         node = self.root.at(path)
         return node.key if node is not None and node.key != NOWHERE else self.value(path)
 
     def history(self, path: Path) -> tuple[Place, ...]:
-        """The places whose value at `path` was replaced or removed, oldest first, and the place of a removal."""
+        """The places of earlier values at `path`, oldest first, and the place of a removal."""
         node = self.root.at(path)
         if node is not None:
             return node.history
@@ -166,23 +166,23 @@ class Origins:
         return parent.gone.get(str(path[-1]), ()) if parent is not None else ()
 
     def removals(self, path: Path) -> tuple[Place, ...]:
-        """The places that say null of what stands in the mapping at `path`."""
+        """The places of null members in the mapping at `path`."""
         node = self.root.at(path)
         members = node.value.values() if node is not None and isinstance(node.value, dict) else ()
         return tuple(member.place for member in members if member.value is None)
 
     def is_referred(self, path: Path) -> bool:
-        """Whether an interpolation took its value from `path`, or from what holds it."""
+        """Whether an interpolation refers to `path` or to a mapping around it."""
         nodes = (self.root.at(path[:length]) for length in range(len(path) + 1))
         return any(node is not None and node.referred for node in nodes)
 
     @cached_property
     def mounts(self) -> dict[Path, Mount]:
-        """The mappings that came from a graph file or group."""
+        """The mappings from graph files and groups."""
         return {path: node.mount for path, node in self.items() if node.mount is not None}
 
     def below(self, path: Path) -> Origins:
-        """The same with `path`, or its nearest known ancestor, as the root."""
+        """The origins below `path`, or below its nearest known ancestor."""
         return Origins(self._nearest(path))
 
     def items(self) -> Iterator[tuple[Path, Node]]:
@@ -204,12 +204,12 @@ class Origins:
 
 
 NO_ORIGINS = Origins(Node(None))
-"""Of what was written nowhere."""
+"""The origins of data without places."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data with its origins. `warnings` are FC0008 diagnostics of everything that was read for it."""
+    """Plain data with its origins. `warnings` are the FC0008 diagnostics of all files read for it."""
 
     data: dict[str, Any]
     origins: Origins

@@ -1,4 +1,4 @@
-"""Where something was written."""
+"""Source locations."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Place:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it is a line of a file or a word of the command line, and not a file as a whole, or nothing."""
+        """Whether it is a line of a file or a word of the command line, rather than a whole file or nothing."""
         return self.line > 0 or self.word is not None
 
     def holds(self, text: str) -> bool:
-        """Whether exactly `text`, with or without quotes, was written here: the place is as long as it is."""
+        """Whether the place has the length of `text`, with or without quotes."""
         return self.file is not None and self.line > 0 and self.length - len(text) in (0, 2)
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ NOWHERE = Place()
 
 
 def shown_path(file: str) -> str:
-    """A path as a person at this terminal would write it."""
+    """A path relative to the current folder if it is below it, and unchanged otherwise."""
     if not Path(file).is_absolute():
         return file
     relative = os.path.relpath(file)

@@ -1,4 +1,4 @@
-"""Where in a user's own code an exception was raised."""
+"""The line of user code that raised an exception."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHERS = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in FOLDERS)
 
 
 def raised_at(problem: BaseException) -> Place | None:
-    """The innermost line of the user's own files that an exception passed through, None where there is none."""
+    """The innermost line of the user's files in the traceback of an exception, or None."""
     frames = traceback.extract_tb(problem.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)]
     if not own:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from flowconf.report.diagnostic import Diagnostic
 from flowconf.report.places import Place, shown_path
+from flowconf.report.streams import json_line
+from flowconf.report.wording import printable
 
 
 def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
@@ -34,18 +35,18 @@ def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def _with_word(diagnostic: Diagnostic) -> str:
-    """The message, with the word it is about where there is no file to name."""
+    """The message, with the word of the command line that it is about."""
     word = diagnostic.place.word
-    return f"{diagnostic.message} (on the command line: {word})" if word else diagnostic.message
+    return f"{diagnostic.message} (on the command line: {printable(word)})" if word else diagnostic.message
 
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(as_dict(d), ensure_ascii=False) + "\n" for d in diagnostics)
+    """One JSON object per line."""
+    return "".join(json_line(as_dict(d)) + "\n" for d in diagnostics)
 
 
 def render_github(diagnostics: Sequence[Diagnostic]) -> str:
-    """Annotations that GitHub shows beside the changed lines."""
+    """GitHub annotations, shown next to the changed lines."""
 
     def escaped(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -54,7 +55,7 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
     for d in diagnostics:
         where = ""
         if d.place.file is not None:
-            file = escaped(shown_path(d.place.file)).replace(":", "%3A").replace(",", "%2C")
+            file = escaped(printable(shown_path(d.place.file))).replace(":", "%3A").replace(",", "%2C")
             where = f" file={file},line={d.place.line or 1},col={d.place.column or 1}"
         text = _with_word(d) + (f"; {d.help}" if d.help else "")
         level = "error" if d.severity == "error" else "warning"
@@ -63,7 +64,7 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def render_plain(diagnostics: Sequence[Diagnostic]) -> str:
-    """Sentences without drawing: for logs, and to be read aloud."""
+    """Text without source excerpts: for logs and screen readers."""
     lines = []
     for d in diagnostics:
         lines.append(f"{d.place}: {d.severity} {d.code}: {d.message}")

@@ -1,4 +1,4 @@
-"""Gathers the findings of one stage, and knows where everything in the document was written."""
+"""Collects the findings of one stage, and knows where everything in the document was written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flowconf.report.suggestion import Advice
 
 
 class More(TypedDict, total=False):
-    """What a finding may say besides its code, message and place.
+    """The optional fields of a finding.
 
-    `path` names what it is about, where that is not the path in the document; the findings of one `cause` are one
-    mistake.
+    `path` is what it is about, if that differs from the path in the document. Findings with the same `cause` are
+    reported as one.
     """
 
     path: str
@@ -31,22 +31,22 @@ class More(TypedDict, total=False):
 
 @dataclass
 class Reporter:
-    """Gathers the findings of one stage, so that all mistakes are reported at once.
+    """Collects the findings of one stage, so that all mistakes are reported at once.
 
-    Paths (`at`) are those of the document that `origins` belongs to, below `base`.
+    Paths (`at`) are relative to `base` in the document of `origins`.
     """
 
     origins: Origins = NO_ORIGINS
     base: Path = ()
     diagnostics: list[Diagnostic] = field(default_factory=list)
-    """Every finding as it was made; `mistakes` tells which of them are one."""
+    """All findings, ungrouped; `mistakes` groups them."""
     unchecked: list[str] = field(default_factory=list)
-    """Paths of members that could not be checked because of what is wrong."""
+    """Paths of steps that were not checked because of errors."""
     unused: list[Unused] = field(default_factory=list)
-    """Definitions that nothing refers to, which may have been meant where a name is missing."""
+    """Unused definitions, which may be what an unknown name was meant to refer to."""
 
     def below(self, path: Path) -> Reporter:
-        """A reporter of the same stage whose paths begin at `path`."""
+        """A reporter of the same stage with paths relative to `path`."""
         return replace(self, base=(*self.base, *path))
 
     def value(self, at: Path) -> Place:
@@ -58,7 +58,7 @@ class Reporter:
         return self.origins.key((*self.base, *at))
 
     def dotted(self, at: Path) -> str:
-        """A path of the document as people write it."""
+        """A path of the document with dots."""
         return dotted((*self.base, *at))
 
     def error(
@@ -69,42 +69,42 @@ class Reporter:
         at: Path = (),
         **more: Unpack[More],
     ) -> None:
-        """Note a finding about the value at the path `at`, or about another `place`."""
+        """Add an error about the value at the path `at`, or about another `place`."""
         more.setdefault("path", self.dotted(at))
         self.add(Diagnostic(code, message, self.value(at) if place is None else place, **more))
 
     def add(self, finding: Diagnostic) -> None:
-        """Note a finding that is made already."""
+        """Add a finding."""
         self.diagnostics.append(finding)
 
     def warn(self, code: str, message: str, place: Place | None = None, at: Path = (), **more: Unpack[More]) -> None:
-        """Note something that is probably not what the user meant."""
+        """Add a warning about something that is probably unintended."""
         more["severity"] = "warning"
         self.error(code, message, place, at, **more)
 
     def missing(
         self, name: str, code: str, message: str, place: Place | None = None, at: Path = (), **more: Unpack[More]
     ) -> None:
-        """Note that `name` stands for nothing: one mistake, however often it is written."""
+        """Add an error about the unknown name `name`; all its occurrences are reported as one."""
         more["lacks"] = name
         more.setdefault("cause", (name,))
         self.error(code, message, place, at, **more)
 
     def defines(self, what: str, places: Mapping[str, Place], within: str = "") -> None:
-        """Note definitions that nothing refers to, which count for what is missing below the path `within`."""
+        """Add unused definitions that are visible below the path `within`."""
         self.unused.append(Unused(what, places, within))
 
     @property
     def errors(self) -> Sequence[Diagnostic]:
-        """The findings that are errors."""
+        """The errors among the findings."""
         return [d for d in self.diagnostics if d.severity == "error"]
 
     def mistakes(self) -> list[Diagnostic]:
-        """The findings, one for each cause."""
+        """The findings, grouped by cause."""
         return grouped(self.diagnostics, self.unused)
 
     def stop_on_errors(self) -> None:
-        """Raise `ConfigError` when anything so far is an error."""
+        """Raise `ConfigError` if there are errors."""
         if self.errors:
             error = ConfigError(*self.mistakes())
             error.unchecked = tuple(dict.fromkeys(self.unchecked))

@@ -14,8 +14,8 @@ from flowconf.report.wording import listing, nearest, printable
 class Suggestion:
     """The text to write.
 
-    `instead_of` is the text that it replaces at the mistake's place; `at` is the place to write it over, where that is
-    another one. With neither, `write` only shows what to write: where it goes is not certain. `why` ends the sentence.
+    `instead_of` is the text to replace at the place of the diagnostic; `at` is the place to replace, if it is a
+    different one. Without either, the suggestion is not applied automatically. `why` is appended to the help text.
     """
 
     write: str
@@ -27,7 +27,7 @@ class Suggestion:
         return printable(f"write `{self.write}`{self.why}")
 
     def within(self, text: str) -> Suggestion:
-        """The same suggestion for all of the dotted `text`, of which `instead_of` is one name."""
+        """The same suggestion for the whole dotted `text`, of which `instead_of` is one name."""
         if self.instead_of is None:
             return self
         name = rf"(?<![^.]){re.escape(self.instead_of)}(?![^.\[])"
@@ -35,13 +35,13 @@ class Suggestion:
 
 
 Advice = str | Suggestion
-"""What to do about a mistake: a sentence, or the text to write."""
+"""What to do about an error: a sentence, or the text to write."""
 
 
 def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> Advice | None:
-    """The help for an unknown name: the nearest allowed one, else the list of them."""
+    """The advice for an unknown name: the nearest allowed name, or the list of names."""
     options = list(dict.fromkeys(allowed))
     close = nearest(name, options)
     if close is not None:
         return Suggestion(close, instead_of=name)
-    return f"the {what} here are {listing(options, most)}" if options else None
+    return f"available {what}: {listing(options, most)}" if options else None

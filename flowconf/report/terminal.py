@@ -1,4 +1,4 @@
-"""Diagnostics as windows on the source, the way compilers draw them."""
+"""Diagnostics with source excerpts, in the style of compilers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from flowconf.report.places import NOWHERE, Place
 
 
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:
-    """Windows on the source with the places marked, as compilers draw them."""
+    """Diagnostics with source excerpts in which the places are marked."""
     return "\n\n".join(_window(d, _Paint(colour)) for d in diagnostics)
 
 
 def wants_colour(stream: object = None) -> bool:
-    """Whether `stream` (default: standard error) is a terminal that wants colour."""
+    """Whether to use colour on `stream` (default: standard error): it is a terminal, and `NO_COLOR` is not set."""
     stream = sys.stderr if stream is None else stream
     is_terminal = getattr(stream, "isatty", lambda: False)
     return not os.environ.get("NO_COLOR") and bool(is_terminal())
@@ -81,7 +81,7 @@ def _excerpt(file: str, marks: list[tuple[Place, str, str]], width: int, paint: 
 
 
 def _source_lines(file: str) -> tuple[str, ...]:
-    """The lines of a file as it is now; a file that has changed since is read again."""
+    """The lines of a file; a file that has changed is read again."""
     try:
         known = Path(file).stat()
     except (OSError, ValueError):

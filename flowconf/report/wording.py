@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
 FEW = 12
-"""How many names are listed of a set that is too large to be listed whole."""
+"""The number of names that are listed of a set that is too large to list completely."""
+_UNUSUAL = re.compile(r"[^\n\t -~]")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name closest to `name`, or None when none is close."""
+    """The allowed name closest to `name`, or None if none is close."""
     return _nearest(name, tuple(allowed))
 
 
@@ -23,15 +25,24 @@ def _nearest(name: str, options: tuple[str, ...]) -> str | None:
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:
-    """The names in back-ticks; of more than `most`, the first few and how many more there are."""
+    """The names in back-ticks; of more than `most`, the first few and the number of others."""
     shown = names if len(names) <= most else names[: min(most, FEW)]
     more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
     return f"{', '.join(f'`{name}`' for name in shown)}{more}"
 
 
 def printable(text: str) -> str:
-    """A text in one line that does nothing to a terminal: line ends, control and direction characters are escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """The text on one line, safe to print: line ends, control and direction characters are escaped."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def printable_lines(text: str) -> str:
+    """The text safe to print, as `printable`, but with its line ends and tabs."""
+    return _UNUSUAL.sub(lambda match: _shown(match[0]), text)
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() else repr(letter)[1:-1]
 
 
 def bytes_in_words(number: float) -> str:

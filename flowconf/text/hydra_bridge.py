@@ -6,6 +6,7 @@ are used here and in `grammars` are pinned by `tests/text/test_upstream_hydra.py
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -27,9 +28,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place, Reporter
 from flowconf.report.origins import Document
-from flowconf.text import defaults
+from flowconf.text import defaults, hydra_settings
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.grammars import VERSION_BASE, as_choice, parse_override, quote
 from flowconf.text.library import Library, has_configs, opened
@@ -39,7 +40,7 @@ MAX_LOADS = 2_000
 """Configs that all defaults lists together may include, counted as often as they are included."""
 
 
-# configs, as Hydra looks them up
+# how Hydra looks configs up
 
 
 @dataclass
@@ -70,11 +71,13 @@ class FlowSource(ConfigSource):
             raise ConfigLoadError(f"no config `{config_path}` in {self.root}")
         document = self.library.read(file)
         header = header_of(file, self.library.head(file))
-        is_hydras = config_path.startswith("hydra/") or (header["package"] or "").startswith("hydra")
-        defaults.check(document, is_hydras)
+        if hydra_settings.is_hydras(posixpath.dirname(config_path)) or hydra_settings.is_hydras(
+            header["package"] or ""
+        ):
+            message, advice = "a config of Hydra's own cannot be brought", "write its keys below `hydra`"
+            raise ConfigError(Diagnostic("FC0108", message, Place(str(file), 1, 1), advice=advice))
+        defaults.check(document)
         shown = {key: document.data[key] for key in ("defaults", "hydra") if document.data.get(key) is not None}
-        if is_hydras:
-            shown = dict(document.data)
         if isinstance(shown.get("hydra"), dict):
             shown["hydra"] = {key: value for key, value in shown["hydra"].items() if key != "searchpath"}
         config = OmegaConf.create(shown)
@@ -132,7 +135,7 @@ def plugins() -> dict[str, list[str]]:
 
 
 class _Loads(CachingConfigRepository):
-    """Counts, because lists that include each other twice at every level would never end."""
+    """Counts loads, because lists that include each other twice at every level grow without end."""
 
     count = 0
 
@@ -144,7 +147,7 @@ class _Loads(CachingConfigRepository):
 
 
 class TooManyLoads(HydraException):
-    """Defaults lists that include more than they may."""
+    """Defaults lists that include too many configs."""
 
 
 class Lists:
@@ -163,10 +166,10 @@ class Lists:
         return list(self.repository.get_group_options(group, ObjectType.CONFIG))
 
     def compose(self, overrides: Sequence[Parsed]) -> Composed:
-        """The configs that the main file and the group overrides ask for.
+        """The configs that the main file and the group overrides include.
 
         Raises:
-            HydraException, ValueError, RecursionError: as Hydra gives them; `compose` turns them into diagnostics.
+            HydraException, ValueError, RecursionError: from Hydra; `compose` turns them into diagnostics.
         """
         repository = _Loads(self.repository)
         made = create_defaults_list(repository, self.library.main.name, list(overrides), True, skip_missing=False)
@@ -186,15 +189,16 @@ class Lists:
 
 
 Check = Callable[[Sequence[str]], Callable[[str | None], object]]
-"""Composes a job's config from its words; what it gives then looks at the sweeper's direction."""
+"""Composes a job's config from its overrides, and returns the check that needs the sweeper's direction."""
 
 
 class SweepLoader(ConfigLoaderImpl):
     """Hydra's loader for a sweep: Hydra composes its own section, flowconf checks that each job composes."""
 
-    def __init__(self, library: Library, check: Check) -> None:
+    def __init__(self, library: Library, check: Check, settings: Sequence[str]) -> None:
         self.lists = Lists(library)
         self.check = check
+        self.settings = settings
         self.repository = self.lists.repository
         self.config_search_path = self.repository.search_path
 
@@ -210,6 +214,7 @@ class SweepLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         parsed = [parse_override(word) for word in overrides]
+        self.refuse_settings(parsed)
         task = [one for one in parsed if not one.is_hydra_override()]
         look = self.check([str(one.input_line) for one in task]) if run_mode == RunMode.RUN else None
         words = [str(one.input_line) for one in parsed if one.is_hydra_override()]
@@ -223,6 +228,14 @@ class SweepLoader(ConfigLoaderImpl):
             config.hydra.job.override_dirname = get_overrides_dirname(task, [], ",", "=")
         return config
 
+    def refuse_settings(self, overrides: Sequence[Parsed]) -> None:
+        """Refuse what must not reach Hydra in the words that a sweeper makes."""
+        notes = Reporter()
+        for one in overrides:
+            if hydra_settings.concerns(one) and one.input_line not in self.settings:
+                hydra_settings.check_word(one, Place(word=str(one.input_line)), notes)
+        notes.stop_on_errors()
+
 
 def sweep_settings(folder: File) -> list[str]:
     """Words that keep Hydra's files in `folder` and its hands off logging."""
@@ -235,11 +248,15 @@ def sweep_settings(folder: File) -> list[str]:
     ]
 
 
-def sweep(library: Library, words: Sequence[str], check: Check, job: Callable[[], object]) -> None:
-    """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose."""
-    loader = SweepLoader(library, check)
+def sweep(library: Library, folder: File, words: Sequence[str], check: Check, job: Callable[[], object]) -> None:
+    """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose.
+
+    The files of Hydra go to `folder`.
+    """
+    settings = sweep_settings(folder)
+    loader = SweepLoader(library, check, settings)
     Hydra(task_name=library.main.stem, config_loader=loader).multirun(
-        library.main.name, _Task(job), list(words), with_log_configuration=False
+        library.main.name, _Task(job), [*settings, *words], with_log_configuration=False
     )
 
 
@@ -252,5 +269,5 @@ class _Task:
 
 
 def job_overrides() -> list[str]:
-    """The words of the sweep's job that is running."""
+    """The overrides of the sweep's job that is running."""
     return [str(word) for word in HydraConfig.get().overrides.task]

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import flowconf
 from flowconf.report import NOWHERE, Diagnostic, FlowconfError, Place, as_dict, bytes_in_words, shown_path
-from flowconf.train.runs.environment import git_state, installed
+from flowconf.train.runs.environment import installed
+from flowconf.train.runs.repository import git_state
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -122,18 +123,18 @@ def _devices(folder: Path, found: Examination) -> Findings:
 
 def _project(folder: Path, found: Examination) -> Findings:
     """The project file, and whether each module that registers names can be imported."""
-    from flowconf.language import registry
+    from flowconf.language import projects
 
-    file = registry.project_file(folder)
+    file = projects.project_file(folder)
     modules = {}
     try:
-        listed = registry.project_modules(folder)
+        listed = projects.project_modules(folder)
     except FlowconfError as error:
         listed = []
         found.problems.extend(error.diagnostics)
     for name, place in listed:
         try:
-            registry.import_registering(name, place)
+            projects.import_registering(name, place)
         except FlowconfError as error:
             found.problems.extend(error.diagnostics)
             modules[name] = "cannot be imported"

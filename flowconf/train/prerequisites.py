@@ -103,7 +103,7 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
     try:
         references.find_path(references.Planned(plan), wanted.part.split("."))
     except references.NotFound as problem:
-        message = f"the path `{wanted.part}` names nothing in the graph of `{shown_path(str(wanted.file))}`"
+        message = f"the path `{wanted.part}` does not exist in the graph of `{shown_path(str(wanted.file))}`"
         advice = problem.advice_for(wanted.part) or problem.message
         raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from flowconf.report import why_not
+from flowconf.report import drawn, printable_lines, why_not
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -47,11 +47,12 @@ class Screen:
     def say(self, text: str = "") -> None:
         """Write a line, above the bar when there is one."""
         self._spoke = time.monotonic()
+        line = printable_lines(text)
         with self._speaking():
             if self._bar is not None:
-                self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+                self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
             else:
-                self.stream.write(text + "\n")
+                self.stream.write(line + "\n")
                 self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
@@ -62,8 +63,9 @@ class Screen:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(file=self.stream), auto_refresh=False, transient=True)
+        values = TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
         with self._speaking():
             self._bar.start()

@@ -173,7 +173,7 @@ TEXT: list[Attack] = [
     Attack("a tag that names code", "FC0004", {"a.yaml": "flow: !!python/object/apply:os.system ['touch hacked']\n"}),
     Attack(
         "a target of Hydra",
-        "FC0104",
+        "FC0108",
         {"a.yaml": f"hydra: {{sweeper: {{_target_: os.system}}}}\n{INPUT}flow:\n  a: ReLU\n"},
     ),
     Attack("control characters", "FC0002", {"a.yaml": f"{INPUT}flow:\n  a: \x1b[31mReLU\n"}),
@@ -211,7 +211,7 @@ PATHS = [
     Attack("a graph above the configs", "FC0105", {"a.yaml": LOOP % "../../../../../../etc/hosts.yaml"}),
     Attack("a graph by an absolute path", "FC0105", {"a.yaml": LOOP % "/etc/passwd"}),
     Attack("a graph above, without an ending", "FC0105", {"a.yaml": LOOP % "../../../../etc/passwd"}),
-    Attack("a graph with a NUL in its name", "FC0105", {"a.yaml": LOOP % '"b\\0.yaml"'}),
+    Attack("a graph with a NUL in its name", "FC0126", {"a.yaml": LOOP % '"b\\0.yaml"'}),
     Attack("a graph with a long name", "FC0105", {"a.yaml": LOOP % ("b" * 5000)}),
     Attack("a graph that is a folder", "FC0105", {"a.yaml": LOOP % "b.yaml", "b.yaml/c.yaml": ""}),
     Attack("a checkpoint that is a device", "FC0301", {"a.yaml": f"{MOUNT}/dev/zero\n"}, ("build", "a.yaml")),

@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", ["graph.yaml", "config.yaml"])
 def test_check_says_when_all_is_well(file, capsys):
     assert main(["check", file]) == 0
-    assert capsys.readouterr() == ("", f"{file}: no mistakes\n")
+    assert capsys.readouterr() == ("", f"{file}: no errors\n")
 
 
 @pytest.mark.usefixtures("folder")
@@ -76,10 +76,10 @@ def test_check_tells_every_mistake_with_its_place(capsys):
     ("flow", "line"),
     [
         ("  a: LayerNorm(9)\n", "1 error"),
-        ("  a: LayerNorm(9)\n  b: ReLU\n  c: Linear(8, 2)\n", "1 error; 2 members not checked because of it"),
+        ("  a: LayerNorm(9)\n  b: ReLU\n  c: Linear(8, 2)\n", "1 error; 2 steps not checked because of it"),
         ("  a: LayerNorm(9)\n  b: ReLU\n  c: {from: x, through: 'Linear(7, 2)'}\n  d: {from: b, through: ReLU}\n",
-         "2 errors; 2 members not checked because of them"),
-        ("  a: Liner(8, 8)\n  b: {reuse: a}\n", "1 error; 1 member and the shapes not checked because of it"),
+         "2 errors; 2 steps not checked because of them"),
+        ("  a: Liner(8, 8)\n  b: {reuse: a}\n", "1 error; 1 step and the shapes not checked because of it"),
     ],
 )  # fmt: skip
 def test_check_says_what_it_could_not_check(flow, line, tmp_path, capsys):
@@ -205,7 +205,7 @@ def test_a_table_is_aligned_and_ends_with_the_totals():
         ]
     ]
     assert table(rows) == (
-        "path     verb     module         gives   parameters  frozen  weights from\n"
+        "path     verb     module         output  parameters  frozen  weights from\n"
         "-------------------------------------------------------------------------\n"
         "small    graph                                1,154  partly\n"
         "  stem   through  Linear(16, 8)  [B, 8]       1,136\n"

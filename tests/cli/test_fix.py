@@ -1,4 +1,4 @@
-"""`flowconf check --fix`: names that have one right spelling are mended in place, and nothing else changes."""
+"""`flowconf check --fix`: names that have one right spelling are fixed in place, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_slip_is_mended_and_comments_stay(tmp_path: Path, capsys: pytest.C
     file.write_text(WRONG)
     assert main(["check", str(file), "--fix"]) == 0
     assert file.read_text() == RIGHT
-    assert sum(line.startswith("mended ") for line in capsys.readouterr().err.splitlines()) == 5
+    assert sum(line.startswith("fixed ") for line in capsys.readouterr().err.splitlines()) == 5
 
 
 def test_line_ends_stay(tmp_path: Path) -> None:

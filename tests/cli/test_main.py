@@ -90,7 +90,7 @@ def test_any_other_exception_is_short(failing, capsys):
         "in `letter.read` (configs/letter.yaml:12:5)\n"
         f"  --> {raised_at(error)}\n"
         "   |  raise error\n"
-        "(FLOWCONF_FULL_TRACE=1 shows the whole traceback)\n"
+        "(FLOWCONF_FULL_TRACE=1 shows the full traceback)\n"
     )
 
 

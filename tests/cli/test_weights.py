@@ -66,7 +66,7 @@ def test_only_what_stands_at_a_path(capsys):
     ("arguments", "words"),
     [
         (["small.safetensors", "--at", "hed"], "write `head`"),
-        (["small.safetensors", "--at", "head.wight"], "`wight` names nothing in `head`"),
+        (["small.safetensors", "--at", "head.wight"], "unknown name `wight` in `head`"),
         (["nowhere.safetensors"], "the checkpoint `nowhere.safetensors` does not exist"),
         (["."], "cannot be read as weights"),
         (["broken.pt"], "cannot be read as weights"),
@@ -150,7 +150,7 @@ def test_the_state_of_a_run_stands_apart(tmp_path, capsys):
     assert main(["weights", str(tmp_path / "run.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "1 tensor, 2 numbers, 8 B" in out
-    assert "and the run's own state: 1 tensors, 4.0 kB" in out
+    assert "training state: 1 tensors, 4.0 kB" in out
 
 
 def test_copies_stand_in_the_order_of_their_numbers(tmp_path, capsys):

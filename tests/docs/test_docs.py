@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -26,7 +27,6 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-SHOWN_ONLY = ("text", "sh")
 CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?"), "<time>"),
     (re.compile(r"-?\d+\.\d+(e[-+]\d+)?"), "<number>"),
@@ -83,8 +83,15 @@ def test_what_a_page_shows_is_true(page):
                 follow_python(block, names, where)
             case "console":
                 follow_console(block, where)
+            case "text" | "sh":
+                follow_text(block)
             case _:
-                assert block.language in SHOWN_ONLY, f"{where}: nothing is known of `{block.language}` blocks"
+                pytest.fail(f"{where}: expected one of the languages that CONTRIBUTING lists, got `{block.language}`")
+
+
+def write(block: Block, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text, encoding="utf-8")
 
 
 def follow_document(block: Block, where: str) -> None:
@@ -96,19 +103,26 @@ def follow_document(block: Block, where: str) -> None:
     file = Path(block.file or f"example.{block.language}")
     if (ROOT / file).exists():
         assert yaml.safe_load(block.text) == yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), where
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(block.text, encoding="utf-8")
+    write(block, file)
     if "pivot" in file.parts:
         return
-    found = flowconf.check(file)
+    project = file.parent if (file.parent / "pyproject.toml").exists() else Path()
+    with contextlib.chdir(project):  # what a project registers is imported in it
+        found = flowconf.check(file.relative_to(project))
     refused = any(diagnostic.severity == "error" for diagnostic in found)
     assert refused == ("refused" in block.words), f"{where}: {found}"
+
+
+def follow_text(block: Block) -> None:
+    """Write it under its name; without a name it is only shown."""
+    if block.file is not None:
+        write(block, Path(block.file))
 
 
 def follow_python(block: Block, names: dict[str, object], where: str) -> None:
     """Write it under its name, or run it; a page's blocks share their names."""
     if block.file is not None:
-        Path(block.file).write_text(block.text, encoding="utf-8")
+        write(block, Path(block.file))
     else:
         assert block.words == (), where
         exec(compile("\n" * block.line + block.text, where, "exec"), names)
@@ -117,16 +131,20 @@ def follow_python(block: Block, names: dict[str, object], where: str) -> None:
 def follow_console(block: Block, where: str) -> None:
     """Run each `$ ` line, and compare what it prints with the lines below, in which `...` stands for anything."""
     assert block.words == (), where
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command, _, expected = part.partition("\n")
-        printed = run(command)
-        if expected.strip() and not fits(expected, printed):
-            pytest.fail(f"{where}: `{command}` prints\n{printed}\nand the page says\n{expected}", pytrace=False)
+    with contextlib.chdir("."):  # a `cd` lasts until the end of the block
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            printed = run(command)
+            if expected.strip() and not fits(expected, printed):
+                pytest.fail(f"{where}: `{command}` prints\n{printed}\nand the page says\n{expected}", pytrace=False)
 
 
 def run(command: str) -> str:
     """What a command prints; `flowconf` runs in this process, which has imported torch already."""
     words = shlex.split(command, comments=True)
+    if words[0] == "cd":
+        os.chdir(words[1])
+        return ""
     if words[0] != "flowconf":
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr

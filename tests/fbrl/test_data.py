@@ -237,7 +237,7 @@ def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fonts": []}, "`fonts` names no font"),
+        ({"fonts": []}, "`fonts` must not be empty"),
         ({"font_size": 0}, "`font_size` must be positive, got 0"),
         ({"size": [32]}, "`size` must be two positive numbers"),
         ({"shift": [-1, 2]}, "`shift` must be two non-negative numbers"),
@@ -258,10 +258,10 @@ def test_arguments_out_of_range_are_refused(make: Any, arguments: dict[str, Any]
 def test_arguments_of_one_set_alone() -> None:
     with pytest.raises(ConfigError, match="`size` must be even"):
         fbrl_letters(size=(31, 32), shift=(3, 2), seed=0)
-    with pytest.raises(ConfigError, match=r"`neighbours` is a probability, got 1\.5"):
+    with pytest.raises(ConfigError, match=r"`neighbours` must be from 0 to 1, got 1\.5"):
         fbrl_letters(neighbours=1.5, seed=0)
     for make in (fbrl_words, fbrl_lines):
-        with pytest.raises(ConfigError, match="`random` is a probability, got 2"):
+        with pytest.raises(ConfigError, match="`random` must be from 0 to 1, got 2"):
             make(random=2, seed=0)
-    with pytest.raises(ConfigError, match="`size` leaves 32 columns for text at every shift, and 3 words need more"):
+    with pytest.raises(ConfigError, match="`size` leaves 32 columns for text at every shift, but 3 words require more"):
         fbrl_lines(size=(32, 40), images=50, seed=0)

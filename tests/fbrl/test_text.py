@@ -82,13 +82,13 @@ def test_what_lies_outside_is_cut() -> None:
 
 
 def test_too_large_a_font_is_refused() -> None:
-    with pytest.raises(ConfigError, match="needs 43 rows, but the image has 36") as caught:
+    with pytest.raises(ConfigError, match="requires 43 rows, but the image has 36") as caught:
         Face("roboto", 44, 36)
     assert caught.value.diagnostics[0].code == "FC0123"
 
 
 def test_an_unknown_font_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="there is no font `robot`") as caught:
+    with pytest.raises(ConfigError, match="unknown font `robot`") as caught:
         font_file("robot")
     assert caught.value.diagnostics[0].help == "write `roboto`"
 

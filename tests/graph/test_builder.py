@@ -194,7 +194,11 @@ def test_without_a_shape_nothing_is_said_of_inputs():
         (lambda f: f.through(nn.ReLU), "FC0123", "`ReLU` is a class"),
         (lambda f: f.through("ReLU").using("a", b="c"), "FC0123", "and not both"),
         (lambda f: f.through(nn.ReLU()).yaml(), "FC0146", "`relu` holds a `ReLU` object"),
-        (lambda f: f.through("ReLU").merge("add").build(), "FC0125", "`merge` means nothing for `through`"),
+        (
+            lambda f: f.through("ReLU").merge("add").build(),
+            "FC0125",
+            "`merge` applies only to `split`, not to `through`",
+        ),
         (lambda f: f.split({"a": "ReLU", "b": "ReLU"}).build(), "FC0122", "merge"),
         (lambda f: f.through("Linear(4, 2)").using("nowhere").build(), "FC0141", "nowhere"),
     ],

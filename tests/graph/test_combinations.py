@@ -314,12 +314,12 @@ BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> T
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("blk", "`blk` is repeated, and its copies are `blk.0` to `blk.1`\n  = help: write `blk.0`"),
-        ("blk.2", "`blk` has 2 copies, and no `2`\n  = help: the last is `1`"),
+        ("blk", "`blk` is repeated; its copies are `blk.0` to `blk.1`\n  = help: write `blk.0`"),
+        ("blk.2", "copy `2` of `blk` is out of range: it has 2 copies\n  = help: the last is `1`"),
         (
             "s",
-            "the chain at `s` stands beside `s.skip`, and is not one module\n"
-            "  = help: give the chain a step of its own, or write one of its members: `s.0`",
+            "the chain `s` shares its path with `s.skip` and is not a single module\n"
+            "  = help: move the chain to a separate step, or write one of its modules: `s.0`",
         ),
     ],
 )

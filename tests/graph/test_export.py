@@ -196,7 +196,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["export", "graph.yaml", "-o", "a.pt2"]) == 0
     out = capsys.readouterr().out
     assert out == (
-        "the weights are starting values: give --weights for trained ones\n"
+        "the weights are initial values; use --weights for trained ones\n"
         "wrote a.pt2: open sizes `B`; on [2, 4] it gives the same outputs as the graph\n"
     )
     graph = flowconf.build("graph.yaml")

@@ -301,5 +301,5 @@ def test_a_wrong_path_lists_the_names_there():
     with pytest.raises(PathError) as raised:
         graph.freeze("zzz")
     assert str(raised.value) == (
-        "error[FC0701]: `zzz` names nothing in the graph\n  = help: the names here are `first`, `child`, `last`"
+        "error[FC0701]: unknown name `zzz` in the graph\n  = help: available names: `first`, `child`, `last`"
     )

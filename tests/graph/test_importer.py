@@ -413,8 +413,8 @@ def test_the_command(folder, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "everything was read: 6 tensors, 2 prefixes renamed\n"
-        "the graph gives the same outputs as the module, bit for bit\n"
+        "all parts converted: 6 tensors, 2 prefixes renamed\n"
+        "the outputs of the graph and the module are equal, bit for bit\n"
         "wrote net.safetensors\n"
     )
     assert (folder / "net.yaml").read_text(encoding="utf-8") == WRITTEN
@@ -426,7 +426,7 @@ def test_the_command_says_what_it_could_not_read(folder, capsys):
     assert main(["import", "nets_of_a_test:Sine"]) == 0
     out, err = capsys.readouterr()
     assert out.endswith("flow:\n  sin: Sin  # not read: no module does what `sin` does\n")
-    assert err == "1 could not be read:\n  `sin`: no module does what `sin` does\n"
+    assert err == "1 could not be converted:\n  `sin`: no module does what `sin` does\n"
     assert main(["import", "nets_of_a_test:Sine", "--weights", "w.safetensors"]) == 2
 
 
@@ -434,10 +434,10 @@ def test_the_command_says_what_it_could_not_read(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nets_of_a_test"], "names no factory"),
+        (["nets_of_a_test"], "expected `package.module:Factory`, got `nets_of_a_test`"),
         (["nowhere_at_all:Net"], "`nowhere_at_all` cannot be imported"),
         (["nets_of_a_test:Nothing"], "`nets_of_a_test` has no `Nothing`"),
-        (["nets_of_a_test:number"], "gives a `int`, not a module"),
+        (["nets_of_a_test:number"], "expected a module from `nets_of_a_test:number`, got `int`"),
         (["nets_of_a_test:Net", "--input", "x=3"], "NAME=[SIZE, ...]"),
     ],
 )

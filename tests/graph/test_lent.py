@@ -173,8 +173,8 @@ def test_a_part_of_a_later_value_is_kept(reference, step, inside):
 
 def test_what_a_later_step_does_not_hold():
     flow = {"mix": {"through": "StateAdd", "using": {"state": "reader.nothing"}}, "reader": CELL}
-    with pytest.raises(ConfigError, match="`nothing` names nothing in `reader`"):
+    with pytest.raises(ConfigError, match="unknown name `nothing` in `reader`"):
         flowconf.build(document(flow))
     flow = {"mix": {"through": "StateAdd", "using": {"state": "reader.a"}}, "reader": "Linear(6, 6)"}
-    with pytest.raises(ConfigError, match="`reader` is one module, and nothing in it is called `a`"):
+    with pytest.raises(ConfigError, match="`reader` is a single module and has no member `a`"):
         flowconf.build(document(flow))

@@ -134,7 +134,7 @@ def test_references_into_a_record_that_a_module_declares():
     )
     x = torch.randn(2, 6)
     assert same(graph(x), {"r": graph.r(x * 2), "l": x - 1})
-    with pytest.raises(ConfigError, match="nothing in it is called `middle`"):
+    with pytest.raises(ConfigError, match="has no member `middle`"):
         build({"n": "Named", "r": {"from": "n.middle", "through": "Tanh"}})
 
 
@@ -204,8 +204,8 @@ REFUSED = [
     ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "`take: 0` finds nothing: [B, 6] is one tensor"),
     ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "holds `left`, `right`"),
     ({"n": {"through": "Nested", "take": 2}}, "FC0201", "`take: 2` finds nothing"),
-    ({"n": "Silent", "g": {"graph": LACKING}}, "FC0147", "nothing fills the input `up` of `g`"),
-    ({"n": "Nested", "g": {"graph": LACKING}}, "FC0147", "nothing fills the input"),
+    ({"n": "Silent", "g": {"graph": LACKING}}, "FC0147", "the input `up` of `g` has no value"),
+    ({"n": "Nested", "g": {"graph": LACKING}}, "FC0147", "has no value"),
     ({"l": {"loop": "Nested", "times": 2}}, "FC0205", "changes"),
     ({"mix": {"through": "StateAdd", "using": {"state": "later"}}, "later": "Nested"}, "FC0205", "starts with zeros"),
 ]  # fmt: skip
@@ -215,7 +215,7 @@ REFUSED = [
 def test_what_does_not_fit(flow, code, words):
     with pytest.raises(ConfigError) as raised:
         build(flow)
-    assert [found.code for found in raised.value.diagnostics] == [code]
+    assert [found.code for found in raised.value.diagnostics if found.severity == "error"] == [code]
     assert words in str(raised.value)
 
 

@@ -21,7 +21,7 @@ from torch import nn
 import flowconf
 
 PACKAGE = Path(flowconf.__file__).parent
-HYDRA = PACKAGE / "text" / "hydra_bridge.py"
+HYDRA = (PACKAGE / "text" / "hydra_bridge.py", PACKAGE / "text" / "grammars.py")
 PRIVATE = {
     "torch._C._autograd._get_sequence_nr",
     "torch._C._current_autograd_node",
@@ -88,7 +88,7 @@ def private_uses() -> dict[str, str]:
     """Every private name of somebody else's that the package uses, and where."""
     own = own_names()
     found = {}
-    for file in sorted(set(PACKAGE.rglob("*.py")) - {HYDRA}):
+    for file in sorted(set(PACKAGE.rglob("*.py")) - set(HYDRA)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             for name in names_in(node):
                 if (is_private(name) and name not in own) or name == "experimental":

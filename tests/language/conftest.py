@@ -59,8 +59,9 @@ def project(folder, text, **files):
 
 
 @pytest.fixture
-def clean_imports():
-    """The modules of a test's project, `proj_...`, are forgotten afterwards."""
+def clean_imports(tmp_path, monkeypatch):
+    """A test's project is the current folder; its modules, `proj_...`, are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
     path, loaded = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path

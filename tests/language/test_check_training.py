@@ -108,16 +108,16 @@ def test_a_field_wins_for_targets_even_when_unknown(mistakes, monkeypatch):
     [
         (
             {"image": torch.zeros(4, 9), "label": torch.zeros(4)},
-            r"declared as \[B, 8\], and the data set gives \[B, 9\]",
+            r"declared as \[B, 8\], but the data set has \[B, 9\]",
         ),
-        ({"image": torch.zeros(4, 8, 1), "label": torch.zeros(4)}, r"the data set gives \[B, 8, 1\]"),
+        ({"image": torch.zeros(4, 8, 1), "label": torch.zeros(4)}, r"the data set has \[B, 8, 1\]"),
         (
             {"image": torch.zeros(4, 8).long(), "label": torch.zeros(4)},
-            "declared as float32, and the data set gives int64",
+            "declared as float32, but the data set has int64",
         ),
         (
             {"picture": torch.zeros(4, 8), "label": torch.zeros(4)},
-            "needs the input `image`, and the data set has no such field",
+            "no field for the input `image` of the graph",
         ),
         ({"image": torch.zeros(4, 8)}, "`label` is neither a value of the graph nor a field of the data"),
     ],

@@ -79,8 +79,8 @@ def test_the_command_tells_members_shapes_and_weights(tmp_path: Path, capsys: py
         "~ head: Linear(4, 2) -> Linear(4, 3)  (command line, `flow.head='Linear(4, 3)'`)",
         "shape of head: [B, 2] -> [B, 3]",
         "weights: 4 of 6 tensors carry over",
-        "  head.weight: [2, 4] -> [3, 4], starts anew",
-        "  head.bias: [2] -> [3], starts anew",
+        "  head.weight: [2, 4] -> [3, 4], reinitialised",
+        "  head.bias: [2] -> [3], reinitialised",
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_group_of_a_run_is_told_to_be_in_its_config(tmp_path: Path, capsys: Ca
     assert main(["diff", str(tmp_path), "pivot=thaw"]) == 2
     told = capsys.readouterr().err
     assert "`pivot` does not exist" in told
-    assert "holds no config groups: name the config that it was made from, `/home/me/first.yaml`" in told
+    assert "has no config groups: compare the config from which it was composed, `/home/me/first.yaml`" in told
 
 
 def test_shapes_that_do_not_fit_are_told_of_both_sides(tmp_path: Path, capsys: Capture) -> None:

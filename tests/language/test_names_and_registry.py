@@ -15,7 +15,8 @@ import flowconf
 from flowconf import ConfigError, build, check, plan
 from flowconf.graph import Graph
 from flowconf.language import registry, signatures
-from flowconf.language.registry import GRAMMAR_WORDS, import_project, modules
+from flowconf.language.projects import import_project
+from flowconf.language.registry import GRAMMAR_WORDS, modules
 from flowconf.language.resolve import reserved_names
 from tests.language.conftest import project
 
@@ -212,7 +213,7 @@ def test_register_makes_a_class_callable_by_its_name(table):
     with pytest.raises(ConfigError) as raised:
         plan({"flow": {"a": "Halve(bi=4)"}})
     assert raised.value.diagnostics[0].code == "FC0133"
-    assert raised.value.diagnostics[0].help == "the arguments here are `by`"
+    assert raised.value.diagnostics[0].help == "available arguments: `by`"
 
 
 def test_register_under_another_name(table):

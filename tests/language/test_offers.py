@@ -13,7 +13,8 @@ import torch
 from flowconf import ConfigError, build
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language import registry
-from flowconf.language.registry import import_project, modules
+from flowconf.language.projects import import_project
+from flowconf.language.registry import modules
 from flowconf.report import Place
 from tests.language.conftest import project
 
@@ -170,9 +171,9 @@ def test_a_function_may_make_a_module():
     ("call", "code", "message"),
     [
         ("block(8, deep=3)", "FC0133", "`block` has no argument `deep`"),
-        ("block(8, 3)", "FC0133", "`block` takes 1 argument, and 2 are given"),
-        ("block()", "FC0133", "`block` needs `width`"),
-        ("block(8, depth='a')", "FC0133", "`depth` of `block` must be a whole number, got the text `a`"),
+        ("block(8, 3)", "FC0133", "`block` takes 1 argument, got 2"),
+        ("block()", "FC0133", "`block` requires `width`"),
+        ("block(8, depth='a')", "FC0133", "`depth` of `block` must be an integer, got the string `a`"),
         ("gated(8)", "FC0147", "nothing fills the argument `gate` of `gated`"),
         ("block(9)", "FC0201", "`c`: `block(9)` cannot take [B, 8]: [B, 8] and [9, 9] cannot be multiplied"),
         ("number(3)", "FC0202", "`number` made a `int`, and a step needs a module"),

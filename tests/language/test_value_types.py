@@ -15,28 +15,28 @@ from flowconf.language.value_types import described, fits, misfit, misfit_item
 @pytest.mark.parametrize(
     ("written", "right", "wrong", "words"),
     [
-        ("int", [0, -3, 10**30], [True, 1.0, "1", (1,), None], "a whole number"),
+        ("int", [0, -3, 10**30], [True, 1.0, "1", (1,), None], "an integer"),
         ("float", [0, 0.5, -1, math.inf], [True, "1"], "a number"),
         ("Number", [0, 0.5], [True, "1"], "a number"),
         ("bool", [True, False, 0, 1], [2, "yes"], "true or false"),
-        ("str", ["", "a"], [1, True], "a text"),
-        ("Positive", [1], [0, 1.5, True], "a whole number of at least 1"),
-        ("Count", [0], [-1], "a whole number of at least 0"),
+        ("str", ["", "a"], [1, True], "a string"),
+        ("Positive", [1], [0, 1.5, True], "an integer of at least 1"),
+        ("Count", [0], [-1], "an integer of at least 0"),
         ("Factor", [0, 2.5], [-0.1, math.inf, math.nan], "a number of at least 0"),
         ("Fraction", [0, 1, 0.5], [-0.1, 1.1, math.nan], "a number from 0 to 1"),
         ("Share", [0, 0.5], [-0.1, 1], "a number of at least 0 and below 1"),
-        ("int | None", [3, None], ["a"], "a whole number"),
-        ("typing.Optional[int]", [3, None], ["a"], "a whole number"),
-        ("Union[int, str]", [3, "a"], [1.5], "a whole number or a text"),
-        ("str | Share | None", ["a", 0.5, None], [1], "a text or a number of at least 0 and below 1"),
+        ("int | None", [3, None], ["a"], "an integer"),
+        ("typing.Optional[int]", [3, None], ["a"], "an integer"),
+        ("Union[int, str]", [3, "a"], [1.5], "an integer or a string"),
+        ("str | Share | None", ["a", 0.5, None], [1], "a string or a number of at least 0 and below 1"),
         ("Literal['a', 'b']", ["a"], ["c", 1], "one of `a`, `b`"),
         ("typing.Literal[1, 3]", [1, 3], [2, "1"], "one of `1`, `3`"),
-        ("_size_1_t", [3, (3,), [3]], [(3, 3), 1.5], "a whole number"),
-        ("_size_2_t", [3, (3, 3), [3, 3]], [(3,), (3, 3, 3), (3, 1.5), "a"], "a whole number or a list of 2"),
-        ("_size_any_t | None", [3, (1, 2, 3), None], [1.5, (1.5,)], "a whole number or a list"),
-        ("int | Sequence[int]", [3, (1, 2), [1]], ["ab", [1.5]], "a whole number or a list of whole numbers"),
-        ("Sequence[str]", [["a"], ()], ["ab", [1]], "a list of texts"),
-        ("tuple[Positive, Positive]", [[1, 2]], [[0, 1], [1], 1], "a list of 2 whole numbers of at least 1"),
+        ("_size_1_t", [3, (3,), [3]], [(3, 3), 1.5], "an integer"),
+        ("_size_2_t", [3, (3, 3), [3, 3]], [(3,), (3, 3, 3), (3, 1.5), "a"], "an integer or a list of 2"),
+        ("_size_any_t | None", [3, (1, 2, 3), None], [1.5, (1.5,)], "an integer or a list"),
+        ("int | Sequence[int]", [3, (1, 2), [1]], ["ab", [1.5]], "an integer or a list of integers"),
+        ("Sequence[str]", [["a"], ()], ["ab", [1]], "a list of strings"),
+        ("tuple[Positive, Positive]", [[1, 2]], [[0, 1], [1], 1], "a list of 2 integers of at least 1"),
         ("Tuple[float, float]", [(0.9, 0.99)], [(0.9,), 0.9], "a list of 2 numbers"),
         ("'TransformerEncoderLayer'", [], [1, "a"], "a module"),
         ("Module | None", [None], [1, "a"], "a module"),
@@ -58,8 +58,8 @@ def test_an_annotation_that_says_more_is_left_to_the_callable(written):
 @pytest.mark.parametrize(
     ("written", "value", "found"),
     [
-        ("tuple[Positive, Positive]", [4, 0], (1, "a whole number of at least 1")),
-        ("_size_2_t", [4, "a"], (1, "a whole number")),
+        ("tuple[Positive, Positive]", [4, 0], (1, "an integer of at least 1")),
+        ("_size_2_t", [4, "a"], (1, "an integer")),
         ("int | Sequence[float]", [4, 1.5, "a"], (2, "a number")),
         ("tuple[int, int]", [4], None),
         ("Sequence[int]", 4, None),
@@ -73,11 +73,11 @@ def test_the_one_item_that_does_not_fit(written, value, found):
 
 def test_null_fits_where_nothing_is_required():
     assert misfit("int", None) is None
-    assert misfit("int", None, required=True) == "a whole number"
+    assert misfit("int", None, required=True) == "an integer"
 
 
 def test_an_argument_that_may_be_a_module_is_not_described():
-    assert described("int | None") == "a whole number"
+    assert described("int | None") == "an integer"
     assert described("Module | None") is None
 
 

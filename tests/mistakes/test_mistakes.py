@@ -33,6 +33,7 @@ REWRITE = "FLOWCONF_REWRITE"
 HEADER = "What is printed for every mistake of this folder. Written by the tests; read by people.\n\n"
 ELSEWHERE = {
     "FC0005", "FC0006", "FC0008",  # hostile texts, and a warning
+    "FC0109",  # needs a project somewhere else
     "FC0146", "FC0148", "FC0208",  # told of graphs in Python, by a forward pass, and by an export
 }  # fmt: skip
 """Codes below the weights that are shown by other tests."""

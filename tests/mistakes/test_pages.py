@@ -1,4 +1,4 @@
-"""Every code has a page in `docs/errors`, and every page is true: wrong files give that output, mended ones none.
+"""Every code has a page in `docs/errors`, and every page is true: wrong files give that output, fixed ones none.
 
 `FLOWCONF_REWRITE=1` writes the outputs anew: read the difference.
 """
@@ -19,7 +19,7 @@ from flowconf.report import CODES, FlowconfError
 PAGES = Path(__file__).parent.parent.parent / "docs" / "errors"
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REWRITE = "FLOWCONF_REWRITE"
-WARNINGS = {"FC0008", "FC0107", "FC0149", "FC0407", "FC0408", "FC0409", "FC0410"}
+WARNINGS = {"FC0008", "FC0107", "FC0109", "FC0149", "FC0407", "FC0408", "FC0409", "FC0410"}
 """Codes that do not stop anything."""
 
 
@@ -64,7 +64,7 @@ def test_a_page_is_true(code, tmp_path, monkeypatch, capsys):
     page = PAGES / f"{code}.md"
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# {code}: {CODES[code]}\n")
-    before, mended = (blocks(part) for part in text.split("\nMended:\n"))
+    before, fixed = (blocks(part) for part in text.split("\nFixed:\n"))
     write(before)
     told = before[-1]
     if told.language == "console":
@@ -84,12 +84,12 @@ def test_a_page_is_true(code, tmp_path, monkeypatch, capsys):
         )
     else:
         assert shown == told.text
-    write(mended)
-    again = next((block.text for block in mended if block.language == "console"), f"$ {command}")
+    write(fixed)
+    again = next((block.text for block in fixed if block.language == "console"), f"$ {command}")
     if command is not None:
         assert checked(again.strip().removeprefix("$ "), capsys) == (0, "")
     else:
-        assert ran(next(block.text for block in mended if block.language == "python")) == ""
+        assert ran(next(block.text for block in fixed if block.language == "python")) == ""
 
 
 def test_explain_prints_the_page(capsys):

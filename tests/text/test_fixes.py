@@ -36,8 +36,8 @@ def test_check_fix_mends_stage_after_stage(tmp_path, monkeypatch, capsys):
     assert main(["check", "graph.yaml", "--fix"]) == 0
     assert file.read_bytes() == b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode()
     told = capsys.readouterr().err
-    assert "mended graph.yaml:4:9\n" in told
-    assert "mended graph.yaml:7:11\n" in told
+    assert "fixed graph.yaml:4:9\n" in told
+    assert "fixed graph.yaml:7:11\n" in told
     assert list(tmp_path.iterdir()) == [file]
 
 

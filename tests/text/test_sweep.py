@@ -78,8 +78,8 @@ def test_jobs_see_the_files_as_they_were(run: Callable[..., list[Composition]]) 
         (["sed=0,1"], "FC0102", "sed=0"),
         (["seed=0,1", "model.flow.stm=A"], "FC0102", "model.flow.stm=A"),
         (["hydra/launcher=nope", "seed=0,1"], "FC0101", "hydra/launcher=nope"),
-        (["hydra.nope=1", "seed=0,1"], "FC0102", "hydra.nope=1"),
-        (["hydra.sweeper.x={_target_: os.system}"], "FC0103", "hydra.sweeper.x={_target_: os.system}"),
+        (["hydra.nope=1", "seed=0,1"], "FC0108", "hydra.nope=1"),
+        (["hydra.sweeper.x={_target_: os.system}"], "FC0108", "hydra.sweeper.x={_target_: os.system}"),
     ],
 )
 def test_a_mistake_in_any_combination_comes_before_the_first_job(

@@ -118,7 +118,7 @@ def test_a_missing_package_is_told_before_anything_runs(folder, monkeypatch):
     [
         ("{wandbb: {}}", "FC0401", "unknown logger `wandbb`", 11),
         ("{wandb: {projet: a}}", "FC0133", "`wandb` takes no argument `projet`", 19),
-        ("{wandb: {project: 3}}", "FC0123", "`loggers.wandb.project` must be a text, got `3`", 28),
+        ("{wandb: {project: 3}}", "FC0123", "`loggers.wandb.project` must be a string, got `3`", 28),
     ],
 )
 def test_mistakes_have_places(folder, section, code, message, column):

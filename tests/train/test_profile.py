@@ -245,7 +245,7 @@ def test_a_run_is_measured_with_its_weights_and_left_as_it_is(folder):
 def test_what_is_no_profile_is_refused(folder, capsys):
     file = folder.write(NET)
     assert main(["draw", file, "--heat", "nowhere"]) == 2
-    assert "`nowhere` holds no profile" in capsys.readouterr().err
+    assert "`nowhere` does not contain a profile" in capsys.readouterr().err
     (folder.path / "profile.json").write_text("{}", encoding="utf-8")
     assert main(["draw", file, "--heat", "profile.json"]) == 2
     assert "`profile.json` is not a profile" in capsys.readouterr().err

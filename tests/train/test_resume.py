@@ -210,7 +210,7 @@ def test_the_config_of_a_run_means_the_same_from_its_folder(folder):
 
 def test_resume_takes_no_config_and_train_needs_one(folder, capsys):
     assert main(["train"]) == 2
-    assert "name a training config" in capsys.readouterr().err
+    assert "expected a training config" in capsys.readouterr().err
     assert main(["train", "-m", "--resume", "x"]) == 2
 
 

@@ -15,8 +15,8 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, RunError
 from flowconf.train.commands import train as training
-from flowconf.train.runs.environment import git_state
 from flowconf.train.runs.folder import create_run
+from flowconf.train.runs.repository import git_state
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
 

@@ -19,6 +19,7 @@ from flowconf.graph import runtime
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.emit import lent_modules
+from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.plan import GraphPlan
 from flowconf.report import ConfigError, Diagnostic
@@ -52,7 +53,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     if program.objects:
         message = f"`{graph.plan.label}` holds a module made outside of its document, which has no source to write"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
-    sources = _Sources()
+    sources = _BlockSources()
     for line in program.header:
         if line.startswith(f"from {OURS}"):
             home, names = line.removeprefix("from ").split(" import ")
@@ -70,7 +71,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
         classes[-1] = (
             classes[-1].replace("\n\n    def forward", "\n        self.freeze()\n\n    def forward", 1) + frozen
         )
-    head = f'"""The graph `{graph.plan.label}` as plain PyTorch, written by flowconf."""'
+    head = docstring(f"The graph `{graph.plan.label}` as plain PyTorch, written by flowconf.")
     parts = ["\n".join([head, "", *sources.import_lines()]), *sources.texts(), *classes, _main(name, weights)]
     return "\n\n\n".join(part for part in parts if part) + "\n"
 
@@ -85,7 +86,7 @@ def _main(name: str, weights: str | None) -> str:
         "    from safetensors.torch import load_model",
         "",
         f"    model = {name}()",
-        f'    load_model(model, Path(__file__).with_name("{weights}"))',
+        f"    load_model(model, Path(__file__).with_name({quoted(weights)}))",
         "    print(model)",
     ]
     return "\n".join(lines)
@@ -154,7 +155,7 @@ def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
 
 
 @dataclass
-class _Sources:
+class _BlockSources:
     """The definitions that a file needs from other modules, each after what it uses."""
 
     whole: set[str] = field(default_factory=set)

@@ -19,13 +19,20 @@ from torch import Tensor, fx, nn
 from flowconf.graph.build import build_graph
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.recovered_calls import Unrecoverable, call_of, is_known
-from flowconf.graph.exchange.traced_forward import Given, GraphReader, ImportNotes, Unread, changes_in_place, name_of
+from flowconf.graph.exchange.traced_forward import (
+    DocumentInputs,
+    GraphReader,
+    ImportNotes,
+    Unread,
+    changes_in_place,
+    name_of,
+)
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, printable
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
@@ -43,13 +50,13 @@ class Imported:
 
     def yaml(self, source: str) -> str:
         """The document, with what there is to say of it as comments."""
-        lines = [f"# Read from {source}."]
+        lines = [f"# Read from {printable(source)}."]
         if self.rename:
             lines.append("# Its weights load with these names changed:")
             lines += [f"#   {line}" for line in dump({"rename": self.rename}).splitlines()]
         if self.unread:
             lines.append("# What could not be read:")
-            lines += [f"#   {one}" for one in self.unread]
+            lines += [f"#   {printable(str(one))}" for one in self.unread]
         reasons = {one.home: one.reason for one in self.unread}
         noted: set[str] = set()
 
@@ -58,7 +65,7 @@ class Imported:
             if home in noted or home not in reasons:
                 return None
             noted.add(home)
-            return f"not read: {reasons[home]}"
+            return printable(f"not read: {reasons[home]}")
 
         return "\n".join(lines) + "\n" + dump(self.document, note)
 
@@ -135,7 +142,7 @@ def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Shap
 class ModuleReader:
     """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
 
-    shapes: Mapping[str, Given]
+    shapes: Mapping[str, DocumentInputs]
     notes: ImportNotes = field(default_factory=ImportNotes)
 
     def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
@@ -186,7 +193,7 @@ class ModuleReader:
             return None
         return GraphReader(self.body, self.notes, module, path, home, inputs).read(traced)
 
-    def _inputs(self, path: str, names: Sequence[str]) -> Given:
+    def _inputs(self, path: str, names: Sequence[str]) -> DocumentInputs:
         known = self.shapes.get(path, {})
         if len(names) == 1 and names[0] not in known:
             return {}
@@ -288,11 +295,11 @@ def _short(problem: BaseException) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, Given]:
+def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, DocumentInputs]:
     """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
     sizes = Sizes()
     ghost = copy.deepcopy(module).to("meta").eval()
-    found: dict[str, Given] = {}
+    found: dict[str, DocumentInputs] = {}
     paths = {id(part): path for path, part in ghost.named_modules()}
 
     def note(part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

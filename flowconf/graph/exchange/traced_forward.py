@@ -20,7 +20,7 @@ from flowconf.graph.exchange.function_modules import SAME, NoModule, module_for
 from flowconf.graph.exchange.recovered_calls import written
 from flowconf.language.plan import join
 
-Given = dict[str, object]
+DocumentInputs = dict[str, object]
 """The inputs of a document: name -> shape, or a mapping with a type."""
 TENSOR = None
 TUPLES: dict[str, Any] = {
@@ -70,7 +70,7 @@ class GraphReader:
     module: nn.Module
     path: str
     home: str
-    inputs: Given
+    inputs: DocumentInputs
     flow: dict[str, Any] = field(default_factory=dict)
     stream: str = "x"
     taken: dict[str, int] = field(default_factory=dict)

@@ -108,7 +108,7 @@ def _further(trial: Trial, visit: Visit, result: Any, times: int) -> Any:
         return result
     before, trial.rounds = trial.rounds, trial.rounds * rounds
     for _ in range(rounds - 1):
-        result = _body(trial, visit.fed(result, visit.source))
+        result = _body(trial, visit.fed(result, visit.giver))
     trial.rounds = before
     return result
 
@@ -157,7 +157,7 @@ def map_over(trial: Trial, visit: Visit) -> Any:
 def _batched(trial: Trial, visit: Visit, stream: Tensor, dim: int) -> Any:
     """All slices in one call, as rows of the batch."""
     moved = stream.movedim(dim, 1)
-    result = _body(trial, visit.fed(moved.flatten(0, 1), visit.source), repeated=stream.shape[dim])
+    result = _body(trial, visit.fed(moved.flatten(0, 1), visit.giver), repeated=stream.shape[dim])
 
     def unfolded(value: Tensor) -> Tensor:
         return value.reshape(*moved.shape[:2], *value.shape[1:])
@@ -187,7 +187,7 @@ def _pieces(trial: Trial, visit: Visit, stream: Tensor, count: object) -> Any:
 
 
 def _slice(visit: Visit) -> Giver:
-    return Giver(f"{visit.source.name}[i]", visit.source.place)
+    return Giver(f"{visit.giver.name}[i]", visit.giver.place)
 
 
 VERBS: dict[type[Step], Callable[[Trial, Visit], Any]] = {LoopStep: loop, MapStep: map_over}

@@ -23,9 +23,9 @@ def says(mount: Mount, size: int | str | None) -> Place | None:
     return next((given.place for _, given in mount.params if given.value == size), None)
 
 
-def made_at(source: Giver | None, size: int) -> Place | None:
+def made_at(giver: Giver | None, size: int) -> Place | None:
     """Where the number is written by which a value has this size."""
-    match source.by if source is not None else None:
+    match giver.by if giver is not None else None:
         case Step(parts=((_, applied),)):
             return number_in(applied.target, size)
         case Input(shape=tuple(shape), places=places):

@@ -60,7 +60,7 @@ class ModuleCaller:
         labels = [visit.arrives(self.sizes)]
         kind = found = dim = given = None
         if isinstance(module, Call):
-            kind = faults.stream(module, call.stream, visit.source.name, self.sizes)
+            kind = faults.stream(module, call.stream, visit.giver.name, self.sizes)
             found = expectation(built, module, call.stream) if kind is None else None
             dim = faults.wrong_dim(module, call.stream)
             given = call.argument(wrong.at, wrong.item) if wrong is not None else dim or call.meant(told)
@@ -73,7 +73,7 @@ class ModuleCaller:
             self._unexpected(found, call, labels)
         for (name, value), arrives in zip(call.applied.using, call.using.values(), strict=True):
             shown = f"`{value}` gives {self.sizes.show(arrives)}, as `{name}`"
-            labels.append(Label(shown, visit.scope.source(value).place))
+            labels.append(Label(shown, visit.scope.giver(value).place))
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in call.using.items())
         why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
         message = f"`{call.path}`: `{module}` cannot take {self.sizes.show(call.stream)}{extra}: {why}"
@@ -87,24 +87,24 @@ class ModuleCaller:
 
     def _one_of_several(self, call: ModuleCall, place: Place) -> tuple[Several, ...]:
         """The cause that a module is given several tensors, where a step gives them."""
-        visit, giver = call.visit, call.visit.source.by
-        if not isinstance(call.stream, tuple) or not isinstance(giver, Step) or visit.step.stream.is_part:
+        visit, step = call.visit, call.visit.giver.by
+        if not isinstance(call.stream, tuple) or not isinstance(step, Step) or visit.step.stream.is_part:
             return ()
-        held = visit.scope.held.get(giver.name) if visit.scope.graph.step(giver.name) is giver else None
+        held = visit.scope.held.get(step.name) if visit.scope.graph.step(step.name) is step else None
         given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
         right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
         advice = f"write `take: {right}`" if right is not None else None
-        picked = f" by `take: {giver.take}`" if giver.take is not None else ""
-        shown, is_picked = f"{self.sizes.show(call.stream)}{picked}", giver.take is not None
-        where = giver.place_of("take")
-        origin = giver.place if giver.place.line else giver.name
-        return (Several(visit.source.name, origin, where, shown, is_picked, advice, call.path, place),)
+        picked = f" by `take: {step.take}`" if step.take is not None else ""
+        shown, is_picked = f"{self.sizes.show(call.stream)}{picked}", step.take is not None
+        where = step.place_of("take")
+        origin = step.place if step.place.line else step.name
+        return (Several(visit.giver.name, origin, where, shown, is_picked, advice, call.path, place),)
 
     def _unexpected(self, found: Expectation, call: ModuleCall, labels: list[Label]) -> NoReturn:
         """A size that a module was not made for, where that is written."""
         visit = call.visit
         reused = visit.scope.reused is not None
-        gives = f"`{visit.source.name}` gives {self.sizes.number(found.actual)}"
+        gives = f"`{visit.giver.name}` gives {self.sizes.number(found.actual)}"
         message = f"`{call.path}` expects {found.expected} {found.unit}, but {gives}"
         text, repaired = str(call.applied.target), None if reused else found.repaired
         advice = faults.repair(text, repaired, call.stream, found.expected, found.actual, self.sizes)
@@ -113,16 +113,16 @@ class ModuleCaller:
             labels.append(Label("it is used here", found.place))
             advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
             self.findings.error(visit, "FC0201", message, outer.place, tuple(labels), advice)
-        cause = misfit(visit.source, found.expected, found.actual, call.path, found.place, self.sizes)
+        cause = misfit(visit.giver, found.expected, found.actual, call.path, found.place, self.sizes)
         labels += set_by(found.written)
         self.findings.error(visit, "FC0201", message, found.place, tuple(labels), advice, () if reused else (cause,))
 
 
-def misfit(source: Giver, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
+def misfit(giver: Giver, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
     """The cause that a value has another size than this reader of it expects."""
-    origin = source.place if source.place.line else source.name
-    made = made_at(source, actual) or source.place
-    return Misfit(source.name, origin, made, actual, sizes.number(actual), expected, reader, at)
+    origin = giver.place if giver.place.line else giver.name
+    made = made_at(giver, actual) or giver.place
+    return Misfit(giver.name, origin, made, actual, sizes.number(actual), expected, reader, at)
 
 
 def _set_outside(found: Expectation, visit: Visit) -> Literal | None:

@@ -138,11 +138,11 @@ class Scope:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), copies))
         return found
 
-    def source(self, value: Value) -> Giver:
+    def giver(self, value: Value) -> Giver:
         """Where the value of a reference comes from."""
         held = self.held.get(value.member)
         below = held.scopes.get(value.spot) if held is not None else None
         known = self.places.get(value.member)
         if below is not None and value.inner is not None:
-            known = below.source(value.inner)
+            known = below.giver(value.inner)
         return Giver(str(value), known.place, known.by) if known else Giver(str(value), value.place)

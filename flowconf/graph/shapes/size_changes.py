@@ -35,7 +35,7 @@ def giving(body: Visit, field: str) -> Visit:
 
 def _ran(step: Step, scope: Scope) -> Visit:
     """The visit of a step's body in a scope that has run."""
-    return Visit(step, scope, scope.value(step.stream), scope.source(step.stream))
+    return Visit(step, scope, scope.value(step.stream), scope.giver(step.stream))
 
 
 def changed_in(body: Visit, wanted: Any, gives: Any, but: int | None = None) -> Place:
@@ -64,7 +64,7 @@ def _changes(body: Visit, gives: Any, dims: list[int]) -> Iterator[Visit]:
         spots = [join(body.spot, str(number)) for number in range(len(module.members))]
         values = [body.stream, *(parts.get(spot) for spot in spots)]
         for number, spot in reversed([*enumerate(spots)]):
-            yield from _changes(body.at(spot).fed(values[number], body.source), values[number + 1], dims)
+            yield from _changes(body.at(spot).fed(values[number], body.giver), values[number + 1], dims)
     elif isinstance(module, Mount) and _is_written_here(module) and scope is not None:
         step = scope.graph.step(scope.graph.outputs[0][1].member)
         for _ in scope.graph.steps:  # backwards along the stream

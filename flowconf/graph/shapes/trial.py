@@ -112,7 +112,10 @@ class Trial:
         for value in dict.fromkeys(read):
             count, index = scope.slices(value), value.innermost_index
             if count is not None and index is not None and not -count <= index < count:
-                message, advice = f"`{value}` has {count} slices, and no `[{index}]`", f"the last is `[{count - 1}]`"
+                message, advice = (
+                    f"index `[{index}]` of `{value}` is out of range: it has {count} slices",
+                    f"the last is `[{count - 1}]`",
+                )
                 self.findings.add(Diagnostic("FC0141", message, value.place, scope.path, advice=advice))
 
     def _record(self, path: str, value: Any) -> None:
@@ -199,7 +202,7 @@ class Trial:
     def _step(self, step: Step, scope: Scope) -> Any:
         held = scope.held[step.name] = Held()
         scope.before = scope.zeros(step)
-        visit = Visit(step, scope, scope.value(step.stream), scope.source(step.stream))
+        visit = Visit(step, scope, scope.value(step.stream), scope.giver(step.stream))
         copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
         for copy in range(copies):
             before, known = visit.stream, len(self.findings)
@@ -255,14 +258,14 @@ class Trial:
         applied, scope, stream = visit.applied, visit.scope, visit.stream
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
         values, parts = dict(using), parts_of(stream)
-        givers = {name: replace(scope.source(value), read=value.place) for name, value in applied.using}
+        givers = {name: replace(scope.giver(value), read=value.place) for name, value in applied.using}
         if stream is not UNKNOWN:
             self._check_filled(visit, parts)
         if parts is not None and len(own) > 1:
             values = {name: value for name, value in parts.items() if name in own} | values
-            givers = {name: visit.source for name in parts if name in own} | givers
+            givers = {name: visit.giver for name in parts if name in own} | givers
         else:
-            values[own[0]], givers[own[0]] = stream, visit.source
+            values[own[0]], givers[own[0]] = stream, visit.giver
         inner = Scope(
             mount.graph,
             join(scope.path, applied.path),
@@ -283,9 +286,9 @@ class Trial:
         lacking = unfilled(visit.applied, parts)
         if lacking:
             shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
-            label = Label(f"`{visit.source.name}` gives {shown}", visit.source.place)
+            label = Label(f"`{visit.giver.name}` gives {shown}", visit.giver.place)
             path = join(visit.scope.path, visit.applied.path)
-            message = f"nothing fills the input `{lacking[0]}` of `{path}`"
+            message = f"the input `{lacking[0]}` of `{path}` has no value"
             self.findings.error(visit, "FC0147", message, visit.step.place, (label,), to_fill(lacking[0]))
 
     def _given(self, value: Value, visit: Visit) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flowconf.graph.shapes import faults
@@ -13,9 +13,9 @@ from flowconf.language.plan import Applied, Step, Value, join
 from flowconf.report import Label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
-    """A step that runs in a scope, the stream that arrives from a source, and which module of the step takes it.
+    """A step that runs in a scope, the stream that arrives from a giver, and which module of the step takes it.
 
     `spot` is the module's path below the step's own, "" for the body or for the step as a whole.
     """
@@ -23,7 +23,7 @@ class Visit:
     step: Step
     scope: Scope
     stream: Any
-    source: Giver
+    giver: Giver
     spot: str = ""
 
     @property
@@ -47,18 +47,18 @@ class Visit:
 
     def at(self, spot: str) -> Visit:
         """The same stream at another module of the step."""
-        return replace(self, spot=spot)
+        return Visit(self.step, self.scope, self.stream, self.giver, spot)
 
-    def fed(self, stream: Any, source: Giver) -> Visit:
+    def fed(self, stream: Any, giver: Giver) -> Visit:
         """The same module with another stream."""
-        return replace(self, stream=stream, source=source)
+        return Visit(self.step, self.scope, stream, giver, self.spot)
 
     def arrives(self, sizes: Sizes) -> Label:
         """The giver of the stream, as the other party of a mistake."""
-        return Label(f"`{self.source.name}` gives {sizes.show(self.stream)}", self.source.place)
+        return Label(f"`{self.giver.name}` gives {sizes.show(self.stream)}", self.giver.place)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ModuleCall:
     """A call of a module: `whole` is the chain that it is a member of, or itself; `using` are further arguments."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowconf.graph.source.literals import quoted
 from flowconf.language.plan import Chain, GraphPlan, Module, Mount, Shared, Step
 
 
@@ -24,7 +25,7 @@ def address(graph: GraphPlan, path: str, each: bool = False) -> str:
     if not rest or rest[0] not in beside:
         return text + _rest(step.body.module, rest, each, in_dict(step))
     name = rest.pop(0)
-    text += f'["{name}"]' if len(step.parts) > 1 or in_dict(step) else f".{name}"
+    text += f"[{quoted(name)}]" if len(step.parts) > 1 or in_dict(step) else f".{name}"
     return text + _rest(beside[name].module, rest, each)
 
 
@@ -36,7 +37,7 @@ def _rest(module: Module, rest: list[str], each: bool, apart: bool = False) -> s
     if isinstance(module, Mount):
         return f".{address(module.graph, '.'.join(rest), each)}"
     if isinstance(module, Chain):
-        key = f'"{rest[0]}"' if apart else rest[0]
+        key = quoted(rest[0]) if apart else rest[0]
         return f"[{key}]" + _rest(module.members[int(rest[0])].module, rest[1:], each)
     return f".{'.'.join(rest)}"
 

@@ -15,6 +15,7 @@ from flowconf.graph.source.addresses import address
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.layout import broken
+from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
@@ -164,7 +165,7 @@ class _Emitter:
         key = "\n".join([*shared.values(), *(line.text for line in lines)])
         if key not in self.classes:
             name = self._class_name(graph.label, around)
-            documented = f"    {_docstring(graph)}"
+            documented = f"    {_documented(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
             members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
             self.classes[key] = GraphClass(name, (*head, *lines), tuple((names | shared).items()), members)
@@ -225,7 +226,8 @@ class _Emitter:
         if isinstance(step.body.module, Chain) and len(step.parts) == 1:
             standing = [*step.body.module.members, *step.extras]
         texts = {applied.path: self._construct(graph, applied, path, children) for applied in standing}
-        made = [f'"{name.removeprefix(f"{step.path}.")}": {text}' for name, text in texts.items() if text is not None]
+        named = {name.removeprefix(f"{step.path}."): text for name, text in texts.items() if text is not None}
+        made = [f"{quoted(name)}: {text}" for name, text in named.items()]
         return f"nn.ModuleDict({{{', '.join(made)}}})" if made else None
 
     def _construct(self, graph: GraphPlan, applied: Applied, path: str, children: Mapping[str, str]) -> str | None:
@@ -292,10 +294,10 @@ def _lent(graph: GraphPlan, path: str) -> str:
     return text if path.split(".")[0] in graph.shares else f"self.{text}"
 
 
-def _docstring(graph: GraphPlan) -> str:
+def _documented(graph: GraphPlan) -> str:
     source = graph.source_name or (None if graph.inline else graph.label)
     text = f"Part `{graph.label}` of the graph around it." if source is None else f"The graph `{source}`."
-    return f'"""{text}"""'
+    return docstring(text)
 
 
 def _counts(graph: GraphPlan) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from flowconf.graph.source.block import LocalNames, Surroundings
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
+from flowconf.graph.source.literals import quoted
 from flowconf.graph.source.statements import StepWriter
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import GraphPlan, Step, Value
@@ -66,7 +67,8 @@ class ForwardWriter:
             if returns:
                 return
         for value in self.found.kept:
-            yield f'        self.{STATE}["{value}"] = {self.read[Want(value)]}', value.member, self.graph.place
+            kept = f"        self.{STATE}[{quoted(str(value))}] = {self.read[Want(value)]}"
+            yield kept, value.member, self.graph.place
         yield f"        return {self._returned()}", "", self.graph.place
 
     def _statement(self, step: Step, target: str) -> list[str]:
@@ -157,7 +159,7 @@ class ForwardWriter:
             if value.recurrent and Want(value) not in self.read:
                 name = self.names.local(str(value.now), "before")
                 like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
-                yield f'{name} = recall(self.{STATE}, "{value.now}", {like})'
+                yield f"{name} = recall(self.{STATE}, {quoted(str(value.now))}, {like})"
                 self.read[Want(value)] = name
 
 
@@ -172,4 +174,4 @@ def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) ->
 
 
 def _dict(items: Iterable[tuple[str, str]]) -> str:
-    return "{" + ", ".join(f'"{name}": {value}' for name, value in items) + "}"
+    return "{" + ", ".join(f"{quoted(name)}: {value}" for name, value in items) + "}"

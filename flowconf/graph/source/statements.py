@@ -12,6 +12,7 @@ from itertools import takewhile
 from flowconf.graph.source.addresses import address, in_dict
 from flowconf.graph.source.block import Block, Surroundings
 from flowconf.graph.source.demand import LAST, LIST, OUTPUTS, STACK, Demand, Want, runs_whole
+from flowconf.graph.source.literals import quoted
 from flowconf.language.arguments import Call
 from flowconf.language.plan import (
     AlsoStep,
@@ -115,7 +116,7 @@ class StepWriter:
         for name, _ in self.step.parts:
             if self.whole or name in wanted:
                 record = self.step.stream_record
-                found.append(self._call(block, name, stream, f'{at}["{name}"]', None, record, keep=named))
+                found.append(self._call(block, name, stream, f"{at}[{quoted(name)}]", None, record, keep=named))
             named = named and name != wanted[-1]
         return found
 
@@ -131,7 +132,7 @@ class StepWriter:
         for number, (name, _) in enumerate(self.step.parts):
             if not self.whole and not self._wants_of(name):
                 continue
-            value = self._call(block, name, stream, f'{at}["{name}"]', None, record)
+            value = self._call(block, name, stream, f"{at}[{quoted(name)}]", None, record)
             if self.whole:
                 term = f"{weights}[..., {number}{axes}] * {value}"
                 block.add(f"{running} = {total}{term}")
@@ -148,7 +149,7 @@ class StepWriter:
             for name, value in part.using:
                 taken = {"x", *(other for known, other in besides.items() if known != value)}
                 besides.setdefault(value, f"{name}_" if name in taken else name)
-        branches = [self._branch(name, f'{at}["{name}"]', besides) for name, _ in self.step.parts]
+        branches = [self._branch(name, f"{at}[{quoted(name)}]", besides) for name, _ in self.step.parts]
         given = [stream, index, f"[{', '.join(branches)}]", _listed(name for name, _ in self.step.parts)]
         given += [self.around.text(value) for value in besides]
         self._finish(block, f"route({', '.join(given)})", target)
@@ -369,7 +370,7 @@ class StepWriter:
             picked = -1
         if picked is not None:
             sure = sure or self._is_sure(picked)
-            return f"{listed}[{picked}]" if sure else f'iteration_of({listed}, {picked}, "{value}")'
+            return f"{listed}[{picked}]" if sure else f"iteration_of({listed}, {picked}, {quoted(str(value))})"
         if want.gather == LIST:
             return listed
         plain = (sure or self.step.collects) and self._is_tensor(want)
@@ -397,7 +398,7 @@ class StepWriter:
             return f"{value}[{take!r}]"
         kind = self.around.kinds(f"{self.step.path}()")
         if record is None and kind not in ("dict", "named"):
-            return f'element_of({value}, "{take}")'
+            return f"element_of({value}, {quoted(take)})"
         return self._element(value, take, record or Record((take,), kind == "named"))
 
     def _taken_each(self, value: str) -> str:
@@ -408,7 +409,7 @@ class StepWriter:
         """A part of a value by its name; a graph with a single output gives that alone."""
         if record is None:
             return value
-        return f"{value}.{name}" if record.named else f'{value}["{name}"]'
+        return f"{value}.{name}" if record.named else f"{value}[{quoted(str(name))}]"
 
     def _wants_of(self, spot: str) -> bool:
         """Whether something is asked for of a module of the step: from inside of it, or (the body apart) its value."""
@@ -480,7 +481,7 @@ class StepWriter:
             last = max(number for number in range(last + 1) if self._wants_of(join(spot, str(number))))
         value = stream
         for number in range(last + 1):
-            key = f'"{number}"' if apart else str(number)
+            key = quoted(str(number)) if apart else str(number)
             member = join(spot, str(number))
             deep = number % NESTED == NESTED - 1 and number < last
             named = into if number == len(chain.members) - 1 and self.step.take is None else None
@@ -512,7 +513,7 @@ class StepWriter:
         block.add(f"{name}, {seen} = {call}" if asked.main else f"{seen} = {call}")
         for want in inside:
             assert want.inside is not None
-            block.values[want] = f'{seen}["{want.inside.key}"]'
+            block.values[want] = f"{seen}[{quoted(str(want.inside.key))}]"
         return name
 
     def _arguments(
@@ -532,7 +533,7 @@ class StepWriter:
         if record is not None:
             given = {name: self._element(stream, name, record) for name in record.names if name in own} | using
             return _in_order(order, given)
-        named = ", ".join(f'"{name}"' for name in own if name not in using)
+        named = ", ".join(quoted(name) for name in own if name not in using)
         return [*(f"{name}={text}" for name, text in using.items()), f"**arguments_of({stream}, {named})"]
 
 
@@ -577,4 +578,4 @@ def _in_order(order: Iterable[str], given: Mapping[str, str]) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+    return f"[{', '.join(map(quoted, names))}]"

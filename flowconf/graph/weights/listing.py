@@ -107,7 +107,7 @@ def _nothing_at(path: str, names: list[str]) -> PathError:
         here = list(dict.fromkeys(n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)))
         if part not in here:
             where = f"in `{'.'.join(walked)}`" if walked else "in the file"
-            message = f"`{part}` names nothing {where}"
+            message = f"unknown name `{part}` {where}"
             return PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(part, here)))
         walked.append(part)
     raise AssertionError(path)

@@ -1,4 +1,4 @@
-"""Words that other tools use, and what they are called here: looked up before the nearest name is."""
+"""Names of other tools, and the corresponding names of flowconf, which are suggested before similar names."""
 
 from __future__ import annotations
 
@@ -52,25 +52,26 @@ STEP = {
 }
 """Keys beside a verb."""
 
-BEHIND = "write it as a module behind the call, as in `Linear(8, 8) >> ReLU >> Dropout(0.1)`"
+AFTER = "write it as a module after the call, as in `Linear(8, 8) >> ReLU >> Dropout(0.1)`"
+REMOVED = "to remove a step, set it to null: `flow.NAME=null` on the command line, or in a pivot"
 NO_STEP_KEYS = {
-    "trainable": "`frozen: true` keeps weights as they are",
-    "requires_grad": "`frozen: true` keeps weights as they are",
-    "pretrained": "`checkpoint: ...` says where weights come from",
-    "activation": BEHIND,
-    "act": BEHIND,
-    "dropout": BEHIND,
-    "norm": BEHIND,
-    "normalization": BEHIND,
-    "outputs": "the step's own name stands for its output; `tag: ...` gives it one more",
-    "if": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
-    "enabled": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
-    "optional": "a step that is null is removed: `flow.NAME=null` on the command line, or in a pivot",
-    "shape": "shapes are worked out from `inputs`",
-    "dtype": "types are those of `inputs`",
-    "device": "`trainer.devices` says where a run computes",
+    "trainable": "use `frozen: true` to keep weights unchanged",
+    "requires_grad": "use `frozen: true` to keep weights unchanged",
+    "pretrained": "use `checkpoint: ...` to load weights",
+    "activation": AFTER,
+    "act": AFTER,
+    "dropout": AFTER,
+    "norm": AFTER,
+    "normalization": AFTER,
+    "outputs": "the name of a step is the name of its output; `tag: ...` adds another one",
+    "if": REMOVED,
+    "enabled": REMOVED,
+    "optional": REMOVED,
+    "shape": "shapes are inferred from `inputs`",
+    "dtype": "dtypes are those of `inputs`",
+    "device": "`trainer.devices` sets the devices of a run",
 }
-"""What to do instead of a key that no step has."""
+"""The advice for keys that steps do not have."""
 
 VERBS = {
     "apply": "through",
@@ -120,7 +121,7 @@ VERBS = {
     "same": "reuse",
     "tie": "reuse",
 }
-"""Words that stand where a step's verb should."""
+"""Verbs."""
 
 MODULES = {
     "dense": "Linear",
@@ -137,7 +138,7 @@ MODULES = {
     "add": "StateAdd",
     "globalaveragepooling2d": "AdaptiveAvgPool2d",
 }
-"""Modules, in small letters without `_`."""
+"""Modules, in lower case without `_`."""
 
 MERGES = {
     "sum": "add",
@@ -180,7 +181,7 @@ STARTS = {
     "zero": "zeros",
     "one": "ones",
 }
-"""Ways in which parameters start."""
+"""Initial values of parameters."""
 
 CONFIG: dict[str, str] = {
     "model": "net network arch architecture backbone",
@@ -231,7 +232,7 @@ CONFIG: dict[str, str] = {
 
 
 def meant(word: str, table: dict[str, str], allowed: Collection[str]) -> str | None:
-    """What `word` is called here, when that may stand at this place."""
+    """The name of flowconf for `word`, if it is allowed."""
     found = table.get(word) or table.get(word.lower().replace("_", ""))
     return found if found in allowed else None
 
@@ -239,28 +240,28 @@ def meant(word: str, table: dict[str, str], allowed: Collection[str]) -> str | N
 NOT_MODULES = {
     "modulelist": "write the modules as a chain, `A >> B`, or as steps of a `flow`",
     "moduledict": "write the modules as the branches of a `split`",
-    "sum": "add the outputs of branches by `split` and `merge: add`, or a module's to its stream by `also`",
-    "rearrange": "`Reshape`, `Flatten` and `Unflatten` change shapes",
-    "permute": "`Transpose` puts two dimensions in each other's place",
-    "max": "arithmetic in a call is `+ - * / // % **`",
-    "min": "arithmetic in a call is `+ - * / // % **`",
-    "int": "`//` divides to a whole number; arithmetic in a call is `+ - * / // % **`",
-    "round": "`//` divides to a whole number; arithmetic in a call is `+ - * / // % **`",
-    "sqrt": "`** 0.5` is the root; arithmetic in a call is `+ - * / // % **`",
-    "range": "write the list out",
-    "len": "make the length a parameter",
+    "sum": "to add the outputs of branches, use `split` with `merge: add`; to add a module to its stream, use `also`",
+    "rearrange": "use `Reshape`, `Flatten` or `Unflatten`",
+    "permute": "`Transpose` swaps two dimensions",
+    "max": "calls support the operators `+ - * / // % **`",
+    "min": "calls support the operators `+ - * / // % **`",
+    "int": "use `//` for integer division; calls support the operators `+ - * / // % **`",
+    "round": "use `//` for integer division; calls support the operators `+ - * / // % **`",
+    "sqrt": "use `** 0.5` for a square root; calls support the operators `+ - * / // % **`",
+    "range": "write out the list",
+    "len": "add the length to `params`",
 }
-"""What to do instead of a name that is no module, in small letters without `_`."""
+"""The advice for names that are not modules, in lower case without `_`."""
 
 
 def for_module(name: str, names: Collection[str]) -> str | None:
-    """The help for an unknown module that other tools have: what it is called here, or what does its work."""
+    """The advice for an unknown module of other tools: its name in flowconf, or an alternative."""
     folded = name.lower().replace("_", "")
     if folded in NOT_MODULES:
         return NOT_MODULES[folded]
     close = meant(name, MODULES, names)
     if close is not None:
-        return f"it is called `{close}` here"
+        return f"use `{close}`"
     form = re.compile(rf"{re.escape(folded)}[123]d", re.IGNORECASE)
     sizes = [f"`{known}`" for known in sorted(names) if form.fullmatch(known)]
     return f"write {', '.join(sizes[:-1])} or {sizes[-1]}" if len(sizes) > 1 else None

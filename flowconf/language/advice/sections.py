@@ -1,4 +1,4 @@
-"""What to write instead of a key that is not one: other tools' words for ours, and where it would be right."""
+"""Advice for unknown keys of a training config: the names of other tools, and the level where a key belongs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES: dict[Path, str] = {
     ("metrics",): "name each metric: `metrics: {NAME: {fn: accuracy, input: ..., target: ...}}`",
     ("metrics", "*"): "write `{fn: accuracy, input: ..., target: ...}`",
     ("data",): "write `data: {name: ..., batch_size: 64}`",
-    ("model",): "write the graph here: `inputs` and `flow`, or mount one by `graph/NAME@model` in `defaults`",
+    ("model",): "write the graph (`inputs` and `flow`), or mount one with `graph/NAME@model` in `defaults`",
     ("optimizer",): "write `optimizer: {name: adamw, lr: 1.0e-3}`",
     ("optimizer", "groups"): "write `groups: {PATH: {lr: 1.0e-4}}`",
     ("optimizer", "groups", "*"): "write `{lr: 1.0e-4}`, or another argument of the optimizer",
@@ -38,29 +38,29 @@ EXAMPLES: dict[Path, str] = {
     ("phases", "*", "when"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
     ("trainer",): "write `trainer: {epochs: 10}`",
 }
-"""What to write where a mapping is missing, by the path of the config; `*` is any name."""
+"""The advice for a missing mapping, by path in the config; `*` is any name."""
 
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 
-NOT_NEEDED = {"shuffle": "remove it: training batches are always drawn in a new order, others never"}
-"""Keys of other tools that nothing stands for."""
+NOT_NEEDED = {"shuffle": "remove it: training data is always shuffled, validation and test data never"}
+"""Keys of other tools without a counterpart."""
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection, "optimizer": OptimizerSection, "schedule": ScheduleSection, "trainer": TrainerSection,
 }  # fmt: skip
-"""The sections with keys of their own."""
+"""The sections that have keys instead of named members."""
 
 MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): MetricSection, ("phases",): PhaseSection}
-"""What the named members of a section are."""
+"""The models of the named members of a section."""
 
 
 def meant(key: str, allowed: Collection[str]) -> str | None:
-    """The allowed key that other tools call `key`, or that looks most like it."""
+    """The allowed key that other tools call `key`, or else the most similar one."""
     return other_tools.for_key(key, allowed) or nearest(key, allowed)
 
 
 def example(path: Path) -> str | None:
-    """What to write where a mapping is missing."""
+    """The advice for a missing mapping."""
     return next((text for shape, text in EXAMPLES.items() if _fits(shape, path)), None)
 
 
@@ -69,35 +69,35 @@ def _fits(shape: Path, path: Path) -> bool:
 
 
 def is_unnamed(section: Path, members: object) -> bool:
-    """Whether a section holds one member's keys instead of named members: `loss: {fn: ...}`."""
+    """Whether a section has the keys of a member instead of named members: `loss: {fn: ...}`."""
     if section not in MEMBERS or not isinstance(members, dict) or not members:
         return False
     return set(members) <= set(keys_of(MEMBERS[section])) and not all(isinstance(m, dict) for m in members.values())
 
 
 def belongs(key: str) -> str | None:
-    """The help for a key that would be right somewhere else in a training config."""
+    """The advice for a key that belongs elsewhere in a training config."""
     levels = [level for level, keys in _levels() if key in keys]
     if not levels:
-        return f"`{key}` stands at the top of a config" if key in TOP else None
+        return f"`{key}` belongs at the top level of a config" if key in TOP else None
     *others, last = levels
     return f"`{key}` is a key of {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def other_owners(table: registry.Table, argument: str) -> str | None:
-    """The help for an argument that others of the same table take."""
+    """The advice for an argument that others of the same table take."""
     owners = [f"`{name}`" for name in table.names() if argument in table.signature(name).names[1:]]
     return f"`{argument}` is an argument of {', '.join(owners)}" if owners else None
 
 
 def argument_of(fn: object, key: str) -> bool:
-    """Whether the loss or metric that is called `fn` takes an argument `key`."""
+    """Whether the loss or metric `fn` takes an argument `key`."""
     tables = (table for table in (registry.losses, registry.metrics) if isinstance(fn, str) and fn in table)
     return any(table.signature(str(fn)).takes(key) for table in tables)
 
 
 def _levels() -> Iterator[tuple[str, Collection[str]]]:
-    """Every level of a training config that has keys of its own, with them; the likeliest first."""
+    """The levels of a training config with their keys, the likeliest first."""
     yield "`model`", keys_of(schema.GraphDocument)
     yield "`data`", keys_of(SECTIONS["data"])
     for section, table in (("optimizer", registry.optimizers), ("schedule", registry.schedules)):

@@ -1,1 +1,1 @@
-"""Plain data against the models of the schema: keys, values, and keys in the wrong place."""
+"""Validation of plain data against the models of the schema: keys, values, and misplaced keys."""

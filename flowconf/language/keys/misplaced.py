@@ -1,7 +1,7 @@
-"""Keys at another level than their own: a section indented into another one, a member beside its owner.
+"""Misplaced keys: a section indented into another section, a member beside its owner instead of below it.
 
-A key is astray where it is a name, or nothing at all, its value does not fit, and another level that is near has that
-key free for a value of that kind. Levels are read off the annotations of the models, along the data.
+A key is misplaced if it is not a key of its level, its value does not fit there, and a nearby level has this key,
+unset, for a value of this type. The keys of a level come from the annotations of the models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flowconf.report import Place
 from flowconf.report.origins import Path
 
 TABLES = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
-"""What the sections that hold the arguments of something choose from."""
+"""The tables from which sections with arguments choose a name."""
 
 Members = dict[str, Any]
 Placing = Callable[[Path], Place]
@@ -27,25 +27,25 @@ Placing = Callable[[Path], Place]
 
 @dataclass(frozen=True)
 class Stray:
-    """Keys that belong into the mapping at `home`: the first, and those behind it that go with it."""
+    """Keys that belong in the mapping at `home`: the first one, and those after it that move with it."""
 
     keys: tuple[Path, ...]
     home: Path
     is_empty: bool = False
-    """Whether there is nothing yet at `home`."""
+    """Whether `home` has no value."""
 
     @property
     def is_too_deep(self) -> bool:
         return self.home == self.keys[0][: len(self.home)]
 
     def explains(self, path: Path) -> bool:
-        """Whether what is wrong at `path` will be right once the keys are where they belong."""
+        """Whether the error at `path` disappears once the keys are moved."""
         moved = any(path[: len(key)] == key or path == (*self.home, key[-1]) for key in self.keys)
         return moved or (path == self.home and not self.is_too_deep)
 
 
 def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place: Placing) -> list[Stray]:
-    """The keys of `data` that are astray. `wrong` are the paths that do not fit `model`; `place` is where a key is."""
+    """The misplaced keys of `data`. `wrong` are the paths with errors; `place` returns the place of a key."""
     levels = dict(_levels(model, data, ()))
     suspects = {path[:length] for path in wrong for length in range(1, len(path) + 1)}
     found: list[Stray] = []
@@ -62,7 +62,7 @@ def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place:
 
 
 def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, tuple[Any, Members]]]:
-    """Every mapping with what may stand there, owners first."""
+    """All mappings with their annotations, owners first."""
     if isinstance(data, dict):
         yield path, (annotation, data)
         for key, value in data.items():
@@ -72,7 +72,7 @@ def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, t
 
 
 def _above(levels: Mapping[Path, tuple[Any, Members]], owner: Path, key: str, place: Placing) -> Path | None:
-    """The nearest level above `owner` that has the key for such a value, and where this file does not write it."""
+    """The nearest level above `owner` that has this key for such a value, unless this file sets it there."""
     here = place((*owner, key))
     for length in range(len(owner) - 1, -1, -1):
         home, (annotation, members) = owner[:length], levels[owner[:length]]
@@ -84,7 +84,7 @@ def _above(levels: Mapping[Path, tuple[Any, Members]], owner: Path, key: str, pl
 
 
 def _beside(owner: Path, annotation: Any, members: Members, odd: Collection[str], place: Placing) -> Iterator[Stray]:
-    """The keys that belong below the key in front of them, in the text."""
+    """The keys that belong below the key before them in the file."""
     are_steps = schema.Through in _models(_named(annotation))
     if not odd and not (are_steps and any(key in schema.STEP_KEYS for key in members)):
         return
@@ -107,14 +107,14 @@ def _order(place: Place) -> tuple[str, int, int]:
 
 
 def _is_no_step(name: str, step: object, above: object) -> bool:
-    """Whether a step is called like a key of steps, and is no module, or is the verb that the step above it lacks."""
+    """Whether a "step" is rather a key of the step above it: it has the name of such a key, and is not a module."""
     lacks_verb = above is None or (isinstance(above, dict) and not any(verb in above for verb in schema.VERBS))
     is_text = isinstance(step, str) and not _is_module(step)
     return name in schema.STEP_KEYS and (above is None or is_text or (lacks_verb and name in schema.VERBS))
 
 
 def _takes(annotation: Any, members: Members, before: str, key: str) -> bool:
-    """Whether the key `before`, beside which `key` stands, could have it as a member."""
+    """Whether `key` could be a member of `before`, the key before it."""
     inner, there, value = _below(annotation, members, before), members[before], members[key]
     if not isinstance(there, dict | None) or key in (there or {}):
         return False
@@ -128,7 +128,7 @@ def _takes(annotation: Any, members: Members, before: str, key: str) -> bool:
 
 
 def _is_section(annotation: Any, owner: Path, key: str, members: Members) -> bool:
-    """Whether a key is a section of the config, and would be an argument where it stands."""
+    """Whether a key is a section of the config that would be read as an argument at its level."""
     table = TABLES.get(str(owner[-1])) if len(owner) == 1 else None
     if table is None or key not in sections.TOP or not any(map(_is_open, _models(annotation))):
         return False
@@ -137,7 +137,7 @@ def _is_section(annotation: Any, owner: Path, key: str, members: Members) -> boo
 
 
 def _fits(annotation: Any, value: object) -> bool:
-    """Whether a value may stand where the annotation holds; of a call, whether its module is known."""
+    """Whether a value matches an annotation; a call matches if its module is known."""
     if isinstance(value, str) and {schema.Through, schema.CallBody} & set(_models(annotation)):
         return _is_module(value)
     try:
@@ -153,7 +153,7 @@ def _is_module(text: str) -> bool:
 
 
 def _below(annotation: Any, members: object, key: str) -> Any:
-    """What may stand under a key of what the annotation holds for; None where no such key is known."""
+    """The annotation of a key's value, or None for an unknown key."""
     for model in _fitting(annotation, members):
         model.model_rebuild()
         for name, field in model.model_fields.items():
@@ -167,7 +167,7 @@ def _knows(annotation: Any, members: object, key: str) -> bool:
 
 
 def _fitting(annotation: Any, members: object) -> list[type[BaseModel]]:
-    """The models that have most of the keys that are there."""
+    """The models that share the most keys with `members`."""
     models = _models(annotation)
     if not isinstance(members, dict):
         return models
@@ -180,14 +180,14 @@ def _is_open(model: type[BaseModel]) -> bool:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a value may be of."""
+    """The models in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for one in _choices(annotation) for model in _models(one)]
 
 
 def _named(annotation: Any) -> Any:
-    """What each member of a mapping of names may be; None where the names are keys of a model."""
+    """The annotation of the values of a mapping with arbitrary names; None for a model."""
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
     return next((found for one in _choices(annotation) if (found := _named(one)) is not None), None)

@@ -1,4 +1,4 @@
-"""Holds plain data against a Pydantic model and tells every mistake with its place in the user's words."""
+"""Validates plain data against a Pydantic model, and reports all errors with their places."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ EXPECTED = {
     "none_required": WORDS[type(None)],
     "is_instance_of": WORDS[Module],
 }
-"""What a value must be, by the problem that Pydantic has with it."""
+"""The expected value, by the type of Pydantic's error."""
 
 
 PATTERNS = {
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, no digit first)",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, not starting with a digit)",
     "^[0-9a-f]{64}$": "64 hexadecimal digits",
     r"^[^\s:]+:\d+$": "a host and a port, such as `node0:29500`",
 }
-"""What a text must be, in words."""
+"""The expected string, by its pattern."""
 
 KINDS = ("string_type", "list_type", "float_type", "int_type", "literal_error", "string_pattern_mismatch")
-"""The problems that say that a value is of none of the kinds that its key takes."""
+"""The types of Pydantic's errors for a value of the wrong type."""
 
 NULLS = ("None", "none", "nil", "NULL", "Null")
 TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
 def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
-    """An instance of `model`, or None when `data`, which is at `reporter.base` of the document, has mistakes."""
+    """An instance of `model`, or None if `data` has errors; `data` is at `reporter.base` of the document."""
     problems: list[Any] = []
     try:
         found = model.model_validate(data)
@@ -65,7 +65,7 @@ def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
 
 
 class _Report:
-    """Turns Pydantic's list of problems into diagnostics, one for each cause."""
+    """Converts Pydantic's errors to diagnostics, one for each cause."""
 
     def __init__(self, data: object, reporter: Reporter) -> None:
         self.data, self.reporter, self.base = data, reporter, reporter.base
@@ -92,37 +92,37 @@ class _Report:
                 self._tell_one(model, where, problems, grouped)
 
     def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
-        """Tell once of named things whose name was left out: `loss: {fn: ...}` for `loss: {NAME: {fn: ...}}`."""
+        """Report sections without the name level once: `loss: {fn: ...}` instead of `loss: {NAME: {fn: ...}}`."""
         for section in sections.MEMBERS if not self.base else ():
             members = self._at(section)
             if sections.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
                 first = (*section, next(iter(cast("dict[str, Any]", members))))
-                message = f"`{dotted(section)}` holds `{first[-1]}` where a name is expected"
+                message = f"expected a name in `{dotted(section)}`, got the key `{first[-1]}`"
                 self._error("FC0123", message, self._key(first), first, advice=sections.example(section))
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
 
     def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
-        """Tell once of keys at another level than their own, with what follows from that."""
+        """Report keys at the wrong level once, and drop the errors that follow from them."""
         for stray in misplaced.strays(model, self.data, grouped, self._key):
             key, home = stray.keys[0], stray.home
             labels: tuple[Label, ...] = ()
             if stray.is_too_deep:
-                belongs = f"in `{self.reporter.dotted(home)}`" if (*self.base, *home) else "at the top of the document"
-                message, hint = f"`{key[-1]}` stands in `{key[-2]}`, and belongs {belongs}", "move it there"
+                belongs = f"in `{self.reporter.dotted(home)}`" if (*self.base, *home) else "at the top level"
+                message, hint = f"`{key[-1]}` belongs {belongs}, not in `{key[-2]}`", "move it there"
             elif stray.is_empty:
-                message = f"`{key[-1]}` stands beside `{home[-1]}`, which is empty, and not below it"
-                labels, hint = (Label(f"`{home[-1]}` has no members", self._key(home)),), "indent it further"
+                message = f"`{key[-1]}` belongs below `{home[-1]}`, which is empty"
+                labels, hint = (Label(f"`{home[-1]}` is empty", self._key(home)),), "indent it further"
             else:
-                message, hint = f"`{key[-1]}` stands beside `{home[-1]}`, and belongs below it", "indent it further"
+                message, hint = f"`{key[-1]}` belongs below `{home[-1]}`, not beside it", "indent it further"
             self._error("FC0121", message, self._key(key), key, labels=labels, advice=hint)
             for path in [path for path in grouped if stray.explains(path)]:
                 del grouped[path]
 
     def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
-        """The path in the data that a problem is about, without the marks of union members.
+        """The path in the data that an error is about, without Pydantic's tags of union members.
 
-        `of_key` says that it is about the last key, whether or not that is there.
+        `of_key`: the error is about the last key, which may be missing.
         """
         node, path = self.data, cast(Path, ())
         for position, item in enumerate(loc):
@@ -150,16 +150,16 @@ class _Report:
             case "body":
                 self._body(where)
             case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
-                message = f"`{where[-1]}` cannot be a name: letters, digits and `_`, and no digit first"
+                message = f"invalid name `{where[-1]}`: expected letters, digits and `_`, not starting with a digit"
                 self._error("FC0126", message, self._key(where), where, advice=hints.for_name(str(where[-1])))
             case "invalid_key":
-                message = f"the key `{where[-1]}` must be a text"
+                message = f"the key `{where[-1]}` must be a string"
                 self._error("FC0126", message, self._key(where), where)
             case _:
                 self._wrong_value(model, where, problems)
 
     def _another_kind(self, where: Path, wanted: Sequence[str]) -> bool:
-        """Tell of a document that is of another kind as a whole; whether it is."""
+        """Report a document of the wrong kind; returns whether it is one."""
         found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted)
         if found is not None:
             key, message, hint = found
@@ -176,29 +176,29 @@ class _Report:
         return self.reporter.key(where)
 
     def _value(self, where: Path) -> Place:
-        """Where a value stands; nothing can be marked where it is empty, so that its key is."""
+        """The place of a value, or of its key if the value is empty and cannot be marked."""
         place = self.reporter.value(where)
         empty = where and self._at(where) is None and place.word is None and not place.length
         return self._key(where) if empty else place
 
     def _owner(self, where: Path) -> str:
         owner = self.reporter.dotted(where[:-1])
-        return f"in `{owner}`" if owner else "at the top of the document"
+        return f"in `{owner}`" if owner else "at the top level"
 
     def _lacking(self, where: Path, grouped: dict[Path, list[Problem]]) -> str | None:
-        """The one required key that is missing beside the one unknown key `where`."""
+        """The missing key, if the mapping has exactly one missing key and `where` is its only unknown one."""
         beside = {path: problems[0]["type"] for path, problems in grouped.items() if path[:-1] == where[:-1]}
         lacking = [path for path, kind in beside.items() if kind == "missing"]
         unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
         return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
 
     def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
-        """Whether the missing key stands beside its owner, and not below it: that is told, or has another problem."""
+        """Whether the missing key is beside its owner instead of below it, which is reported here or already."""
         owners, beside = self._at(where[:-2]), (*where[:-2], where[-1])
         if len(where) < 2 or not isinstance(owners, dict) or where[-1] not in owners:
             return False
         if not any(path[: len(beside)] == beside for path in grouped):
-            message = f"`{where[-1]}` stands beside `{where[-2]}`, and belongs below it"
+            message = f"`{where[-1]}` belongs below `{where[-2]}`, not beside it"
             self._error("FC0122", message, self._key(beside), where, advice="indent it further")
         return True
 
@@ -209,17 +209,17 @@ class _Report:
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
             if verb in belongs:
-                message, hint = f"`{key}` is a key of a step, and stands in a body", "write it beside the step's verb"
+                message, hint = f"`{key}` is a key of a step, not of a body", "move it next to the verb of the step"
                 self._error("FC0125", message, self._key(where), where, advice=hint)
                 return
-            hint = f"`{key}` belongs to {_listed(belongs)}"
-            self._error("FC0125", f"`{key}` means nothing for `{verb}`", self._key(where), where, advice=hint)
+            message, hint = f"`{key}` applies only to {_listed(belongs)}, not to `{verb}`", "remove it"
+            self._error("FC0125", message, self._key(where), where, advice=hint)
             return
         free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
         self._stranger(where, allowed, free, lacking)
 
     def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
-        """An unknown key, and what to write instead: a key that is `free` here, or the one that is `lacking`."""
+        """Report an unknown key, and suggest a key that is `free` here, or the `lacking` one."""
         key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
         is_argument = isinstance(owner, dict) and "args" in allowed and sections.argument_of(owner.get("fn"), key)
         free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
@@ -235,7 +235,7 @@ class _Report:
         elif known or close:
             hint = Suggestion(str(known or close), instead_of=key)
         elif lacking is not None:
-            hint = f"write `{lacking}`, which is missing here"
+            hint = f"write `{lacking}`, which is missing"
         else:
             hint = self._belongs(key) or suggest(key, allowed, "keys") or ""
         self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, advice=hint)
@@ -260,9 +260,9 @@ class _Report:
         verb = next((verb for verb in schema.VERBS if verb in others), "")
         deeper = self._at((*where[:-1], verb))
         if isinstance(deeper, dict) and key in deeper:
-            message = f"`{key}` stands in `{verb}`, and belongs beside it"
+            message = f"`{key}` belongs beside `{verb}`, not in it"
             place = self._key((*where[:-1], verb, key))
-            self._error("FC0122", message, place, where, advice=f"write it one level up, as a key of `{where[-2]}`")
+            self._error("FC0122", message, place, where, advice=f"move it one level up, to `{where[-2]}`")
             return
         level = _descend(model, where[:-1])
         own = schema.keys_of(level)
@@ -276,16 +276,15 @@ class _Report:
         name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
         before = self.reporter.origins.history((*self.base, *where))
         place = before[-1] if before else self._key(where[:-1])
-        self._error(
-            "FC0122", f"{name} needs `{key}`{', and it is removed' if before else ''}", place, where, advice=hint
-        )
+        removed = ", which is removed here" if before else ""
+        self._error("FC0122", f"{name} requires `{key}`{removed}", place, where, advice=hint)
 
     def _verbs(self, where: Path) -> None:
         step, name = self._at(where), where[-1]
         if name in (*hints.GRAPH_KEYS, *schema.MODIFIERS) and not (isinstance(step, dict) and "flow" in step):
             of = "the document" if name in hints.GRAPH_KEYS else "a step"
-            message = f"`{name}` is a key of {of}, and stands among the steps"
-            self._error("FC0121", message, self._key(where), where, advice="move it, or give the step another name")
+            message = f"`{name}` is a key of {of}, not the name of a step"
+            self._error("FC0121", message, self._key(where), where, advice="move it, or rename the step")
             return
         if not isinstance(step, dict):
             message = f"the step `{name}` must be a call or a mapping, got {shown(step)}"
@@ -303,12 +302,12 @@ class _Report:
         if meant is None and self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
             return
         if unknown:
-            key, hint = meant or (unknown[0], f"a step needs one of {_listed(list(schema.VERBS))}")
+            key, hint = meant or (unknown[0], f"a step requires one of {_listed(list(schema.VERBS))}")
             at = (*where, key)
             self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, advice=hint)
             return
         removed = self.reporter.origins.history((*self.base, *where))
-        note = f"; the step was taken away at {removed[-1]}" if removed else ""
+        note = f"; the step was removed at {removed[-1]}" if removed else ""
         hint = f"add one of {_listed(list(schema.VERBS))}"
         self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
 
@@ -322,7 +321,7 @@ class _Report:
         self._error("FC0123", message, self._value(where), where, advice=hint)
 
     def _misspelled(self, owner: dict[str, Any], where: Path, wanted: Sequence[str], known: Sequence[str] = ()) -> bool:
-        """Tell of the first key that is nearly one of those wanted; whether there is one."""
+        """Report the first key that is a misspelling of one of `wanted`; returns whether there is one."""
         for key in owner:
             close = nearest(str(key), wanted) if key not in known else None
             if close:
@@ -342,12 +341,12 @@ class _Report:
         if any(problem["type"] in KINDS for problem in problems) and said is not None:
             wanted = [said]
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
-        if "a number" in wanted:
-            wanted = [kind for kind in wanted if kind != "a whole number"]
-        if wanted == ["a whole number", "a text"]:
-            wanted = ["a whole number, or a text with parameters"]
+        if WORDS[float] in wanted:
+            wanted = [kind for kind in wanted if kind != WORDS[int]]
+        if wanted == [WORDS[int], WORDS[str]]:
+            wanted = [f"{WORDS[int]} or an expression of parameters"]
         if got is None and where and self._value(where) == self._key(where):
-            message = f"{subject} has no value, and must be {' or '.join(wanted)}"
+            message = f"{subject} must be {' or '.join(wanted)}, but has no value"
         elif problems[0]["type"] == "too_short":
             message = f"{subject} {wanted[0]}"
         else:
@@ -359,9 +358,9 @@ class _Report:
             if problems[0]["type"] == "too_short"
             else ()
         ):
-            message, place = f"{message}: null removes the last one", removals[-1]
+            message, place = f"{message}; null removes the last one here", removals[-1]
         hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
-        if hint is None and "a mapping" in wanted:
+        if hint is None and WORDS[dict] in wanted:
             hint = sections.example((*self.base, *where))
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
@@ -378,7 +377,7 @@ class _Report:
 
 
 def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that the model at `loc` allows, found by walking the models' fields."""
+    """The keys that the model at `loc` allows."""
     tag = next((str(item).strip("<>") for item in reversed(loc) if str(item).startswith("<")), None)
     last_tag = max((i for i, item in enumerate(loc) if str(item).startswith("<")), default=-1)
     if tag in schema.STEPS and last_tag == len(loc) - 2:
@@ -400,7 +399,7 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 
 
 def _field(model: type[BaseModel], where: Path) -> FieldInfo | None:
-    """The field that the value at a path is of; None for a member of a mapping with free names."""
+    """The field of the value at a path; None in a mapping with arbitrary names."""
     fields = _descend(model, where[:-1]).model_fields if where else {}
     named = (field for name, field in fields.items() if where[-1] in (name, field.alias))
     return next(named, None)
@@ -449,9 +448,10 @@ def _expected(problem: Problem) -> str:
             return f"at most {context['le']:g}"
         case "too_short":
             entries = "entry" if context["min_length"] == 1 else "entries"
-            return f"needs at least {context['min_length']} {entries}, and has {context['actual_length'] or 'none'}"
+            got = context["actual_length"] or "none"
+            return f"requires at least {context['min_length']} {entries}, got {got}"
         case "string_too_short":
-            return "a text that is not empty"
+            return "a string that is not empty"
         case "string_pattern_mismatch":
             return PATTERNS.get(context["pattern"]) or _choices(context["pattern"])
         case "finite_number":
@@ -461,15 +461,15 @@ def _expected(problem: Problem) -> str:
 
 
 def _choices(pattern: str) -> str:
-    """A pattern in words: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
+    """The choices of a pattern: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
     words = pattern.strip("^$").removeprefix("(").removesuffix(")").replace(r"\d+", "0").split("|")
     if not all(re.fullmatch(r"[\w:.-]+", word) for word in words):
-        return f"a text of the form `{pattern.strip('^$')}`"
+        return f"a string of the form `{pattern.strip('^$')}`"
     return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
 
 
 def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | None:
-    """The value that a text of a wrong kind probably stands for."""
+    """The value that a string of the wrong type was probably meant to be."""
     kinds = {problem["type"] for problem in problems}
     if "literal_error" in kinds:
         literal = next(problem for problem in problems if problem["type"] == "literal_error")
@@ -491,7 +491,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a message tells it."""
+    """A value as it appears in messages."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -499,5 +499,5 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
-        return f"the text `{value if len(value) <= 40 else value[:37] + '...'}`"
+        return f"the string `{value if len(value) <= 40 else value[:37] + '...'}`"
     return "null" if value is None else f"`{value}`"

@@ -1,6 +1,6 @@
 """Calls: `Linear(784, width) >> GELU`. Parsed with `ast`, checked against the registry, never evaluated.
 
-Inside a call stand literals, `true`, `false`, `none`, parameters, arithmetic on them, lists and nested calls.
+Arguments are literals, `true`, `false`, `none`, parameters, arithmetic on them, lists and nested calls.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
 
 
 class Refused(Exception):
-    """Parsing stops here; the mistake is in the reporter."""
+    """Ends parsing after an error, which is in the reporter."""
 
 
 @dataclass
 class CallParser:
-    """Parses the texts of one document; mistakes go to `reporter`."""
+    """Parses the calls of one document; errors are reported to `reporter`."""
 
     scope: Scope
     reporter: Reporter
     path: str = ""
     steps: Collection[str] = ()
-    """What the steps around are called."""
+    """The names of the steps."""
 
     def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
-        """The members of `A >> B >> C`; a single call is a chain of one. None when there is a mistake."""
+        """The calls of `A >> B >> C`; a single call is a chain of one. None after an error."""
         try:
             at = _Spot(place, text)
             if text.rstrip().endswith(","):
-                self._refuse("FC0131", "a comma stands behind the call", at.at(len(text.strip()) - 1), "remove it")
+                self._refuse("FC0131", "trailing comma after the call", at.at(len(text.strip()) - 1), "remove it")
             node = self._expression(text, place)
             return tuple([self._call(member, at) for member in _links(node)])
         except Refused:
             return None
 
     def value(self, text: str, place: Place) -> Literal | None:
-        """A number, text or list, in terms of the scope's parameters."""
+        """A number, string or list, or an expression of parameters."""
         try:
             found = self._argument(self._expression(text, place), _Spot(place, text))
         except Refused:
@@ -101,12 +101,12 @@ class CallParser:
         if len(text) > LONGEST:
             self._refuse("FC0131", f"a call of {len(text):,} characters is too long", place)
         if not text.strip():
-            self._refuse("FC0131", "an empty text is not a call", place, "write a module's name or a call of one")
+            self._refuse(
+                "FC0131", "expected a call, got an empty string", place, "write the name of a module or a call"
+            )
         if thousands := call_slips.THOUSANDS.search(text):
             spot, meant = _Spot(place, text), thousands[0].replace(",", "")
-            message = (
-                f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, since commas stand between arguments"
-            )
+            message = f"`{thousands[0]}` is {thousands[0].count(',') + 1} arguments, because commas separate arguments"
             self._refuse(
                 "FC0131", message, spot.at(thousands.start(), len(thousands[0])), Suggestion(meant, thousands[0])
             )
@@ -121,7 +121,7 @@ class CallParser:
             at = _Spot(place, text).at(found.offset, found.length)
             self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.advice)
         except (RecursionError, MemoryError, ValueError):
-            self._refuse("FC0131", "the call is nested too deeply or holds characters that no call can", place)
+            self._refuse("FC0131", "the call is nested too deeply or has invalid characters", place)
         raise AssertionError
 
     def _told(self, given: Literal, fits: wrong_values.Fits, wanted: str, use: str) -> bool:
@@ -135,15 +135,15 @@ class CallParser:
         name = node.func if isinstance(node, ast.Call) else node
         if not isinstance(name, ast.Name):
             shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
-            message = f"`{shown}` is not a module's name or a call of one"
+            message = f"expected the name of a module or a call, got `{shown}`"
             self._refuse("FC0131", message, spot(node), call_slips.no_call(node, modules.names()))
         assert isinstance(name, ast.Name)
         if name.id not in modules:
             advice = None
             if name.id in self.scope:
-                advice = f"`{name.id}` is a parameter: a step needs a module"
+                advice = f"`{name.id}` is a parameter, but a step requires a module"
             elif name.id in self.steps:
-                advice = f"`{name.id}` is a step, whose module `reuse: {name.id}` uses again"
+                advice = f"`{name.id}` is a step; use `reuse: {name.id}` to apply its module again"
             self.reporter.add(modules.unknown(name.id, spot(name), self.path, advice))
             raise Refused
         if not isinstance(node, ast.Call):
@@ -161,7 +161,7 @@ class CallParser:
             value = item.value if isinstance(item, ast.keyword) else item
             try:
                 if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
-                    self._refuse("FC0131", "`*` and `**` do not stand in a call", spot(value))
+                    self._refuse("FC0131", "`*` and `**` are not allowed in a call", spot(value))
                 parsed = self._argument(value, spot, self._is_text(name, item, len(args)))
                 if isinstance(item, ast.keyword):
                     kwargs.append((str(item.arg), parsed))
@@ -175,7 +175,7 @@ class CallParser:
 
     @staticmethod
     def _is_text(name: str, item: ast.expr | ast.keyword, position: int) -> bool:
-        """Whether an argument may be a text."""
+        """Whether an argument can be a string."""
         if name not in modules:
             return False
         init = modules.class_source(name).init
@@ -212,7 +212,7 @@ class CallParser:
                 return self._arithmetic(node, spot)
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
-        message = f"`{_short(ast.unparse(node))}` cannot stand in a call"
+        message = f"`{_short(ast.unparse(node))}` is not allowed in a call"
         self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
         raise AssertionError
 
@@ -233,7 +233,7 @@ class CallParser:
             raise Refused
         text = _short(ast.unparse(node))
         is_ = f"is {call_slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
-        self._refuse("FC0131", f"arithmetic needs numbers, and `{text}` {is_}", spot(node))
+        self._refuse("FC0131", f"arithmetic requires numbers, but `{text}` {is_}", spot(node))
         raise AssertionError
 
     def _signed(self, node: ast.UnaryOp, operand: Literal, spot: _Spot) -> Literal:
@@ -264,7 +264,7 @@ class CallParser:
             self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large for a number", spot(node))
 
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
-        """Hold a call against the constructor's signature."""
+        """Check a call against the signature of the constructor."""
         signature = modules.class_source(call.name).init
         before = len(self.reporter.diagnostics)
         if isinstance(node, ast.Call):
@@ -277,13 +277,13 @@ class CallParser:
             listed = ", ".join(f"`{name}`" for name in missing)
             self._refuse(
                 "FC0133",
-                f"`{call.name}` needs {listed}",
+                f"`{call.name}` requires {listed}",
                 spot(node),
                 Suggestion(_usage(call.name, signature)),
             )
 
     def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
-        """Refuse numbers, texts and modules that are not of an argument's type; `slip` is why that may be."""
+        """Report numbers, strings and modules of the wrong type; `slip` is the advice for a possible cause."""
         for parameter, argument in signature.bound(call.args, call.kwargs):
             if isinstance(argument, Literal):
                 wanted = value_types.misfit(parameter.type, argument.value, parameter.required)
@@ -301,7 +301,11 @@ class CallParser:
             elif isinstance(argument, Literal):
                 place, text = argument.place, argument.text
                 advice = call_slips.divided(text) or slip
-                if wanted == "a whole number" and isinstance(argument.value, float) and argument.value.is_integer():
+                if (
+                    wanted == value_types.WORDS[int]
+                    and isinstance(argument.value, float)
+                    and argument.value.is_integer()
+                ):
                     advice = advice or Suggestion(str(int(argument.value)), instead_of=text)
                 got = call_slips.shown(argument.value)
             self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
@@ -309,11 +313,9 @@ class CallParser:
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
         room = len(signature.positional)
         if len(call.args) > room and not signature.variadic:
-            message = (
-                f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, and {len(call.args)} are given"
-            )
+            message = f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, got {len(call.args)}"
             listed = ", ".join(f"`{name}`" for name in signature.names)
-            advice = call_slips.thousands(spot.part(node)) or (f"its arguments are {listed}" if listed else None)
+            advice = call_slips.thousands(spot.part(node)) or (f"available arguments: {listed}" if listed else None)
             self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=advice)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
@@ -325,13 +327,13 @@ class CallParser:
                     "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, advice=advice
                 )
             elif name in seen:
-                self.reporter.error("FC0133", f"`{name}` is given twice to `{call.name}`", place, path=self.path)
+                self.reporter.error("FC0133", f"`{name}` of `{call.name}` is set twice", place, path=self.path)
             seen.add(name)
 
 
 @dataclass(frozen=True)
 class _Spot:
-    """From a node of a parsed text to its place in the file."""
+    """Maps the nodes of a parsed text to their places in the file."""
 
     place: Place
     text: str
@@ -348,7 +350,7 @@ class _Spot:
         return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
 
     def part(self, node: ast.expr) -> str:
-        """What is written of a node."""
+        """The text of a node."""
         return self.text.strip().encode()[node.col_offset : node.end_col_offset].decode(errors="ignore")
 
     def span(self, offset: int, length: int) -> Place:
@@ -361,12 +363,12 @@ class _Spot:
 
 
 def _in_one_line(text: str) -> str:
-    """A text of several lines as one, each sign at its place."""
+    """A text on one line, with the same offsets."""
     return text.replace("\r", " ").replace("\n", " ")
 
 
 def _deeper_than(node: ast.AST, most: int) -> bool:
-    """Whether an expression is nested deeper than `most`; found without recursion."""
+    """Whether an expression is nested deeper than `most`, without recursion."""
     level: list[ast.AST] = [node]
     for _ in range(most):
         level = [child for parent in level for child in ast.iter_child_nodes(parent)]
@@ -376,7 +378,7 @@ def _deeper_than(node: ast.AST, most: int) -> bool:
 
 
 def _links(node: ast.expr) -> list[ast.expr]:
-    """The members of a chain; written as a loop, since a chain may be long."""
+    """The calls of a chain, without recursion, because a chain may be long."""
     links: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
         links.append(node.right)
@@ -385,12 +387,12 @@ def _links(node: ast.expr) -> list[ast.expr]:
 
 
 def _sources(*operands: Literal) -> tuple[Literal, ...]:
-    """The parameters' values that a value of several operands was computed from."""
+    """The parameters from which a value of several operands was computed."""
     return tuple(dict.fromkeys(source for operand in operands for source in operand.of))
 
 
 def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = False) -> str:
-    """An operand in brackets where leaving them out would change the result."""
+    """An operand, in parentheses if the result would differ without them."""
     if not isinstance(node, ast.BinOp):
         signed = operand.text.startswith("-") and (sign == "**" or right_side)
         return f"({operand.text})" if signed else operand.text

@@ -1,4 +1,4 @@
-"""A graph while it is being resolved: the names of its members so far, and what it takes from the graphs around it."""
+"""A graph that is being resolved: the names defined so far, and the values captured from the outer graphs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flowconf.text import Path
 
 @dataclass
 class Draft:
-    """One graph document on its way to a Plan.
+    """A graph document that is being resolved to a Plan.
 
-    `around` is the draft of the document that an inline body stands in. `captures` are values of the graphs around that
-    became inputs, `shares` modules of theirs (own name -> their path). `failed` holds the members with a mistake.
+    `around` is the draft of the document that contains an inline body. `captures` are values of outer graphs that
+    became inputs, `shares` modules of outer graphs (own name -> their path). `failed` are the steps with errors.
     """
 
     path: Path
@@ -35,10 +35,10 @@ class Draft:
     failed: set[str] = field(default_factory=set)
     named: dict[str, Step] = field(default_factory=dict)
     awaited: dict[str, Place] = field(default_factory=dict)
-    """References to what comes later, as they are written."""
+    """References to later steps, as written."""
 
     def add(self, step: Step) -> None:
-        """The next step; from now on references may name it."""
+        """Add the next step, which references can now refer to."""
         self.steps.append(step)
         for name in (step.name, step.path, step.tag):
             if name is not None:
@@ -55,12 +55,12 @@ class Draft:
         return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
 
     def known(self) -> list[str]:
-        """Every name here and around, also of members that are not resolved yet."""
+        """All names of this and the outer graphs, including those of steps that are not resolved yet."""
         own = [*self.names(), *self.members]
         return list(dict.fromkeys([*own, *(self.around.known() if self.around else [])]))
 
     def find(self, text: str) -> Value:
-        """What a reference means, here or in the graphs around. Raises `NotFound`."""
+        """The value of a reference, in this or the outer graphs. Raises `NotFound`."""
         try:
             return references.find(self, text)
         except NotFound:
@@ -74,9 +74,9 @@ class Draft:
             raise NamesNothing(problem.wrong, suggest(problem.wrong, self.known())) from None
 
     def later(self, text: str, place: Place) -> Value:
-        """The previous call's value of something, here or around, that is not resolved yet.
+        """The value in the previous call of a step, in this or the outer graphs, that is not resolved yet.
 
-        What it is will be known once the graph that holds it is; until then `text` stands for it.
+        It is identified by `text` until its graph is resolved.
         """
         names, _ = references.split(text)
         if names[0] in self.members:
@@ -98,7 +98,7 @@ class Draft:
         return Value(name)
 
     def find_module(self, text: str, name: str) -> Found:
-        """The module at `text`; one of the graphs around is shared from now on, as `name`. Raises `NotFound`."""
+        """The module at `text`; a module of an outer graph is shared as `name`. Raises `NotFound`."""
         parts, _ = references.split(text)
         try:
             return references.find_module(self, parts)
@@ -115,11 +115,11 @@ class Draft:
         return replace(found, path=known, home=known, captures=captures)
 
     def is_broken(self, name: str) -> bool:
-        """Whether `name` is a member, here or around, that has a mistake in itself or below."""
+        """Whether `name` is a step, in this or the outer graphs, with an error in it or below it."""
         return name in self.failed or (self.around is not None and self.around.is_broken(name))
 
     def comes_later(self, name: str) -> bool:
-        """Whether `name` is a member, here or around, that is not resolved yet."""
+        """Whether `name` is a step, in this or the outer graphs, that is not resolved yet."""
         if self.step(name) is not None or self.input(name) is not None:
             return False
         return name in self.members or (self.around is not None and self.around.comes_later(name))

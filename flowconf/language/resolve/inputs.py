@@ -1,4 +1,4 @@
-"""The `inputs` of a graph document: names, sizes and types."""
+"""The `inputs` of a graph document: names, sizes and dtypes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DTYPES = (
     "int64", "int32", "int16", "int8", "uint8", "bool",
 )  # fmt: skip
 LARGEST_SIZE = 2**40
-OPEN = "write `{}`, or another word that begins with a capital, for a size that is open"
+OPEN = "write `{}`, or another name that begins with a capital letter, for an unknown size"
 
 
 def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter: Reporter) -> list[Input]:
-    """The inputs in call order; one called `x` when the document says nothing."""
+    """The inputs in call order; by default a single input `x`."""
     if not model.inputs:
         if model.inputs is not None:
-            reporter.error("FC0123", "a graph needs at least one input", reporter.value((*path, "inputs")))
+            reporter.error("FC0123", "a graph requires at least one input", reporter.value((*path, "inputs")))
         return [Input("x")]
     found = []
     for name, given in model.inputs.items():
@@ -36,11 +36,11 @@ def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter:
             place = reporter.value((*at, "dtype"))
             meant = other_tools.meant(dtype.removeprefix("torch."), other_tools.DTYPES, DTYPES)
             meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
-            advice = Suggestion(meant, instead_of=dtype) if meant else suggest(dtype, DTYPES, "types")
+            advice = Suggestion(meant, instead_of=dtype) if meant else suggest(dtype, DTYPES, "dtypes")
             reporter.error("FC0123", f"unknown dtype `{dtype}`", place, at=at, advice=advice)
         if name in reserved_names.GENERATED:
             reporter.error(
-                "FC0126", f"`{name}` cannot be an input: it is used by the generated source", reporter.key(at)
+                "FC0126", f"`{name}` cannot be an input: the generated source uses this name", reporter.key(at)
             )
         where = (*at, "shape") if isinstance(given, schema.InputSpec) else at
         shape = tuple(_size(size, (*where, i), scope, reporter) for i, size in enumerate(sizes))
@@ -65,10 +65,10 @@ def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | 
         if literal is None:
             return 1
         value = literal.value
-        if wrong_values.told(literal, _is_size, "a whole number of at least 1", "`inputs`", reporter, dotted(at)):
+        if wrong_values.told(literal, _is_size, "an integer of at least 1", "`inputs`", reporter, dotted(at)):
             return 1
     if not _is_size(value):
-        message = f"a size must be a whole number of at least 1, got {call_slips.shown(value)}"
+        message = f"a size must be an integer of at least 1, got {call_slips.shown(value)}"
         instead = OPEN.format("B" if at[-1] == 0 else "T") if value == -1 else call_slips.divided(str(size))
         reporter.error("FC0123", message, place, at=at, advice=instead)
         return 1

@@ -1,4 +1,4 @@
-"""How often a loop runs: it says so in one way, and nothing that means nothing for that way."""
+"""The number of iterations of a loop: exactly one way to determine it, and only the keys that apply to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flowconf.language import schema
 
 
 class Wrong(NamedTuple):
-    """A mistake at a `key` of the loop, or at the loop itself."""
+    """An error at a `key` of the loop, or at the loop itself."""
 
     code: str
     message: str
@@ -17,21 +17,20 @@ class Wrong(NamedTuple):
 
 
 def wrong_in(loop: schema.Loop, name: str) -> Wrong | None:
-    """What is wrong with the keys of the loop called `name`."""
+    """The error in the keys of the loop `name`, or None."""
     ways = {"times": loop.times, "over": loop.over, "while": loop.while_, "until": loop.until}
     given = [key for key, value in ways.items() if value is not None]
     if not given:
         advice = "write `times: ...`, or `until: ...` with `max: ...`"
-        return Wrong("FC0122", f"the loop `{name}` does not say how often", None, advice)
+        return Wrong("FC0122", f"the loop `{name}` requires one of `times`, `over`, `while` or `until`", None, advice)
     way = given[-1]
     if len(given) > 1:
         listed = " and ".join(f"`{key}`" for key in given)
-        return Wrong("FC0122", f"the loop `{name}` has {listed}", way, "keep one of them")
+        return Wrong("FC0122", f"{listed} of the loop `{name}` are mutually exclusive", way, "keep one of them")
     if loop.max is None and way in ("while", "until"):
-        return Wrong(
-            "FC0122", f"the loop `{name}` needs `max`, since `{way}` may never stop it", way, "write `max: ...`"
-        )
+        message = f"the loop `{name}` requires `max`, because `{way}` may never stop it"
+        return Wrong("FC0122", message, way, "write `max: ...`")
     for key, means_nothing in (("max", way in ("times", "over")), ("dim", way != "over")):
         if means_nothing and getattr(loop, key) is not None:
-            return Wrong("FC0125", f"`{key}` means nothing for a loop with `{way}`", key, "remove it")
+            return Wrong("FC0125", f"`{key}` does not apply to a loop with `{way}`", key, "remove it")
     return None

@@ -1,4 +1,4 @@
-"""What a document says about the modules at a path: frozen, where weights come from, how parameters start."""
+"""The settings of the modules at a path: frozen, checkpoint, initial values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FROZEN = {True: "all", False: "no", "params": "params", None: None}
 
 
 def read_setting(model: schema.Settings, at: Path, path: str, reporter: Reporter, scope: Scope) -> Setting | None:
-    """The setting of the modules at `path`, or None when the document says nothing about them."""
+    """The settings of the modules at `path`, or None if there are none."""
     init = []
     for parameter, how in model.init.items():
         start = _start(parameter, how, (*at, "init", parameter), reporter, scope)
@@ -40,9 +40,9 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
     if isinstance(model, str):
         return Checkpoint(path=model, place=place)
     if (model.path is None) == (model.config is None):
-        what = "neither `path` nor `config`" if model.path is None else "both `path` and `config`"
-        message = f"the checkpoint has {what}"
-        advice = "add a `path`, or a `config`" if model.path is None else "keep one of `path` and `config`"
+        what = "neither" if model.path is None else "both"
+        message = f"a checkpoint requires either `path` or `config`, got {what}"
+        advice = "add `path` or `config`" if model.path is None else "keep one of `path` and `config`"
         both = [reporter.key((*at, key)) for key in ("path", "config")]
         second = max(both, key=lambda key: (key.line, key.column))
         place = reporter.key(at) if model.path is None else second
@@ -83,9 +83,9 @@ def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Sco
         wrong = (
             f"has no argument `{unknown[0]}`"
             if unknown
-            else f"needs `{missing[0]}`"
+            else f"requires `{missing[0]}`"
             if missing
-            else "has too many arguments"
+            else "got too many arguments"
         )
         offered = ", ".join(f"`{name}`" for name in signature.names[1:])
         named = next((value for name, value in call.kwargs if name in unknown[:1]), None)
@@ -93,7 +93,7 @@ def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Sco
         if isinstance(named, Literal) and named.place.column > len(unknown[0]):
             column = named.place.column - len(unknown[0]) - 1
             place = replace(named.place, column=column, length=len(unknown[0]))
-        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=f"its arguments are {offered}")
+        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=f"available arguments: {offered}")
         return None
     return Start(parameter, call, None, key)
 
@@ -109,7 +109,7 @@ def _listed(parameter: str, values: list[object], at: Path, reporter: Reporter) 
 
     place = reporter.value(at)
     if not numbers(values):
-        reporter.error("FC0123", f"`{dotted(at)}` must hold finite numbers only", place, at=at)
+        reporter.error("FC0123", f"`{dotted(at)}` must contain only finite numbers", place, at=at)
         return None
     found = tupled(values)
     assert isinstance(found, tuple)

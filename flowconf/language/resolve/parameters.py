@@ -1,4 +1,4 @@
-"""The parameters of a graph document: what it declares, what a parent's `with` gives, and counts in terms of them."""
+"""The parameters of a graph document: declarations, values from a parent's `with`, and counts that use them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flowconf.report import Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
 
 MOST_TIMES = 100_000
-"""A step is repeated, looped or cut at most so often."""
+"""The maximum number of repeats, iterations or slices."""
 
 
 def declared(model: schema.GraphDocument, path: Path, reporter: Reporter) -> dict[str, Literal]:
-    """The parameters of the document at `path`, with the values that stand in it."""
+    """The parameters of the document at `path`, with their default values."""
     found = {}
     for name, value in model.params.items():
         at = (*path, "params", name)
@@ -28,20 +28,20 @@ def declared(model: schema.GraphDocument, path: Path, reporter: Reporter) -> dic
 
 
 def as_set(name: str, default: Literal, given: Literal | None, path: Path, reporter: Reporter) -> Literal:
-    """A parameter of the document at `path` by its value: what a parent gives, or else what stands there."""
+    """A parameter of the document at `path` with its value, from a parent or by default."""
     if given is not None:
         return replace(given, text=name, outer=True)
     return replace(default, text=name, outer=bool(reporter.origins.history((*path, "params", name))))
 
 
 def given_by(model: schema.MountedBody, at: Path, parser: CallParser, reporter: Reporter) -> dict[str, Literal]:
-    """What the `with` of a mount at `at` sets; `parser` knows the parameters of the graph around."""
+    """The parameters in the `with` of a mount at `at`; `parser` knows the parameters of the outer graph."""
     assert isinstance(model.graph, schema.GraphDocument)
     given = {}
     for name, value in model.with_.items():
         where = (*at, "with", name)
         if name not in model.graph.params:
-            advice = suggest(name, model.graph.params, "parameters") or "it declares no `params`"
+            advice = suggest(name, model.graph.params, "parameters") or "the graph does not declare `params`"
             message = f"the graph has no parameter `{name}`"
             reporter.missing(name, "FC0134", message, reporter.key(where), at=where, advice=advice)
             continue
@@ -54,14 +54,14 @@ def given_by(model: schema.MountedBody, at: Path, parser: CallParser, reporter: 
 
 
 def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter: Reporter) -> Literal | None:
-    """A positive whole number, given as one or in terms of parameters; None when it is none."""
+    """A positive integer, or an expression of parameters with such a value; None after an error."""
     found = parser.value(value, place) if isinstance(value, str) else literal(value, place)
-    wanted = "a whole number of at least 1"
+    wanted = "an integer of at least 1"
     if found is None or wrong_values.told(found, wrong_values.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
         return None
     if not isinstance(found.value, int) or not wrong_values.is_count(found.value):
         got = call_slips.shown(found.value)
-        got = f"`{value}`, which is {got}" if isinstance(value, str) and f"`{value}`" != got else got
+        got = f"{got} from `{value}`" if isinstance(value, str) and f"`{value}`" != got else got
         reporter.error("FC0123", f"`{at[-1]}` must be {wanted}, got {got}", place, at=at)
         return None
     if found.value > MOST_TIMES:
@@ -72,6 +72,6 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
 
 
 def literal(value: object, place: Place) -> Literal:
-    """A value as it stands in a document."""
+    """A value as it is written in a document."""
     frozen = tuple(value) if isinstance(value, list) else value
     return Literal(frozen, repr(value), place)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Names that a document cannot give to its members, because they mean something to Python or to a module."""
+"""Reserved names, which Python, modules or the generated source use."""
 
 from __future__ import annotations
 
@@ -103,23 +103,23 @@ RUNTIME = (
     "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "recall", "route", "stack_each", "unbind_each",
     "unflatten_each",
 )  # fmt: skip
-"""Functions of `flowconf.graph.runtime` that generated source may call."""
+"""Functions of `flowconf.graph.runtime` that the generated source calls."""
 
 GENERATED = frozenset({"self", "super", "torch", "nn", "range", *RUNTIME})
-"""Names that generated source uses for itself."""
+"""Names that the generated source uses."""
 
 STATE = "between_calls"
-"""The attribute in which generated source keeps values from call to call."""
+"""The attribute in which the generated source keeps state between calls."""
 
 
 def refusal(name: str, attribute: bool = True) -> str | None:
-    """Why nothing can be called `name`, or None when something can; `attribute`: it will be one of a module."""
+    """Why `name` is reserved, or None; `attribute`: the name becomes an attribute of a module."""
     if keyword.iskeyword(name):
-        return "is a word of Python"
+        return "is a Python keyword"
     if attribute and name in MODULE_ATTRIBUTES:
-        return "is what every module already has under that name"
+        return "is an attribute of every module"
     if attribute and name in GRAPH_ATTRIBUTES:
-        return "is what every graph already has under that name"
+        return "is an attribute of every graph"
     if name in GENERATED or (attribute and name == STATE):
         return "is used by the generated source"
     return "begins with two underscores" if name.startswith("__") else None

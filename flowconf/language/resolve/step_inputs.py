@@ -1,4 +1,4 @@
-"""Whether what a step is given and what its modules take fit together."""
+"""Checks that the inputs of a step match what its modules take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flowconf.language.resolve.draft import Draft
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
 Using = list[tuple[str | None, Value]]
-"""What `using` names: the argument, where the document says it, and the value."""
+"""The entries of `using`: the argument, if the document names it, and the value."""
 
 
 def check_taken(
     step: Step, using: Using, taken: Collection[int], places: Sequence[Place], reporter: Reporter, key: str = "using"
 ) -> None:
-    """Every reference under `key` must be an argument of something; `taken` holds the positions of those that are."""
+    """Report references under `key` that no module takes as an argument; `taken` are the positions of the others."""
     for index, (given, value) in enumerate(using):
         if index in taken:
             continue
@@ -25,21 +25,21 @@ def check_taken(
         offered = _arguments(reader)
         free = [argument for argument in offered if argument not in [given for given, _ in using]]
         message = f"`{reader.target}` takes no argument `{name}`"
-        advice = "it takes nothing but its stream; `from` reads another one, and `Concat` joins two"
+        advice = "it takes only its stream; `from` selects another value, and `Concat` concatenates two"
         if offered:
             listed = ", ".join(f"`{argument}`" for argument in offered)
             meant = nearest(name, offered) or (free or offered)[0]
-            advice = f"write `{key}: {{{meant}: {value}}}`; the arguments are {listed}"
+            advice = f"write `{key}: {{{meant}: {value}}}`; available arguments: {listed}"
         if reader is step.body and len(step.parts) > 1:
             message = f"no branch of `{step.path}` takes an argument `{name}`"
         elif name == _stream_of(reader):
-            message = f"`{name}` of `{reader.target}` is the stream, and is given by `{key}` as well"
-            advice = f"write `from: {value}` beside the verb, or leave `{name}` out"
+            message = f"`{name}` of `{reader.target}` is set twice: by the stream, and by `{key}`"
+            advice = f"write `from: {value}` beside the verb, or remove `{name}`"
         reporter.error("FC0143", message, places[index], path=step.path, advice=advice)
 
 
 def check_extras(step: Step, reporter: Reporter) -> None:
-    """What stands below a step's path must not meet a member of the graph that stands at it."""
+    """Report names of a step's further modules that are also names in its nested graph."""
     module = step.body.module if step.parts else None
     if len(step.parts) != 1 or not isinstance(module, Mount):
         return
@@ -48,16 +48,16 @@ def check_extras(step: Step, reporter: Reporter) -> None:
     for extra in step.modules_beside:
         member = graph.step(extra)
         if extra in own or member is not None:
-            message = f"`{step.path}.{extra}` would stand for two things"
-            labels = (Label("the body's own", member.place if member is not None else own[extra]),)
-            advice = f"give the `{extra}` of the body another name"
+            message = f"duplicate path `{step.path}.{extra}`"
+            labels = (Label(f"`{extra}` of the body", member.place if member is not None else own[extra]),)
+            advice = f"rename `{extra}` in the body"
             reporter.error("FC0142", message, step.place, path=step.path, labels=labels, advice=advice)
 
 
 def check_filled(step: Step, draft: Draft, reporter: Reporter) -> None:
-    """Every input of a mounted graph must be filled by the stream, or by `using`."""
+    """Report inputs of mounted graphs that neither the stream nor `using` sets."""
     if step.stream_record is None and _is_silent(draft.step(step.stream.member)) and not step.collects:
-        return  # it may hold names: the shape check knows
+        return  # it may have named elements, which the shape check knows
     for applied in step.applied():
         for name in unfilled(applied, step.stream_record.names if step.stream_record is not None else None):
             graph = applied.target.graph if isinstance(applied.target, Mount) else None
@@ -66,8 +66,8 @@ def check_filled(step: Step, draft: Draft, reporter: Reporter) -> None:
             giver = draft.step(step.stream.member)
             if step.stream_record is not None and giver is not None:
                 held = ", ".join(f"`{field}`" for field in step.stream_record.names)
-                labels.append(Label(f"the stream `{step.stream}` holds {held}", giver.place))
-            message = f"nothing fills the input `{name}` of `{applied.path}`"
+                labels.append(Label(f"the stream `{step.stream}` has {held}", giver.place))
+            message = f"the input `{name}` of `{applied.path}` has no value"
             place: Place = step.place
             advice: Advice = to_fill(name)
             wrong = _misnamed(giver, name, graph)
@@ -78,7 +78,7 @@ def check_filled(step: Step, draft: Draft, reporter: Reporter) -> None:
 
 
 def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place | None:
-    """Where a step that gives several values names one otherwise than the graph that reads them."""
+    """The place of an output whose name differs from that of the input that it was meant for, or None."""
     body = giver.body.target if giver is not None and len(giver.parts) == 1 else None
     if not isinstance(body, Mount) or reader is None:
         return None
@@ -86,14 +86,14 @@ def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place 
 
 
 def to_fill(name: str, module: str | None = None) -> str:
-    """What to write where nothing fills an argument or an input."""
+    """The advice for an argument or input without a value."""
     if module is not None and modules.locations.get(module) == "torch.nn.modules.loss":
-        return "a loss is no step: the `loss` of a training config names it, with its `input` and `target`"
+        return "a loss is not a step: move it to the `loss` of a training config, with its `input` and `target`"
     return f"add `using: {name}`, or `using: {{{name}: ...}}`"
 
 
 def _is_silent(step: Step | None) -> bool:
-    """Whether what a step gives may hold names that nothing tells of before it runs."""
+    """Whether the output of a step may have named elements that are unknown before it runs."""
     if step is None or len(step.parts) != 1 or step.take is not None:
         return False
     module = step.body.target
@@ -102,7 +102,7 @@ def _is_silent(step: Step | None) -> bool:
 
 
 def record(step: Step) -> Record | None:
-    """The names that what the body gives holds, where that is told: by a graph's outputs, or a NamedTuple."""
+    """The named elements in the output of the body, if known from the outputs of a graph or a NamedTuple."""
     module = step.body.target
     if len(step.parts) > 1:
         return None
@@ -114,7 +114,7 @@ def record(step: Step) -> Record | None:
 
 
 def unfilled(applied: Applied, held: Collection[str] | None) -> list[str]:
-    """The inputs of a mounted graph that nothing fills; `held` are the names in the stream, None for one value."""
+    """The inputs of a mounted graph without a value; `held` are the names in the stream, None for a single value."""
     if not isinstance(applied.target, Mount):
         return []
     own = [given.name for given in applied.target.graph.inputs if not given.captured]
@@ -124,13 +124,13 @@ def unfilled(applied: Applied, held: Collection[str] | None) -> list[str]:
 
 
 def _stream_of(applied: Applied) -> str | None:
-    """The argument of a module that the stream fills."""
+    """The argument of a module to which the stream is passed."""
     module = applied.target
     return next(iter(modules.class_source(module.name).forward.names), None) if isinstance(module, Call) else None
 
 
 def _arguments(applied: Applied) -> list[str]:
-    """What a module takes besides the stream."""
+    """The arguments of a module besides the stream."""
     module = applied.target
     if isinstance(module, Call):
         return modules.class_source(module.name).forward.names[1:]

@@ -1,4 +1,4 @@
-"""The order of a flow's members: as they were declared, and then as `after` and `before` say."""
+"""The order of steps: as declared, and by `after` and `before`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowconf.report.origins import Path
 def ordered(flow: Mapping[str, object], path: Path, reporter: Reporter) -> list[str]:
     """The names of `flow` in the order in which they run.
 
-    Members that stand after (or before) the same one keep their declared order among themselves.
+    Steps with the same `after` (or `before`) keep their declared order.
     """
     placed = {name: _placement(name, step, flow, path, reporter) for name, step in flow.items()}
     order = [name for name, placement in placed.items() if placement is None]
@@ -22,7 +22,7 @@ def ordered(flow: Mapping[str, object], path: Path, reporter: Reporter) -> list[
         if not ready:
             name, (key, target) = next(iter(waiting.items()))
             place = reporter.value((*path, "flow", name, key))
-            message = f"`{name}` waits for `{target}`, which waits for it"
+            message = f"circular order: `{name}` has `{key}: {target}`, whose position depends on `{name}`"
             reporter.error("FC0144", message, place, at=(*path, "flow", name))
             return [*order, *waiting]
         _insert(ready, waiting, order)
@@ -57,8 +57,8 @@ def _placement(
     assert target is not None
     if target not in flow or target == name:
         others = [other for other in flow if other != name]
-        message = f"`{name}` cannot stand {key} `{target}`: there is no such other member"
+        message = f"`{key}` of `{name}` refers to {'itself' if target == name else f'an unknown step `{target}`'}"
         place = reporter.value((*at, key))
-        reporter.error("FC0144", message, place, at=at, advice=suggest(target, others, "members"))
+        reporter.error("FC0144", message, place, at=at, advice=suggest(target, others, "steps"))
         return None
     return key, target

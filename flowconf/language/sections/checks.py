@@ -1,6 +1,6 @@
-"""Everything wrong with the training sections that can be told without data: names, arguments, references, fields.
+"""Checks of the training sections that need no data: names, arguments, references, fields.
 
-Signatures and the fields that a data set provides are read from source, so this needs no torch.
+Signatures and the declared fields of data sets are read from source, so torch is not needed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ OWN_KEYS = {
     for section in ("data", "optimizer", "schedule")
 }
 ERRORS = {"mae", "mse"}
-"""Metrics of which the smallest value is the best; so are all losses."""
+"""Metrics of which smaller values are better, as for all losses."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
-    """Note every mistake in the training sections."""
+    """Report the errors of the training sections."""
     fields = provided_fields(training.data.name)
     check_names(training, plan, fields, reporter)
     _check_groups(training, plan, reporter)
@@ -55,14 +55,14 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
 
 
 def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
-    """The steps that no reference names, and where they stand."""
+    """The steps that no reference uses, with their places."""
     named = {value.member for step in plan.steps for value in step.reads() if value.place != NOWHERE}
     named |= {value.member for _, value in plan.outputs if value.place != NOWHERE} | training.named()
     return {step.name: step.place for step in plan.steps if step.name not in named}
 
 
 def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
-    """Note unknown names (of data sets, losses, metrics, optimizers, schedules) and arguments that do not fit."""
+    """Report unknown data sets, losses, metrics, optimizers and schedules, and invalid arguments of these."""
     checker = _Names(plan, fields, reporter)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
     checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
@@ -84,7 +84,7 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
 
 
 def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
-    """Note unknown names that a file says in vain, for a config group says another: they are mistakes all the same."""
+    """Report unknown names in a file even if a config group overrides them."""
     tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
     for path, node in said.items():
         table = tables.get(str(path[0])) if path[1:] == ("name",) else None
@@ -93,15 +93,15 @@ def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
 
 
 def uses_torchmetrics(name: str) -> bool:
-    """Whether a metric's name is not one of ours and one of torchmetrics' classes."""
+    """Whether a metric is a class of torchmetrics rather than a registered one."""
     ours = name in registry.metrics or name in registry.losses
     return not ours and name in signatures.public_names(TORCHMETRICS)
 
 
 def provided_fields(data_set: str) -> tuple[str, ...] | None:
-    """The fields that a data set says its batches hold (`@provides(...)`), None when it does not say.
+    """The fields that a data set declares (`@provides(...)`), or None without a declaration.
 
-    For our own data sets this is read from source, like their signatures.
+    For data sets that are not imported yet, this is read from source, like their signatures.
     """
     table = registry.datasets
     if data_set in table.registered:
@@ -120,7 +120,7 @@ def check_references(
     fields: Collection[str] | None,
     reporter: Reporter,
 ) -> None:
-    """Note references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
+    """Report references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
     for path, section in _measured(training).items():
         for key in ("input", "target", "mask"):
             written = getattr(section, key)
@@ -132,7 +132,7 @@ def check_references(
 def _of_another_set(
     training: TrainingConfig, plan: GraphPlan, fields: Collection[str], reporter: Reporter
 ) -> list[str]:
-    """Note once, and give, two and more fields that the data set lacks: the config is about another one."""
+    """Report and return two or more missing fields of the data set: the config is for a different data set."""
     needed = {given.name: _place_of(given, reporter) for given in plan.inputs if not given.captured}
     for path, section in _measured(training).items():
         for key in ("target", "mask"):
@@ -144,16 +144,18 @@ def _of_another_set(
         return []
     name, shown = training.data.name, ", ".join(f"`{name}`" for name in lacks)
     message = f"the data set `{name}` has no fields {shown}"
-    labels = tuple(Label(f"`{name}` is needed here", needed[name]) for name in lacks[:4])
+    labels = tuple(Label(f"`{name}` is used here", needed[name]) for name in lacks[:4])
     others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
     has = ", ".join(f"`{field}`" for field in fields)
-    advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"its fields are {has}"
+    advice = (
+        f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"available fields: {has}"
+    )
     reporter.error("FC0502", message, reporter.value(("data", "name")), path="data.name", labels=labels, advice=advice)
     return lacks
 
 
 def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
-    """Every loss and metric by its path."""
+    """All losses and metrics by path."""
     found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}
 
@@ -165,43 +167,42 @@ def _check_groups(training: TrainingConfig, plan: GraphPlan, reporter: Reporter)
 
 
 def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
-    """Note settings of one file of which another one leaves nothing."""
+    """Report settings without effect in the same file."""
     trainer, rows = training.trainer, training.data.batch_size
     if trainer.epochs is not None and trainer.steps is not None:
         epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
         if epochs.file == steps.file and epochs.file is not None:
-            message = "the run ends at `epochs` or `steps`, whichever comes first: the other changes nothing"
-            label, place = Label("`epochs` stands here", epochs), reporter.key(("trainer", "steps"))
+            message = "`epochs` and `steps` are both set; the run ends at whichever comes first"
+            label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (
             (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else NO_LABELS
         )
-        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be cut into {trainer.accumulate} parts"
+        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be split into {trainer.accumulate} parts"
         advice = f"write at most `{rows}`"
         reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
 
 
 def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
-    """Note devices that are listed twice, and shares that are more or fewer than the devices."""
+    """Report duplicate devices, and shares whose number differs from that of the devices."""
     trainer, where = training.trainer, ("trainer", "devices")
     if isinstance(trainer.devices, list):
         for number, device in enumerate(trainer.devices):
             if device in trainer.devices[:number]:
-                message = f"the device {device} is listed twice"
+                message = f"duplicate device `{device}`"
                 place = reporter.value((*where, number))
                 reporter.error("FC0123", message, place, at=where, advice="list each device once")
     if isinstance(trainer.devices, str) or not isinstance(trainer.shares, list):
         return
     count = trainer.nodes * (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices))
     if len(trainer.shares) != count:
-        message = f"`trainer.shares` has {len(trainer.shares)} numbers, and {count} devices train"
-        labels = (Label("the devices are said here", reporter.value(where)),)
+        message = f"`trainer.shares` must have one number for each of {count} devices, got {len(trainer.shares)}"
+        labels = (Label("the devices are set here", reporter.value(where)),)
         place = reporter.value(("trainer", "shares"))
-        reporter.error(
-            "FC0123", message, place, path="trainer.shares", labels=labels, advice="give one for each device"
-        )
+        advice = "write one number for each device"
+        reporter.error("FC0123", message, place, path="trainer.shares", labels=labels, advice=advice)
 
 
 def _check_reference(
@@ -216,7 +217,7 @@ def _check_reference(
     try:
         references.find_anywhere(plan, reference)
     except references.NotFound as problem:
-        # A name that is a plain word may still be a field of a data set that has not said what it holds.
+        # A plain name may still be a field of a data set that does not declare its fields.
         if fields is None and reference.isidentifier() and where[2] != "input":
             return
         removed = reporter.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
@@ -226,29 +227,29 @@ def _check_reference(
             advice = suggest(reference, names, "fields and steps")
         message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
         if removed is not None:
-            message, labels = f"`{reference}` is needed here, and it is removed", (Label("removed here", removed),)
+            message, labels = f"`{reference}` is used here, but was removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
         name, place = reference.split(".")[0], reporter.value(where)
         reporter.missing(name, "FC0402", message, place, at=where, cause=(reference,), advice=advice, labels=labels)
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:
-    """Whether the flow has a member of that name that is null."""
+    """Whether the flow has a null member of that name."""
     flow = plan.document.get("flow") if isinstance(plan.document, Mapping) else None
     return isinstance(flow, Mapping) and reference in flow and flow[reference] is None
 
 
 def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], reporter: Reporter) -> None:
-    """Note inputs of the graph that the data set does not give, or gives in another shape or type.
+    """Report inputs of the graph that the data set does not have, or has with a different shape or dtype.
 
-    `fields` is what a `Split` says of itself; a field that is None is only known by name.
+    `fields` are those of a `Split`; of a field that is None, only the name is known.
     """
     sizes: dict[str, int] = {}
     for given in plan.inputs:
         if given.captured:
             continue
         if given.name not in fields:
-            message = f"the graph needs the input `{given.name}`, and the data set has no such field"
+            message = f"the data set has no field for the input `{given.name}` of the graph"
             advice = suggest(given.name, fields, "fields")
             reporter.error("FC0502", message, _place_of(given, reporter), path="data", advice=advice)
         elif fields[given.name] is not None and given.shape is not None:
@@ -263,7 +264,7 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Repo
     if wrong is None and kind == given.dtype:
         return
     declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
-    message = f"the input `{given.name}` is declared as {declared}, and the data set gives {gives}"
+    message = f"the input `{given.name}` is declared as {declared}, but the data set has {gives}"
     labels = (Label(f"`{given.name}` is {gives} here", reporter.value(("data", "name"))),)
     where: Path = ("model", "inputs", given.name)
     advice: Advice
@@ -278,12 +279,15 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Repo
 
 
 def _written(reporter: Reporter, *paths: Path) -> Place | None:
-    """Where the value of the first of these paths stands that is there."""
+    """The place of the first of these paths that exists."""
     return next((node.place for path in paths if (node := reporter.origins.root.at(path)) is not None), None)
 
 
 def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
-    """Which size of an input the data does not have, 0 for their number, None when it has all; `sizes` of symbols."""
+    """The first dimension of an input that does not match the data, 0 for a different rank, None if all match.
+
+    `sizes` are those of symbols.
+    """
     assert given.shape is not None
     if len(given.shape) != len(shape) + 1:
         return 0
@@ -311,14 +315,14 @@ def direction(training: TrainingConfig) -> str:
 
 
 def natural_direction(training: TrainingConfig, value: str) -> str:
-    """`min` or `max`: which is better of a value of the validation split, by what computes it."""
+    """`min` or `max`: which values are better, by the metric or loss that computes them."""
     metric = training.metrics.get(value.removeprefix("val/"))
     lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
     return "min" if lower else "max"
 
 
 class _Names:
-    """Looks names up in the registry and holds arguments against signatures. `given` counts positional arguments."""
+    """Looks up names in the registry and checks arguments. `given` is the number of positional arguments."""
 
     def __init__(self, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
         self.plan, self.fields = plan, fields
@@ -333,7 +337,7 @@ class _Names:
         given: int = 0,
         supplied: Collection[str] = (),
     ) -> None:
-        """A section that names a thing and holds its arguments; the trainer adds the first `given`, and `supplied`."""
+        """Check a section with a name and its arguments; the trainer passes the first `given` ones, and `supplied`."""
         if name not in table:
             self.reporter.add(table.unknown(name, self.reporter.value((*path, "name")), dotted(path)))
             return
@@ -343,7 +347,7 @@ class _Names:
         self.required(name, lacking[1:] if unknown else lacking, path)
 
     def logger(self, name: str, args: Mapping[str, Any]) -> None:
-        """A logger, which is named by its key."""
+        """Check a logger, whose name is its key."""
         path = ("loggers", name)
         if name not in registry.loggers:
             self.reporter.add(registry.loggers.unknown(name, self.reporter.key(path), dotted(path)))
@@ -351,19 +355,19 @@ class _Names:
         signature = registry.loggers.signature(name)
         self.arguments(name, signature, args, path, given=1)
         for argument in signature.missing(1, set(args)):
-            message = f"`{name}` needs the argument `{argument}`"
+            message = f"`{name}` requires the argument `{argument}`"
             advice = f"write `{argument}: ...`"
             self.reporter.error("FC0133", message, self.reporter.key(path), at=path, advice=advice)
 
     def torchmetric(self, path: Path, section: MetricSection) -> None:
-        """A class of torchmetrics: its arguments."""
+        """Check the arguments of a class of torchmetrics."""
         signature = signatures.read_constructor(TORCHMETRICS, section.fn, EVERY_METRIC)
         lacking = signature.missing(0, set(section.args))
         unknown = self.arguments(section.fn, signature, section.args, (*path, "args"), 0, lacking=lacking)
         self.required(section.fn, lacking[1:] if unknown else lacking, path)
 
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
-        """A loss or metric: its name, how many references it takes, its arguments."""
+        """Check a loss or metric: its name, the number of references, its arguments."""
         table = next((table for table in tables if section.fn in table), None)
         if table is None:
             self.unknown_function(tables, path, section.fn)
@@ -381,24 +385,24 @@ class _Names:
             one not in self.fields and not references.names_value(self.plan, one) for one in written
         )
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
-            if unknown_there:  # one that means something comes first
+            if unknown_there:  # unknown references are reported first
                 return
             self.reporter.error("FC0133", *self.count(section, given, takes, path), at=path)
         else:
             self.required(section.fn, lacking[1:] if unknown else lacking, path)
 
     def count(self, section: MetricSection, given: int, takes: list[str], path: Path) -> tuple[str, Place]:
-        """The message, and its place, for a function that takes more or fewer values than it is given."""
+        """The message and its place for a function that gets the wrong number of values."""
         shown = ", ".join(f"`{argument}`" for argument in takes)
         if section.target is None and given < len(takes):
-            return f"`{dotted(path)}` needs `target`: `{section.fn}` takes {shown}", self.reporter.key(path)
+            return f"`{dotted(path)}` requires `target`: `{section.fn}` takes {shown}", self.reporter.key(path)
         both = "" if section.target is None else " and `target`"
-        message = f"`{section.fn}` takes {shown}, and `input`{both} {'give' if both else 'gives'} {given} of them"
+        message = f"`{section.fn}` takes {shown}, got {given} values from `input`{both}"
         key = "target" if section.target is not None and len(listed(section.input)) * 2 == len(takes) else "input"
         return message, self.reporter.value((*path, key))
 
     def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
-        """A name that is in none of the tables; ours are suggested before torchmetrics' classes."""
+        """Report a name that is in none of the tables; registered names are suggested before torchmetrics' classes."""
         kind = tables[0].kind
         known = [name for table in tables for name in table.names()]
         known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
@@ -420,9 +424,9 @@ class _Names:
         own: Collection[str] = (),
         lacking: Collection[str] = (),
     ) -> bool:
-        """Whether the callable takes these arguments by name, and values of their types; `own` keys are suggested.
+        """Report unknown arguments and arguments of the wrong type; `own` keys are suggested too.
 
-        True where the one unknown argument stands for the one that is `lacking`.
+        Returns whether the only unknown argument was probably meant as the only `lacking` one.
         """
         taken = {*signature.positional[:given], *hidden}
         allowed = [argument for argument in signature.names if argument not in taken] + [*own]
@@ -448,27 +452,27 @@ class _Names:
         return only is not None
 
     def shares(self, shares: Mapping[str, Any], path: Path) -> None:
-        """Shares of one set that leave nothing of it."""
+        """Report shares of a data set that add up to all of it."""
         given = {name: value for name, value in shares.items() if isinstance(value, int | float)}
         if len(given) > 1 and sum(given.values()) >= 1 and all(0 <= value < 1 for value in given.values()):
             *others, last = given
             taken = " and ".join(f"`{name}` ({value:g})" for name, value in given.items())
-            labels = tuple(Label("also taken", self.reporter.value((*path, name))) for name in others)
-            message = f"{taken} leave no rows to train on"
+            labels = tuple(Label(f"`{name}` is set here", self.reporter.value((*path, name))) for name in others)
+            message = f"{taken} leave no rows for training"
             place, advice = self.reporter.value((*path, last)), "their sum must be below 1"
             self.reporter.error("FC0123", message, place, at=(*path, last), labels=labels, advice=advice)
 
     def instead(
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
     ) -> Advice | None:
-        """The help for an unknown argument: one that is `free`, one that is `lacking`, another level, or the list."""
+        """The advice for an unknown argument: a `free` one, the `lacking` one, another level, or the list."""
         close = other_tools.for_key(argument, free) or nearest(argument, free)
         if close is None and len(path) == 1:
             close = other_tools.for_key(argument, ["name"])
         if close is not None:
             return Suggestion(close, instead_of=argument)
         if lacking is not None:
-            return f"write `{lacking}`, which is missing here"
+            return f"write `{lacking}`, which is missing"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
@@ -476,9 +480,9 @@ class _Names:
         return elsewhere or suggest(argument, allowed, "arguments")
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
-        """Arguments that have no default and are not given."""
+        """Report missing required arguments."""
         for argument in lacking:
-            message = f"`{name}` needs the argument `{argument}`"
+            message = f"`{name}` requires the argument `{argument}`"
             key = "fn" if path[0] in ("loss", "metrics") else "name"
             advice = f"write `{'args: {' if key == 'fn' else ''}{argument}: ...{'}' if key == 'fn' else ''}`"
             self.reporter.error("FC0133", message, self.reporter.value((*path, key)), at=path, advice=advice)

@@ -1,4 +1,4 @@
-"""When phases begin and end, as far as the config tells: those that never come, and what is said of them in vain."""
+"""The beginnings and ends of phases, as far as known from the config: phases that never run, and `until`s in vain."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Path, dotted
 
 POINTS = ("epoch", "step", "fraction")
-"""The keys of a condition that say a point of the run; the others wait for what an evaluation finds."""
+"""The keys of a condition that are points of the run; the others depend on evaluations."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Where a phase begins or ends: the key that says so, its number, and where that stands."""
+    """The beginning or end of a phase: the key of its condition, its number, and its place."""
 
     key: str
     at: float
@@ -26,7 +26,7 @@ class Edge:
 
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
-    """Note phases that no step of the run belongs to, and ends that come too late to be one."""
+    """Report phases without steps, and ends without effect."""
     begun: Edge | None = None
     end_before: tuple[str, Edge] | None = None
     for name, phase in training.phases.items():
@@ -35,29 +35,29 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
         begins = when if phase.when is not None else end_before[1] if end_before else None
         never = _never(begins, training.trainer, reporter)
         if begins is not None and never is not None:
-            message = f"the phase `{name}` never begins: the run has ended by then"
+            message = f"the phase `{name}` never begins, because the run ends before it"
             labels = tuple(label for label in never if label.place != begins.place)
             reporter.warn("FC0122", message, begins.place, path=dotted(begins.path), labels=labels)
         elif begins is not None and begun is not None and _is_after(begun, begins):
-            message = f"the phase `{name}` begins at {begins}, before the one in front of it, which has no step"
-            label = Label(f"the phase in front of it begins at {begun}", begun.place)
-            advice = "write phases in the order in which they come"
+            message = f"the phase `{name}` begins at {begins}, before the previous phase, which then has no steps"
+            label = Label(f"the previous phase begins at {begun}", begun.place)
+            advice = "write phases in chronological order"
             reporter.error("FC0123", message, begins.place, path=dotted(begins.path), labels=(label,), advice=advice)
         elif begins is not None and until is not None and not _is_after(until, begins) and until.key == begins.key:
-            message = f"the phase `{name}` has no step: it ends at {until}, and begins at {begins}"
+            message = f"the phase `{name}` has no steps: it begins at {begins} and ends at {until}"
             reporter.error("FC0123", message, until.place, path=dotted(until.path))
         elif end_before is not None and when is not None and _is_after(end_before[1], when):
             last, end = end_before
-            message = f"the phase `{last}` ends at {when}, where `{name}` begins: its `until` means nothing"
+            message = f"`until` of the phase `{last}` has no effect: it ends at {when}, when `{name}` begins"
             label = Label(f"`{name}` begins here", when.place)
-            advice = f"remove `until` of `{last}`, or let `{name}` begin later"
+            advice = f"remove `until` of `{last}`, or move `when` of `{name}` after it"
             reporter.warn("FC0410", message, end.place, path=dotted(end.path), labels=(label,), advice=advice)
         begun = begins
         end_before = (name, until) if until is not None else None
 
 
 def _edge(condition: Condition | None, path: Path, reporter: Reporter) -> Edge | None:
-    """The point of the run that a condition says, None for one that waits for an evaluation."""
+    """The point of the run of a condition, or None if it depends on evaluations."""
     key = next((key for key in POINTS if condition is not None and getattr(condition, key) is not None), None)
     if key is None:
         return None
@@ -65,12 +65,12 @@ def _edge(condition: Condition | None, path: Path, reporter: Reporter) -> Edge |
 
 
 def _is_after(one: Edge, other: Edge) -> bool:
-    """Whether an edge is known to come after another: those of different keys cannot be compared."""
+    """Whether an edge comes after another; edges with different keys cannot be compared."""
     return one.key == other.key and one.at > other.at
 
 
 def _never(edge: Edge | None, trainer: TrainerSection, reporter: Reporter) -> tuple[Label, ...] | None:
-    """What ends the run before an edge or at it; None where the edge may come before."""
+    """Labels for the end of the run if it is at or before an edge, otherwise None."""
     ends = {"epoch": trainer.epochs, "step": trainer.steps, "fraction": 1}
     end = ends[edge.key] if edge is not None else None
     if edge is None or end is None or edge.at < end:

@@ -1,4 +1,4 @@
-"""Everything wrong with phases, changing weights and routed gradients that can be told without data."""
+"""Checks of phases, weight schedules and gradient routing that need no data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowconf.report.origins import Path, dotted
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
-    """Note every mistake in `phases`, and in the weights and `updates` of the loss."""
+    """Report the errors of `phases`, and of the weights and `updates` of the loss."""
     for name, loss in training.loss.items():
         _check_weight(loss.weight, ("loss", name, "weight"), reporter)
         _check_paths(plan, listed(loss.updates), "the path", ("loss", name, "updates"), reporter)
@@ -28,34 +28,34 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
 
 
 def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, reporter: Reporter) -> None:
-    """Note a path that names nothing in the graph; the empty one names all of it."""
+    """Report a path that does not exist in the graph; the empty path is the whole graph."""
     try:
         if path:
             references.find_path(references.Planned(plan), path.split("."))
     except references.NotFound as problem:
-        message = f"{what} `{path}` names nothing in the graph"
+        message = f"{what} `{path}` does not exist in the graph"
         advice = problem.advice_for(path) or problem.message
         reporter.missing(path.split(".")[0], "FC0405", message, place, at=where, cause=(path,), advice=advice)
 
 
 def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter) -> None:
-    """Note a name that no value of the validation split has."""
+    """Report a name that is not a value of the validation split."""
     known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
     if name not in known:
-        message = f"`{name}` is no value of the validation split"
+        message = f"unknown value `{name}` of the validation split"
         reporter.error("FC0402", message, at=path, advice=suggest(name, known, "values"))
 
 
 def _check_order(training: TrainingConfig, name: str, before: str | None, reporter: Reporter) -> None:
-    """Whether the phase ever begins, and means a part of the run."""
+    """Report a phase that never begins, or that is the whole run."""
     phase, where = training.phases[name], ("phases", name)
     if before is None and phase.when is None and phase.until is None:
         message = f"the phase `{name}` is the whole run"
-        advice = "say where it begins (`when`) or ends (`until`)"
+        advice = "set its beginning (`when`) or end (`until`)"
         reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
     elif before is not None and phase.when is None and training.phases[before].until is None:
-        message = f"the phase `{name}` never begins: `{before}`, before it, has no end"
-        advice = f"say where `{name}` begins (`when`), or where `{before}` ends (`until`)"
+        message = f"the phase `{name}` never begins, because `{before}` before it has no end"
+        advice = f"set the beginning of `{name}` (`when`) or the end of `{before}` (`until`)"
         reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
 
 
@@ -77,7 +77,7 @@ def _check_phase(
             at = (*where, "thaw", number)
             labels = (Label("frozen here", reporter.value((*where, "freeze", listed(phase.freeze).index(path)))),)
             message = f"`{dotted(where)}` both freezes and thaws `{path}`"
-            reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of both")
+            reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of them")
     if isinstance(phase.lr, dict):
         for path in phase.lr:
             at = (*where, "lr", path)
@@ -86,7 +86,7 @@ def _check_phase(
         at = (*where, "loss", name)
         _check_weight(weight, at, reporter)
         if name not in training.loss:
-            message = f"`{name}` is no term of the loss"
+            message = f"unknown term `{name}` of the loss"
             advice = suggest(name, training.loss, "terms")
             reporter.error("FC0402", message, reporter.key(at), at=at, advice=advice)
 
@@ -104,21 +104,23 @@ def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
     if key == "steps" and weight.steps is not None:
         stairs, at = weight.steps, (*where, "steps")
         if len(stairs.values) != len(stairs.at) + 1:
-            message = f"{len(stairs.values)} values need {len(stairs.values) - 1} jumps, and `at` has {len(stairs.at)}"
+            message = (
+                f"{len(stairs.values)} values require {len(stairs.values) - 1} jumps, but `at` has {len(stairs.at)}"
+            )
             reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
         elif any(first >= second for first, second in pairwise(stairs.at)):
-            message = f"the jumps {stairs.at} must rise"
+            message = f"the jumps must be in ascending order, got {stairs.at}"
             reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
 
 
 def _only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
-    """The one key that is given; anything but one is noted."""
+    """The only key that is set; reports none and several."""
     keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
     if len(keys) == 1:
         return keys[0]
     names = ", ".join(f"`{name}`" for name in type(section).model_fields)
     found = " and ".join(f"`{name}`" for name in keys) or "none"
-    message = f"exactly one of {names} is needed here, and there is {found}"
+    message = f"expected exactly one of {names}, got {found}"
     place = reporter.key((*where, keys[1])) if keys else reporter.value(where)
     advice = f"keep one of {found}" if keys else None
     reporter.error("FC0122", message, place, at=where, advice=advice)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flowconf.graph.weights.sources import record
-from flowconf.language import registry
+from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.checks import direction
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError, render_text
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError, printable_lines, render_text
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.train.checks import road
@@ -24,6 +25,9 @@ def sweep(file: str, overrides: Sequence[str]) -> None:
 
     Raises `RunError` at the end when some of them failed.
     """
+    warnings = projects.import_project(Path(os.path.realpath(file)).parent)
+    if warnings:
+        sys.stderr.write(f"{render_text(warnings)}\n\n")
     jobs = Jobs()
     failed = sweep_text(file, overrides, RULES, jobs.run, check=jobs.check)
     if failed:
@@ -36,10 +40,12 @@ class Jobs:
 
     def __init__(self) -> None:
         self.walks: dict[tuple[str, ...], Walk] = {}
+        self.projects = projects.imported()
+        """What this process has imported, and each process that a launcher starts imports too."""
 
     def check(self, composition: Composition, looks: str | None) -> None:
         """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
-        registry.import_project(Path(composition.file).parent)
+        projects.import_again(self.projects)
         if composition.overrides not in self.walks:
             self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
         walk = self.walks[composition.overrides]
@@ -55,7 +61,7 @@ class Jobs:
 
     def run(self, composition: Composition) -> float:
         """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
-        registry.import_project(Path(composition.file).parent)
+        projects.import_again(self.projects)
         walk = self.walks[composition.overrides]
         training = walk.checked.training
         try:
@@ -63,7 +69,7 @@ class Jobs:
             metrics: dict[str, float] = record(train_checked(walk.again("weights")))["metrics"]
         except Exception as problem:  # whatever a module of the user's raises: the other runs go on
             told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
-            sys.stderr.write(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n")
+            sys.stderr.write(printable_lines(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n"))
             raise Failed(-math.inf if direction(training) == "max" else math.inf) from problem
         return metrics.get(training.trainer.best, float("nan"))
 

@@ -12,7 +12,7 @@ import torch
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.report import Diagnostic, Place, RunError, printable_lines, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.checks import road
@@ -160,7 +160,8 @@ def _new_run(job: Job, runs: Path) -> Run:
 
 def _made(job: Job, runs: Path) -> Run:
     config = job.config
-    texts = {"weights.txt": "".join(f"{account}\n" for account in job.accounts), "graph.dot": dot(config.model)}
+    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
+    texts = {"weights.txt": accounts, "graph.dot": dot(config.model)}
     return create_run(
         runs,
         config_file(config),

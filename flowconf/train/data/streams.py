@@ -125,7 +125,7 @@ def collated(
 def batch_of(split: Any, rows: Tensor, generator: torch.Generator) -> Batch:
     """A batch of a split. Raises `RunError` where the split's own code fails."""
     try:
-        batch: Batch = split.batch(rows, generator)
+        batch: dict[str, Any] = split.batch(rows, generator)
     except (Exception, SystemExit) as problem:
         first = ", ".join(str(row) for row in rows[:4].tolist())
         raise refusal(problem, f"the batch of the rows {first}, ...") from problem

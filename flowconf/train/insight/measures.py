@@ -148,7 +148,7 @@ class Profile:
         total = ["a step", "", f"{whole.cpu / 1000:,.2f} ms", "", *([_ms(whole.device)] if self.on_device else [])]
         table.add_row(*total, "100.0 %", _amount(whole.memory, "B"), "", _amount(whole.flops), "")
         text = StringIO()
-        Console(file=text, width=200, no_color=True).print(table)
+        Console(file=text, width=200, no_color=True, markup=False, emoji=False).print(table)
         return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
     def _cells(self, depth: int, name: str, measure: Measure) -> list[str]:

@@ -54,7 +54,7 @@ def _owners(
             found.update((parameter, path) for _, parameter in at(path))
         except PathError as problem:
             advice = problem.diagnostics[0].advice
-            message = f"the optimizer group `{path}` names nothing in the graph"
+            message = f"the optimizer group `{path}` does not exist in the graph"
             unknown.append(Diagnostic("FC0405", message, place(path), path, advice=advice))
     return found
 

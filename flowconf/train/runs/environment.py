@@ -1,4 +1,4 @@
-"""The machine, the packages and the git state that a run records, as far as they can change a result.
+"""The machine and the packages that a run records, as far as they can change a result.
 
 Importing this module imports no torch.
 """
@@ -6,10 +6,8 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors", "torchmetrics")
@@ -29,24 +27,6 @@ def environment() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := installed(name))} | {"torch": torch.__version__},
         "command": sys.argv,
     }
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and the files that differ from it in the repository around `folder`; None outside of one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = found.stdout.splitlines()
-    heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
-    changed = [line.split(" ", 8)[-1] for line in lines if not line.startswith("#")]
-    return {"commit": heads.get("branch.oid"), "branch": heads.get("branch.head"), "changed": changed}
 
 
 def installed(package: str) -> str | None:

@@ -26,8 +26,9 @@ from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, known_re
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
 from flowconf.train.runs import lock
-from flowconf.train.runs.environment import environment, git_state
+from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
+from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.stopping import uninterrupted
 

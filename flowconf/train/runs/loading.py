@@ -8,21 +8,30 @@ from pathlib import Path
 from flowconf.graph import Graph, build_graph
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, LAST, best_checkpoint, known_record
 from flowconf.language import config as configs
-from flowconf.language import registry
+from flowconf.language import projects
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.runs.resume import in_its_folder
 
 
 def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None = None) -> Walk:
-    """A walk with the config of a run; what its project registers is imported first. Raises `ConfigError`.
+    """A walk with the config of a run; what its project registers is imported first, where it is trusted.
+
+    Raises `ConfigError`.
 
     `weights` is the file that is loaded instead of what the config names, None where the run begins anew.
     """
-    original = known_record(folder)["config"]
-    if Path(original).parent.is_dir():
-        registry.import_project(Path(original).parent)
-    return road.composed(configs.compose(folder / CONFIG, overrides), run_weights=weights)
+    origin = started_from(folder)
+    warnings = projects.import_project(origin, folder) if origin is not None else ()
+    walk = road.composed(configs.compose(folder / CONFIG, overrides), run_weights=weights)
+    walk.reporter.diagnostics += warnings
+    return walk
+
+
+def started_from(folder: Path) -> Path | None:
+    """The folder of the config that a run was started with, by its record; None if it does not exist."""
+    config = Path(known_record(folder)["config"])
+    return config.parent if config.parent.is_dir() else None
 
 
 def weights_of(folder: Path, last: bool) -> Path:

@@ -22,10 +22,11 @@ _locks: set[int] = set()
 def take(folder: Path) -> TextIO:
     """The log of a run, for writing; whoever has it holds the run. Raises `RunError` when another process does."""
     lines = (folder / LINES).open("a", encoding="utf-8")
-    if not (_locks_alone(lines) or time.sleep(MOMENT) or _locks_alone(lines)):
-        lines.close()
-        message = f"the run {shown_path(str(folder))} is still going on, in another process"
-        raise RunError(Diagnostic("FC0702", message, Place(str(folder))))
+    if not _locks_alone(lines):
+        time.sleep(MOMENT)
+        if not _locks_alone(lines):
+            lines.close()
+            raise _held(folder)
     _locks.add(lines.fileno())
     return lines
 
@@ -67,3 +68,8 @@ def _locks_alone(lines: TextIO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _held(folder: Path) -> RunError:
+    message = f"the run {shown_path(str(folder))} is still going on, in another process"
+    return RunError(Diagnostic("FC0702", message, Place(str(folder))))

@@ -15,6 +15,7 @@ from typing import Any
 
 from flowconf.graph.weights.reading import check_whole
 from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, beside, record
+from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, shown_path
 
@@ -23,7 +24,7 @@ def in_its_folder(run: Path) -> AbstractContextManager[None]:
     """A block in the folder that a run was started in, which relative paths of data mean; where it is still there."""
     folder = record(run).get("folder")
     if isinstance(folder, str) and Path(folder).is_dir():
-        return contextlib.chdir(folder)
+        return projects.in_folder(Path(folder))
     return contextlib.nullcontext()
 
 

@@ -235,7 +235,7 @@ class Team:
     def restore_shares(self, saved: SavedShares | None) -> None:
         """Go on with the shares that were measured, where the config still leaves them to be."""
         if saved is not None and self.stopwatch is not None:
-            self.shares.restore(saved.model_dump())
+            self.shares.restore(saved)
 
     def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with this process's own random numbers, as far as `tensors` has them."""

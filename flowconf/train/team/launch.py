@@ -15,11 +15,11 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowconf.language import registry
+from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, RunError, shown_path
 from flowconf.train.checks.road import Walk
@@ -40,6 +40,8 @@ class Task:
     walk: Walk
     run: str | None = None
     overrides: tuple[str, ...] = ()
+    projects: tuple[Path, ...] = field(default_factory=projects.imported)
+    """What was imported where the task was given, and is where it is done."""
 
 
 def start(task: Task, processes: int) -> Path:
@@ -90,7 +92,7 @@ def given() -> Task | None:
     if ended is not None:
         raise SystemExit(ended)
     task: Task = pickle.loads((folder / TASK).read_bytes())
-    registry.import_project(Path(task.walk.checked.composition.file).parent)
+    projects.import_again(task.projects)
     return task
 
 
@@ -165,7 +167,7 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
         max_restarts=trainer.restarts,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs")),
     )
-    launch_agent(how, sys.executable, ["-m", "flowconf", "train", config.composition.file])
+    launch_agent(how, sys.executable, ["-P", "-m", "flowconf", "train", config.composition.file])
 
 
 def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:

@@ -1,0 +1,198 @@
+"""Whose code is imported: that of installed packages, and of the project that a command is called in.
+
+A project is a folder with a `pyproject.toml`; it lists modules under `[tool.flowconf] modules`, which register names.
+They are imported when the current folder is in that project, or when it was trusted in so many words. Everywhere else
+a config, and a run folder at any place, are data: it is said which modules were left out, and nothing of them runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, shown_path
+from flowconf.text import read
+
+PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
+
+
+@dataclass
+class Trust:
+    """What this process imports besides installed packages."""
+
+    given: set[Path] = field(default_factory=set)
+    """Projects (their files) that are imported wherever the command is called."""
+    imported: dict[Path, None] = field(default_factory=dict)
+    """Projects that were imported, in that order."""
+    withheld: dict[Path, Path] = field(default_factory=dict)
+    """Folder that was asked for -> its project, which was not imported."""
+    called_in: Path | None = None
+    """The folder that the command was called in, where the current one is another."""
+
+
+_trust = Trust()
+
+
+def trust(start: Path) -> None:
+    """From here on, import what the project around the folder `start` registers."""
+    project = project_file(start)
+    if project is not None:
+        _trust.given.add(project)
+
+
+def import_project(start: Path, config: Path | None = None) -> tuple[Diagnostic, ...]:
+    """Import what installed packages register, and the project around the folder `start` where it is trusted.
+
+    Gives a warning (FC0109) for a project that is not; `config` is the folder of the config that is read, where it is
+    another one. Raises `ConfigError` for a module that cannot be imported.
+    """
+    project = project_file(start)
+    warnings: tuple[Diagnostic, ...] = ()
+    if project is not None and (project in _trust.given or _is_called_in(project.parent)):
+        _import_listed(project)
+    elif project is not None:
+        warnings = tuple(_withhold(config or start, project))
+    for name, place in _offered():
+        import_registering(name, place)
+    return warnings
+
+
+def imported() -> tuple[Path, ...]:
+    """The projects that this process has imported, for `import_again` in another process that takes part."""
+    return tuple(_trust.imported)
+
+
+def import_again(projects: Iterable[Path]) -> None:
+    """Import what another process of the same command has imported."""
+    for project in projects:
+        _trust.given.add(project)
+        _import_listed(project)
+
+
+@contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    """A block in another folder, which changes nothing about where the command was called and what is trusted."""
+    before = _trust.called_in
+    _trust.called_in = _called_in()
+    try:
+        with chdir(folder):
+            yield
+    finally:
+        _trust.called_in = before
+
+
+def advice_for(place: Place) -> str | None:
+    """What to do about a name that is unknown at `place`, where a project that may register it was not imported."""
+    for start, project in reversed(_trust.withheld.items()):
+        if project in _trust.imported:
+            continue
+        folders = (start, project.parent)
+        if place.file is None or any(Path(os.path.realpath(place.file)).is_relative_to(folder) for folder in folders):
+            return f"the project `{shown_path(str(project))}` registers modules that were not imported: {_way(project)}"
+    return None
+
+
+def project_file(start: Path) -> Path | None:
+    """The `pyproject.toml` at or above a folder. A run folder is none, whatever is in it."""
+    start = Path(os.path.realpath(start))
+    return next(
+        (
+            folder / PROJECT
+            for folder in (start, *start.parents)
+            if (folder / PROJECT).is_file() and not all((folder / name).exists() for name in RUN)
+        ),
+        None,
+    )
+
+
+def _called_in() -> Path:
+    return _trust.called_in or Path(os.path.realpath(Path.cwd()))
+
+
+def _is_called_in(folder: Path) -> bool:
+    return _called_in().is_relative_to(folder)
+
+
+def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
+    """Note that a project is not imported, and say so, unless it lists nothing or all of it was imported by others."""
+    missing = [(name, place) for name, place in _listed(project) if name not in sys.modules]
+    if missing:
+        _trust.withheld[start] = project
+        verb = "is" if len(missing) == 1 else "are"
+        names = ", ".join(f"`{name}`" for name, _ in missing)
+        message = f"{names} {verb} not imported: the command was not called in this project"
+        yield Diagnostic("FC0109", message, missing[0][1], advice=_way(project), severity="warning")
+
+
+def _way(project: Path) -> str:
+    folder = shown_path(str(project.parent))
+    return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {folder}`"
+
+
+def _import_listed(project: Path) -> None:
+    for name, place in _importable(project):
+        import_registering(name, place)
+    _trust.imported[project] = None
+
+
+def project_modules(start: Path) -> list[tuple[str, Place]]:
+    """The modules that register names for the project around `start`, and where each of them is listed.
+
+    Those under `[tool.flowconf] modules` in its `pyproject.toml`, whose folder they may be imported from after this
+    call, then the entry points of the group `flowconf.modules`. Raises `ConfigError` for a list that cannot be read.
+    """
+    project = project_file(start)
+    return [*(_importable(project) if project is not None else ()), *_offered()]
+
+
+def import_registering(name: str, place: Place) -> None:
+    """Import a module that registers names; `place` is where it is listed. Raises `ConfigError` when that fails."""
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as problem:  # the project's own code may raise anything
+        told = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, FlowconfError):
+            told = problem.diagnostics[0].message
+        advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
+        message = f"the module `{name}` cannot be imported: {told}"
+        raise ConfigError(Diagnostic("FC0132", message, place, advice=advice)) from problem
+
+
+def _offered() -> list[tuple[str, Place]]:
+    """The modules of installed packages, from the entry points of the group `flowconf.modules`."""
+    found = sorted(entry_points(group="flowconf.modules"), key=lambda entry: entry.name)
+    return [(entry.module, Place(f"entry point {entry.name}")) for entry in found]
+
+
+def _importable(project: Path) -> list[tuple[str, Place]]:
+    """The modules that a project lists; they may be imported from its folder after this call."""
+    listed = _listed(project)
+    if listed and str(project.parent) not in sys.path:
+        sys.path.insert(0, str(project.parent))
+    return listed
+
+
+def _listed(project: Path) -> list[tuple[str, Place]]:
+    """The modules that a project lists, and where. Raises `ConfigError`."""
+    tool = read(project).origins.root.child("tool")
+    section = tool.child("flowconf") if tool is not None and isinstance(tool.value, dict) else tool
+    if section is None:
+        return []
+    strangers = [node for key, node in section.members() if key != "modules"]
+    if strangers or not isinstance(section.value, dict):
+        place = strangers[0].key if strangers else section.key
+        message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
+        raise ConfigError(Diagnostic("FC0121", message, place, advice='write `modules = ["package.module"]`'))
+    modules = section.child("modules")
+    if modules is None:
+        return []
+    if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
+        message = "`modules` must be a list of module names"
+        raise ConfigError(Diagnostic("FC0123", message, modules.place, advice='write `modules = ["package.module"]`'))
+    return [(item.value, item.place) for item in modules.value]
