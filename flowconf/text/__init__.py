@@ -1,6 +1,6 @@
-"""Texts to plain data with places: reads YAML and TOML, and composes configs.
+"""From YAML, TOML and the command line to plain data with places.
 
-Knows nothing of networks. Hydra is imported by the first composition, not before.
+Knows nothing of networks. Hydra is imported by the first composition that needs it.
 """
 
 from flowconf.report.origins import Document, Mount, Origins, Path

@@ -1,8 +1,8 @@
-"""A main config, the configs that its defaults list names, and the command line, put together.
+"""Composes a main config, the configs that its defaults list names, and the command line.
 
-Hydra says which files take part, in which order and at which package; everything is then merged by `merge`, graphs
-named by `graph:` are put in their places as soon as the file that names them is merged, the command line comes last,
-and interpolations are resolved at the very end. Nothing is written and the current folder stays what it is.
+Hydra decides which files take part, in which order and at which package. Everything is then merged by `merge`; graphs
+that are named by text are inserted as soon as the file that names them is merged, the command line comes last, and
+interpolations are resolved at the end. Nothing is written, and the current folder does not change.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Lists
 
 FAILED = "failed.txt"
-"""In a sweep's folder: the words of each job that failed."""
+"""In a sweep's folder: the overrides of each job that failed."""
 SWEEP = "multirun.yaml"
 """In a sweep's folder: what Hydra writes before it composes the first job."""
 MAX_ROUNDS = 8
-"""How often a graph that an interpolation names may bring another one."""
+"""How often a graph that an interpolation names may name another one by interpolation."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Composition:
 
     Attributes:
         document: plain data without `defaults` and `hydra`, interpolations resolved.
-        overrides: the words of the command line; in a sweep, as the sweeper wrote them.
+        overrides: the words of the command line; in a sweep, as the sweeper writes them.
         choices: config group -> chosen option, a list of options, or None.
         file: the absolute path of the main file.
-        overruled: what the main file says and a config group behind `_self_` says otherwise.
+        overruled: values of the main file that a config group after `_self_` replaces.
     """
 
     document: Document
@@ -61,20 +61,20 @@ class Composition:
 
 
 Check = Callable[[Composition, str | None], object]
-"""Looks at a job's config, and at the direction in which the sweeper looks."""
+"""Checks a job's config, given the direction in which the sweeper optimises."""
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Composition:
-    """The config that `file` and the words of the command line make together.
+    """The config composed of `file` and the words of the command line.
 
     Raises:
-        ConfigError: whatever is wrong with the files (FC00xx) and with how they go together (FC010x).
+        ConfigError: what is wrong with the files (FC00xx) and with how they are composed (FC010x).
     """
     return _Composer(_library(file, overrides, rules)).compose(overrides)
 
 
 def compose_graph_file(file: str | os.PathLike[str], rules: MergeRules) -> Document:
-    """A bare graph document: the graphs that it names are put in their places, interpolations are resolved.
+    """A bare graph document, with the graphs that it names inserted and interpolations resolved.
 
     Raises:
         ConfigError: as `read` and `compose` do.
@@ -86,7 +86,7 @@ def compose_graph_file(file: str | os.PathLike[str], rules: MergeRules) -> Docum
 
 
 def with_graphs(document: Document, folder: str | os.PathLike[str], rules: MergeRules) -> Document:
-    """A document made in Python: the graphs that it names are put in their places, looked for from `folder` on.
+    """A document made in Python, with the graphs that it names inserted; they are looked up from `folder`.
 
     Raises:
         ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle.
@@ -108,7 +108,7 @@ def sweep(
     All jobs see the files as they are now. Every combination is composed, and held against `check` together with the
     direction in which the sweeper looks (None: in none), before the first job starts. The sweeper's own files go to
     `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job` returns is the sweeper's objective.
-    Gives the words of each job that raised `Failed`; it does not keep the others from running.
+    Returns the overrides of each job that raised `Failed`, which does not stop the others.
 
     Raises:
         ConfigError: as `compose` does, for any of the combinations.
@@ -135,7 +135,7 @@ def sweep(
 
 
 class Failed(Exception):
-    """A job of a sweep did not end well, and has said why; the sweeper is told `value`."""
+    """A job of a sweep failed and has reported why; the sweeper gets `value`."""
 
     def __init__(self, value: float) -> None:
         super().__init__(value)
@@ -144,7 +144,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class _Check:
-    """What is done with each combination before the first one runs: it is composed, and then looked at."""
+    """Composes and checks each combination before the first one runs."""
 
     composer: _Composer
     check: Check | None
@@ -222,7 +222,7 @@ class _Composer:
         return False
 
     def check_settings(self, overrides: Sequence[Override]) -> None:
-        """Refuses what must not reach Hydra, and a main config that does not lead its own order."""
+        """Refuse words that must not reach Hydra, and a main config that does not begin with itself."""
         defaults.check(self.library.read(self.library.main))
         defaults.check_main(self.library.read(self.library.main))
         notes = Reporter()
@@ -232,7 +232,7 @@ class _Composer:
         notes.stop_on_errors()
 
     def defaults_list(self, chosen: Sequence[Override]) -> Composed:
-        """What the main file and the chosen options ask for; Hydra is imported when there is something to ask it."""
+        """What the main file and the chosen options include; Hydra is imported only where it is needed."""
         if not chosen and (composed := defaults.alone(self.library)) is not None:
             return composed
         from flowconf.text import hydra_bridge
@@ -245,7 +245,7 @@ class _Composer:
             raise ConfigError(self.explained(error, chosen)) from error
 
     def explained(self, error: Exception, overrides: Sequence[Override]) -> Diagnostic:
-        """Hydra's complaint with a place and in flowconf's words."""
+        """An error of Hydra as a diagnostic with a place."""
         from flowconf.text import hydra_bridge
 
         if isinstance(error, RecursionError | hydra_bridge.TooManyLoads):
@@ -256,7 +256,7 @@ class _Composer:
         return defaults.explained(self.library, str(error), overrides, self.lists.options)
 
     def merged(self, composed: Composed, chosen: Sequence[Override], lost: list[Overruled]) -> Node:
-        """Everything that the defaults list includes, in its order; what the main file says for nothing is `lost`."""
+        """Everything that the defaults list includes, in its order; overruled values of the main file go to `lost`."""
         main = self.library.read(self.library.main).origins.root
         root = Node({}, main.place, main.key)
         for included in composed.included:
@@ -270,10 +270,10 @@ class _Composer:
         return root
 
     def check_meets(self, root: Node, new: Node, included: Included) -> None:
-        """Refuses a file that lands where nothing is meant to be, and members that it takes from where there are none.
+        """Refuse a file whose package is no section, and null for members that do not exist.
 
         Raises:
-            ConfigError: FC0104 for the one, FC0102 for the others; FC0123 for a section that holds no keys.
+            ConfigError: FC0104 for the package, FC0102 for the members; FC0123 for a section that is not a mapping.
         """
         top, own = included.package.partition(".")[0], included.document.origins.root
         if top and self.rules.tops and top not in self.rules.tops:
@@ -288,25 +288,31 @@ class _Composer:
             node = new.at(path)
             assert node is not None
             close = suggest(str(path[-1]), [str(name) for name, _ in parent.members()], "members")
-            notes.error("FC0102", f"`{dotted(path)}` removes nothing", node.key, path=dotted(path), advice=close)
+            notes.error(
+                "FC0102",
+                f"nothing to remove: `{dotted(path)}` does not exist",
+                node.key,
+                path=dotted(path),
+                advice=close,
+            )
         notes.stop_on_errors()
 
     def misplaced(self, new: Node, included: Included, meant: list[str]) -> Diagnostic:
-        """A config whose package is none of the sections; `meant` are the sections that it holds itself."""
+        """A config whose package is no section; `meant` are the sections that it contains itself."""
         package, name = included.package, included.config_path
         header = self.library.package_place(included.document, package)
         if meant and meant != ["defaults"]:
-            message = f"`{meant[0]}` lands at `{package}.{meant[0]}`: the package of this file is `{package}`"
+            message = f"`{meant[0]}` is placed at `{package}.{meant[0]}`: the package of this file is `{package}`"
             advice = "write `# @package _global_` as the first line of this file"
             place = header or included.document.origins.key((meant[0],))
             return Diagnostic("FC0104", message, place, package, advice=advice)
         head, dot, rest = package.partition(".")
         close = nearest(head, self.rules.tops)
         advice = (
-            f"say where it goes: `{name}@{self.rules.tops[0]}`, or `# @package SECTION` as the first line of its file"
+            f"set its package: `{name}@{self.rules.tops[0]}`, or `# @package SECTION` as the first line of its file"
         )
         advice = f"write `{close}{dot}{rest}` for `{package}`" if close else advice
-        message = f"`{name}` lands at `{package}`, which is no section of a config"
+        message = f"`{name}` is placed at `{package}`, which is not a section of a config"
         place = header or next(iter(new.value.values())).key
         return Diagnostic("FC0104", message, place, package, advice=advice)
 

@@ -1,4 +1,4 @@
-"""Defaults lists: what may stand in them, where an entry was written, and Hydra's complaints in flowconf's words.
+"""Defaults lists: their entries, where an entry was written, and Hydra's errors as diagnostics.
 
 An entry is `_self_`, the name of a config, or one config group with its option: `- optimizer: adamw`,
 `- graph@model.flow.letter.graph: letter`, `- override pivot: none`.
@@ -23,7 +23,7 @@ SELF = "_self_"
 _PACKAGE = re.compile(r"\s*#\s*@")
 """A file that begins with a line such as `# @package _global_`."""
 PACKAGES = ("_global_", "_group_", "_name_", "_here_")
-"""What a part of a package may be besides a key."""
+"""What a part of a package may be besides a key of the config."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Composed:
 
 
 def alone(library: Library) -> Composed | None:
-    """A main config that names no other and says nothing to Hydra; None when Hydra has to be asked."""
+    """A main config that includes no other file and no settings of Hydra; None where Hydra is needed."""
     main = library.read(library.main)
     if main.data.keys() & {"defaults", "hydra"} or _PACKAGE.match(library.head(library.main)):
         return None
@@ -99,7 +99,7 @@ def _entry(item: Node) -> Entry | None:
 
 
 def check(document: Document) -> None:
-    """Refuses (FC0104) a list that Hydra could not read, and (FC0108) what must not reach Hydra."""
+    """Refuse (FC0104) a list that Hydra cannot read, and (FC0108) settings that must not reach Hydra."""
     notes = Reporter()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
@@ -108,8 +108,8 @@ def check(document: Document) -> None:
         _check_entry(item, notes)
     selves = [entry.place for entry in entries(document) if entry.is_self]
     for place in selves[1:]:
-        labels = (Label("it stands here first", selves[0]),)
-        notes.error("FC0104", f"`{SELF}` stands twice", place, labels=labels, advice=f"remove one `{SELF}`")
+        labels = (Label("first listed here", selves[0]),)
+        notes.error("FC0104", f"duplicate `{SELF}`", place, labels=labels, advice=f"remove one `{SELF}`")
     section = document.origins.root.child("hydra")
     if section is not None:
         hydra_settings.check_section(section, notes)
@@ -119,8 +119,8 @@ def check(document: Document) -> None:
 def _check_entry(item: Node, notes: Reporter) -> None:
     entry = _entry(item)
     if entry is None or (entry.group is not None and not entry.group):
-        advice = "write a config's name, or `- group: option`"
-        notes.error("FC0104", "this is not an entry of a defaults list", item.place, advice=advice)
+        advice = "write the name of a config, or `- group: option`"
+        notes.error("FC0104", "not an entry of a defaults list", item.place, advice=advice)
         return
     unknown = [word for word in entry.keywords if word not in ("override", "optional", "")]
     if unknown:
@@ -131,7 +131,7 @@ def _check_entry(item: Node, notes: Reporter) -> None:
     parts = entry.package.split(".") if entry.package else []
     wrong = next((part for part in parts if not part or (part.startswith("_") and part not in PACKAGES)), None)
     if wrong is not None:
-        message = f"the package `{entry.package}` has {f'the part `{wrong}`' if wrong else 'an empty part'}"
+        message = f"the package `{entry.package}` has {f'an unknown part `{wrong}`' if wrong else 'an empty part'}"
         close = suggest(wrong, PACKAGES) if wrong else None
         notes.error("FC0104", message, entry.key, advice=close)
     if entry.is_self and entry.package:
@@ -144,14 +144,14 @@ def _check_entry(item: Node, notes: Reporter) -> None:
     if value is not None and isinstance(value.value, list):
         for option in value.value:
             if not isinstance(option.value, str):
-                notes.error("FC0104", "an option must be a text", option.place, advice="quote it")
+                notes.error("FC0104", "an option must be a string", option.place, advice="quote it")
 
 
 def check_main(document: Document) -> None:
-    """Refuses (FC0104) a main config that would not lead the order of its own members.
+    """Refuse (FC0104) a main config whose members would not keep their order.
 
-    With `_self_` after a group, members that the group touches would come first in the flow. A config that extends
-    another one names it first instead, and may have `_self_` last.
+    With `_self_` after a group, members that the group changes would come first in the flow. A config that extends
+    another one lists that one first instead, and may have `_self_` last.
     """
     found = [entry for entry in entries(document) if "override" not in entry.keywords]
     if not found or found[0].is_self or any(entry.group is None and not entry.is_self for entry in found):
@@ -159,17 +159,17 @@ def check_main(document: Document) -> None:
     listing = document.origins.root.child("defaults")
     assert listing is not None
     late = next((entry for entry in found if entry.is_self), None)
-    labels = (Label("it belongs before this", found[0].key),) if late is not None else ()
+    labels = (Label("`_self_` belongs before this", found[0].key),) if late is not None else ()
     place = found[0].key if late is None else late.place
     notes = Reporter()
-    message = f"the defaults list of a main config begins with `{SELF}`"
+    message = f"the defaults list of a main config must begin with `{SELF}`"
     advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
     notes.error("FC0104", message, place, labels=labels, advice=advice)
     notes.stop_on_errors()
 
 
 def place_of(library: Library, config_path: str, overrides: Sequence[Override], of_group: bool = False) -> Place:
-    """Where `config_path` was asked for: a word of the command line, an entry of a list, or the main file.
+    """Where `config_path` is requested: a word of the command line, an entry of a list, or the main file.
 
     With `of_group` it is the group's place in the entry, not the option's.
     """
@@ -204,7 +204,7 @@ def _group_place(library: Library, key: str, overrides: Sequence[Override]) -> t
 
 
 def circle(library: Library) -> Diagnostic:
-    """The configs that include each other, for the case that Hydra does not come to an end."""
+    """The configs that include each other, where Hydra does not terminate."""
     open_paths: list[str] = []
     done: set[str] = set()
 
@@ -251,9 +251,9 @@ def missing_config(
     if options and not option:
         listed_options = ", ".join(f"`{name}`" for name in options)
         advice = f"write one of {listed_options}, or `{group}=null` for none"
-        return Diagnostic("FC0101", f"no option of `{group}` is named", place, group, (), advice)
+        return Diagnostic("FC0101", f"no option of `{group}` is given", place, group, (), advice)
     if posixpath.normpath(config_path).startswith(".."):
-        return Diagnostic("FC0101", f"`{config_path}` leads out of the folders of configs", place, group)
+        return Diagnostic("FC0101", f"`{config_path}` is outside the config folders", place, group)
     if options:
         return Diagnostic(
             "FC0101", f"`{group}` has no option `{option}`", place, group, (), suggest(option, options, "options")
@@ -271,7 +271,7 @@ def missing_config(
 
 
 def explained(library: Library, message: str, overrides: Sequence[Override], options: Any) -> Diagnostic:
-    """What Hydra says about the defaults lists or its own section, with its place."""
+    """An error of Hydra about the defaults lists or its own section, with its place."""
     found = re.search(r"Could not (override|delete) '([^']+)'", message)
     if found is not None and "defaults list" not in message and "Did you mean" not in message:
         key = found[2]
@@ -288,7 +288,7 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
             close = nearest(key, library.groups())
             advice = f"write `{close}`" if close and close != key else f"add `- {key}: null` after `- {SELF}`"
             advice += f", or write `+{override.typed}`" if override is not None and found[1] == "override" else ""
-        return Diagnostic("FC0101", f"no defaults list has the group `{key}`", place, key, (), advice)
+        return Diagnostic("FC0101", f"the group `{key}` is not in any defaults list", place, key, (), advice)
     found = re.search(r"You must specify '([^']+)'", message)
     if found is not None:
         place, _ = _group_place(library, found[1], overrides)
@@ -313,8 +313,8 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
     if found is not None:
         asking = [entry for document in library.documents() for entry in entries(document) if found[1] in entry.options]
         place = asking[0].place if asking else library.read(library.main).origins.key(("defaults",))
-        advice = "name the option, or a group that is chosen in the same list: `${optimizer}`"
+        advice = "write the option, or refer to another group of the list: `${GROUP}`"
         return Diagnostic("FC0104", f"`{found[1]}` cannot be resolved in a defaults list", place, "", (), advice)
     words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
     place = library.read(library.main).origins.key(("defaults",))
-    return Diagnostic("FC0104", f"the defaults list cannot be used: {shown(words)}", place)
+    return Diagnostic("FC0104", f"invalid defaults list: {shown(words)}", place)

@@ -20,17 +20,17 @@ def read(file: str | os.PathLike[str], text: str | None = None, flow: str | None
     TOML has no null: there, the text `remove` is null for the members of a mapping whose key is `flow`.
 
     Raises:
-        ConfigError: FC0001 for what cannot be read, FC0002 to FC0007 for what it says.
+        ConfigError: FC0001 for a file that cannot be read, FC0002 to FC0007 for its content.
     """
     source = load(file, text)
     assert source.file is not None
     if Path(source.file).suffix not in SUFFIXES:
-        message = f"`{Path(source.file).name}` is neither YAML nor TOML by its name"
-        raise ConfigError(Diagnostic("FC0001", message, Place(source.file), advice="name it `.yaml` or `.toml`"))
+        message = f"`{Path(source.file).name}` is neither a YAML nor a TOML file"
+        raise ConfigError(Diagnostic("FC0001", message, Place(source.file), advice="use the suffix `.yaml` or `.toml`"))
     root, warnings = toml.parse(source, flow) if source.file.endswith(".toml") else yaml.parse(source)
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else "a single value"
-        message = f"the file holds {kind}, expected a mapping"
+        message = f"the file contains {kind}, expected a mapping"
         raise ConfigError(Diagnostic("FC0123", message, root.place, advice="write `key: value` lines"))
     return Document.of(root, source.file, warnings)
 

@@ -31,7 +31,7 @@ def _parser() -> OverridesParser:
 
 
 def parse_override(word: str) -> Parsed:
-    """One word by Hydra's grammar; `ValueError` when it is not one."""
+    """One override, parsed by Hydra's grammar; `ValueError` where it is not valid."""
     version.setbase(VERSION_BASE)
     try:
         return _parser().parse_overrides([word])[0]
@@ -54,12 +54,12 @@ def override_functions() -> frozenset[str]:
 
 
 def quote(text: str) -> str:
-    """The text in quotes that the grammar takes off again."""
+    """The string in quotes, which the grammar removes again."""
     return QuotedString(text, Quote.double if "'" in text and '"' not in text else Quote.single).with_quotes()
 
 
 def evaluate(text: str, refer: Callable[..., Any], call: Callable[..., Any]) -> Any:
-    """A text with `${...}` by OmegaConf's grammar; `ValueError` when it cannot be read."""
+    """A string with `${...}`, evaluated by OmegaConf's grammar; `ValueError` where it is not valid."""
     try:
         return GrammarVisitor(refer, call, None).visit(parse_interpolation(text))
     except OmegaConfBaseException as error:
@@ -79,7 +79,7 @@ def has_resolver(name: str) -> bool:
 
 
 def call_resolver(name: str, args: tuple[Any, ...], args_str: tuple[str, ...]) -> Any:
-    """What a resolver gives, as plain data. It sees none of the config but its arguments."""
+    """The result of a resolver as plain data. It sees nothing of the config but its arguments."""
     config = _nowhere()
     found = BaseContainer._resolvers[name](config, config, config._get_node("value"), args, args_str)
     return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found

@@ -40,7 +40,7 @@ MAX_LOADS = 2_000
 """Configs that all defaults lists together may include, counted as often as they are included."""
 
 
-# configs, as Hydra looks them up
+# how Hydra looks configs up
 
 
 @dataclass
@@ -135,7 +135,7 @@ def plugins() -> dict[str, list[str]]:
 
 
 class _Loads(CachingConfigRepository):
-    """Counts, because lists that include each other twice at every level would never end."""
+    """Counts loads, because lists that include each other twice at every level grow without end."""
 
     count = 0
 
@@ -147,7 +147,7 @@ class _Loads(CachingConfigRepository):
 
 
 class TooManyLoads(HydraException):
-    """Defaults lists that include more than they may."""
+    """Defaults lists that include too many configs."""
 
 
 class Lists:
@@ -166,10 +166,10 @@ class Lists:
         return list(self.repository.get_group_options(group, ObjectType.CONFIG))
 
     def compose(self, overrides: Sequence[Parsed]) -> Composed:
-        """The configs that the main file and the group overrides ask for.
+        """The configs that the main file and the group overrides include.
 
         Raises:
-            HydraException, ValueError, RecursionError: as Hydra gives them; `compose` turns them into diagnostics.
+            HydraException, ValueError, RecursionError: from Hydra; `compose` turns them into diagnostics.
         """
         repository = _Loads(self.repository)
         made = create_defaults_list(repository, self.library.main.name, list(overrides), True, skip_missing=False)
@@ -189,7 +189,7 @@ class Lists:
 
 
 Check = Callable[[Sequence[str]], Callable[[str | None], object]]
-"""Composes a job's config from its words; what it gives then looks at the sweeper's direction."""
+"""Composes a job's config from its overrides, and returns the check that needs the sweeper's direction."""
 
 
 class SweepLoader(ConfigLoaderImpl):
@@ -269,5 +269,5 @@ class _Task:
 
 
 def job_overrides() -> list[str]:
-    """The words of the sweep's job that is running."""
+    """The overrides of the sweep's job that is running."""
     return [str(word) for word in HydraConfig.get().overrides.task]

@@ -1,8 +1,8 @@
 """`${...}`: values that refer to other values, to the environment, or to a resolver.
 
-OmegaConf's grammar reads the text; looking things up is done here, over nodes, each value once. So a mistake has the
-place of the value that makes it, circles are seen, and no chain of references can grow without bound. OmegaConf is
-imported only when a text holds `${`.
+OmegaConf's grammar parses the string; values are looked up here, over nodes, each once. So a mistake has the place of
+the value that makes it, circles are found, and chains of references are bounded. OmegaConf is imported only for strings
+that contain `${`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from flowconf.report.origins import Node, Path, dotted, from_plain
 from flowconf.text.source import shown
 
 MAX_EFFORT = 300
-"""Nested look-ups and containers on the way to one value; keeps the recursion bounded."""
+"""Nested references and containers on the way to one value; bounds the recursion."""
 MAX_SIZE = 100_000
-"""Values and characters that all interpolations together may make."""
+"""The most values and characters that all interpolations together may produce."""
 MAX_TEXT = 50_000
-"""Characters of all interpolated texts together."""
+"""The most characters of all interpolated strings together."""
 _GRAMMARS = re.compile("viable alternative|token recognition|mismatched input|extraneous input|missing ")
-"""How the grammar begins what it says about a text that it cannot read."""
+"""How the grammar's own syntax errors begin."""
 _RESOLVERS = ("oc.env", "oc.select", "oc.decode", "oc.create", "oc.dict.keys", "oc.dict.values", "now")
 
 
@@ -42,7 +42,7 @@ def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
         return root
     resolver = _Resolver(root, only)
     if sum(map(len, texts)) > MAX_TEXT:
-        resolver.notes.error("FC0009", f"interpolated texts have more than {MAX_TEXT:,} characters", root.place)
+        resolver.notes.error("FC0009", f"interpolated strings have more than {MAX_TEXT:,} characters", root.place)
         resolver.notes.stop_on_errors()
     done = resolver.tolerant(root, ())
     resolver.notes.stop_on_errors()
@@ -74,25 +74,25 @@ def _refers(value: object) -> bool:
 
 
 def _unreadable(text: str) -> str:
-    """Why the grammar cannot read a text with `${`, in words."""
+    """Why a string with `${` is not a valid interpolation."""
     if text.count("${") > text.count("}"):
-        return "`}` is missing"
+        return "missing `}`"
     empty = re.search(r"\$\{\s*\}", text)
-    return "it names nothing" if empty else "it is neither a key nor a call of a resolver"
+    return "it is empty" if empty else "it is neither a key nor a call of a resolver"
 
 
 class _UnresolvedError(Exception):
-    """A value that cannot be resolved, with its diagnostic already noted."""
+    """A value that cannot be resolved; its diagnostic is already added."""
 
 
 class _Whole:
-    """A mapping or list on its way through the grammar, which may only stand alone."""
+    """A mapping or list as the value of an interpolation, which cannot be part of a string."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
 
     def __str__(self) -> str:
-        raise ValueError("a mapping or list cannot stand inside a text")
+        raise ValueError("a mapping or list cannot be part of a string")
 
 
 class _Resolver:
@@ -144,7 +144,7 @@ class _Resolver:
             raise _UnresolvedError
         if path in self.open:
             chain = " -> ".join(f"`{dotted(one)}`" for one in (*self.open[self.open.index(path) :], path))
-            self.fail(path, f"a value refers to itself: {chain}")
+            self.fail(path, f"circular reference: {chain}")
         self.open.append(path)
         self.spend(10)
         try:
@@ -184,12 +184,12 @@ class _Resolver:
             return self.fail(path, f"`{shown(node.value)}` cannot be resolved: {why}", "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:
-        """The value that `${key}` names; leading dots count containers upwards from the one that says it."""
+        """The value of `${key}`; leading dots count containers upwards from the one that contains it."""
         dots = len(key) - len(key.lstrip("."))
         steps = [step for step in re.split(r"[.\[\]]+", key) if step]
         start = path[: len(path) - dots] if dots else ()
         if dots > len(path):
-            self.fail(path, f"`${{{key}}}` leads above the root")
+            self.fail(path, f"`${{{key}}}` goes above the root")
         node = self.root.at(start)
         target: list[str | int] = list(start)
         for number, step in enumerate(steps):
@@ -201,7 +201,7 @@ class _Resolver:
                 close = nearest(step, [str(name) for name, _ in node.members()])
                 better = dotted((*target, close, *steps[number + 1 :])) if close else None
                 advice = Suggestion(f"${{{better}}}", instead_of=f"${{{key}}}") if better else None
-                self.fail(path, f"`${{{key}}}` names nothing", advice)
+                self.fail(path, f"`${{{key}}}` does not exist", advice)
             target.append(int(step) if isinstance(node.value, list) else step)
             node = child
         assert node is not None
@@ -233,7 +233,7 @@ class _Resolver:
             self.fail(
                 path,
                 f"there is no resolver `{name}`",
-                Suggestion(close, instead_of=name) if close else f"they are {listed}",
+                Suggestion(close, instead_of=name) if close else f"the resolvers are {listed}",
             )
         try:
             return grammars.call_resolver(name, args, args_str)
@@ -254,13 +254,13 @@ class _Resolver:
         self.effort += effort
         if self.effort > MAX_EFFORT:
             self.effort -= effort
-            self.fail(self.open[-1], "too many references lead to one value")
+            self.fail(self.open[-1], "too many nested references")
 
     def grow(self, size: int, path: Path) -> None:
         self.size += size
         if self.size > MAX_SIZE:
             place = self.root.at(path)
-            message = f"the interpolations make more than {MAX_SIZE:,} values and characters"
+            message = f"the interpolations produce more than {MAX_SIZE:,} values and characters"
             self.notes.error("FC0009", message, place.place if place else NOWHERE, path=dotted(path))
             self.notes.stop_on_errors()
 

@@ -1,7 +1,7 @@
-"""The folders in which configs and graphs are looked up, and what was read from them.
+"""The folders in which configs and graphs are looked up, and the documents read from them.
 
 A library belongs to one composition, or to one sweep: a file is read once, so that all jobs of a sweep see the same
-text. It also puts graph files where a `graph:` names them.
+text. It also inserts the graphs that a document names.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BUILT_IN = File(__file__).parent.parent / "configs"
 PLAIN_PATH = re.compile(r"/?[\w.-]+(?:/[\w.-]+)*")
 """What a graph may be called."""
 MAX_COMPOSED = 60_000
-"""A composed config holds at most so many values."""
+"""The most values of a composed config."""
 
 
 def config_roots(file: File) -> tuple[File, ...]:
     """Where the groups of a config are looked up: its folder, the folders above up to the config root, the built-ins.
 
     The config root is the nearest folder that is called `configs`, `config` or `conf`, or that holds a project. Where
-    there is none, only the file's own folder counts.
+    there is none, only the file's own folder is searched.
     """
     above = [file.parent]
     for folder in file.parents:
@@ -45,7 +45,7 @@ def config_roots(file: File) -> tuple[File, ...]:
 
 
 class Library:
-    """Config roots with a memory of the documents read.
+    """Config roots, and the documents read from them.
 
     Attributes:
         roots: the folders, first found wins.
@@ -67,7 +67,7 @@ class Library:
         return self._documents[name]
 
     def head(self, file: File) -> str:
-        """The first characters of a file, where a `# @package` line stands, read once."""
+        """The first characters of a file, which hold its `# @package` line; read once."""
         name = str(file)
         if name not in self._heads:
             with file.open(encoding="utf-8-sig", errors="replace") as lines:
@@ -75,7 +75,7 @@ class Library:
         return self._heads[name]
 
     def package_place(self, document: Document, package: str) -> Place | None:
-        """Where the `# @package` line of a document says `package`; None where it says another or nothing."""
+        """The place of `package` in the `# @package` line of a document; None where that has another or is missing."""
         if document.file is None:
             return None
         for number, line in enumerate(self.head(File(document.file)).splitlines(), 1):
@@ -93,7 +93,7 @@ class Library:
         return tuple(warning for document in self.documents() for warning in document.warnings)
 
     def add_roots(self, folders: Iterable[File]) -> None:
-        """Adds folders after the config's own roots, before the built-ins."""
+        """Add folders after the config's own roots and before the built-ins."""
         *own, built_in = self.roots
         self.roots = (*own, *folders, built_in)
 
@@ -135,7 +135,7 @@ class Library:
     # graphs
 
     def expand(self, root: Node, chain: tuple[str, ...] = ()) -> Node:
-        """`root` with every graph that a step or body names by text put in its place.
+        """`root` with every graph inserted that a step or body names.
 
         Raises:
             ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle, FC0006 for too much.
@@ -161,7 +161,7 @@ class Library:
         if File(name).suffix in SUFFIXES:
             file = File(os.path.normpath(says.parent / name))
             if not any(file.is_relative_to(root) for root in self.roots):
-                raise self._no_graph(f"`{name}` lies outside of the config root", node, path, None)
+                raise self._no_graph(f"`{name}` is outside the config root", node, path, None)
             if _is_file(file):
                 return file
             beside = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -229,10 +229,14 @@ class _Expansion:
         document = self.library.read(file).origins.root
         listed = document.child("defaults")
         if listed is not None:
-            message = f"`{node.value}` has a defaults list, which a graph named by `{self.library.rules.mount}:` cannot"
+            message = (
+                f"`{node.value}` has a defaults list, which a graph named by `{self.library.rules.mount}:` cannot have"
+            )
             advice = f"mount it in the config's own defaults: `- {self.library.rules.mount}@...: {node.value}`"
             raise ConfigError(
-                Diagnostic("FC0104", message, node.place, dotted(path), (Label("the list", listed.key),), advice)
+                Diagnostic(
+                    "FC0104", message, node.place, dotted(path), (Label("its defaults list", listed.key),), advice
+                )
             )
         mount = Mount(node.value, str(file), node.place)
         return replace(document, key=node.key, history=node.history, mount=mount)
@@ -247,13 +251,13 @@ def check_graph_name(name: str, place: Place, path: Path) -> None:
 
 
 def opened(folder: File) -> File:
-    """A folder that is looked into for something it should hold. Raises `ConfigError` where that is forbidden."""
+    """A folder, which may be missing. Raises `ConfigError` where it cannot be read."""
     try:
         os.scandir(folder).close()
     except PermissionError:
         message = f"the folder `{folder.name}` cannot be read: permission denied"
         raise ConfigError(Diagnostic("FC0001", message, Place(str(folder)))) from None
-    except OSError:  # it is not there, or no folder
+    except OSError:  # missing, or not a folder
         pass
     return folder
 
@@ -277,7 +281,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(folder: File) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted; none of one that cannot be read, and not all of a very large one."""
+    """The sorted entries of a folder, the first 10,000; none where it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return sorted(itertools.islice(found, 10_000), key=lambda entry: (_is_folder(entry), entry.name))

@@ -1,11 +1,11 @@
-"""The one merge: files over files, and the words of the command line over both.
+"""The one merge: files over files, and the command line over both.
 
-Mappings are united, anything else is replaced, and a key keeps its place in the order. Below a `flow` the merge knows
-what a step is:
+Mappings are united, anything else is replaced, and a key keeps its position. Below a `flow` the merge knows what a step
+is:
 
 - a step, or body, given with another verb replaces the earlier one instead of mixing with it;
 - a mapping without a verb over a call turns the call into a mapping with that verb first;
-- null takes a member out and keeps its place, so that a later file may fill it.
+- null removes a member and keeps its position, so that a later file may restore it.
 
 `???` never replaces anything. Replaced places are kept as history.
 """
@@ -30,13 +30,13 @@ class MergeRules:
     Attributes:
         flow: the key of a mapping of steps.
         verbs: the verbs of a step.
-        call: the verb that a bare call stands for.
+        call: the verb of a step that is only a call.
         mount: the verb that takes a graph, and the folder in which named graphs are looked up.
         bodies: keys of a step, besides its verb, that hold a body.
         settable: keys that the command line may set on any step, and on any body that is a call or has a verb or a
             flow, whether or not they are written there.
         optional: patterns of dotted keys that the command line may set, with everything below them, although no file
-            has them; `*` stands for any one part. Any other key must exist.
+            has them; `*` matches any one part. Any other key must exist.
         known: dotted keys that a config has whether or not they are written, for suggestions.
         removable: patterns of members that null removes, besides the members of a flow.
         tops: the keys at the top of a config, the one that holds the graph first.
@@ -55,7 +55,7 @@ class MergeRules:
 
 
 class Kind(Enum):
-    """What a value is, by where it stands."""
+    """What a value is, by its position."""
 
     PLAIN = "a value outside of any step"
     FLOW = "a mapping of steps"
@@ -107,7 +107,7 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
 
 
 def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, Node]]:
-    """What `new` takes away although `base` never had it: each path, and the mapping of `base` it was looked for in."""
+    """What `new` removes although `base` never had it: each path, and the mapping of `base` without it."""
     pending: list[tuple[Path, Node, Node, Kind]] = [((), base, new, Kind.PLAIN)]
     while pending:
         path, old, given, kind = pending.pop()
@@ -123,7 +123,7 @@ def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, N
 
 
 def is_any(patterns: Iterable[str], path: Path) -> bool:
-    """Whether one of the dotted patterns names `path`; `*` stands for any one part."""
+    """Whether one of the dotted patterns matches `path`; `*` matches any one part."""
     parts = [str(part) for part in path]
     return any(
         len(pattern) == len(parts) and all(one in ("*", part) for one, part in zip(pattern, parts, strict=True))
@@ -132,7 +132,7 @@ def is_any(patterns: Iterable[str], path: Path) -> bool:
 
 
 def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:
-    """A call that is given modifiers becomes the mapping it stands for."""
+    """A call that gets modifiers, as the mapping with its verb."""
     if heads(new, kind, rules) or base.value == MISSING:
         return base
     call = replace(base, key=base.place, history=())
@@ -157,7 +157,7 @@ def nested(path: Path, node: Node) -> Node:
 
 
 def put(root: Node, path: Path, node: Node, rules: MergeRules) -> Node:
-    """`node` merged onto what stands at `path`, making the mappings that are missing; items of lists count too."""
+    """`node` merged into `root` at `path`, which may lead through lists; missing mappings are made."""
     for index in reversed(range(len(path))):
         container = root.at(path[:index])
         step = path[index]
@@ -171,7 +171,7 @@ def put(root: Node, path: Path, node: Node, rules: MergeRules) -> Node:
 
 
 def drop(root: Node, path: Path, place: Place, rules: MergeRules) -> Node:
-    """Without the member at `path`: a step becomes null and keeps its place, anything else goes."""
+    """`root` without the member at `path`: a step becomes null and keeps its position, anything else is removed."""
     parent = root.at(path[:-1])
     assert parent is not None
     old = parent.child(path[-1])
@@ -187,7 +187,7 @@ def drop(root: Node, path: Path, place: Place, rules: MergeRules) -> Node:
 
 
 def _swap(root: Node, path: Path, node: Node) -> Node:
-    """`node` in place of what stands at `path`."""
+    """`root` with `node` at `path`."""
     if not path:
         return node
     child = root.child(path[0])
@@ -198,7 +198,7 @@ def _swap(root: Node, path: Path, node: Node) -> Node:
 
 
 def kind_at(root: Node, path: Path, rules: MergeRules) -> Kind:
-    """The kind of what stands, or would stand, at `path`."""
+    """The kind of the value at `path`, whether or not there is one."""
     kind, node = Kind.PLAIN, root
     for step in path:
         keys = node.value.keys() if isinstance(node.value, dict) else ()

@@ -1,8 +1,8 @@
-"""The words of the command line: `key=value`, `+key=value`, `++key=value`, `~key` and `~key=value`.
+"""Overrides on the command line: `key=value`, `+key=value`, `++key=value`, `~key` and `~key=value`.
 
-Hydra's grammar reads them, after calls have been put in quotes: `model.flow.stem=Linear(784, 256)` needs none from the
-user. Each is then applied by the same merge that files go through. A plain `key=value` must meet a key that exists,
-but for what `MergeRules` makes settable or optional.
+Hydra's grammar parses them, after calls have been quoted: `model.flow.stem=Linear(784, 256)` needs no quotes from the
+user. Each is applied by the same merge as files. A plain `key=value` needs a key that exists, except for what
+`MergeRules` makes settable or optional.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _AS_YAML = re.compile(r"([\w.]+):\s*(\S.*)")
 _TWICE = re.compile(r"([+~]*[\w.]+)==(\S*)")
 _COMMA = re.compile(r"([^=]+=-?\d+),(\d{2,})")
 _STRANGE = re.compile(r"[^\w.\[\]@:/$|\-]", re.ASCII)
-"""What cannot stand in the key of an override."""
+"""What the key of an override cannot contain."""
 _ESCAPED = re.compile(r"\\.")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
@@ -68,7 +68,7 @@ def parse(words: Sequence[str]) -> list[Override]:
     for word in _joined(words, notes):
         key = word.partition("=")[0]
         if key.count(".") + key.count("[") >= MAX_DEPTH or len(key) > MAX_KEY:
-            message = f"a key has at most {MAX_DEPTH} parts and {MAX_KEY} characters"
+            message = f"the key is too long: at most {MAX_DEPTH} parts and {MAX_KEY} characters"
             notes.error("FC0103", message, Place(word=shown(word)))
             continue
         try:
@@ -80,26 +80,31 @@ def parse(words: Sequence[str]) -> list[Override]:
             bare, short, why = word.lstrip("+"), shown(word), _wrong_key(key.lstrip("+~"))
             colon = _AS_YAML.fullmatch(word)
             if bare.endswith((".yaml", ".yml", ".toml")):
-                advice = "name one file; what follows it are changes of the form `key=value`"
-                notes.error("FC0103", f"`{short}` is a file, and one is named already", place, advice=advice)
+                advice = "give one config file, followed by overrides such as `key=value`"
+                notes.error("FC0103", f"`{short}` is a second config file", place, advice=advice)
             elif colon is not None:
-                notes.error("FC0103", f"`{short}` says no value", place, advice=f"write `{colon[1]}={colon[2]}`")
+                notes.error("FC0103", f"`{short}` has no `=`", place, advice=f"write `{colon[1]}={colon[2]}`")
             elif (twice := _TWICE.fullmatch(word)) is not None:
                 notes.error("FC0103", f"`{short}` has two `=`", place, advice=f"write `{twice[1]}={twice[2]}`")
             elif bare and "=" not in word and not word.startswith("~"):
-                notes.error("FC0103", f"`{short}` says no value", place, advice=f"write `{bare}=value` or `~{bare}`")
+                notes.error("FC0103", f"`{short}` has no value", place, advice=f"write `{bare}=value` or `~{bare}`")
             elif why is not None:
-                notes.error("FC0103", f"`{short}` cannot be read: {why}", place, advice=FORMS)
+                notes.error("FC0103", f"`{short}` is not a valid override: {why}", place, advice=FORMS)
             elif isinstance(error, _UnbalancedError):
-                notes.error("FC0103", f"`{short}` cannot be read: {error}", place, advice="close it, or quote the text")
+                notes.error(
+                    "FC0103",
+                    f"`{short}` is not a valid override: {error}",
+                    place,
+                    advice="close it, or quote the value",
+                )
             else:
-                notes.error("FC0103", f"`{short}` cannot be read as an override", place, advice=FORMS)
+                notes.error("FC0103", f"`{short}` is not a valid override", place, advice=FORMS)
     notes.stop_on_errors()
     return found
 
 
 def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
-    """The words, without those that belong together and were cut by spaces around `=`: these are told of."""
+    """The words, without those that are one override split by spaces around `=`, which are reported."""
     kept: list[str] = []
     pending = list(words)
     while pending:
@@ -111,7 +116,7 @@ def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
             pieces += [pending.pop(0)]
         whole = "".join(pieces)
         if len(pieces) > 1 and pieces[0].strip("+~ ="):
-            message = f"`{shown(' '.join(pieces))}` is several words"
+            message = f"`{shown(' '.join(pieces))}` is split by spaces"
             notes.error("FC0103", message, Place(word=word), advice=f"write `{whole}`, without spaces around `=`")
         else:
             kept += pieces
@@ -121,11 +126,11 @@ def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
 def _wrong_key(key: str) -> str | None:
     """Why a key cannot be read."""
     if key != key.strip():
-        return "a space stands before `=`"
+        return "space before `=`"
     if ".." in key or key.startswith(".") or key.endswith("."):
-        return "a part of the key is empty"
+        return "the key has an empty part"
     strange = _STRANGE.search(key)
-    return f"`{strange.group()}` cannot stand in a key" if strange else None
+    return f"`{strange.group()}` is not allowed in a key" if strange else None
 
 
 def refuse_sweeps(overrides: Sequence[Override]) -> None:
@@ -137,16 +142,16 @@ def refuse_sweeps(overrides: Sequence[Override]) -> None:
             comma = _COMMA.fullmatch(one.typed)
             if comma is not None:
                 advice = f"write `{comma[1]}.{comma[2]}` for a number, or add `-m` to sweep"
-            notes.error("FC0103", f"`{one.typed}` holds several values", one.place, path=one.key, advice=advice)
+            notes.error("FC0103", f"`{one.typed}` has several values", one.place, path=one.key, advice=advice)
     notes.stop_on_errors()
 
 
 def refuse_hydra(overrides: Sequence[Override]) -> None:
-    """Raises FC0103 for words about Hydra itself that mean nothing for a single config: all but its search path."""
+    """Raises FC0103 for settings of Hydra that apply only to sweeps: all but its search path."""
     notes = Reporter()
     for one in overrides:
         if one.parsed.is_hydra_override() and one.key != "hydra.searchpath":
-            message = f"`{shown(one.typed)}` is about sweeps, and this is none"
+            message = f"`{shown(one.typed)}` applies only to sweeps (`-m`)"
             notes.error("FC0103", message, one.place, path=one.key, advice="remove it, or add `-m` to sweep")
     notes.stop_on_errors()
 
@@ -166,9 +171,9 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
     if parsed.is_delete():
         return _delete(root, override, path, old, rules, groups)
     if parsed.is_add() and old is not None and old.value is not None and not isinstance(parsed.value(), dict):
-        message = f"`{override.key}` exists already"
+        message = f"`{override.key}` already exists"
         advice = Suggestion(override.typed.lstrip("+"))
-        labels = (Label("it is set here", old.place),)
+        labels = (Label("set here", old.place),)
         raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
     adds = parsed.is_add() or parsed.is_force_add()
     if not _can_hold(root, path, rules) or not (adds or old is not None or _may_be_set(root, path, rules)):
@@ -177,7 +182,7 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
 
 
 def _path(root: Node, key: str) -> Path:
-    """The path of a dotted key; numbers are positions where a list stands."""
+    """The path of a dotted key; numbers are positions in a list."""
     path: Path = ()
     for step in key.split("."):
         parent = root.at(path)
@@ -194,7 +199,7 @@ def _delete(
     wanted = override.parsed.value()
     if wanted is not None and wanted != old.plain():
         message = f"`{override.key}` is `{old.plain()}`, not `{wanted}`"
-        labels = (Label("it is set here", old.place),)
+        labels = (Label("set here", old.place),)
         raise ConfigError(
             Diagnostic("FC0102", message, override.place, override.key, labels, f"write `~{override.key}`")
         )
@@ -227,12 +232,12 @@ def _known(root: Node, path: Path) -> int:
 
 
 def _matches(pattern: Sequence[str], path: Path) -> bool:
-    """Whether a pattern names `path` or something above it; `*` stands for any part."""
+    """Whether a pattern matches `path` or something above it; `*` matches any part."""
     return len(pattern) <= len(path) and all(one in ("*", str(step)) for one, step in zip(pattern, path, strict=False))
 
 
 def _takes_modifiers(root: Node, path: Path, rules: MergeRules) -> bool:
-    """Whether modifiers may be set on what stands here: a step, or a body that is a call or has a verb or flow."""
+    """Whether modifiers may be set at `path`: on a step, or on a body that is a call or has a verb or flow."""
     kind, node = kind_at(root, path, rules), root.at(path)
     if node is None or not isinstance(node.value, str | dict):
         return False
@@ -267,7 +272,7 @@ def _unknown(
         labels = (Label("removed here", parent.place),)
     elif not isinstance(parent.value, dict | list):
         message = f"`{failing}` does not exist: `{dotted(above)}` is `{parent.value}`"
-        labels = (Label("it is set here", parent.place),)
+        labels = (Label("set here", parent.place),)
     close = nearest(wrong, allowed)
     home = _home(root, wrong, rules) if known == 0 else None
     if home is not None:
@@ -284,7 +289,7 @@ def _unknown(
 
 
 def _home(root: Node, key: str, rules: MergeRules) -> Path | None:
-    """Where a key that does not stand at the top stands: the highest place below it, or where the language has it."""
+    """Where a key belongs that is not at the top: at the highest level that has it, or where the language has it."""
     found = min((path for path, _ in Origins(root).items() if path and path[-1] == key), key=len, default=None)
     known = next((name for name in rules.known if name.endswith(f".{key}")), None)
     return tuple(known.split(".")) if known is not None and (found is None or len(found) > 2) else found
@@ -354,7 +359,7 @@ def _scalar(text: str) -> str:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The pieces between separators that stand outside of brackets and quotes."""
+    """The pieces between separators outside of brackets and quotes."""
     pieces, waiting, start, at, quote = [], [], 0, 0, ""
     while at < len(text):
         sign = text[at]
@@ -370,13 +375,13 @@ def _split(text: str, separator: str) -> list[str]:
                 raise _UnbalancedError(f"brackets are nested deeper than {MAX_DEPTH}")
         elif sign in ")]}":
             if not waiting or waiting.pop() != sign:
-                raise _UnbalancedError(f"`{sign}` closes nothing")
+                raise _UnbalancedError(f"unmatched `{sign}`")
         elif sign == separator and not waiting:
             pieces.append(text[start:at])
             start = at + 1
         at += 1
     if waiting or quote:
-        raise _UnbalancedError(f"`{waiting[-1] if waiting else quote}` is missing")
+        raise _UnbalancedError(f"missing `{waiting[-1] if waiting else quote}`")
     return [*pieces, text[start:]]
 
 

@@ -28,12 +28,12 @@ class Overruled:
 
     def warning(self) -> Diagnostic:
         key, group, now = dotted(self.path), self.group, self.now.plain()
-        message = f"`{key}` is `{now}`, by the config group `{group}`, and not `{self.said.plain()}`"
+        message = f"`{key}` is `{now}` from the config group `{group}`, not `{self.said.plain()}`"
         labels = (
-            Label(f"`{group}` says `{now}`", self.now.place),
-            Label("what stands behind `_self_` comes after this file", self.named),
+            Label(f"`{group}` sets `{now}`", self.now.place),
+            Label("entries after `_self_` override this file", self.named),
         )
-        advice = f"remove one of the two, or name the group before `_self_`: `- {group}@{self.package}`"
+        advice = f"remove one of the two, or list the group before `_self_`: `- {group}@{self.package}`"
         return Diagnostic("FC0107", message, self.said.place, key, labels, advice, severity="warning")
 
 

@@ -1,4 +1,4 @@
-"""A text and the places in it: how YAML and TOML files come in, and how offsets become lines and columns."""
+"""The text of a YAML or TOML file, and the lines and columns of offsets in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BYTES = 4_000_000
 MAX_LENGTH = 1_000
 """Longer values are marked up to here."""
 MAX_MISTAKES = 100
-"""After so many mistakes or warnings no more are told."""
+"""The most mistakes and warnings that are reported for one file."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _WIDE_MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
@@ -44,16 +44,16 @@ class Source:
         return self._starts[min(line, len(self._starts)) - 1] + column - 1
 
     def line(self, offset: int) -> str:
-        """The line in which `offset` lies, at most its first 1,000 characters."""
+        """The line of `offset`, at most its first 1,000 characters."""
         start = self._starts[bisect_right(self._starts, offset) - 1]
         return self.text[start : start + MAX_LENGTH].split("\n", 1)[0]
 
 
 class Notes(Reporter):
-    """The mistakes of one text; gives up after a hundred."""
+    """The mistakes of one file, at most a hundred."""
 
     def add(self, finding: Diagnostic) -> None:
-        """Note one mistake; too many of them are raised at once."""
+        """Add one mistake; the hundredth raises all of them."""
         super().add(finding)
         if len(self.diagnostics) >= MAX_MISTAKES:
             self.stop_on_errors()
@@ -66,7 +66,7 @@ def shown(text: str) -> str:
 
 
 def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
-    """The text of a file as UTF-8, or `text` as if it stood in that file.
+    """The text of a file as UTF-8, or `text` as its content.
 
     Raises:
         ConfigError: FC0001 where the file is missing, not a file, too large, binary, or not UTF-8; FC0002 for
@@ -75,13 +75,13 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
     name = str(absolute(file))
     source = Source(_decoded(name) if text is None else text, name)
     if len(source.text) > MAX_BYTES:
-        raise _unreadable(name, f"the text has {len(source.text):,} characters, at most {MAX_BYTES:,} are read")
+        raise _unreadable(name, f"the text has {len(source.text):,} characters; the limit is {MAX_BYTES:,}")
     bad = _CONTROL.search(source.text)
     if bad is not None and bad.group() == "\0":
-        message = f"`{Path(name).name}` holds a NUL character, as binary files do"
+        message = f"`{Path(name).name}` contains a NUL character, as binary files do"
         raise ConfigError(Diagnostic("FC0001", message, source.place(bad.start(), bad.end())))
     if bad is not None:
-        message = f"the control character U+{ord(bad.group()):04X} cannot stand in a config"
+        message = f"the control character U+{ord(bad.group()):04X} is not allowed in a config"
         raise ConfigError(Diagnostic("FC0002", message, source.place(bad.start(), bad.end()), advice="remove it"))
     return source
 
@@ -89,7 +89,7 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
 def absolute(file: str | os.PathLike[str]) -> Path:
     """The file's absolute path without `..`; links are not followed. Raises `ConfigError` for what can name no file."""
     if "\0" in os.fspath(file):
-        raise _unreadable(str(file), "a file's name cannot hold a zero byte")
+        raise _unreadable(str(file), "a file name cannot contain a NUL character")
     return Path(os.path.normpath(Path(file).absolute()))
 
 
@@ -103,14 +103,14 @@ def _decoded(name: str) -> str:
             raise _unreadable(name, f"`{path.name}` is {kind}")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise _unreadable(name, f"`{path.name}` has {size:,} bytes, at most {MAX_BYTES:,} are read")
+            raise _unreadable(name, f"`{path.name}` has {size:,} bytes; the limit is {MAX_BYTES:,}")
         raw = path.read_bytes()
     except OSError as error:
         raise _unreadable(name, f"`{path.name}` cannot be read: {why_not(error)}") from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise _unreadable(name.replace("\0", ""), "a file name cannot hold a NUL character") from error
+        raise _unreadable(name.replace("\0", ""), "a file name cannot contain a NUL character") from error
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             message = f"`{path.name}` is {encoding} text"
@@ -120,16 +120,16 @@ def _decoded(name: str) -> str:
     except UnicodeDecodeError as error:
         before = Source(raw[: error.start].decode("utf-8", "replace"), name)
         place = before.place(len(before.text))
-        message, advice = f"byte 0x{raw[error.start]:02x} is not UTF-8 text", "save the file as UTF-8"
+        message, advice = f"byte 0x{raw[error.start]:02x} is not valid UTF-8", "save the file as UTF-8"
         if b"\0" in raw:
             message, advice = f"`{path.name}` is a binary file: {message}", "name a text file"
         raise ConfigError(Diagnostic("FC0001", message, place, advice=advice)) from error
 
 
 def _neighbour(path: Path) -> Advice | None:
-    """The help for a missing file: the file beside it whose name is nearest."""
+    """The help for a missing file: the file beside it with the nearest name."""
     if "=" in path.name or path.name.startswith("~"):
-        return "name the file first, and what changes in it behind"
+        return "give the file first, and the overrides after it"
     if not path.parent.is_dir():
         return f"the folder `{path.parent.name}` does not exist"
     beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]
@@ -143,7 +143,7 @@ def _unreadable(name: str, message: str, advice: Advice | None = None) -> Config
 
 def within(place: Place, text: str, offset: int, length: int) -> Place | None:
     """The place of a part of `text`, a value at `place` that is written in another way: over several lines, or with
-    signs that stand for others. None where it is unclear.
+    escapes. None where it is unclear.
     """
     try:
         changed = Path(str(place.file)).stat().st_mtime_ns
@@ -158,7 +158,7 @@ def within(place: Place, text: str, offset: int, length: int) -> Place | None:
 
 @lru_cache(maxsize=16)
 def _where(file: str, changed: int, line: int, column: int, text: str) -> tuple[int, ...]:
-    """Where in a file each sign of `text` stands, a value that begins there; as far as the two agree."""
+    """The offset of each character of `text`, a value that begins there, as far as file and value agree."""
     raw = _raw(file, changed)
     at = raw.offset(line, column)
     if raw.text[at : at + 1] in "|>":
@@ -187,7 +187,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}
 
 
 def _length_of(sign: str, text: str, at: int, quote: str) -> int:
-    """How many characters of a text stand for `sign` there; 0 when they do not."""
+    """How many characters of the file write `sign` there; 0 when they do not."""
     escape = _ESCAPE.match(text, at) if quote.startswith('"') else None
     if escape is not None:
         number = escape[1] or escape[2] or escape[3]

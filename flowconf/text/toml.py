@@ -1,8 +1,8 @@
-"""TOML to nodes: `tomllib` gives the data, the scanner here gives the places.
+"""TOML to nodes: `tomllib` gives the data, and the scanner here the places.
 
-The scanner runs first, with limits, because `tomllib` has none; it knows just enough of the syntax to find each key
-and value, and leaves every judgement to `tomllib`. Dates become texts, as they are in YAML. TOML has no null, so that
-the text "remove" is null for a member of a flow: `residual = "remove"` removes the step.
+The scanner runs first, with limits, because `tomllib` has none; it knows enough of the syntax to find each key and
+value, and leaves every judgement to `tomllib`. Dates become strings, as in YAML. TOML has no null, so the string
+"remove" is null for a member of a flow: `residual = "remove"` removes the step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse(source: Source, flow: str | None) -> tuple[Node, tuple[Diagnostic, ...
     """The tree of one TOML document, and no warnings. `flow` is the key of tables whose members can be removed.
 
     Raises:
-        ConfigError: FC0002 for the syntax, FC0003 for a key that stands twice, FC0006 for too much or too deep.
+        ConfigError: FC0002 for the syntax, FC0003 for duplicate keys, FC0006 for too much or too deep.
     """
     scanner = _Scanner(source)
     scanner.run()
@@ -62,7 +62,7 @@ def _syntax(source: Source, error: ValueError, flow: str | None) -> ConfigError:
     words, end, advice = f"{message[:1].lower()}{message[1:]}", offset, None
     bare = _CALL.match(source.text, offset) or _WORD.match(source.text, offset)
     if message == "Invalid value" and bare is not None:
-        words, end, advice = f"`{shown(bare.group())}` is no value", bare.end(), _meant(bare.group(), flow)
+        words, end, advice = f"`{shown(bare.group())}` is not a value", bare.end(), _meant(bare.group(), flow)
     elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
         advice = "write `key = value`"
     return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), advice=advice))
@@ -75,7 +75,7 @@ def _meant(word: str, flow: str | None) -> Advice:
         return f"TOML has no null: leave the key out{removed}"
     if word.lower() in ("true", "yes", "on", "false", "no", "off"):
         return Suggestion("true" if word.lower() in ("true", "yes", "on") else "false", instead_of=word)
-    return f'quote a text: write `"{shown(word)}"`'
+    return f'quote a string: write `"{shown(word)}"`'
 
 
 @dataclass
@@ -104,7 +104,7 @@ class _Builder:
 
 
 class _NotTomlError(Exception):
-    """The text is not TOML here: `tomllib` says why."""
+    """The text is not TOML; `tomllib` reports why."""
 
 
 class _Scanner:
@@ -262,10 +262,10 @@ class _Scanner:
 
     def twice(self, path: Path, span: Span) -> None:
         name = shown(dotted(path))
-        first = Label(f"`{name}` stands here first", self.source.place(*self.spans[path].key))
+        first = Label("first defined here", self.source.place(*self.spans[path].key))
         advice = f"remove one `{name}`, or rename it"
         place = self.source.place(*span)
-        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(first,), advice=advice)
+        self.notes.error("FC0003", f"duplicate key `{name}`", place, labels=(first,), advice=advice)
 
 
 def _unquoted(part: str) -> str:

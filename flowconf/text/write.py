@@ -1,6 +1,6 @@
 """Plain data as YAML text that reads back as the same data, under YAML 1.2 and 1.1 alike.
 
-Mappings are written as blocks, one key a line; a list is one line. A text stands plain only where no reader could
+Mappings are written as blocks, one key a line; a list is one line. A string is plain only where no reader could
 take it for anything else, and in double quotes everywhere else.
 """
 
@@ -23,7 +23,7 @@ COMMENT_COLUMN = 60
 
 
 def dump(data: Mapping[str, object], comment: Comment | None = None) -> str:
-    """`data` as YAML; `comment` gives what to note behind the value at a path, or None for nothing."""
+    """`data` as YAML; `comment` gives the comment after the value at a path, or None for none."""
     lines = list(_mapping(data, (), comment or (lambda path: None)))
     widest = max((len(text) for text, note in lines if note and len(text) <= COMMENT_COLUMN), default=0)
     return "".join((f"{text.ljust(widest)}  # {note}" if note else text) + "\n" for text, note in lines) or "{}\n"

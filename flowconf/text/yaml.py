@@ -1,8 +1,8 @@
 """YAML 1.2 (core schema) to nodes, straight from the parser's events.
 
-PyYAML scans and parses; nothing of its composer, resolver or constructors is used. Building from events needs no
-recursion, shares what an alias repeats, and stops at the first value too many, so that hostile text costs little.
-Keys are always texts. Tags are refused. What another YAML version would read differently is text here, with a warning.
+PyYAML scans and parses; its composer, resolver and constructors are not used. Building from events needs no recursion,
+shares what an alias repeats, and stops at the first value beyond the limit, so that hostile files are cheap to refuse.
+Keys are always strings. Tags are refused. What another YAML version reads differently is a string here, with a warning.
 Independent mistakes are gathered and raised together.
 """
 
@@ -38,11 +38,11 @@ _LOOK_ALIKES = (
     (re.compile(r"[-+]?0[0-9]+"), lambda text: str(int(text))),
     (re.compile(r"[0-9]+(?::[0-5]?[0-9])+"), lambda text: ""),
 )
-"""Texts that look like something else, and what was probably meant."""
+"""Strings that look like values of another type, and what was probably meant."""
 
 _MODULE = re.compile(r"[A-Z]\w*(?:\([^()\n]*\))?")
 _MODULES = re.compile(rf"(?: *, *{_MODULE.pattern}(?= *[,}}]))+")
-"""Modules behind a call and a comma, where a chain was meant."""
+"""Modules after a call and a comma, where a chain was meant."""
 
 
 def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
@@ -56,10 +56,10 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
     builder = _Builder(source)
     directives = re.findall(r"^%.*", source.text, re.MULTILINE)
     if len(directives) > 10:
-        raise ConfigError(Diagnostic("FC0002", f"the text has {len(directives)} directives", source.place(0)))
+        raise ConfigError(Diagnostic("FC0002", f"the document has {len(directives)} directives", source.place(0)))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
     collects = gc.isenabled()
-    gc.disable()  # nothing is thrown away while so much is made
+    gc.disable()  # nothing becomes garbage while the tree is built
     try:
         while loader.check_event():
             builder.take(loader.get_event())
@@ -81,7 +81,7 @@ _MERGE = object()
 
 @dataclass
 class _Frame:
-    """A collection whose end has not come yet."""
+    """A collection that is still open."""
 
     start: Any
     items: Any
@@ -89,14 +89,14 @@ class _Frame:
     """Values built before this collection began."""
     height: int = 0
     key: Any = None
-    """The key that waits for its value: a text, `_MERGE`, `_IGNORED`, or None where a key comes next."""
+    """The key whose value comes next: a string, `_MERGE`, `_IGNORED`, or None where a key comes next."""
     key_place: Place | None = None
     merged: set[str] = field(default_factory=set)
     cut: int = 0
     """Parentheses that a cut call has left open."""
     is_key: bool = False
     repeats: bool = False
-    """A key stands twice in it, and that is told."""
+    """Whether a duplicate key in it is reported already."""
 
 
 @dataclass
@@ -117,9 +117,9 @@ class _Builder:
         self.count = 0
         self.documents = 0
         self.torn = False
-        """Whether a piece of a call was told of, after which brackets do not match."""
+        """Whether a piece of a call was reported, after which brackets do not match."""
         self.swallowed: list[Diagnostic] = []
-        """Entries of lists that went into a value: mistakes when the rest can be read."""
+        """List entries that became part of a value: mistakes if the rest parses."""
 
     # events
 
@@ -128,7 +128,7 @@ class _Builder:
             self.documents += 1
             if self.documents > 1:
                 place = self.place(event)
-                self.stop("FC0002", "a second document starts here", place, "keep one document in a file")
+                self.stop("FC0002", "a second document starts here", place, "keep one document per file")
         elif isinstance(event, yaml.ScalarEvent):
             self.scalar(event)
         elif isinstance(event, yaml.AliasEvent):
@@ -158,11 +158,11 @@ class _Builder:
     def alias(self, event: Any) -> None:
         known, place = self.anchors.get(event.anchor), self.place(event)
         if known is None:
-            self.stop("FC0002", f"no anchor `&{event.anchor}` comes before this alias", place)
+            self.stop("FC0002", f"the alias `*{event.anchor}` has no anchor before it", place)
         if known.node is None:
             self.stop("FC0005", f"the alias `*{event.anchor}` contains itself", place)
         if len(self.frames) + known.height > MAX_DEPTH:
-            self.stop("FC0005", f"this alias makes the text deeper than {MAX_DEPTH} levels", place)
+            self.stop("FC0005", f"nested deeper than {MAX_DEPTH} levels with this alias", place)
         self.grow(known.size, event)
         if self.expects_key():
             self.complex_key(place)
@@ -196,14 +196,14 @@ class _Builder:
     # building
 
     def node(self, value: Any, place: Place) -> Node:
-        """A value of the innermost collection: its key stands before it, or it is an entry of a list."""
+        """A value in the innermost collection: of a key, or an entry of a list."""
         if not self.frames:
             return Node(value, place)
         frame = self.frames[-1]
         return Node(value, place, place if isinstance(frame.items, list) else frame.key_place or NOWHERE)
 
     def add(self, node: Node, height: int) -> None:
-        """Puts a finished value where it belongs."""
+        """Add a finished value to the innermost collection."""
         if not self.frames:
             self.root = node
             return
@@ -243,9 +243,7 @@ class _Builder:
             return
         if plain and _NULL.fullmatch(key):
             advice = "write a name before the `:`" if not key else f'quote it: `"{key}"`'
-            self.notes.error(
-                "FC0002", "a key is empty" if not key else f"`{key}` cannot be a key", place, advice=advice
-            )
+            self.notes.error("FC0002", "empty key" if not key else f"`{key}` cannot be a key", place, advice=advice)
         elif plain and key == "<<":
             frame.key = _MERGE
         elif key in frame.items and key not in frame.merged:
@@ -254,23 +252,23 @@ class _Builder:
             frame.key = key
 
     def repeated(self, key: str, place: Place, frame: _Frame) -> None:
-        """A key that its mapping has already: told once for a mapping, and of the empty key that stands in between."""
+        """A duplicate key: reported once for each mapping, at the empty key in between where there is one."""
         if frame.repeats:
             return
         frame.repeats = True
         first, name, keys = frame.items[key].key, shown(key), list(frame.items)
-        label = Label(f"`{name}` stands here first", first)
+        label = Label("first defined here", first)
         empty = [other for other in keys[keys.index(key) + 1 :] if frame.items[other].value is None]
         if empty and not frame.start.flow_style:
             message = (
-                f"`{shown(empty[-1])}` is empty, and what follows it stands beside it, so that `{name}` stands twice"
+                f"duplicate key `{name}`: `{shown(empty[-1])}` is empty, and the keys after it are at the same level"
             )
-            advice = f"indent `{shown(empty[-1])}` less, or what belongs to it deeper"
-            labels: tuple[Label, ...] = (label, Label("and again", place))
+            advice = f"indent `{shown(empty[-1])}` less, or indent what belongs to it"
+            labels: tuple[Label, ...] = (label, Label("and again here", place))
             self.notes.error("FC0003", message, frame.items[empty[-1]].key, labels=labels, advice=advice)
             return
         advice = f"remove one `{name}`, or rename it"
-        self.notes.error("FC0003", f"the key `{name}` stands twice", place, labels=(label,), advice=advice)
+        self.notes.error("FC0003", f"duplicate key `{name}`", place, labels=(label,), advice=advice)
 
     def complex_key(self, place: Place) -> None:
         if not any(frame.is_key for frame in self.frames):
@@ -288,7 +286,7 @@ class _Builder:
     # mistakes
 
     def is_cut(self, event: Any, frame: _Frame) -> bool:
-        """Whether a plain text is a piece of a call that a comma has cut; tells so once for each call."""
+        """Whether a plain string is a piece of a call that a comma splits; reported once for each call."""
         if not frame.start.flow_style:
             return False
         balance = event.value.count("(") - event.value.count(")")
@@ -302,21 +300,21 @@ class _Builder:
         return True
 
     def report_unopened(self, event: Any) -> None:
-        """A `)` without its `(`: of a call whose beginning is lacking, or instead of another bracket."""
+        """A `)` without its `(`: the end of a call, or written instead of another bracket."""
         self.torn = True
         start, frame = event.start_mark.index + event.value.index(")"), self.frames[-1]
         advice: Advice = (
             Suggestion("]", instead_of=")")
             if isinstance(frame.items, list)
-            else "remove it, or write `(` in front of the arguments"
+            else "remove it, or write `(` before the arguments"
         )
-        self.notes.error("FC0007", "`)` closes nothing", self.source.place(start, start + 1), advice=advice)
+        self.notes.error("FC0007", "unmatched `)`", self.source.place(start, start + 1), advice=advice)
 
     def report_cut(self, event: Any) -> None:
         self.torn = True
         start = event.start_mark.index
         call = self.whole_call(start)
-        message = f"`{shown(event.value)}` is a piece of a call: inside braces or brackets a comma cuts it"
+        message = f"`{shown(event.value)}` is only part of a call: a comma splits it inside braces or brackets"
         if call is None:
             advice = "inside { } or [ ], quote the whole call"
             self.notes.error("FC0007", message, self.place(event), advice=advice)
@@ -345,14 +343,14 @@ class _Builder:
         return None
 
     def refuse_swallowed(self, event: Any) -> None:
-        """An entry of a list that goes on the value above it, since it is indented deeper than the other entries."""
+        """A list entry that continues the value above it, because it is indented deeper than the other entries."""
         start = event.start_mark.index
         entry = re.search(r"\n *(- +[^\n#]*)", self.source.text[start : event.end_mark.index])
         if entry is not None:
             text = entry[1].rstrip()
             place = self.source.place(start + entry.start(1), start + entry.start(1) + len(text))
             message = (
-                f"not valid YAML: `{shown(text)}` is indented deeper than the entry above it, and belongs to its value"
+                f"not valid YAML: `{shown(text)}` is indented deeper than the entry above it, and is read as part of it"
             )
             self.swallowed.append(Diagnostic("FC0002", message, place, advice="indent it like the line above"))
 
@@ -361,19 +359,21 @@ class _Builder:
             return
         short = shown(event.tag.replace("tag:yaml.org,2002:", "!!"))
         end = event.start_mark.index + len(short)
-        advice = 'remove it; quote a text, as in `"012"`' if short in ("!!str", "!") else "remove it"
+        advice = 'remove it; quote a string, as in `"012"`' if short in ("!!str", "!") else "remove it"
         place = self.source.place(event.start_mark.index, end)
-        self.notes.error("FC0004", f"the YAML tag `{short}` is refused", place, advice=advice)
+        self.notes.error("FC0004", f"the YAML tag `{short}` is not allowed", place, advice=advice)
 
     def resolved(self, text: str, place: Place) -> Any:
-        """The value of a plain text by the core schema."""
+        """The value of a plain scalar by the core schema."""
         if _NULL.fullmatch(text):
             return None
         if found := _BOOL.fullmatch(text):
             return found.group(1) is not None
         if _INT.fullmatch(text):
             if len(text) > _MAX_DIGITS:
-                self.notes.error("FC0002", f"a number of {len(text):,} digits", place, advice="quote it, or shorten it")
+                self.notes.error(
+                    "FC0002", f"a number with {len(text):,} digits", place, advice="quote it, or shorten it"
+                )
                 return text
             return int(text, 0)
         if _FLOAT.fullmatch(text):
@@ -385,12 +385,12 @@ class _Builder:
         for pattern, meant in _LOOK_ALIKES:
             if pattern.fullmatch(text):
                 other = f"write `{meant(text)}`, or quote it" if meant(text) else "quote it"
-                self.notes.warn("FC0008", f"`{text}` is a text", place, advice=f'{other}: `"{text}"`')
+                self.notes.warn("FC0008", f"`{text}` is read as a string", place, advice=f'{other}: `"{text}"`')
                 break
         return text
 
     def syntax(self, error: yaml.YAMLError) -> None:
-        """A mistake that ends the reading; a call that was cut before it is its cause."""
+        """A mistake at which parsing stops, unless a piece of a call before it is the cause."""
         if not self.torn:
             self.swallowed.clear()
             inside = any(frame.start.flow_style for frame in self.frames)

@@ -1,7 +1,7 @@
-"""Why a text is not YAML: the line that is at fault, and what to write there.
+"""Syntax errors of YAML: the line that is wrong, and what to write there.
 
-The parser stops where it cannot go on, which is often behind the mistake: at the key that follows a line with a wrong
-indentation, or far below a line without its colon. Such a line is looked for by mending it and reading again.
+The parser often stops after the mistake: at the key that follows a line with the wrong indentation, or far below a line
+without its colon. The wrong line is found by correcting candidates and parsing again.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from flowconf.text import yaml_typos
 from flowconf.text.source import Source, shown
 
 _ADVICE = (
-    ("\\t", "indent with spaces: YAML allows no tabs there"),
+    ("\\t", "indent with spaces: YAML does not allow tabs there"),
     ("mapping values are not allowed", "quote a value that holds `: `, and check the indentation"),
     ("did not find expected key", "check the indentation and that quotes are closed"),
     ("found unexpected end of stream", "close the quote"),
     ("could not find expected ':'", "write `key: value`"),
-    ("cannot start any token", "quote a value that begins with this sign"),
+    ("cannot start any token", "quote a value that begins with this character"),
 )
 _PROBLEMS = (
-    (r"\\t|tab character", "a tab stands in the indentation"),
-    ("mapping values are not allowed", "a key or a `: ` cannot stand here"),
-    ("did not find expected key", "a key cannot stand here"),
-    ("expected <block end>|expected block end|<document start>|'<document start>'", "a key cannot stand here"),
-    (r"expected ',' or '}'", "a comma or `}` is missing"),
-    (r"expected ',' or '\]'", "a comma or `]` is missing"),
-    ("unexpected end of stream", "a quote is not closed"),
-    ("could not find expected ':'", "a line is neither a key with its value nor a value"),
-    ("expected node content", "a value is missing"),
-    ("cannot start any token", "a value cannot begin with this sign"),
+    (r"\\t|tab character", "tab in the indentation"),
+    ("mapping values are not allowed", "a key or `: ` is not allowed here"),
+    ("did not find expected key", "a key is not allowed here"),
+    ("expected <block end>|expected block end|<document start>|'<document start>'", "a key is not allowed here"),
+    (r"expected ',' or '}'", "missing comma or `}`"),
+    (r"expected ',' or '\]'", "missing comma or `]`"),
+    ("unexpected end of stream", "unclosed quote"),
+    ("could not find expected ':'", "expected `key: value`"),
+    ("expected node content", "missing value"),
+    ("cannot start any token", "a value cannot begin with this character"),
 )
-"""What the parser complains of, in words."""
+"""What the parser reports -> what is wrong."""
 
 _OF_LINES = "mapping values are not allowed|expected key|block end|<document start>|expected '-' indicator"
-"""Complaints that a line before may have caused."""
+"""Reports that an earlier line may have caused."""
 
 _CONTENT = re.compile(r"\s*[^\s#]")
 _KEY = re.compile(r"\s*(?:- +)*([^\s:#-][^:#]*?)\s*:(?:\s|$)")
 _RUN_ON = re.compile(r"\s*(?:- +)*(\w+):([^\s:].*)")
 STEP = 2
-"""Spaces that a member is indented deeper than its owner, in a text that shows no other habit."""
+"""Spaces by which a member is indented, where the rest of the text does not show otherwise."""
 NEAR = 30
-"""So many lines around a place are looked at."""
+"""Lines around a place that are considered."""
 MOST_READ = 300_000
-"""So many characters are read again at most."""
+"""The most characters that are parsed again."""
 
 
 def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diagnostic:
-    """The mistake (FC0002) that ended the reading. `is_inside`: between braces or brackets."""
+    """The mistake (FC0002) at which parsing stopped. `is_inside`: between braces or brackets."""
     problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = source.place(mark.index if mark is not None else 0)
@@ -71,11 +71,11 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
             return found
         advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
     if "could not find expected ':'" in problem and (run_on := _RUN_ON.match(line)):
-        advice = f"write a space behind the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
+        advice = f"add a space after the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
     begun, labels = _begun(source, error), list[Label]()
     if begun is not None and begun.line < place.line:
         is_end = place.line > len(source.text.rstrip().split("\n"))
-        labels = [] if is_end else [Label("it is still open here", place)]
+        labels = [] if is_end else [Label("still open here", place)]
         place = begun
     words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
     column = mark.column if mark is not None and place.line == mark.line + 1 else None
@@ -87,7 +87,7 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
 
 
 def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagnostic | None:
-    """What is wrong with a line up to line `stop` (from 1), where reading stops; `begin` (from 0) opens its mapping."""
+    """What is wrong with a line up to line `stop` (from 1), where parsing stops; `begin` (from 0) opens its mapping."""
     if len(source.text) > MOST_READ:
         return None
     found = _without_colon(source, stop) if re.search(f"{_OF_LINES}|find expected ':'", problem) else None
@@ -99,7 +99,7 @@ def _told(words: str, place: Place, advice: Advice | None, **more: Any) -> Diagn
 
 
 def _begun(source: Source, error: yaml.YAMLError) -> Place | None:
-    """Where the quote, bracket or key began whose end is missing: that is where the mistake is."""
+    """Where the quote, bracket or key begins whose end is missing."""
     context, mark = str(getattr(error, "context", None)), getattr(error, "context_mark", None)
     if mark is None or not re.search("quoted scalar|flow |simple key", context):
         return None
@@ -108,7 +108,7 @@ def _begun(source: Source, error: yaml.YAMLError) -> Place | None:
 
 
 def _without_colon(source: Source, stop: int) -> Diagnostic | None:
-    """A line above line `stop` (from 1) without its colon, or the space behind it: up to `stop` all is one value."""
+    """A line above line `stop` (from 1) without its colon or the space after it: up to `stop` all is one value."""
     lines = source.text.rstrip().split("\n")[:stop]
     above = [n for n in range(max(0, stop - NEAR), stop - 1) if _CONTENT.match(lines[n])]
     first = None
@@ -122,15 +122,15 @@ def _without_colon(source: Source, stop: int) -> Diagnostic | None:
     place = source.place(start, start + len(text))
     if run_on := _RUN_ON.match(text):
         mended = f"{run_on[1]}: {run_on[2]}"
-        return _told(f"`{shown(text)}` has no space behind the colon", place, Suggestion(mended, instead_of=text))
-    return _told(f"`{shown(text)}` has no `: `", place, "write `key: value`")
+        return _told(f"missing space after the colon in `{shown(text)}`", place, Suggestion(mended, instead_of=text))
+    return _told(f"missing `: ` in `{shown(text)}`", place, "write `key: value`")
 
 
 def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
-    """The one line up to line `stop` (from 1) with which the text can be read once it is indented otherwise.
+    """The line up to line `stop` (from 1) whose indentation, once corrected, makes the text parse.
 
-    Of several such lines it is the one that leaves the most regular text, that then stands where a member is expected,
-    and that is right above `stop`, or near it. Line `begin` (from 0) is where the mapping around `stop` begins.
+    Of several such lines it is the one that leaves the most regular text, that is then where a member is expected, and
+    that is right above `stop`, or near it. Line `begin` (from 0) is where the mapping around `stop` begins.
     """
     lines = source.text.rstrip().split("\n")[: stop + NEAR]
     stop = min(stop, len(lines))
@@ -152,8 +152,8 @@ def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
     own, key = _indent(lines[n]), _KEY.match(lines[n])
     name = shown(key[1] if key else lines[n].strip())
     start = source.offset(n + 1, own + 1)
-    labels = (Label("it cannot be read from here on", _of_line(source, stop)),) if stop != n + 1 else ()
-    words = f"`{name}` is indented by {_spaces(own)}, where {indent} would fit"
+    labels = (Label("parsing stops here", _of_line(source, stop)),) if stop != n + 1 else ()
+    words = f"`{name}` is indented by {_spaces(own)}, expected {indent}"
     return _told(words, source.place(start, start + len(name)), f"indent it by {_spaces(indent)}", labels=labels)
 
 
@@ -172,7 +172,7 @@ def _indent(line: str) -> int:
 
 
 def _suspects(lines: Sequence[str], stop: int) -> list[int]:
-    """The lines that may keep line `stop` (from 1) from being read: those right above it, and those it stands below."""
+    """The lines that may keep line `stop` (from 1) from being parsed: those right above it, and its owners."""
     content = [n for n, line in enumerate(lines[:stop]) if _CONTENT.match(line)]
     owners = [n for _, n in _levels(lines[: stop - 1])]
     return [*content[-5:], *owners]
@@ -186,7 +186,7 @@ def _other_indents(lines: Sequence[str], n: int) -> list[int]:
 
 
 def _levels(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """The indentations that are open behind `lines`, and the last line of each; the outermost first."""
+    """The indentations that are open after `lines`, and the last line of each; the outermost first."""
     levels: list[tuple[int, int]] = []
     for n, line in enumerate(lines):
         if _CONTENT.match(line):
@@ -197,7 +197,7 @@ def _levels(lines: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _fits(above: Sequence[str], indent: int) -> bool:
-    """Whether a member is expected at `indent` behind the lines `above`."""
+    """Whether a member is expected at `indent` after the lines `above`."""
     levels = _levels(above)
     if levels and _is_hollow(above[levels[-1][1]]):
         return indent == levels[-1][0] + STEP
@@ -213,7 +213,7 @@ def _is_hollow(line: str) -> bool:
 
 
 def _irregular(lines: Sequence[str]) -> int:
-    """How many lines are not a step deeper than their owner, or own nothing and say nothing."""
+    """How many lines are not one step deeper than their owner, or have neither members nor a value."""
     levels, count, is_empty = [-STEP], 0, False
     for line in lines:
         if _CONTENT.match(line):

@@ -1,4 +1,4 @@
-"""What was probably meant by a line of YAML at which the parser gives up."""
+"""Typos in a line of YAML at which parsing stops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowconf.report import Advice, Suggestion
 
 @dataclass(frozen=True)
 class Typo:
-    """What is wrong in a line, where in it that begins and how long it is, and what to write."""
+    """What is wrong in a line, from which character on and for how many, and what to write."""
 
     words: str
     start: int
@@ -30,7 +30,7 @@ def _comma(line: str, at: int) -> Typo | None:
     key = re.search(r"[\w)\"'\]]\s+(\w+)\s*$", line[:at])
     if not line[at:].startswith(":") or key is None:
         return None
-    return Typo(f"a comma is missing in front of `{key[1]}`", key.start(1), len(key[1]), f"write `, {key[1]}: ...`")
+    return Typo(f"missing comma before `{key[1]}`", key.start(1), len(key[1]), f"write `, {key[1]}: ...`")
 
 
 def _index(line: str, at: int) -> Typo | None:
@@ -40,7 +40,7 @@ def _index(line: str, at: int) -> Typo | None:
         return None
     text = name[0] + index[0]
     return Typo(
-        f"inside braces or brackets `{text}` needs quotes",
+        f"`{text}` needs quotes inside braces or brackets",
         name.start(),
         len(text),
         Suggestion(f'"{text}"', instead_of=text),
@@ -52,7 +52,7 @@ def _bracket(line: str, at: int) -> Typo | None:
     sign, missing = line[at : at + 1], {"}": "]", "]": "}"}
     if sign not in missing:
         return None
-    return Typo(f"`{sign}` stands where `{missing[sign]}` should", at, 1, Suggestion(missing[sign], instead_of=sign))
+    return Typo(f"expected `{missing[sign]}`, got `{sign}`", at, 1, Suggestion(missing[sign], instead_of=sign))
 
 
 def _sign_first(line: str, at: int) -> Typo | None:
@@ -60,34 +60,34 @@ def _sign_first(line: str, at: int) -> Typo | None:
     first = re.search(r":\s+([>|]+)\s*$", line[:at])
     if first is None:
         return None
-    advice = "a chain has a module on both sides of each `>>`" if first[1] == ">" else "quote the value, or remove it"
+    advice = "`>>` needs a module on both sides" if first[1] == ">" else "quote the value, or remove it"
     rest = re.match(r"[>|]*", line[at:].lstrip())
     sign = first[1] + (rest[0] if rest and not line[at:].startswith(" ") else "")
     return Typo(f"a value cannot begin with `{sign}`", first.start(1), len(sign), advice)
 
 
-def _behind_quotes(line: str, at: int) -> Typo | None:
+def _after_quotes(line: str, at: int) -> Typo | None:
     """`b: "Linear(8, 8)" >> ReLU`"""
     closing = re.search(r"[\"'](?=\s*[>|]*\s*$)", line[:at])
     rest = line[closing.end() :].strip() if closing is not None else ""
     if closing is None or not rest:
         return None
-    advice = "put the quotes around the whole value"
-    return Typo(f"`{rest}` stands behind the closing quote", line.index(rest, closing.end()), len(rest), advice)
+    advice = "quote the whole value"
+    return Typo(f"unexpected `{rest}` after the closing quote", line.index(rest, closing.end()), len(rest), advice)
 
 
 def _item(line: str, at: int) -> Typo | None:
     """`- b: ReLU` among keys"""
     if not line[at:].startswith("- "):
         return None
-    return Typo("an item of a list cannot stand among the keys of a mapping", at, 1, "remove the `- `")
+    return Typo("list item among the keys of a mapping", at, 1, "remove the `- `")
 
 
 def _key(line: str, at: int) -> Typo | None:
     """`b: ReLU` among items"""
     key = line[at:].split(":")[0].rstrip()
-    advice = "either all of these begin with `- ` or none: a flow has none"
-    return Typo("a key cannot stand among the items of a list", at, len(key), advice)
+    advice = "begin every entry with `- `, or none"
+    return Typo("key among the items of a list", at, len(key), advice)
 
 
 _LOOKS: tuple[tuple[str, Callable[[str, int], Typo | None]], ...] = (
@@ -95,8 +95,8 @@ _LOOKS: tuple[tuple[str, Callable[[str, int], Typo | None]], ...] = (
     (r"expected ',' or", _index),
     (r"expected ',' or", _bracket),
     ("expected comment or line break", _sign_first),
-    ("expected comment or line break|expected key|block end", _behind_quotes),
+    ("expected comment or line break|expected key|block end", _after_quotes),
     ("expected key|block end", _item),
     ("expected '-' indicator", _key),
 )
-"""What the parser complains of -> what to look for."""
+"""What the parser reports -> what to look for."""

@@ -21,7 +21,7 @@ from flowconf.text import from_data, read
         ("latin.yaml", "a: 1\nb: \u00e9".encode("latin-1"), "FC0001", "byte 0xe9"),
         ("wide.yaml", "a: 1".encode("utf-16"), "FC0001", "UTF-16"),
         ("large.yaml", b"#" * 4_000_001, "FC0001", "4,000,001 bytes"),
-        ("text.json", b"{}", "FC0001", "neither YAML nor TOML"),
+        ("text.json", b"{}", "FC0001", "neither a YAML nor a TOML file"),
     ],
 )
 def test_what_cannot_be_read_is_refused(
@@ -46,7 +46,11 @@ def test_the_place_of_a_wrong_byte_is_told(tmp_path: Path) -> None:
 def test_a_folder_or_a_pipe_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     os.mkfifo(tmp_path / "pipe.yaml")
-    for name, words in (("folder.yaml", "a folder"), ("pipe.yaml", "not a regular file"), ("a\0b.yaml", "zero byte")):
+    for name, words in (
+        ("folder.yaml", "a folder"),
+        ("pipe.yaml", "not a regular file"),
+        ("a\0b.yaml", "NUL character"),
+    ):
         with pytest.raises(ConfigError, match=words):
             read(tmp_path / name)
 

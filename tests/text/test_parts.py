@@ -67,5 +67,5 @@ def test_a_call_without_quotes_is_told_whole(written, whole, tmp_path):
     file = tmp_path / "graph.toml"
     file.write_text(f'inputs.x = ["B", 8]\nflow.a = {written}\n', encoding="utf-8")
     (told,) = flowconf.check(file)
-    assert told.help == f'quote a text: write `"{whole}"`'
+    assert told.help == f'quote a string: write `"{whole}"`'
     assert told.place.length == len(whole)

@@ -204,7 +204,7 @@ def place_of(refusal):
         (lambda item: {**item, "image": torch.zeros(7)}, r"`image` is \[[78]\] in row \d+, and \[[78]\] in row \d+"),
         (
             lambda item: {**item, "label": "cat"},
-            r"`label` of row \d+ is the text `cat`, and must be a tensor or numbers",
+            r"`label` of row \d+ is the string `cat`, and must be a tensor or numbers",
         ),
         (lambda item: None, r"row \d+ is `None`, and must be a mapping of named tensors"),
     ],

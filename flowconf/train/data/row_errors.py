@@ -56,7 +56,7 @@ def _wrong_in(row: int, item: Any, fields: Collection[str]) -> RunError | None:
         try:
             torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError):
-            shown = f"the text `{value[:40]}`" if isinstance(value, str) else f"a `{type(value).__name__}`"
+            shown = f"the string `{value[:40]}`" if isinstance(value, str) else f"a `{type(value).__name__}`"
             return _refused(f"`{name}` of row {row} is {shown}, and must be a tensor or numbers", ADVICE)
     return None
 
