@@ -187,7 +187,7 @@ class ModuleTable(Table):
         advice = super().advice_for(name, also)
         if isinstance(advice, Suggestion):
             return advice
-        return "names are those of torch.nn, of flowconf's blocks, and of what your project registers"
+        return "the modules are those of torch.nn, flowconf's blocks, and what your project registers"
 
     def class_source(self, name: str) -> ClassSource:
         """What calling a module needs to know: the class's signatures, or those of a function that makes it."""

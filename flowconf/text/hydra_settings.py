@@ -1,8 +1,8 @@
-"""What may be said to Hydra: the closed list of groups and keys that reach it from a config or the command line.
+"""The closed list of groups and keys that a config or the command line may pass to Hydra.
 
 Hydra instantiates what its own section names, configures logging from it, sets the environment, and resolves
-interpolations in it. So nothing gets there but the search path, the names of installed sweepers and launchers, and
-arguments of these that are plain numbers, truths and words. A key that is not in the tables is refused (FC0108).
+interpolations in it. So only the search path, the names of installed sweepers and launchers, and their arguments that
+are plain numbers, booleans and strings are passed on. Any other key is refused (FC0108).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 HYDRA = "hydra"
 GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler")
-"""The groups of which a defaults list or a word may choose an installed option."""
+"""The groups of which a defaults list or the command line may choose an installed option."""
 
 PLAIN, MAPPING, FOLDERS = "a plain value", "plain values by name", "a list of folders"
 FORMS = {
-    PLAIN: "write a number, `true`, `false`, or a text of one line without `${...}`",
-    MAPPING: "write the values to sweep by their keys, as in `seed: 0,1`",
+    PLAIN: "write a number, `true`, `false`, or a string in one line without `${...}`",
+    MAPPING: "write the values to sweep under their keys, such as `seed: 0,1`",
     FOLDERS: "write a list of folders, without `${...}`",
 }
 Table = Mapping[str, Any]
-"""Key -> what may stand there: one of the three, or a table."""
+"""Key -> the form of its value, or the table of the keys below it."""
 
 SWEEPERS = "max_batch_size direction max_failure_rate n_jobs n_trials"
 SAMPLERS = """
@@ -56,22 +56,22 @@ SETTINGS: Table = {
 }
 """The keys below `hydra`, of every sweeper and launcher; Hydra refuses those that the chosen one does not have.
 
-Left out is whatever names code, a command, a file or an address: `custom_search_space`, `storage`, `setup`, and so on.
+Keys that name code, a command, a file or an address are left out: `custom_search_space`, `storage`, `setup`, and so on.
 """
 
 
 def concerns(parsed: Parsed) -> bool:
-    """Whether a word says something to Hydra: by its key, its group, or the package where a group goes."""
+    """Whether an override sets something of Hydra: by its key, its group, or its package."""
     return is_hydras(parsed.key_or_group.split(".")[0]) or is_hydras(parsed.package or "")
 
 
 def is_hydras(path: str) -> bool:
-    """Whether a group or a package leads into what is Hydra's."""
+    """Whether a group or a package belongs to Hydra."""
     return HYDRA in path.replace(".", "/").split("/")
 
 
 def check_word(parsed: Parsed, place: Place, reporter: Reporter) -> None:
-    """Note what is not in the lists of a word that `concerns` Hydra."""
+    """Report what an override that `concerns` Hydra sets and is not in the lists."""
     key = parsed.key_or_group
     if "/" in key or parsed.package is not None:
         chosen = parsed.value()
@@ -86,21 +86,21 @@ def check_word(parsed: Parsed, place: Place, reporter: Reporter) -> None:
 
 
 def check_choice(group: str, package: str, place: Place, reporter: Reporter) -> None:
-    """Note a group of Hydra's that is not chosen, or a package where no config goes."""
+    """Report a group of Hydra that cannot be chosen, or a package that no config can have."""
     if is_hydras(package):
-        message = f"no config can go to `{shown(package)}`, which is Hydra's"
+        message = f"the package `{shown(package)}` belongs to Hydra"
         reporter.error("FC0108", message, place, path=group, advice="remove it")
     elif package:
-        message = f"`{shown(group)}` goes where Hydra looks for it, not to `{shown(package)}`"
+        message = f"`{shown(group)}` cannot have the package `{shown(package)}`"
         reporter.error("FC0108", message, place, path=group, advice=f"write `{group}`")
     elif group.lstrip("/") not in GROUPS:
         message = f"`{shown(group)}` cannot be chosen"
-        advice = f"of Hydra's groups a config chooses {', '.join(f'`{one}`' for one in GROUPS)}"
+        advice = f"the groups of Hydra that can be chosen are {', '.join(f'`{one}`' for one in GROUPS)}"
         reporter.error("FC0108", message, place, path=group, advice=advice)
 
 
 def check_options(group: str, options: Mapping[str, Place], reporter: Reporter) -> None:
-    """Note an option that is not a plain name."""
+    """Report an option that is not a plain name."""
     for option, place in options.items():
         if not option.replace("_", "").isalnum():
             message = f"`{shown(option)}` is not the name of a {group.rpartition('/')[2]}"
@@ -108,7 +108,7 @@ def check_options(group: str, options: Mapping[str, Place], reporter: Reporter) 
 
 
 def check_section(section: Node, reporter: Reporter) -> None:
-    """Note everything in a `hydra` section that is not in the list."""
+    """Report everything in a `hydra` section that is not in the list."""
     _check(section, (HYDRA,), SETTINGS, reporter)
 
 

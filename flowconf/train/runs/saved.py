@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from flowconf.language.training import Count, Positive, Section
+from flowconf.language.training import Section
+from flowconf.language.value_types import Count, Positive
 
 
 class SavedPhases(Section):
