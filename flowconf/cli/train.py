@@ -25,10 +25,16 @@ def train(
     trust: TrustOption = False,
 ) -> None:
     """Train FILE, and before it all configs whose weights it requires."""
-    source = file if resume is None else resume
-    if source is not None:
-        trust_project_of(source, trust)
-    words = overrides or []
+    from flowconf.train.stopping import interruptible
+
+    with interruptible():
+        source = file if resume is None else resume
+        if source is not None:
+            trust_project_of(source, trust)
+        _train(file, overrides or [], multirun, resume)
+
+
+def _train(file: str | None, words: list[str], multirun: bool, resume: str | None) -> None:
     if resume is not None:
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from flowconf.report import drawn, printable_lines
+from flowconf.report import drawn, printable_lines, why_not
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,7 +22,11 @@ SILENCE = 20.0
 
 
 class Screen:
-    """Lines and a bar on one stream. As a context it takes the bar away at the end."""
+    """Lines and a bar on one stream. As a context it takes the bar away at the end.
+
+    A stream that cannot be written any more (its reader or terminal is gone, its disk is full) ends no run: that is
+    told once on standard error, and the run goes on in silence.
+    """
 
     def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -41,11 +47,13 @@ class Screen:
     def say(self, text: str = "") -> None:
         """Write a line, above the bar when there is one."""
         self._spoke = time.monotonic()
-        if self._bar is not None:
-            self._bar.console.print(printable_lines(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
-        else:
-            self.stream.write(printable_lines(text) + "\n")
-            self.stream.flush()
+        line = printable_lines(text)
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                self.stream.write(line + "\n")
+                self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
         """Begin to show progress towards `total` steps, of which some are done."""
@@ -59,7 +67,8 @@ class Screen:
         columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
-        self._bar.start()
+        with self._speaking():
+            self._bar.start()
 
     def step(self, step: int) -> None:
         """Called after every step; redraws at most ten times a second."""
@@ -68,7 +77,8 @@ class Screen:
         now = time.monotonic()
         if now - self._drawn >= REFRESH:
             self._drawn = now
-            self._bar.update(self._task, completed=step, refresh=True)
+            with self._speaking():
+                self._bar.update(self._task, completed=step, refresh=True)
 
     def reading(self, step: int, total: int, values: Mapping[str, float]) -> None:
         """The newest training values: beside the bar, or as a line when nothing was said for a while."""
@@ -80,9 +90,29 @@ class Screen:
 
     def stop(self) -> None:
         """Take the bar away; lines may follow."""
-        if self._bar is not None:
-            self._bar.stop()
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.stop()
+        self._bar = self._task = None
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
             self._bar = self._task = None
+            self.wants_bar = False
+            with suppress(OSError, ValueError):
+                words = f"flowconf: the output cannot be written ({why_not(problem)}); the run goes on without it\n"
+                sys.stderr.write(words)
+            silence(self.stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Lead a stream nowhere, with what of it could not be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def shown(values: Mapping[str, float]) -> str:

@@ -272,3 +272,11 @@ def test_mistakes(folder, phases, code, words):
     assert found.code == code
     assert words in found.message
     assert found.place.line
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adam"])
+def test_a_part_that_is_thawed_is_trained_by_every_optimizer(folder, name):
+    momentum = ", momentum: 0.9" if name in ("sgd", "rmsprop") else ""
+    text = TINY.replace("{name: adamw, lr: 0.01}", f"{{name: {name}, lr: 0.01{momentum}}}")
+    text += "phases: {first: {freeze: stem, until: {step: 3}}, all: {until: {step: 6}}, last: {freeze: logits}}\n"
+    assert folder.train(text=text).record["status"] == "finished"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.data.splits import Feed, Sampler, Splits
@@ -186,6 +191,10 @@ def lost(item):
     raise FileNotFoundError("wave_3.wav")
 
 
+def leaves(item):
+    raise SystemExit(3)
+
+
 def place_of(refusal):
     (told,) = refusal.diagnostics
     line = Path(told.place.file).read_text().splitlines()[told.place.line - 1]
@@ -207,6 +216,13 @@ def place_of(refusal):
             r"`label` of row \d+ is the string `cat`, and must be a tensor or numbers",
         ),
         (lambda item: None, r"row \d+ is `None`, and must be a mapping of named tensors"),
+        (
+            lambda item: {**item, "image": item["image"].double()},
+            r"`image` is float\d\d in row \d+, and float\d\d in",
+        ),
+        (lambda item: {**item, "image": item["image"].long()}, r"`image` is \w+ in row \d+, and \w+ in row \d+"),
+        (lambda item: {**item, "label": 0.5}, r"`label` is \w+ in row \d+, and \w+ in row \d+"),
+        (leaves, r"row \d+ cannot be made: SystemExit: 3"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch, odd, words, workers):
@@ -219,6 +235,73 @@ def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch
     if odd is lost:
         (label,) = told.labels
         assert "raise FileNotFoundError" in Path(label.place.file).read_text().splitlines()[label.place.line - 1]
+
+
+ALIKE = {
+    "requires_grad": lambda item: {**item, "image": item["image"].clone().requires_grad_()},
+    "big-endian": lambda item: {**item, "image": item["image"].numpy().astype(">f4")},
+    "numpy": lambda item: {**item, "image": item["image"].numpy(), "label": numpy.int64(item["label"])},
+    "not contiguous": lambda item: {**item, "image": torch.stack([item["image"]] * 2, 1)[:, 0]},
+}
+
+
+@pytest.mark.parametrize("change", ALIKE.values(), ids=ALIKE)
+def test_rows_of_every_kind_give_the_same_batches_whoever_makes_them(change):
+    class Changed(Noisy):
+        def __getitem__(self, row):
+            return change(super().__getitem__(row))
+
+    split, plain = Items(Changed()), Items(Noisy())
+    direct, remote = Feed(split, CPU, 1, "train"), Feed(split, CPU, 1, "train", workers=2)
+    expected = Feed(plain, CPU, 1, "train")
+    sampler = Sampler(96, 20, 0, CPU)
+    with remote.ahead(sampler, 0, 5, 1):
+        for step, rows in enumerate(sampler.rest_of_epoch()):
+            batches = [feed.batch(rows, step) for feed in (expected, direct, remote)]
+            for name in ("image", "label"):
+                assert all(torch.equal(batches[0][name], batch[name]) for batch in batches)
+                assert {(batch[name].dtype, batch[name].requires_grad) for batch in batches} == {
+                    (batches[0][name].dtype, False)
+                }
+
+
+def test_a_split_of_ones_own_may_give_what_requires_gradients():
+    class Own:
+        fields: ClassVar = {"image": ((2,), torch.float32)}
+
+        def __len__(self):
+            return 8
+
+        def batch(self, rows, generator):
+            return {"image": (torch.ones(len(rows), 2, requires_grad=True) * 2)}
+
+    rows = torch.arange(4)
+    direct, remote = Feed(Own(), CPU, 1, "train"), Feed(Own(), CPU, 1, "train", workers=1)
+    with remote.ahead(Sampler(8, 4, 0, CPU), 0, 2, 1):
+        batches = direct.batch(rows, 0), remote.batch(rows, 0)
+    assert torch.equal(batches[0]["image"], batches[1]["image"])
+    assert not any(batch["image"].requires_grad for batch in batches)
+
+
+def test_a_worker_that_is_killed_is_told_in_words(folder, monkeypatch, capsys):
+    def dies(item):
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: Splits(Odd(dies), Noisy(32)))
+    assert main(["train", folder.write(text("odd", 1))]) == 1
+    said = capsys.readouterr().err
+    assert "error[FC0501]: a process that makes batches died" in said
+    assert "a smaller `data.workers` or `data.prefetch` takes less" in said
+    assert "Traceback" not in said
+    assert folder.run(folder.runs("tiny")[0]).record["status"] == "failed"
+
+
+def test_a_data_set_that_ends_the_process_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: sys.exit(0))
+    assert main(["train", folder.write(text("odd", 0))]) == 2
+    assert "the data set `odd` refuses its arguments" in capsys.readouterr().err
 
 
 def test_an_iterable_whose_row_fails_says_which_one(folder, monkeypatch):

@@ -13,6 +13,7 @@ from torch import Tensor
 from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.train.data.collate import tensor_of
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
@@ -150,7 +151,7 @@ def _read_npz(file: str) -> dict[str, Tensor]:
         with numpy.load(file, allow_pickle=False) as archive:
             for name in archive.files:
                 try:
-                    tensors[name] = torch.from_numpy(archive[name])
+                    tensors[name] = tensor_of(archive[name])
                 except TypeError:
                     raise _refused(f"the array `{name}` of `{file}` holds no numbers", file) from None
                 except ValueError:  # of objects, which only unpickling could read: that would run code

@@ -6,18 +6,30 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from flowconf.report import Diagnostic, FlowconfError, Label, RunError, raised_at
+from flowconf.train.data.collate import Field, dtype_of, tensor_of
 from flowconf.train.out_of_memory import is_out_of_memory
 
 ADVICE = "give a mapping of named tensors or numbers for each row"
 
 
-def refusal(problem: Exception, what: str) -> RunError:
+def worker_died(problem: RuntimeError) -> RunError:
+    """The end of a process that makes batches. Raises what is something else."""
+    words = str(problem)
+    if "DataLoader worker" not in words:
+        raise problem
+    signalled = re.search(r"killed by signal: (\w[\w ]*)", words)
+    how = f" ({signalled[1].lower()})" if signalled else ""
+    advice = "where memory ran out, a smaller `data.workers` or `data.prefetch` takes less"
+    message = f"a process that makes batches died{how}"
+    return RunError(Diagnostic("FC0501", message, path="data.workers", advice=advice))
+
+
+def refusal(problem: BaseException, what: str) -> RunError:
     """An exception of a data set's own code, which was about to make `what`, with the line that raised it.
 
     Raises the exception as it is when it is a refusal, or says that memory is missing.
@@ -32,7 +44,7 @@ def refusal(problem: Exception, what: str) -> RunError:
 
 
 def apart(
-    rows: Sequence[int], items: Sequence[Any], fields: Collection[str], problem: Exception | None = None
+    rows: Sequence[int], items: Sequence[Any], fields: Mapping[str, Field], problem: Exception | None = None
 ) -> RunError:
     """Why items are no batch with these fields: the first row that is at fault, and the field."""
     if not items:
@@ -41,10 +53,25 @@ def apart(
         told = _wrong_in(row, item, fields) or _unlike(row, item, rows[0], items[0])
         if told is not None:
             return told
+    for row, item in zip(rows, items, strict=False):
+        told = _of_another_type(row, item, fields)
+        if told is not None:
+            return told
     return _refused(f"the rows cannot be put together: {problem}")
 
 
-def _wrong_in(row: int, item: Any, fields: Collection[str]) -> RunError | None:
+def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Field]) -> RunError | None:
+    """What of a row has another type than the first row of the data set."""
+    for name, (_, dtype) in fields.items():
+        found = dtype_of(item[name])
+        if found != dtype:
+            mine, theirs = (str(one).removeprefix("torch.") for one in (found, dtype))
+            message = f"`{name}` is {mine} in row {row}, and {theirs} in the first row of the data set"
+            return _refused(message, "give the values of a field one type")
+    return None
+
+
+def _wrong_in(row: int, item: Any, fields: Mapping[str, Field]) -> RunError | None:
     """What is wrong with a row by itself, which needs these fields."""
     if not isinstance(item, Mapping):
         kind = "`None`" if item is None else f"a `{type(item).__name__}`"
@@ -54,7 +81,7 @@ def _wrong_in(row: int, item: Any, fields: Collection[str]) -> RunError | None:
         return _refused(f"row {row} has no field `{lacks}`, and the first row of the data set has one")
     for name, value in item.items():
         try:
-            torch.as_tensor(value)
+            tensor_of(value)
         except (TypeError, ValueError, RuntimeError):
             shown = f"the string `{value[:40]}`" if isinstance(value, str) else f"a `{type(value).__name__}`"
             return _refused(f"`{name}` of row {row} is {shown}, and must be a tensor or numbers", ADVICE)
@@ -66,10 +93,14 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
     for name, value in first.items():
         if name not in item:
             return _refused(f"row {row} has no field `{name}`, and row {first_row} has one")
-        shape, expected = (list(torch.as_tensor(one).shape) for one in (item[name], value))
+        shape, expected = (list(tensor_of(one).shape) for one in (item[name], value))
         if shape != expected:
             message = f"`{name}` is {shape} in row {row}, and {expected} in row {first_row}"
             return _refused(message, "the rows of a batch need one shape: cut them, or fill them up")
+        mine, theirs = (str(dtype_of(one)).removeprefix("torch.") for one in (item[name], value))
+        if mine != theirs:
+            message = f"`{name}` is {mine} in row {row}, and {theirs} in row {first_row}"
+            return _refused(message, "give the values of a field one type")
     return None
 
 

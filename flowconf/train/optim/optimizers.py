@@ -6,6 +6,7 @@ parameters' device, the CPU included: it is two to four times faster there and t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,7 +78,50 @@ def sgd(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Stochastic gradient descent, with momentum when it is given."""
-    return optim.SGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=_fused(params, fused, EVERYWHERE))
+    kernel = _fused(params, fused, EVERYWHERE)
+    return StaggeredSGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=kernel)
+
+
+class StaggeredSGD(optim.SGD):
+    """torch's SGD, whose fused kernel also takes parameters that get their first gradient later than others do.
+
+    With momentum that kernel wants a buffer of every parameter, or of none. Those that get their first one then take a
+    step of their own; the results are those of torch's other kernels.
+    """
+
+    def __init__(self, params: Groups, *args: Any, **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
+        self._waiting = list(self._parameters())
+        """Parameters that may have had no gradient so far."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step, as torch's SGD does."""
+        if not any(parameter.grad is not None for parameter in self._waiting):
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        given = {parameter for parameter in self._parameters() if parameter.grad is not None}
+        first = {parameter for parameter in given if "momentum_buffer" not in self.state.get(parameter, {})}
+        for some in (given - first, first):
+            if some:
+                self._step_with(some)
+        self._waiting = [parameter for parameter in self._waiting if parameter not in given]
+        return loss
+
+    def _step_with(self, some: set[torch.Tensor]) -> None:
+        """Take a step with these parameters alone."""
+        put_aside = {parameter: parameter.grad for parameter in self._parameters() if parameter not in some}
+        for parameter in put_aside:
+            parameter.grad = None
+        super().step()
+        for parameter, grad in put_aside.items():
+            parameter.grad = grad
+
+    def _parameters(self) -> Iterator[torch.Tensor]:
+        return (parameter for group in self.param_groups for parameter in group["params"])
 
 
 def adagrad(

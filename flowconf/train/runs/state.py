@@ -234,6 +234,7 @@ def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Pat
         if saved.numpy is not None:
             import numpy
 
-            numpy.random.set_state(saved.numpy)
+            found: Any = saved.numpy
+            numpy.random.set_state(found)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
         raise broken(file, Place(str(file)), f"its random numbers are not what runs save: {problem}") from None

@@ -60,6 +60,8 @@ class Team:
         self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
         """The graph, when each process holds a part of its weights."""
+        self.parent = os.getppid() if is_member() else None
+        """The process that watches over the team, without which none of it goes on."""
         self.idle = False
         """Whether this process has no row of the batch that is being computed."""
 
@@ -233,7 +235,7 @@ class Team:
     def restore_shares(self, saved: SavedShares | None) -> None:
         """Go on with the shares that were measured, where the config still leaves them to be."""
         if saved is not None and self.stopwatch is not None:
-            self.shares.restore(saved.model_dump())
+            self.shares.restore(saved)
 
     def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with this process's own random numbers, as far as `tensors` has them."""
