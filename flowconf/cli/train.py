@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
 from flowconf.cli.imports import import_torch
 
 
@@ -22,7 +22,7 @@ def train(
         str | None,
         typer.Option("--resume", metavar="RUN", help="Resume the run in this folder, or the newest run below it."),
     ] = None,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train FILE, and before it all configs whose weights it requires."""
     from flowconf.train.stopping import interruptible

@@ -26,7 +26,7 @@ MAX_VALUES = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class MountOrigin:
     """A mapping from a graph file or group: its name, its file, and the place that refers to it."""
 
     name: str
@@ -47,7 +47,7 @@ class Node:
     place: Place = NOWHERE
     key: Place = NOWHERE
     history: tuple[Place, ...] = ()
-    mount: Mount | None = None
+    mount: MountOrigin | None = None
     gone: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     referred: bool = False
     reference: str | None = None
@@ -177,7 +177,7 @@ class Origins:
         return any(node is not None and node.referred for node in nodes)
 
     @cached_property
-    def mounts(self) -> dict[Path, Mount]:
+    def mounts(self) -> dict[Path, MountOrigin]:
         """The mappings from graph files and groups."""
         return {path: node.mount for path, node in self.items() if node.mount is not None}
 

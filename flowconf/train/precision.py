@@ -15,10 +15,10 @@ FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AMPERE = {"bf16": "fp16", "tf32": "fp32"}
 """What CUDA devices have from Ampere (compute capability 8.0) on, and what to write for those before."""
 
-Devices = str | int | list[int]
+RequestedDevices = str | int | list[int]
 
 
-def pick_devices(wanted: Devices, place: Place) -> list[torch.device]:
+def pick_devices(wanted: RequestedDevices, place: Place) -> list[torch.device]:
     """The devices that `trainer.devices` stands for on this machine, one for each process.
 
     A number means processes on the CPU where there is no CUDA device. Raises `MachineError` when one is not there.

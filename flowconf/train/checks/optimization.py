@@ -17,7 +17,7 @@ from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.train.checks.untrained import is_frozen
 
-Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
+ARGUMENT_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
 
 def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
@@ -110,7 +110,7 @@ def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> str | No
     """What a call says against these arguments, None where it works."""
     try:
         call(**args)
-    except Problems as problem:
+    except ARGUMENT_ERRORS as problem:
         words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         return f"{words[:1].lower()}{words[1:]}"
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.language.plan import Input

@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.objective.terms import Average, Term
