@@ -72,7 +72,7 @@ class Phases:
         """Go on from `state()`. Gives what begins anew, in words."""
         begun = state["begun"]
         if begun is not None and begun not in self.names:
-            return [f"the phases begin anew: the run was in `{begun}`, which the config does not have any more"]
+            return [f"phases restart: the run was in phase `{begun}`, which is no longer in the config"]
         self.number = -1 if begun is None else self.names.index(begun)
         self.ended = state["ended"]
         self.history = [(epoch, values) for epoch, values in state["history"]]

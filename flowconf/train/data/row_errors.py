@@ -24,8 +24,8 @@ def worker_died(problem: RuntimeError) -> RunError:
         raise problem
     signalled = re.search(r"killed by signal: (\w[\w ]*)", words)
     how = f" ({signalled[1].lower()})" if signalled else ""
-    advice = "where memory ran out, a smaller `data.workers` or `data.prefetch` takes less"
-    message = f"a process that makes batches died{how}"
+    advice = "if it ran out of memory, reduce `data.workers` or `data.prefetch`"
+    message = f"a data worker died{how}"
     return RunError(Diagnostic("FC0501", message, path="data.workers", advice=advice))
 
 
@@ -67,7 +67,7 @@ def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Fie
         if found != dtype:
             mine, theirs = (str(one).removeprefix("torch.") for one in (found, dtype))
             message = f"`{name}` is {mine} in row {row}, and {theirs} in the first row of the data set"
-            return _refused(message, "give the values of a field one type")
+            return _refused(message, "use one type for all values of a field")
     return None
 
 
@@ -100,7 +100,7 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
         mine, theirs = (str(dtype_of(one)).removeprefix("torch.") for one in (item[name], value))
         if mine != theirs:
             message = f"`{name}` is {mine} in row {row}, and {theirs} in row {first_row}"
-            return _refused(message, "give the values of a field one type")
+            return _refused(message, "use one type for all values of a field")
     return None
 
 
