@@ -187,7 +187,7 @@ def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
 
 
 def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
-    """Note a patience that a run of this length cannot exhaust, as far as that is known without the data."""
+    """Report a patience that a run of this length cannot exhaust, as far as that is known without the data."""
     trainer = training.trainer
     if trainer.patience is None:
         return
@@ -205,7 +205,7 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
         message = f"`patience` is {trainer.patience:,}, and a run with {count} never ends earlier because of it"
         labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
         advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
-        reporter.warn("FC0410", message, places[0], path="trainer.patience", labels=labels, advice=advice)
+        reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
 
 
 def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
