@@ -191,10 +191,9 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
     trainer = training.trainer
     if trainer.patience is None:
         return
+    length, keys = trainer.epochs, ["patience", "epochs"]
     if trainer.evaluate_every:
-        length, keys = trainer.steps, ("patience", "steps", "evaluate_every")
-    else:
-        length, keys = trainer.epochs, ("patience", "epochs")
+        length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
     places = [reporter.value(("trainer", key)) for key in keys]
     if length is None or places[0].file is None or len({place.file for place in places}) > 1:
         return
