@@ -49,12 +49,21 @@ def uninterrupted() -> AbstractContextManager[None]:
 
 @contextmanager
 def signals_later() -> Iterator[None]:
-    """A block at whose end the signals are delivered that come within it. What is forked in it begins without them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """A block at whose end the first of the signals is delivered that come within it.
+
+    What is forked in it starts with all of them blocked. Blocking is not enough here: another thread may take a signal.
+    """
+    heard: list[int] = []
     try:
-        yield
+        with handled(lambda number, frame: heard.append(number)):
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def leave_signals_to_the_parent() -> None:
