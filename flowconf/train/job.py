@@ -134,7 +134,7 @@ class Job:
             where = f" in the phase `{phase}`" if phase is not None else ""
             lacks = "no term of the loss counts" if trained else "every parameter is frozen"
             place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
-            raise ConfigError(Diagnostic("FC0403", f"nothing is left to train{where}: {lacks}", place))
+            raise ConfigError(Diagnostic("FC0403", f"nothing to train{where}: {lacks}", place))
         return weights, trained
 
 
