@@ -1,4 +1,4 @@
-"""What a run says while it goes on: plain lines, and below them a progress bar when the output is a terminal."""
+"""Console output of a run: plain lines, and a progress bar below them if the output is a terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 REFRESH = 0.1
 """Seconds between two redraws of the bar."""
 SILENCE = 20.0
-"""Seconds without a word after which a run that draws no bar says how far it is."""
+"""Seconds without output after which a run without a progress bar prints its progress."""
 
 
 class Screen:
-    """Lines and a bar on one stream. As a context it takes the bar away at the end."""
+    """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end."""
 
     def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -39,7 +39,7 @@ class Screen:
         self.stop()
 
     def say(self, text: str = "") -> None:
-        """Write a line, above the bar when there is one."""
+        """Print a line, above the bar if there is one."""
         self._spoke = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(printable_lines(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -48,7 +48,7 @@ class Screen:
             self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
-        """Begin to show progress towards `total` steps, of which some are done."""
+        """Start the progress bar at `done` of `total` steps."""
         self._spoke = time.monotonic()
         if not self.wants_bar:
             return
@@ -62,7 +62,7 @@ class Screen:
         self._bar.start()
 
     def step(self, step: int) -> None:
-        """Called after every step; redraws at most ten times a second."""
+        """Update the bar after a step; redraws at most ten times per second."""
         if self._bar is None or self._task is None:
             return
         now = time.monotonic()
@@ -71,7 +71,7 @@ class Screen:
             self._bar.update(self._task, completed=step, refresh=True)
 
     def reading(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """The newest training values: beside the bar, or as a line when nothing was said for a while."""
+        """Show the latest training values: in the bar, or as a line if nothing was printed for a while."""
         text = shown(values)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)
@@ -79,7 +79,7 @@ class Screen:
             self.say(f"  step {step:,} of {total:,}: {text}")
 
     def stop(self) -> None:
-        """Take the bar away; lines may follow."""
+        """Remove the bar; lines may follow."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
@@ -91,5 +91,5 @@ def shown(values: Mapping[str, float]) -> str:
 
 
 def number(value: float) -> str:
-    """A number with four significant digits, without an exponent where it can be read without one."""
+    """A number with four decimals, or four significant digits where that is unreadable."""
     return f"{value:.4f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""A word from outside that the run should end: the step that is going on is finished first."""
+"""Stopping a run by a signal: the current step is finished first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to end, and everything is saved."""
+    """The run was interrupted, and everything is saved."""
 
 
 class Stop:
-    """Within the block SIGINT and SIGTERM only set `asked`; a second one ends the run where it is.
+    """Within the block, SIGINT and SIGTERM only set `asked`; a second one ends the run immediately.
 
-    Outside of the main thread, where Python takes no signals, nothing changes.
+    Does nothing outside of the main thread, where Python cannot handle signals.
     """
 
     def __init__(self, told: Callable[[], None] = lambda: None) -> None:

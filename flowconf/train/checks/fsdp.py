@@ -18,7 +18,7 @@ def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], r
     place = origins.value(("trainer", "strategy"))
     labels = (Label("`fsdp` is set here", place),)
     for path, step in config.model.deciding():
-        message = f"`{path}` runs its modules depending on its values, but `fsdp` requires all processes to run the same"
+        message = f"`{path}` decides by its values what runs, but `fsdp` requires all processes to run the same"
         reporter.error("FC0123", message, step.place, path=path, labels=labels, advice=INSTEAD)
     for name, size in parameters.items():
         if not size:

@@ -102,7 +102,7 @@ def _takes(
     alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
     refused = next(((name, told) for name, told in alone if told is not None), None)
     path, words = (where, words) if refused is None else ((*where, refused[0]), refused[1])
-    reporter.error("FC0123", f"invalid `{dotted(path)}`: {words}", origins.value(path), path=dotted(path))
+    reporter.error("FC0123", f"`{dotted(path)}` is rejected: {words}", origins.value(path), path=dotted(path))
     return False
 
 
