@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_is_a_problem_and_the_rest_is_reported(module, p
     ("version", "message"),
     [
         (None, "the package `torch` is not installed"),
-        ("2.1.0", "`torch` is 2.1.0, and flowconf requires `>=2.6`"),
+        ("2.1.0", "flowconf requires `torch` `>=2.6`, got `2.1.0`"),
     ],
 )
 def test_packages_that_do_not_fit_are_problems(version, message, monkeypatch, capsys):

@@ -79,7 +79,7 @@ def test_predictions_that_cannot_be_made(folder, run):
     save_file({"image": torch.zeros(3, 9)}, "wide.safetensors")
     for file, output, words in (
         ("lacking.safetensors", "out.npz", "no such array"),
-        ("wide.safetensors", "out.npz", r"declared as \[B, 8\], and the array is \[3, 9\]"),
+        ("wide.safetensors", "out.npz", r"declared as \[B, 8\], but the array is \[3, 9\]"),
         ("wide.safetensors", "out.csv", "results are written to"),
         ("nothing.npz", "out.npz", "there is no file"),
     ):
@@ -156,7 +156,7 @@ def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, ru
     assert run.folder.name in out
     assert "broken" not in out
     assert err.splitlines() == [
-        f"warning[FC0702]: a run is not listed, for its record cannot be read: {words}",
+        f"warning[FC0702]: a run is not listed, because its record cannot be read: {words}",
         " --> runs/tiny/broken/run.json",
         "",
     ]

@@ -142,7 +142,7 @@ def optimizer_change(name, key, prefix="optimizer"):
     def probe(job):
         return job.learning_rate.base[0] if probed == "initial" else group(job)[probed]
 
-    anew = "the optimizer's state begins anew for" if {key, (name, key)} & KEEPS_MORE else None
+    anew = "the optimizer state is reset for" if {key, (name, key)} & KEEPS_MORE else None
     return Change(words, probe, expected, anew=anew, text=TEXT.replace("name: adamw", f"name: {name}"))
 
 
@@ -170,7 +170,7 @@ GROUPS = {
         ("+optimizer.groups.logits.amsgrad=true",),
         lambda job: [len(state) for state in job.optimizer.state.values()],
         [3, 3],
-        anew="the optimizer's state begins anew for `logits.weight`, `logits.bias`",
+        anew="the optimizer state is reset for `logits.weight`, `logits.bias`",
     ),
     "a part that is frozen": Change(
         ("+model.flow.stem={through: 'Linear(8, 16)', frozen: true}",), lambda job: len(job.optimizer.state), 2
@@ -238,11 +238,11 @@ MEMBERS = {
     ),
     "the one of the moment is gone": Change(
         ("phases.long=null",), lambda job: job.phases.current, None, text=IN,
-        anew="the phases begin anew: the run was in `long`",
+        anew="the phases are reset: the run was in `long`",
     ),
     "all are gone": Change(
         ("phases.warm=null", "phases.long=null", "phases.last=null"),
-        lambda job: job.learning_rate.factors, [1.0], text=IN, anew="the phases begin anew",
+        lambda job: job.learning_rate.factors, [1.0], text=IN, anew="the phases are reset",
     ),
     "the first ones": Change(
         ("+phases={tail: {when: {step: 12}, lr: 0.5}}",), lambda job: job.phases.current, None,

@@ -59,9 +59,9 @@ def test_idx(mnist):
     [
         (lambda file: file.unlink(), "has no file `t10k-labels-idx1-ubyte`"),
         (lambda file: file.write_bytes(b"\0\0"), "is not an idx file"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"says \[6\], and 5 numbers follow"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"has shape \[6\], but 5 values follow"),
         (lambda file: file.write_bytes(b"\0\0\x08\x03\0\0"), "is not an idx file"),
-        (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images and 3 labels"),
+        (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images, but 3 labels"),
         (lambda file: zipped(file, b"not gzip"), "cannot read .*labels-idx1-ubyte.gz"),
         (lambda file: zipped(file, gzip.compress(file.read_bytes())[:-9]), "cannot read .*labels-idx1-ubyte.gz"),
     ],
@@ -125,7 +125,7 @@ def test_folders_of_images_by_split(pictures):
         images(folder=str(pictures))
     (pictures / "train" / "cat" / "bad.png").write_bytes(b"no image")
     (pictures / "val" / "bird").rmdir()
-    with pytest.raises(ConfigError, match="is no image"):
+    with pytest.raises(ConfigError, match="is not an image"):
         images(folder=str(pictures))
     with pytest.raises(ConfigError, match="has no folders of images"):
         images(folder=str(pictures / "nothing"))
@@ -233,7 +233,7 @@ def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would
     orders = [([0], 0), ([9], 0)]
     with closing_stream(stream(split, orders, 1, 2, torch.device("cpu"))) as batches:
         assert next(batches)["label"].tolist() == [split.files[0][1]]
-        with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is no image") as refused:
+        with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is not an image") as refused:
             next(batches)
     assert refused.value.diagnostics[0].place.file == str(broken)
 
@@ -334,8 +334,8 @@ def test_arrays_in_a_run(folder, saved, name):
         ({"image": IMAGE, "label": LABEL[:30]}, "need the same number of rows, and have: `image` 40, `label` 30"),
         ({"image": IMAGE, "label": numpy.int64(3)}, "need the same number of rows, and have: `image` 40, `label` none"),
         ({"image": IMAGE[:0], "label": LABEL[:0]}, "the arrays of `rows.npz` have no rows"),
-        ({}, "`rows.npz` holds no arrays"),
-        ({"image": IMAGE, "label": numpy.array(["a"] * 40)}, "the array `label` of `rows.npz` holds no numbers"),
+        ({}, "`rows.npz` contains no arrays"),
+        ({"image": IMAGE, "label": numpy.array(["a"] * 40)}, "the array `label` of `rows.npz` is not numeric"),
         ({"image": IMAGE, "label": numpy.array([Pickled()] * 40, dtype=object)}, "`label` of `rows.npz` is pickled"),
     ],
 )

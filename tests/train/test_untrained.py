@@ -99,7 +99,9 @@ def test_phases_are_looked_at_one_by_one(tmp_path):
     text = with_decoder(REPEATED, two % (", freeze: decoder", ""))
     assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
     (found,) = flowconf.check(str(tmp_path / "config.yaml"))
-    assert [label.message for label in found.labels] == ["`loss.again` depends on it, but it is frozen in phase `first`"]
+    assert [label.message for label in found.labels] == [
+        "`loss.again` depends on it, but it is frozen in phase `first`"
+    ]
     frozen = text.replace("    decoder:\n", "    decoder:\n      frozen: true\n")
     assert told(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
 
