@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import flowconf
-from flowconf.language.catalogue import SHELVES, Entry, ranges
+from flowconf.language.catalogue import SHELVES, CatalogueEntry, ranges
 from flowconf.report import CODES
 
 DOCS = Path(__file__).parent
@@ -87,7 +87,7 @@ def _shelf(name: str) -> str:
     return "\n".join([f"## {name.capitalize()}\n\nUsed {SHELVES[name].use}.\n", *kinds, "", *_definitions(entries)])
 
 
-def _definitions(entries: list[Entry]) -> Iterator[str]:
+def _definitions(entries: list[CatalogueEntry]) -> Iterator[str]:
     for entry in entries:
         yield f"`{entry.call}`\n:   {entry.summary or 'No description.'} From `{entry.module}`.\n"
 

@@ -20,7 +20,7 @@ MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 Name = Identifier
 CallText = Annotated[str, named_in("modules")]
 Number = int | float
-Parameter = bool | int | float | str | list[Any]
+ParameterValue = bool | int | float | str | list[Any]
 Size = int | str
 
 
@@ -152,7 +152,7 @@ class GraphDocument(Model):
 
     label: Name | None = None
     """Its name in its parent's paths; default: the step that mounts it."""
-    params: dict[Name, Parameter] = {}
+    params: dict[Name, ParameterValue] = {}
     """Named values that any call of this graph may use."""
     inputs: dict[Name, InputKey] | None = None
     """Name -> shape, in call order; the first is the stream. Default: one input called `x`."""
@@ -176,9 +176,9 @@ class CallBody(Settings):
 class MountedBody(Settings):
     """A graph from a file or group, where a module may stand."""
 
-    graph: GraphSource
+    graph: GraphReference
     """A graph document, the name of one (`encoder`), or a file beside this file."""
-    with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
+    with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
     """Values for the graph's parameters."""
 
 
@@ -186,7 +186,7 @@ def _kind_of_graph(value: object) -> str:
     return "<text>" if isinstance(value, str) else "<document>"
 
 
-GraphSource = Annotated[
+GraphReference = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[GraphDocument, Tag("<document>")], Discriminator(_kind_of_graph)
 ]
 
@@ -314,9 +314,9 @@ class Graph(Modifiers):
     """A graph stands here."""
 
     verb: ClassVar[str] = "graph"
-    graph: GraphSource
+    graph: GraphReference
     """A graph document, the name of one (`encoder`), or a file beside this file."""
-    with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
+    with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
     """Values for the graph's parameters."""
 
 

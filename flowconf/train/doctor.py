@@ -29,17 +29,17 @@ OF_THE_REPOSITORY = ("test", "dev", "docs")
 VARIABLES = ("CUDA_", "FLOWCONF_", "HYDRA_", "MKL_", "NCCL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH")
 """Prefixes of the environment variables that are reported."""
 
-Findings = dict[str, Any]
+Facts = dict[str, Any]
 
 
 @dataclass
 class Examination:
     """The findings as plain data, and the problems."""
 
-    findings: Findings = field(default_factory=dict)
+    findings: Facts = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
 
-    def as_data(self) -> Findings:
+    def as_data(self) -> Facts:
         """Findings and problems as plain data."""
         return {**self.findings, "problems": [as_dict(problem) for problem in self.problems]}
 
@@ -60,7 +60,7 @@ def examine(folder: Path) -> Examination:
     return found
 
 
-def _versions(folder: Path, found: Examination) -> Findings:
+def _versions(folder: Path, found: Examination) -> Facts:
     return {
         "flowconf": flowconf.__version__,
         "location": str(Path(flowconf.__file__).parent),
@@ -70,7 +70,7 @@ def _versions(folder: Path, found: Examination) -> Findings:
     }
 
 
-def _packages(folder: Path, found: Examination) -> Findings:
+def _packages(folder: Path, found: Examination) -> Facts:
     """The version of every package that flowconf requires."""
     versions = {}
     for wanted in _requirements(""):
@@ -83,7 +83,7 @@ def _packages(folder: Path, found: Examination) -> Findings:
     return versions
 
 
-def _extras(folder: Path, found: Examination) -> Findings:
+def _extras(folder: Path, found: Examination) -> Facts:
     """The versions of the packages of every optional extra; null if not installed."""
     extras = [extra for extra in metadata("flowconf").get_all("Provides-Extra") or [] if extra not in OF_THE_REPOSITORY]
     return {extra: {wanted.name: installed(wanted.name) for wanted in _requirements(extra)} for extra in extras}
@@ -100,12 +100,12 @@ def _requirements(extra: str) -> Iterator[Requirement]:
             yield wanted
 
 
-def _devices(folder: Path, found: Examination) -> Findings:
+def _devices(folder: Path, found: Examination) -> Facts:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "memory": bytes_in_words(memory)}
-    devices: Findings = {"cpu": cpu}
+    devices: Facts = {"cpu": cpu}
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
@@ -121,7 +121,7 @@ def _devices(folder: Path, found: Examination) -> Findings:
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, **devices}
 
 
-def _project(folder: Path, found: Examination) -> Findings:
+def _project(folder: Path, found: Examination) -> Facts:
     """The project file, and whether each module that registers names can be imported."""
     from flowconf.language import projects
 
@@ -143,13 +143,13 @@ def _project(folder: Path, found: Examination) -> Findings:
     return {"file": file and str(file), "modules": modules}
 
 
-def _plugins(folder: Path, found: Examination) -> Findings:
+def _plugins(folder: Path, found: Examination) -> Facts:
     from flowconf.text.hydra_bridge import plugins
 
     return dict(plugins())
 
 
-def _runs(folder: Path, found: Examination) -> Findings:
+def _runs(folder: Path, found: Examination) -> Facts:
     """Whether the default folder of runs is writable."""
     runs = folder / "runs"
     there = next(parent for parent in (runs, *runs.parents) if parent.exists())
@@ -161,7 +161,7 @@ def _runs(folder: Path, found: Examination) -> Findings:
     return {"folder": str(runs), "writable": writable, "free": bytes_in_words(shutil.disk_usage(there).free)}
 
 
-def _terminal(folder: Path, found: Examination) -> Findings:
+def _terminal(folder: Path, found: Examination) -> Facts:
     return {
         "term": os.environ.get("TERM"),
         "terminal": sys.stdout.isatty(),
@@ -172,15 +172,15 @@ def _terminal(folder: Path, found: Examination) -> Findings:
     }
 
 
-def _variables(folder: Path, found: Examination) -> Findings:
+def _variables(folder: Path, found: Examination) -> Facts:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 
-def _git(folder: Path, found: Examination) -> Findings | None:
+def _git(folder: Path, found: Examination) -> Facts | None:
     return git_state(folder)
 
 
-PARTS: dict[str, Callable[[Path, Examination], Findings | None]] = {
+PARTS: dict[str, Callable[[Path, Examination], Facts | None]] = {
     "versions": _versions,
     "packages": _packages,
     "extras": _extras,

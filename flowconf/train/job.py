@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic

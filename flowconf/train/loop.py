@@ -48,7 +48,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     job.graph.train()
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
     looking = looked_at(job, run, screen, one_step)
-    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop, coming, looking as take:
+    stopping = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
+    with stopping as stop, coming, looking as take:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from flowconf.graph import Graph, freezing
+from flowconf.graph import freezing
+from flowconf.graph.graph import Graph
 from flowconf.language.training import Condition, Convergence, PhaseSection, Trend, listed
 
 NEVER = math.inf

@@ -15,10 +15,10 @@ FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AMPERE = {"bf16": "fp16", "tf32": "fp32"}
 """The formats that require Ampere (compute capability 8.0), and the alternative for earlier devices."""
 
-Devices = str | int | list[int]
+RequestedDevices = str | int | list[int]
 
 
-def pick_devices(wanted: Devices, place: Place) -> list[torch.device]:
+def pick_devices(wanted: RequestedDevices, place: Place) -> list[torch.device]:
     """The devices for `trainer.devices` on this machine, one for each process.
 
     Without a CUDA device, a number means processes on the CPU. Raises `MachineError` if a device is not available.

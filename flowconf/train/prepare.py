@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.graph import Graph, build_graph, load_checkpoints
+from flowconf.graph.build import build_graph, load_checkpoints
+from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry

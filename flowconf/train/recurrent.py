@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.resolve.reserved_names import STATE
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from flowconf.report import drawn, printable_lines
+from flowconf.report import drawn, printable_lines, why_not
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,7 +22,11 @@ SILENCE = 20.0
 
 
 class Screen:
-    """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end."""
+    """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end.
+
+    An error while writing to the stream (closed pipe or terminal, full disk) does not end the run: it is reported once
+    on standard error, and the run continues without output.
+    """
 
     def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -41,11 +47,13 @@ class Screen:
     def say(self, text: str = "") -> None:
         """Print a line, above the bar if there is one."""
         self._spoke = time.monotonic()
-        if self._bar is not None:
-            self._bar.console.print(printable_lines(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
-        else:
-            self.stream.write(printable_lines(text) + "\n")
-            self.stream.flush()
+        line = printable_lines(text)
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                self.stream.write(line + "\n")
+                self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
         """Start the progress bar at `done` of `total` steps."""
@@ -59,7 +67,8 @@ class Screen:
         columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
-        self._bar.start()
+        with self._speaking():
+            self._bar.start()
 
     def step(self, step: int) -> None:
         """Update the bar after a step; redraws at most ten times per second."""
@@ -68,7 +77,8 @@ class Screen:
         now = time.monotonic()
         if now - self._drawn >= REFRESH:
             self._drawn = now
-            self._bar.update(self._task, completed=step, refresh=True)
+            with self._speaking():
+                self._bar.update(self._task, completed=step, refresh=True)
 
     def reading(self, step: int, total: int, values: Mapping[str, float]) -> None:
         """Show the latest training values: in the bar, or as a line if nothing was printed for a while."""
@@ -80,9 +90,29 @@ class Screen:
 
     def stop(self) -> None:
         """Remove the bar; lines may follow."""
-        if self._bar is not None:
-            self._bar.stop()
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.stop()
+        self._bar = self._task = None
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
             self._bar = self._task = None
+            self.wants_bar = False
+            with suppress(OSError, ValueError):
+                words = f"flowconf: the output cannot be written ({why_not(problem)}); the run continues without it\n"
+                sys.stderr.write(words)
+            silence(self.stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Redirect a stream to the null device, including its unwritten buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def shown(values: Mapping[str, float]) -> str:

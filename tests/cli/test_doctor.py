@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(folder, capsys):
         folder.chmod(0o700)
     out, err = capsys.readouterr()
     assert "  writable: no" in out
-    assert err.startswith("error[FC0601]: no run can be written: ")
+    assert err.startswith("error[FC0601]: runs cannot be written: ")
 
 
 def test_a_file_called_runs_is_a_problem(folder, capsys):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flowconf.cli.main import main
-from flowconf.cli.names import Table
+from flowconf.cli.names import TableName
 from flowconf.language import registry
 from flowconf.language.catalogue import SHELVES
 from flowconf.language.signatures import first_sentence
@@ -41,7 +41,7 @@ def printed(capsys, *words: str) -> str:
 def test_the_command_knows_every_table():
     tables = [value for value in vars(registry).values() if isinstance(value, registry.Table)]
     assert [shelf.table for shelf in SHELVES.values()] == tables
-    assert list(SHELVES) == list(Table)
+    assert list(SHELVES) == list(TableName)
 
 
 @pytest.mark.parametrize("name", SHELVES)

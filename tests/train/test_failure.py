@@ -9,7 +9,7 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
 from flowconf.report import Diagnostic, RunError, StepError

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import flowconf
 from flowconf.api import load
-from flowconf.graph import build_graph
+from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.sizes import Sizes

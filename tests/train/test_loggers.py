@@ -93,7 +93,7 @@ def test_one_that_never_answers_is_left_behind(folder, monkeypatch):
     run = folder.train("+loggers.stuck={}")
     free.set()
     assert run.record["status"] == "finished"
-    assert "the logger `stuck` does not answer" in folder.said.getvalue()
+    assert "the logger `stuck` does not respond" in folder.said.getvalue()
 
 
 def test_a_failed_run_says_so(folder, kept):

@@ -23,6 +23,7 @@ from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, RunError
 from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
+from flowconf.train.stopping import SIGNALS
 from tests.train.conftest import TINY, killed
 
 TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
@@ -102,7 +103,7 @@ def test_killed_in_the_middle_of_a_save(folder, whole, monkeypatch, save):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(folder, whole, monkeypatch, capsys, number):
     with monkeypatch.context() as patch:
         patch.setattr(Screen, "step", lambda self, step: os.kill(os.getpid(), number) if step == 7 else None)
@@ -169,7 +170,7 @@ def test_a_folder_that_becomes_unwritable(folder, monkeypatch):
 def test_a_run_that_goes_on_is_not_started_twice(folder, whole, monkeypatch):
     def intrude(self, step):
         if step == 4:
-            with pytest.raises(RunError, match="still going on"):
+            with pytest.raises(RunError, match="still running"):
                 go_on(folder)
 
     monkeypatch.setattr(Screen, "step", intrude)

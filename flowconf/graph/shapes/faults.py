@@ -186,9 +186,9 @@ def wrong_dim(call: Call, value: Any) -> Literal | None:
 def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | None:
     shape = ", ".join(sizes.number(size) for size in value.shape)
     if call.name in LOOK_UP and value.is_floating_point():
-        advice = f"declare whole numbers: `{{shape: [{shape}], dtype: int64}}`"
+        advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return StreamFault(f"`{call}` takes whole numbers, and `{giver}` gives [{shape}] {kind}", advice=advice)
+        return StreamFault(f"`{call}` takes integers, but `{giver}` gives [{shape}] {kind}", advice=advice)
     if wrong_type(call, value):
         advice = "declare it `float32`, or put an `Embedding` in front"
         return StreamFault(

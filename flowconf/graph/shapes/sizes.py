@@ -45,7 +45,7 @@ TORCH_WORDS = (
     (r".*Calculated output size: .*Output size is too small", "its kernel is larger than what arrives"),
     (r".*calculated shape of the array of sliding blocks.*", "its kernel is larger than what arrives"),
     (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters, for \2 channels"),
-    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must hold whole numbers, not \1"),
+    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, not \1"),
     (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"it takes \1 or \2 dimensions"),
     (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 differ"),
     (r"Trying to create tensor with negative dimension.*", "a size cannot be negative"),

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str,
 def digest_of(tensor: Tensor) -> str:
     """The SHA-256 digest of a tensor's type, shape and numbers."""
     found = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-    found.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+    numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    found.update(memoryview(numbers))
     return found.hexdigest()
 
 

@@ -8,7 +8,7 @@ from flowconf.language import schema
 from flowconf.language.advice import call_slips, other_tools
 from flowconf.language.plan import Input
 from flowconf.language.resolve import reserved_names, wrong_values
-from flowconf.language.resolve.calls import CallParser, Scope
+from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.report import Advice, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -21,7 +21,7 @@ LARGEST_SIZE = 2**40
 OPEN = "write `{}`, or another name that begins with a capital letter, for an unknown size"
 
 
-def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter: Reporter) -> list[Input]:
+def read_inputs(model: schema.GraphDocument, path: Path, scope: ParameterScope, reporter: Reporter) -> list[Input]:
     """The inputs in call order; by default a single input `x`."""
     if not model.inputs:
         if model.inputs is not None:
@@ -49,7 +49,7 @@ def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter:
     return found
 
 
-def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | str:
+def _size(size: int | str, at: Path, scope: ParameterScope, reporter: Reporter) -> int | str:
     place = reporter.value(at)
     if isinstance(size, str) and SYMBOL.match(size) and size not in scope:
         return size

@@ -45,7 +45,7 @@ from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
-from flowconf.language.resolve.step_inputs import Using
+from flowconf.language.resolve.step_inputs import GivenValues
 from flowconf.language.resolve.step_order import ordered
 from flowconf.language.resolve.unique_names import all_names, claim_names, labels
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
@@ -214,15 +214,15 @@ class _Resolver:
         draft.settings.append(found)
 
     def _with_verb(
-        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: Using, taken: set[int]
+        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: GivenValues, taken: set[int]
     ) -> Step:
-        def part(body: object, key: str, path: str, reads: Using) -> Applied:
+        def part(body: object, key: str, path: str, reads: GivenValues) -> Applied:
             return self._part(body, (*at, *key.split("/")), path, draft, dict(enumerate(reads)), step.stream, taken)
 
         def whole(body: object) -> tuple[tuple[str, Applied], ...]:
             return (("body", part(body, model.verb, step.path, using)),)
 
-        def branches(models: Mapping[str, object], reads: Using) -> tuple[tuple[str, Applied], ...]:
+        def branches(models: Mapping[str, object], reads: GivenValues) -> tuple[tuple[str, Applied], ...]:
             return self._branches(models, step, model.verb, at, part, reads)
 
         match model:
@@ -279,8 +279,8 @@ class _Resolver:
         step: Step,
         verb: str,
         at: Path,
-        part: Callable[[object, str, str, Using], Applied],
-        using: Using,
+        part: Callable[[object, str, str, GivenValues], Applied],
+        using: GivenValues,
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
             message = f"`{step.name}` has {len(models) or 'no'} branch, and a {verb} needs at least 2"
@@ -303,7 +303,7 @@ class _Resolver:
         condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, {}, step.stream)
         return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
-    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> Using:
+    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> GivenValues:
         """What a loop goes over: arguments of its body that get one slice in each turn."""
         found = self._arguments(model.over, (*at, "over"), draft)
         for _, value in found:
@@ -453,7 +453,9 @@ class _Resolver:
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
-    def _reuse(self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: Using, taken: set[int]) -> Applied:
+    def _reuse(
+        self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: GivenValues, taken: set[int]
+    ) -> Applied:
         place = self.reporter.value((*at, "reuse"))
         try:
             found = draft.find_module(model.reuse, step.path)
@@ -489,7 +491,7 @@ class _Resolver:
 
     # references
 
-    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> Using:
+    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
         """What `using` or `over`, at `at` of the document, passes under which names."""
         match given:
             case None:

@@ -17,7 +17,7 @@ from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.train.checks.untrained import is_frozen
 
-Problems = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
+ARGUMENT_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
 
 
 def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
@@ -53,7 +53,7 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
         frozen[0][1].place,
         path=frozen[0][0],
         labels=labels,
-        advice="thaw a part with `frozen: false`",
+        advice="unfreeze a part with `frozen: false`",
     )
 
 
@@ -110,7 +110,7 @@ def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> str | No
     """The error message of a call with these arguments, None if it succeeds."""
     try:
         call(**args)
-    except Problems as problem:
+    except ARGUMENT_ERRORS as problem:
         words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         return f"{words[:1].lower()}{words[1:]}"
     return None

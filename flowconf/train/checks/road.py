@@ -210,7 +210,7 @@ def _data(walk: Walk) -> None:
 
 def _sizes(walk: Walk) -> None:
     """Infer the sizes of the graph; for a config, with the fields that its data set declares."""
-    from flowconf.graph import check_shapes
+    from flowconf.graph.build import check_shapes
     from flowconf.train.checks.first_step import first_step
 
     assert walk.plan is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowconf.graph import check_weights as fits
-from flowconf.graph import requests
+from flowconf.graph.build import check_weights as fits
+from flowconf.graph.build import requests
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
 from flowconf.graph.weights.sources import check_source, locate

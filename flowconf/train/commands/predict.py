@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.language.plan import Input
@@ -88,6 +88,11 @@ def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str
                 f"the input `{given.name}` is declared as {shape}, but the array is {list(arrays[given.name].shape)}"
             )
             raise ConfigError(Diagnostic("FC0502", message, place))
+        wanted = getattr(torch, given.dtype)
+        if given.shape is not None and array.is_floating_point() != wanted.is_floating_point:
+            kind = str(array.dtype).removeprefix("torch.")
+            message = f"the input `{given.name}` is declared as {given.dtype}, but the array is {kind}"
+            raise ConfigError(Diagnostic("FC0502", message, place, advice=f"save the array as {given.dtype}"))
     rows = {name: len(tensor) for name, tensor in found.items()}
     if len(set(rows.values())) != 1 or 0 in rows.values():
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -31,8 +31,21 @@ from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
 from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
+from flowconf.train.stopping import signals_later
 from flowconf.train.team import launch
-from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
+from flowconf.train.team.distributed import (
+    Team,
+    joined,
+    lost_contact,
+    most_restarts,
+    note_run,
+    noted_run,
+    restarts,
+    team_for,
+)
+
+INTERRUPTED = 130
+"""The exit code of an interrupted run."""
 
 
 def train(config: Config, screen: Screen | None = None) -> Path:
@@ -108,7 +121,7 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         anew = last_checkpoint(folder) is None
         job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=anew, team=team)
-        _carry_out(job, run, screen)
+        _carry_out(job, lambda: run, screen)
     team.wait()
 
 
@@ -131,29 +144,33 @@ def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
         job = prepare(config, runs, walk.inference, team=team)
-        made = team.told(lambda: _new_run(job, runs))
-        run = made if team.first else Onlooker(made.folder, made.record)
-        run.open(config.training.trainer.tensorboard)
-        _note(run.folder)
-        _carry_out(job, run, screen)
+        run = _carry_out(job, lambda: _new_run(job, runs), screen)
     team.wait()
     return run.folder
 
 
 def _new_run(job: Job, runs: Path) -> Run:
+    """A run in a new folder, which is created and locked by rank 0."""
+    made = job.team.told(lambda: _made(job, runs))
+    run = made if job.team.first else Onlooker(made.folder, made.record)
+    run.open(job.config.training.trainer.tensorboard)
+    _note(run.folder)
+    return run
+
+
+def _made(job: Job, runs: Path) -> Run:
     config = job.config
-    run = create_run(
+    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
+    texts = {"weights.txt": accounts, "graph.dot": dot(config.model)}
+    return create_run(
         runs,
         config_file(config),
         config.composition.overrides,
         config.training.seed,
         portable(config),
         _places(config.composition.document.origins),
+        texts,
     )
-    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
-    (run.folder / "weights.txt").write_text(accounts, encoding="utf-8")
-    (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
-    return run
 
 
 def _note(folder: Path) -> None:
@@ -169,25 +186,36 @@ def _screen(config: Config, member: Team) -> Screen:
     return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
 
 
-def _carry_out(job: Job, run: Run, screen: Screen) -> None:
-    """Train, and write the final status to the record."""
+def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
+    """Train a run, and write its final status to the record in any case."""
+    run: Run | None = None
     try:
+        with signals_later():
+            run = opened()
         with screen:
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
             metrics = fit(job, run, screen)
-    except KeyboardInterrupt:
-        run.end("interrupted")
-        screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
-        raise
+        run.end("finished", metrics=metrics)
     except BaseException as problem:
+        if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
+            launch.note_end(INTERRUPTED)
+            run.end("interrupted")
+            screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
+            raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
-        run.end("failed")
+        if run is not None:
+            run.end("failed")
         failure.explain(problem, job)
         raise
-    run.end("finished", metrics=metrics)
     screen.say(f"run folder {shown_path(str(run.folder))}")
+    return run
+
+
+def _others_were_interrupted(problem: BaseException) -> bool:
+    """Whether an exception only means that another process of the team has exited, because it was interrupted."""
+    return lost_contact(problem) and launch.noted_end() == INTERRUPTED
 
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:

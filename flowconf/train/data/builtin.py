@@ -13,6 +13,7 @@ from torch import Tensor
 from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.train.data.collate import tensor_of
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
@@ -151,7 +152,7 @@ def _read_npz(file: str) -> dict[str, Tensor]:
         with numpy.load(file, allow_pickle=False) as archive:
             for name in archive.files:
                 try:
-                    tensors[name] = torch.from_numpy(archive[name])
+                    tensors[name] = tensor_of(archive[name])
                 except TypeError:
                     raise _refused(f"the array `{name}` of `{file}` is not numeric", file) from None
                 except ValueError:  # an object array, which would have to be unpickled and could run code

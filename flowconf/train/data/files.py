@@ -20,8 +20,8 @@ from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
-from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
     import numpy
@@ -329,7 +329,7 @@ class _Images:
                 picture = _flattened(ImageOps.exif_transpose(opened), self.channels)
         except UnidentifiedImageError:
             raise _refused(f"`{file}` is not an image", str(file), "remove it, or save it again") from None
-        except OSError as problem:
+        except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything
             raise _refused(f"cannot read the image `{file}`: {problem}", str(file)) from None
         width, height = picture.size
         if self.size is not None and (height, width) != self.size:

@@ -5,18 +5,30 @@ An error is plain data, so a worker can send it to the training process, which a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from flowconf.report import Diagnostic, FlowconfError, Label, RunError, raised_at
+from flowconf.train.data.collate import Field, dtype_of, tensor_of
 from flowconf.train.out_of_memory import is_out_of_memory
 
 ADVICE = "return a mapping of named tensors or numbers for each row"
 
 
-def refusal(problem: Exception, what: str) -> RunError:
+def worker_died(problem: RuntimeError) -> RunError:
+    """The error for a DataLoader worker that died. Raises any other exception unchanged."""
+    words = str(problem)
+    if "DataLoader worker" not in words:
+        raise problem
+    signalled = re.search(r"killed by signal: (\w[\w ]*)", words)
+    how = f" ({signalled[1].lower()})" if signalled else ""
+    advice = "if it ran out of memory, reduce `data.workers` or `data.prefetch`"
+    message = f"a data worker process died{how}"
+    return RunError(Diagnostic("FC0501", message, path="data.workers", advice=advice))
+
+
+def refusal(problem: BaseException, what: str) -> RunError:
     """The error for an exception in a data set's own code while it loaded `what`, with the line that raised it.
 
     Raises the exception unchanged if it is a `FlowconfError` or out of memory.
@@ -31,7 +43,7 @@ def refusal(problem: Exception, what: str) -> RunError:
 
 
 def apart(
-    rows: Sequence[int], items: Sequence[Any], fields: Collection[str], problem: Exception | None = None
+    rows: Sequence[int], items: Sequence[Any], fields: Mapping[str, Field], problem: Exception | None = None
 ) -> RunError:
     """Why items cannot be collated into a batch with these fields: the first wrong row, and the field."""
     if not items:
@@ -40,10 +52,25 @@ def apart(
         told = _wrong_in(row, item, fields) or _unlike(row, item, rows[0], items[0])
         if told is not None:
             return told
+    for row, item in zip(rows, items, strict=False):
+        told = _of_another_type(row, item, fields)
+        if told is not None:
+            return told
     return _refused(f"the rows cannot be collated: {problem}")
 
 
-def _wrong_in(row: int, item: Any, fields: Collection[str]) -> RunError | None:
+def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Field]) -> RunError | None:
+    """The first field of a row whose dtype differs from that of the first row of the data set."""
+    for name, (_, dtype) in fields.items():
+        found = dtype_of(item[name])
+        if found != dtype:
+            mine, theirs = (str(one).removeprefix("torch.") for one in (found, dtype))
+            message = f"`{name}` is {mine} in row {row}, but {theirs} in the first row of the data set"
+            return _refused(message, "return the same dtype for all values of a field")
+    return None
+
+
+def _wrong_in(row: int, item: Any, fields: Mapping[str, Field]) -> RunError | None:
     """What is wrong with a row by itself, which requires these fields."""
     if not isinstance(item, Mapping):
         kind = "`None`" if item is None else f"a `{type(item).__name__}`"
@@ -53,7 +80,7 @@ def _wrong_in(row: int, item: Any, fields: Collection[str]) -> RunError | None:
         return _refused(f"row {row} has no field `{lacks}`, but the first row of the data set has one")
     for name, value in item.items():
         try:
-            torch.as_tensor(value)
+            tensor_of(value)
         except (TypeError, ValueError, RuntimeError):
             shown = f"the string `{value[:40]}`" if isinstance(value, str) else f"a `{type(value).__name__}`"
             return _refused(f"`{name}` of row {row} must be a tensor or numbers, got {shown}", ADVICE)
@@ -65,10 +92,14 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
     for name, value in first.items():
         if name not in item:
             return _refused(f"row {row} has no field `{name}`, but row {first_row} has one")
-        shape, expected = (list(torch.as_tensor(one).shape) for one in (item[name], value))
+        shape, expected = (list(tensor_of(one).shape) for one in (item[name], value))
         if shape != expected:
             message = f"`{name}` is {shape} in row {row}, but {expected} in row {first_row}"
             return _refused(message, "the rows of a batch require the same shape: crop or pad them")
+        mine, theirs = (str(dtype_of(one)).removeprefix("torch.") for one in (item[name], value))
+        if mine != theirs:
+            message = f"`{name}` is {mine} in row {row}, but {theirs} in row {first_row}"
+            return _refused(message, "return the same dtype for all values of a field")
     return None
 
 

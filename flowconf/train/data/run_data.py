@@ -43,7 +43,7 @@ def make_data(config: Config, device: torch.device) -> Splits:
     except PermissionError as problem:
         message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, SystemExit) as problem:
         message = f"invalid arguments for the data set `{section.name}`: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
     empty = [name for name, split in splits.named() if not len(split)]

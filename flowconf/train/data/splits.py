@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from flowconf.report import why_not
-from flowconf.train.data.streams import Batch, Field, Order, Pass, RowStream, batch_of, closing_stream, stream
+from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 

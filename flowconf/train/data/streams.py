@@ -12,22 +12,20 @@ import queue
 import random
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from torch.utils.data.dataloader import default_collate
 
 from flowconf.report import Diagnostic, FlowconfError, RunError
-from flowconf.train.data.row_errors import apart, refusal
-from flowconf.train.runs.folder import release_locks
+from flowconf.train.data.collate import Batch, Field, put_together
+from flowconf.train.data.row_errors import apart, refusal, worker_died
+from flowconf.train.runs.lock import release_locks
+from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
-Batch = dict[str, Tensor]
-Field = tuple[tuple[int, ...], torch.dtype]
-"""The shape of one row's value, without the batch dimension, and its dtype."""
 Order = tuple[list[int], int]
 """Rows, and the seed of their batch: plain numbers, which are sent to a worker without shared memory."""
 Pass = tuple[int, int, list[tuple[int, int]]]
@@ -57,7 +55,7 @@ class Items:
     def _item(self, row: int) -> Any:
         try:
             return self.dataset[row]
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise refusal(problem, f"row {row}") from problem
 
 
@@ -102,22 +100,24 @@ def read(items: Iterator[Any], first: int, count: int) -> list[Any]:
     try:
         for item in itertools.islice(items, count):
             found.append(item)  # noqa: PERF402 - their number is needed to report the row that fails
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise refusal(problem, f"row {first + len(found)}") from problem
     return found
 
 
-def collated(items: Sequence[Any], rows: Sequence[int] | None = None, fields: Collection[str] = ()) -> Batch:
+def collated(
+    items: Sequence[Any], rows: Sequence[int] | None = None, fields: Mapping[str, Field] | None = None
+) -> Batch:
     """Items collated into a batch with these fields.
 
-    Raises `RunError` for items that are not mappings of named values, or whose names or shapes differ.
+    Raises `RunError` for items that are not mappings of named values, or whose names, shapes or dtypes differ.
     """
-    rows = range(len(items)) if rows is None else rows
+    rows, fields = range(len(items)) if rows is None else rows, fields or {}
     try:
-        batch = {str(name): torch.as_tensor(value) for name, value in default_collate(list(items)).items()}
+        batch = {str(name): torch.as_tensor(value) for name, value in put_together(items).items()}
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as problem:
         raise apart(rows, items, fields, problem) from None
-    if any(name not in batch for name in fields):
+    if any(name not in batch or batch[name].dtype != dtype for name, (_, dtype) in fields.items()):
         raise apart(rows, items, fields)
     return batch
 
@@ -125,11 +125,11 @@ def collated(items: Sequence[Any], rows: Sequence[int] | None = None, fields: Co
 def batch_of(split: Any, rows: Tensor, generator: torch.Generator) -> Batch:
     """A batch of a split. Raises `RunError` if the split's own code fails."""
     try:
-        batch: Batch = split.batch(rows, generator)
-    except Exception as problem:
+        batch: dict[str, Any] = split.batch(rows, generator)
+    except (Exception, SystemExit) as problem:
         first = ", ".join(str(row) for row in rows[:4].tolist())
         raise refusal(problem, f"the batch of rows {first}, ...") from problem
-    return batch
+    return {name: tensor.detach() if isinstance(tensor, Tensor) else tensor for name, tensor in batch.items()}
 
 
 @contextmanager
@@ -235,6 +235,7 @@ def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
 
 
 def _in_a_worker(number: int) -> None:
+    leave_signals_to_the_parent()
     release_locks()
 
 
@@ -242,13 +243,19 @@ class _Arrivals:
     """Batches from the workers; an error is raised when its batch is requested."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.found = iter(loader)
+        with signals_later():
+            self.found = iter(loader)
+        for worker in getattr(self.found, "_workers", ()):
+            worker.terminate = worker.kill  # torch terminates a worker that does not exit; it ignores SIGTERM
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch: Batch | FlowconfError = next(self.found)
+        try:
+            batch: Batch | FlowconfError = next(self.found)
+        except RuntimeError as problem:
+            raise worker_died(problem) from problem
         if isinstance(batch, FlowconfError):
             raise batch
         return batch

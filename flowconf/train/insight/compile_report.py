@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from flowconf.graph import Graph, runtime
+from flowconf.graph import runtime
+from flowconf.graph.graph import Graph
 from flowconf.language.plan import Step, join
 from flowconf.report import Place, shown_path
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS

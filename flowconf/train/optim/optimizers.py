@@ -6,6 +6,7 @@ of the parameters, including the CPU, where it is two to four times faster but n
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,7 +78,50 @@ def sgd(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Stochastic gradient descent, optionally with momentum."""
-    return optim.SGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=_fused(params, fused, EVERYWHERE))
+    kernel = _fused(params, fused, EVERYWHERE)
+    return StaggeredSGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=kernel)
+
+
+class StaggeredSGD(optim.SGD):
+    """torch's SGD, with a fused kernel that supports parameters that get their first gradient later than others.
+
+    With momentum, torch's fused kernel requires a buffer for every parameter, or for none. Parameters without a buffer
+    are therefore stepped separately; the results equal those of torch's other kernels.
+    """
+
+    def __init__(self, params: Groups, *args: Any, **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
+        self._waiting = list(self._parameters())
+        """Parameters that may not have had a gradient yet."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step, as in torch's SGD."""
+        if not any(parameter.grad is not None for parameter in self._waiting):
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        given = {parameter for parameter in self._parameters() if parameter.grad is not None}
+        first = {parameter for parameter in given if "momentum_buffer" not in self.state.get(parameter, {})}
+        for some in (given - first, first):
+            if some:
+                self._step_with(some)
+        self._waiting = [parameter for parameter in self._waiting if parameter not in given]
+        return loss
+
+    def _step_with(self, some: set[torch.Tensor]) -> None:
+        """One step of these parameters only."""
+        put_aside = {parameter: parameter.grad for parameter in self._parameters() if parameter not in some}
+        for parameter in put_aside:
+            parameter.grad = None
+        super().step()
+        for parameter, grad in put_aside.items():
+            parameter.grad = grad
+
+    def _parameters(self) -> Iterator[torch.Tensor]:
+        return (parameter for group in self.param_groups for parameter in group["params"])
 
 
 def adagrad(

@@ -31,7 +31,9 @@ STARTS = ("checkpoint", "init")
 
 def refuse_changes(run: Path, before: Config, after: Config) -> None:
     """Raise `ConfigError` for what cannot change in a run that has a checkpoint."""
-    refused = {tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)}
+    refused: dict[Keys, str] = {
+        tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)
+    }
     old = dict(_starts(before.composition.document.data["model"], ("model",)))
     new = dict(_starts(after.composition.document.data["model"], ("model",)))
     refused |= {keys: "it has weights already" for keys, start in new.items() if old.get(keys) != start}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,11 +16,14 @@ from flowconf.language.sections.checks import ERRORS
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline
+from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number
 
 IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "loggers")
 """Settings that do not affect results."""
 LONGEST = 32
+DIED = "died"
+"""The status of a running run whose process has died."""
 ABSENT = object()
 NO_SETTINGS = "the run's settings cannot be read, so it is not compared with others"
 
@@ -108,6 +112,8 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     """The run with the record `file`, or None, with a warning, if the record cannot be read."""
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
+    if not wrong and _has_died(file.parent, found):
+        found["status"] = DIED
     if wrong:
         message = f"a run is not listed, because its record cannot be read: {wrong}"
         warnings.append(Diagnostic("FC0702", message, Place(str(file)), severity="warning"))
@@ -118,6 +124,16 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
         settings = {}
         warnings += [replace(told, severity="warning", advice=NO_SETTINGS) for told in error.diagnostics]
     return Listed(file.parent, found, settings)
+
+
+def _has_died(run: Path, record: Mapping[str, Any]) -> bool:
+    """Whether no process holds the lock of a running run; unknown, and False, for a run of another machine."""
+    if record["status"] != "running" or record.get("host") != platform.node():
+        return False
+    try:
+        return not is_held(run)
+    except OSError:
+        return False
 
 
 def _matching(runs: list[Listed], condition: str) -> list[Listed]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowconf.graph import Graph, build_graph
+from flowconf.graph.build import build_graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, LAST, best_checkpoint, known_record
 from flowconf.language import config as configs
 from flowconf.language import projects

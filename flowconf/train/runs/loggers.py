@@ -41,7 +41,7 @@ class LoggedRun:
     """The config's name and the run's time."""
     folder: Path
     config: Mapping[str, Any]
-    """The composed config, as plain data."""
+    """The composed config as plain data; environment variables are references, as in the run's `config.yaml`."""
     record: Mapping[str, Any]
     """`run.json`: git state, environment, overrides, seed."""
 
@@ -70,7 +70,8 @@ def check_packages(config: Config) -> None:
 def start(config: Config, folder: Path, record: Mapping[str, Any], say: Callable[[str], None]) -> list[Aside]:
     """Start the loggers of a run, each in its own thread; `say` reports one that fails."""
     name = f"{folder.parent.name}/{folder.name}"
-    run = LoggedRun(record.get("id", name), name, folder.absolute(), config.composition.document.data, record)
+    written = config.composition.document.origins.root.written()
+    run = LoggedRun(record.get("id", name), name, folder.absolute(), written, record)
     made = {name: partial(registry.loggers.load(name), run, **args) for name, args in config.training.loggers.items()}
     return [Aside(name, make, say) for name, make in made.items()]
 

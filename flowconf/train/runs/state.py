@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
@@ -234,6 +234,7 @@ def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Pat
         if saved.numpy is not None:
             import numpy
 
-            numpy.random.set_state(saved.numpy)
+            found: Any = saved.numpy
+            numpy.random.set_state(found)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
         raise broken(file, Place(str(file)), f"its random numbers are not what runs save: {problem}") from None

@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -83,7 +83,12 @@ class EventFile:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file, even if the buffer cannot be flushed, which raises `OSError`."""
+        file: Any = self._file
+        try:
+            file.close()
+        finally:
+            file.raw.close()
 
     def _write(self, data: bytes) -> None:
         header = struct.pack("<Q", len(data))

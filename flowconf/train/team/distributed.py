@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.objective.terms import Average, Term
@@ -60,6 +60,8 @@ class Team:
         self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
         """The graph, if its weights are sharded."""
+        self.parent = os.getppid() if is_member() else None
+        """The process that monitors the team, which stops without it."""
         self.idle = False
         """Whether this process has no rows of the current batch."""
 
@@ -233,7 +235,7 @@ class Team:
     def restore_shares(self, saved: SavedShares | None) -> None:
         """Restore measured shares, if the config still uses `shares: auto`."""
         if saved is not None and self.stopwatch is not None:
-            self.shares.restore(saved.model_dump())
+            self.shares.restore(saved)
 
     def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the random states of this process, if `tensors` has them."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 FOLDER = "FLOWCONF_LAUNCH"
+PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""The environment variable with the seconds that torch's agent waits for the processes to save when it is stopped."""
 TASK, RUN, ENDED = "task.pickle", "run", "ended"
 
 
@@ -54,7 +56,10 @@ def start(task: Task, processes: int) -> Path:
         folder = Path(name)
         (folder / TASK).write_bytes(pickle.dumps(task))
         try:
-            with _environment({FOLDER: name, **_threads(processes)}), _quiet():
+            with (
+                _environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **_threads(processes)}),
+                _quiet(),
+            ):
                 _launch(task, processes, folder)
         except ChildFailedError as failure:
             raise _failed(failure, folder) from None
@@ -83,8 +88,9 @@ def given() -> Task | None:
     folder = _folder()
     if folder is None:
         return None
-    if (folder / ENDED).is_file():
-        raise SystemExit(int((folder / ENDED).read_text(encoding="utf-8")))
+    ended = noted_end()
+    if ended is not None:
+        raise SystemExit(ended)
     task: Task = pickle.loads((folder / TASK).read_bytes())
     projects.import_again(task.projects)
     return task
@@ -101,7 +107,17 @@ def note_end(code: int) -> None:
     """Record that the team has ended and must not be restarted."""
     folder = _folder()
     if folder is not None:
-        (folder / ENDED).write_text(str(code), encoding="utf-8")
+        own = folder / f"{ENDED}.{os.getpid()}"
+        own.write_text(str(code), encoding="utf-8")
+        own.replace(folder / ENDED)
+
+
+def noted_end() -> int | None:
+    """The recorded exit code of the team; None if it has not ended."""
+    folder = _folder()
+    if folder is None or not (folder / ENDED).is_file():
+        return None
+    return int((folder / ENDED).read_text(encoding="utf-8"))
 
 
 def tells(error: BaseException, code: int) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS

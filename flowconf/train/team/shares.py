@@ -8,7 +8,7 @@ the mean of these is the mean over the global batch, for any shares and masks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from flowconf.train.objective.terms import Term, Values
+from flowconf.train.runs.saved import SavedShares
 
 WARMUP = 3
 """Forward passes before the measurement, which fill caches and compile kernels."""
@@ -59,16 +60,16 @@ class RowShares:
         self.latest = max(self.latest, number)
         return self.given if self.measured is None or number < self.measured_from else self.measured
 
-    def state(self) -> dict[str, Any] | None:
-        """The measured shares as plain data for a checkpoint; None before the measurement."""
+    def state(self) -> SavedShares | None:
+        """The measured shares for a checkpoint; None before the measurement."""
         if self.measured is None:
             return None
-        return {"measured": list(self.measured), "measured_from": self.measured_from}
+        return SavedShares(measured=list(self.measured), measured_from=self.measured_from)
 
-    def restore(self, state: Mapping[str, Any] | None) -> None:
+    def restore(self, state: SavedShares) -> None:
         """Restore `state()`, if it is of the same number of processes."""
-        if state is not None and len(state["measured"]) == len(self.given):
-            self.measured, self.measured_from = tuple(state["measured"]), state["measured_from"]
+        if len(state.measured) == len(self.given):
+            self.measured, self.measured_from = tuple(state.measured), state.measured_from
 
     def part(self, rows: Tensor, number: int, rank: int) -> Tensor:
         """The rows of the global batch `number` that process `rank` computes; possibly none."""
