@@ -29,15 +29,14 @@ MIRRORED = {
 }
 """Files of the repository -> the pages that they become."""
 SECTIONS = {
-    "flowconf.api": "Loading, building and running",
-    "flowconf.train.check": "Checking",
-    "flowconf.graph": "Graphs",
-    "flowconf.graph.builder": "Graphs written step by step",
-    "flowconf.language.registry": "Registering",
-    "flowconf.train.data.splits": "Data sets",
-    "flowconf.report": "Errors",
+    "Loading, building and running": ("flowconf.api",),
+    "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
+    "Graphs written step by step": ("flowconf.graph.builder",),
+    "Registering": ("flowconf.language.registry",),
+    "Data sets": ("flowconf.train.data.splits",),
+    "Errors": ("flowconf.report",),
 }
-"""The parts of the API reference, by the modules that the public names come from."""
+"""The sections of the API reference, with the modules that their names come from."""
 FENCE = re.compile(r"^```(\w+) +([^\n]+)$", re.MULTILINE)
 LINK = re.compile(r"(\]\(|src=\")(?!https?:|#)([^)\"#\s]+)")
 
@@ -60,9 +59,9 @@ def names() -> str:
 def api() -> str:
     """The public names, by the modules that they come from."""
     parts = ["# Python API\n"]
-    for home, title in SECTIONS.items():
+    for title, homes in SECTIONS.items():
         parts.append(f"## {title}\n")
-        parts += [_reference(home, name) for name in flowconf.__all__ if flowconf._HOME_OF[name] == home]
+        parts += [_reference(flowconf._HOME_OF[n], n) for n in flowconf.__all__ if flowconf._HOME_OF[n] in homes]
     return "\n".join(parts)
 
 

@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as problem:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if not isinstance(problem, BrokenPipeError):
-                print(f"flowconf: the output cannot be written: {why_not(problem)}", file=sys.stderr)
+                print(f"flowconf: cannot write to the output: {why_not(problem)}", file=sys.stderr)
             return FAILED
         return code
 

@@ -260,14 +260,14 @@ class Flow:
         step = self.steps[name]
         assert isinstance(step, Mapping)
         if key in step:
-            message = f"`{key}` is said twice of `{name}`"
+            message = f"`{key}` is set twice for `{name}`"
             raise ConfigError(Diagnostic("FC0142", message, path=name, advice="keep one"))
         taken = {**self.taken, value: 1} if key in NAMING and isinstance(value, str) else self.taken
         return replace(self, steps={**self.steps, name: {**step, key: value}}, taken=taken)
 
     def _last(self, key: str) -> str:
         if not self.steps:
-            message = f"`{key}` speaks of the step before it, and there is none"
+            message = f"`{key}` applies to the step before it, and there is none"
             raise ConfigError(Diagnostic("FC0144", message, advice="begin with a verb, such as `through`"))
         return next(reversed(self.steps))
 

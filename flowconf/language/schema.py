@@ -122,11 +122,11 @@ class Modifiers(Settings):
     tag: Name | None = None
     """One more name for the step's output."""
     repeat: Size | None = None
-    """So many independent copies of the step in series."""
+    """The number of independent copies of the step, which run in series."""
     after: Name | None = None
-    """Stand behind this member of the flow."""
+    """Run after this member of the flow."""
     before: Name | None = None
-    """Stand in front of this member of the flow."""
+    """Run before this member of the flow."""
 
 
 class InputSpec(Model):
@@ -225,13 +225,13 @@ class Through(Modifiers):
 
 
 class Also(Modifiers):
-    """What a module makes of the stream is added to the stream."""
+    """The output of a module is added to the stream."""
 
     verb: ClassVar[str] = "also"
     also: Body
     """The module whose output is added."""
     skip: Body | None = None
-    """A module on the other way, instead of the stream itself."""
+    """A module for the other branch, instead of the stream itself."""
 
 
 class Fork(Modifiers):
@@ -281,13 +281,13 @@ class Loop(Modifiers):
     loop: Body
     """What happens in each iteration."""
     times: Size | None = None
-    """How often."""
+    """The number of iterations."""
     while_: Annotated[Body | None, Field(alias="while")] = None
     """Stop once this module's output, one number, is positive; tested before the body."""
     until: Body | None = None
     """Stop once this module's output, one number, is positive; tested after the body."""
     max: Size | None = None
-    """At most so many iterations of a conditional loop."""
+    """The largest number of iterations of a conditional loop."""
     over: Using | None = None
     """Once for each slice of a value, which the body takes as an argument, written as under `using`."""
     dim: int | None = None
@@ -307,7 +307,7 @@ class Map(Modifiers):
     batched: bool = False
     """Fold the slices into the batch: one call of the module."""
     slices: Size | None = None
-    """Cut the last axis into so many pieces instead, and join them again."""
+    """The number of pieces that the last axis is cut into instead; they are joined again."""
 
 
 class Graph(Modifiers):

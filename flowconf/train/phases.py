@@ -72,7 +72,7 @@ class Phases:
         """Restore `state()`. Returns notes for the user."""
         begun = state["begun"]
         if begun is not None and begun not in self.names:
-            return [f"the phases are reset: the run was in `{begun}`, which is no longer in the config"]
+            return [f"phases restart: the run was in phase `{begun}`, which is no longer in the config"]
         self.number = -1 if begun is None else self.names.index(begun)
         self.ended = state["ended"]
         self.history = [(epoch, values) for epoch, values in state["history"]]

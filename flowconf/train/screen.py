@@ -103,7 +103,7 @@ class Screen:
             self._bar = self._task = None
             self.wants_bar = False
             with suppress(OSError, ValueError):
-                words = f"flowconf: the output cannot be written ({why_not(problem)}); the run continues without it\n"
+                words = f"flowconf: cannot write to the output ({why_not(problem)}); the run continues without it\n"
                 sys.stderr.write(words)
             silence(self.stream)
 

@@ -187,8 +187,8 @@ def test_without_a_shape_nothing_is_said_of_inputs():
 @pytest.mark.parametrize(
     ("write", "code", "words"),
     [
-        (lambda f: f.tag("a"), "FC0144", "`tag` speaks of the step before it"),
-        (lambda f: f.through("ReLU").tag("a").tag("b"), "FC0142", "`tag` is said twice of `relu`"),
+        (lambda f: f.tag("a"), "FC0144", "`tag` applies to the step before it"),
+        (lambda f: f.through("ReLU").tag("a").tag("b"), "FC0142", "`tag` is set twice for `relu`"),
         (lambda f: f.through("ReLU", name="a").through("GELU", name="a"), "FC0142", "the step `a` is written twice"),
         (lambda f: f.input("x", ["B"]), "FC0142", "the input `x` is written twice"),
         (lambda f: f.through(nn.ReLU), "FC0123", "`ReLU` is a class"),

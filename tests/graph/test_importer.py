@@ -245,7 +245,7 @@ def test_what_could_not_be_read_is_said_with_its_path():
     assert told["branch"].endswith("has to be registered by `@flowconf.register`")
     assert any(one.path == "branch" and "cannot be traced" in one.reason for one in found.unread)
     assert told["sin"] == "no module does what `sin` does"
-    assert told["place"].startswith("a parameter [1, 4] stands outside of a module")
+    assert told["place"].startswith("a parameter [1, 4] is outside of a module")
     assert told["spare"] == "its weights are not used by the forward"
     assert "is active in evaluation mode too" in told["dropout"]
     flow = found.document["flow"]

@@ -22,7 +22,7 @@ WRONG = {
     "Reshape(3, 3)": ("x", {}, "[3, 3] holds 9 numbers, and a row of the stream has 8"),
     "Unflatten(1, [3, 3])": ("x", {}, "[3, 3] holds 9 numbers, and dimension 1 has 8"),
     "Flatten(5)": ("image", {}, "it has no dimension 5"),
-    "Flatten(2, 1)": ("image", {}, "`start_dim` 2 lies behind `end_dim` 1"),
+    "Flatten(2, 1)": ("image", {}, "`start_dim` 2 is after `end_dim` 1"),
     "LayerNorm([8, 5])": ("seq", {}, "its last sizes are [5, 8], and [8, 5] is expected"),
     "Conv2d(3, 4, 11)": ("image", {}, "a kernel of 11 is larger than a size of 9"),
     "Conv2d(3, 4, 3, dilation=9)": ("image", {}, "a kernel of 3 with `dilation` 9, over 19 in all"),

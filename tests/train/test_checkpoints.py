@@ -100,38 +100,44 @@ DAMAGED = {
     "cut in the header": (cut(100), "cannot be read as weights"),
     "cut in the data": (cut(-1), "it ends too early"),
     "no file of tensors": (lambda file: file.write_text("not this"), "cannot be read as weights"),
-    "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+    "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
     "a flipped bit in the optimizer's state": (
         flipped(data_of("@optimizer/stem.weight/exp_avg")),
-        "`@optimizer/stem.weight/exp_avg` is not what was saved",
+        "`@optimizer/stem.weight/exp_avg` does not match its digest",
     ),
-    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` is not what was saved"),
-    "a flipped bit in a text": (flipped(lambda data: data.index(b"rows") + 7), "its metadata is not what was saved"),
+    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` does not match its digest"),
+    "a flipped bit in a text": (
+        flipped(lambda data: data.index(b"rows") + 7),
+        "its metadata does not match its digest",
+    ),
     "moments exchanged": (
         lambda file: rewrite(file, exchanged, seal=False),
-        "`@optimizer/stem.bias/exp_avg` is not what was saved",
+        "`@optimizer/stem.bias/exp_avg` does not match its digest",
     ),
     "a tensor left out": (
         lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/torch"), seal=False),
-        "`@random/torch` was left out after it was saved",
+        "`@random/torch` was removed after it was saved",
     ),
-    "another run's": (of_another_run, "it is the checkpoint of another run"),
-    "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not the checkpoint of a run"),
+    "another run's": (of_another_run, "it belongs to another run"),
+    "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not a training checkpoint"),
     "another program's": (
         lambda file: save_file({"stem.weight": torch.zeros(16, 8)}, file),
-        "it is not the checkpoint of a run",
+        "it is not a training checkpoint",
     ),
     "older": (with_text("format", "flowconf 1"), "it has format 1"),
-    "newer": (with_text("format", "flowconf 3"), "it has format 3, and this version of flowconf reads formats up to 2"),
-    "no JSON": (with_text("state", "{", seal=True), "is not what runs save"),
-    "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is not what runs save"),
-    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is not what runs save"),
+    "newer": (
+        with_text("format", "flowconf 3"),
+        "it has format 3, and this version of flowconf supports",
+    ),
+    "no JSON": (with_text("state", "{", seal=True), "is invalid"),
+    "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is invalid"),
+    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is invalid"),
     "bad random numbers": (
         in_state(lambda state: state["random"].update(python=[3, [1, 2], None])),
-        "its random numbers are not what runs save",
+        "its random state is invalid",
     ),
-    "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is not what"),
-    "a step that is text": (in_state(lambda state: state["progress"].update(step="9")), "`progress.step` is not what"),
+    "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is invalid"),
+    "a step that is text": (in_state(lambda state: state["progress"].update(step="9")), "`progress.step` is invalid"),
 }
 
 
@@ -148,7 +154,7 @@ def test_a_last_checkpoint_that_is_not_what_was_saved(run, capsys, damage, words
     assert words in said
     assert said.startswith("error[FC030")
     assert f"--> {last(run)}" in said
-    way = f"`flowconf train tiny.yaml init_from={best(run)}` starts a new run from its best weights, which are whole"
+    way = f"to start a new run from its best weights: `flowconf train tiny.yaml init_from={best(run)}`"
     assert f"= help: {way}" in said
     assert snapshot(run) == before
 
@@ -158,11 +164,11 @@ def test_a_last_checkpoint_that_is_gone(run, capsys):
     before = snapshot(run)
     assert main(["train", "--resume", str(run)]) == 1
     said = capsys.readouterr().err
-    assert "error[FC0301]: the run has saved a checkpoint, and `last.safetensors` is not there" in said
-    assert "starts a new run from its best weights" in said
+    assert "error[FC0301]: `last.safetensors` is missing, although the run has saved a checkpoint" in said
+    assert "to start a new run from its best weights" in said
     best(run).unlink()
     assert main(["train", "--resume", str(run)]) == 1
-    assert "= help: `flowconf train tiny.yaml` starts anew" in capsys.readouterr().err
+    assert "= help: to start over: `flowconf train tiny.yaml`" in capsys.readouterr().err
     assert snapshot(run) == {file: data for file, data in before.items() if file != best(run)}
 
 
@@ -176,11 +182,11 @@ def test_the_way_on_is_one(run, folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+        (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
         (cut(50), "cannot be read as weights"),
         (lambda file: file.unlink(), "no such file"),
-        (of_another_run, "it does not hold the run's weights of step 5"),
-        (with_text("step", "4", seal=True), "it does not hold the run's weights of step 5"),
+        (of_another_run, "it does not contain the run's weights of step 5"),
+        (with_text("step", "4", seal=True), "it does not contain the run's weights of step 5"),
     ],
 )
 def test_best_weights_that_are_not_what_was_saved(run, capsys, damage, words):
@@ -189,7 +195,7 @@ def test_best_weights_that_are_not_what_was_saved(run, capsys, damage, words):
     assert main(["train", "--resume", str(run)]) == 1
     said = capsys.readouterr().err
     assert words in said.lower()
-    assert f"init_from={last(run)}` starts a new run from its last weights" in said
+    assert f"to start a new run from its last weights: `flowconf train tiny.yaml init_from={last(run)}`" in said
     assert snapshot(run) == before
 
 
@@ -200,7 +206,7 @@ def test_damaged_best_weights_are_used_by_no_command(run, capsys, command):
     numpy.savez("in.npz", image=numpy.zeros((4, 8), "float32"))
     flipped(data_of("logits.bias"))(best(run))
     assert main([command[0], str(run), *command[1:]]) == 2
-    assert "`logits.bias` is not what was saved" in capsys.readouterr().err
+    assert "`logits.bias` does not match its digest" in capsys.readouterr().err
 
 
 def test_missing_best_weights_of_a_finished_run_are_not_replaced_by_the_last_ones(folder, capsys):

@@ -29,8 +29,8 @@ def run_with(folder, stdout, *words, shell=""):
 @pytest.mark.parametrize(
     ("shell", "words"),
     [
-        ("> /dev/full", "the output cannot be written (no space left on device); the run continues without it"),
-        ("| true", "the output cannot be written (broken pipe); the run continues without it"),
+        ("> /dev/full", "cannot write to the output (no space left on device); the run continues without it"),
+        ("| true", "cannot write to the output (broken pipe); the run continues without it"),
         (">&-", ""),
         (">&- 2>&-", ""),
     ],
@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_when_the_log_is_written(folder, whole, monkeypatch,
     said = capsys.readouterr().err
     (run,) = folder.runs()
     assert "error[FC0702]: cannot write into the run folder: file too large" in said
-    assert f"to go on: flowconf train --resume {run.relative_to(folder.path)}" in said
+    assert f"to resume: flowconf train --resume {run.relative_to(folder.path)}" in said
     assert_same(go_on(folder, run), whole)
 
 
@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_when_events_are_written(folder, whole, monkeypatch,
         assert main(["train", folder.write(TEXT)]) == 1
     said = capsys.readouterr().err
     assert "error[FC0702]: cannot write into the run folder: no space left on device" in said
-    assert "make room; to go on: flowconf train --resume" in said
+    assert "free some space; to resume: flowconf train --resume" in said
     (run,) = folder.runs()
     assert folder.run(run).record["status"] == "failed"
     assert_same(go_on(folder, run), whole)

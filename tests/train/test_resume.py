@@ -271,5 +271,5 @@ def test_the_optimizer_may_change(folder, words, anew):
     run = folder.train()
     folder.said.truncate(0)
     resume(str(run.folder), [*words, "trainer.epochs=3"], Screen(folder.said))
-    assert ("the optimizer begins anew" in folder.said.getvalue()) == anew
+    assert ("optimizer state starts fresh" in folder.said.getvalue()) == anew
     assert folder.run(run.folder).record["status"] == "finished"

@@ -190,7 +190,7 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
         kind = str(value.dtype).removeprefix("torch.")
         return StreamFault(f"`{call}` takes integers, but `{giver}` gives [{shape}] {kind}", advice=advice)
     if wrong_type(call, value):
-        advice = "declare it `float32`, or put an `Embedding` in front"
+        advice = "declare it `float32`, or put an `Embedding` before it"
         return StreamFault(
             f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice
         )
@@ -212,7 +212,7 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     right = f"{call.name.removeprefix('Fractional')[:-2]}{value.dim() - 2}d"
     advice = f"write `{right}`" if right in modules else None
     if advice is None and value.dim() == 2:
-        advice = f"`Unflatten(1, [channels, {DIMENSIONS[count]}])` in front makes room for the other sizes"
+        advice = f"put `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it to add the missing dimensions"
     takes = f"[batch, channels, {DIMENSIONS[count]}]"
     return StreamFault(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
 

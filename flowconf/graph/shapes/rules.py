@@ -161,9 +161,7 @@ def _flatten(built: nn.Flatten, arrival: Arrival) -> Fault | None:
     count = arrival.stream.dim()
     first, last = built.start_dim % count, built.end_dim % count
     return (
-        Fault(f"`start_dim` {built.start_dim} lies behind `end_dim` {built.end_dim}", "end_dim")
-        if first > last
-        else None
+        Fault(f"`start_dim` {built.start_dim} is after `end_dim` {built.end_dim}", "end_dim") if first > last else None
     )
 
 
@@ -307,7 +305,7 @@ def _sequence(arrival: Arrival, batch_first: bool) -> Fault | None:
         return Fault(f"it takes {order}")
     opens = [arrival.is_open(size) for size in sizes]
     if len(sizes) == 2 and opens[0]:
-        advice = "`Unflatten(1, [length, features])` in front makes a sequence of each row"
+        advice = "put `Unflatten(1, [length, features])` before it to make a sequence of each row"
         return Fault(f"it takes {order}, and would read the batch as one sequence", None, advice)
     if len(sizes) == 3 and not batch_first and opens[0] and not opens[1]:
         advice = "write `batch_first=true` in its call"

@@ -14,7 +14,7 @@ from itertools import chain, count
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
-from flowconf.graph.source.layout import broken
+from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal

@@ -54,7 +54,7 @@ def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile
             def read(name: str) -> Tensor:
                 tensor: Tensor = found.get_tensor(name)
                 if digests is not None and digest_of(tensor) != digests[name]:
-                    raise Broken(f"`{name}` is not what was saved")
+                    raise Broken(f"`{name}` does not match its digest")
                 return tensor
 
             yield TensorFile(names, texts, lambda name: tuple(found.get_slice(name).get_shape()), read)

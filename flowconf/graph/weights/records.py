@@ -38,7 +38,7 @@ def _wrong_with(found: object) -> str | None:
     if not isinstance(found, dict):
         return "it holds no mapping"
     if not _is_shallow(found, DEEPEST):
-        return f"it is nested more than {DEEPEST} deep"
+        return f"it is nested more than {DEEPEST} levels deep"
     for key, fits in FIELDS.items():
         if key in found and not fits(found[key]):
             return f"it has no `{key}` as runs write it"

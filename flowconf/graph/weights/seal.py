@@ -55,15 +55,15 @@ def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, st
     if version is None or version < VERSION:
         return None
     if version > VERSION:
-        raise Broken(f"it has format {version}, and this version of flowconf reads formats up to {VERSION}")
+        raise Broken(f"it has format {version}, and this version of flowconf supports formats up to {VERSION}")
     if texts.get(DIGEST) != _digest_of_texts(texts):
-        raise Broken("its metadata is not what was saved")
+        raise Broken("its metadata does not match its digest")
     digests = json.loads(texts.get(DIGESTS, "null"))
     if not isinstance(digests, dict):
         raise Broken("its metadata has no digests")
     if digests.keys() != set(names):
         changed = sorted(digests.keys() ^ set(names))
-        raise Broken(f"`{changed[0]}` was {'left out' if changed[0] in digests else 'added'} after it was saved")
+        raise Broken(f"`{changed[0]}` was {'removed' if changed[0] in digests else 'added'} after it was saved")
     return digests
 
 

@@ -208,8 +208,8 @@ class _Resolver:
         for known in draft.settings:
             for key in ("frozen", "checkpoint"):
                 if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
-                    labels = (Label("first said here", known.place),)
-                    message = f"`{key}` is said twice of `{path}`"
+                    labels = (Label("first set here", known.place),)
+                    message = f"`{key}` is set twice for `{path}`"
                     self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
         draft.settings.append(found)
 
@@ -309,7 +309,7 @@ class _Resolver:
         for _, value in found:
             if value.recurrent:
                 message = f"`{value}` comes later than this step, and a loop goes over what is there"
-                self._fail("FC0141", message, value.place, dotted(at), f"put this step behind `{value}`")
+                self._fail("FC0141", message, value.place, dotted(at), f"put this step after `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
     def _map(self, step: MapStep, model: schema.Map, at: Path, draft: Draft) -> MapStep:
@@ -336,7 +336,7 @@ class _Resolver:
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
             dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
-            self._fail("FC0131", f"`{name}` stands alone", place, step.name, f"write `merge: {name}`{dim}")
+            self._fail("FC0131", f"`{name}` takes no arguments here", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
             close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)

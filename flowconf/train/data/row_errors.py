@@ -24,7 +24,7 @@ def worker_died(problem: RuntimeError) -> RunError:
     signalled = re.search(r"killed by signal: (\w[\w ]*)", words)
     how = f" ({signalled[1].lower()})" if signalled else ""
     advice = "if it ran out of memory, reduce `data.workers` or `data.prefetch`"
-    message = f"a data worker process died{how}"
+    message = f"a data worker died{how}"
     return RunError(Diagnostic("FC0501", message, path="data.workers", advice=advice))
 
 
@@ -66,7 +66,7 @@ def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Fie
         if found != dtype:
             mine, theirs = (str(one).removeprefix("torch.") for one in (found, dtype))
             message = f"`{name}` is {mine} in row {row}, but {theirs} in the first row of the data set"
-            return _refused(message, "return the same dtype for all values of a field")
+            return _refused(message, "use one type for all values of a field")
     return None
 
 
@@ -99,7 +99,7 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
         mine, theirs = (str(dtype_of(one)).removeprefix("torch.") for one in (item[name], value))
         if mine != theirs:
             message = f"`{name}` is {mine} in row {row}, but {theirs} in row {first_row}"
-            return _refused(message, "return the same dtype for all values of a field")
+            return _refused(message, "use one type for all values of a field")
     return None
 
 

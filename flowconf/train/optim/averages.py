@@ -62,7 +62,7 @@ class Averages:
             else:
                 average.copy_(weights)
                 anew.append(name)
-        return [f"the averages of {listing(anew, FEW)} are reset to the current weights"] if anew else []
+        return [f"averages start from the current weights for {listing(anew, FEW)}"] if anew else []
 
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:

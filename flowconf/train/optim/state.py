@@ -56,9 +56,9 @@ def restore_state(
         _lay_out(optimizer, parameter)
     leaving = sorted(saved.keys() - {names[parameter] for parameter in _parameters(optimizer)})
     return [
-        *_said(anew, "the optimizer state is reset for", "the saved state does not match the settings"),
-        *_said(joining, "the optimizer state starts empty for", "not trained before"),
-        *_said(leaving, "the optimizer state is dropped for", "no longer trained"),
+        *_said(anew, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
+        *_said(joining, "optimizer state starts with this step for", "not trained before"),
+        *_said(leaving, "optimizer state is dropped for", "no longer trained"),
     ]
 
 

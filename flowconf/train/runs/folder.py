@@ -162,8 +162,8 @@ class Run:
             there = None
         mine = os.fstat(self._lines.fileno())
         if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted while the run was going on"
-            advice = "if it was moved, go on from its last checkpoint: flowconf train --resume FOLDER"
+            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted during the run"
+            advice = "if it was moved, resume from its last checkpoint: flowconf train --resume FOLDER"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice))
 
     @contextmanager
@@ -174,8 +174,8 @@ class Run:
         except OSError as problem:
             message = f"cannot write into the run folder: {why_not(problem)}"
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            going_on = f"flowconf train --resume {shown_path(str(self.folder))}"
-            advice = f"{'make room' if full else 'let it be written'}; to go on: {going_on}"
+            command = f"flowconf train --resume {shown_path(str(self.folder))}"
+            advice = f"{'free some space' if full else 'make the folder writable'}; to resume: {command}"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice)) from problem
 
 

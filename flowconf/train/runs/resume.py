@@ -44,8 +44,8 @@ def way_on(run: Path, refused: Path | None = None) -> str:
                 continue
             check_whole(file, Place(str(file)))
             source = shlex.quote(f"init_from={shown_path(str(file))}")
-            return f"`{command} {source}` starts a new run from its {whose} weights, which are whole"
-    return f"`{command}` starts anew"
+            return f"to start a new run from its {whose} weights: `{command} {source}`"
+    return f"to start over: `{command}`"
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -54,7 +54,7 @@ def last_checkpoint(run: Path) -> Path | None:
     if file.is_file():
         return file
     if record(run).get("saved") or file.with_name(BEST).is_file():
-        message = f"the run has saved a checkpoint, and `{LAST}` is not there"
+        message = f"`{LAST}` is missing, although the run has saved a checkpoint"
         raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=way_on(run)))
     return None
 
