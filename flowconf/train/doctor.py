@@ -1,6 +1,6 @@
-"""What a bug report needs: versions, devices, the project, plug-ins, git, where runs go, the terminal.
+"""Information for a bug report: versions, devices, the project, plug-ins, git, the run folder, the terminal.
 
-Importing this module needs the standard library and `report` alone: a broken installation is described as well.
+Importing this module requires only the standard library and `report`, so that it works in a broken installation.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 OF_THE_REPOSITORY = ("test", "dev", "docs")
-"""Extras that only flowconf's own repository needs."""
+"""Extras that are only needed to develop flowconf."""
 VARIABLES = ("CUDA_", "FLOWCONF_", "HYDRA_", "MKL_", "NCCL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH")
-"""Environment variables are reported by these beginnings, and no others."""
+"""Prefixes of the environment variables that are reported."""
 
 Facts = dict[str, Any]
 
 
 @dataclass
 class Examination:
-    """What was found, as plain data, and what is wrong with it."""
+    """The findings as plain data, and the problems."""
 
     findings: Facts = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
 
     def as_data(self) -> Facts:
-        """All of it as plain data."""
+        """Findings and problems as plain data."""
         return {**self.findings, "problems": [as_dict(problem) for problem in self.problems]}
 
     def missing(self, message: str, place: Place = NOWHERE, advice: str | None = None) -> None:
-        """Note something that this machine lacks."""
+        """Add a problem with this machine."""
         self.problems.append(Diagnostic("FC0601", message, place, advice=advice))
 
 
 def examine(folder: Path) -> Examination:
-    """Look at the machine and at the project around `folder`. Nothing is written; a part that fails is a problem."""
+    """Examine the machine and the project around `folder`. Nothing is written; a failed part is reported."""
     found = Examination()
     for name, look in PARTS.items():
         try:
@@ -78,19 +78,19 @@ def _packages(folder: Path, found: Examination) -> Facts:
         if there is None:
             found.missing(f"the package `{wanted.name}` is not installed", advice=f"run `pip install '{wanted}'`")
         elif not wanted.specifier.contains(there, prereleases=True):
-            message = f"`{wanted.name}` is {there}, and flowconf requires `{wanted.specifier}`"
+            message = f"flowconf requires `{wanted.name}` `{wanted.specifier}`, got `{there}`"
             found.missing(message, advice=f"run `pip install '{wanted}'`")
     return versions
 
 
 def _extras(folder: Path, found: Examination) -> Facts:
-    """The packages of every optional extra; null for those that are not installed."""
+    """The versions of the packages of every optional extra; null if not installed."""
     extras = [extra for extra in metadata("flowconf").get_all("Provides-Extra") or [] if extra not in OF_THE_REPOSITORY]
     return {extra: {wanted.name: installed(wanted.name) for wanted in _requirements(extra)} for extra in extras}
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:
-    """What an extra requires; without its name, what flowconf itself does."""
+    """The requirements of an extra, or of flowconf itself if the name is empty."""
     from packaging.requirements import Requirement
 
     for text in requires("flowconf") or []:
@@ -150,14 +150,14 @@ def _plugins(folder: Path, found: Examination) -> Facts:
 
 
 def _runs(folder: Path, found: Examination) -> Facts:
-    """Whether a run could be written where runs go by default."""
+    """Whether the default folder of runs is writable."""
     runs = folder / "runs"
     there = next(parent for parent in (runs, *runs.parents) if parent.exists())
     effective = os.access in os.supports_effective_ids
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
     if not writable:
-        message = f"no run can be written: `{shown_path(str(there))}` is not a folder that you may write to"
-        found.missing(message, Place(str(there)), advice="write `trainer.runs=...` for another folder")
+        message = f"runs cannot be written: `{shown_path(str(there))}` is not a writable folder"
+        found.missing(message, Place(str(there)), advice="set another folder with `trainer.runs=...`")
     return {"folder": str(runs), "writable": writable, "free": bytes_in_words(shutil.disk_usage(there).free)}
 
 
@@ -192,4 +192,4 @@ PARTS: dict[str, Callable[[Path, Examination], Facts | None]] = {
     "terminal": _terminal,
     "variables": _variables,
 }
-"""Every part of an examination: it gives what it finds, and notes what is wrong."""
+"""The parts of an examination: each returns its findings and adds its problems."""

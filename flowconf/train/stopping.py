@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, from a user or from the scheduler of a cluster, and what becomes of the run."""
+"""Handling of signals that stop a run, from a user or from the scheduler of a cluster."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to end, and everything is saved."""
+    """The run was interrupted, and everything is saved."""
 
 
 @contextmanager
 def handled(handler: Handler) -> Iterator[None]:
-    """A block in which `handler` is called for all of `SIGNALS`, but for those that this process was told to ignore.
+    """A block in which `handler` is called for all of `SIGNALS`, except those that this process ignores.
 
-    Outside of the main thread, where Python takes no signals, nothing changes.
+    Does nothing outside of the main thread, where Python cannot handle signals.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -38,20 +38,20 @@ def handled(handler: Handler) -> Iterator[None]:
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """A block that any of `SIGNALS` ends at once, by `KeyboardInterrupt`."""
+    """A block in which any of `SIGNALS` raises `KeyboardInterrupt`."""
     return handled(_interrupt)
 
 
 def uninterrupted() -> AbstractContextManager[None]:
-    """A block that none of `SIGNALS` ends: what it does takes a moment, and must be done."""
+    """A block in which all of `SIGNALS` are ignored, for short work that must be completed."""
     return handled(lambda number, frame: None)
 
 
 @contextmanager
 def signals_later() -> Iterator[None]:
-    """A block at whose end the first of the signals is delivered that come within it.
+    """A block that defers signals to its end, where the first of them is delivered.
 
-    What is forked in it starts with all of them blocked. Blocking is not enough here: another thread may take a signal.
+    A process forked in it starts with the signals blocked. Blocking is not enough here: another thread may take a signal.
     """
     heard: list[int] = []
     try:
@@ -67,9 +67,9 @@ def signals_later() -> Iterator[None]:
 
 
 def leave_signals_to_the_parent() -> None:
-    """In a process that was forked in `signals_later`: the process that forked it says when it ends."""
+    """Ignore signals in a process forked in `signals_later`: its parent stops it."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # those that have come are forgotten
+        signal.signal(number, signal.SIG_IGN)  # discards pending signals
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
@@ -78,9 +78,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class Stop:
-    """Within the block a signal only sets `asked`; a second one ends the run where it is.
+    """Within the block, a signal only sets `asked`; a second one ends the run immediately.
 
-    `parent` is the process without which this one is to end, too.
+    `asked` is also set when the process `parent` has exited.
     """
 
     def __init__(self, told: Callable[[], None] = lambda: None, parent: int | None = None) -> None:

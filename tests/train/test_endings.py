@@ -70,7 +70,7 @@ def test_anywhere_else_in_a_run(folder, whole, monkeypatch, capsys, place, numbe
         patch.setattr(owner, name, sending(number, getattr(owner, name), when))
         assert main(["train", folder.write(TEXT)]) == 130
     (run,) = folder.runs()
-    assert f"to go on: flowconf train --resume {run.relative_to(folder.path)}" in capsys.readouterr().out
+    assert f"to resume: flowconf train --resume {run.relative_to(folder.path)}" in capsys.readouterr().out
     assert folder.run(run).record["status"] == "interrupted"
     assert not is_held(run)
     assert_same(go_on(folder, run), whole)
@@ -228,7 +228,7 @@ STREAMED = TEXT.replace("{name: synthetic, shape: [8], classes: 4, rows: 320, ba
 def test_a_signal_to_a_process_group_with_workers_that_make_data(folder, number):
     process = started(folder, text=STREAMED)
     os.killpg(process.pid, number)
-    assert "interrupted; to go on" in assert_ended(process, folder)
+    assert "interrupted; to resume" in assert_ended(process, folder)
 
 
 @SLOW
@@ -250,7 +250,7 @@ def test_a_signal_to_a_team(folder, to, number):
         os.killpg(process.pid, number)
     else:
         os.kill(ranks.get(to, process.pid), number)
-    assert "interrupted; to go on" in assert_ended(process, folder)
+    assert "interrupted; to resume" in assert_ended(process, folder)
 
 
 @SLOW

@@ -178,7 +178,7 @@ def looks_for_a_key(values, target):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (gives_nothing, "says: it must give a tensor, and gives `None`"),
+        (gives_nothing, "says: it must return a tensor, got `None`"),
         (looks_for_a_key, "says: KeyError: 'speaker'"),
     ],
 )

@@ -114,4 +114,4 @@ def test_predict_says_which_type_it_needs(folder, capsys, kind, code):
     numpy.savez("in.npz", image=numpy.ones((4, 8), kind))
     assert main(["predict", str(run), "-i", "in.npz", "-o", "out.npz"]) == code
     said = capsys.readouterr().err
-    assert (f"the input `image` is declared as float32, and the array is {kind}" in said) == (code == 2)
+    assert (f"the input `image` is declared as float32, but the array is {kind}" in said) == (code == 2)

@@ -260,7 +260,7 @@ MISTAKES = [
     ("a: {until: {fraction: 1.5}}", "FC0123", ""),
     ("a: {untl: {step: 1}}", "FC0121", "untl"),
     ("a: {until: {step: 1}, freeze: [stem, logits]}", "FC0403", "in the phase `a`: every parameter is frozen"),
-    ("a: {until: {step: 1}, loss: {small: 0, label: 0}}", "FC0403", "no term of the loss counts"),
+    ("a: {until: {step: 1}, loss: {small: 0, label: 0}}", "FC0403", "every term of the loss has weight 0"),
 ]
 
 

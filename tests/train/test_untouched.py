@@ -34,7 +34,7 @@ def test_a_second_resume_takes_nothing_from_the_run_that_goes_on(folder, monkeyp
 
     def intrude(self, target):
         if self.suffix == ".tmp" and target.name == "last.safetensors":
-            with pytest.raises(RunError, match="still going on"):
+            with pytest.raises(RunError, match="still running"):
                 resume(str(folder.runs()[0]), (), Screen(folder.said))
             refused.append(self)
         return replace(self, target)

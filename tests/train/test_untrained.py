@@ -87,7 +87,7 @@ def test_updates_that_leave_a_part_out_are_named(tmp_path):
     file.write_text(BASE.replace("target: label}", "target: label, updates: [logits]}"))
     (found,) = flowconf.check(str(file))
     assert (found.code, found.path) == ("FC0408", "stem")
-    assert [label.message for label in found.labels] == ["`loss.label` updates other parts"]
+    assert [label.message for label in found.labels] == ["`loss.label` only updates other parts"]
 
 
 REPEATED = "  again: {fn: mse, input: decoder, target: image, weight: 0}\n"
@@ -99,7 +99,9 @@ def test_phases_are_looked_at_one_by_one(tmp_path):
     text = with_decoder(REPEATED, two % (", freeze: decoder", ""))
     assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
     (found,) = flowconf.check(str(tmp_path / "config.yaml"))
-    assert [label.message for label in found.labels] == ["`loss.again` would train it in `first`, where it is frozen"]
+    assert [label.message for label in found.labels] == [
+        "`loss.again` depends on it, but it is frozen in phase `first`"
+    ]
     frozen = text.replace("    decoder:\n", "    decoder:\n      frozen: true\n")
     assert told(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
 
@@ -146,4 +148,4 @@ def test_a_run_begins_with_the_warnings(tmp_path, monkeypatch):
     Path("tiny.yaml").write_text(text)
     said = StringIO()
     train(load("tiny.yaml"), Screen(said))
-    assert said.getvalue().count("warning[FC0407]: `probe` is needed by no output, loss or metric") == 1
+    assert said.getvalue().count("warning[FC0407]: `probe` is not used by any output, loss or metric") == 1

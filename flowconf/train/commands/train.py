@@ -1,4 +1,4 @@
-"""`train`: from a config to finished runs, one after the other, each in its own run folder; and `train --resume`."""
+"""`train`: runs a config and the configs it depends on, each in its own run folder; and `train --resume`."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ from flowconf.train.team.distributed import (
 )
 
 INTERRUPTED = 130
-"""The exit code of a run that was asked to end."""
+"""The exit code of an interrupted run."""
 
 
 def train(config: Config, screen: Screen | None = None) -> Path:
-    """Train `config`, and before it every config whose weights it needs. Gives the run folder.
+    """Train `config`, after every config whose weights it needs. Returns the run folder.
 
-    Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
-    fails or is interrupted says so.
+    Raises `FlowconfError` for an error in any of them before the first one starts. The record of a run that fails or
+    is interrupted has this status.
     """
     return train_checked(road.loaded(config), screen)
 
 
 def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
-    """The same with a config that has been checked so far; the rest of its checks come first."""
+    """The same for a partly checked config; the remaining checks run first."""
     with joined() as member:
-        walk = member.told(lambda: walk.to(road.END))  # one composed it for all, whatever became of the file meanwhile
+        walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
         screen = screen or _screen(walk.checked, member)
@@ -72,7 +72,7 @@ def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
 
 
 def take_part(task: launch.Task) -> None:
-    """What `flowconf train` does in each process of a team."""
+    """`flowconf train` in each process of a team."""
     config = task.walk.checked
     with joined() as member:
         screen = _screen(config, member)
@@ -83,10 +83,10 @@ def take_part(task: launch.Task) -> None:
 
 
 def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
-    """Go on with a run from its checkpoint, or from its beginning when it has none. Gives its folder.
+    """Resume a run from its checkpoint, or from the start if it has none. Returns its folder.
 
-    `overrides` change its config from here on: more epochs, for one. Raises `FlowconfError` when the run is finished
-    and nothing is changed, and for what is wrong with its config; the folder is then as it was.
+    `overrides` change its config from here on, such as more epochs. Raises `FlowconfError` if the run is finished and
+    there are no overrides, and for an error in its config; the folder is then unchanged.
     """
     run_folder = find_run_folder(folder).absolute()
     known = known_record(run_folder)
@@ -94,7 +94,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     walk = walk_run(run_folder, overrides, saved).to(road.BEFORE_TORCH)
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
-        advice = "to train longer, give it more: `trainer.epochs=...`"
+        advice = "to train longer, increase `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     if saved is not None:
         check_checkpoint(saved, known.get("id", ""))
@@ -126,7 +126,7 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
 
 
 def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
-    """One run in a folder of its own, by several processes when the config asks for them."""
+    """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
     if processes:
         return launch.start(launch.Task(walk), processes)
@@ -134,11 +134,11 @@ def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
 
 
 def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
-    """One run in a folder of its own, or in the one that processes before these have left unfinished."""
+    """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
     before = member.told(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
-        screen.say(f"a process died: starting anew, {restarts()} of {most_restarts()}")
+        screen.say(f"a process died: restart {restarts()} of {most_restarts()}")
         _go_on(walk, before, (), screen, member)
         return before
     team = team_for(config, member)
@@ -150,7 +150,7 @@ def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
 
 
 def _new_run(job: Job, runs: Path) -> Run:
-    """A run in a new folder, taken by this process when it is the first of its team."""
+    """A run in a new folder, which is created and locked by rank 0."""
     made = job.team.told(lambda: _made(job, runs))
     run = made if job.team.first else Onlooker(made.folder, made.record)
     run.open(job.config.training.trainer.tensorboard)
@@ -174,20 +174,20 @@ def _made(job: Job, runs: Path) -> Run:
 
 
 def _note(folder: Path) -> None:
-    """Tell those who started this process, and those who may take its place, where its run is."""
+    """Record the run folder for the parent process, and for processes that may replace this one."""
     launch.note_run(folder.absolute())
     note_run(folder.absolute())
 
 
 def _screen(config: Config, member: Team) -> Screen:
-    """The first process speaks."""
+    """The console output; only rank 0 prints."""
     if member.first:
         return Screen(bar=config.training.trainer.progress)
     return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
 
 
 def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
-    """Train a run, and say in its record how it ended, however that is."""
+    """Train a run, and write its final status to the record in any case."""
     run: Run | None = None
     try:
         with signals_later():
@@ -202,7 +202,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
         if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
             launch.note_end(INTERRUPTED)
             run.end("interrupted")
-            screen.say(f"interrupted; to go on: flowconf train --resume {shown_path(str(run.folder))}")
+            screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
             raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
         if run is not None:
@@ -214,12 +214,12 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
 
 
 def _others_were_interrupted(problem: BaseException) -> bool:
-    """Whether an exception only says that another process of the team is gone, and that one was asked to end."""
+    """Whether an exception only means that another process of the team has exited, because it was interrupted."""
     return lost_contact(problem) and launch.noted_end() == INTERRUPTED
 
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:
-    """Say what the run is going to do."""
+    """Print the header of the run."""
     screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
     for line in [*job.accounts, *header(job)]:
         screen.say(line)
@@ -232,7 +232,7 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
 
 @contextmanager
 def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
-    """A run leaves torch as it was: a stage means the same alone and among others."""
+    """Restore torch's global settings after a run, so that a stage behaves the same alone and among others."""
     threads = torch.get_num_threads()
     try:
         place = config.composition.document.origins.value(("trainer", "precision"))
@@ -243,7 +243,7 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
 
 
 def _places(origins: Origins) -> dict[str, str]:
-    """The config path of every value -> where it was written, and over what."""
+    """The config path of every value -> where it was written, and what it replaced."""
     return {
         dotted(path): describe(node.place, node.history)
         for path, node in origins.items()

@@ -1,4 +1,4 @@
-"""Rows put together: the same batch whether a worker does it or the process that trains."""
+"""Collates rows into batches, identically in a worker and in the training process."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
-"""The shape of one row's value, without the batch, and its type."""
+"""The shape of one row's value, without the batch dimension, and its dtype."""
 
 
 def put_together(items: Sequence[Any]) -> Any:
-    """Items of nested mappings and lists as one of tensors, by torch's rules, but for types, which must be the same."""
+    """Items of nested mappings and lists collated by torch's rules, except that all dtypes must be the same."""
     return collate(list(items), collate_fn_map=_RULES)
 
 
 def tensor_of(value: Any) -> Tensor:
-    """A value of a row as a tensor. Raises `TypeError`, `ValueError` or `RuntimeError` for what is none."""
+    """A value of a row as a tensor. Raises `TypeError`, `ValueError` or `RuntimeError` if it cannot be converted."""
     if isinstance(value, numpy.ndarray) and not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     return torch.as_tensor(value)
 
 
 def dtype_of(value: Any) -> torch.dtype:
-    """The type that a value of a row has in a batch."""
+    """The dtype of a value of a row in a batch."""
     dtype: torch.dtype = torch.as_tensor(put_together([value])).dtype
     return dtype
 
@@ -36,7 +36,7 @@ def dtype_of(value: Any) -> torch.dtype:
 def _stacked(values: Sequence[Any], **known: Any) -> Tensor:
     tensors = [tensor_of(value).detach() for value in values]
     if any(tensor.dtype != tensors[0].dtype for tensor in tensors):
-        raise TypeError("the values of one field have several types")
+        raise TypeError("the values of a field must have the same dtype")
     stacked: Tensor = collate_tensor_fn(tensors, **known)
     return stacked
 

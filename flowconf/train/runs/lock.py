@@ -1,4 +1,4 @@
-"""The lock that a process holds on a run folder while it writes there; it ends with the process, however that ends."""
+"""The lock of a run folder, held by the process that writes to it; the system releases it when the process exits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, TextIO
 from flowconf.report import Diagnostic, Place, RunError, shown_path
 
 LINES = "metrics.jsonl"
-"""The file that is locked."""
+"""The locked file."""
 MOMENT = 0.05
-"""Seconds: longer than a look whether a run is held."""
+"""Seconds to wait before retrying, longer than `is_held` holds its lock."""
 
 _locks: set[int] = set()
-"""The open files through which this process holds runs."""
+"""The file descriptors of the locks of this process."""
 
 
 def take(folder: Path) -> TextIO:
-    """The log of a run, for writing; whoever has it holds the run. Raises `RunError` when another process does."""
+    """Lock a run, and open its log for writing. Raises `RunError` if another process holds the lock."""
     lines = (folder / LINES).open("a", encoding="utf-8")
     if not _locks_alone(lines):
         time.sleep(MOMENT)
@@ -32,7 +32,7 @@ def take(folder: Path) -> TextIO:
 
 
 def release(lines: TextIO) -> None:
-    """Close the log of a run, and let others have the run. Raises `OSError` when its end cannot be written."""
+    """Close the log of a run, and release its lock. Raises `OSError` if the buffer cannot be flushed."""
     if lines.closed:
         return
     _locks.discard(lines.fileno())
@@ -40,11 +40,11 @@ def release(lines: TextIO) -> None:
     try:
         lines.close()
     finally:
-        file.raw.close()  # which holds the lock, and stays open when the end cannot be written
+        file.raw.close()  # it holds the lock, and stays open if the buffer cannot be flushed
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process of this machine holds a run. Raises `OSError` when that cannot be seen."""
+    """Whether a process of this machine holds the lock of a run. Raises `OSError` if this cannot be determined."""
     try:
         with (folder / LINES).open("rb") as lines:
             fcntl.flock(lines, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -56,7 +56,7 @@ def is_held(folder: Path) -> bool:
 
 
 def release_locks() -> None:
-    """In a process that was forked from one that runs: hold no run, for it may outlive that process for a moment."""
+    """Release the inherited locks in a forked process, because it may outlive its parent for a moment."""
     for number in _locks:
         os.close(number)
     _locks.clear()
@@ -71,5 +71,5 @@ def _locks_alone(lines: TextIO) -> bool:
 
 
 def _held(folder: Path) -> RunError:
-    message = f"the run {shown_path(str(folder))} is still going on, in another process"
+    message = f"the run {shown_path(str(folder))} is still running in another process"
     return RunError(Diagnostic("FC0702", message, Place(str(folder))))
