@@ -226,11 +226,20 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
 
 
 def _try_values(job: Job) -> None:
-    """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
-    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one.
+
+    What two rows are refused for is a mistake only if a whole batch is refused too: some metrics need more of them.
+    """
+    found = _problems(job, 2) and _problems(job, job.config.training.data.batch_size)
+    if found:
+        raise ConfigError(*found)
+
+
+def _problems(job: Job, count: int) -> list[Diagnostic]:
+    """What keeps losses and metrics from being computed of the first rows."""
+    batch = job.train.batch(torch.arange(min(count, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
         found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
     job.graph.reset_state()
-    if found:
-        raise ConfigError(*found)
+    return found
