@@ -59,7 +59,7 @@ def test_real_labels_that_a_metric_refuses_are_an_error(folder, rows):
 def test_a_type_is_an_error_without_any_row(folder, rows):
     rows(y=halves(32))
     file = folder.write(BINARY)
-    assert errors(file, ["metrics.f1.args={task: multiclass, num_classes: 2}"]) == [("FC0406", "metrics.f1")]
+    assert errors(file, ["metrics.f1.args={task: multilabel, num_labels: 3}"]) == [("FC0406", "metrics.f1")]
 
 
 def test_what_depends_on_numbers_of_data_that_are_not_at_hand_is_left_open(folder, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 from flowconf.graph.shapes import branching_verbs, iterating_verbs
 from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.inference import Inference, Rehearsal
+from flowconf.graph.shapes.open_sizes import fitting
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.plan import GraphPlan
@@ -17,10 +18,14 @@ VERBS = branching_verbs.VERBS | iterating_verbs.VERBS
 
 def infer(graph: GraphPlan) -> Inference:
     """Check a whole graph. Mistakes are in the result's reporter."""
-    with faked():
-        trial = Trial(VERBS, Sizes())
+
+    def run(sizes: Sizes) -> Trial:
+        trial = Trial(VERBS, sizes)
         trial.whole(graph, {})
-        return trial.result
+        return trial
+
+    with faked():
+        return fitting(graph, run, Sizes()).result
 
 
 def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehearsal:
@@ -28,6 +33,12 @@ def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehear
 
     `given` are inputs of which more is known than the graph says.
     """
-    trial = Trial(VERBS, sizes, trains=True)
-    scope = trial.whole(graph, given)
-    return Rehearsal(trial.result, scope, trial.maker.standing, sizes)
+    scopes = {}
+
+    def run(sizes: Sizes) -> Trial:
+        trial = Trial(VERBS, sizes, trains=True)
+        scopes[id(trial)] = trial.whole(graph, given)
+        return trial
+
+    trial = fitting(graph, run, sizes)
+    return Rehearsal(trial.result, scopes[id(trial)], trial.maker.standing, trial.sizes)

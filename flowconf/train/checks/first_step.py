@@ -20,6 +20,7 @@ from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.language.config import Config
+from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.training import TrainingConfig, listed
@@ -102,8 +103,9 @@ def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
     for given in plan.inputs:
         shape = known[given.name][0] if given.name in known else ()
         if given.shape is not None and len(given.shape) == len(shape) + 1:
-            pairs = zip(given.shape[1:], shape, strict=True)
-            sizes |= {size: have for size, have in pairs if isinstance(size, str) and size != given.shape[0]}
+            for size, have in zip(given.shape[1:], shape, strict=True):
+                if size != given.shape[0]:
+                    bound(size, have, sizes)
     return sizes
 
 
