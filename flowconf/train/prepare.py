@@ -102,6 +102,7 @@ def prepare(
         memory=RecurrentState(graph),
         total_steps=total,
         accounts=accounts,
+        certain=inference is not None and inference.certain,
     )
     _check_memory(job)
     _check_shares(job)
