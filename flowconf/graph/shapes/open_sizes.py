@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
@@ -19,8 +20,9 @@ SMALL = (13, 7, 5)
 LARGE = 1009
 
 
-def fitting(graph: GraphPlan, run: Run, sizes: Sizes) -> Trial:
+def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], sizes: Sizes) -> Trial:
     """A trial with sizes that fit, with a note of what they have to be; if none do, the likeliest one."""
+    run = partial(run_graph, graph)
     first = run(sizes)
     symbols = _open(graph, sizes)
     if not symbols or not _fails(first):
