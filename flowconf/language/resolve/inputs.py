@@ -74,7 +74,7 @@ def _size(size: int | str, at: Path, scope: ParameterScope, reporter: Reporter) 
     return value
 
 
-def _open(size: str, scope: Scope) -> str | None:
+def _open(size: str, scope: ParameterScope) -> str | None:
     """A symbol, or a multiple of one, where the factor may be a parameter."""
     for factor, symbol in products(size):
         number = scope[factor].value if factor in scope else int(factor) if factor.isdecimal() else None
