@@ -60,6 +60,8 @@ def check(
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
+        for note in seen.notes:
+            print(f"  {note}", file=sys.stderr)
     if seen.exit_code:
         raise typer.Exit(seen.exit_code)
 

@@ -23,6 +23,8 @@ def summary(file: File, overrides: Overrides = None, trust: TrustOption = False)
 
     graph = build(file, overrides or [], weights=False)
     sys.stdout.write(table(graph.summary()))
+    for note in graph.__dict__["_notes"]:
+        print(note)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -39,6 +39,7 @@ def header(job: Job) -> list[str]:
         f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{grouped}, {schedule} schedule",
         f"device     {several}{name}{threads}, {', '.join(how)}",
         *([f"unused     {', '.join(unused)}"] if (unused := job.unused()) else []),
+        *(f"sizes      {note}" for note in job.graph.__dict__["_notes"]),
         f"memory     {memory(job)}",
         f"seed       {training.seed}",
     ]

@@ -81,6 +81,8 @@ class Job:
     accounts: list[str]
     """Reports on the weights that were loaded into the graph."""
     inputs: tuple[str, ...] = ()
+    certain: bool = False
+    """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
     active: Active = field(init=False)
 
     def values(self, view: Callable[..., dict[str, Tensor]], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,6 +154,8 @@ def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Pa
     there = set(view.parameters())
     if job.team.size == 1 or job.team.whole is not None:
         return there
+    if not job.certain:
+        return None
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     view.eval()

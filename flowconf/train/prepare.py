@@ -103,6 +103,7 @@ def prepare(
         memory=RecurrentState(graph),
         total_steps=total,
         accounts=accounts,
+        certain=inference is not None and inference.certain,
     )
     _check_memory(job)
     _check_shares(job)
@@ -227,11 +228,20 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
 
 
 def _try_values(job: Job) -> None:
-    """Compute every loss and metric once, on two rows, to report errors with their place before the first step."""
-    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    """Compute every loss and metric once, on two rows, to report errors with their place before the first step.
+
+    An error on two rows counts only if a whole batch is refused too: some metrics require more rows.
+    """
+    found = _problems(job, 2) and _problems(job, job.config.training.data.batch_size)
+    if found:
+        raise ConfigError(*found)
+
+
+def _problems(job: Job, count: int) -> list[Diagnostic]:
+    """The errors of losses and metrics on the first rows."""
+    batch = job.train.batch(torch.arange(min(count, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
         found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
     job.graph.reset_state()
-    if found:
-        raise ConfigError(*found)
+    return found

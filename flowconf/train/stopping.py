@@ -49,12 +49,21 @@ def uninterrupted() -> AbstractContextManager[None]:
 
 @contextmanager
 def signals_later() -> Iterator[None]:
-    """A block that defers signals to its end. A process forked in it starts with the signals blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """A block that defers signals to its end, where the first of them is delivered.
+
+    A process forked in it starts with the signals blocked. Blocking alone does not do: another thread may take a signal.
+    """
+    heard: list[int] = []
     try:
-        yield
+        with handled(lambda number, frame: heard.append(number)):
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def leave_signals_to_the_parent() -> None:

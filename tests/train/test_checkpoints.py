@@ -172,6 +172,15 @@ def test_a_last_checkpoint_that_is_gone(run, capsys):
     assert snapshot(run) == {file: data for file, data in before.items() if file != best(run)}
 
 
+def test_paths_are_those_of_the_folder_that_the_command_is_called_in(run, folder, monkeypatch, capsys):
+    flipped(data_of("stem.weight"))(last(run))
+    (folder.path / "elsewhere").mkdir()
+    for place, shown in (("elsewhere", str(folder.path / run)), ("runs", str(run.relative_to("runs")))):
+        monkeypatch.chdir(folder.path / place)
+        assert main(["train", "--resume", str(folder.path / run)]) == 1
+        assert f"init_from={shown}/checkpoints/best.safetensors`" in capsys.readouterr().err
+
+
 def test_the_way_on_is_one(run, folder):
     """What the help says to write is run: it starts from the weights that it names."""
     last(run).unlink()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from flowconf.train.runs.listing import list_runs
 from flowconf.train.runs.lock import is_held, take
 from flowconf.train.runs.state import saved_step
 from flowconf.train.screen import Screen
-from flowconf.train.stopping import SIGNALS, Stop
+from flowconf.train.stopping import SIGNALS, Stop, interruptible, signals_later
 from tests.train.conftest import killed
 from tests.train.test_changes import TEXT
 from tests.train.test_resume import assert_same, go_on, whole  # noqa: F401 - a fixture
@@ -90,6 +91,26 @@ def test_in_a_run_that_goes_on(folder, monkeypatch, place):
         assert (run / "run.json").read_bytes() == before
     else:
         assert folder.run(run).record["status"] == "interrupted"
+
+
+def test_signals_wait_that_another_thread_takes():
+    idle, reached = threading.Event(), []
+
+    def asked_to_end():
+        with interruptible(), signals_later():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            reached.append(True)
+
+    other = threading.Thread(target=idle.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asked_to_end()
+    finally:
+        idle.set()
+        other.join()
+    assert reached
 
 
 def test_signals_that_are_ignored_stay_ignored(folder, monkeypatch):

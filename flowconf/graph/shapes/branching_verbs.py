@@ -99,8 +99,11 @@ def gate(trial: Trial, visit: Visit) -> Any:
         detail = f"{message} experts, and there are {len(branches)}"
         place = number_in(router.target, weights) or end_of(router, visit.step)
         trial.findings.error(visit, "FC0201", detail, place)
-    trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
-    return first
+    rank = trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
+    if not trial.trains or not isinstance(choice, Tensor):
+        return first
+    axes = (..., *[None] * (rank + 1))
+    return sum(choice[..., number][axes] * value for number, value in enumerate(branches.values()))
 
 
 def switch(trial: Trial, visit: Visit) -> Any:

@@ -5,18 +5,24 @@ A symbol such as `B` is given a large prime: no real size equals it, so a size t
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.open_size import bound, parts
 from flowconf.language.plan import Input
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
+NEAR = 32
+SMALLER_PRIMES = (131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191)
+"""For sizes that are multiples of one, so that no tensor becomes larger than possible."""
 
 EXPECTS = {
     "in_features": -1,
@@ -68,27 +74,58 @@ TORCH_WORDS = (
 
 @dataclass
 class Sizes:
-    """The numbers behind the symbols of one check: a prime each, or the size that is `known` for it."""
+    """The numbers behind the symbols of one check: a prime each, a multiple of one, or the size that is `known`."""
 
     known: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
+    """Symbol -> its prime."""
+    multiples: dict[str, int] = field(default_factory=dict)
+    """Symbol -> how many times its prime it is."""
 
     def of(self, size: int | str) -> int:
         """The number that the check uses for a size."""
         if isinstance(size, int):
             return size
-        if size in self.known:
-            return self.known[size]
-        return self.symbols.setdefault(size, PRIMES[len(self.symbols) % len(PRIMES)])
+        factor, symbol = parts(size)
+        if symbol in self.known:
+            return factor * self.known[symbol]
+        multiple = self.multiples.get(symbol, 1)
+        primes = PRIMES if multiple == 1 else SMALLER_PRIMES
+        return factor * multiple * self.symbols.setdefault(symbol, primes[len(self.symbols) % len(primes)])
+
+    def at_multiples(self, multiples: Mapping[str, int]) -> Sizes:
+        """The same sizes but for some symbols, which are so many times a prime."""
+        others = {symbol: prime for symbol, prime in self.symbols.items() if symbol not in multiples}
+        return Sizes(self.known, others, dict(multiples))
+
+    def at(self, numbers: Mapping[str, int]) -> Sizes:
+        """The same sizes but for some symbols, which are these numbers."""
+        return Sizes(self.known, {**self.symbols, **numbers})
 
     def number(self, size: int) -> str:
-        """A size in terms of the symbols."""
+        """A size in terms of the symbols: `H`, `2*H`, `H/2`, `H-4`."""
         found: list[str] = []
+        share = 1
         for symbol, prime in self.symbols.items():
             while size and size % prime == 0:
                 found.append(symbol)
+                share *= self.multiples.get(symbol, 1)
                 size //= prime
-        return "*".join([*([] if size == 1 and found else [str(size)]), *found])
+        if not found and (near := self._near(size)):
+            return near
+        whole = math.gcd(size, share)
+        size, share = size // whole, share // whole
+        product = "*".join([*([] if size == 1 and found else [str(size)]), *found])
+        return product if share == 1 else f"{product}/{share}"
+
+    def _near(self, size: int) -> str | None:
+        """A size that a few were added to or taken from, where the symbols are multiples."""
+        for symbol, multiple in self.multiples.items():
+            part = self.symbols.get(symbol, 0) * (multiple // 4 if multiple % 4 == 0 else multiple)
+            count = round(size / part) if part else 0
+            if count and 0 < abs(rest := size - count * part) <= NEAR:
+                return f"{self.number(count * part)}{rest:+d}"
+        return None
 
     def small(self, size: int) -> int:
         """A size with 2 for each symbol."""
@@ -130,9 +167,9 @@ def misfits(entry: Input, value: Any) -> int | None:
     assert entry.shape is not None
     if not isinstance(value, Tensor) or value.dim() != len(entry.shape):
         return -1
-    bound: dict[str, int] = {}
+    symbols: dict[str, int] = {}
     for position, (size, actual) in enumerate(zip(entry.shape, value.shape, strict=True)):
-        if actual != (bound.setdefault(size, actual) if isinstance(size, str) else size):
+        if not bound(size, actual, symbols):
             return position
     return None
 

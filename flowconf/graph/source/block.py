@@ -60,5 +60,5 @@ class Surroundings:
     """What the shape check found: "tensor", "dict", "named", "tuple", or "" where nothing is known."""
     count: Callable[[str, Literal], str]
     """A number of the step, by its key."""
-    rank: int
-    """How many more dimensions a gate's experts have than its weights."""
+    rank: int | None
+    """How many more dimensions a gate's experts have than its weights; None where no sizes are known."""

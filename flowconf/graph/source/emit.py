@@ -153,7 +153,7 @@ class _Emitter:
             demand,
             lambda home: self.demands.at(home_of(home, path, lent)),
             reads,
-            {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps},
+            {step.name: self.sizes.ranks.get(join(path, step.name)) for step in graph.steps},
             lambda name: self.sizes.kinds.get(join(path, name), ""),
         )
         lines += [Line(text, step, place) for text, step, place in writer.lines()]

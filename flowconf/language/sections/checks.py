@@ -14,6 +14,7 @@ from typing import Any
 from flowconf.language import references, registry, signatures, value_types
 from flowconf.language.advice import other_tools, sections
 from flowconf.language.keys.validate import shown
+from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
 from flowconf.language.sections import phases
@@ -314,7 +315,7 @@ def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int 
     if len(given.shape) != len(shape) + 1:
         return 0
     for position, (want, have) in enumerate(zip(given.shape[1:], shape, strict=True), 1):
-        if have != (sizes.setdefault(want, have) if isinstance(want, str) else want):
+        if not bound(want, have, sizes):
             return position
     return None
 

@@ -152,6 +152,8 @@ class Findings:
     mistakes: list[Diagnostic]
     unchecked: tuple[str, ...] = ()
     sizes: bool = True
+    notes: tuple[str, ...] = ()
+    """What the checks leave open; see `Reporter.notes`."""
     exit_code: int = 0
 
 
@@ -170,7 +172,8 @@ def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | N
         found, exit_code = [*walk.warnings, *error.diagnostics], error.exit_code
     except OSError as problem:
         found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
-    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
+    notes = tuple(dict.fromkeys(walk.reporter.notes))
+    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code)
 
 
 # the stages
@@ -219,6 +222,7 @@ def _sizes(walk: Walk) -> None:
     else:
         walk.step = first_step(walk.config)
         walk.inference = walk.step.inference
+    walk.reporter.notes += walk.inference.reporter.notes
 
 
 def _objective(walk: Walk) -> None:
@@ -267,6 +271,7 @@ def _prerequisites(walk: Walk) -> None:
     walk.before = [walks[config_file(config)].to("machine") for config in walk.prerequisites.runs[:-1]]
     for source in walk.before:
         walk.reporter.diagnostics += source.warnings
+        walk.reporter.notes += source.reporter.notes
 
 
 STAGES = (

@@ -13,6 +13,7 @@ from torch import Tensor
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import find_run_folder
+from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.report import ConfigError, Diagnostic, Place, suggest
 from flowconf.train.data.builtin import read_arrays
@@ -104,5 +105,6 @@ def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str
 def _fits(given: Input, array: Tensor) -> bool:
     if given.shape is None:
         return array.ndim > 0
+    symbols: dict[str, int] = {}
     sizes = zip(given.shape[1:], array.shape[1:], strict=False)
-    return array.ndim == len(given.shape) and all(isinstance(want, str) or want == have for want, have in sizes)
+    return array.ndim == len(given.shape) and all(bound(want, have, symbols) for want, have in sizes)
