@@ -121,7 +121,7 @@ class TermCheck:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
-        labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
+        labels = tuple(self._label(operand) for operand in {operand.source: operand for operand in operands}.values())
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
