@@ -200,14 +200,14 @@ def test_branches_of_a_switch_read_names_around_them():
 
 LACKING = {"inputs": {"left": ["B", 6], "up": ["B", 6]}, "flow": {"a": "Tanh"}}
 REFUSED = [
-    ({"n": "Nested", "r": {"also": "Turn"}}, "FC0203", "only tensors are added: pick one of several values by `take`"),
-    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "`take: 0` finds nothing: [B, 6] is one tensor"),
-    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "holds `left`, `right`"),
-    ({"n": {"through": "Nested", "take": 2}}, "FC0201", "`take: 2` finds nothing"),
+    ({"n": "Nested", "r": {"also": "Turn"}}, "FC0203", "only tensors can be added: select one of several"),
+    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "invalid `take: 0`: [B, 6] is a single tensor"),
+    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "has `left`, `right`"),
+    ({"n": {"through": "Nested", "take": 2}}, "FC0201", "invalid `take: 2`"),
     ({"n": "Silent", "g": {"graph": LACKING}}, "FC0147", "the input `up` of `g` has no value"),
     ({"n": "Nested", "g": {"graph": LACKING}}, "FC0147", "has no value"),
     ({"l": {"loop": "Nested", "times": 2}}, "FC0205", "changes"),
-    ({"mix": {"through": "StateAdd", "using": {"state": "later"}}, "later": "Nested"}, "FC0205", "starts with zeros"),
+    ({"mix": {"through": "StateAdd", "using": {"state": "later"}}, "later": "Nested"}, "FC0205", "`mix` is zeros like its stream"),
 ]  # fmt: skip
 
 

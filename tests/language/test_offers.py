@@ -175,8 +175,8 @@ def test_a_function_may_make_a_module():
         ("block()", "FC0133", "`block` requires `width`"),
         ("block(8, depth='a')", "FC0133", "`depth` of `block` must be an integer, got the string `a`"),
         ("gated(8)", "FC0147", "nothing fills the argument `gate` of `gated`"),
-        ("block(9)", "FC0201", "`c`: `block(9)` cannot take [B, 8]: [B, 8] and [9, 9] cannot be multiplied"),
-        ("number(3)", "FC0202", "`number` made a `int`, and a step needs a module"),
+        ("block(9)", "FC0201", "`c`: `block(9)` cannot be applied to [B, 8]: [B, 8] and [9, 9] cannot be multiplied"),
+        ("number(3)", "FC0202", "a step requires a module, but `number` returned a `int`"),
     ],
 )
 def test_calls_of_such_functions_are_checked(call, code, message):

@@ -16,7 +16,7 @@ VERBS = branching_verbs.VERBS | iterating_verbs.VERBS
 
 
 def infer(graph: GraphPlan) -> Inference:
-    """Check a whole graph. Mistakes are in the result's reporter."""
+    """Check a whole graph. Errors are in the reporter of the result."""
     with faked():
         trial = Trial(VERBS, Sizes())
         trial.whole(graph, {})
@@ -24,9 +24,9 @@ def infer(graph: GraphPlan) -> Inference:
 
 
 def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehearsal:
-    """The check as a step of training, within a block of `faked`: values with their history, a module for each path.
+    """The check as a step of training, within a block of `faked`: values with autograd history, a module for each path.
 
-    `given` are inputs of which more is known than the graph says.
+    `given` are inputs of which more is known than the graph declares.
     """
     trial = Trial(VERBS, sizes, trains=True)
     scope = trial.whole(graph, given)
