@@ -98,22 +98,25 @@ def exchanged(tensors, texts):
 DAMAGED = {
     "empty": (cut(0), "is not a safetensors file"),
     "cut in the header": (cut(100), "cannot be read as weights"),
-    "cut in the data": (cut(-1), "it ends too early"),
+    "cut in the data": (cut(-1), "it is truncated"),
     "no file of tensors": (lambda file: file.write_text("not this"), "cannot be read as weights"),
-    "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+    "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
     "a flipped bit in the optimizer's state": (
         flipped(data_of("@optimizer/stem.weight/exp_avg")),
-        "`@optimizer/stem.weight/exp_avg` is not what was saved",
+        "`@optimizer/stem.weight/exp_avg` does not match its digest",
     ),
-    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` is not what was saved"),
-    "a flipped bit in a text": (flipped(lambda data: data.index(b"rows") + 7), "its metadata is not what was saved"),
+    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` does not match its digest"),
+    "a flipped bit in a text": (
+        flipped(lambda data: data.index(b"rows") + 7),
+        "its metadata does not match its digest",
+    ),
     "moments exchanged": (
         lambda file: rewrite(file, exchanged, seal=False),
-        "`@optimizer/stem.bias/exp_avg` is not what was saved",
+        "`@optimizer/stem.bias/exp_avg` does not match its digest",
     ),
     "a tensor left out": (
         lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/torch"), seal=False),
-        "`@random/torch` was left out after it was saved",
+        "`@random/torch` was removed after the file was saved",
     ),
     "another run's": (of_another_run, "it is the checkpoint of another run"),
     "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not the checkpoint of a run"),
@@ -122,7 +125,10 @@ DAMAGED = {
         "it is not the checkpoint of a run",
     ),
     "older": (with_text("format", "flowconf 1"), "it has format 1"),
-    "newer": (with_text("format", "flowconf 3"), "it has format 3, and this version of flowconf reads formats up to 2"),
+    "newer": (
+        with_text("format", "flowconf 3"),
+        "it has format 3, but this version of flowconf only reads formats up to 2",
+    ),
     "no JSON": (with_text("state", "{", seal=True), "is not what runs save"),
     "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is not what runs save"),
     "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is not what runs save"),
@@ -176,7 +182,7 @@ def test_the_way_on_is_one(run, folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (flipped(data_of("stem.weight")), "`stem.weight` is not what was saved"),
+        (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
         (cut(50), "cannot be read as weights"),
         (lambda file: file.unlink(), "no such file"),
         (of_another_run, "it does not hold the run's weights of step 5"),
@@ -200,7 +206,7 @@ def test_damaged_best_weights_are_used_by_no_command(run, capsys, command):
     numpy.savez("in.npz", image=numpy.zeros((4, 8), "float32"))
     flipped(data_of("logits.bias"))(best(run))
     assert main([command[0], str(run), *command[1:]]) == 2
-    assert "`logits.bias` is not what was saved" in capsys.readouterr().err
+    assert "`logits.bias` does not match its digest" in capsys.readouterr().err
 
 
 def test_missing_best_weights_of_a_finished_run_are_not_replaced_by_the_last_ones(folder, capsys):
