@@ -1,4 +1,4 @@
-"""From the Plan to modules: shapes, generated source, the tree of paths, weights. Here torch begins."""
+"""From the Plan to modules: shapes, generated source, the tree of paths, weights. This package requires torch."""
 
 from flowconf.graph.build import build_graph, check_shapes, check_weights, load_checkpoints, requests
 from flowconf.graph.graph import Graph

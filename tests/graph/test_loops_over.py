@@ -142,7 +142,7 @@ def test_what_is_gone_over_is_part_of_the_structure():
             {"over": {"momnt": "x"}},
             ["FC0143: `read` takes no argument `momnt`"],
         ),
-        ({"over": {"moment": "end"}}, ["FC0141: `end` comes later than this step, and a loop goes over what is there"]),
+        ({"over": {"moment": "end"}}, ["FC0141: `over` requires an earlier value, but `end` comes after this step"]),
         ({"dim": 3}, ["FC0201: the loop `read` iterates over dimension 3, but `x` has shape [B, 5, 6]"]),
         ({"dim": 2}, ["FC0206: the input `moment` of `read` is declared as [B, 6], got [B, 5]"]),
     ],

@@ -221,9 +221,9 @@ def test_what_does_not_fit(flow, code, words):
 
 def test_what_only_the_call_can_know():
     flow = {"n": "Silent", "g": {"graph": LACKING}}
-    with pytest.raises(StepError, match="there is no `up` in what arrives: it holds `left`, `right`"):
+    with pytest.raises(StepError, match="missing `up` in the input, got `left`, `right`"):
         build(flow, shapes=False)(torch.randn(2, 6))
-    with pytest.raises(StepError, match="has no names"):
+    with pytest.raises(StepError, match="has no named parts"):
         build({"n": {"through": "Nested", "take": "left"}}, shapes=False)(torch.randn(2, 6))
 
 
