@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import flowconf
-from flowconf.language.catalogue import SHELVES, Entry, ranges
+from flowconf.language.catalogue import SHELVES, CatalogueEntry, ranges
 from flowconf.report import CODES
 
 DOCS = Path(__file__).parent
@@ -29,15 +29,14 @@ MIRRORED = {
 }
 """Files of the repository -> the pages that they become."""
 SECTIONS = {
-    "flowconf.api": "Loading, building and running",
-    "flowconf.train.check": "Checking",
-    "flowconf.graph": "Graphs",
-    "flowconf.graph.builder": "Graphs written step by step",
-    "flowconf.language.registry": "Registering",
-    "flowconf.train.data.splits": "Data sets",
-    "flowconf.report": "Errors",
+    "Loading, building and running": ("flowconf.api",),
+    "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
+    "Graphs written step by step": ("flowconf.graph.builder",),
+    "Registering": ("flowconf.language.registry",),
+    "Data sets": ("flowconf.train.data.splits",),
+    "Errors": ("flowconf.report",),
 }
-"""The parts of the API reference, by the modules that the public names come from."""
+"""The sections of the API reference, with the modules that their names come from."""
 FENCE = re.compile(r"^```(\w+) +([^\n]+)$", re.MULTILINE)
 LINK = re.compile(r"(\]\(|src=\")(?!https?:|#)([^)\"#\s]+)")
 
@@ -60,9 +59,9 @@ def names() -> str:
 def api() -> str:
     """The public names, by the modules that they come from."""
     parts = ["# Python API\n"]
-    for home, title in SECTIONS.items():
+    for title, homes in SECTIONS.items():
         parts.append(f"## {title}\n")
-        parts += [_reference(home, name) for name in flowconf.__all__ if flowconf._HOME_OF[name] == home]
+        parts += [_reference(flowconf._HOME_OF[n], n) for n in flowconf.__all__ if flowconf._HOME_OF[n] in homes]
     return "\n".join(parts)
 
 
@@ -87,7 +86,7 @@ def _shelf(name: str) -> str:
     return "\n".join([f"## {name.capitalize()}\n\nUsed {SHELVES[name].use}.\n", *kinds, "", *_definitions(entries)])
 
 
-def _definitions(entries: list[Entry]) -> Iterator[str]:
+def _definitions(entries: list[CatalogueEntry]) -> Iterator[str]:
     for entry in entries:
         yield f"`{entry.call}`\n:   {entry.summary or 'No description.'} From `{entry.module}`.\n"
 

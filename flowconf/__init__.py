@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowconf.api import build, check, compose, load, load_run, plan
-    from flowconf.graph import Graph, WeightReport
     from flowconf.graph.builder import Flow, flow
+    from flowconf.graph.graph import Graph
+    from flowconf.graph.weights.loading import WeightReport
     from flowconf.language.registry import (
         offer,
         register,
@@ -38,7 +39,8 @@ _HOMES = {
     "flowconf.report": (
         "ConfigError", "Diagnostic", "FlowconfError", "MachineError", "PathError", "RunError", "StepError",
     ),
-    "flowconf.graph": ("Graph", "WeightReport"),
+    "flowconf.graph.graph": ("Graph",),
+    "flowconf.graph.weights.loading": ("WeightReport",),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
         "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",

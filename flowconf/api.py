@@ -17,7 +17,7 @@ from flowconf.train.checks import road
 from flowconf.train.checks.road import GraphSource
 
 if TYPE_CHECKING:
-    from flowconf.graph import Graph
+    from flowconf.graph.graph import Graph
 
 
 def trust_project(source: str | os.PathLike[str]) -> None:
@@ -95,7 +95,7 @@ def build(
 
     `runs` is the folder in which runs of other configs are searched for; `trust` as in `compose`. Raises `ConfigError`.
     """
-    from flowconf.graph import build_graph, load_checkpoints
+    from flowconf.graph.build import build_graph, load_checkpoints
 
     _trust(source, trust)
     walk = road.begin(source, overrides, origin).to("sizes")

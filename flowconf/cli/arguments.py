@@ -17,7 +17,7 @@ Overrides = Annotated[
         help="Hydra overrides: key=value, +key=value, ~key, group=option.",
     ),
 ]
-Trust = Annotated[
+TrustOption = Annotated[
     bool,
     typer.Option("--trust", help="Import the modules of the config's project even if called outside that project."),
 ]

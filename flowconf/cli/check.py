@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
 from flowconf.report import (
     Diagnostic,
     render_github,
@@ -40,7 +40,7 @@ def check(
     overrides: Overrides = None,
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Report all errors in FILE without running anything."""
     trust_project_of(file, trust)
@@ -60,6 +60,8 @@ def check(
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
+        for note in seen.notes:
+            print(f"  {note}", file=sys.stderr)
     if seen.exit_code:
         raise typer.Exit(seen.exit_code)
 

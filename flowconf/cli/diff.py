@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import Trust, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import TrustOption, refuse_other_pictures, trust_project_of
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def diff(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Show the differences from A to B: steps, shapes, weights, settings."""
     from flowconf.graph.weights.carried_over import carry_over

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, Trust, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import File, Overrides, TrustOption, refuse_other_pictures, trust_project_of
 
 
 def draw(
@@ -26,7 +26,7 @@ def draw(
         int | None,
         typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs; each deeper graph is one node."),
     ] = None,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Draw the graph in FILE."""
     trust_project_of(file, trust)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, RunArgument, Trust, trust_project_of
+from flowconf.cli.arguments import Overrides, RunArgument, TrustOption, trust_project_of
 
 
 class Part(StrEnum):
@@ -26,7 +26,7 @@ def evaluate(
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Evaluate the losses and metrics of a run. Nothing is written."""
     trust_project_of(run, trust)

@@ -39,6 +39,7 @@ from flowconf.report import (
     render_text,
     safe_streams,
     wants_colour,
+    why_not,
     write_drawn,
 )
 
@@ -94,15 +95,25 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A closed pipe ends it silently."""
+    _open_missing_streams()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs its start to standard error
     with safe_streams():
         try:
             code = _run(arguments)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError as problem:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(problem, BrokenPipeError):
+                print(f"flowconf: cannot write to the output: {why_not(problem)}", file=sys.stderr)
             return FAILED
         return code
+
+
+def _open_missing_streams() -> None:
+    """Lead nowhere what this process was started without: a file that is opened next would be its output."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -119,8 +130,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         notes = "".join(f"\n  = note: {note}" for note in getattr(error, "__notes__", ()))
         return _report(error, render_text(error.diagnostics, wants_colour()), error.exit_code, notes)
     except OSError as error:
-        if error.filename is None:
-            return _report(error, "", WRONG_ENVIRONMENT, _short(error))
         return _report(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
         return _report(error, "", FAILED, _short(error))

@@ -12,10 +12,10 @@ from flowconf.cli.arguments import Form
 from flowconf.report import json_line
 
 if TYPE_CHECKING:
-    from flowconf.language.catalogue import Entry, Shelf
+    from flowconf.language.catalogue import CatalogueEntry, Shelf
 
 
-class Table(StrEnum):
+class TableName(StrEnum):
     """The tables of names."""
 
     MODULES = "modules"
@@ -29,8 +29,8 @@ class Table(StrEnum):
 
 def list_names(
     table: Annotated[
-        Table | None,
-        typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(Table)}. Default: count the names of each."),
+        TableName | None,
+        typer.Argument(metavar="[TABLE]", help=f"One of {', '.join(TableName)}. Default: count the names of each."),
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="The output format; json is one object per line.")] = Form.TEXT,
 ) -> None:
@@ -40,7 +40,7 @@ def list_names(
 
     import_project(Path.cwd())
     if form == Form.JSON:
-        for name in [table] if table else Table:
+        for name in [table] if table else TableName:
             for entry in SHELVES[name].entries():
                 print(json_line({"table": name, **entry.as_data()}))
     elif table is None:
@@ -53,7 +53,7 @@ def _overview(shelves: dict[str, Shelf]) -> str:
     return "\n".join(f"{name:<10}  {len(shelf.entries()):>3}  {shelf.use}" for name, shelf in shelves.items())
 
 
-def _listed(entries: list[Entry]) -> str:
+def _listed(entries: list[CatalogueEntry]) -> str:
     from flowconf.language.catalogue import ranges
 
     names = [f"{entry.call}\n    {entry.summary}".rstrip() for entry in entries]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import RunArgument, Trust, trust_project_of
+from flowconf.cli.arguments import RunArgument, TrustOption, trust_project_of
 
 
 def predict(
@@ -23,7 +23,7 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Compute the outputs or other values of a run's graph for the rows of FILE."""
     trust_project_of(run, trust)

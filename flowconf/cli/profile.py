@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
 
 
 def profile(
@@ -19,7 +19,7 @@ def profile(
         typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the report.", show_default=False),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
 
 
 def show(
@@ -16,7 +16,7 @@ def show(
     origin: Annotated[
         bool, typer.Option("--origin", help="Add the origin of each value, and the values that it overrides.")
     ] = False,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Print the composed config as YAML."""
     trust_project_of(file, trust)

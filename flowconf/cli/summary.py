@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flowconf.cli.arguments import File, Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
 
 if TYPE_CHECKING:
     from flowconf.graph.summary import Row
@@ -16,13 +16,15 @@ NUMBERS = ("parameters",)
 LONGEST = 48
 
 
-def summary(file: File, overrides: Overrides = None, trust: Trust = False) -> None:
+def summary(file: File, overrides: Overrides = None, trust: TrustOption = False) -> None:
     """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
     trust_project_of(file, trust)
     from flowconf.api import build
 
     graph = build(file, overrides or [], weights=False)
     sys.stdout.write(table(graph.summary()))
+    for note in graph.__dict__["_notes"]:
+        print(note)
 
 
 def table(rows: Sequence[Row]) -> str:

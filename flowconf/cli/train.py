@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, Trust, trust_project_of
+from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
 from flowconf.cli.imports import import_torch
 
 
@@ -22,13 +22,19 @@ def train(
         str | None,
         typer.Option("--resume", metavar="RUN", help="Resume the run in this folder, or the newest run below it."),
     ] = None,
-    trust: Trust = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train FILE, and before it all configs whose weights it requires."""
-    source = file if resume is None else resume
-    if source is not None:
-        trust_project_of(source, trust)
-    words = overrides or []
+    from flowconf.train.stopping import interruptible
+
+    with interruptible():
+        source = file if resume is None else resume
+        if source is not None:
+            trust_project_of(source, trust)
+        _train(file, overrides or [], multirun, resume)
+
+
+def _train(file: str | None, words: list[str], multirun: bool, resume: str | None) -> None:
     if resume is not None:
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")

@@ -16,7 +16,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 LONGEST = 100
 HIDDEN = ("graph", "state", "digests", "digest")
 """Texts of a file that are for programs; `flowconf show` prints graphs."""
-Row = tuple[str, str, str, str, str]
+TensorRow = tuple[str, str, str, str, str]
 
 
 def weights(
@@ -40,7 +40,7 @@ def text(listing: Listing) -> str:
     lines += [f"  {name}: {value}" for name, value in _metadata(listing)]
     if listing.state:
         lines.append(f"  training state: {len(listing.state)} tensors, {readable(total(listing.state))}")
-    rows: list[Row] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
+    rows: list[TensorRow] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines += ["", *(_line(row, widths) for row in rows)]
     lines.insert(-len(rows) + 1, "-" * (sum(widths) + 2 * len(widths) - 2))
@@ -63,7 +63,7 @@ def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
             yield name, line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[Row]:
+def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[TensorRow]:
     """A row for each path below `prefix`: the sum of the tensors below it, or the tensor itself."""
     groups: dict[str, list[StoredTensor]] = {}
     for entry in entries:
@@ -79,7 +79,7 @@ def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[Row]
             yield from _rows(group, f"{prefix}{name}.", depth + 1)
 
 
-def _line(row: Row, widths: list[int]) -> str:
+def _line(row: TensorRow, widths: list[int]) -> str:
     name, shape, dtype, *numbers = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
     right = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[3:], strict=True)]
     return "  ".join([name, shape, dtype, *right]).rstrip()

@@ -22,8 +22,8 @@ from flowconf.fbrl.text import Face, fingerprint
 from flowconf.fbrl.words import common_words
 from flowconf.language.value_types import Count, Factor, Fraction, Positive
 from flowconf.report import ConfigError, Diagnostic
+from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
-from flowconf.train.data.streams import Batch, Field
 
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_words"]
 

@@ -42,6 +42,7 @@ def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
         raise ConfigError(Diagnostic("FC0202", message, plan.place)) from None
     assert isinstance(graph, Graph)
     graph.__dict__["_sizes"] = inference.sizes
+    graph.__dict__["_notes"] = tuple(inference.reporter.notes)
     attach(graph, plan, inference.shapes)
     apply_starts(graph, plan)
     apply_frozen(graph, plan)

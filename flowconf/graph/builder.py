@@ -22,14 +22,14 @@ from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
-Size = int | str
+InputSize = int | str
 ParameterValue = bool | int | float | str | list[Any]
-Body = Any
-"""A module: a call or chain as a string, a `Flow`, a mapping, or a module object."""
+BodyLike = Any
+"""What may stand where a document holds a module: a call or chain as text, a `Flow`, a mapping, or a module object."""
 
 
 def flow(
-    name: str = "x", shape: Sequence[Size] | None = None, dtype: str = "float32", *, label: str | None = None
+    name: str = "x", shape: Sequence[InputSize] | None = None, dtype: str = "float32", *, label: str | None = None
 ) -> Flow:
     """A graph with one input and no steps yet.
 
@@ -65,8 +65,8 @@ class Flow:
 
     # keys of the document
 
-    def input(self, name: str, shape: Sequence[Size], dtype: str = "float32") -> Flow:
-        """Add an input; the first is the stream, the others are read with `using` and `from_`."""
+    def input(self, name: str, shape: Sequence[InputSize], dtype: str = "float32") -> Flow:
+        """One more input; the first is the stream, the rest are read through `using` and `from_`."""
         _only_once("input", name, self.given_inputs)
         given: object = list(shape) if dtype == "float32" else {"shape": list(shape), "dtype": dtype}
         return replace(self, given_inputs={**self.given_inputs, name: given}, taken={**self.taken, name: 1})
@@ -85,21 +85,21 @@ class Flow:
 
     # verbs
 
-    def through(self, module: Body, *, name: str | None = None) -> Flow:
-        """Apply a module to the stream."""
+    def through(self, module: BodyLike, *, name: str | None = None) -> Flow:
+        """The stream goes through a module."""
         return self._add(name, self._base(module, "through"), {"through": _written(module)})
 
-    def also(self, module: Body, *, skip: Body = None, name: str | None = None) -> Flow:
-        """Add the output of a module to the stream, or to the output of `skip`."""
+    def also(self, module: BodyLike, *, skip: BodyLike = None, name: str | None = None) -> Flow:
+        """What a module makes of the stream is added to the stream, or to what `skip` makes of it."""
         step = {"also": _written(module)} | ({} if skip is None else {"skip": _written(skip)})
         return self._add(name, self._base(module, "also"), step)
 
-    def fork(self, module: Body, *, name: str | None = None) -> Flow:
-        """Apply a module without changing the stream; the output is available under the name of the step."""
+    def fork(self, module: BodyLike, *, name: str | None = None) -> Flow:
+        """A module reads the stream, which goes on unchanged; the step's name holds what the module gives."""
         return self._add(name, self._base(module, "fork"), {"fork": _written(module)})
 
-    def split(self, branches: Mapping[str, Body], *, name: str | None = None) -> Flow:
-        """Apply several modules to the stream; requires `merge` next for their outputs."""
+    def split(self, branches: Mapping[str, BodyLike], *, name: str | None = None) -> Flow:
+        """Several modules read the stream; `merge` must say next what becomes of their outputs."""
         return self._add(name, "split", {"split": _all_written(branches)})
 
     def merge(self, how: str, dim: int | None = None) -> Flow:
@@ -107,24 +107,24 @@ class Flow:
         changed = self._say("merge", how)
         return changed if dim is None else changed._say("dim", dim)
 
-    def gate(self, experts: Mapping[str, Body], router: Body, *, name: str | None = None) -> Flow:
-        """Run all experts; the router weights their outputs."""
+    def gate(self, experts: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
+        """All experts run; the router weighs their outputs."""
         step = {"gate": _all_written(experts), "router": _written(router)}
         return self._add(name, "gate", step)
 
-    def switch(self, branches: Mapping[str, Body], router: Body, *, name: str | None = None) -> Flow:
-        """Run the branch that the router selects, for the batch or for each row."""
+    def switch(self, branches: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
+        """The router chooses the branch that runs, for the batch or for each row."""
         step = {"switch": _all_written(branches), "router": _written(router)}
         return self._add(name, "switch", step)
 
     def loop(
         self,
-        body: Body,
-        times: Size | None = None,
+        body: BodyLike,
+        times: InputSize | None = None,
         *,
-        while_: Body = None,
-        until: Body = None,
-        max: Size | None = None,
+        while_: BodyLike = None,
+        until: BodyLike = None,
+        max: InputSize | None = None,
         over: str | Mapping[str, str] | None = None,
         dim: int | None = None,
         name: str | None = None,
@@ -140,12 +140,12 @@ class Flow:
 
     def map(
         self,
-        body: Body,
+        body: BodyLike,
         over: str | None = None,
         *,
         dim: int | None = None,
         batched: bool = False,
-        slices: Size | None = None,
+        slices: InputSize | None = None,
         name: str | None = None,
     ) -> Flow:
         """Apply a module to each slice along `dim` of `over` (default: the stream)."""
@@ -153,8 +153,10 @@ class Flow:
         step |= {key: value for key, value in (("over", over), ("dim", dim), ("slices", slices)) if value is not None}
         return self._add(name, self._base(body, "map"), step | ({"batched": True} if batched else {}))
 
-    def graph(self, graph: Body, with_: Mapping[str, ParameterValue] | None = None, *, name: str | None = None) -> Flow:
-        """Mount a graph, which only has access to the stream, `with_` and `using`."""
+    def graph(
+        self, graph: BodyLike, with_: Mapping[str, ParameterValue] | None = None, *, name: str | None = None
+    ) -> Flow:
+        """A graph stands here that sees nothing of this one but its stream, `with_` and `using`."""
         step = {"graph": _written(graph)} | ({"with": dict(with_)} if with_ else {})
         return self._add(name, self._base(graph, "graph"), step)
 
@@ -189,8 +191,8 @@ class Flow:
         """Select an element of a tuple or dict that the module returns."""
         return self._say("take", key)
 
-    def repeat(self, count: Size) -> Flow:
-        """Repeat the step as independent copies in series."""
+    def repeat(self, count: InputSize) -> Flow:
+        """So many independent copies of the step in series."""
         return self._say("repeat", count)
 
     def freeze(self, params_only: bool = False) -> Flow:
@@ -257,20 +259,20 @@ class Flow:
         step = self.steps[name]
         assert isinstance(step, Mapping)
         if key in step:
-            message = f"`{key}` of `{name}` is set twice"
+            message = f"`{key}` is set twice for `{name}`"
             raise ConfigError(Diagnostic("FC0142", message, path=name, advice="keep one"))
         taken = {**self.taken, value: 1} if key in NAMING and isinstance(value, str) else self.taken
         return replace(self, steps={**self.steps, name: {**step, key: value}}, taken=taken)
 
     def _last(self, key: str) -> str:
         if not self.steps:
-            message = f"`{key}` applies to the previous step, but there is none"
-            raise ConfigError(Diagnostic("FC0144", message, advice="add a step first, for example with `through`"))
+            message = f"`{key}` applies to the step before it, and there is none"
+            raise ConfigError(Diagnostic("FC0144", message, advice="begin with a verb, such as `through`"))
         return next(reversed(self.steps))
 
     @staticmethod
-    def _base(module: Body, verb: str) -> str:
-        """The base of the default name of a step."""
+    def _base(module: BodyLike, verb: str) -> str:
+        """What a step without a name is called after."""
         if isinstance(module, str) and verb != "graph":
             found = re.match(r"\s*([A-Za-z_]\w*)", module)
             return snake(found[1]) if found else verb
@@ -308,8 +310,8 @@ def _only_once(kind: str, name: str, known: Mapping[str, object]) -> None:
         raise ConfigError(Diagnostic("FC0142", message, path=name, advice="rename one of them"))
 
 
-def _written(body: Body) -> object:
-    """A body as plain data."""
+def _written(body: BodyLike) -> object:
+    """A body as the document holds it."""
     if isinstance(body, Flow):
         return body.document()
     if isinstance(body, type):
@@ -318,7 +320,7 @@ def _written(body: Body) -> object:
     return dict(body) if isinstance(body, Mapping) else body
 
 
-def _all_written(branches: Mapping[str, Body]) -> dict[str, object]:
+def _all_written(branches: Mapping[str, BodyLike]) -> dict[str, object]:
     return {name: _written(body) for name, body in branches.items()}
 
 

@@ -73,6 +73,12 @@ def iteration_of(values: Sequence[Values], index: int, name: str) -> Values:
     return values[index]
 
 
+def one_for_each(weights: Tensor, experts: int) -> None:
+    """Refuse weights of a gate that are not one for each of its experts, along the last dimension."""
+    if weights.shape[-1] != experts:
+        refuse(f"the router gives {weights.shape[-1]} weights, and there are {experts} experts")
+
+
 def element_of(value: Values, name: str) -> Values:
     """A part of a dict or NamedTuple."""
     return arguments_of(value, name)[name]

@@ -12,7 +12,7 @@ from flowconf.language.signatures import Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """One name of a table."""
 
     name: str
@@ -44,16 +44,16 @@ class Shelf:
     hidden: tuple[str, ...] = ()
     """Further arguments that only the trainer passes."""
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CatalogueEntry]:
         """All names of the table, sorted. Reads source text and imports nothing."""
         return [self._entry(name) for name in sorted(set(self.table.names()), key=str.lower)]
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> CatalogueEntry:
         table = self.table
         signature = table.class_source(name).init if table is registry.modules else table.signature(name)
         shown = (p for p in signature.parameters[self.passed :] if not p.name.startswith("_"))
         parameters = tuple(p for p in shown if p.name not in self.hidden)
-        return Entry(name, parameters, table.summary(name), table.home(name))
+        return CatalogueEntry(name, parameters, table.summary(name), table.home(name))
 
 
 SHELVES = {
@@ -74,7 +74,7 @@ SHELVES = {
 """The tables, by their names on the command line."""
 
 
-def ranges(entries: Iterable[Entry]) -> dict[str, str]:
+def ranges(entries: Iterable[CatalogueEntry]) -> dict[str, str]:
     """The types of numbers in the arguments, such as `Share`, with a description of their ranges."""
     types = " ".join(parameter.type for entry in entries for parameter in entry.parameters)
     return value_types.ranges_in(types)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, shown_path
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, read_from, shown_path
 from flowconf.text import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
@@ -81,7 +81,7 @@ def in_folder(folder: Path) -> Iterator[None]:
     before = _trust.called_in
     _trust.called_in = _called_in()
     try:
-        with chdir(folder):
+        with read_from(str(_trust.called_in)), chdir(folder):
             yield
     finally:
         _trust.called_in = before

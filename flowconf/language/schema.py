@@ -20,7 +20,7 @@ MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 Name = Identifier
 CallText = Annotated[str, named_in("modules")]
 Number = int | float
-Parameter = bool | int | float | str | list[Any]
+ParameterValue = bool | int | float | str | list[Any]
 Size = int | str
 
 
@@ -122,11 +122,11 @@ class Modifiers(Settings):
     tag: Name | None = None
     """Another name for the output of the step."""
     repeat: Size | None = None
-    """The number of independent copies of the step, in series."""
+    """The number of independent copies of the step, which run in series."""
     after: Name | None = None
-    """Place this step after another step of the flow."""
+    """Run after this member of the flow."""
     before: Name | None = None
-    """Place this step before another step of the flow."""
+    """Run before this member of the flow."""
 
 
 class InputSpec(Model):
@@ -151,9 +151,9 @@ class GraphDocument(Model):
     """A graph: its inputs, flow and outputs."""
 
     label: Name | None = None
-    """Its name in the paths of its parent; default: the step that mounts it."""
-    params: dict[Name, Parameter] = {}
-    """Named values for the calls of this graph."""
+    """Its name in its parent's paths; default: the step that mounts it."""
+    params: dict[Name, ParameterValue] = {}
+    """Named values that any call of this graph may use."""
     inputs: dict[Name, InputKey] | None = None
     """Name -> shape, in call order; the first is the stream. Default: one input `x`."""
     flow: Annotated[dict[Name, Step | None], Field(min_length=1)]
@@ -176,17 +176,17 @@ class CallBody(Settings):
 class MountedBody(Settings):
     """A graph from a file or group, as a module."""
 
-    graph: GraphSource
-    """A graph document, its name (`encoder`), or a file relative to this one."""
-    with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
-    """Values for the parameters of the graph."""
+    graph: GraphReference
+    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
+    """Values for the graph's parameters."""
 
 
 def _kind_of_graph(value: object) -> str:
     return "<text>" if isinstance(value, str) else "<document>"
 
 
-GraphSource = Annotated[
+GraphReference = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[GraphDocument, Tag("<document>")], Discriminator(_kind_of_graph)
 ]
 
@@ -225,13 +225,13 @@ class Through(Modifiers):
 
 
 class Also(Modifiers):
-    """Add the output of a module to the stream."""
+    """The output of a module is added to the stream."""
 
     verb: ClassVar[str] = "also"
     also: Body
     """The module whose output is added."""
     skip: Body | None = None
-    """A module for the skip connection; default: the stream unchanged."""
+    """A module for the other branch, instead of the stream itself."""
 
 
 class Fork(Modifiers):
@@ -287,7 +287,7 @@ class Loop(Modifiers):
     until: Body | None = None
     """A module that returns a single number; stop when it is positive, tested after the body."""
     max: Size | None = None
-    """The maximum number of iterations of a conditional loop."""
+    """The largest number of iterations of a conditional loop."""
     over: Using | None = None
     """Iterate over the slices of values, which are passed to the body as arguments; the syntax is that of `using`."""
     dim: int | None = None
@@ -307,17 +307,17 @@ class Map(Modifiers):
     batched: bool = False
     """Fold the slices into the batch: one call of the module."""
     slices: Size | None = None
-    """Split the last dimension into this number of equal slices instead, and concatenate the results."""
+    """The number of pieces that the last axis is cut into instead; they are joined again."""
 
 
 class Graph(Modifiers):
     """Mount a graph."""
 
     verb: ClassVar[str] = "graph"
-    graph: GraphSource
-    """A graph document, its name (`encoder`), or a file relative to this one."""
-    with_: Annotated[dict[Name, Parameter], Field(alias="with")] = {}
-    """Values for the parameters of the graph."""
+    graph: GraphReference
+    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
+    """Values for the graph's parameters."""
 
 
 class Reuse(Modifiers):

@@ -17,7 +17,7 @@ from flowconf.report.errors import (
 )
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.report.places import NOWHERE, Place, shown_path
+from flowconf.report.places import NOWHERE, Place, read_from, shown_path
 from flowconf.report.raised import raised_at
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
@@ -59,6 +59,7 @@ __all__ = [
     "printable",
     "printable_lines",
     "raised_at",
+    "read_from",
     "render_github",
     "render_json",
     "render_plain",

@@ -26,7 +26,7 @@ MAX_VALUES = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class MountOrigin:
     """A mapping from a graph file or group: its name, its file, and the place that refers to it."""
 
     name: str
@@ -40,15 +40,17 @@ class Node:
 
     `value` is a dict or list of nodes, or a leaf. `history` has the places of earlier values, oldest first, and `gone`
     those of members that were deleted from this mapping. `referred`: an interpolation refers to this value.
+    `reference` is the interpolation that read this value from the environment: it may be a secret.
     """
 
     value: Any
     place: Place = NOWHERE
     key: Place = NOWHERE
     history: tuple[Place, ...] = ()
-    mount: Mount | None = None
+    mount: MountOrigin | None = None
     gone: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     referred: bool = False
+    reference: str | None = None
 
     def child(self, step: str | int) -> Node | None:
         """The member `step`, or None."""
@@ -82,6 +84,16 @@ class Node:
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
+        return self.value
+
+    def written(self) -> Any:
+        """The same to be kept on disk: texts of the environment are the references to them."""
+        if self.reference is not None:
+            return self.reference
+        if isinstance(self.value, dict):
+            return {key: child.written() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.written() for child in self.value]
         return self.value
 
 
@@ -165,7 +177,7 @@ class Origins:
         return any(node is not None and node.referred for node in nodes)
 
     @cached_property
-    def mounts(self) -> dict[Path, Mount]:
+    def mounts(self) -> dict[Path, MountOrigin]:
         """The mappings from graph files and groups."""
         return {path: node.mount for path, node in self.items() if node.mount is not None}
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +44,23 @@ class Place:
 NOWHERE = Place()
 
 
+_reader: ContextVar[str] = ContextVar("reader", default=os.curdir)
+"""The folder that the reader of a message is in."""
+
+
+@contextmanager
+def read_from(folder: str) -> Iterator[None]:
+    """A block whose messages are for a reader in `folder`, an absolute path, whatever the current folder is."""
+    before = _reader.set(folder)
+    try:
+        yield
+    finally:
+        _reader.reset(before)
+
+
 def shown_path(file: str) -> str:
-    """A path relative to the current folder if it is below it, and unchanged otherwise."""
+    """A path relative to the folder of the reader if it is below it, and unchanged otherwise."""
     if not Path(file).is_absolute():
         return file
-    relative = os.path.relpath(file)
+    relative = os.path.relpath(file, _reader.get())
     return file if relative.startswith("..") else relative

@@ -42,6 +42,8 @@ class Reporter:
     """All findings, ungrouped; `mistakes` groups them."""
     unchecked: list[str] = field(default_factory=list)
     """Paths of steps that were not checked because of errors."""
+    notes: list[str] = field(default_factory=list)
+    """What the checks leave open: members that were not checked, and conditions that the data has to meet."""
     unused: list[Unused] = field(default_factory=list)
     """Unused definitions, which may be what an unknown name was meant to refer to."""
 

@@ -3,7 +3,7 @@
 Knows nothing of networks. Hydra is imported by the first composition that needs it.
 """
 
-from flowconf.report.origins import Document, Mount, Origins, Path
+from flowconf.report.origins import Document, MountOrigin, Origins, Path
 from flowconf.text.compose import Composition, Failed, compose, compose_graph_file, sweep, with_graphs
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
@@ -13,7 +13,7 @@ __all__ = [
     "Document",
     "Failed",
     "MergeRules",
-    "Mount",
+    "MountOrigin",
     "Origins",
     "Path",
     "compose",

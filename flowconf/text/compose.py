@@ -19,7 +19,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, nearest, suggest
-from flowconf.report.origins import Document, Mount, Node, Origins, Path, dotted, from_plain
+from flowconf.report.origins import Document, MountOrigin, Node, Origins, Path, dotted, from_plain
 from flowconf.text import defaults, hydra_settings
 from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
@@ -60,7 +60,7 @@ class Composition:
     overruled: dict[Path, Node]
 
 
-Check = Callable[[Composition, str | None], object]
+RunCheck = Callable[[Composition, str | None], object]
 """Checks a job's config, given the direction in which the sweeper optimises."""
 
 
@@ -101,7 +101,7 @@ def sweep(
     rules: MergeRules,
     job: Callable[[Composition], float],
     folder: str | os.PathLike[str] = "runs",
-    check: Check | None = None,
+    check: RunCheck | None = None,
 ) -> list[str]:
     """Calls `job` for each combination of the values in `overrides`, by Hydra's sweepers and launchers.
 
@@ -147,7 +147,7 @@ class _Check:
     """Composes and checks each combination before the first one runs."""
 
     composer: _Composer
-    check: Check | None
+    check: RunCheck | None
 
     def __call__(self, task: Sequence[str]) -> Callable[[str | None], object]:
         composition = self.composer.compose(task)
@@ -328,7 +328,7 @@ class _Composer:
         mount = None
         if path[-1] == self.rules.mount:
             check_graph_name(included.config_path, place, path)
-            mount = Mount(included.config_path, str(included.document.file), place)
+            mount = MountOrigin(included.config_path, str(included.document.file), place)
         return nested(path, replace(whole, value=kept, key=place, mount=mount))
 
     def finished(self, root: Node) -> Node:

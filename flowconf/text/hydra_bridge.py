@@ -188,14 +188,14 @@ class Lists:
 # sweeps
 
 
-Check = Callable[[Sequence[str]], Callable[[str | None], object]]
+SweepCheck = Callable[[Sequence[str]], Callable[[str | None], object]]
 """Composes a job's config from its overrides, and returns the check that needs the sweeper's direction."""
 
 
 class SweepLoader(ConfigLoaderImpl):
     """Hydra's loader for a sweep: Hydra composes its own section, flowconf checks that each job composes."""
 
-    def __init__(self, library: Library, check: Check, settings: Sequence[str]) -> None:
+    def __init__(self, library: Library, check: SweepCheck, settings: Sequence[str]) -> None:
         self.lists = Lists(library)
         self.check = check
         self.settings = settings
@@ -248,7 +248,7 @@ def sweep_settings(folder: File) -> list[str]:
     ]
 
 
-def sweep(library: Library, folder: File, words: Sequence[str], check: Check, job: Callable[[], object]) -> None:
+def sweep(library: Library, folder: File, words: Sequence[str], check: SweepCheck, job: Callable[[], object]) -> None:
     """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose.
 
     The files of Hydra go to `folder`.

@@ -104,6 +104,8 @@ class _Resolver:
         self.failed: set[Path] = set()
         self.open: list[Path] = []
         self.read: set[Path] = set()
+        self.environment: set[Path] = set()
+        """The values that come from the environment, by whatever way."""
         self.effort = 0
         self.size = 0
 
@@ -152,15 +154,16 @@ class _Resolver:
         finally:
             self.open.pop()
             self.effort -= 10
+        reference = node.value if path in self.environment else None
         if isinstance(value, _Whole):
             self.grow(sum(1 for _ in _all(value.node)), path)
             return replace(node, value=value.node.value)
         if isinstance(value, dict | list | tuple):
             made = from_plain(value, node.place)
             self.grow(sum(1 for _ in _all(made)), path)
-            return replace(node, value=made.value)
+            return replace(node, value=made.value, reference=reference)
         self.grow(len(value) if isinstance(value, str) else 1, path)
-        return replace(node, value=value)
+        return replace(node, value=value, reference=reference if isinstance(value, str) else None)
 
     def evaluate(self, node: Node, path: Path) -> Any:
         from flowconf.text import grammars
@@ -207,6 +210,8 @@ class _Resolver:
         assert node is not None
         self.read.add(tuple(target))
         found = self.strict(node, tuple(target))
+        if tuple(target) in self.environment:
+            self.environment |= set(self.open)
         if found.value == "???":
             self.fail(path, f"`${{{key}}}` has no value yet")
         return _Whole(found) if isinstance(found.value, dict | list) else found.value
@@ -223,10 +228,14 @@ class _Resolver:
             if not isinstance(whole, _Whole) or not isinstance(whole.node.value, dict):
                 self.fail(path, f"`{name}` takes the key of a mapping, got `{args[0]}`")
             plain = whole.node.plain()
+            if name.endswith("values") and plain != whole.node.written():
+                self.environment |= set(self.open)
             return list(plain) if name.endswith("keys") else list(plain.values())
         if name == "oc.env" and len(args) == 1 and str(args[0]) not in os.environ:
             advice = f"set it, or give a default: `${{oc.env:{args[0]},default}}`"
             self.fail(path, f"the environment variable `{args[0]}` is not set", advice)
+        if name == "oc.env":
+            self.environment |= set(self.open)
         if not grammars.has_resolver(name):
             close = nearest(name, _RESOLVERS)
             listed = ", ".join(f"`{one}`" for one in _RESOLVERS)

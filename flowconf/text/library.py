@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path as File
 
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Suggestion, nearest, suggest
-from flowconf.report.origins import MAX_DEPTH, Document, Mount, Node, Origins, Path, dotted
+from flowconf.report.origins import MAX_DEPTH, Document, MountOrigin, Node, Origins, Path, dotted
 from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
 from flowconf.text.source import shown
@@ -238,7 +238,7 @@ class _Expansion:
                     "FC0104", message, node.place, dotted(path), (Label("its defaults list", listed.key),), advice
                 )
             )
-        mount = Mount(node.value, str(file), node.place)
+        mount = MountOrigin(node.value, str(file), node.place)
         return replace(document, key=node.key, history=node.history, mount=mount)
 
 

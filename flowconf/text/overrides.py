@@ -8,6 +8,7 @@ user. Each is applied by the same merge as files. A plain `key=value` needs a ke
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def parse(words: Sequence[str]) -> list[Override]:
 
 
 def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
-    """The words, without those that are one override split by spaces around `=`, which are reported."""
+    """The words, without those that are one override split by spaces, around `=` or in brackets; these are reported."""
     kept: list[str] = []
     pending = list(words)
     while pending:
@@ -114,13 +115,26 @@ def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
             pieces += [pending.pop(0)]
         if len(pieces[-1]) > 0 and pieces[-1].endswith("=") and pending and "=" not in pending[0]:
             pieces += [pending.pop(0)]
-        whole = "".join(pieces)
+        advice = f"write `{''.join(pieces)}`, without spaces around `=`"
+        if len(pieces) == 1 and "=" in word and not {"'", '"'} & set(word) and (more := _until_closed(word, pending)):
+            pieces, pending = [word, *pending[:more]], pending[more:]
+            advice = f"quote it: `{shlex.quote(' '.join(pieces))}`"
         if len(pieces) > 1 and pieces[0].strip("+~ ="):
             message = f"`{shown(' '.join(pieces))}` is split by spaces"
-            notes.error("FC0103", message, Place(word=word), advice=f"write `{whole}`, without spaces around `=`")
+            notes.error("FC0103", message, Place(word=word), advice=advice)
         else:
             kept += pieces
     return kept
+
+
+def _until_closed(word: str, words: Sequence[str]) -> int:
+    """The number of `words` that close the brackets which `word` opens; 0 if it opens none, or they stay open."""
+    unclosed = 0
+    for number, text in enumerate((word, *words)):
+        unclosed += sum((sign in "{[(") - (sign in "}])") for sign in text)
+        if unclosed <= 0:
+            return number
+    return 0
 
 
 def _wrong_key(key: str) -> str | None:

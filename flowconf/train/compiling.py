@@ -1,4 +1,4 @@
-"""`trainer.compile`: the modes of torch's compiler, and which of them a run gets."""
+"""`trainer.compile`: the modes of `torch.compile`, and the mode of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 DEFAULT = "default"
 WITHOUT_CUDA_GRAPHS = {"reduce-overhead": DEFAULT, "max-autotune": "max-autotune-no-cudagraphs"}
-"""The modes that replay CUDA graphs, and what each is without them."""
+"""The modes that use CUDA graphs, and the equivalent of each without them."""
 
 
 def compiled(view: Callable[..., dict[str, Tensor]], mode: str, device: torch.device) -> Callable[..., Any]:
-    """`view`, compiled at its first call; where CUDA graphs are replayed, once for each size of batch."""
+    """`view`, compiled at its first call; with CUDA graphs, once for each batch size."""
     replays = mode in WITHOUT_CUDA_GRAPHS and device.type == "cuda"
     found: Callable[..., Any] = torch.compile(view, mode=mode, dynamic=False if replays else None)
     return found
 
 
 def mode_of(asked: bool | str, adds_up: bool) -> str:
-    """The mode that `trainer.compile` stands for.
+    """The mode for `trainer.compile`.
 
-    CUDA graphs compute in the same memory each time, so that there are none where something of one call is still needed
-    in the next: gradients that add up over the parts of a batch, or values that the graph keeps (`adds_up`).
+    CUDA graphs reuse the same memory in each call, so they are disabled if values of one call are needed in the next:
+    accumulated gradients, or recurrent state (`adds_up`).
     """
     mode = asked if isinstance(asked, str) else DEFAULT
     return WITHOUT_CUDA_GRAPHS.get(mode, mode) if adds_up else mode

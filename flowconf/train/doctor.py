@@ -1,6 +1,6 @@
-"""What a bug report needs: versions, devices, the project, plug-ins, git, where runs go, the terminal.
+"""Information for a bug report: versions, devices, the project, plug-ins, git, the run folder, the terminal.
 
-Importing this module needs the standard library and `report` alone: a broken installation is described as well.
+Importing this module requires only the standard library and `report`, so that it works in a broken installation.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 OF_THE_REPOSITORY = ("test", "dev", "docs")
-"""Extras that only flowconf's own repository needs."""
+"""Extras that are only needed to develop flowconf."""
 VARIABLES = ("CUDA_", "FLOWCONF_", "HYDRA_", "MKL_", "NCCL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH")
-"""Environment variables are reported by these beginnings, and no others."""
+"""Prefixes of the environment variables that are reported."""
 
-Findings = dict[str, Any]
+Facts = dict[str, Any]
 
 
 @dataclass
 class Examination:
-    """What was found, as plain data, and what is wrong with it."""
+    """The findings as plain data, and the problems."""
 
-    findings: Findings = field(default_factory=dict)
+    findings: Facts = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
 
-    def as_data(self) -> Findings:
-        """All of it as plain data."""
+    def as_data(self) -> Facts:
+        """Findings and problems as plain data."""
         return {**self.findings, "problems": [as_dict(problem) for problem in self.problems]}
 
     def missing(self, message: str, place: Place = NOWHERE, advice: str | None = None) -> None:
-        """Note something that this machine lacks."""
+        """Add a problem with this machine."""
         self.problems.append(Diagnostic("FC0601", message, place, advice=advice))
 
 
 def examine(folder: Path) -> Examination:
-    """Look at the machine and at the project around `folder`. Nothing is written; a part that fails is a problem."""
+    """Examine the machine and the project around `folder`. Nothing is written; a failed part is reported."""
     found = Examination()
     for name, look in PARTS.items():
         try:
@@ -60,7 +60,7 @@ def examine(folder: Path) -> Examination:
     return found
 
 
-def _versions(folder: Path, found: Examination) -> Findings:
+def _versions(folder: Path, found: Examination) -> Facts:
     return {
         "flowconf": flowconf.__version__,
         "location": str(Path(flowconf.__file__).parent),
@@ -70,7 +70,7 @@ def _versions(folder: Path, found: Examination) -> Findings:
     }
 
 
-def _packages(folder: Path, found: Examination) -> Findings:
+def _packages(folder: Path, found: Examination) -> Facts:
     """The version of every package that flowconf requires."""
     versions = {}
     for wanted in _requirements(""):
@@ -78,19 +78,19 @@ def _packages(folder: Path, found: Examination) -> Findings:
         if there is None:
             found.missing(f"the package `{wanted.name}` is not installed", advice=f"run `pip install '{wanted}'`")
         elif not wanted.specifier.contains(there, prereleases=True):
-            message = f"`{wanted.name}` is {there}, and flowconf requires `{wanted.specifier}`"
+            message = f"flowconf requires `{wanted.name}` `{wanted.specifier}`, got `{there}`"
             found.missing(message, advice=f"run `pip install '{wanted}'`")
     return versions
 
 
-def _extras(folder: Path, found: Examination) -> Findings:
-    """The packages of every optional extra; null for those that are not installed."""
+def _extras(folder: Path, found: Examination) -> Facts:
+    """The versions of the packages of every optional extra; null if not installed."""
     extras = [extra for extra in metadata("flowconf").get_all("Provides-Extra") or [] if extra not in OF_THE_REPOSITORY]
     return {extra: {wanted.name: installed(wanted.name) for wanted in _requirements(extra)} for extra in extras}
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:
-    """What an extra requires; without its name, what flowconf itself does."""
+    """The requirements of an extra, or of flowconf itself if the name is empty."""
     from packaging.requirements import Requirement
 
     for text in requires("flowconf") or []:
@@ -100,12 +100,12 @@ def _requirements(extra: str) -> Iterator[Requirement]:
             yield wanted
 
 
-def _devices(folder: Path, found: Examination) -> Findings:
+def _devices(folder: Path, found: Examination) -> Facts:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpu = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "memory": bytes_in_words(memory)}
-    devices: Findings = {"cpu": cpu}
+    devices: Facts = {"cpu": cpu}
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
@@ -121,7 +121,7 @@ def _devices(folder: Path, found: Examination) -> Findings:
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, **devices}
 
 
-def _project(folder: Path, found: Examination) -> Findings:
+def _project(folder: Path, found: Examination) -> Facts:
     """The project file, and whether each module that registers names can be imported."""
     from flowconf.language import projects
 
@@ -143,25 +143,25 @@ def _project(folder: Path, found: Examination) -> Findings:
     return {"file": file and str(file), "modules": modules}
 
 
-def _plugins(folder: Path, found: Examination) -> Findings:
+def _plugins(folder: Path, found: Examination) -> Facts:
     from flowconf.text.hydra_bridge import plugins
 
     return dict(plugins())
 
 
-def _runs(folder: Path, found: Examination) -> Findings:
-    """Whether a run could be written where runs go by default."""
+def _runs(folder: Path, found: Examination) -> Facts:
+    """Whether the default folder of runs is writable."""
     runs = folder / "runs"
     there = next(parent for parent in (runs, *runs.parents) if parent.exists())
     effective = os.access in os.supports_effective_ids
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
     if not writable:
-        message = f"no run can be written: `{shown_path(str(there))}` is not a folder that you may write to"
-        found.missing(message, Place(str(there)), advice="write `trainer.runs=...` for another folder")
+        message = f"runs cannot be written: `{shown_path(str(there))}` is not a writable folder"
+        found.missing(message, Place(str(there)), advice="set another folder with `trainer.runs=...`")
     return {"folder": str(runs), "writable": writable, "free": bytes_in_words(shutil.disk_usage(there).free)}
 
 
-def _terminal(folder: Path, found: Examination) -> Findings:
+def _terminal(folder: Path, found: Examination) -> Facts:
     return {
         "term": os.environ.get("TERM"),
         "terminal": sys.stdout.isatty(),
@@ -172,15 +172,15 @@ def _terminal(folder: Path, found: Examination) -> Findings:
     }
 
 
-def _variables(folder: Path, found: Examination) -> Findings:
+def _variables(folder: Path, found: Examination) -> Facts:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 
-def _git(folder: Path, found: Examination) -> Findings | None:
+def _git(folder: Path, found: Examination) -> Facts | None:
     return git_state(folder)
 
 
-PARTS: dict[str, Callable[[Path, Examination], Findings | None]] = {
+PARTS: dict[str, Callable[[Path, Examination], Facts | None]] = {
     "versions": _versions,
     "packages": _packages,
     "extras": _extras,
@@ -192,4 +192,4 @@ PARTS: dict[str, Callable[[Path, Examination], Findings | None]] = {
     "terminal": _terminal,
     "variables": _variables,
 }
-"""Every part of an examination: it gives what it finds, and notes what is wrong."""
+"""The parts of an examination: each returns its findings and adds its problems."""

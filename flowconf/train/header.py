@@ -1,4 +1,4 @@
-"""The header of a run: what it is going to do, in numbers, before it does it."""
+"""The header of a run, printed before it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowconf.train.job import Job
 
 
 def header(job: Job) -> list[str]:
-    """Lines that say what is trained, on what, for how long, where and how."""
+    """Lines with the parameters, data, steps, optimizer, device, memory and seed."""
     training = job.config.training
     epochs = job.total_steps / job.sampler.batches
     length = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
@@ -39,13 +39,14 @@ def header(job: Job) -> list[str]:
         f"optimizer  {training.optimizer.name}{fused}, lr {job.learning_rate.base[0]:g}{grouped}, {schedule} schedule",
         f"device     {several}{name}{threads}, {', '.join(how)}",
         *([f"unused     {', '.join(unused)}"] if (unused := job.unused()) else []),
+        *(f"sizes      {note}" for note in job.graph.__dict__["_notes"]),
         f"memory     {memory(job)}",
         f"seed       {training.seed}",
     ]
 
 
 def memory(job: Job) -> str:
-    """What a process holds before any batch: weights, their gradients, the optimizer's state, averages."""
+    """The memory of a process without batches: weights, gradients, optimizer state and averages."""
     there = [*job.graph.parameters(), *job.graph.buffers()]
     learned = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
     trained = sum(held(parameter).nbytes for parameter in learned)
@@ -57,11 +58,11 @@ def memory(job: Job) -> str:
     }
     listed = " + ".join(f"{bytes_in_words(number)} {name}" for name, number in parts.items() if number)
     room = f" of {bytes_in_words(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
-    return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}; what a batch needs comes on top"
+    return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}, plus what a batch needs"
 
 
 def state_copies(section: OptimizerSection) -> int:
-    """How many tensors of its size an optimizer keeps for each parameter: seen on a small one, after a step."""
+    """The number of tensors that an optimizer keeps per parameter, determined by a step with a small one."""
     probe = nn.Parameter(torch.zeros(2))
     probe.grad = torch.zeros(2)
     small: optim.Optimizer = registry.optimizers.load(section.name)([{"params": [probe]}], **section.args)
@@ -76,7 +77,7 @@ def _compiled(mode: bool | str) -> list[str]:
 
 
 def parameter_table(named: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
-    """Trainable and frozen parameters of each member at the top of the graph."""
+    """The number of trainable and frozen parameters of each top-level member of the graph."""
     counts: dict[str, list[int]] = {}
     for name, parameter in named:
         row = counts.setdefault(name.split(".")[0], [0, 0])

@@ -1,4 +1,4 @@
-"""Everything that one run needs, and what of it counts at the moment."""
+"""Everything that a run needs, and what is active in the current phase."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn, optim
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
@@ -29,23 +29,23 @@ from flowconf.train.team.distributed import Team
 
 @dataclass
 class Active:
-    """What counts at the moment: it changes with the phase, and with nothing else."""
+    """What is active in the current phase."""
 
     phase: str | None
     terms: list[Term]
     weights: list[Weight]
     view: Callable[..., dict[str, Tensor]]
-    """Gives what the terms need."""
+    """Computes the values that the terms need."""
     trained: list[nn.Parameter]
     used: set[nn.Parameter] | None
-    """Those that get a gradient in every step; None: that depends on the data."""
+    """The parameters that get a gradient in every step; None: they depend on the data."""
     routes: Routes
 
     def __post_init__(self) -> None:
         self._fixed = None if any(isinstance(weight, Changing) for weight in self.weights) else self._at(0.0)
 
     def weights_at(self, progress: float) -> list[float]:
-        """The weight of each term at a point of the run."""
+        """The weight of each term at a progress of the run."""
         return self._fixed or self._at(progress)
 
     def _at(self, progress: float) -> list[float]:
@@ -54,7 +54,7 @@ class Active:
 
 @dataclass
 class Job:
-    """A run that is ready to go. `enter` makes `active` what a phase says; it is that of no phase first."""
+    """A prepared run. `enter` sets `active` for a phase; initially it is that outside of all phases."""
 
     config: Config
     graph: Graph
@@ -63,39 +63,41 @@ class Job:
     precision: Precision
     train: Feed
     held_out: dict[str, Feed]
-    """`val` and `test`, as far as the data set has them."""
+    """`val` and `test`, if the data set has them."""
     sampler: Sampler
     terms: list[Term]
-    """The terms of the loss that count in any phase."""
+    """The terms of the loss that are active in any phase."""
     metrics: list[Metric]
     evaluation_view: Callable[..., dict[str, Tensor]]
     optimizer: optim.Optimizer
     learning_rate: LearningRate
     factors: dict[str | None, list[float]]
-    """Phase -> what it makes of the learning rate of each of the optimizer's groups."""
+    """Phase -> its learning rate factor for each of the optimizer's groups."""
     phases: Phases
     frozen: Frozen
     averages: Averages
     memory: RecurrentState
     total_steps: int
     accounts: list[str]
-    """What was loaded into the graph, in words."""
+    """Reports on the weights that were loaded into the graph."""
     inputs: tuple[str, ...] = ()
+    certain: bool = False
+    """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
     active: Active = field(init=False)
 
     def values(self, view: Callable[..., dict[str, Tensor]], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What `view` gives for a batch, in the run's precision."""
+        """The outputs of `view` for a batch, computed in the run's precision."""
         with self.precision.forward():
             found = view(**{name: batch[name] for name in self.inputs})
         return self.precision.full(found)
 
     @property
     def adds_up(self) -> bool:
-        """Whether something of one forward pass is still needed in the next."""
+        """Whether values of one forward pass are needed in the next."""
         return self.config.training.trainer.accumulate > 1 or bool(self.memory.kept)
 
     def enter(self, phase: str | None) -> None:
-        """Freeze, scale and weight what a phase says, None being none. Raises `ConfigError` when nothing is left."""
+        """Apply a phase; None is outside of all phases. Raises `ConfigError` if nothing is left to train."""
         training = self.config.training
         weights, trained = self.counting(phase)
         terms = [term for term in self.terms if weights[term.name] != 0]
@@ -115,14 +117,14 @@ class Job:
         )
 
     def unused(self) -> list[str]:
-        """The modules of which something learns that no term of the loss of the moment reaches."""
+        """The modules with trainable parameters that no active term of the loss reaches."""
         used = self.active.used
         learns = {parameter for parameter in self.active.trained if used is not None and parameter not in used}
         named = self.graph.named_parameters()
         return unique(name.rpartition(".")[0] for name, parameter in named if parameter in learns)
 
     def counting(self, phase: str | None) -> tuple[dict[str, Weight], list[nn.Parameter]]:
-        """Freeze what a phase says; gives each term's weight in it, and what learns. Raises `ConfigError`."""
+        """Apply the freezing of a phase; returns its loss weights and trained parameters. Raises `ConfigError`."""
         training = self.config.training
         section = training.phases[phase] if phase is not None else None
         self.frozen.enter(section)
@@ -132,26 +134,28 @@ class Job:
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         if not trained or not any(weight != 0 for weight in weights.values()):
             where = f" in the phase `{phase}`" if phase is not None else ""
-            lacks = "no term of the loss counts" if trained else "every parameter is frozen"
+            lacks = "every term of the loss has weight 0" if trained else "every parameter is frozen"
             place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
-            raise ConfigError(Diagnostic("FC0403", f"nothing is left to train{where}: {lacks}", place))
+            raise ConfigError(Diagnostic("FC0403", f"nothing to train{where}: {lacks}", place))
         return weights, trained
 
 
 def _targets(graph: Graph, loss: LossSection) -> Targets:
-    """The parameters that a term may move. Raises `PathError`."""
+    """The parameters that a term may update. Raises `PathError`."""
     if loss.updates is None:
         return None
     return frozenset(parameter for path in listed(loss.updates) for parameter in graph.parameters_at(path))
 
 
 def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:
-    """The parameters that get a gradient in every step, by a look at two rows; None where that depends on the data."""
+    """The parameters that get a gradient in every step, determined with two rows; None if they depend on the data."""
     if any(view.plan.deciding()):
         return None
     there = set(view.parameters())
     if job.team.size == 1 or job.team.whole is not None:
         return there
+    if not job.certain:
+        return None
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     view.eval()
@@ -165,7 +169,7 @@ def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Pa
 def _averaging(
     job: Job, view: Graph, used: set[nn.Parameter] | None, routes: Routes
 ) -> Callable[..., dict[str, Tensor]]:
-    """The view that trains: compiled if that is asked for, its gradients averaged over the team."""
+    """The view for training: its gradients are averaged over the team, and it is compiled if the config says so."""
     wrapped = job.team.wrap(view, used, len(routes.passes))
     compile_ = job.config.training.trainer.compile
     if not compile_:
@@ -174,5 +178,5 @@ def _averaging(
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """Each name once, in the order in which they come first."""
+    """The names without duplicates, in order of first occurrence."""
     return list(dict.fromkeys(names))

@@ -1,7 +1,7 @@
-"""The training loop: one file, one road, from a prepared job to its best weights.
+"""The training loop: from a prepared job to its best weights, in one file.
 
-Nothing is read from the device between two readings of the losses (`trainer.log_every` steps), so that the device
-never waits. An evaluation leaves no trace in the random numbers: how often it happens changes nothing else.
+Nothing is read from the device except the losses, every `trainer.log_every` steps, so there are no other
+synchronizations. An evaluation does not change the random state, so its frequency does not affect training.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
 Take = Callable[[Job, Tensor, int], list[Tensor]]
-"""Takes one training step, as `one_step` does."""
+"""Runs one training step, like `one_step`."""
 
 
 def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
-    """Train, evaluate and save until the last step, then test the best weights, which the graph is left with.
+    """Train, evaluate and save until the last step, then load the best weights into the graph and test them.
 
-    A run whose folder holds a checkpoint goes on from there as if it had never ended. Gives the best evaluation's
-    metrics and the test's. Raises `Interrupted` when it is asked to end, with everything saved.
+    A run with a checkpoint in its folder is resumed from it, with the same results as without interruption. Returns the
+    metrics of the best evaluation and of the test. Raises `Interrupted` on SIGINT or SIGTERM, after saving everything.
     """
     trainer = job.config.training.trainer
     best = Best(job, run)
@@ -48,7 +48,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     job.graph.train()
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
     looking = looked_at(job, run, screen, one_step)
-    with Stop(lambda: screen.say("ending after this step; once more ends at once")) as stop, coming, looking as take:
+    stopping = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
+    with stopping as stop, coming, looking as take:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()
@@ -98,7 +99,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
 
 @contextmanager
 def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
-    """`take` as it is; or so that it also measures or searches, where the config asks for that."""
+    """`take` unchanged, or wrapped by `trainer.profile` or `trainer.find_nan`."""
     trainer = job.config.training.trainer
     with ExitStack() as block:
         if trainer.profile is not None and not trainer.find_nan:
@@ -114,7 +115,7 @@ def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
 
 
 def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
-    """Forward, backward and the optimizer's step for one batch; gives its loss and the terms of it."""
+    """Forward, backward and optimizer step for one batch; returns its loss and the terms of it."""
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
     weights = active.weights_at(step / job.total_steps)
@@ -143,7 +144,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
 
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
-    """The loss, its terms and the metrics over all rows of a split, under names such as `val/accuracy`."""
+    """The loss, its terms and the metrics over all rows of a split, with names such as `val/accuracy`."""
     section = job.config.training.data
     batch_size = section.evaluation_batch_size or 4 * section.batch_size
     dealt = feed.dealt(batch_size)
@@ -172,7 +173,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
 
 
 def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:
-    """Begin what `job.phases` says comes now; the losses of the phase before are read first."""
+    """Enter the current phase of `job.phases`, after logging the losses of the previous one."""
     log_losses(job, run, screen, step, window)
     job.enter(job.phases.current)
     name = f"phase `{job.phases.current}`" if job.phases.current else "no phase any more"
@@ -182,9 +183,9 @@ def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) 
 
 
 def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) -> None:
-    """Read the losses since the last time from the devices and log their means; `window` is empty then.
+    """Log the mean losses of the steps in `window`, and clear it.
 
-    Raises `RunError` when one is not finite.
+    Raises `RunError` if one is not finite.
     """
     if not window:
         return
@@ -203,7 +204,7 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
 
 
 def advice_on_nan(run: Run) -> str:
-    """What helps against values that are not finite."""
+    """Advice for values that are not finite."""
     search = f"flowconf train --resume {shown_path(str(run.folder))} trainer.find_nan=true"
     return f"lower `optimizer.lr`, limit the gradient with `trainer.clip`; `{search}` tells where they come from"
 
@@ -214,7 +215,7 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
-    """Log an evaluation and say it; the terms of the loss are in the logs only."""
+    """Log and print an evaluation; the terms of the loss are only logged."""
     run.log(step, found, **where(job, step))
     run.flush()
     said = {name: value for name, value in found.items() if name.count("/") == 1}
@@ -223,26 +224,26 @@ def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float
 
 
 def due(job: Job, every: int, step: int) -> bool:
-    """Whether something happens after this step: every so many steps or epochs (0), and at the end."""
+    """Whether something is due after this step: every `every` steps (0: every epoch), and at the end."""
     at_edge = step % every == 0 if every else job.sampler.epoch_is_over
     return at_edge or step == job.total_steps
 
 
 def epoch_at(job: Job, step: int) -> float:
-    """Epochs done after `step` steps, with two decimals."""
+    """The number of epochs after `step` steps, with two decimals."""
     return round(step / job.sampler.batches, 2)
 
 
 def where(job: Job, step: int) -> dict[str, object]:
-    """What every line of the log says of its place in the run."""
+    """The epoch and phase of a log entry."""
     phase = {"phase": job.active.phase} if job.phases.sections else {}
     return {"epoch": epoch_at(job, step), **phase}
 
 
 def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Window) -> None:
-    """Save the weights and all that going on from here needs, as one file that replaces the last one.
+    """Save the weights and everything needed to resume, as one file that replaces the previous one.
 
-    Raises `RunError` when a weight or a loss is not finite: the earlier checkpoint is where to look for the reason.
+    Raises `RunError` if a weight or a loss is not finite; the previous checkpoint is then kept to find the cause.
     """
     tensors = {"window": job.team.average(table(window))} if window else {}
     if not all(bool(tensor.isfinite().all()) for tensor in (*tensors.values(), *job.graph.parameters())):
@@ -256,9 +257,9 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
 
 
 def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> int:
-    """Put everything back as `save` found it; gives the steps done, 0 for a run without a checkpoint.
+    """Restore everything that `save` has saved; returns the number of steps done, 0 without a checkpoint.
 
-    The run begins when all of it is there. Raises `FlowconfError` before that, with the folder as it was.
+    The run starts once everything is restored. Raises `FlowconfError` before that, without changing the folder.
     """
     file = run.checkpoints / LAST
     if not file.is_file():

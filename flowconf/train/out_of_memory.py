@@ -1,4 +1,4 @@
-"""RecurrentState that is missing before the first step: for what, how much of it that is, and what takes less."""
+"""Out of memory before the first step: what was allocated, how much it needs, and how to reduce it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from flowconf.report import bytes_in_words
 
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "Invalid buffer size", "bad_alloc")
-"""What torch says on devices that have no exception of their own for it."""
+"""Messages of torch on devices without a separate exception for it."""
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory is missing."""
+    """Whether an exception means out of memory."""
     known = isinstance(problem, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in OUT_OF_MEMORY))
 
 
 @contextmanager
 def room_for(what: str, tensors: Collection[Tensor], device: torch.device, advice: str) -> Iterator[None]:
-    """A block that puts `tensors` on `device`; an exception that says there is no room for them gains a note."""
+    """A block that moves `tensors` to `device`; adds a note to an out-of-memory exception."""
     try:
         yield
-    except Exception as problem:  # whatever a device says when its memory is full
+    except Exception as problem:  # devices raise different types when out of memory
         if is_out_of_memory(problem):
             taken = f", {bytes_in_words(sum(tensor.nbytes for tensor in tensors))}" if tensors else ""
             there = f", which has {bytes_in_words(torch.cuda.mem_get_info(device)[1])}" if device.type == "cuda" else ""
-            problem.add_note(f"memory is what is missing for {what}{taken}, on `{device}`{there}: {advice}")
+            problem.add_note(f"out of memory for {what}{taken}, on `{device}`{there}: {advice}")
         raise

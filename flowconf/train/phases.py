@@ -1,7 +1,7 @@
-"""Phases: which part of the run it is, and what is frozen, scaled and weighted in it.
+"""Phases: the current phase of a run, and what it freezes, scales and weights.
 
-Where a run is in its phases follows from the config, the step, and the evaluations so far, and from nothing else. What
-a phase says holds while it lasts and is taken back completely: every phase starts from what the config says.
+The current phase is determined by the config, the step and the evaluations so far. The settings of a phase apply only
+while it lasts: every phase starts from the settings of the config.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from typing import Any
 
 from torch import nn
 
-from flowconf.graph import Graph, freezing
+from flowconf.graph import freezing
+from flowconf.graph.graph import Graph
 from flowconf.language.training import Condition, Convergence, PhaseSection, Trend, listed
 
 NEVER = math.inf
 Point = tuple[float, float]
-"""An evaluation: the epochs done, and the value, smaller ones being better."""
+"""An evaluation: the number of epochs, and the value, where smaller is better."""
 
 
 class Phases:
-    """Where a run is in its phases. `current` is a name, or None outside of all phases."""
+    """The progress of a run through its phases. `current` is a name, or None outside of all phases."""
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class Phases:
         steps_per_epoch: int,
         sign: Callable[[str], int] = lambda name: 1,
     ) -> None:
-        """`sign` gives 1 for values of which smaller ones are better, else -1."""
+        """`sign` returns 1 for values where smaller is better, else -1."""
         self.sections = list(sections.values())
         self.names = list(sections)
         self.total_steps = total_steps
@@ -41,14 +42,14 @@ class Phases:
         self.history: list[tuple[float, dict[str, float]]] = []
         self._watched = {trend.metric for section in self.sections for trend in _trends(section)}
         self.due: float = 0 if self.sections else NEVER
-        """The step before which `advance` has to be asked again."""
+        """The step before which `advance` has to be called again."""
 
     @property
     def current(self) -> str | None:
         return None if self.ended else self.names[self.number]
 
     def advance(self, step: int) -> bool:
-        """Go on to the phase of `step` (the first is 0); whether `current` is another one now."""
+        """Advance to the phase of `step` (the first is 0); returns whether `current` has changed."""
         before = self.current
         while self._moves(step):
             self.history = self.history[-1:]
@@ -56,7 +57,7 @@ class Phases:
         return self.current != before
 
     def observe(self, step: int, found: Mapping[str, float]) -> None:
-        """Note an evaluation after `step` steps."""
+        """Add an evaluation after `step` steps."""
         if self._watched:
             values = {name: self.sign(name) * found[name] for name in self._watched}
             self.history.append((step / self.steps_per_epoch, values))
@@ -68,17 +69,17 @@ class Phases:
         return {"begun": begun, "ended": self.ended, "history": self.history}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
-        """Go on from `state()`. Gives what begins anew, in words."""
+        """Restore `state()`. Returns notes for the user."""
         begun = state["begun"]
         if begun is not None and begun not in self.names:
-            return [f"the phases begin anew: the run was in `{begun}`, which the config does not have any more"]
+            return [f"phases restart: the run was in phase `{begun}`, which is no longer in the config"]
         self.number = -1 if begun is None else self.names.index(begun)
         self.ended = state["ended"]
         self.history = [(epoch, values) for epoch, values in state["history"]]
         return []
 
     def _moves(self, step: int) -> bool:
-        """One move, if there is one to make."""
+        """Start or end a phase, if one is due."""
         following = self.number + 1
         if following < len(self.sections):
             when = self.sections[following].when
@@ -92,13 +93,13 @@ class Phases:
         return False
 
     def _edges(self) -> list[Condition]:
-        """What the next move waits for."""
+        """The conditions of the next change of phase."""
         until = None if self.ended else self.sections[self.number].until
         when = self.sections[self.number + 1].when if self.number + 1 < len(self.sections) else None
         return [condition for condition in (until, when) if condition is not None]
 
     def _step_of(self, condition: Condition) -> float:
-        """The step at which a condition is met; a trend has none."""
+        """The step at which a condition is met; infinite for a trend."""
         if condition.step is not None:
             return condition.step
         if condition.epoch is not None:
@@ -122,19 +123,19 @@ class Phases:
 
 
 def stalled(points: Sequence[Point], trend: Trend) -> bool:
-    """Whether the last epochs brought nothing better than the time before them."""
+    """Whether the value did not improve in the last epochs."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and min(recent) >= min(earlier) - trend.by
 
 
 def improving(points: Sequence[Point], trend: Trend) -> bool:
-    """Whether the last epochs brought something better than the time before them."""
+    """Whether the value improved in the last epochs."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and min(recent) < min(earlier) - trend.by
 
 
 def converged(points: Sequence[Point], trend: Convergence) -> bool:
-    """Whether the value has hardly moved in the last epochs, all of which have been seen."""
+    """Whether the value was almost constant in the last epochs, if there were that many."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and max(recent) - min(recent) <= trend.within * abs(sum(recent) / len(recent))
 
@@ -154,14 +155,14 @@ def _trends(section: PhaseSection) -> list[Trend | Convergence]:
 
 
 class Frozen:
-    """What of a graph is frozen: as the config says, and as a phase changes it."""
+    """The frozen parts of a graph: as in the config, and as changed by a phase."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._before = freezing.remember(graph)
 
     def enter(self, section: PhaseSection | None) -> None:
-        """Freeze and thaw what a phase says, on top of the config; None means the config alone."""
+        """Apply the `freeze` and `thaw` of a phase to the settings of the config; None restores the config."""
         freezing.restore(self.graph, self._before)
         if section is not None:
             for path in listed(section.freeze):
@@ -170,7 +171,7 @@ class Frozen:
                 self.graph.thaw(path)
 
     def ever_trained(self, sections: Mapping[str, PhaseSection]) -> set[nn.Parameter]:
-        """The parameters that the config or a phase leaves to train."""
+        """The parameters that are trainable in the config or in any phase."""
         found = {parameter for parameter in self.graph.parameters() if parameter.requires_grad}
         for section in sections.values():
             self.enter(section)

@@ -1,4 +1,4 @@
-"""Where and in which number format a run computes."""
+"""The devices and the number format of a run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from flowconf.report import NOWHERE, Diagnostic, MachineError, Place, Suggestion
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 AMPERE = {"bf16": "fp16", "tf32": "fp32"}
-"""What CUDA devices have from Ampere (compute capability 8.0) on, and what to write for those before."""
+"""The formats that require Ampere (compute capability 8.0), and the alternative for earlier devices."""
 
-Devices = str | int | list[int]
+RequestedDevices = str | int | list[int]
 
 
-def pick_devices(wanted: Devices, place: Place) -> list[torch.device]:
-    """The devices that `trainer.devices` stands for on this machine, one for each process.
+def pick_devices(wanted: RequestedDevices, place: Place) -> list[torch.device]:
+    """The devices for `trainer.devices` on this machine, one for each process.
 
-    A number means processes on the CPU where there is no CUDA device. Raises `MachineError` when one is not there.
+    Without a CUDA device, a number means processes on the CPU. Raises `MachineError` if a device is not available.
     """
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
@@ -35,7 +35,7 @@ def pick_devices(wanted: Devices, place: Place) -> list[torch.device]:
     if device.type == "cuda":
         return [_cuda(device.index or 0, there, wanted, place)]
     if device.type == "mps" and not torch.backends.mps.is_available():
-        message = "`mps` is not there: this machine has no Metal device for torch"
+        message = "`mps` is not available: torch found no Metal device"
         raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", advice="write `auto` or `cpu`"))
     return [device]
 
@@ -43,15 +43,15 @@ def pick_devices(wanted: Devices, place: Place) -> list[torch.device]:
 def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
     if number < there:
         return torch.device("cuda", number)
-    message = f"`{wanted}` is not there: this machine offers {there} CUDA devices to torch {torch.__version__}"
+    message = f"`{wanted}` is not available: torch {torch.__version__} found {there} CUDA devices"
     raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", advice="write `auto` or `cpu`"))
 
 
 @contextmanager
 def numbers(name: str, device: torch.device, place: Place = NOWHERE) -> Iterator[None]:
-    """Within the block, CUDA's matrix units round to TF32 for `tf32` and for nothing else; then all is as before.
+    """Within the block, TF32 is enabled for `tf32` and disabled otherwise; restored afterwards.
 
-    Raises `MachineError` for a number format that the device does not have.
+    Raises `MachineError` for a number format that the device does not support.
     """
     _refuse_unknown(name, device, place)
     if device.type != "cuda":
@@ -67,20 +67,20 @@ def numbers(name: str, device: torch.device, place: Place = NOWHERE) -> Iterator
 
 
 def _refuse_unknown(name: str, device: torch.device, place: Place) -> None:
-    """Raise `MachineError` for a number format that the device does not have."""
+    """Raise `MachineError` for a number format that the device does not support."""
     message = advice = None
     if name == "tf32" and device.type != "cuda":
-        message = f"`tf32` is a number format of CUDA devices, and the run is on `{device.type}`"
+        message = f"`tf32` requires a CUDA device, but the run is on `{device.type}`"
         advice = Suggestion("fp32", instead_of=name)
     elif name in AMPERE and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        message = f"`{torch.cuda.get_device_name(device)}` does not compute in `{name}`"
+        message = f"`{torch.cuda.get_device_name(device)}` does not support `{name}`"
         advice = Suggestion(AMPERE[name], instead_of=name)
     if message is not None:
         raise MachineError(Diagnostic("FC0601", message, place, "trainer.precision", advice=advice))
 
 
 class Precision:
-    """The number format of the forward pass, and the scaled backward pass that `fp16` needs."""
+    """The number format of the forward pass, and the gradient scaling that `fp16` requires."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.format = FORMATS.get(name)
@@ -91,19 +91,19 @@ class Precision:
         self._scale = self._one
 
     def forward(self) -> AbstractContextManager[object]:
-        """The context of a forward pass."""
+        """The autocast context of a forward pass."""
         if self.format is None:
             return self._plain
         return torch.autocast(self.device.type, self.format)
 
     def full(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a forward pass gives, as losses and metrics get it: they compute in `fp32` whatever the pass did."""
+        """The outputs of a forward pass in `fp32`, the format of losses and metrics."""
         if self.format is None:
             return values
         return {name: _full(value, self.format) for name, value in values.items()}
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """What a backward pass starts from."""
+        """The loss, scaled for the backward pass."""
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def step(
@@ -113,7 +113,7 @@ class Precision:
         clip: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        """One step of the optimizer; before it each gradient is limited to `clip_value`, and their norm to `clip`."""
+        """One optimizer step, after clipping each gradient to `clip_value` and their norm to `clip`."""
         if self.scaler is not None and (clip is not None or clip_value is not None):
             self.scaler.unscale_(optimizer)
         if clip_value is not None:
@@ -128,9 +128,9 @@ class Precision:
         self.scaler.update()
 
     def skipped(self) -> bool:
-        """Whether the last step left the weights alone: `fp16` has gradients that are too large for it.
+        """Whether the last optimizer step was skipped, because gradients overflowed in `fp16`.
 
-        The scale of the loss is then smaller in the next one. Reads from the device.
+        The scale of the loss is then reduced for the next step. Synchronizes with the device.
         """
         return self.scaler is not None and self.scaler.get_scale() < self._scale.item()
 

@@ -1,7 +1,7 @@
-"""From a config to a job, in the order in which mistakes are cheapest to find.
+"""Prepares a job from a config, with the cheapest checks first.
 
-The seed comes first; then the graph with its weights; then the data. Making the data leaves the random numbers of
-torch where they were, so weights and dropout are those of a hand-written script with the same seed.
+The seed is set first; then the graph is built with its weights; then the data. Making the data does not change torch's
+random state, so weights and dropout are those of a hand-written script with the same seed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.graph import Graph, build_graph, load_checkpoints
+from flowconf.graph.build import build_graph, load_checkpoints
+from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
@@ -52,9 +53,9 @@ def prepare(
     weights: bool = True,
     team: Team | None = None,
 ) -> Job:
-    """Build the graph with its weights, make the data, and everything that follows from both.
+    """Build the graph with its weights, make the data, and everything that depends on both.
 
-    `inference` is what the checks of the config have found of its sizes.
+    `inference` has the sizes inferred by the checks of the config.
     """
     training, trainer = config.training, config.training.trainer
     origins = config.composition.document.origins
@@ -102,6 +103,7 @@ def prepare(
         memory=RecurrentState(graph),
         total_steps=total,
         accounts=accounts,
+        certain=inference is not None and inference.certain,
     )
     _check_memory(job)
     _check_shares(job)
@@ -117,7 +119,7 @@ def prepare(
 def _graph(
     config: Config, runs: Path, inference: Inference | None, team: Team, weights: bool
 ) -> tuple[Graph, list[str]]:
-    """The graph on its device, with its weights, and what was loaded, in words."""
+    """The graph on its device, with its weights, and reports on what was loaded."""
     trainer, reports = config.training.trainer, []
     graph = build_graph(config.model, inference)
     if weights:
@@ -138,7 +140,7 @@ def _graph(
 def _groups(
     config: Config, graph: Graph, named: Mapping[str, nn.Parameter]
 ) -> tuple[list[dict[str, Any]], dict[str | None, list[float]]]:
-    """The optimizer's groups, and what each phase makes of their learning rates."""
+    """The optimizer's groups, and their learning rate factors in each phase."""
     training, origins = config.training, config.composition.document.origins
     groups, factors = parameter_groups(
         named.items(),
@@ -153,7 +155,7 @@ def _groups(
 
 
 def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
-    """The terms of the loss that count in any phase, and the metrics."""
+    """The terms of the loss that are active in any phase, and the metrics."""
     training, origins = config.training, config.composition.document.origins
     in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
@@ -180,41 +182,41 @@ def _total_steps(config: Config, sampler: Sampler) -> int:
     trainer = config.training.trainer
     if not sampler.batches:
         place = config.composition.document.origins.value(("data", "batch_size"))
-        message = f"an epoch has no batch: {sampler.rows} rows, {sampler.batch_size} in a batch, and `drop_last`"
+        message = f"no batches: {sampler.rows} rows, batch size {sampler.batch_size}, and `drop_last: true`"
         raise ConfigError(Diagnostic("FC0501", message, place, "data.batch_size"))
     epochs = trainer.epochs or (math.inf if trainer.steps else DEFAULT_EPOCHS)
     return int(min(epochs * sampler.batches, trainer.steps or math.inf))
 
 
 def _check_memory(job: Job) -> None:
-    """Refuse to divide batches, in time or over processes, when a part would start from what another part left."""
+    """Raise `ConfigError` if batches of a graph with recurrent state would be divided, in time or over processes."""
     if job.memory.kept and job.config.training.trainer.accumulate > 1:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
-        message = "a graph that keeps values between calls cannot compute a batch in parts"
+        message = "a graph with recurrent state does not support `accumulate`"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", advice="write `accumulate: 1`"))
     if job.memory.kept and job.team.size > 1:
         place = job.config.composition.document.origins.value(("trainer", "devices"))
-        message = "a graph that keeps values between calls cannot be trained by several processes"
+        message = "a graph with recurrent state cannot be trained with several processes"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", advice="write `devices: 1`"))
 
 
 def _check_shares(job: Job) -> None:
-    """Refuse to divide batches by measured speed where the rows come in their own order."""
+    """Raise `ConfigError` for `shares: auto` with an iterable data set."""
     if job.team.stopwatch is not None and isinstance(job.train.split, RowStream):
         name, place = (
             job.config.training.data.name,
             job.config.composition.document.origins.value(("trainer", "shares")),
         )
-        message = f"the data set `{name}` is iterable, and its rows cannot be divided anew while it is read"
-        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", advice="give the shares as numbers"))
+        message = f"`shares: auto` is not supported with the iterable data set `{name}`"
+        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", advice="write the shares as numbers"))
 
 
 def _check_profile(config: Config, total_steps: int) -> None:
-    """Refuse to measure steps that the run does not have."""
+    """Raise `ConfigError` if the profile ends after the run."""
     section = config.training.trainer.profile
     if section is not None and section.end > total_steps:
         place = config.composition.document.origins.value(("trainer", "profile"))
-        message = f"the profile ends after step {section.end:,}, and the run after step {total_steps:,}"
+        message = f"the profile ends after step {section.end:,}, but the run after step {total_steps:,}"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", advice="write a smaller `wait`"))
 
 
@@ -226,11 +228,20 @@ def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
 
 
 def _try_values(job: Job) -> None:
-    """Compute every loss and metric once, on two rows: what does not fit is told with its place before step one."""
-    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    """Compute every loss and metric once, on two rows, to report errors with their place before the first step.
+
+    An error on two rows counts only if a whole batch is refused too: some metrics require more rows.
+    """
+    found = _problems(job, 2) and _problems(job, job.config.training.data.batch_size)
+    if found:
+        raise ConfigError(*found)
+
+
+def _problems(job: Job, count: int) -> list[Diagnostic]:
+    """The errors of losses and metrics on the first rows."""
+    batch = job.train.batch(torch.arange(min(count, len(job.train)), device=job.train.home), 0)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
         found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
     job.graph.reset_state()
-    if found:
-        raise ConfigError(*found)
+    return found

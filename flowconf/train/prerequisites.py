@@ -1,8 +1,8 @@
-"""Prerequisites: a config whose weights another config wants is trained first, as a run of its own.
+"""Prerequisites: a config whose weights another config needs is trained first, as a separate run.
 
-A `checkpoint: {config: X}` anywhere in the graph means the newest finished run of X. Where there is none, X becomes a
-stage: the same composition, seed and run folder as `flowconf train X`, so the same weights. All stages are known,
-checked and printed before the first one runs.
+A `checkpoint: {config: X}` anywhere in the graph refers to the newest finished run of X. If there is none, X becomes a
+stage, with the same composition, seed and run folder as `flowconf train X`, and therefore the same weights. All stages
+are planned, checked and printed before the first one runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from flowconf.language.plan import GraphPlan
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
 
 Load = Callable[[Path], Config]
-"""Gives the training config in a file."""
+"""Loads the training config of a file."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A config whose weights are wanted: who asks for them, at which path of its graph, and where that is written.
+    """A config whose weights are needed: the config that needs them, the path in its graph, and the place of this.
 
-    `part`: the path in the graph of `file` of which weights are wanted, None for the whole.
+    `part` is the path in the graph of `file` whose weights are needed, None for the whole graph.
     """
 
     asker: Path
@@ -38,29 +38,29 @@ class Wanted:
 
 @dataclass
 class Prerequisites:
-    """The configs to train, sources first, and the finished runs that are used."""
+    """The configs to train, in order of dependency, and the finished runs to load weights from."""
 
     runs: list[Config] = field(default_factory=list)
     reasons: dict[Path, Wanted] = field(default_factory=dict)
     found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The plan in words; empty when there is one run and it needs no other."""
+        """The plan as lines of text; empty for a single run without prerequisites."""
         lines = [f"weights of `{wanted.at}`: {told(run)}" for run, wanted in self.found.values()]
         if len(self.runs) > 1:
             lines.append(f"{len(self.runs)} stages:")
             for number, config in enumerate(self.runs, 1):
                 file = config_file(config)
                 wanted = self.reasons.get(file)
-                why = f": `{wanted.at}` needs its weights, and it has no finished run" if wanted else ""
+                why = f": required by `{wanted.at}`, no finished run" if wanted else ""
                 lines.append(f"  {number}. {shown_path(str(file))}{why}")
         return lines
 
 
 def plan_prerequisites(config: Config, load: Load) -> Prerequisites:
-    """The configs that are trained before `config`, and that one, the last.
+    """The configs to train before `config`, and last `config` itself.
 
-    Raises `ConfigError` when stages wait for each other (FC0404), and for what is wrong with any of them.
+    Raises `ConfigError` for stages that depend on each other (FC0404), and for an error in any of them.
     """
     needed = Prerequisites()
     _visit(config, [], needed, load, Path(config.training.trainer.runs))
@@ -68,7 +68,7 @@ def plan_prerequisites(config: Config, load: Load) -> Prerequisites:
 
 
 def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Load, runs: Path) -> None:
-    """Add what `config` waits for, then `config`; `links` lead from the last one to it."""
+    """Add the prerequisites of `config`, then `config`; `links` are the dependencies from the last stage to it."""
     here = config_file(config)
     for wanted in wanted_configs(config):
         above = [here, *(link.asker for link in links)]
@@ -91,13 +91,13 @@ def _loaded(wanted: Wanted, load: Load) -> Config:
     try:
         return load(wanted.file)
     except GraphAloneError:
-        message = f"`{shown_path(str(wanted.file))}` is a graph, and cannot be trained by itself"
-        advice = "name a training config: one with `model`, `data` and `loss`"
+        message = f"expected a training config, but `{shown_path(str(wanted.file))}` is a graph"
+        advice = "write a training config, with `model`, `data` and `loss`"
         raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, advice=advice)) from None
 
 
 def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
-    """Raise `ConfigError` where the part that is wanted of a config's graph is not in it."""
+    """Raise `ConfigError` if the requested part is not in the graph of a config."""
     if not wanted.part:
         return
     try:
@@ -110,20 +110,20 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
 
 def _circle(links: list[Wanted], start: Path) -> ConfigError:
     links = links[next(number for number, link in enumerate(links) if link.asker == start) :]
-    names = " waits for ".join(f"`{shown_path(str(link.asker))}`" for link in links)
-    message = f"stages wait for each other: {names} waits for `{shown_path(str(start))}`"
+    names = " requires ".join(f"`{shown_path(str(link.asker))}`" for link in links)
+    message = f"circular dependency of stages: {names} requires `{shown_path(str(start))}`"
     if len(links) == 1:
-        message = f"the stage `{shown_path(str(start))}` waits for itself"
+        message = f"the stage `{shown_path(str(start))}` depends on itself"
     labels = tuple(
-        Label(f"`{shown_path(str(link.asker))}` takes weights from `{shown_path(str(link.file))}`", link.place)
+        Label(f"`{shown_path(str(link.asker))}` loads weights from `{shown_path(str(link.file))}`", link.place)
         for link in links[:-1]
     )
     last = links[-1]
-    return ConfigError(Diagnostic("FC0404", message, last.place, last.at, labels, "name one of them by `path`"))
+    return ConfigError(Diagnostic("FC0404", message, last.place, last.at, labels, "load one of them by `path`"))
 
 
 def wanted_configs(config: Config) -> list[Wanted]:
-    """The configs that the graph of `config` takes weights from, in the order of the graph."""
+    """The configs that the graph of `config` loads weights from, in the order of the graph."""
     return [
         Wanted(
             config_file(config),
@@ -144,7 +144,7 @@ def config_file(config: Config) -> Path:
 
 
 def told(run: Path) -> str:
-    """A finished run on one line: where it is, when it ended, what was overridden, how good it is."""
+    """A finished run on one line: its folder, end time, overrides and metrics."""
     known = record(run)
     parts = [f"finished {known.get('ended', 'at an unknown time')}"]
     if known.get("overrides"):

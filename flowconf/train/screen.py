@@ -1,14 +1,16 @@
-"""What a run says while it goes on: plain lines, and below them a progress bar when the output is a terminal."""
+"""Console output of a run: plain lines, and a progress bar below them if the output is a terminal."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from flowconf.report import drawn, printable_lines
+from flowconf.report import drawn, printable_lines, why_not
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 REFRESH = 0.1
 """Seconds between two redraws of the bar."""
 SILENCE = 20.0
-"""Seconds without a word after which a run that draws no bar says how far it is."""
+"""Seconds without output after which a run without a progress bar prints its progress."""
 
 
 class Screen:
-    """Lines and a bar on one stream. As a context it takes the bar away at the end."""
+    """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end.
+
+    An error while writing to the stream (closed pipe or terminal, full disk) does not end the run: it is reported once
+    on standard error, and the run continues without output.
+    """
 
     def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -39,16 +45,18 @@ class Screen:
         self.stop()
 
     def say(self, text: str = "") -> None:
-        """Write a line, above the bar when there is one."""
+        """Print a line, above the bar if there is one."""
         self._spoke = time.monotonic()
-        if self._bar is not None:
-            self._bar.console.print(printable_lines(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
-        else:
-            self.stream.write(printable_lines(text) + "\n")
-            self.stream.flush()
+        line = printable_lines(text)
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                self.stream.write(line + "\n")
+                self.stream.flush()
 
     def start(self, total: int, done: int = 0) -> None:
-        """Begin to show progress towards `total` steps, of which some are done."""
+        """Start the progress bar at `done` of `total` steps."""
         self._spoke = time.monotonic()
         if not self.wants_bar:
             return
@@ -59,19 +67,21 @@ class Screen:
         columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
         self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
-        self._bar.start()
+        with self._speaking():
+            self._bar.start()
 
     def step(self, step: int) -> None:
-        """Called after every step; redraws at most ten times a second."""
+        """Update the bar after a step; redraws at most ten times per second."""
         if self._bar is None or self._task is None:
             return
         now = time.monotonic()
         if now - self._drawn >= REFRESH:
             self._drawn = now
-            self._bar.update(self._task, completed=step, refresh=True)
+            with self._speaking():
+                self._bar.update(self._task, completed=step, refresh=True)
 
     def reading(self, step: int, total: int, values: Mapping[str, float]) -> None:
-        """The newest training values: beside the bar, or as a line when nothing was said for a while."""
+        """Show the latest training values: in the bar, or as a line if nothing was printed for a while."""
         text = shown(values)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)
@@ -79,10 +89,30 @@ class Screen:
             self.say(f"  step {step:,} of {total:,}: {text}")
 
     def stop(self) -> None:
-        """Take the bar away; lines may follow."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Remove the bar; lines may follow."""
+        with self._speaking():
+            if self._bar is not None:
+                self._bar.stop()
+        self._bar = self._task = None
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
             self._bar = self._task = None
+            self.wants_bar = False
+            with suppress(OSError, ValueError):
+                words = f"flowconf: cannot write to the output ({why_not(problem)}); the run continues without it\n"
+                sys.stderr.write(words)
+            silence(self.stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Redirect a stream to the null device, including its unwritten buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def shown(values: Mapping[str, float]) -> str:
@@ -91,5 +121,5 @@ def shown(values: Mapping[str, float]) -> str:
 
 
 def number(value: float) -> str:
-    """A number with four significant digits, without an exponent where it can be read without one."""
+    """A number with four decimals, or four significant digits where that is unreadable."""
     return f"{value:.4f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"

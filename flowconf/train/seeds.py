@@ -1,4 +1,4 @@
-"""One seed for every library that draws random numbers."""
+"""One seed for every random number generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Start Python's, NumPy's (when it is in use) and torch's generators, on every device, from `seed`."""
+    """Seed the generators of Python, NumPy (if imported) and torch, on every device."""
     random.seed(seed)
     torch.manual_seed(seed)
     numpy = sys.modules.get("numpy")
@@ -19,5 +19,5 @@ def seed_everything(seed: int) -> None:
 
 
 def undisturbed(device: torch.device) -> AbstractContextManager[None]:
-    """A block after which torch's random numbers go on as if it had not run."""
+    """A block that restores torch's random state at its end."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -19,7 +19,7 @@ import torch
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.graph import build_graph  # noqa: F401
+from flowconf.graph.build import build_graph  # noqa: F401
 from flowconf.report import FlowconfError
 
 torch.set_num_threads(1)

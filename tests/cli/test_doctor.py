@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_is_a_problem_and_the_rest_is_reported(module, p
     ("version", "message"),
     [
         (None, "the package `torch` is not installed"),
-        ("2.1.0", "`torch` is 2.1.0, and flowconf requires `>=2.6`"),
+        ("2.1.0", "flowconf requires `torch` `>=2.6`, got `2.1.0`"),
     ],
 )
 def test_packages_that_do_not_fit_are_problems(version, message, monkeypatch, capsys):
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(folder, capsys):
         folder.chmod(0o700)
     out, err = capsys.readouterr()
     assert "  writable: no" in out
-    assert err.startswith("error[FC0601]: no run can be written: ")
+    assert err.startswith("error[FC0601]: runs cannot be written: ")
 
 
 def test_a_file_called_runs_is_a_problem(folder, capsys):

@@ -97,7 +97,7 @@ def test_any_other_exception_is_short(failing, capsys):
 def test_the_environment_is_3(failing, capsys):
     failing(OSError(28, "No space left on device"))
     assert main(["check", "a.yaml"]) == 3
-    assert "No space left on device" in capsys.readouterr().err
+    assert "error[FC0601]: no space left on device" in capsys.readouterr().err
 
 
 def test_an_interruption_is_130(failing):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flowconf.cli.main import main
-from flowconf.cli.names import Table
+from flowconf.cli.names import TableName
 from flowconf.language import registry
 from flowconf.language.catalogue import SHELVES
 from flowconf.language.signatures import first_sentence
@@ -41,7 +41,7 @@ def printed(capsys, *words: str) -> str:
 def test_the_command_knows_every_table():
     tables = [value for value in vars(registry).values() if isinstance(value, registry.Table)]
     assert [shelf.table for shelf in SHELVES.values()] == tables
-    assert list(SHELVES) == list(Table)
+    assert list(SHELVES) == list(TableName)
 
 
 @pytest.mark.parametrize("name", SHELVES)
@@ -62,7 +62,7 @@ def test_the_names_of_torch_say_what_they_are():
 
 
 def test_an_entry_shows_arguments_and_a_sentence(capsys):
-    assert "cosine(*, final: float = 0.0)\n    Half a cosine from 1 down to `final`: " in printed(capsys, "schedules")
+    assert "cosine(*, final: float = 0.0)\n    Cosine decay from 1 to `final`." in printed(capsys, "schedules")
     assert "Linear(in_features: int, out_features: int, bias: bool = True, device=None, dtype=None)\n" in printed(
         capsys, "modules"
     )

@@ -55,6 +55,18 @@ MISTAKES = [
 ]
 
 
+LONGEST = [
+    ("epochs: 20, patience: 18", None),
+    ("epochs: 20, patience: 19", "write at most `18`, or remove it"),
+    ("epochs: 1, patience: 1", "remove it"),
+    ("epochs: 1, evaluate_every: 10, patience: 50", None),
+    ("steps: 95, evaluate_every: 10, patience: 8", None),
+    ("steps: 95, evaluate_every: 10, patience: 9", "write at most `8`, or remove it"),
+    ("steps: 95, patience: 50", None),
+]
+"""How long a run is, and the help where its patience is too long."""
+
+
 @pytest.fixture
 def mistakes(tmp_path, monkeypatch):
     def forbidden(**arguments):
@@ -86,6 +98,19 @@ def test_one_mistake_gives_one_message(mistakes, old, new, code, line, advice):
     assert (found.code, found.place.line) == (code, line)
     if advice is not None:
         assert found.help == advice
+
+
+@pytest.mark.parametrize(("trainer", "advice"), LONGEST)
+def test_a_patience_that_never_ends_a_run(tmp_path, trainer, advice):
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.replace("epochs: 2", trainer), encoding="utf-8")
+    assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0410", advice)] if advice else [])
+
+
+def test_a_run_that_is_shortened_keeps_its_patience(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.replace("epochs: 2", "epochs: 20, patience: 18"), encoding="utf-8")
+    assert load(file, ["trainer.epochs=1"]).warnings == ()
 
 
 def test_null_removes_members(mistakes):

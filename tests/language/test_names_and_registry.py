@@ -13,7 +13,7 @@ from torch import nn
 
 import flowconf
 from flowconf import ConfigError, build, check, plan
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language import registry, signatures
 from flowconf.language.projects import import_project
 from flowconf.language.registry import GRAMMAR_WORDS, modules

@@ -3,7 +3,8 @@
 The mistakes are data, in the YAML files beside this one. An entry says which `config` is checked (with `words` on the
 command line) after `old` in `file` (default: the config) has become `new`, and which `code` is expected. `place` is the
 text that must be marked: itself, or what stands between « and » in it, where it first stands in the file `marked`
-(default: the changed file) from the change on. Without `place` the words of the command line are at fault.
+(default: the changed file) from the change on. Without `place` the words of the command line are at fault. A warning
+has `severity: warning`.
 
 `messages.txt` holds what is printed for every one of them. `FLOWCONF_REWRITE=1` writes it anew: read the difference.
 """

@@ -273,5 +273,9 @@ def test_the_origin_is_the_word_and_the_history_the_file(composed: Callable[...,
     assert origins.value(("model", "flow", "residual")).word == "~model.flow.residual"
 
 
+def test_brackets_in_quotes_close_nothing() -> None:
+    assert [one.key for one in parse(["a='('", "b=')'", "c=[1, 2]"])] == ["a", "b", "c"]
+
+
 def test_all_unreadable_words_come_at_once(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
     assert len(refused(MAIN, "seed", "x=(", "seed=3", "a==b")) == 3

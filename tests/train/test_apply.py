@@ -78,9 +78,9 @@ def test_predictions_that_cannot_be_made(folder, run):
     save_file({"imag": torch.zeros(3, 8)}, "lacking.safetensors")
     save_file({"image": torch.zeros(3, 9)}, "wide.safetensors")
     for file, output, words in (
-        ("lacking.safetensors", "out.npz", "no such array"),
-        ("wide.safetensors", "out.npz", r"declared as \[B, 8\], and the array is \[3, 9\]"),
-        ("wide.safetensors", "out.csv", "results are written to"),
+        ("lacking.safetensors", "out.npz", "has no array for the input"),
+        ("wide.safetensors", "out.npz", r"declared as \[B, 8\], but the array is \[3, 9\]"),
+        ("wide.safetensors", "out.csv", "the output file must end in"),
         ("nothing.npz", "out.npz", "there is no file"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -159,7 +159,7 @@ def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, ru
     assert run.folder.name in out
     assert "broken" not in out
     assert err.splitlines() == [
-        f"warning[FC0702]: a run is not listed, for its record cannot be read: {words}",
+        f"warning[FC0702]: a run is not listed, because its record cannot be read: {words}",
         " --> runs/tiny/broken/run.json",
         "",
     ]
@@ -175,5 +175,5 @@ def test_runs_that_cannot_be_listed(folder, run):
     assert group.runs[0].settings == {}
     assert warning.severity == "warning"
     assert warning.place.file == str(run.folder / "config.yaml")
-    with pytest.raises(ConfigError, match="is a file, and runs lie in folders"):
+    with pytest.raises(ConfigError, match="expected a folder, but"):
         list_runs(run.folder / "run.json")

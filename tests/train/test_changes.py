@@ -112,7 +112,8 @@ def carried(change, folder, monkeypatch):
     resume(str(run), change.words, Screen(said))
     assert seen == [change.expected]
     assert folder.run(run).record["status"] == "finished"
-    assert ("anew" in said.getvalue()) == (change.anew is not None)
+    fresh = re.search("starts? fresh|restart|start from the current", said.getvalue())
+    assert (fresh is not None) == (change.anew is not None)
     assert (change.anew or "") in said.getvalue()
 
 
@@ -142,7 +143,7 @@ def optimizer_change(name, key, prefix="optimizer"):
     def probe(job):
         return job.learning_rate.base[0] if probed == "initial" else group(job)[probed]
 
-    anew = "the optimizer's state begins anew for" if {key, (name, key)} & KEEPS_MORE else None
+    anew = "optimizer state starts fresh for" if {key, (name, key)} & KEEPS_MORE else None
     return Change(words, probe, expected, anew=anew, text=TEXT.replace("name: adamw", f"name: {name}"))
 
 
@@ -155,7 +156,7 @@ def test_every_argument_of_an_optimizer(folder, monkeypatch, name, key):
 
 @pytest.mark.parametrize("other", [name for name in optimizers.__all__ if name != "adamw"])
 def test_another_optimizer(folder, monkeypatch, other):
-    said = f"the optimizer begins anew: it is `{other}` now, and the checkpoint is of `adamw`"
+    said = f"optimizer state starts fresh: the config has `{other}`, and the checkpoint `adamw`"
     change = Change((f"optimizer.name={other}",), lambda job: len(job.optimizer.state), 4 if other == "adagrad" else 0,
                     anew=said)  # fmt: skip
     carried(change, folder, monkeypatch)
@@ -170,7 +171,7 @@ GROUPS = {
         ("+optimizer.groups.logits.amsgrad=true",),
         lambda job: [len(state) for state in job.optimizer.state.values()],
         [3, 3],
-        anew="the optimizer's state begins anew for `logits.weight`, `logits.bias`",
+        anew="optimizer state starts fresh for `logits.weight`, `logits.bias`",
     ),
     "a part that is frozen": Change(
         ("+model.flow.stem={through: 'Linear(8, 16)', frozen: true}",), lambda job: len(job.optimizer.state), 2
@@ -238,11 +239,11 @@ MEMBERS = {
     ),
     "the one of the moment is gone": Change(
         ("phases.long=null",), lambda job: job.phases.current, None, text=IN,
-        anew="the phases begin anew: the run was in `long`",
+        anew="phases restart: the run was in phase `long`",
     ),
     "all are gone": Change(
         ("phases.warm=null", "phases.long=null", "phases.last=null"),
-        lambda job: job.learning_rate.factors, [1.0], text=IN, anew="the phases begin anew",
+        lambda job: job.learning_rate.factors, [1.0], text=IN, anew="phases restart",
     ),
     "the first ones": Change(
         ("+phases={tail: {when: {step: 12}, lr: 0.5}}",), lambda job: job.phases.current, None,
@@ -274,11 +275,11 @@ DATA = {
         ),
         refused="`stem.weight` is [16, 64] here",
     ),
-    "batch_size": Change(("data.batch_size=16",), refused="`data.batch_size` cannot change in a run that goes on"),
+    "batch_size": Change(("data.batch_size=16",), refused="`data.batch_size` cannot be changed when resuming"),
     "evaluation_batch_size": Change(
         ("data.evaluation_batch_size=7",), lambda job: job.config.training.data.evaluation_batch_size, 7
     ),
-    "drop_last": Change(("data.drop_last=true",), refused="`data.drop_last` cannot change in a run that goes on"),
+    "drop_last": Change(("data.drop_last=true",), refused="`data.drop_last` cannot be changed when resuming"),
     "workers": Change(("data.workers=1",), lambda job: job.config.training.data.workers, 1),
     "prefetch": Change(("data.prefetch=3",), lambda job: job.config.training.data.prefetch, 3),
 }
@@ -324,15 +325,18 @@ TRAINER = {
     "epochs": Change(("trainer.epochs=3",), lambda job: (job.total_steps, job.learning_rate.total), (24, 24)),
     "steps": Change(("trainer.steps=12",), lambda job: (job.total_steps, job.learning_rate.total), (12, 12)),
     "best": Change(("trainer.best=val/loss",), trainer("best"), "val/loss"),
-    "ema": Change(("trainer.ema=0.9",), lambda job: len(job.averages.values), 4, anew="the averages of `stem.weight`"),
+    "ema": Change(
+        ("trainer.ema=0.9",), lambda job: len(job.averages.values), 4,
+        anew="averages start from the current weights for `stem.weight`",
+    ),
     "precision": Change(
         ("trainer.precision=fp16",), lambda job: job.precision.scaler.get_scale(), 2.0**16,
-        anew="the scale of the loss begins anew",
+        anew="the loss scale starts fresh",
     ),
     "compile": Change(("trainer.compile=true",), lambda job: hasattr(job.active.view, "_orig_mod"), True),
     "profile": Change(("trainer.profile={wait: 11, warmup: 1, active: 1}",), lambda job: job.config.training.trainer
                       .profile.wait, 11),
-    "runs": Change(("trainer.runs=elsewhere",), refused="`trainer.runs` cannot change in a run that goes on"),
+    "runs": Change(("trainer.runs=elsewhere",), refused="`trainer.runs` cannot be changed when resuming"),
 }  # fmt: skip
 STARTS = {
     "devices": (("trainer.devices=2",), 2),
@@ -392,18 +396,18 @@ def test_shares_that_were_measured_give_way_to_those_of_the_config():
 
 
 OTHERS = {
-    "seed": Change(("seed=3",), refused="`seed` cannot change"),
-    "init_from": Change(("init_from=elsewhere.safetensors",), refused="`init_from` cannot change"),
+    "seed": Change(("seed=3",), refused="`seed` cannot be changed"),
+    "init_from": Change(("init_from=elsewhere.safetensors",), refused="`init_from` cannot be changed"),
     "checkpoint": Change(
         ("model.flow.stem={through: 'Linear(8, 16)', checkpoint: other.safetensors}",),
-        refused="`model.flow.stem.checkpoint` cannot change",
+        refused="`model.flow.stem.checkpoint` cannot be changed",
     ),
     "init": Change(
         ("model.flow.stem={through: 'Linear(8, 16)', init: {bias: 1.0}}",),
-        refused="`model.flow.stem.init` cannot change",
+        refused="`model.flow.stem.init` cannot be changed",
     ),
     "fewer steps than there were": Change(
-        ("trainer.epochs=1",), refused="`trainer.epochs` ends the run after step 8, and it has done 9"
+        ("trainer.epochs=1",), refused="`trainer.epochs` ends the run after step 8, but 9 steps are done"
     ),
 }
 
@@ -423,4 +427,4 @@ def test_terms_of_the_loss_that_are_other_ones(folder):
     run = unfinished(folder, TEXT)
     words = ["+loss.more={fn: cross_entropy, input: logits, target: label, weight: 0.5}"]
     resume(str(run), words, Screen(folder.said))
-    assert "losses since the last line of the log are left out of it" in folder.said.getvalue()
+    assert "losses since the last log line are not logged" in folder.said.getvalue()

@@ -116,28 +116,28 @@ DAMAGED = {
     ),
     "a tensor left out": (
         lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/torch"), seal=False),
-        "`@random/torch` was removed after the file was saved",
+        "`@random/torch` was removed after it was saved",
     ),
-    "another run's": (of_another_run, "it is the checkpoint of another run"),
-    "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not the checkpoint of a run"),
+    "another run's": (of_another_run, "it belongs to another run"),
+    "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not a training checkpoint"),
     "another program's": (
         lambda file: save_file({"stem.weight": torch.zeros(16, 8)}, file),
-        "it is not the checkpoint of a run",
+        "it is not a training checkpoint",
     ),
     "older": (with_text("format", "flowconf 1"), "it has format 1"),
     "newer": (
         with_text("format", "flowconf 3"),
-        "it has format 3, but this version of flowconf only reads formats up to 2",
+        "it has format 3, and this version of flowconf supports",
     ),
-    "no JSON": (with_text("state", "{", seal=True), "is not what runs save"),
-    "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is not what runs save"),
-    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is not what runs save"),
+    "no JSON": (with_text("state", "{", seal=True), "is invalid"),
+    "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is invalid"),
+    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is invalid"),
     "bad random numbers": (
         in_state(lambda state: state["random"].update(python=[3, [1, 2], None])),
-        "its random numbers are not what runs save",
+        "its random state is invalid",
     ),
-    "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is not what"),
-    "a step that is text": (in_state(lambda state: state["progress"].update(step="9")), "`progress.step` is not what"),
+    "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is invalid"),
+    "a step that is text": (in_state(lambda state: state["progress"].update(step="9")), "`progress.step` is invalid"),
 }
 
 
@@ -154,7 +154,7 @@ def test_a_last_checkpoint_that_is_not_what_was_saved(run, capsys, damage, words
     assert words in said
     assert said.startswith("error[FC030")
     assert f"--> {last(run)}" in said
-    way = f"`flowconf train tiny.yaml init_from={best(run)}` starts a new run from its best weights, which are whole"
+    way = f"to start a new run from its best weights: `flowconf train tiny.yaml init_from={best(run)}`"
     assert f"= help: {way}" in said
     assert snapshot(run) == before
 
@@ -164,12 +164,21 @@ def test_a_last_checkpoint_that_is_gone(run, capsys):
     before = snapshot(run)
     assert main(["train", "--resume", str(run)]) == 1
     said = capsys.readouterr().err
-    assert "error[FC0301]: the run has saved a checkpoint, and `last.safetensors` is not there" in said
-    assert "starts a new run from its best weights" in said
+    assert "error[FC0301]: `last.safetensors` is missing, although the run has saved a checkpoint" in said
+    assert "to start a new run from its best weights" in said
     best(run).unlink()
     assert main(["train", "--resume", str(run)]) == 1
-    assert "= help: `flowconf train tiny.yaml` starts anew" in capsys.readouterr().err
+    assert "= help: to start over: `flowconf train tiny.yaml`" in capsys.readouterr().err
     assert snapshot(run) == {file: data for file, data in before.items() if file != best(run)}
+
+
+def test_paths_are_those_of_the_folder_that_the_command_is_called_in(run, folder, monkeypatch, capsys):
+    flipped(data_of("stem.weight"))(last(run))
+    (folder.path / "elsewhere").mkdir()
+    for place, shown in (("elsewhere", str(folder.path / run)), ("runs", str(run.relative_to("runs")))):
+        monkeypatch.chdir(folder.path / place)
+        assert main(["train", "--resume", str(folder.path / run)]) == 1
+        assert f"init_from={shown}/checkpoints/best.safetensors`" in capsys.readouterr().err
 
 
 def test_the_way_on_is_one(run, folder):
@@ -185,8 +194,8 @@ def test_the_way_on_is_one(run, folder):
         (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
         (cut(50), "cannot be read as weights"),
         (lambda file: file.unlink(), "no such file"),
-        (of_another_run, "it does not hold the run's weights of step 5"),
-        (with_text("step", "4", seal=True), "it does not hold the run's weights of step 5"),
+        (of_another_run, "it does not contain the run's weights of step 5"),
+        (with_text("step", "4", seal=True), "it does not contain the run's weights of step 5"),
     ],
 )
 def test_best_weights_that_are_not_what_was_saved(run, capsys, damage, words):
@@ -195,7 +204,7 @@ def test_best_weights_that_are_not_what_was_saved(run, capsys, damage, words):
     assert main(["train", "--resume", str(run)]) == 1
     said = capsys.readouterr().err
     assert words in said.lower()
-    assert f"init_from={last(run)}` starts a new run from its last weights" in said
+    assert f"to start a new run from its last weights: `flowconf train tiny.yaml init_from={last(run)}`" in said
     assert snapshot(run) == before
 
 

@@ -62,19 +62,19 @@ def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, cap
     before = {name: tensor.clone() for name, tensor in job.graph.state_dict().items()}
     state = torch.get_rng_state()
     first, *notes = report(job)
-    assert first.startswith("compiled   in ")
-    assert first.endswith(" pieces, with Python in between at")
+    assert first.startswith("compiled   as ")
+    assert first.endswith(" graphs, with graph breaks at")
     looks, ends, sent, sizes = (note.strip() for note in notes)
     assert looks.startswith("`inner.looks` (tiny.yaml:11:11): ")
     assert "test_compiling.py:" in looks
     assert ends == (
-        "`ends` (tiny.yaml:12:5): its values say how often it runs; `times` without a condition compiles whole"
+        "`ends` (tiny.yaml:12:5): data-dependent iterations; `times` without a condition has no graph break"
     )
     assert sent == (
-        "`sent` (tiny.yaml:13:5): it sends rows where their values say; a `gate` runs all branches and compiles whole"
+        "`sent` (tiny.yaml:13:5): data-dependent routing; a `gate` runs all branches and has no graph break"
     )
     assert sizes == (
-        "batches of 32, 16 rows: another size is compiled again; `data.drop_last: true` leaves the last one out"
+        "batches of 32, 16 rows: each size is compiled separately; `data.drop_last: true` drops the last one"
     )
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in job.graph.state_dict().items())
@@ -83,7 +83,7 @@ def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, cap
 
 def test_a_graph_without_breaks_is_one_piece(folder):
     job = prepare(load(folder.write(), ["trainer.compile=true"]), folder.path)
-    assert report(job) == ["compiled   in 1 piece"]
+    assert report(job) == ["compiled   as 1 graph"]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,10 @@ def test_parts_of_several_sizes_are_told(folder):
     words = ["trainer.compile=reduce-overhead", "trainer.accumulate=3"]
     job = prepare(load(folder.write(), words), folder.path)
     sizes, graphs = (line.strip() for line in report(job)[1:])
-    assert sizes.startswith("batches of 11, 10 rows: another size is compiled again; `accumulate` divides no batch")
-    assert graphs == "without CUDA graphs: gradients add up over the parts of a batch"
+    assert sizes.startswith(
+        "batches of 11, 10 rows: each size is compiled separately; `accumulate` does not divide them"
+    )
+    assert graphs == "without CUDA graphs: gradients are accumulated"
 
 
 def alike(first, second):
@@ -132,7 +134,7 @@ def test_a_compiled_run_gives_the_numbers_of_the_graph_as_it_is_written(folder, 
         assert compiled.record["metrics"] == pytest.approx(plain.record["metrics"], rel=0.02)
     else:
         alike(plain, compiled)
-    assert "compiled   in 1 piece" in folder.said.getvalue()
+    assert "compiled   as 1 graph" in folder.said.getvalue()
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_synthetic_is_learnable_and_depends_on_the_seed():
 
 def test_splits_without_validation_or_test():
     assert [name for name, _ in synthetic(rows=10, validation=0, test=0).named()] == ["train"]
-    with pytest.raises(ConfigError, match="leave rows to train on"):
+    with pytest.raises(ConfigError, match="must sum to less than 1"):
         synthetic(validation=0.5, test=0.5)
 
 

@@ -59,9 +59,9 @@ def test_idx(mnist):
     [
         (lambda file: file.unlink(), "has no file `t10k-labels-idx1-ubyte`"),
         (lambda file: file.write_bytes(b"\0\0"), "is not an idx file"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"says \[6\], and 5 numbers follow"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"has shape \[6\], but 5 values follow"),
         (lambda file: file.write_bytes(b"\0\0\x08\x03\0\0"), "is not an idx file"),
-        (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images and 3 labels"),
+        (lambda file: write_idx(file, numpy.zeros(3, "uint8")), "6 images, but 3 labels"),
         (lambda file: zipped(file, b"not gzip"), "cannot read .*labels-idx1-ubyte.gz"),
         (lambda file: zipped(file, gzip.compress(file.read_bytes())[:-9]), "cannot read .*labels-idx1-ubyte.gz"),
     ],
@@ -106,7 +106,7 @@ def test_images_of_another_size_and_of_one_channel(pictures):
     from PIL import Image
 
     Image.new("RGB", (9, 9)).save(pictures / "dog" / "other.png")
-    with pytest.raises(ConfigError, match=r"(has the size \[9, 9\]|has the size \[4, 6\])"):
+    with pytest.raises(ConfigError, match=r"(has size \[9, 9\]|has size \[4, 6\])"):
         images(folder=str(pictures))
     assert len(images(folder=str(pictures), size=[4, 4]).train)
 
@@ -125,9 +125,9 @@ def test_folders_of_images_by_split(pictures):
         images(folder=str(pictures))
     (pictures / "train" / "cat" / "bad.png").write_bytes(b"no image")
     (pictures / "val" / "bird").rmdir()
-    with pytest.raises(ConfigError, match="is no image"):
+    with pytest.raises(ConfigError, match="is not an image"):
         images(folder=str(pictures))
-    with pytest.raises(ConfigError, match="has no folders of images"):
+    with pytest.raises(ConfigError, match="has no class folders"):
         images(folder=str(pictures / "nothing"))
 
 
@@ -147,7 +147,7 @@ def test_a_validation_folder_has_many_names(pictures, name):
 def test_two_folders_of_one_split_are_refused(pictures):
     for split in ("train", "val", "valid"):
         (pictures / split).mkdir()
-    with pytest.raises(ConfigError, match=r"`val` and `valid` of .* are the same split"):
+    with pytest.raises(ConfigError, match=r"duplicate split in .*: `val` and `valid`"):
         images(folder=str(pictures))
 
 
@@ -233,7 +233,7 @@ def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would
     orders = [([0], 0), ([9], 0)]
     with closing_stream(stream(split, orders, 1, 2, torch.device("cpu"))) as batches:
         assert next(batches)["label"].tolist() == [split.files[0][1]]
-        with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is no image") as refused:
+        with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is not an image") as refused:
             next(batches)
     assert refused.value.diagnostics[0].place.file == str(broken)
 
@@ -265,7 +265,7 @@ def test_shards_of_tokens(tmp_path, monkeypatch):
         [0, 1, 2, 3], [4, 5, 6, 7], [100, 101, 102, 103],
     ]  # fmt: skip
     assert len(text(file=str(tmp_path / "a-0.npy"), length=4, tokens="shards", validation=0).train) == 2
-    for file, words in (("c*.npy", "no file matches"), ("b.npy", "token numbers along one axis")):
+    for file, words in (("c*.npy", "no file matches"), ("b.npy", "one-dimensional integer array")):
         with pytest.raises(ConfigError, match=words):
             text(file=file, length=4, tokens="shards")
 
@@ -278,7 +278,7 @@ def test_texts_that_cannot_be_used(tmp_path):
         ({"length": 2, "vocabulary": "ab"}, "1 characters of"),
         ({"length": 2, "tokens": "words"}, "unknown tokens `words`"),
         ({"length": 2, "file": str(tmp_path / "none.txt")}, "cannot read"),
-        ({"length": 2, "validation": 0.9, "test": 0.9}, "must leave rows to train on"),
+        ({"length": 2, "validation": 0.9, "test": 0.9}, "must sum to less than 1"),
     ):
         with pytest.raises(ConfigError, match=words):
             text(**{"file": str(file), **arguments})
@@ -331,11 +331,11 @@ def test_arrays_in_a_run(folder, saved, name):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"image": IMAGE, "label": LABEL[:30]}, "need the same number of rows, and have: `image` 40, `label` 30"),
-        ({"image": IMAGE, "label": numpy.int64(3)}, "need the same number of rows, and have: `image` 40, `label` none"),
+        ({"image": IMAGE, "label": LABEL[:30]}, "must have the same number of rows, got `image` 40, `label` 30"),
+        ({"image": IMAGE, "label": numpy.int64(3)}, "must have the same number of rows, got `image` 40, `label` none"),
         ({"image": IMAGE[:0], "label": LABEL[:0]}, "the arrays of `rows.npz` have no rows"),
-        ({}, "`rows.npz` holds no arrays"),
-        ({"image": IMAGE, "label": numpy.array(["a"] * 40)}, "the array `label` of `rows.npz` holds no numbers"),
+        ({}, "`rows.npz` contains no arrays"),
+        ({"image": IMAGE, "label": numpy.array(["a"] * 40)}, "the array `label` of `rows.npz` is not numeric"),
         ({"image": IMAGE, "label": numpy.array([Pickled()] * 40, dtype=object)}, "`label` of `rows.npz` is pickled"),
     ],
 )

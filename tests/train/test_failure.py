@@ -9,7 +9,7 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
 from flowconf.report import Diagnostic, RunError, StepError
@@ -230,7 +230,7 @@ def test_memory_that_is_really_missing(folder, monkeypatch):
     with pytest.raises(RuntimeError) as raised:
         folder.train(text=with_step("Fails"))
     assert failure.is_out_of_memory(raised.value)
-    assert "memory is what is missing" in raised.value.__notes__[-1]
+    assert "out of memory" in raised.value.__notes__[-1]
 
 
 def full(*given, **named):
@@ -241,15 +241,15 @@ def full(*given, **named):
     ("owner", "name", "told"),
     [
         (Graph, "to", "for the weights, 848 B, on `cpu`: train on several devices with `trainer.strategy=fsdp`"),
-        (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: give it fewer rows"),
-        (builtin, "_split", "for the data set `synthetic`, on `cpu`: give it fewer rows"),
+        (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: use fewer rows"),
+        (builtin, "_split", "for the data set `synthetic`, on `cpu`: use fewer rows"),
     ],
 )
 def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, told):
     monkeypatch.setattr(owner, name, full)
     with pytest.raises(torch.OutOfMemoryError) as raised:
         folder.train()
-    assert raised.value.__notes__ == [f"memory is what is missing {told}"]
+    assert raised.value.__notes__ == [f"out of memory {told}"]
 
 
 def test_other_exceptions_get_no_advice_on_memory(folder):
@@ -262,7 +262,7 @@ def test_a_forward_step_that_gives_the_first_undefined_value(folder):
     told = fails(folder, "Logs", FIND)
     assert (told.path, told.place.line) == ("hidden", 6)
     assert told.message.startswith(
-        "`train/loss/label` is not finite in step 1: the first value that is not a number comes from `hidden`, "
+        "`train/loss/label` is not finite in step 1: the first NaN comes from `hidden`, "
         "in `log` of [32, 16] float32 from -"
     )
 

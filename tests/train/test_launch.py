@@ -111,7 +111,7 @@ def whole(tmp_path_factory):
 def test_a_process_that_dies_is_started_anew_from_the_checkpoint(here, whole):
     done = command(here, "train", "tiny.yaml", DIES="0")
     assert (done.code, done.err) == (0, "")
-    assert "a process died: starting anew, 1 of 1\n" in done.out
+    assert "a process died: restart 1 of 1\n" in done.out
     assert "goes on after step 3\n" in done.out
     (run,) = here.runs()
     assert_same(here.run(run), whole)
@@ -123,7 +123,7 @@ def test_when_restarts_run_out_the_run_has_failed_and_can_go_on(here, whole):
     (run,) = here.runs()
     assert done.err == (
         "error[FC0702]: the process of rank 1 was killed by SIGKILL\n"
-        f"  = help: to go on: flowconf train --resume {run.relative_to(here.path)}\n"
+        f"  = help: to resume: flowconf train --resume {run.relative_to(here.path)}\n"
     )
     assert command(here, "train", "--resume", str(run)).code == 0
     assert_same(here.run(run), whole)
@@ -134,7 +134,7 @@ def test_a_signal_finishes_the_step_everywhere(here, whole, name):
     done = command(here, "train", "tiny.yaml", HEARS=name)
     (run,) = here.runs()
     assert (done.code, done.err) == (130, "")
-    assert f"interrupted; to go on: flowconf train --resume {run.relative_to(here.path)}\n" in done.out
+    assert f"interrupted; to resume: flowconf train --resume {run.relative_to(here.path)}\n" in done.out
     assert here.run(run).record["status"] == "interrupted"
     assert command(here, "train", "--resume", "runs/tiny").code == 0
     assert_same(here.run(run), whole)
@@ -144,7 +144,7 @@ def test_torchrun_does_the_same(here, whole):
     words = ["--nproc-per-node", "2", "--max-restarts", "2", "-m", "flowconf", "train", "tiny.yaml"]
     done = command(here, *words, module="torch.distributed.run", DIES="0")
     assert done.code == 0
-    assert "a process died: starting anew, 1 of 2\n" in done.out
+    assert "a process died: restart 1 of 2\n" in done.out
     (run,) = here.runs()
     assert_same(here.run(run), whole)
 
@@ -164,7 +164,7 @@ def test_two_machines(here, whole):
 def test_machines_need_a_place_to_meet(here):
     done = command(here, "train", "tiny.yaml", "trainer.nodes=2")
     assert done.code == 2
-    assert "`trainer.nodes` is 2, and nothing says where the machines find each other" in done.err
+    assert "`trainer.nodes: 2` requires `trainer.rendezvous`" in done.err
 
 
 def test_what_is_wrong_is_told_once(here):

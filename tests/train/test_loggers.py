@@ -80,7 +80,7 @@ def test_one_that_fails_is_told_once_and_changes_nothing(folder, monkeypatch):
     alone = folder.train()
     run = folder.train("+loggers.broken={}", "+loggers.later={}")
     assert run.record["status"] == "finished"
-    assert folder.said.getvalue().count("the logger `broken` failed, and the run goes on without it: no route") == 1
+    assert folder.said.getvalue().count("the logger `broken` failed, the run continues without it: no route") == 1
     assert folder.said.getvalue().count("the logger `later` failed") == 1
     first, second = (load_file(one.folder / "checkpoints" / "best.safetensors") for one in (alone, run))
     assert all(first[name].equal(second[name]) for name in first)
@@ -93,7 +93,7 @@ def test_one_that_never_answers_is_left_behind(folder, monkeypatch):
     run = folder.train("+loggers.stuck={}")
     free.set()
     assert run.record["status"] == "finished"
-    assert "the logger `stuck` does not answer" in folder.said.getvalue()
+    assert "the logger `stuck` does not respond" in folder.said.getvalue()
 
 
 def test_a_failed_run_says_so(folder, kept):
@@ -107,7 +107,7 @@ def test_a_missing_package_is_told_before_anything_runs(folder, monkeypatch):
     with pytest.raises(MachineError) as caught:
         folder.train(text=TINY + "loggers: {wandb: {}}\n")
     (told,) = caught.value.diagnostics
-    assert (told.code, told.message) == ("FC0601", "the logger `wandb` needs the package `wandb`")
+    assert (told.code, told.message) == ("FC0601", "the logger `wandb` requires the package `wandb`")
     assert told.help == "run `pip install 'flowconf[wandb]'`"
     assert told.place.line == 16
     assert not (folder.path / "runs").exists()

@@ -91,14 +91,14 @@ def test_an_empty_mask_gives_zero_and_no_gradient(values):
 
 def test_a_mask_that_does_not_fit_is_refused(values):
     batch = {"label": torch.zeros(6, 4, 5), "mask": torch.ones(6, 5)}
-    with pytest.raises(ValueError, match=r"a mask of shape \[6, 5\] does not fit"):
+    with pytest.raises(ValueError, match=r"a mask of shape \[6, 5\] does not match"):
         term(losses.mse, input="y", target="label", mask="mask").mean(values, batch)
 
 
 def test_shapes_that_torch_would_broadcast_are_refused():
-    with pytest.raises(ValueError, match="differ"):
+    with pytest.raises(ValueError, match="do not match"):
         losses.mse(torch.zeros(4, 1), torch.zeros(4))
-    with pytest.raises(ValueError, match="do not fit logits"):
+    with pytest.raises(ValueError, match="do not match logits"):
         losses.cross_entropy(torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.int64))
 
 

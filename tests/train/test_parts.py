@@ -192,6 +192,27 @@ def test_the_state_of_an_optimizer_goes_on_bit_by_bit(name, args):
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("args", [{}, {"dampening": 0.3}, {"nesterov": True}, {"weight_decay": 0.1}], ids=str)
+def test_a_parameter_may_get_its_first_gradient_later_than_others(args):
+    """Of a part that a phase thaws, torch's fused kernel would have no buffer, where it wants all or none."""
+
+    def trained(fused):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+        optimizer = optimizers.sgd([{"params": list(model.parameters())}], lr=0.1, momentum=0.9, fused=fused, **args)
+        assert bool(optimizer.param_groups[0]["fused"]) == bool(fused)
+        for step in range(8):
+            for number, part in enumerate(model):
+                part.requires_grad_(step >= 2 - number)
+            optimizer.zero_grad()
+            model(torch.randn(5, 4)).square().mean().backward()
+            optimizer.step()
+        return [parameter.detach() for parameter in model.parameters()]
+
+    for mine, theirs in zip(trained(True), trained(False), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
 def test_undisturbed_random_numbers():
     torch.manual_seed(0)
     expected = torch.rand(2)

@@ -241,18 +241,26 @@ MISTAKES = [
     ("a: {freeze: stem}", "FC0122", "is the whole run"),
     ("a: {when: {step: 1}}\n  b: {freeze: stem}", "FC0122", "never begins"),
     ("a: {until: {step: 1, epoch: 1}}", "FC0122", "`epoch` and `step`"),
-    ("a: {until: {}}", "FC0122", "there is none"),
+    ("a: {until: {}}", "FC0122", "got none"),
     ("a: {until: {step: 1}, freeze: [stm]}", "FC0405", "the path `stm` does not exist"),
     ("a: {until: {step: 1}, thaw: stm}", "FC0405", "the path `stm` does not exist"),
     ("a: {until: {step: 1}, lr: {stm: 1}}", "FC0405", "the path `stm` does not exist"),
-    ("a: {until: {step: 1}, loss: {smal: 1}}", "FC0402", "`smal` is no term of the loss"),
-    ("a: {until: {step: 1}, loss: {small: {steps: {values: [1], at: [0.5]}}}}", "FC0123", "1 values need 0 jumps"),
-    ("a: {until: {step: 1}, loss: {small: {steps: {values: [1, 2, 3], at: [0.5, 0.2]}}}}", "FC0123", "must rise"),
+    ("a: {until: {step: 1}, loss: {smal: 1}}", "FC0402", "unknown term `smal` of the loss"),
+    (
+        "a: {until: {step: 1}, loss: {small: {steps: {values: [1], at: [0.5]}}}}",
+        "FC0123",
+        "`at` must have one entry fewer than `values` (1), got 1",
+    ),
+    (
+        "a: {until: {step: 1}, loss: {small: {steps: {values: [1, 2, 3], at: [0.5, 0.2]}}}}",
+        "FC0123",
+        "must be in ascending order",
+    ),
     ("a: {until: {stalled: {metric: val/los, epochs: 1}}}", "FC0402", "unknown value `val/los`"),
     ("a: {until: {fraction: 1.5}}", "FC0123", ""),
     ("a: {untl: {step: 1}}", "FC0121", "untl"),
     ("a: {until: {step: 1}, freeze: [stem, logits]}", "FC0403", "in the phase `a`: every parameter is frozen"),
-    ("a: {until: {step: 1}, loss: {small: 0, label: 0}}", "FC0403", "no term of the loss counts"),
+    ("a: {until: {step: 1}, loss: {small: 0, label: 0}}", "FC0403", "every term of the loss has weight 0"),
 ]
 
 
@@ -264,3 +272,11 @@ def test_mistakes(folder, phases, code, words):
     assert found.code == code
     assert words in found.message
     assert found.place.line
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adam"])
+def test_a_part_that_is_thawed_is_trained_by_every_optimizer(folder, name):
+    momentum = ", momentum: 0.9" if name in ("sgd", "rmsprop") else ""
+    text = TINY.replace("{name: adamw, lr: 0.01}", f"{{name: {name}, lr: 0.01{momentum}}}")
+    text += "phases: {first: {freeze: stem, until: {step: 3}}, all: {until: {step: 6}}, last: {freeze: logits}}\n"
+    assert folder.train(text=text).record["status"] == "finished"

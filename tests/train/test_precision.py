@@ -112,7 +112,7 @@ def test_a_device_without_the_format_is_refused_at_the_key(monkeypatch, name, in
         pass
     (told,) = raised.value.diagnostics
     assert (told.message, told.help, told.place) == (
-        f"`Old` does not compute in `{name}`",
+        f"`Old` does not support `{name}`",
         f"write `{instead}`",
         place,
     )

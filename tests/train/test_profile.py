@@ -194,7 +194,7 @@ def test_a_run_that_is_too_short_is_refused(folder):
     with pytest.raises(ConfigError) as raised:
         folder.train(text=NET.replace("epochs: 2", "epochs: 2, steps: 6"))
     (told,) = raised.value.diagnostics
-    assert told.message == "the profile ends after step 7, and the run after step 6"
+    assert told.message == "the profile ends after step 7, but the run after step 6"
     assert (told.code, told.place.line) == ("FC0123", NET.count("\n"))
 
 

@@ -23,6 +23,7 @@ from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, RunError
 from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
+from flowconf.train.stopping import SIGNALS
 from tests.train.conftest import TINY, killed
 
 TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
@@ -102,13 +103,13 @@ def test_killed_in_the_middle_of_a_save(folder, whole, monkeypatch, save):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(folder, whole, monkeypatch, capsys, number):
     with monkeypatch.context() as patch:
         patch.setattr(Screen, "step", lambda self, step: os.kill(os.getpid(), number) if step == 7 else None)
         assert main(["train", folder.write(TEXT)]) == 130
     said = capsys.readouterr().out
-    assert f"interrupted; to go on: flowconf train --resume {folder.runs()[0].relative_to(folder.path)}" in said
+    assert f"interrupted; to resume: flowconf train --resume {folder.runs()[0].relative_to(folder.path)}" in said
     run = folder.run(folder.runs()[0])
     assert run.record["status"] == "interrupted"
     assert signal.getsignal(number) is not None
@@ -169,7 +170,7 @@ def test_a_folder_that_becomes_unwritable(folder, monkeypatch):
 def test_a_run_that_goes_on_is_not_started_twice(folder, whole, monkeypatch):
     def intrude(self, step):
         if step == 4:
-            with pytest.raises(RunError, match="still going on"):
+            with pytest.raises(RunError, match="still running"):
                 go_on(folder)
 
     monkeypatch.setattr(Screen, "step", intrude)
@@ -235,7 +236,7 @@ def test_the_command_itself(folder, whole, number):
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
-    assert ("to go on: flowconf train --resume" in said) == (number == signal.SIGTERM)
+    assert ("to resume: flowconf train --resume" in said) == (number == signal.SIGTERM)
     step = int(load_file(folder.runs()[0] / "checkpoints" / "last.safetensors")["@optimizer/stem.weight/step"])
     more = step + 7
     again = go_on(folder, None, f"trainer.steps={more}")
@@ -270,5 +271,5 @@ def test_the_optimizer_may_change(folder, words, anew):
     run = folder.train()
     folder.said.truncate(0)
     resume(str(run.folder), [*words, "trainer.epochs=3"], Screen(folder.said))
-    assert ("the optimizer begins anew" in folder.said.getvalue()) == anew
+    assert ("optimizer state starts fresh" in folder.said.getvalue()) == anew
     assert folder.run(run.folder).record["status"] == "finished"

@@ -84,7 +84,7 @@ def test_a_signal_to_one_process_ends_all_after_the_same_step(folder, capfd):
 
     assert together(interrupted) == [0, 0]
     run = folder.runs()[-1]
-    assert "interrupted; to go on: flowconf train --resume" in capfd.readouterr().out
+    assert "interrupted; to resume: flowconf train --resume" in capfd.readouterr().out
     assert folder.run(run).record["status"] == "interrupted"
     go_on_together(run)
     assert_same(folder.run(run), whole)

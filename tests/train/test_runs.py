@@ -133,7 +133,7 @@ def test_the_state_of_a_repository(tmp_path):
 def test_a_missing_source_is_trained_first(stages):
     word, said = train(stages, "word.yaml")
     assert "2 stages:" in said
-    assert "1. letter.yaml: `part` needs its weights, and it has no finished run" in said
+    assert "1. letter.yaml: required by `part`, no finished run" in said
     assert said.index("2. word.yaml") < said.index("letter.yaml  ->")
     letter = stages.run(stages.runs("letter")[0])
     assert "weights of `part`" in (word.folder / "weights.txt").read_text()
@@ -181,7 +181,7 @@ def test_stages_that_wait_for_each_other(stages):
         train(stages, "word.yaml")
     (found,) = caught.value.diagnostics
     assert found.code == "FC0404"
-    assert found.message == "stages wait for each other: `word.yaml` waits for `letter.yaml` waits for `word.yaml`"
+    assert found.message == "circular dependency of stages: `word.yaml` requires `letter.yaml` requires `word.yaml`"
     assert [found.place.file.rpartition("/")[2], *(label.place.file.rpartition("/")[2] for label in found.labels)] == [
         "letter.yaml", "word.yaml",
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def test_stages_that_wait_for_each_other(stages):
 
 def test_a_config_that_waits_for_itself(stages):
     stages.write(WORD.replace("letter.yaml", "word.yaml"), "word.yaml")
-    with pytest.raises(ConfigError, match=r"`word\.yaml` waits for itself"):
+    with pytest.raises(ConfigError, match=r"`word\.yaml` depends on itself"):
         train(stages, "word.yaml")
 
 

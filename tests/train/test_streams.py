@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.data.splits import Feed, Sampler, Splits
@@ -145,8 +150,8 @@ def test_what_is_no_data_set_is_refused(folder, monkeypatch):
 
     for train, words in (
         (Pairs(), "must be a mapping of named tensors"),
-        (Unknown(), "needs a `__len__`"),
-        (3, "neither a split nor a data set of torch"),
+        (Unknown(), "requires `__len__`"),
+        (3, "expected a split or a torch data set"),
     ):
         monkeypatch.setitem(registry.datasets.registered, "odd", lambda train=train: Splits(train))
         with pytest.raises(ConfigError, match=words):
@@ -155,7 +160,7 @@ def test_what_is_no_data_set_is_refused(folder, monkeypatch):
 
 def test_a_data_set_without_splits_is_refused(folder, monkeypatch):
     monkeypatch.setitem(registry.datasets.registered, "bare", lambda: Noisy())
-    with pytest.raises(ConfigError, match=r"must give `flowconf\.Splits`, and it gives `Noisy`"):
+    with pytest.raises(ConfigError, match=r"must return `flowconf\.Splits`, got `Noisy`"):
         folder.train(text=text("bare", 0))
 
 
@@ -165,7 +170,7 @@ def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
             return (item for item, _ in zip(super().__iter__(), range(30), strict=False))
 
     monkeypatch.setitem(registry.datasets.registered, "short", lambda: Splits(Short(), Noisy(32)))
-    with pytest.raises(RunError, match="ends after 30 rows, and its `__len__` says 96") as caught:
+    with pytest.raises(RunError, match="ends after 30 rows, but its `__len__` is 96") as caught:
         folder.train(text=text("short", 1))
     assert place_of(caught.value) == "short"
 
@@ -186,6 +191,10 @@ def lost(item):
     raise FileNotFoundError("wave_3.wav")
 
 
+def leaves(item):
+    raise SystemExit(3)
+
+
 def place_of(refusal):
     (told,) = refusal.diagnostics
     line = Path(told.place.file).read_text().splitlines()[told.place.line - 1]
@@ -196,17 +205,24 @@ def place_of(refusal):
 @pytest.mark.parametrize(
     ("odd", "words"),
     [
-        (lost, r"row \d+ cannot be made: FileNotFoundError: wave_3.wav"),
+        (lost, r"row \d+ cannot be loaded: FileNotFoundError: wave_3.wav"),
         (
             lambda item: {"image": item["image"]},
-            r"row \d+ has no field `label`, and the first row of the data set has one",
+            r"row \d+ has no field `label`, but the first row of the data set has one",
         ),
-        (lambda item: {**item, "image": torch.zeros(7)}, r"`image` is \[[78]\] in row \d+, and \[[78]\] in row \d+"),
+        (lambda item: {**item, "image": torch.zeros(7)}, r"`image` is \[[78]\] in row \d+, but \[[78]\] in row \d+"),
         (
             lambda item: {**item, "label": "cat"},
-            r"`label` of row \d+ is the string `cat`, and must be a tensor or numbers",
+            r"`label` of row \d+ must be a tensor or numbers, got the string `cat`",
         ),
-        (lambda item: None, r"row \d+ is `None`, and must be a mapping of named tensors"),
+        (lambda item: None, r"row \d+ must be a mapping of named tensors, got `None`"),
+        (
+            lambda item: {**item, "image": item["image"].double()},
+            r"`image` is float\d\d in row \d+, but float\d\d in",
+        ),
+        (lambda item: {**item, "image": item["image"].long()}, r"`image` is \w+ in row \d+, but \w+ in row \d+"),
+        (lambda item: {**item, "label": 0.5}, r"`label` is \w+ in row \d+, but \w+ in row \d+"),
+        (leaves, r"row \d+ cannot be loaded: SystemExit: 3"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch, odd, words, workers):
@@ -215,10 +231,77 @@ def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch
         folder.train(text=text("odd", workers))
     (told,) = caught.value.diagnostics
     assert (told.code, place_of(caught.value)) == ("FC0501", "odd")
-    assert "making its batch" in caught.value.__notes__[0]
+    assert "loading the batch" in caught.value.__notes__[0]
     if odd is lost:
         (label,) = told.labels
         assert "raise FileNotFoundError" in Path(label.place.file).read_text().splitlines()[label.place.line - 1]
+
+
+ALIKE = {
+    "requires_grad": lambda item: {**item, "image": item["image"].clone().requires_grad_()},
+    "big-endian": lambda item: {**item, "image": item["image"].numpy().astype(">f4")},
+    "numpy": lambda item: {**item, "image": item["image"].numpy(), "label": numpy.int64(item["label"])},
+    "not contiguous": lambda item: {**item, "image": torch.stack([item["image"]] * 2, 1)[:, 0]},
+}
+
+
+@pytest.mark.parametrize("change", ALIKE.values(), ids=ALIKE)
+def test_rows_of_every_kind_give_the_same_batches_whoever_makes_them(change):
+    class Changed(Noisy):
+        def __getitem__(self, row):
+            return change(super().__getitem__(row))
+
+    split, plain = Items(Changed()), Items(Noisy())
+    direct, remote = Feed(split, CPU, 1, "train"), Feed(split, CPU, 1, "train", workers=2)
+    expected = Feed(plain, CPU, 1, "train")
+    sampler = Sampler(96, 20, 0, CPU)
+    with remote.ahead(sampler, 0, 5, 1):
+        for step, rows in enumerate(sampler.rest_of_epoch()):
+            batches = [feed.batch(rows, step) for feed in (expected, direct, remote)]
+            for name in ("image", "label"):
+                assert all(torch.equal(batches[0][name], batch[name]) for batch in batches)
+                assert {(batch[name].dtype, batch[name].requires_grad) for batch in batches} == {
+                    (batches[0][name].dtype, False)
+                }
+
+
+def test_a_split_of_ones_own_may_give_what_requires_gradients():
+    class Own:
+        fields: ClassVar = {"image": ((2,), torch.float32)}
+
+        def __len__(self):
+            return 8
+
+        def batch(self, rows, generator):
+            return {"image": (torch.ones(len(rows), 2, requires_grad=True) * 2)}
+
+    rows = torch.arange(4)
+    direct, remote = Feed(Own(), CPU, 1, "train"), Feed(Own(), CPU, 1, "train", workers=1)
+    with remote.ahead(Sampler(8, 4, 0, CPU), 0, 2, 1):
+        batches = direct.batch(rows, 0), remote.batch(rows, 0)
+    assert torch.equal(batches[0]["image"], batches[1]["image"])
+    assert not any(batch["image"].requires_grad for batch in batches)
+
+
+def test_a_worker_that_is_killed_is_told_in_words(folder, monkeypatch, capsys):
+    def dies(item):
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: Splits(Odd(dies), Noisy(32)))
+    assert main(["train", folder.write(text("odd", 1))]) == 1
+    said = capsys.readouterr().err
+    assert "error[FC0501]: a data worker died" in said
+    assert "if it ran out of memory, reduce `data.workers` or `data.prefetch`" in said
+    assert "Traceback" not in said
+    assert folder.run(folder.runs("tiny")[0]).record["status"] == "failed"
+
+
+def test_a_data_set_that_ends_the_process_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setitem(registry.datasets.registered, "odd", lambda: sys.exit(0))
+    assert main(["train", folder.write(text("odd", 0))]) == 2
+    assert "invalid arguments for the data set `odd`" in capsys.readouterr().err
 
 
 def test_an_iterable_whose_row_fails_says_which_one(folder, monkeypatch):
@@ -227,7 +310,7 @@ def test_an_iterable_whose_row_fails_says_which_one(folder, monkeypatch):
             yield from (item if number < 5 else 1 / 0 for number, item in enumerate(super().__iter__()))
 
     monkeypatch.setitem(registry.datasets.registered, "breaking", lambda: Splits(Breaking(), Noisy(32)))
-    with pytest.raises(RunError, match="row 5 cannot be made: ZeroDivisionError: division by zero"):
+    with pytest.raises(RunError, match="row 5 cannot be loaded: ZeroDivisionError: division by zero"):
         folder.train(text=text("breaking", 1))
 
 

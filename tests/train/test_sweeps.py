@@ -65,9 +65,7 @@ def test_optuna_may_not_look_for_the_worst(folder):
     with pytest.raises(ConfigError) as caught:
         sweep(folder.write(OPTUNA.replace("maximize", "minimize") + SHORT), ["optimizer.lr=interval(0.001,0.1)"])
     (told,) = caught.value.diagnostics
-    assert (
-        told.message == "the sweeper's direction is `minimize`, and a run is better when its `val/accuracy` is larger"
-    )
+    assert told.message == "the sweeper's direction is `minimize`, but `val/accuracy` is better when it is larger"
     assert told.help == "write `hydra.sweeper.direction=maximize`"
     assert records(folder) == {}
 

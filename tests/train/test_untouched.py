@@ -34,7 +34,7 @@ def test_a_second_resume_takes_nothing_from_the_run_that_goes_on(folder, monkeyp
 
     def intrude(self, target):
         if self.suffix == ".tmp" and target.name == "last.safetensors":
-            with pytest.raises(RunError, match="still going on"):
+            with pytest.raises(RunError, match="still running"):
                 resume(str(folder.runs()[0]), (), Screen(folder.said))
             refused.append(self)
         return replace(self, target)
@@ -100,7 +100,7 @@ def test_a_run_folder_that_is_gone_ends_the_run(folder, monkeypatch, capsys, gon
     (folder.path / "runs" / "tiny").mkdir(parents=True)
     assert main(["train", folder.write(TEXT)]) == 1
     said = capsys.readouterr().err
-    assert "was moved or deleted while the run was going on" in said
+    assert "was moved or deleted during the run" in said
     left = folder.runs()
     assert len(left) == (gone == "moved and made anew")
     if gone != "deleted":
@@ -182,7 +182,7 @@ def test_a_full_disk_while_a_run_begins_again_says_so(folder, run, monkeypatch, 
     assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 1
     said = capsys.readouterr().err
     assert "error[FC0702]: cannot write into the run folder: no space left on device" in said
-    assert f"to go on: flowconf train --resume {run}" in said
+    assert f"to resume: flowconf train --resume {run}" in said
     monkeypatch.undo()
     monkeypatch.chdir(folder.path)
     assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 0

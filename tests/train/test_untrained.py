@@ -6,9 +6,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import flowconf
 from flowconf.api import load
+from flowconf.language.registry import modules
 from flowconf.train.commands.train import train
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
@@ -87,7 +90,7 @@ def test_updates_that_leave_a_part_out_are_named(tmp_path):
     file.write_text(BASE.replace("target: label}", "target: label, updates: [logits]}"))
     (found,) = flowconf.check(str(file))
     assert (found.code, found.path) == ("FC0408", "stem")
-    assert [label.message for label in found.labels] == ["`loss.label` updates other parts"]
+    assert [label.message for label in found.labels] == ["`loss.label` only updates other parts"]
 
 
 REPEATED = "  again: {fn: mse, input: decoder, target: image, weight: 0}\n"
@@ -99,7 +102,9 @@ def test_phases_are_looked_at_one_by_one(tmp_path):
     text = with_decoder(REPEATED, two % (", freeze: decoder", ""))
     assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
     (found,) = flowconf.check(str(tmp_path / "config.yaml"))
-    assert [label.message for label in found.labels] == ["`loss.again` would train it in `first`, where it is frozen"]
+    assert [label.message for label in found.labels] == [
+        "`loss.again` depends on it, but it is frozen in phase `first`"
+    ]
     frozen = text.replace("    decoder:\n", "    decoder:\n      frozen: true\n")
     assert told(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
 
@@ -146,4 +151,83 @@ def test_a_run_begins_with_the_warnings(tmp_path, monkeypatch):
     Path("tiny.yaml").write_text(text)
     said = StringIO()
     train(load("tiny.yaml"), Screen(said))
-    assert said.getvalue().count("warning[FC0407]: `probe` is needed by no output, loss or metric") == 1
+    assert said.getvalue().count("warning[FC0407]: `probe` is not used by any output, loss or metric") == 1
+
+
+# what is chosen by numbers
+
+
+class TopOne(nn.Module):
+    """One expert for each row, weighed by its probability."""
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, experts)
+
+    def forward(self, x):
+        scores = self.score(x).softmax(-1)
+        top, at = scores.topk(1, dim=-1)
+        return torch.zeros_like(scores).scatter(-1, at, top)
+
+
+class Hard(TopOne):
+    """One expert for each row, with the weight 1, and the gradient of its probability."""
+
+    def forward(self, x):
+        scores = self.score(x).softmax(-1)
+        chosen = nn.functional.one_hot(scores.argmax(-1), scores.shape[-1])
+        return chosen + scores - scores.detach()
+
+
+class Silent(TopOne):
+    """One expert for each row, with a choice that has no gradient."""
+
+    def forward(self, x):
+        return nn.functional.one_hot(self.score(x).argmax(-1), self.score.out_features).to(x.dtype)
+
+
+class Sparse(nn.Module):
+    """Runs the experts that some row has chosen, and no other."""
+
+    def __init__(self, width: int, experts: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, experts)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(experts))
+
+    def forward(self, x):
+        weights, at = self.score(x).softmax(-1).max(-1)
+        given = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            if (at == number).any():
+                given = given + torch.where((at == number)[:, None], expert(x) * weights[:, None], 0)
+        return given
+
+
+GATE = """    mix:
+      gate: {a: "Linear(16, 16)", b: "Linear(16, 16)", c: "Linear(16, 16)"}
+      router: ROUTER
+"""
+
+
+@pytest.mark.parametrize("router", ["TopOne(16, 3)", "Hard(16, 3)", "SoftmaxRouter(16, 3)", "SigmoidRouter(16, 3)"])
+def test_every_expert_of_a_gate_is_trained(tmp_path, monkeypatch, router):
+    monkeypatch.setitem(modules.registered, "TopOne", TopOne)
+    monkeypatch.setitem(modules.registered, "Hard", Hard)
+    text = BASE.replace("    hidden: ReLU\n", "    hidden: ReLU\n" + GATE.replace("ROUTER", router))
+    assert told(tmp_path, text) == []
+
+
+def test_a_gate_whose_router_cannot_learn_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(modules.registered, "Silent", Silent)
+    text = BASE.replace("    hidden: ReLU\n", "    hidden: ReLU\n" + GATE.replace("ROUTER", "Silent(16, 3)"))
+    assert [(code, path) for code, path, _ in told(tmp_path, text)] == [("FC0408", "mix.router")]
+
+
+def test_experts_that_a_module_runs_for_some_rows_are_not_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(modules.registered, "Sparse", Sparse)
+    text = BASE.replace("    hidden: ReLU\n", "    hidden: Sparse(16, 5)\n")
+    assert told(tmp_path, text) == []
+    config = load(str(tmp_path / "config.yaml"))
+    screen = StringIO()
+    train(config, Screen(screen))
+    assert "unused" not in screen.getvalue()

@@ -24,6 +24,7 @@ from flowconf.graph.failed_step import MARK
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
+from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
 from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError
 
@@ -136,8 +137,8 @@ def _reasons(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """The dynamic sizes of the inputs, in order of appearance. Raises `ConfigError` for an unknown name in `sizes`."""
-    found = dict.fromkeys(size for given in inputs for size in given.shape or () if isinstance(size, str))
+    """The open sizes of the inputs, in order of appearance. Raises `ConfigError` for a closed one that is none."""
+    found = dict.fromkeys(parts(size)[1] for given in inputs for size in given.shape or () if isinstance(size, str))
     for name in sizes:
         if name not in found:
             listed = ", ".join(f"`{symbol}`" for symbol in found)
@@ -150,7 +151,7 @@ def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, .
     generator = torch.Generator().manual_seed(0)
     tensors = []
     for given in inputs:
-        shape = [size if isinstance(size, int) else numbers[size] for size in given.shape or ()]
+        shape = [size if isinstance(size, int) else _times(numbers, size) for size in given.shape or ()]
         dtype = getattr(torch, given.dtype)
         if dtype.is_floating_point or dtype.is_complex:
             tensors.append(torch.randn(shape, generator=generator).to(dtype))
@@ -159,13 +160,23 @@ def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, .
     return tuple(tensors)
 
 
+def _times(symbols: Mapping[str, Any], size: str) -> Any:
+    """What stands for a multiple of a symbol."""
+    factor, symbol = parts(size)
+    return symbols[symbol] if factor == 1 else factor * symbols[symbol]
+
+
 def _traced(
     graph: Graph, inputs: list[Input], symbols: tuple[str, ...], sizes: Mapping[str, int]
 ) -> torch.export.ExportedProgram:
     numbers = {**dict(zip(symbols, TRACED * len(symbols), strict=False)), **sizes}
     dims = {name: torch.export.Dim(name) for name in symbols}
     shapes = {
-        given.name: {axis: dims[size] for axis, size in enumerate(given.shape or ()) if size in dims}
+        given.name: {
+            axis: _times(dims, size)
+            for axis, size in enumerate(given.shape or ())
+            if isinstance(size, str) and parts(size)[1] in dims
+        }
         for given in inputs
     }
     try:

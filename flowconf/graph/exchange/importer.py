@@ -36,7 +36,7 @@ from flowconf.report import ConfigError, Diagnostic, printable
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
-Shape = Sequence[int | str]
+DeclaredShape = Sequence[int | str]
 LONGEST = 110
 
 
@@ -76,8 +76,8 @@ def graph_path(path: tuple[str | int, ...]) -> str:
     return ".".join(names)
 
 
-def read(module: nn.Module, shapes: Mapping[str, Shape] | None = None) -> Imported:
-    """Read the structure of a module. `shapes` are those of its inputs, with strings for unknown sizes.
+def read(module: nn.Module, shapes: Mapping[str, DeclaredShape] | None = None) -> Imported:
+    """The structure of a module. `shapes` are those of its inputs, with texts for open sizes.
 
     They are required for a module with several inputs, because the inputs of a graph are declared with shapes.
     """
@@ -123,8 +123,8 @@ def rebuilt(module: nn.Module, found: Imported) -> Graph:
     return graph.train(module.training)
 
 
-def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Shape]) -> bool:
-    """Whether both return the same outputs, bit for bit, in evaluation mode on a random batch; unknown sizes are 2."""
+def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, DeclaredShape]) -> bool:
+    """Whether both give the same outputs, bit for bit, in evaluation mode on one random batch; open sizes are 2."""
     given = {
         name: torch.rand([size if isinstance(size, int) else 2 for size in shape]) for name, shape in shapes.items()
     }
@@ -297,8 +297,8 @@ def _short(problem: BaseException) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _shapes_of_all(module: nn.Module, shapes: Mapping[str, Shape]) -> dict[str, DocumentInputs]:
-    """The inputs of every module of the tree, from a run of a copy on the meta device."""
+def _shapes_of_all(module: nn.Module, shapes: Mapping[str, DeclaredShape]) -> dict[str, DocumentInputs]:
+    """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
     sizes = Sizes()
     ghost = copy.deepcopy(module).to("meta").eval()
     found: dict[str, DocumentInputs] = {}

@@ -92,7 +92,7 @@ def call_of(module: nn.Module) -> str:
         if difference is None:
             required = tuple(p.name for p in _parameters(cls) if p.required)
             return written_call(cls.__name__, _needed(module, arguments, required), required)
-        reasons.append(f"{difference} cannot be set by arguments of `{cls.__name__}`")
+        reasons.append(f"{difference} cannot be expressed by arguments of `{cls.__name__}`")
     raise Unrecoverable(reasons[-1])
 
 
@@ -132,7 +132,7 @@ def written(value: object) -> str:
             return call_of(value)
         case int() | float() | str():
             return repr(value)
-    raise Unrecoverable(f"a `{type(value).__name__}` is not allowed in a call")
+    raise Unrecoverable(f"a {type(value).__name__} cannot be written in a call")
 
 
 def _parameters(cls: type[nn.Module]) -> tuple[Parameter, ...]:

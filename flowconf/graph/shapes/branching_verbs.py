@@ -100,9 +100,12 @@ def gate(trial: Trial, visit: Visit) -> Any:
             f"the router of `{visit.path}` must return one weight for each of {len(branches)} experts, got {shown}"
         )
         place = number_in(router.target, weights) or end_of(router, visit.step)
-        trial.findings.error(visit, "FC0201", message, place)
-    trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
-    return first
+        trial.findings.error(visit, "FC0201", detail, place)
+    rank = trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
+    if not trial.trains or not isinstance(choice, Tensor):
+        return first
+    axes = (..., *[None] * (rank + 1))
+    return sum(choice[..., number][axes] * value for number, value in enumerate(branches.values()))
 
 
 def switch(trial: Trial, visit: Visit) -> Any:

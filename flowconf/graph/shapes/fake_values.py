@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,17 +35,6 @@ WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, Unsup
 
 real = unset_fake_temporarily
 """A block inside `faked` in which new tensors are real."""
-
-
-def with_numbers(value: Tensor, rows: Callable[[int], int], most: int) -> Tensor | None:
-    """A real tensor like a fake one, with random numbers: `rows` gives its sizes. None for one of more than `most`."""
-    shape = [rows(size) for size in value.shape]
-    if math.prod(shape) > most:
-        return None
-    with real():
-        if value.dtype.is_floating_point:
-            return torch.rand(shape, dtype=value.dtype)
-        return torch.zeros(shape, dtype=value.dtype)
 
 
 @contextmanager

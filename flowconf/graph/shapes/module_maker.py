@@ -38,6 +38,8 @@ class ModuleMaker:
         """The module of a visit; a reused module has the path of its first use."""
         applied, scope = visit.applied, visit.scope
         path = scope.standing(applied.home)
+        if path in self.result.holes and not isinstance(applied.module, Shared):
+            self._check_holes(visit, self.result.holes[path])
         if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
             built = self.standing[path]
         else:
@@ -45,6 +47,15 @@ class ModuleMaker:
         here = join(scope.path, applied.path)
         self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
         return built
+
+    def _check_holes(self, visit: Visit, filled: tuple[int, ...]) -> None:
+        """Refuse a call whose `_` stand for other sizes than when it ran first: all copies are made alike."""
+        call = visit.applied.target
+        assert isinstance(call, Call)
+        for first, now in zip(filled, self._holes(call, visit), strict=True):
+            if first != now:
+                message = f"`_` in `{call}` stands for {first} first, and for {now} when `{visit.path}` runs again"
+                self.findings.error(visit, "FC0204", message, call.place, (visit.arrives(self.sizes),))
 
     def _new(self, visit: Visit, path: str) -> nn.Module:
         call = visit.applied.target

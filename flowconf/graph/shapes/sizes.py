@@ -5,18 +5,24 @@ A symbol such as `B` is represented by a large prime, which no real size equals;
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.open_size import bound, parts
 from flowconf.language.plan import Input
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
+NEAR = 32
+SMALLER_PRIMES = (131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191)
+"""For sizes that are multiples of one, so that no tensor becomes larger than possible."""
 
 EXPECTS = {
     "in_features": -1,
@@ -43,14 +49,14 @@ TORCH_WORDS = (
     ),
     (r"a and b must have same reduction dim, but got (\[.*?\]) X (\[.*?\])", r"\1 and \2 cannot be multiplied"),
     (r"^\w+\(\): ", ""),
-    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be an integer, `'same'` or `'valid'`"),
-    (r"padding='same' is not supported for strided convolutions", "`padding='same'` requires a `stride` of 1"),
-    (r".*Calculated output size: .*Output size is too small", "the kernel is larger than the input"),
-    (r".*calculated shape of the array of sliding blocks.*", "the kernel is larger than the input"),
-    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters for \2 channels"),
-    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, got \1"),
-    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"expected \1 or \2 dimensions"),
-    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 do not match"),
+    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be a number, `'same'` or `'valid'`"),
+    (r"padding='same' is not supported for strided convolutions", "`padding='same'` needs a `stride` of 1"),
+    (r".*Calculated output size: .*Output size is too small", "its kernel is larger than what arrives"),
+    (r".*calculated shape of the array of sliding blocks.*", "its kernel is larger than what arrives"),
+    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters, for \2 channels"),
+    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, not \1"),
+    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"it takes \1 or \2 dimensions"),
+    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 differ"),
     (r"Trying to create tensor with negative dimension.*", "a size cannot be negative"),
     (r"kernel size should be greater than zero.*", "the kernel size must be at least 1"),
     (r"length must be non-negative", "negative padding larger than the input"),
@@ -71,27 +77,58 @@ TORCH_WORDS = (
 
 @dataclass
 class Sizes:
-    """The numbers for the symbols of one check: a prime each, or the `known` size."""
+    """The numbers behind the symbols of one check: a prime each, a multiple of one, or the size that is `known`."""
 
     known: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
+    """Symbol -> its prime."""
+    multiples: dict[str, int] = field(default_factory=dict)
+    """Symbol -> how many times its prime it is."""
 
     def of(self, size: int | str) -> int:
         """The number for a size."""
         if isinstance(size, int):
             return size
-        if size in self.known:
-            return self.known[size]
-        return self.symbols.setdefault(size, PRIMES[len(self.symbols) % len(PRIMES)])
+        factor, symbol = parts(size)
+        if symbol in self.known:
+            return factor * self.known[symbol]
+        multiple = self.multiples.get(symbol, 1)
+        primes = PRIMES if multiple == 1 else SMALLER_PRIMES
+        return factor * multiple * self.symbols.setdefault(symbol, primes[len(self.symbols) % len(primes)])
+
+    def at_multiples(self, multiples: Mapping[str, int]) -> Sizes:
+        """The same sizes but for some symbols, which are so many times a prime."""
+        others = {symbol: prime for symbol, prime in self.symbols.items() if symbol not in multiples}
+        return Sizes(self.known, others, dict(multiples))
+
+    def at(self, numbers: Mapping[str, int]) -> Sizes:
+        """The same sizes but for some symbols, which are these numbers."""
+        return Sizes(self.known, {**self.symbols, **numbers})
 
     def number(self, size: int) -> str:
-        """A size in terms of the symbols."""
+        """A size in terms of the symbols: `H`, `2*H`, `H/2`, `H-4`."""
         found: list[str] = []
+        share = 1
         for symbol, prime in self.symbols.items():
             while size and size % prime == 0:
                 found.append(symbol)
+                share *= self.multiples.get(symbol, 1)
                 size //= prime
-        return "*".join([*([] if size == 1 and found else [str(size)]), *found])
+        if not found and (near := self._near(size)):
+            return near
+        whole = math.gcd(size, share)
+        size, share = size // whole, share // whole
+        product = "*".join([*([] if size == 1 and found else [str(size)]), *found])
+        return product if share == 1 else f"{product}/{share}"
+
+    def _near(self, size: int) -> str | None:
+        """A size that a few were added to or taken from, where the symbols are multiples."""
+        for symbol, multiple in self.multiples.items():
+            part = self.symbols.get(symbol, 0) * (multiple // 4 if multiple % 4 == 0 else multiple)
+            count = round(size / part) if part else 0
+            if count and 0 < abs(rest := size - count * part) <= NEAR:
+                return f"{self.number(count * part)}{rest:+d}"
+        return None
 
     def small(self, size: int) -> int:
         """A size with 2 for each symbol."""
@@ -133,9 +170,9 @@ def misfits(entry: Input, value: Any) -> int | None:
     assert entry.shape is not None
     if not isinstance(value, Tensor) or value.dim() != len(entry.shape):
         return -1
-    bound: dict[str, int] = {}
+    symbols: dict[str, int] = {}
     for position, (size, actual) in enumerate(zip(entry.shape, value.shape, strict=True)):
-        if actual != (bound.setdefault(size, actual) if isinstance(size, str) else size):
+        if not bound(size, actual, symbols):
             return position
     return None
 

@@ -60,5 +60,5 @@ class Surroundings:
     """The kind of a value from the shape check: "tensor", "dict", "named", "tuple", or "" if unknown."""
     count: Callable[[str, Literal], str]
     """A number of the step, by its key."""
-    rank: int
-    """The number of dimensions that the experts of a gate have more than its weights."""
+    rank: int | None
+    """How many more dimensions a gate's experts have than its weights; None where no sizes are known."""

@@ -14,7 +14,7 @@ from itertools import chain, count
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
-from flowconf.graph.source.layout import broken
+from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
@@ -153,7 +153,7 @@ class _Emitter:
             demand,
             lambda home: self.demands.at(home_of(home, path, lent)),
             reads,
-            {step.name: self.sizes.ranks.get(join(path, step.name), 0) for step in graph.steps},
+            {step.name: self.sizes.ranks.get(join(path, step.name)) for step in graph.steps},
             lambda name: self.sizes.kinds.get(join(path, name), ""),
         )
         lines += [Line(text, step, place) for text, step, place in writer.lines()]

@@ -30,7 +30,7 @@ class ForwardWriter:
     asked: Callable[[str], Demand]
     """Home of a nested graph -> the demand on it."""
     child_inputs: Mapping[str, frozenset[str]]
-    ranks: Mapping[str, int]
+    ranks: Mapping[str, int | None]
     kinds: Callable[[str], str]
     read: dict[Want, str] = field(default_factory=dict)
     made: dict[str, list[str]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class ForwardWriter:
             self.child_inputs,
             self.kinds,
             lambda key, literal: self._count(step, key, literal),
-            self.ranks.get(step.name, 0),
+            self.ranks.get(step.name),
         )
         block = StepWriter(step, self.found.wants.get(step.name, ()), around).write(
             self.read[Want(step.stream)], target

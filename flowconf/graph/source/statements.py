@@ -127,7 +127,9 @@ class StepWriter:
             routed = self._call(block, "router", stream, f'{at}["router"]', weights, record)
             if routed != weights:
                 block.add(f"{weights} = {routed}")
-        axes = ", None" * (self.around.rank + 1)
+            if self.around.rank is None:
+                block.add(f"one_for_each({weights}, {len(step.parts)})")
+        axes = ", None" * ((self.around.rank or 0) + 1)
         total, running = "", self._local("sum") if target == stream else target
         for number, (name, _) in enumerate(self.step.parts):
             if not self.whole and not self._wants_of(name):

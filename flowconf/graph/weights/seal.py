@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str,
 def digest_of(tensor: Tensor) -> str:
     """The SHA-256 digest of the type, shape and data of a tensor."""
     found = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-    found.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+    numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    found.update(memoryview(numbers))
     return found.hexdigest()
 
 
@@ -53,7 +55,7 @@ def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, st
     if version is None or version < VERSION:
         return None
     if version > VERSION:
-        raise Broken(f"it has format {version}, but this version of flowconf only reads formats up to {VERSION}")
+        raise Broken(f"it has format {version}, and this version of flowconf supports formats up to {VERSION}")
     if texts.get(DIGEST) != _digest_of_texts(texts):
         raise Broken("its metadata does not match its digest")
     digests = json.loads(texts.get(DIGESTS, "null"))
@@ -61,7 +63,7 @@ def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, st
         raise Broken("its metadata has no digests")
     if digests.keys() != set(names):
         changed = sorted(digests.keys() ^ set(names))
-        raise Broken(f"`{changed[0]}` was {'removed' if changed[0] in digests else 'added'} after the file was saved")
+        raise Broken(f"`{changed[0]}` was {'removed' if changed[0] in digests else 'added'} after it was saved")
     return digests
 
 

@@ -21,7 +21,7 @@ from flowconf.report.origins import Path
 TABLES = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
 """The tables from which sections with arguments choose a name."""
 
-Members = dict[str, Any]
+Entries = dict[str, Any]
 Placing = Callable[[Path], Place]
 
 
@@ -61,7 +61,7 @@ def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place:
     return found
 
 
-def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, tuple[Any, Members]]]:
+def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, tuple[Any, Entries]]]:
     """All mappings with their annotations, owners first."""
     if isinstance(data, dict):
         yield path, (annotation, data)
@@ -71,7 +71,7 @@ def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, t
                 yield from _levels(inner, value, (*path, key))
 
 
-def _above(levels: Mapping[Path, tuple[Any, Members]], owner: Path, key: str, place: Placing) -> Path | None:
+def _above(levels: Mapping[Path, tuple[Any, Entries]], owner: Path, key: str, place: Placing) -> Path | None:
     """The nearest level above `owner` that has this key for such a value, unless this file sets it there."""
     here = place((*owner, key))
     for length in range(len(owner) - 1, -1, -1):
@@ -83,7 +83,7 @@ def _above(levels: Mapping[Path, tuple[Any, Members]], owner: Path, key: str, pl
     return None
 
 
-def _beside(owner: Path, annotation: Any, members: Members, odd: Collection[str], place: Placing) -> Iterator[Stray]:
+def _beside(owner: Path, annotation: Any, members: Entries, odd: Collection[str], place: Placing) -> Iterator[Stray]:
     """The keys that belong below the key before them in the file."""
     are_steps = schema.Through in _models(_named(annotation))
     if not odd and not (are_steps and any(key in schema.STEP_KEYS for key in members)):
@@ -113,7 +113,7 @@ def _is_no_step(name: str, step: object, above: object) -> bool:
     return name in schema.STEP_KEYS and (above is None or is_text or (lacks_verb and name in schema.VERBS))
 
 
-def _takes(annotation: Any, members: Members, before: str, key: str) -> bool:
+def _takes(annotation: Any, members: Entries, before: str, key: str) -> bool:
     """Whether `key` could be a member of `before`, the key before it."""
     inner, there, value = _below(annotation, members, before), members[before], members[key]
     if not isinstance(there, dict | None) or key in (there or {}):
@@ -127,7 +127,7 @@ def _takes(annotation: Any, members: Members, before: str, key: str) -> bool:
     return _fits(_below(inner, there, key), value)
 
 
-def _is_section(annotation: Any, owner: Path, key: str, members: Members) -> bool:
+def _is_section(annotation: Any, owner: Path, key: str, members: Entries) -> bool:
     """Whether a key is a section of the config that would be read as an argument at its level."""
     table = TABLES.get(str(owner[-1])) if len(owner) == 1 else None
     if table is None or key not in sections.TOP or not any(map(_is_open, _models(annotation))):

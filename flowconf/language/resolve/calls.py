@@ -22,7 +22,7 @@ from flowconf.language.signatures import Signature
 from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.text.source import within
 
-Scope = Mapping[str, Literal]
+ParameterScope = Mapping[str, Literal]
 
 LONGEST = 20_000
 LARGEST = 2**63
@@ -48,7 +48,7 @@ class Refused(Exception):
 class CallParser:
     """Parses the calls of one document; errors are reported to `reporter`."""
 
-    scope: Scope
+    scope: ParameterScope
     reporter: Reporter
     path: str = ""
     steps: Collection[str] = ()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from flowconf.language import schema
 from flowconf.language.advice import call_slips, other_tools
+from flowconf.language.open_size import open_size, products
 from flowconf.language.plan import Input
 from flowconf.language.resolve import reserved_names, wrong_values
-from flowconf.language.resolve.calls import CallParser, Scope
+from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.report import Advice, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
-SYMBOL = re.compile(r"^(?!None$|True$|False$)[A-Z][A-Za-z0-9_]*$")
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "complex64", "complex128",
     "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -21,7 +19,7 @@ LARGEST_SIZE = 2**40
 OPEN = "write `{}`, or another name that begins with a capital letter, for an unknown size"
 
 
-def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter: Reporter) -> list[Input]:
+def read_inputs(model: schema.GraphDocument, path: Path, scope: ParameterScope, reporter: Reporter) -> list[Input]:
     """The inputs in call order; by default a single input `x`."""
     if not model.inputs:
         if model.inputs is not None:
@@ -49,10 +47,10 @@ def read_inputs(model: schema.GraphDocument, path: Path, scope: Scope, reporter:
     return found
 
 
-def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | str:
+def _size(size: int | str, at: Path, scope: ParameterScope, reporter: Reporter) -> int | str:
     place = reporter.value(at)
-    if isinstance(size, str) and SYMBOL.match(size) and size not in scope:
-        return size
+    if isinstance(size, str) and (found := _open(size, scope)) is not None:
+        return found
     value: object = size
     if isinstance(size, str):
         if size.isidentifier() and size not in scope:
@@ -74,6 +72,15 @@ def _size(size: int | str, at: Path, scope: Scope, reporter: Reporter) -> int | 
         return 1
     assert isinstance(value, int)
     return value
+
+
+def _open(size: str, scope: ParameterScope) -> str | None:
+    """A symbol, or a multiple of one, where the factor may be a parameter."""
+    for factor, symbol in products(size):
+        number = scope[factor].value if factor in scope else int(factor) if factor.isdecimal() else None
+        if symbol not in scope and isinstance(number, int) and _is_size(number):
+            return open_size(number, symbol)
+    return None
 
 
 def _is_size(value: object) -> bool:

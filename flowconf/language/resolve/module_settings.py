@@ -8,7 +8,7 @@ from dataclasses import replace
 from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Checkpoint, Setting, Start
-from flowconf.language.resolve.calls import CallParser, Scope
+from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 
@@ -19,7 +19,9 @@ INITIALIZERS = (
 FROZEN = {True: "all", False: "no", "params": "params", None: None}
 
 
-def read_setting(model: schema.Settings, at: Path, path: str, reporter: Reporter, scope: Scope) -> Setting | None:
+def read_setting(
+    model: schema.Settings, at: Path, path: str, reporter: Reporter, scope: ParameterScope
+) -> Setting | None:
     """The settings of the modules at `path`, or None if there are none."""
     init = []
     for parameter, how in model.init.items():
@@ -64,7 +66,7 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
     )
 
 
-def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Scope) -> Start | None:
+def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: ParameterScope) -> Start | None:
     place, key = reporter.value(at), reporter.key(at)
     if isinstance(how, schema.Scaled):
         return Start(parameter, Literal(None, "none"), float(how.scale), key)

@@ -45,7 +45,7 @@ from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
-from flowconf.language.resolve.step_inputs import Using
+from flowconf.language.resolve.step_inputs import GivenValues
 from flowconf.language.resolve.step_order import ordered
 from flowconf.language.resolve.unique_names import all_names, claim_names, labels
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
@@ -209,20 +209,20 @@ class _Resolver:
             for key in ("frozen", "checkpoint"):
                 if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
                     labels = (Label("first set here", known.place),)
-                    message = f"`{key}` of `{path}` is set twice"
+                    message = f"`{key}` is set twice for `{path}`"
                     self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
         draft.settings.append(found)
 
     def _with_verb(
-        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: Using, taken: set[int]
+        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: GivenValues, taken: set[int]
     ) -> Step:
-        def part(body: object, key: str, path: str, reads: Using) -> Applied:
+        def part(body: object, key: str, path: str, reads: GivenValues) -> Applied:
             return self._part(body, (*at, *key.split("/")), path, draft, dict(enumerate(reads)), step.stream, taken)
 
         def whole(body: object) -> tuple[tuple[str, Applied], ...]:
             return (("body", part(body, model.verb, step.path, using)),)
 
-        def branches(models: Mapping[str, object], reads: Using) -> tuple[tuple[str, Applied], ...]:
+        def branches(models: Mapping[str, object], reads: GivenValues) -> tuple[tuple[str, Applied], ...]:
             return self._branches(models, step, model.verb, at, part, reads)
 
         match model:
@@ -279,8 +279,8 @@ class _Resolver:
         step: Step,
         verb: str,
         at: Path,
-        part: Callable[[object, str, str, Using], Applied],
-        using: Using,
+        part: Callable[[object, str, str, GivenValues], Applied],
+        using: GivenValues,
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
             message = f"`{verb}` requires at least 2 branches, got {len(models)} in `{step.name}`"
@@ -303,13 +303,13 @@ class _Resolver:
         condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, {}, step.stream)
         return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
-    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> Using:
-        """The values of `over`: arguments of the body, one slice in each iteration."""
+    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> GivenValues:
+        """What a loop goes over: arguments of its body that get one slice in each turn."""
         found = self._arguments(model.over, (*at, "over"), draft)
         for _, value in found:
             if value.recurrent:
-                message = f"`over` requires an earlier value, but `{value}` comes after this step"
-                self._fail("FC0141", message, value.place, dotted(at), f"move this step after `{value}`")
+                message = f"`{value}` comes later than this step, and a loop goes over what is there"
+                self._fail("FC0141", message, value.place, dotted(at), f"put this step after `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
     def _map(self, step: MapStep, model: schema.Map, at: Path, draft: Draft) -> MapStep:
@@ -335,8 +335,8 @@ class _Resolver:
         place = self.reporter.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
-            dim = " with `dim: ...` beside it" if name in ("cat", "stack") else ""
-            self._fail("FC0131", f"`{name}` takes no arguments", place, step.name, f"write `merge: {name}`{dim}")
+            dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
+            self._fail("FC0131", f"`{name}` takes no arguments here", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
             close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
@@ -451,7 +451,9 @@ class _Resolver:
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))
 
-    def _reuse(self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: Using, taken: set[int]) -> Applied:
+    def _reuse(
+        self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: GivenValues, taken: set[int]
+    ) -> Applied:
         place = self.reporter.value((*at, "reuse"))
         try:
             found = draft.find_module(model.reuse, step.path)
@@ -487,8 +489,8 @@ class _Resolver:
 
     # references
 
-    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> Using:
-        """The arguments of `using` or `over` at `at` of the document, with their values."""
+    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
+        """What `using` or `over`, at `at` of the document, passes under which names."""
         match given:
             case None:
                 return []

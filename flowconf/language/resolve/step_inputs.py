@@ -10,12 +10,17 @@ from flowconf.language.registry import modules
 from flowconf.language.resolve.draft import Draft
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
-Using = list[tuple[str | None, Value]]
+GivenValues = list[tuple[str | None, Value]]
 """The entries of `using`: the argument, if the document names it, and the value."""
 
 
 def check_taken(
-    step: Step, using: Using, taken: Collection[int], places: Sequence[Place], reporter: Reporter, key: str = "using"
+    step: Step,
+    using: GivenValues,
+    taken: Collection[int],
+    places: Sequence[Place],
+    reporter: Reporter,
+    key: str = "using",
 ) -> None:
     """Report references under `key` that no module takes as an argument; `taken` are the positions of the others."""
     for index, (given, value) in enumerate(using):

@@ -14,6 +14,7 @@ from typing import Any
 from flowconf.language import references, registry, signatures, value_types
 from flowconf.language.advice import other_tools, sections
 from flowconf.language.keys.validate import shown
+from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
 from flowconf.language.sections import phases
@@ -175,6 +176,7 @@ def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
             message = "`epochs` and `steps` are both set; the run ends at whichever comes first"
             label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
+    _check_patience(training, reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (
@@ -183,6 +185,27 @@ def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
         message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be split into {trainer.accumulate} parts"
         advice = f"write at most `{rows}`"
         reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
+
+
+def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report a patience that a run of this length cannot exhaust, as far as that is known without the data."""
+    trainer = training.trainer
+    if trainer.patience is None:
+        return
+    length, keys = trainer.epochs, ["patience", "epochs"]
+    if trainer.evaluate_every:
+        length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
+    places = [reporter.value(("trainer", key)) for key in keys]
+    if length is None or places[0].file is None or len({place.file for place in places}) > 1:
+        return
+    evaluations = math.ceil(length / (trainer.evaluate_every or 1))
+    longest = evaluations - 2  # the first evaluation is the best so far, and after the last one the run ends anyway
+    if trainer.patience > longest:
+        count = f"{evaluations:,} evaluation{'s' * (evaluations > 1)}"
+        message = f"`patience` is {trainer.patience:,}, and a run with {count} never ends earlier because of it"
+        labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
+        advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
+        reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
 
 
 def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
@@ -292,7 +315,7 @@ def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int 
     if len(given.shape) != len(shape) + 1:
         return 0
     for position, (want, have) in enumerate(zip(given.shape[1:], shape, strict=True), 1):
-        if have != (sizes.setdefault(want, have) if isinstance(want, str) else want):
+        if not bound(want, have, sizes):
             return position
     return None
 

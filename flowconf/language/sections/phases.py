@@ -104,9 +104,8 @@ def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
     if key == "steps" and weight.steps is not None:
         stairs, at = weight.steps, (*where, "steps")
         if len(stairs.values) != len(stairs.at) + 1:
-            message = (
-                f"{len(stairs.values)} values require {len(stairs.values) - 1} jumps, but `at` has {len(stairs.at)}"
-            )
+            count = len(stairs.values)
+            message = f"`at` must have one entry fewer than `values` ({count}), got {len(stairs.at)}"
             reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
         elif any(first >= second for first, second in pairwise(stairs.at)):
             message = f"the jumps must be in ascending order, got {stairs.at}"

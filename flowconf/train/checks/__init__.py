@@ -1,1 +1,1 @@
-"""What can be told of a run before it begins."""
+"""Checks of a run before it starts."""

@@ -6,10 +6,8 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +15,23 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
-from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real, with_numbers
+from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real
 from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.language.config import Config
+from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
-from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.language.training import TrainingConfig, listed
 from flowconf.report import Place, Reporter
-from flowconf.report.origins import Origins, Path
-from flowconf.train.checks.terms import TermCheck, show_rows
+from flowconf.report.origins import Origins
+from flowconf.train.checks.invented import Rows, Tried, check_foreign
+from flowconf.train.checks.terms import TermCheck
 from flowconf.train.data.splits import Declared, declared
-from flowconf.train.objective.metering import Meter, build_metrics
+from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
 from flowconf.train.objective.terms import Average, Term, gives_mean, loss_terms
-
-SMALL = 2**20
-"""Numbers in a value up to which it is made, for functions that are tried with numbers."""
 
 
 @dataclass
@@ -106,8 +103,9 @@ def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
     for given in plan.inputs:
         shape = known[given.name][0] if given.name in known else ()
         if given.shape is not None and len(given.shape) == len(shape) + 1:
-            pairs = zip(given.shape[1:], shape, strict=True)
-            sizes |= {size: have for size, have in pairs if isinstance(size, str) and size != given.shape[0]}
+            for size, have in zip(given.shape[1:], shape, strict=True):
+                if size != given.shape[0]:
+                    bound(size, have, sizes)
     return sizes
 
 
@@ -128,23 +126,32 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     with real():
         places = partial(_place_of_metric, config.composition.document.origins)
         metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places, reporter)
-    tried: list[tuple[Path, MetricSection, Term, Meter]] = []
-    tried += [(("loss", term.name), training.loss[term.name], term, Average(term)) for term in terms]
-    tried += [(("metrics", m.name), training.metrics[m.name], m.term, m.new_meter(False)) for m in metrics]
+    tried = [Tried(("loss", t.name), training.loss[t.name], t, partial(Average, t)) for t in terms]
+    tried += [
+        Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
+    ]
     named = [member.name for member in plan.steps]
-    named += [name for _, _, term, _ in tried for name in term.references if in_graph(name)]
+    named += [name for one in tried for name in one.term.references if in_graph(name)]
     values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
     fakes = TermCheck(config, values, step.batch, sizes.show, sizes.reworded)
-    numbers = TermCheck(config, _with_numbers(values, sizes), _with_numbers(step.batch, sizes), show_rows)
-    for path, section, term, meter in tried:
-        target = term.operands[-1]
-        classes = known[target.name][2:] if target.in_batch and target.name in known else ()
-        if _wants_numbers(section.fn):
-            with real():
-                numbers.check(path, section, term, meter, reporter)
-        else:
-            fakes.check(path, section, term, meter, reporter, classes[0] if classes else None)
+    foreign = [one for one in tried if _wants_numbers(one.section.fn)]
+    for one in tried:
+        if one not in foreign:
+            target = one.term.operands[-1]
+            classes = known[target.name][2:] if target.in_batch and target.name in known else ()
+            fakes.check(one.path, one.section, one.term, one.new_meter(), reporter, classes[0] if classes else None)
+    left = check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
+    if left:
+        names = ", ".join(f"`{name}`" for name in left)
+        reporter.notes.append(f"checked when a run has read its data: {names}")
     return fakes, terms
+
+
+def _first_rows(step: FirstStep, tried: list[Tried]) -> Rows | None:
+    """The first real rows; what makes data sets is imported for them alone."""
+    from flowconf.train.checks.real_rows import first_rows
+
+    return first_rows(step.config, step.inference, [name for one in tried for name in one.term.references])
 
 
 def _place_of_metric(origins: Origins, name: str) -> Place:
@@ -156,13 +163,6 @@ def _wants_numbers(function: str) -> bool:
     known = (table for table in (registry.metrics, registry.losses) if function in table)
     is_strange = any(not table.is_built_in(function) for table in known)
     return is_strange or uses_torchmetrics(function)
-
-
-def _with_numbers(values: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
-    made = {
-        name: with_numbers(value, sizes.small, SMALL) for name, value in values.items() if isinstance(value, Tensor)
-    }
-    return {name: value for name, value in made.items() if value is not None}
 
 
 def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> tuple[str, ...]:

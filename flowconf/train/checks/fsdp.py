@@ -1,4 +1,4 @@
-"""What cannot go together with `trainer.strategy: fsdp`, told before anything is built."""
+"""Settings and graphs that `trainer.strategy: fsdp` does not support, reported before anything is built."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ INSTEAD = "write `strategy: ddp`"
 
 
 def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
-    """Collect what keeps the weights from being divided; `parameters` are the graph's, by name, with their sizes."""
+    """Report what prevents sharding the weights; `parameters` are the graph's, by name, with their sizes."""
     trainer, origins = config.training.trainer, config.composition.document.origins
     if trainer.strategy != "fsdp":
         return
     place = origins.value(("trainer", "strategy"))
-    labels = (Label("`fsdp` is asked for here", place),)
+    labels = (Label("`fsdp` is set here", place),)
     for path, step in config.model.deciding():
-        message = f"`{path}` runs its modules as its values decide, and with `fsdp` all processes have to run the same"
+        message = f"`{path}` decides by its values what runs, but `fsdp` requires all processes to run the same"
         reporter.error("FC0123", message, step.place, path=path, labels=labels, advice=INSTEAD)
     for name, size in parameters.items():
         if not size:
-            message = f"`{name}` is a single number, and `fsdp` divides the first dimension of each parameter"
+            message = f"`{name}` is a scalar, but `fsdp` shards the first dimension of each parameter"
             reporter.error("FC0123", message, place, path=name, advice=INSTEAD)
     asked = {
-        "compile": (trainer.compile, "what it puts together in each step cannot be compiled", "false"),
-        "channels_last": (trainer.channels_last, "it keeps weights in the order of their dimensions", "false"),
-        "shares": (trainer.shares == "auto", "its processes wait for each other in each forward pass", "[2, 1]"),
+        "compile": (trainer.compile, "gathering weights in each step cannot be compiled", "false"),
+        "channels_last": (trainer.channels_last, "sharded weights keep the default memory format", "false"),
+        "shares": (trainer.shares == "auto", "the processes synchronize in each forward pass", "[2, 1]"),
     }
     for key, (wanted, why, instead) in asked.items():
         if wanted:
-            message = f"`{key}` does not go together with `fsdp`: {why}"
+            message = f"`{key}` is not supported with `fsdp`: {why}"
             where, advice = origins.value(("trainer", key)), f"write `{key}: {instead}`, or `strategy: ddp`"
             reporter.error("FC0123", message, where, path=f"trainer.{key}", labels=labels, advice=advice)

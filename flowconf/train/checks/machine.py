@@ -1,4 +1,4 @@
-"""Whether this machine has what a run needs: files of data, packages of loggers, processes that can train together."""
+"""Checks that this machine has what a run needs: data files, packages of loggers, and a graph that FSDP can shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowconf.train.runs.loggers import check_packages
 
 
 def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
-    """Note what is not there; `parameters` are the graph's, by name, with their sizes. Raises `MachineError`."""
+    """Report what is missing; `parameters` are the graph's, by name, with their sizes. Raises `MachineError`."""
     check_shardable(config, parameters, reporter)
     _check_data(config, reporter)
     if not reporter.errors:
@@ -21,9 +21,9 @@ def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], rep
 
 
 def _check_data(config: Config, reporter: Reporter) -> None:
-    """Note files and folders of the data that are not there, or must not be read."""
+    """Report data files and folders that do not exist or cannot be read."""
     section, origins = config.training.data, config.composition.document.origins
     for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
-        place, advice = origins.value(("data", name)), "paths of data are relative to the current folder"
+        place, advice = origins.value(("data", name)), "data paths are relative to the current folder"
         advice_here = advice if message.startswith("there is no") else None
         reporter.error("FC0501", message, place, path=f"data.{name}", advice=advice_here)

@@ -1,7 +1,7 @@
-"""The road of checks: a config or a graph is checked stage by stage, and each command walks as far as it needs.
+"""The road of checks: a config or a graph is checked stage by stage, and each command runs as many as it needs.
 
-All mistakes of a stage are reported at once. The first stages need no torch, so that most mistakes are reported before
-it is imported.
+All errors of a stage are reported together. The first stages do not need torch, so most errors are reported before it
+is imported.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ if TYPE_CHECKING:
     from flowconf.train.prerequisites import Prerequisites
 
 GraphSource = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
-"""What describes a graph: a file, the data of a graph document, or a Plan."""
+"""A description of a graph: a file, the data of a graph document, or a Plan."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the road. `check` notes mistakes in the walk's reporter, or raises `ConfigError`."""
+    """A stage of the road. `check` adds errors to the walk's reporter, or raises `ConfigError`."""
 
     name: str
     check: Callable[[Walk], None]
     torch: bool = True
-    """Whether it needs torch."""
+    """Whether it requires torch."""
     graph: bool = False
-    """Whether a graph by itself is checked too; the other stages are about its training."""
+    """Whether it also applies to a graph document; the other stages apply only to training configs."""
     ends: bool = True
-    """Whether later stages are not checked after a mistake in this one."""
+    """Whether an error in this stage skips the later ones."""
 
 
 @dataclass
 class Walk:
-    """How far a config or a graph has been checked, and what is known of it by then."""
+    """The progress of checking a config or a graph, and the results so far."""
 
     document: Document | None = None
     composition: Composition | None = None
     run_weights: Path | None = None
-    """The weights of a run, which are loaded instead of those that the config names."""
+    """The weights of a run, loaded instead of those that the config names."""
     position: int = 0
-    """The next stage, as its number in `STAGES`."""
+    """The index of the next stage in `STAGES`."""
     reporter: Reporter = field(default_factory=Reporter)
 
     keys: ConfigDocument | GraphDocument | None = None
     plan: GraphPlan | None = None
     config: Config | None = None
-    """None for a graph by itself."""
+    """None for a graph document."""
     step: FirstStep | None = None
     inference: Inference | None = None
     prerequisites: Prerequisites | None = None
     before: list[Walk] = field(default_factory=list)
-    """Those of the configs that are trained before this one, in that order."""
+    """The walks of the configs to train before this one, in that order."""
 
     @property
     def checked(self) -> Config:
-        """The config of a walk that has come past the sections."""
+        """The config; available after the stage `sections`."""
         assert self.config is not None
         return self.config
 
@@ -77,9 +77,9 @@ class Walk:
         return self.reporter.mistakes()
 
     def to(self, last: str) -> Walk:
-        """Check every stage up to `last` that has not been checked yet.
+        """Run the remaining stages up to `last`.
 
-        Raises `ConfigError` with the mistakes of the first stage that has one, and `MachineError`.
+        Raises `ConfigError` with the errors of the first stage that has any, and `MachineError`.
         """
         end = _NUMBERS[last] + 1
         while self.position < end:
@@ -97,7 +97,7 @@ class Walk:
         return self
 
     def again(self, first: str) -> Walk:
-        """The same walk before the stage `first`, for what is found on the disk may have changed since."""
+        """The same walk, reset to before the stage `first`, because files may have changed since."""
         return replace(
             self, position=_NUMBERS[first], reporter=replace(self.reporter, diagnostics=list(self.reporter.diagnostics))
         )
@@ -112,8 +112,8 @@ def begin(
 ) -> Walk:
     """A walk from a file with overrides, or from a graph in Python. Raises `ConfigError`.
 
-    `trained` says that a graph by itself will not do. `origin` names a place for the mistakes of a dict; graphs that a
-    dict names are looked for in the current folder, and in its `configs`.
+    `trained` requires a training config instead of a graph document. `origin` is the place reported for errors in a
+    dict; graphs that a dict names are searched for in `configs` of the current folder, or in the current folder.
     """
     if isinstance(source, GraphPlan):
         return Walk(plan=source, position=_NUMBERS["sections"], reporter=Reporter(diagnostics=list(source.warnings)))
@@ -138,7 +138,7 @@ def _walk(document: Document, composition: Composition | None, run_weights: Path
 
 
 def loaded(config: Config) -> Walk:
-    """A walk that has come to the first stage with torch."""
+    """A walk of a checked config, positioned at the first stage with torch."""
     walk = _walk(config.composition.document, config.composition)
     walk.position, walk.plan, walk.config = _NUMBERS["sections"] + 1, config.model, config
     walk.reporter.diagnostics = list(config.warnings)
@@ -147,16 +147,18 @@ def loaded(config: Config) -> Walk:
 
 @dataclass(frozen=True)
 class Findings:
-    """The mistakes of a config, and how far the check came: members left out, and whether sizes were looked at."""
+    """The errors and warnings of a config, the members that were not checked, and whether sizes were checked."""
 
     mistakes: list[Diagnostic]
     unchecked: tuple[str, ...] = ()
     sizes: bool = True
+    notes: tuple[str, ...] = ()
+    """What the checks leave open; see `Reporter.notes`."""
     exit_code: int = 0
 
 
 def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> Findings:
-    """Walk to the end; gives the mistakes and warnings instead of raising them."""
+    """Run all stages, and return errors and warnings instead of raising."""
     walk = Walk()
     found: Sequence[Diagnostic]
     unchecked: tuple[str, ...] = ()
@@ -170,7 +172,8 @@ def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | N
         found, exit_code = [*walk.warnings, *error.diagnostics], error.exit_code
     except OSError as problem:
         found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
-    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], exit_code)
+    notes = tuple(dict.fromkeys(walk.reporter.notes))
+    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code)
 
 
 # the stages
@@ -209,8 +212,8 @@ def _data(walk: Walk) -> None:
 
 
 def _sizes(walk: Walk) -> None:
-    """Infer the sizes of the graph: those of a config with what its data set declares."""
-    from flowconf.graph import check_shapes
+    """Infer the sizes of the graph; for a config, with the fields that its data set declares."""
+    from flowconf.graph.build import check_shapes
     from flowconf.train.checks.first_step import first_step
 
     assert walk.plan is not None
@@ -219,6 +222,7 @@ def _sizes(walk: Walk) -> None:
     else:
         walk.step = first_step(walk.config)
         walk.inference = walk.step.inference
+    walk.reporter.notes += walk.inference.reporter.notes
 
 
 def _objective(walk: Walk) -> None:
@@ -254,7 +258,7 @@ def _machine(walk: Walk) -> None:
 
 
 def _prerequisites(walk: Walk) -> None:
-    """Walk with every config that is trained before this one."""
+    """Check every config that has to be trained before this one."""
     from flowconf.train.prerequisites import config_file, plan_prerequisites
 
     walks: dict[Path, Walk] = {}
@@ -267,6 +271,7 @@ def _prerequisites(walk: Walk) -> None:
     walk.before = [walks[config_file(config)].to("machine") for config in walk.prerequisites.runs[:-1]]
     for source in walk.before:
         walk.reporter.diagnostics += source.warnings
+        walk.reporter.notes += source.reporter.notes
 
 
 STAGES = (
@@ -280,9 +285,9 @@ STAGES = (
     Stage("machine", _machine),
     Stage("prerequisites", _prerequisites),
 )
-"""The road: the keys of the document; its graph; the sections that say how it is trained; what the data set declares;
-the sizes in the graph; losses, metrics and what they train; weights that are loaded; what this machine has; and the
-configs that are trained before this one."""
+"""The road: the keys of the document; its graph; the training sections; the fields that the data set declares; the
+sizes in the graph; losses, metrics and the parameters they train; the weights to load; the machine; and the configs to
+train before this one."""
 END = STAGES[-1].name
 BEFORE_TORCH = [stage.name for stage in STAGES if not stage.torch][-1]
 _NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}

@@ -207,7 +207,7 @@ class TermCheck:
         if target in self.batch and self.batch[target].dtype.is_floating_point:
             whole = {**self.batch, target: self.batch[target].long()}
             if replace(self, batch=whole).fits(term):
-                return ("target",), f"give `{target}` as whole numbers"
+                return ("target",), f"make `{target}` integers"
         for key in ("target", "input"):
             advice = self._one(key, [t for t in self._others(term, operands, key) if self.fits(t[1])])
             if advice is not None:

@@ -1,4 +1,4 @@
-"""Parts of a graph that a run would keep as they are, or would not need: warnings, since a config may mean it so."""
+"""Warnings for parts of a graph that a run would not train or use; warnings, because this may be intended."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from flowconf.train.checks.first_step import Reach
 
 
 def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
-    """Note members that nothing needs, parameters that nothing trains, and frozen parts whose weights mean nothing."""
+    """Report unused members, parameters that no term trains, and frozen parts with random weights."""
     unneeded = list(_unneeded(config.model, Demands(config.model, {"": _demand(config)})))
     for path, step, own in unneeded:
         if own:
-            message = f"`{path}` is needed by no output, loss or metric"
-            advice = "remove it, or name it in a loss, a metric or `outputs`"
+            message = f"`{path}` is not used by any output, loss or metric"
+            advice = "remove it, or use it in a loss, a metric or `outputs`"
             reporter.warn("FC0407", message, step.place, path=path, advice=advice)
     states = [_State(config, reach, None), *(_State(config, reach, name) for name in config.training.phases)]
     idle = [path for path, _, _ in unneeded]
@@ -30,7 +30,7 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
 
 
 class _State:
-    """What is frozen and which terms count in a phase, or outside of all of them."""
+    """The trainable parameters and active loss terms of a phase; None means outside of all phases."""
 
     def __init__(self, config: Config, reach: Reach, phase: str | None) -> None:
         training = config.training
@@ -43,7 +43,7 @@ class _State:
 
 
 def _thawed(name: str, settings: dict[str, Setting], section: PhaseSection) -> bool:
-    """Whether a parameter is free: what a phase says comes after what the nearest setting of the document says."""
+    """Whether a parameter is trainable: a phase overrides the nearest `frozen` setting of the document."""
     thawed = not is_frozen(name, settings)
     thawed = thawed and not under(name, listed(section.freeze))
     return thawed or under(name, listed(section.thaw))
@@ -58,18 +58,18 @@ def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
 
 
 def under(name: str, paths: Iterable[str]) -> bool:
-    """Whether something stands at or below one of some paths; the empty path is the whole graph."""
+    """Whether a name is at or below one of some paths; the empty path is the whole graph."""
     return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
 
 
 def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
-    """The parameters that a term may move: those it reaches, below its `updates`."""
+    """The parameters that a term may update: those it reaches, limited to its `updates`."""
     updates = training.loss[term].updates
     found = reach.terms[term]
     return found if updates is None else {name for name in found if under(name, listed(updates))}
 
 
-# members that nothing needs
+# unused members
 
 
 def _demand(config: Config) -> Demand:
@@ -86,9 +86,9 @@ def _demand(config: Config) -> Demand:
 def _unneeded(
     plan: GraphPlan, demands: Demands, prefix: str = "", own: bool = True
 ) -> Iterator[tuple[str, Step, bool]]:
-    """Members that the demands do not run, outermost ones, and whether each is to be told.
+    """The outermost members that the demands do not run, and whether to report each.
 
-    A graph from another file may offer more than is asked of it, and what only such a member reads goes with it.
+    A graph from another file may have unused members; these, and members that only they read, are not reported.
     """
     found = needs(plan, demands.at(prefix))
     running = {step.name for step in found.steps}
@@ -108,7 +108,7 @@ def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:
             yield applied, graph
 
 
-# parameters that nothing trains
+# parameters that no term trains
 
 
 def _check_trained(
@@ -118,11 +118,11 @@ def _check_trained(
     open_ = {name for state in states for name in state.trainable if not under(name, idle)}
     if open_ and not trained:
         place = config.composition.document.origins.key(("loss",))
-        reporter.error("FC0403", "nothing is left to train: no term of the loss depends on a parameter", place)
+        reporter.error("FC0403", "nothing to train: no term of the loss depends on a trainable parameter", place)
         return
     for path in _highest(open_ - trained, trained):
         step = config.model.step_at(path)
-        message = f"`{path}` is trained by no term of the loss"
+        message = f"`{path}` is not trained by any term of the loss"
         labels = tuple(_reasons(config, reach, path, states))
         advice = "freeze it, remove it, or add a term of the loss that depends on it"
         place = step.place if step is not None else config.model.place
@@ -130,7 +130,7 @@ def _check_trained(
 
 
 def _highest(names: set[str], others: set[str]) -> list[str]:
-    """The fewest paths that have all of the names below them and none of the others."""
+    """The shortest paths that cover all of the names and none of the others."""
     found: dict[str, None] = {}
     for name in sorted(names):
         parts = name.split(".")
@@ -140,18 +140,18 @@ def _highest(names: set[str], others: set[str]) -> list[str]:
 
 
 def _reasons(config: Config, reach: Reach, path: str, states: Sequence[_State]) -> Iterator[Label]:
-    """Which terms would train what stands at a path, and why they do not."""
+    """Labels for the terms that reach a path, with the reason why they do not train it."""
     training, origins = config.training, config.composition.document.origins
     for term, loss in training.loss.items():
         if not any(under(name, [path]) for name in reach.terms[term]):
             continue
         if loss.updates is not None:
-            yield Label(f"`loss.{term}` updates other parts", origins.value(("loss", term, "updates")))
+            yield Label(f"`loss.{term}` only updates other parts", origins.value(("loss", term, "updates")))
             continue
         for state in states:
             if state.phase is not None and term in state.terms:
                 where = origins.key(("phases", state.phase))
-                yield Label(f"`loss.{term}` would train it in `{state.phase}`, where it is frozen", where)
+                yield Label(f"`loss.{term}` depends on it, but it is frozen in phase `{state.phase}`", where)
 
 
 # frozen parts
@@ -159,7 +159,7 @@ def _reasons(config: Config, reach: Reach, path: str, states: Sequence[_State]) 
 
 @dataclass(frozen=True)
 class _Level:
-    """A step at one level of the tree, the graph that holds it, and the path of that graph."""
+    """A step at one level of the tree, the graph that contains it, and the path of that graph."""
 
     graph: GraphPlan
     step: Step
@@ -167,10 +167,10 @@ class _Level:
 
 
 def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
-    """Note frozen parts behind trained ones that have no weights but those they start with.
+    """Report frozen parts with random weights that come after trained ones.
 
-    A frozen part with weights from a checkpoint, with an `init`, or that another phase trains is meant so: gradients
-    pass through it to what stands before.
+    A frozen part with weights from a checkpoint, with an `init`, or that a phase trains is intended: gradients pass
+    through it to the steps before it.
     """
     if config.training.init_from is not None:
         return
@@ -185,14 +185,14 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
         before = _trained_before(config.model, path, free)
         if before is not None:
             source, step = before
-            message = f"`{path}` is frozen as it starts, at random, and `{source}`, which feeds it, is trained"
+            message = f"`{path}` is frozen at its random initial weights, but its input `{source}` is trained"
             labels = (Label(f"`{source}` is trained", step.place),)
-            advice = "give it weights with `checkpoint`, or leave `frozen` out"
+            advice = "load weights with `checkpoint`, or remove `frozen`"
             reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice)
 
 
 def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:
-    """The nearest step with free parameters that the step at a path reads from, directly or not, at any level."""
+    """The nearest trainable step that the step at a path reads from, directly or indirectly, at any level."""
     for level in reversed(list(_levels(plan, path))):
         pending, seen = [level.step.name], {level.step.name}
         while pending:

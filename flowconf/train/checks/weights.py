@@ -1,11 +1,11 @@
-"""Whether the weights that are going to be loaded are there, and fit the graph. Only the headers of files are read."""
+"""Checks that the weights to load exist and match the graph. Only the headers of files are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from flowconf.graph import check_weights as fits
-from flowconf.graph import requests
+from flowconf.graph.build import check_weights as fits
+from flowconf.graph.build import requests
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
 from flowconf.graph.weights.sources import check_source, locate
@@ -14,13 +14,13 @@ from flowconf.language.plan import Checkpoint, GraphPlan
 from flowconf.report import Reporter
 
 RUNS = "runs"
-"""Where runs of other configs are looked for, unless a config says otherwise."""
+"""Default folder to search for runs of other configs."""
 
 
 def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, reporter: Reporter) -> None:
-    """Note sources of weights that are not there, and weights that do not fit.
+    """Report missing sources of weights, and weights that do not match the graph.
 
-    A config that has no finished run yet gives no weights to look at.
+    A config without a finished run has no weights to check yet.
     """
     start = None if config is None else start_of(config)
     sources = [setting.checkpoint for _, setting in plan.all_settings() if setting.checkpoint is not None]
@@ -35,12 +35,12 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
 
 
 def check_run_weights(file: Path, plan: GraphPlan, inference: Inference, reporter: Reporter) -> None:
-    """Note what keeps the weights of a run from being loaded into the graph of its config."""
+    """Report what prevents loading the weights of a run into the graph of its config."""
     reporter.diagnostics += fits(plan, inference, [("", Request(str(file)))])
 
 
 def start_of(config: Config) -> Checkpoint | None:
-    """What `init_from` names."""
+    """The checkpoint of `init_from`."""
     if config.training.init_from is None:
         return None
     place = config.composition.document.origins.value(("init_from",))
@@ -48,6 +48,6 @@ def start_of(config: Config) -> Checkpoint | None:
 
 
 def start_request(start: Checkpoint) -> Request:
-    """What `init_from` asks for: whatever still has its path and shape. Raises `ConfigError`."""
+    """The request of `init_from`: every tensor whose path and shape match. Raises `ConfigError`."""
     file = str(locate(start, ""))
     return Request(file, missing="ignore", unused="ignore", mismatched="ignore", place=start.place)

@@ -1,1 +1,1 @@
-"""What the commands do that train, or that work with runs: one file for each."""
+"""The commands that train or that work with runs, one file for each."""

@@ -1,4 +1,4 @@
-"""`eval`: the losses and metrics of a run's weights, on its data or on other data."""
+"""`eval`: losses and metrics of a run's weights, on its own data or other data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flowconf.train.runs.resume import in_its_folder
 def evaluate_run(
     run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), last: bool = False
 ) -> dict[str, float]:
-    """The losses and metrics of a run's best (or last) weights; without `splits`, of validation and test.
+    """The losses and metrics of a run's best (or last) weights, on `splits` (default: validation and test).
 
-    `overrides` change the run's config: other data, other metrics. Raises `ConfigError`.
+    `overrides` change the run's config, such as its data or metrics. Raises `ConfigError`.
     """
     folder = find_run_folder(run).absolute()
     file = weights_of(folder, last)

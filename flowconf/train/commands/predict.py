@@ -1,4 +1,4 @@
-"""`predict`: what a run's graph gives for the arrays in a file."""
+"""`predict`: the outputs of a run's graph for the arrays in a file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import find_run_folder
+from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.report import ConfigError, Diagnostic, Place, suggest
 from flowconf.train.data.builtin import read_arrays
@@ -28,13 +29,13 @@ def predict_file(
     batch_size: int = 256,
     last: bool = False,
 ) -> dict[str, Tensor]:
-    """Write what a run's graph gives for the rows in `source` to `output`; both are `.npz` or `.safetensors` files.
+    """Write the outputs of a run's graph for the rows in `source` to `output`, both `.npz` or `.safetensors` files.
 
-    `values` are references to any values of the graph; without them its outputs are written. Gives what was written.
-    Raises `ConfigError`, `PathError`.
+    `values` are references to any values of the graph (default: its outputs). Returns the written tensors. Raises
+    `ConfigError`, `PathError`.
     """
     if Path(output).suffix not in (".npz", ".safetensors"):
-        message = f"results are written to `.npz` and `.safetensors` files, and this is `{output}`"
+        message = f"the output file must end in `.npz` or `.safetensors`, got `{output}`"
         raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
     graph = load_run(find_run_folder(run), last)
     found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
@@ -54,7 +55,7 @@ def predict_file(
 def predict(
     graph: Graph, inputs: Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = 256
 ) -> dict[str, Tensor]:
-    """What `graph` gives for `inputs` (name -> [rows, ...]), computed in batches, on the CPU afterwards."""
+    """The outputs of `graph` for `inputs` (name -> [rows, ...]), computed in batches and returned on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph.to(device).eval()
     names = [name for name, _ in graph.plan.outputs]
@@ -72,26 +73,31 @@ def predict(
 
 
 def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The arrays that the graph takes, held against the shapes it declares. Raises `ConfigError`."""
+    """The arrays for the graph's inputs, checked against the declared shapes. Raises `ConfigError`."""
     place = Place(source)
     found = {}
     for given in graph.plan.inputs:
         if given.captured:
             continue
         if given.name not in arrays:
-            message = f"the graph needs the input `{given.name}`, and the file has no such array"
+            message = f"the file has no array for the input `{given.name}`"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
         found[given.name] = array = arrays[given.name]
         if not _fits(given, array):
             shape = f"[{', '.join(str(size) for size in given.shape or ())}]"
             message = (
-                f"the input `{given.name}` is declared as {shape}, and the array is {list(arrays[given.name].shape)}"
+                f"the input `{given.name}` is declared as {shape}, but the array is {list(arrays[given.name].shape)}"
             )
             raise ConfigError(Diagnostic("FC0502", message, place))
+        wanted = getattr(torch, given.dtype)
+        if given.shape is not None and array.is_floating_point() != wanted.is_floating_point:
+            kind = str(array.dtype).removeprefix("torch.")
+            message = f"the input `{given.name}` is declared as {given.dtype}, but the array is {kind}"
+            raise ConfigError(Diagnostic("FC0502", message, place, advice=f"save the array as {given.dtype}"))
     rows = {name: len(tensor) for name, tensor in found.items()}
     if len(set(rows.values())) != 1 or 0 in rows.values():
         raise ConfigError(
-            Diagnostic("FC0502", f"the inputs need the same number of rows, and these have {rows}", place)
+            Diagnostic("FC0502", f"the inputs must have the same number of rows, at least 1, got {rows}", place)
         )
     return found
 
@@ -99,5 +105,6 @@ def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str
 def _fits(given: Input, array: Tensor) -> bool:
     if given.shape is None:
         return array.ndim > 0
+    symbols: dict[str, int] = {}
     sizes = zip(given.shape[1:], array.shape[1:], strict=False)
-    return array.ndim == len(given.shape) and all(isinstance(want, str) or want == have for want, have in sizes)
+    return array.ndim == len(given.shape) and all(bound(want, have, symbols) for want, have in sizes)

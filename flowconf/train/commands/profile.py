@@ -1,4 +1,4 @@
-"""`profile`: what a step of training costs."""
+"""`profile`: the cost of a training step."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from flowconf.train.runs.resume import in_its_folder
 def profile(
     source: str | Path, overrides: Sequence[str] = (), output: Path | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Measure some training steps of a config, or of a run with its best weights; nothing is trained by them.
+    """Profile some training steps of a config, or of a run with its best weights; the result is discarded.
 
-    The steps are those of `trainer.profile`, without it the first ones. One process is measured. Gives the folder with
+    The steps are those of `trainer.profile`, by default the first ones, in a single process. Returns the folder with
     the report (`output`, or `profile` in the run folder, or beside the runs of the config) and its numbers. Raises
     `ConfigError`.
     """

@@ -1,4 +1,4 @@
-"""`train -m`: a run for each combination of values, by Hydra's sweepers and launchers."""
+"""`train -m`: one run for each combination of values, with Hydra's sweepers and launchers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from flowconf.train.commands.train import train_checked
 
 
 def sweep(file: str, overrides: Sequence[str]) -> None:
-    """What `flowconf train -m FILE` does: a run for each combination, by Hydra's sweepers and launchers.
+    """`flowconf train -m FILE`: one run for each combination, with Hydra's sweepers and launchers.
 
-    Raises `RunError` at the end when some of them failed.
+    Raises `RunError` at the end if any run failed.
     """
     warnings = projects.import_project(Path(os.path.realpath(file)).parent)
     if warnings:
@@ -36,15 +36,15 @@ def sweep(file: str, overrides: Sequence[str]) -> None:
 
 
 class Jobs:
-    """The runs of a sweep: all of them are checked before the first one begins."""
+    """The runs of a sweep, all of which are checked before the first one starts."""
 
     def __init__(self) -> None:
         self.walks: dict[tuple[str, ...], Walk] = {}
         self.projects = projects.imported()
-        """What this process has imported, and each process that a launcher starts imports too."""
+        """The projects imported in this process, to be imported in each process that a launcher starts."""
 
     def check(self, composition: Composition, looks: str | None) -> None:
-        """Raise `ConfigError` for what is wrong with a run's config, or when the sweeper `looks` for the worst run."""
+        """Raise `ConfigError` for an invalid config, or if the direction `looks` contradicts `trainer.best`."""
         projects.import_again(self.projects)
         if composition.overrides not in self.walks:
             self.walks[composition.overrides] = road.composed(composition).to(road.BEFORE_TORCH)
@@ -55,19 +55,19 @@ class Jobs:
             best = training.trainer.best
             place = composition.document.origins.value(("trainer", "best"))
             better = "larger" if wanted == "maximize" else "smaller"
-            message = f"the sweeper's direction is `{looks}`, and a run is better when its `{best}` is {better}"
+            message = f"the sweeper's direction is `{looks}`, but `{best}` is better when it is {better}"
             raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `hydra.sweeper.direction={wanted}`"))
         walk.to(road.END)
 
     def run(self, composition: Composition) -> float:
-        """One run; gives what the sweeper looks at, the best value of `trainer.best`."""
+        """Train one run; returns the objective of the sweeper, the best value of `trainer.best`."""
         projects.import_again(self.projects)
         walk = self.walks[composition.overrides]
         training = walk.checked.training
         try:
-            # A run before this one may have trained what this one takes weights from.
+            # An earlier run may have trained the config that this one loads weights from.
             metrics: dict[str, float] = record(train_checked(walk.again("weights")))["metrics"]
-        except Exception as problem:  # whatever a module of the user's raises: the other runs go on
+        except Exception as problem:  # a user's module may raise anything; the other runs continue
             told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
             sys.stderr.write(printable_lines(f"\n{told}\nthe run with `{' '.join(composition.overrides)}` failed\n"))
             raise Failed(-math.inf if direction(training) == "max" else math.inf) from problem

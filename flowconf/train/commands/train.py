@@ -1,9 +1,9 @@
-"""`train`: from a config to finished runs, one after the other, each in its own run folder; and `train --resume`."""
+"""`train`: runs a config and the configs it depends on, each in its own run folder; and `train --resume`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -31,23 +31,36 @@ from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
 from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
+from flowconf.train.stopping import signals_later
 from flowconf.train.team import launch
-from flowconf.train.team.distributed import Team, joined, most_restarts, note_run, noted_run, restarts, team_for
+from flowconf.train.team.distributed import (
+    Team,
+    joined,
+    lost_contact,
+    most_restarts,
+    note_run,
+    noted_run,
+    restarts,
+    team_for,
+)
+
+INTERRUPTED = 130
+"""The exit code of an interrupted run."""
 
 
 def train(config: Config, screen: Screen | None = None) -> Path:
-    """Train `config`, and before it every config whose weights it needs. Gives the run folder.
+    """Train `config`, after every config whose weights it needs. Returns the run folder.
 
-    Raises `FlowconfError` for what is wrong with any of them before the first one begins. The run folder of a run that
-    fails or is interrupted says so.
+    Raises `FlowconfError` for an error in any of them before the first one starts. The record of a run that fails or
+    is interrupted has this status.
     """
     return train_checked(road.loaded(config), screen)
 
 
 def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
-    """The same with a config that has been checked so far; the rest of its checks come first."""
+    """The same for a partly checked config; the remaining checks run first."""
     with joined() as member:
-        walk = member.told(lambda: walk.to(road.END))  # one composed it for all, whatever became of the file meanwhile
+        walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
         screen = screen or _screen(walk.checked, member)
@@ -59,7 +72,7 @@ def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
 
 
 def take_part(task: launch.Task) -> None:
-    """What `flowconf train` does in each process of a team."""
+    """`flowconf train` in each process of a team."""
     config = task.walk.checked
     with joined() as member:
         screen = _screen(config, member)
@@ -70,10 +83,10 @@ def take_part(task: launch.Task) -> None:
 
 
 def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
-    """Go on with a run from its checkpoint, or from its beginning when it has none. Gives its folder.
+    """Resume a run from its checkpoint, or from the start if it has none. Returns its folder.
 
-    `overrides` change its config from here on: more epochs, for one. Raises `FlowconfError` when the run is finished
-    and nothing is changed, and for what is wrong with its config; the folder is then as it was.
+    `overrides` change its config from here on, such as more epochs. Raises `FlowconfError` if the run is finished and
+    there are no overrides, and for an error in its config; the folder is then unchanged.
     """
     run_folder = find_run_folder(folder).absolute()
     known = known_record(run_folder)
@@ -81,7 +94,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     walk = walk_run(run_folder, overrides, saved).to(road.BEFORE_TORCH)
     if known.get("status") == "finished" and not overrides:
         message = f"the run {shown_path(str(run_folder))} is finished"
-        advice = "to train longer, give it more: `trainer.epochs=...`"
+        advice = "to train longer, increase `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     if saved is not None:
         check_checkpoint(saved, known.get("id", ""))
@@ -108,12 +121,12 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         anew = last_checkpoint(folder) is None
         job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=anew, team=team)
-        _carry_out(job, run, screen)
+        _carry_out(job, lambda: run, screen)
     team.wait()
 
 
 def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
-    """One run in a folder of its own, by several processes when the config asks for them."""
+    """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
     if processes:
         return launch.start(launch.Task(walk), processes)
@@ -121,77 +134,92 @@ def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
 
 
 def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
-    """One run in a folder of its own, or in the one that processes before these have left unfinished."""
+    """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
     before = member.told(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
-        screen.say(f"a process died: starting anew, {restarts()} of {most_restarts()}")
+        screen.say(f"a process died: restart {restarts()} of {most_restarts()}")
         _go_on(walk, before, (), screen, member)
         return before
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
         job = prepare(config, runs, walk.inference, team=team)
-        made = team.told(lambda: _new_run(job, runs))
-        run = made if team.first else Onlooker(made.folder, made.record)
-        run.open(config.training.trainer.tensorboard)
-        _note(run.folder)
-        _carry_out(job, run, screen)
+        run = _carry_out(job, lambda: _new_run(job, runs), screen)
     team.wait()
     return run.folder
 
 
 def _new_run(job: Job, runs: Path) -> Run:
+    """A run in a new folder, which is created and locked by rank 0."""
+    made = job.team.told(lambda: _made(job, runs))
+    run = made if job.team.first else Onlooker(made.folder, made.record)
+    run.open(job.config.training.trainer.tensorboard)
+    _note(run.folder)
+    return run
+
+
+def _made(job: Job, runs: Path) -> Run:
     config = job.config
-    run = create_run(
+    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
+    texts = {"weights.txt": accounts, "graph.dot": dot(config.model)}
+    return create_run(
         runs,
         config_file(config),
         config.composition.overrides,
         config.training.seed,
         portable(config),
         _places(config.composition.document.origins),
+        texts,
     )
-    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
-    (run.folder / "weights.txt").write_text(accounts, encoding="utf-8")
-    (run.folder / "graph.dot").write_text(dot(config.model), encoding="utf-8")
-    return run
 
 
 def _note(folder: Path) -> None:
-    """Tell those who started this process, and those who may take its place, where its run is."""
+    """Record the run folder for the parent process, and for processes that may replace this one."""
     launch.note_run(folder.absolute())
     note_run(folder.absolute())
 
 
 def _screen(config: Config, member: Team) -> Screen:
-    """The first process speaks."""
+    """The console output; only rank 0 prints."""
     if member.first:
         return Screen(bar=config.training.trainer.progress)
     return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
 
 
-def _carry_out(job: Job, run: Run, screen: Screen) -> None:
-    """Train, and say in the record how it ended."""
+def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
+    """Train a run, and write its final status to the record in any case."""
+    run: Run | None = None
     try:
+        with signals_later():
+            run = opened()
         with screen:
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
             metrics = fit(job, run, screen)
-    except KeyboardInterrupt:
-        run.end("interrupted")
-        screen.say(f"interrupted; to go on: flowconf train --resume {shown_path(str(run.folder))}")
-        raise
+        run.end("finished", metrics=metrics)
     except BaseException as problem:
+        if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
+            launch.note_end(INTERRUPTED)
+            run.end("interrupted")
+            screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
+            raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
-        run.end("failed")
+        if run is not None:
+            run.end("failed")
         failure.explain(problem, job)
         raise
-    run.end("finished", metrics=metrics)
     screen.say(f"run folder {shown_path(str(run.folder))}")
+    return run
+
+
+def _others_were_interrupted(problem: BaseException) -> bool:
+    """Whether an exception only means that another process of the team has exited, because it was interrupted."""
+    return lost_contact(problem) and launch.noted_end() == INTERRUPTED
 
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:
-    """Say what the run is going to do."""
+    """Print the header of the run."""
     screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
     for line in [*job.accounts, *header(job)]:
         screen.say(line)
@@ -204,7 +232,7 @@ def _announce(job: Job, run: Run, screen: Screen) -> None:
 
 @contextmanager
 def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
-    """A run leaves torch as it was: a stage means the same alone and among others."""
+    """Restore torch's global settings after a run, so that a stage behaves the same alone and among others."""
     threads = torch.get_num_threads()
     try:
         place = config.composition.document.origins.value(("trainer", "precision"))
@@ -215,7 +243,7 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
 
 
 def _places(origins: Origins) -> dict[str, str]:
-    """The config path of every value -> where it was written, and over what."""
+    """The config path of every value -> where it was written, and what it replaced."""
     return {
         dotted(path): describe(node.place, node.history)
         for path, node in origins.items()

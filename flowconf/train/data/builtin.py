@@ -1,4 +1,4 @@
-"""Data sets by name that need no download."""
+"""Built-in data sets that need no download."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.train.data.collate import tensor_of
 from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
@@ -27,12 +28,12 @@ def digits(*, flat: bool = True, validation: Share = 0.15, test: Share = 0.15, s
     """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels in [0, 1].
 
     Fields: `image` [64], or [1, 8, 8] without `flat`, and `label` (0 to 9). `validation` and `test` are shares of the
-    rows; which rows they get depends on `split_seed` alone, so that runs with other seeds can be compared.
+    rows; the assignment depends only on `split_seed`, so runs with different seeds can be compared.
     """
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        message = "the data set `digits` needs scikit-learn"
+        message = "the data set `digits` requires scikit-learn"
         raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[digits]'`")) from None
     found = load_digits()
     image = torch.tensor(found.data, dtype=torch.float32).div_(16)
@@ -55,9 +56,10 @@ def synthetic(
     test: Share = 0.1,
     seed: int = 0,
 ) -> Splits:
-    """Normal clouds around one random centre for each class: for benchmarks and first steps.
+    """Gaussian clusters around one random centre per class, for benchmarks and first steps.
 
-    Fields: `image` of the given `shape` and `label`. `spread` is the clouds' standard deviation; the centres' is 1.
+    Fields: `image` of the given `shape` and `label`. `spread` is the standard deviation of the clusters; that of the
+    centres is 1.
     """
     generator = torch.Generator().manual_seed(seed_for(seed, "synthetic"))
     centres = torch.randn(classes, *shape, generator=generator)
@@ -67,7 +69,7 @@ def synthetic(
 
 
 def _array_fields(train: str, **others: object) -> Declared:
-    """What the heads of the arrays in a file say."""
+    """The fields of a file, from the headers of its arrays."""
     heads = _heads(train)
     if Path(train).suffix == ".safetensors":
         heads = ((found.name, found.shape, getattr(torch, found.dtype)) for found in list_weights(train).entries)
@@ -77,7 +79,7 @@ def _array_fields(train: str, **others: object) -> Declared:
 
 
 def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
-    """The name, shape and type of each array of an `.npz` file."""
+    """The name, shape and dtype of each array of an `.npz` file."""
     import numpy
     from numpy.lib import format as npy
 
@@ -99,10 +101,10 @@ def arrays(
     test: str | Share | None = None,
     split_seed: Count = 0,
 ) -> Splits:
-    """Named arrays from `.npz` or `.safetensors` files, whose first axis is the rows; each array is a field.
+    """Named arrays from `.npz` or `.safetensors` files, whose first dimension is the rows; each array is a field.
 
-    `validation` and `test` are files of their own, or shares of the rows of `train`. Paths are relative to the current
-    folder. Floating-point arrays become float32; pickled ones are refused.
+    `validation` and `test` are separate files, or shares of the rows of `train`. Paths are relative to the current
+    folder. Floating-point arrays are converted to float32; pickled ones are rejected.
     """
     tensors = read_rows(train)
     shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
@@ -115,25 +117,25 @@ def arrays(
 
 
 def read_arrays(file: str) -> dict[str, Tensor]:
-    """Named arrays from a file; floating-point ones become float32. Raises `ConfigError`."""
+    """Named arrays from a file; floating-point ones are converted to float32. Raises `ConfigError`."""
     read = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(Path(file).suffix)
     if read is None:
-        raise _refused(f"arrays are read from `.npz` and `.safetensors` files, and this is `{file}`", file)
+        raise _refused(f"expected an `.npz` or `.safetensors` file, got `{file}`", file)
     if not Path(file).is_file():
-        raise _refused(f"there is no file `{file}`", file, "paths of data are relative to the current folder")
+        raise _refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
     tensors = read(file)
     if not tensors:
-        raise _refused(f"`{file}` holds no arrays", file)
+        raise _refused(f"`{file}` contains no arrays", file)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def read_rows(file: str) -> dict[str, Tensor]:
-    """The same for arrays that all have the same rows. Raises `ConfigError`."""
+    """The same for arrays that all have the same number of rows. Raises `ConfigError`."""
     tensors = read_arrays(file)
     rows = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
     if None in rows.values() or len(set(rows.values())) > 1:
         counts = ", ".join(f"`{name}` {'none' if count is None else count}" for name, count in rows.items())
-        raise _refused(f"the arrays of `{file}` need the same number of rows, and have: {counts}", file)
+        raise _refused(f"the arrays of `{file}` must have the same number of rows, got {counts}", file)
     if 0 in rows.values():
         raise _refused(f"the arrays of `{file}` have no rows", file)
     return tensors
@@ -142,20 +144,20 @@ def read_rows(file: str) -> dict[str, Tensor]:
 def _read_npz(file: str) -> dict[str, Tensor]:
     import numpy
 
-    Path(file).open("rb").close()  # one that must not be read would seem to be damaged
+    Path(file).open("rb").close()  # an unreadable file would be reported as damaged
     if not zipfile.is_zipfile(file):
-        raise _refused(f"`{file}` is damaged, or no `.npz` file", file)
+        raise _refused(f"`{file}` is damaged or not an `.npz` file", file)
     tensors = {}
     try:
         with numpy.load(file, allow_pickle=False) as archive:
             for name in archive.files:
                 try:
-                    tensors[name] = torch.from_numpy(archive[name])
+                    tensors[name] = tensor_of(archive[name])
                 except TypeError:
-                    raise _refused(f"the array `{name}` of `{file}` holds no numbers", file) from None
-                except ValueError:  # of objects, which only unpickling could read: that would run code
-                    advice = "save it as an array of numbers"
-                    raise _refused(f"the array `{name}` of `{file}` is pickled, or damaged", file, advice) from None
+                    raise _refused(f"the array `{name}` of `{file}` is not numeric", file) from None
+                except ValueError:  # an object array, which would have to be unpickled and could run code
+                    advice = "save it as a numeric array"
+                    raise _refused(f"the array `{name}` of `{file}` is pickled or damaged", file, advice) from None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise _refused(f"`{file}` is damaged: {problem}", file) from None
     return tensors
@@ -168,7 +170,7 @@ def _read_safetensors(file: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as problem:
-        raise _refused(f"`{file}` is damaged, or no `.safetensors` file: {problem}", file) from None
+        raise _refused(f"`{file}` is damaged or not a `.safetensors` file: {problem}", file) from None
 
 
 def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:

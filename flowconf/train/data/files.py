@@ -1,7 +1,7 @@
-"""Data sets by name that read common files: MNIST-like `idx` files, folders of images, texts and shards of tokens.
+"""Built-in data sets for common files: MNIST-like `idx` files, folders of images, text, and token shards.
 
-Paths are relative to the current folder. What is small enough stays in memory as it is on disk (bytes); numbers are
-made of it batch by batch.
+Paths are relative to the current folder. Data that is small enough is kept in memory as bytes, and converted to float
+in each batch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, matching, provides, shares_of
-from flowconf.train.data.streams import Batch, Field
 
 if TYPE_CHECKING:
     import numpy
@@ -32,17 +32,17 @@ __all__ = ["idx", "images", "text"]
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 RESIDENT = 512 * 2**20
-"""Bytes of decoded images up to which all of them are kept in memory."""
+"""Maximum bytes of decoded images that are kept in memory."""
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""The folders of the splits of a set of images, by any of these names, in any case."""
+"""The names of the split folders of an image data set, case-insensitive."""
 
 
 def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
-    """What the head of the training images says."""
+    """The fields, from the header of the training images."""
     file = _idx_file(Path(folder), "train-images-idx3")
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
         head = opened.read(16)
@@ -85,21 +85,21 @@ def images(
     split_seed: Count = 0,
     resident: bool | None = None,
 ) -> Splits:
-    """Images in a folder for each class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` beside `val` and `test`.
+    """Images in one folder per class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` with `val` and `test`.
 
-    A validation folder may also be called `valid`, `validation` or `dev`; hidden files are skipped. Fields: `image`
-    [channels, H, W] in [0, 1] and `label`, the number of the class in the order of the names. Images are read as a
-    viewer shows them: upright, what is transparent on white, 16 bits kept.
-    `channels` is 1 or 3; `size` is [H, W], null for that of the images, which must then be the same. `validation` and
-    `test` are shares of the rows where there are no such folders. `resident` decodes all of them once, null: when they
-    take less than 512 MB; otherwise `data.workers` decode them batch by batch.
+    A validation folder may also be named `valid`, `validation` or `dev`; hidden files are skipped. Fields: `image`
+    [channels, H, W] in [0, 1] and `label`, the index of the class in sorted order. EXIF rotation is applied,
+    transparent images are composited on white, and 16-bit images keep their depth.
+    `channels` is 1 or 3; `size` is [H, W], or null if all images have the same size. `validation` and `test` are shares
+    of the rows if there are no such folders. With `resident`, all images are decoded once (null: if they take less
+    than 512 MB); otherwise `data.workers` decode them batch by batch.
     """
     root = Path(folder)
     parts = _split_folders(root)
     base, classes = _classes(root)
     if not classes:
         raise _refused(
-            f"`{base}` has no folders of images", folder, "put the images of each class in a folder of its name"
+            f"`{base}` has no class folders", folder, "put the images of each class in a folder with its name"
         )
     found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
     _refuse_empty(found, parts, base, classes)
@@ -130,12 +130,12 @@ def text(
     validation: Share = 0.1,
     test: Share = 0.0,
 ) -> Splits:
-    """Windows of `length` tokens and, as their `target`, the tokens that come one later: int64 [length] each.
+    """Windows of `length` tokens, and as `target` the same tokens shifted by one: int64 [length] each.
 
-    `tokens` is `characters` (of the text in `file`: each character is its number in `vocabulary`, null: in the sorted
+    `tokens` is `characters` (of the text in `file`, numbered by their position in `vocabulary`, by default the sorted
     characters of the text), `bytes` (of the file), or `shards`: `file` is then a pattern such as `data/*.npy` of
-    one-dimensional arrays of token numbers, which are mapped into memory and not read. Windows begin every `stride`
-    tokens (null: `length`). The last shares of the text are for validation and test.
+    one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride` tokens (null:
+    `length`). Validation and test are taken from the end of the text.
     """
     if tokens == "shards":
         streams = [_mapped(shard) for shard in matching(file)]
@@ -147,13 +147,14 @@ def text(
         raise _refused(f"no file matches `{file}`", file)
     windows = _Windows(streams, length, stride or length)
     if not 0 <= validation + test < 1:
-        raise _refused(f"the shares {validation} (validation) and {test} (test) must leave rows to train on", file)
+        message = f"the shares must sum to less than 1, got {validation} for validation and {test} for test"
+        raise _refused(message, file)
     rows = len(windows)
     held, tested = int(rows * validation), int(rows * test)
     train = rows - held - tested
     if train < 1:
         message = f"`{file}` has {rows} windows of {length} + 1 tokens, too few to train on"
-        raise _refused(message, file, "write a smaller `length` or `stride`, or take more text")
+        raise _refused(message, file, "write a smaller `length` or `stride`, or use more text")
     return Splits(
         windows.part(0, train),
         windows.part(train, train + held) if held else None,
@@ -168,7 +169,7 @@ def _idx_pair(folder: Path, part: str) -> dict[str, Tensor]:
     image, label = (_read_idx(_idx_file(folder, f"{part}-{what}")) for what in ("images-idx3", "labels-idx1"))
     if len(image) != len(label):
         raise _refused(
-            f"the `{part}` files of `{folder}` hold {len(image):,} images and {len(label):,} labels", str(folder)
+            f"the `{part}` files of `{folder}` have {len(image):,} images, but {len(label):,} labels", str(folder)
         )
     return {"image": image, "label": label.long()}
 
@@ -181,7 +182,7 @@ def _idx_file(folder: Path, stem: str) -> Path:
 
 
 def _read_idx(file: Path) -> Tensor:
-    """An array in the idx format: two zero bytes, the type, the number of axes, their sizes, the data."""
+    """An array in the idx format: two zero bytes, the dtype, the number of dimensions, their sizes, the data."""
     import numpy
 
     try:
@@ -195,13 +196,13 @@ def _read_idx(file: Path) -> Tensor:
     numbers = numpy.frombuffer(data, IDX_TYPES[data[2]], offset=4 + 4 * axes)
     if numbers.size != int(numpy.prod(shape)):
         raise _refused(
-            f"`{file}` is damaged: its head says {list(shape)}, and {numbers.size:,} numbers follow", str(file)
+            f"`{file}` is damaged: its header has shape {list(shape)}, but {numbers.size:,} values follow", str(file)
         )
     return torch.from_numpy(numbers.reshape(shape).astype(numbers.dtype.newbyteorder("=")))
 
 
 def _pictures(tensors: Mapping[str, Tensor], flat: bool) -> Resident:
-    """Bytes that stay bytes in memory, and are numbers from 0 to 1 in a batch."""
+    """Images that are kept as bytes in memory, and converted to floats in [0, 1] in each batch."""
     rows, *sizes = tensors["image"].shape
     shape = (tensors["image"][0].numel(),) if flat else tuple(sizes) if len(sizes) == 3 else (1, *sizes)
 
@@ -222,12 +223,12 @@ def _classes(root: Path) -> tuple[Path, list[str]]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder and not hidden, in the order of the names."""
+    """The entries of a folder that are not hidden, sorted by name."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits, where there is one to train on. Raises `ConfigError` for two of the same split."""
+    """The folders of the splits, if one is for training. Raises `ConfigError` for two folders of the same split."""
     if not root.is_dir():
         return {}
     found: dict[str, Path] = {}
@@ -237,8 +238,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
         if split is None:
             others.append(folder)
         elif split in found:
-            message = f"`{found[split].name}` and `{folder.name}` of `{root}` are the same split"
-            raise _refused(message, str(root), "merge them, or move one of them elsewhere")
+            message = f"duplicate split in `{root}`: `{found[split].name}` and `{folder.name}`"
+            raise _refused(message, str(root), "merge them, or move one of them")
         else:
             found[split] = folder
     if found and "train" not in found and not others:
@@ -252,23 +253,23 @@ def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     for inner in _visible(folder):
         if inner.is_dir():
             if inner.name not in classes:
-                raise _refused(f"the class `{inner.name}` of `{folder}` is none of the training images'", str(folder))
+                raise _refused(f"the class `{inner.name}` of `{folder}` has no training images", str(folder))
             label = classes.index(inner.name)
-            os.scandir(inner).close()  # one that must not be read would seem to be empty
+            os.scandir(inner).close()  # an unreadable folder would seem to be empty
             found += [(file, label) for file in sorted(inner.rglob("*")) if _is_image(file.relative_to(inner))]
     return found
 
 
 def _is_image(path: Path) -> bool:
-    """Whether the name of a file says that it is an image, and neither it nor a folder above it is hidden."""
+    """Whether a file has the suffix of an image, and neither it nor a folder above it is hidden."""
     return path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.parts)
 
 
 def _refuse_empty(
     found: Mapping[str, Sequence[tuple[Path, int]]], parts: Mapping[str, Path], base: Path, classes: Sequence[str]
 ) -> None:
-    """Refuse a split without images, and a class without images to learn from. Raises `ConfigError`."""
-    advice = f"images end in {', '.join(f'`{ending}`' for ending in IMAGES)}"
+    """Raise `ConfigError` for a split without images, and for a class without training images."""
+    advice = f"supported suffixes: {', '.join(f'`{ending}`' for ending in IMAGES)}"
     for name, files in found.items():
         if not files:
             where = str(parts.get(name, base))
@@ -284,7 +285,7 @@ class _Images:
 
     def __init__(self, files: Sequence[tuple[Path, int]], size: Sequence[int] | None, channels: int) -> None:
         if channels not in (1, 3):
-            raise ValueError(f"`channels` is 1 or 3, not {channels}")
+            raise ValueError(f"`channels` must be 1 or 3, got {channels}")
         self.files = list(files)
         self.channels = channels
         self.resizes = size is not None
@@ -305,21 +306,21 @@ class _Images:
         return {"image": _scaled(pictures), "label": labels}
 
     def stays(self, wanted: bool | None) -> bool:
-        """Whether all of them are to be decoded at once."""
+        """Whether to decode all images at once."""
         assert self.size is not None
         return len(self) * self.channels * self.size[0] * self.size[1] <= RESIDENT if wanted is None else wanted
 
     def kept(self) -> Resident:
-        """All of them, decoded."""
+        """All images, decoded."""
         pictures = _stacked([self._decode(file) for file, _ in self.files])
         return _pictures({"image": pictures, "label": torch.tensor([label for _, label in self.files])}, flat=False)
 
     def _decode(self, file: Path) -> Tensor:
-        """Bytes [channels, H, W], or numbers from 0 to 1 for an image of 16 bits."""
+        """Bytes [channels, H, W], or floats in [0, 1] for a 16-bit image."""
         try:
             from PIL import Image, ImageOps, UnidentifiedImageError
         except ModuleNotFoundError:
-            message = "the data set `images` needs Pillow"
+            message = "the data set `images` requires Pillow"
             raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
         import numpy
 
@@ -327,14 +328,14 @@ class _Images:
             with Image.open(file) as opened:
                 picture = _flattened(ImageOps.exif_transpose(opened), self.channels)
         except UnidentifiedImageError:
-            raise _refused(f"`{file}` is no image", str(file), "remove it, or save it anew") from None
-        except OSError as problem:
+            raise _refused(f"`{file}` is not an image", str(file), "remove it, or save it again") from None
+        except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything
             raise _refused(f"cannot read the image `{file}`: {problem}", str(file)) from None
         width, height = picture.size
         if self.size is not None and (height, width) != self.size:
             if not self.resizes:
-                message = f"`{file}` has the size [{height}, {width}], and the first one has {list(self.size)}"
-                raise _refused(message, str(file), "say `size`, such as `size: [64, 64]`")
+                message = f"`{file}` has size [{height}, {width}], but the first image has {list(self.size)}"
+                raise _refused(message, str(file), "set `size`, as in `size: [64, 64]`")
             picture = picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
         found: numpy.ndarray[Any, Any] = numpy.array(picture)
         decoded = torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
@@ -342,7 +343,7 @@ class _Images:
 
 
 def _flattened(picture: Image.Image, channels: int) -> Image.Image:
-    """An image without transparency in the mode of so many channels; one of 16 bits has one, of numbers from 0 to 1."""
+    """An image without transparency and with `channels` channels; a 16-bit image has a single channel in [0, 1]."""
     import numpy
     from PIL import Image
 
@@ -356,13 +357,13 @@ def _flattened(picture: Image.Image, channels: int) -> Image.Image:
 
 
 def _stacked(pictures: Sequence[Tensor]) -> Tensor:
-    """Images of one size as one tensor: bytes, or numbers from 0 to 1 where any of them is."""
+    """Images of the same size as one tensor: bytes, or floats in [0, 1] if any of them is floating-point."""
     deep = any(picture.is_floating_point() for picture in pictures)
     return torch.stack([_scaled(picture) for picture in pictures] if deep else list(pictures))
 
 
 def _scaled(pictures: Tensor) -> Tensor:
-    """Images as numbers from 0 to 1."""
+    """Images as floats in [0, 1]."""
     return pictures if pictures.is_floating_point() else pictures.float().div_(255)
 
 
@@ -370,13 +371,13 @@ def _scaled(pictures: Tensor) -> Tensor:
 
 
 class _Windows:
-    """Windows of long streams of tokens, gathered batch by batch."""
+    """Windows of long token streams, gathered batch by batch."""
 
     def __init__(
         self, streams: Sequence[Any], length: int, stride: int, start: int = 0, end: int | None = None
     ) -> None:
         if length < 1 or stride < 1:
-            raise ValueError(f"`length` and `stride` must be at least 1, and are {length} and {stride}")
+            raise ValueError(f"`length` and `stride` must be at least 1, got {length} and {stride}")
         self.streams, self.length, self.stride = list(streams), length, stride
         counts = [max(0, (len(tokens) - 1 - length) // stride + 1) for tokens in self.streams]
         self.ends = torch.tensor(counts).cumsum(0)
@@ -412,7 +413,7 @@ def _tokens(file: str, kind: str, vocabulary: str | None) -> Any:
     except (OSError, UnicodeDecodeError) as problem:
         if isinstance(problem, UnicodeDecodeError):
             advice = "save the file as UTF-8, or write `tokens: bytes`"
-            raise _refused(f"`{file}` is not UTF-8: byte {problem.start + 1:,} of it", file, advice) from None
+            raise _refused(f"`{file}` is not valid UTF-8 at byte {problem.start + 1:,}", file, advice) from None
         raise _refused(f"cannot read `{file}`: {problem.strerror}", file) from None
     known, numbers = numpy.unique(points, return_inverse=True)
     if vocabulary is None:
@@ -433,9 +434,7 @@ def _mapped(file: Path) -> Any:
     except (OSError, ValueError) as problem:
         raise _refused(f"cannot read `{file}`: {problem}", str(file)) from None
     if found.ndim != 1 or found.dtype.kind not in "ui":
-        raise _refused(
-            f"`{file}` must hold token numbers along one axis, and is {found.dtype} {found.shape}", str(file)
-        )
+        raise _refused(f"`{file}` must be a one-dimensional integer array, got {found.dtype} {found.shape}", str(file))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The data of a run: its splits, made by the data set that the config names, and brought to the device."""
+"""The data of a run: the splits of its data set, moved to the device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowconf.train.team.distributed import Team
 
 
 def make_data(config: Config, device: torch.device) -> Splits:
-    """The splits of the data set that the config names. Raises `FlowconfError` where it cannot give them."""
+    """The splits of the data set that the config names. Raises `FlowconfError` if they cannot be made."""
     section = config.training.data
     factory = registry.datasets.load(section.name)
     args = dict(section.args)
@@ -43,8 +43,8 @@ def make_data(config: Config, device: torch.device) -> Splits:
     except PermissionError as problem:
         message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
-    except (TypeError, ValueError) as problem:
-        message = f"the data set `{section.name}` refuses its arguments: {problem}"
+    except (TypeError, ValueError, SystemExit) as problem:
+        message = f"invalid arguments for the data set `{section.name}`: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
     empty = [name for name, split in splits.named() if not len(split)]
     if empty:
@@ -55,7 +55,7 @@ def make_data(config: Config, device: torch.device) -> Splits:
 
 
 def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
-    """Each split on its way to the device, by its name in logs."""
+    """A feed for each split, by its name in logs."""
     section, seed = config.training.data, config.training.seed
     channels_last = config.training.trainer.channels_last
     found = {}
@@ -67,7 +67,7 @@ def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
 
 
 def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
-    """Diagnostics with the place in the config of what they are about, where they have none but a file of the data."""
+    """Diagnostics with their place in the config, where they have none or only that of a data file."""
     origins = config.composition.document.origins
     for one in told:
         path: tuple[str, ...] = _argument_of(one.place.file, config) or tuple(one.path.split("."))
@@ -78,7 +78,7 @@ def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
 
 
 def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
-    """Which argument of the data set names a file, a folder above it, or a pattern that it matches."""
+    """The argument of the data set that names a file, a folder above it, or a pattern that matches it."""
     if file is None:
         return None
     above = (file, *(str(folder) for folder in Path(file).parents))
@@ -88,13 +88,13 @@ def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
 
 
 def _no_splits(name: str, found: object, place: Place) -> ConfigError:
-    message = f"the data set `{name}` must give `flowconf.Splits`, and it gives `{type(found).__name__}`"
+    message = f"the data set `{name}` must return `flowconf.Splits`, got `{type(found).__name__}`"
     return ConfigError(
         Diagnostic("FC0501", message, place, "data", advice="return `flowconf.Splits(train, validation)`")
     )
 
 
 def _less(data_set: str) -> str:
-    """What makes a data set take less memory."""
+    """Advice that reduces the memory of a data set."""
     arguments = inspect.signature(registry.datasets.load(data_set)).parameters
-    return "set `data.resident=false`" if "resident" in arguments else "give it fewer rows"
+    return "set `data.resident=false`" if "resident" in arguments else "use fewer rows"

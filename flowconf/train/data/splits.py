@@ -1,7 +1,7 @@
-"""What a data set is to the trainer, the order in which its rows come, and the seeds of everything random in it.
+"""The interface of a data set, the order of its rows, and the seeds of its randomness.
 
-A batch is a function of the data set, the rows and a generator that is seeded from (seed, step): nothing that happened
-before has a part in it, so the place in a run is three numbers (seed, epoch, position) and a run can go on from there.
+A batch is a function of the data set, the rows and a generator seeded with (seed, step). It does not depend on earlier
+batches, so the position in a run is three numbers (seed, epoch, position), and a run can be resumed from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from flowconf.report import why_not
-from flowconf.train.data.streams import Batch, Field, Order, Pass, RowStream, batch_of, closing_stream, stream
+from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
@@ -28,39 +29,39 @@ Factory = TypeVar("Factory", bound=Callable[..., "Splits"])
 
 @runtime_checkable
 class Split(Protocol):
-    """Rows that can be gathered into batches of named tensors."""
+    """Rows that are gathered into batches of named tensors."""
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """Name -> (shape without the batch, dtype) of everything a batch holds."""
+        """Name -> (shape without the batch dimension, dtype) of every field of a batch."""
 
     def __len__(self) -> int:
         """The number of rows."""
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        """The given rows (int64 [B]); `generator` is for noise and augmentation, seeded for this batch alone."""
+        """The given rows (int64 [B]); `generator` is for noise and augmentation, seeded for this batch."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set: to train on, to choose the best weights on, and to choose nothing on."""
+    """The parts of a data set: for training, for choosing the best weights, and for the final test."""
 
     train: Split
     validation: Split | None = None
     test: Split | None = None
 
     def named(self) -> Iterator[tuple[str, Split]]:
-        """The splits that there are, by the names they have in logs."""
+        """The splits that are not None, by their names in logs."""
         for name, split in (("train", self.train), ("val", self.validation), ("test", self.test)):
             if split is not None:
                 yield name, split
 
 
 class Resident:
-    """A split whose tensors stay on the device: a batch is one `index_select` for each field.
+    """A split whose tensors stay on the device: a batch is one `index_select` per field.
 
-    `augment` changes a batch after it is gathered, on the same device, with the batch's generator. It may add fields or
-    change shapes; `fields` then says what comes out (default: the fields of the tensors).
+    `augment` is applied to each gathered batch, on the same device, with the batch's generator. It may add fields or
+    change shapes; `fields` then describes its output (default: the fields of the tensors).
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Resident:
     ) -> None:
         lengths = {name: len(tensor) for name, tensor in tensors.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"the fields of a split need the same number of rows, and these have {lengths}")
+            raise ValueError(f"the fields of a split must have the same number of rows, got {lengths}")
         self.tensors = dict(tensors)
         self.augment = augment
         self.fields: Mapping[str, Field] = fields or {
@@ -93,20 +94,20 @@ class Resident:
 
 
 def seed_for(seed: int, *parts: object) -> int:
-    """A seed of its own for each use (63 bits), the same on every machine."""
+    """A separate seed for each use (63 bits), the same on every machine."""
     text = repr((seed, *parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training rows in one epoch: int64 [rows], on the CPU, the same whatever the device."""
+    """The order of the training rows in one epoch: int64 [rows], on the CPU, the same for every device."""
     generator = torch.Generator().manual_seed(seed_for(seed, "order", epoch))
     return torch.randperm(rows, generator=generator)
 
 
 @dataclass
 class Sampler:
-    """Batches of row numbers, epoch after epoch. Its whole state is (seed, epoch, position); position is in rows."""
+    """Batches of row numbers, epoch after epoch. Its state is (seed, epoch, position); position is in rows."""
 
     rows: int
     batch_size: int
@@ -124,11 +125,11 @@ class Sampler:
 
     @property
     def epoch_is_over(self) -> bool:
-        """Whether the last batch of the epoch has been given out."""
+        """Whether the last batch of the epoch has been yielded."""
         return self.position >= min(self.batches * self.batch_size, self.rows)
 
     def rest_of_epoch(self) -> Iterator[Tensor]:
-        """The row numbers of each batch from `position` on; after the last one, `epoch` has gone up by one."""
+        """The row numbers of each batch from `position` on; `epoch` is incremented after the last one."""
         end = min(self.batches * self.batch_size, self.rows)
         if self.position < end:
             order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
@@ -139,26 +140,26 @@ class Sampler:
 
 
 def shares_of(rows: int, shares: Sequence[float], seed: int) -> list[Tensor]:
-    """Rows for each of the shares, drawn by `seed` alone, and last the rest. Raises `ValueError`."""
+    """Random rows for each of the shares, determined by `seed`, and last the remaining rows. Raises `ValueError`."""
     if any(share < 0 for share in shares) or sum(shares) >= 1:
-        raise ValueError(f"the shares {list(shares)} must not be negative, and leave rows to train on")
+        raise ValueError(f"the shares must not be negative and must sum to less than 1, got {list(shares)}")
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
     counts = [round(rows * share) for share in shares]
     return list(torch.split(order, [*counts, rows - sum(counts)]))
 
 
 def in_parts(rows: Tensor, parts: int) -> Sequence[Tensor]:
-    """The rows of a batch in at most so many parts of nearly the same size."""
+    """The rows of a batch in at most `parts` parts of nearly the same size."""
     return (rows,) if parts == 1 else torch.split(rows, -(-len(rows) // parts))
 
 
 class Feed:
-    """A split on its way to the device: resident there when it can be, else moved there batch by batch.
+    """Feeds the batches of a split to the device: the split is resident there, or is moved batch by batch.
 
-    `home` is where row numbers and the generator belong. The generator is seeded anew for every batch. Of several
-    processes (`team`) each gets its own rows of a batch, and its own batches of all rows in order. With `workers`, or
-    for an iterable data set, batches are made by other processes, each `prefetch` of them ahead: those of training
-    within the block `ahead`. `channels_last` lays out what has four dimensions with its second one innermost.
+    `home` is the device of row numbers and of the generator, which is seeded for every batch. With several processes
+    (`team`), each gets its own rows of a training batch, and its own batches of an evaluation. With `workers`, or for
+    an iterable data set, batches are made by worker processes, each with `prefetch` batches ahead: for training within
+    the block `ahead`. With `channels_last`, four-dimensional tensors use this memory format.
     """
 
     def __init__(
@@ -190,9 +191,9 @@ class Feed:
         return len(self.split)
 
     def batch(self, rows: Tensor, number: int, part: int = 0) -> Batch:
-        """The given rows as (a part of) batch `number` of this use: a function of these, the seed and the process.
+        """The given rows as (a part of) batch `number`: a function of the rows, the number, the seed and the process.
 
-        A process that has nothing of it gets a row that counts nothing (`Idle`).
+        A process without rows in this batch gets one row with zero weight (`Idle`).
         """
         own, counts = self.team.part(rows, number)
         if self._coming is not None:
@@ -203,13 +204,13 @@ class Feed:
         return batch if counts else Idle(batch)
 
     def dealt(self, batch_size: int) -> bool:
-        """Whether `in_order` gives each process batches of its own: there are enough. Else each of them gets all."""
+        """Whether `in_order` distributes batches over the processes, if there are enough; otherwise each gets all."""
         return 1 < self.team.size <= -(-len(self) // batch_size)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All rows once, in their own order; where they are `dealt`, each process gets every so many'th batch.
+        """All rows once, in order; if they are `dealt`, the batches are distributed round-robin over the processes.
 
-        All of them get the same number: where there is nothing left for one, its last batch counts nothing (`Idle`).
+        Each process gets the same number of batches: if none is left for one, its last batch has zero weight (`Idle`).
         """
         rows = torch.arange(len(self), device=self.home)
         batches = list(enumerate(torch.split(rows, batch_size)))
@@ -228,7 +229,7 @@ class Feed:
             return
         spans = [(int(some[0]), int(some[-1]) + 1) for some, _ in mine]
         passes = [(0, self._seed(0), spans)]
-        if len(spans) > 1 and spans[-1] < spans[-2]:  # one more batch, which counts nothing
+        if len(spans) > 1 and spans[-1] < spans[-2]:  # one more batch, with zero weight
             passes = [(0, self._seed(0), spans[:-1]), (0, self._seed(0), spans[-1:])]
         orders = [(some.tolist(), seed) for some, seed in mine]
         with closing_stream(self._stream(passes if self.flows else orders)) as batches_of_workers:
@@ -236,7 +237,7 @@ class Feed:
 
     @contextmanager
     def ahead(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[None]:
-        """A block in which `batch` is called for what `sampler` gives from `step` on, each in `parts` parts."""
+        """A block in which `batch` is called for the batches of `sampler` from `step` on, each in `parts` parts."""
         if not self.workers:
             yield
             return
@@ -268,7 +269,7 @@ class Feed:
         return stream(self.split, orders, self.workers, self.prefetch, self.device)
 
     def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
-        own = (rank, part) if part else (rank,) if rank else ()  # alone and in one part nothing is added
+        own = (rank, part) if part else (rank,) if rank else ()  # nothing is added for rank 0 and a single part
         return seed_for(self.seed, self.use, number, *own)
 
     def _batch(self, rows: Tensor, seed: int) -> Batch:
@@ -284,17 +285,17 @@ class Feed:
 
 
 Declared = Mapping[str, tuple[Any, ...]]
-"""Field -> (shape without the batch, dtype), and the number of classes where its numbers are classes."""
+"""Field -> (shape without the batch dimension, dtype), and the number of classes for class indices."""
 
 
 def provides(
     *fields: str, shapes: Callable[..., Declared] | None = None, paths: Sequence[str] = ()
 ) -> Callable[[Factory], Factory]:
-    """Says which fields a data set's batches hold, so that a config is checked against them before it is made.
+    """Declares the fields of a data set, so that a config is checked against them before the data set is made.
 
-    `paths` are the arguments that name files or folders, which must be there, or match some as a pattern. `shapes` is
-    called with the data set's arguments, the defaults filled in, and says what is known of the fields without reading
-    data. It names the arguments that it needs and takes the others as `**others`.
+    `paths` are the arguments that name files or folders, or patterns of files, which must exist. `shapes` is called
+    with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
+    takes the arguments that it needs by name, and the others as `**others`.
     """
 
     def mark(factory: Factory) -> Factory:
@@ -306,14 +307,14 @@ def provides(
 
 
 def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, str]:
-    """The arguments that name files or folders of a data set which cannot be read, and why."""
+    """The arguments of a data set that name missing or unreadable files or folders, and why."""
     given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
     found = {name: _refusal_of(path) for name, path in given.items()}
     return {name: why for name, why in found.items() if why is not None}
 
 
 def _refusal_of(path: str) -> str | None:
-    """Why a file or folder, or what matches a pattern, cannot be read; None when it can."""
+    """Why a file, folder or pattern cannot be read; None if it can."""
     try:
         if Path(path).is_dir():
             os.scandir(path).close()
@@ -327,13 +328,13 @@ def _refusal_of(path: str) -> str | None:
 
 
 def matching(pattern: str) -> list[Path]:
-    """The files of a pattern, in the order of their names; only the last part of it may have wildcards."""
+    """The files that match a pattern, sorted by name; only its last part may have wildcards."""
     parent = Path(pattern).parent
     return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
 
 
 def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
-    """What a data set says of its fields, before it is made. Nothing for arguments that it will refuse."""
+    """The declared fields of a data set, before it is made; empty for invalid arguments."""
     shapes = getattr(factory, "shapes", None)
     if shapes is None:
         return {}
@@ -345,5 +346,5 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
     try:
         found: Declared = shapes(**{**defaults, **args})
     except (TypeError, ValueError, ArithmeticError, LookupError, OSError, EOFError):
-        return {}  # the same arguments, or files, are refused with a place when the data set is made
+        return {}  # invalid arguments or files are reported with a place when the data set is made
     return found

@@ -1,7 +1,7 @@
-"""Batches that are made by worker processes, ahead of the step that needs them.
+"""Batches prefetched by worker processes.
 
-A worker gives what the process itself would give: a batch is a function of the rows and a seed, so that the number of
-workers changes no number. What came after the step of a checkpoint is made again.
+A batch is a function of its rows and a seed, so the number of workers does not affect the results. Batches that were
+prefetched past a checkpoint are made again after resuming.
 """
 
 from __future__ import annotations
@@ -12,32 +12,30 @@ import queue
 import random
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from torch.utils.data.dataloader import default_collate
 
 from flowconf.report import Diagnostic, FlowconfError, RunError
-from flowconf.train.data.row_errors import apart, refusal
-from flowconf.train.runs.folder import release_locks
+from flowconf.train.data.collate import Batch, Field, put_together
+from flowconf.train.data.row_errors import apart, refusal, worker_died
+from flowconf.train.runs.lock import release_locks
+from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
-Batch = dict[str, Tensor]
-Field = tuple[tuple[int, ...], torch.dtype]
-"""The shape of one row's value, without the batch, and its type."""
 Order = tuple[list[int], int]
-"""Rows, and the seed of their batch: plain numbers, which cost no shared memory on their way to a worker."""
+"""Rows, and the seed of their batch: plain numbers, which are sent to a worker without shared memory."""
 Pass = tuple[int, int, list[tuple[int, int]]]
-"""What is read of an iterable data set in one go: the epoch, the seed, and from which row to which each batch is."""
+"""One pass over an iterable data set: the epoch, the seed, and the first and last row of each batch (exclusive)."""
 
 
 class Items:
-    """Any `torch.utils.data.Dataset` whose items are mappings of named values, as a split.
+    """A map-style `torch.utils.data.Dataset` whose items are mappings of named values, as a split.
 
-    Whatever an item draws from the global random numbers of Python, NumPy and torch comes from the batch's seed.
+    The global random number generators of Python, NumPy and torch are seeded with the batch's seed.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -57,21 +55,21 @@ class Items:
     def _item(self, row: int) -> Any:
         try:
             return self.dataset[row]
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise refusal(problem, f"row {row}") from problem
 
 
 class RowStream:
-    """An `IterableDataset` as a split: its rows come in its own order, and an epoch is one pass of `len()` rows.
+    """An `IterableDataset` as a split: it determines the order of its rows, and an epoch is one pass of `len()` rows.
 
-    It is read by one worker. Before each pass the random numbers are seeded, and `set_epoch(epoch)` is called where the
-    data set has it. Going on in the middle of an epoch passes by the rows before; so does each of several processes
-    with the rows of the others.
+    It is read by one worker. Before each pass the global generators are seeded, and `set_epoch(epoch)` is called if the
+    data set has it. Resuming in the middle of an epoch skips the earlier rows; with several processes, each skips the
+    rows of the others.
     """
 
     def __init__(self, dataset: IterableDataset[Any]) -> None:
         if not hasattr(dataset, "__len__"):
-            raise ValueError("an iterable data set needs a `__len__`: the rows of one epoch")
+            raise ValueError("an iterable data set requires `__len__`, the number of rows of one epoch")
         self.dataset = dataset
         first = self.batch(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))
         self.fields = {name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in first.items()}
@@ -80,61 +78,63 @@ class RowStream:
         return len(self.dataset)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        """The first rows, as many as asked for: for a look at the data."""
+        """The first `len(rows)` rows, to inspect the data."""
         with seeded(generator.initial_seed()):
             return collated(read(iter(self.dataset), 0, len(rows)))
 
 
 def as_split(found: Any) -> Any:
-    """A split as it is, or a data set of torch as one. Raises `ValueError` for anything else."""
+    """A split unchanged, or a torch data set wrapped as one. Raises `ValueError` for anything else."""
     if found is None or hasattr(found, "fields"):
         return found
     if isinstance(found, IterableDataset):
         return RowStream(found)
     if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
         return Items(found)
-    raise ValueError(f"a `{type(found).__name__}` is neither a split nor a data set of torch")
+    raise ValueError(f"expected a split or a torch data set, got a `{type(found).__name__}`")
 
 
 def read(items: Iterator[Any], first: int, count: int) -> list[Any]:
-    """The next `count` items, fewer where there are no more; `first` is the row of the first one. Raises `RunError`."""
+    """The next `count` items, or fewer at the end; `first` is the row number of the first one. Raises `RunError`."""
     found: list[Any] = []
     try:
         for item in itertools.islice(items, count):
-            found.append(item)  # noqa: PERF402 - how many there are says which row fails
-    except Exception as problem:
+            found.append(item)  # noqa: PERF402 - their number is needed to report the row that fails
+    except (Exception, SystemExit) as problem:
         raise refusal(problem, f"row {first + len(found)}") from problem
     return found
 
 
-def collated(items: Sequence[Any], rows: Sequence[int] | None = None, fields: Collection[str] = ()) -> Batch:
-    """Items as a batch that has these fields.
+def collated(
+    items: Sequence[Any], rows: Sequence[int] | None = None, fields: Mapping[str, Field] | None = None
+) -> Batch:
+    """Items collated into a batch with these fields.
 
-    Raises `RunError` for items that are no mappings of named values, or not of the same names and shapes.
+    Raises `RunError` for items that are not mappings of named values, or whose names, shapes or dtypes differ.
     """
-    rows = range(len(items)) if rows is None else rows
+    rows, fields = range(len(items)) if rows is None else rows, fields or {}
     try:
-        batch = {str(name): torch.as_tensor(value) for name, value in default_collate(list(items)).items()}
+        batch = {str(name): torch.as_tensor(value) for name, value in put_together(items).items()}
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as problem:
         raise apart(rows, items, fields, problem) from None
-    if any(name not in batch for name in fields):
+    if any(name not in batch or batch[name].dtype != dtype for name, (_, dtype) in fields.items()):
         raise apart(rows, items, fields)
     return batch
 
 
 def batch_of(split: Any, rows: Tensor, generator: torch.Generator) -> Batch:
-    """A batch of a split. Raises `RunError` where the split's own code fails."""
+    """A batch of a split. Raises `RunError` if the split's own code fails."""
     try:
-        batch: Batch = split.batch(rows, generator)
-    except Exception as problem:
+        batch: dict[str, Any] = split.batch(rows, generator)
+    except (Exception, SystemExit) as problem:
         first = ", ".join(str(row) for row in rows[:4].tolist())
-        raise refusal(problem, f"the batch of the rows {first}, ...") from problem
-    return batch
+        raise refusal(problem, f"the batch of rows {first}, ...") from problem
+    return {name: tensor.detach() if isinstance(tensor, Tensor) else tensor for name, tensor in batch.items()}
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """A block in which all global random numbers of the CPU come from `seed`, and after which they go on as before."""
+    """Within the block, all global random number generators of the CPU are seeded with `seed`; restored afterwards."""
     python, torchs = random.getstate(), torch.get_rng_state()
     numpy = sys.modules.get("numpy")
     numpys = numpy.random.get_state() if numpy is not None else None
@@ -152,9 +152,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class _Remote(Dataset[Batch | FlowconfError]):
-    """What a worker has of a split: it turns orders into batches.
+    """A split in a worker: makes the batch of each order.
 
-    A refusal is given, not raised: torch would make a text of it that begins with the worker's traceback.
+    An error is returned, not raised: torch would convert it to a string that begins with the worker's traceback.
     """
 
     def __init__(self, split: Any) -> None:
@@ -169,7 +169,7 @@ class _Remote(Dataset[Batch | FlowconfError]):
 
 
 class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
-    """What the worker has of an iterable data set."""
+    """An iterable data set in a worker."""
 
     def __init__(self, flow: RowStream, passes: Iterable[Pass]) -> None:
         self.dataset, self.fields = flow.dataset, flow.fields
@@ -195,16 +195,17 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
                 found = read(items, at, stop - at)[start - at :]
                 if len(found) < stop - start:
                     length = len(self.dataset)
-                    told = f"the data set ends after {start + len(found)} rows, and its `__len__` says {length}"
-                    raise RunError(Diagnostic("FC0501", told, path="data.name", advice="count the rows of one pass"))
+                    told = f"the data set ends after {start + len(found)} rows, but its `__len__` is {length}"
+                    advice = "return the number of rows of one pass"
+                    raise RunError(Diagnostic("FC0501", told, path="data.name", advice=advice))
                 yield collated(found, range(start, stop), self.fields)
                 at = stop
 
 
 def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, device: torch.device) -> Iterator[Batch]:
-    """The batches of `orders` in their order, on `device`, each worker `prefetch` of them ahead.
+    """The batches of `orders` in order, on `device`; each worker prefetches `prefetch` of them.
 
-    `orders` are `Order`s, for a `RowStream` its passes. Workers end when the iterator does.
+    `orders` are `Order`s, or passes for a `RowStream`. Workers stop when the iterator ends.
     """
     is_flow = isinstance(split, RowStream)
     pins = device.type == "cuda"
@@ -216,7 +217,7 @@ def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, devic
         prefetch_factor=prefetch,
         pin_memory=pins,
         worker_init_fn=_in_a_worker,
-        generator=torch.Generator(),  # the loader draws a seed that nothing uses: not from the run's numbers
+        generator=torch.Generator(),  # the loader draws an unused seed; not from the global generator
     )
     arrivals = _Arrivals(loader)
     return _Uploads(arrivals, device) if pins else arrivals
@@ -224,7 +225,7 @@ def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, devic
 
 @contextmanager
 def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-    """A block after which the workers behind `batches` have ended."""
+    """A block that stops the workers of `batches` at its end."""
     try:
         yield batches
     finally:
@@ -234,33 +235,40 @@ def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
 
 
 def _in_a_worker(number: int) -> None:
+    leave_signals_to_the_parent()
     release_locks()
 
 
 class _Arrivals:
-    """Batches as workers give them; a refusal is raised where its batch is wanted."""
+    """Batches from the workers; an error is raised when its batch is requested."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.found = iter(loader)
+        with signals_later():
+            self.found = iter(loader)
+        for worker in getattr(self.found, "_workers", ()):
+            worker.terminate = worker.kill  # torch terminates a worker that does not exit; it ignores SIGTERM
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch: Batch | FlowconfError = next(self.found)
+        try:
+            batch: Batch | FlowconfError = next(self.found)
+        except RuntimeError as problem:
+            raise worker_died(problem) from problem
         if isinstance(batch, FlowconfError):
             raise batch
         return batch
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         shutdown = getattr(self.found, "_shutdown_workers", None)
         if shutdown is not None:
             shutdown()
 
 
 class _Uploads:
-    """Batches on their way to a CUDA device, on a stream of their own, by a thread that is two ahead."""
+    """Copies batches to a CUDA device in a thread, on a separate stream, up to two batches ahead."""
 
     def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
         self.device = device
@@ -276,7 +284,7 @@ class _Uploads:
         return self.ready.get()()
 
     def close(self) -> None:
-        """End the thread and the workers."""
+        """Stop the thread and the workers."""
         self.ended.set()
         self.thread.join(timeout=30)
 
@@ -288,7 +296,7 @@ class _Uploads:
                     moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
                 if not self._put(functools.partial(_arrived, moved, side.record_event())):
                     return
-        except Exception as problem:  # noqa: BLE001 - it is raised again where the batch is wanted
+        except Exception as problem:  # noqa: BLE001 - raised again when the batch is requested
             self._put(functools.partial(_raise, problem))
             return
         self._put(functools.partial(_raise, StopIteration()))

@@ -1,7 +1,7 @@
-"""What torch compiles of the graph for `trainer.compile`, and where it has to come back to Python in between.
+"""Reports graph breaks of `torch.compile` for `trainer.compile`.
 
-A break is reported once, before the first step, by the path of the step that makes it. The graph is traced for that on
-a few rows, as it is going to be for the first step, and left as it was.
+A graph break is reported once, before the first step, with the path of the step that causes it. For this the graph is
+traced on a few rows, as in the first step, without changing its state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from flowconf.graph import Graph, runtime
+from flowconf.graph import runtime
+from flowconf.graph.graph import Graph
 from flowconf.language.plan import Step, join
 from flowconf.report import Place, shown_path
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
@@ -25,20 +26,20 @@ from flowconf.train.seeds import undisturbed
 
 
 def report(job: Job) -> list[str]:
-    """Lines that say in how many pieces the graph is compiled, what comes in between, and what is compiled again."""
+    """Lines with the number of compiled graphs, the graph breaks, and the causes of recompilation."""
     pieces, breaks = _explained(job)
-    between = ", with Python in between at" if breaks else ""
+    between = ", with graph breaks at" if breaks else ""
     notes = [*breaks, *_sizes(job)]
     trainer = job.config.training.trainer
     if trainer.compile in WITHOUT_CUDA_GRAPHS and job.adds_up:
-        why = "gradients add up over the parts of a batch" if trainer.accumulate > 1 else "the graph keeps values"
+        why = "gradients are accumulated" if trainer.accumulate > 1 else "the graph has recurrent state"
         notes.append(f"without CUDA graphs: {why}")
-    first = f"compiled   in {pieces} piece{'' if pieces == 1 else 's'}{between}"
+    first = f"compiled   as {pieces} graph{'' if pieces == 1 else 's'}{between}"
     return [first, *(f"           {note}" for note in notes)]
 
 
 def _explained(job: Job) -> tuple[int, list[str]]:
-    """The pieces that the graph is compiled in, and what comes in between them, each once."""
+    """The number of compiled graphs, and the graph breaks between them, without duplicates."""
     view = graph_of(job.active.view)
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
     buffers = {name: buffer.clone() for name, buffer in job.graph.named_buffers()}
@@ -57,7 +58,7 @@ def _explained(job: Job) -> tuple[int, list[str]]:
             breaks |= {path: _deciding(step) for path, step in _steps(view, last.name)}
             continue
         path, place = _path_of(view, reason.user_stack)
-        if path or (last.filename, last.lineno) not in known:  # what goes on after a break has lost the outer frames
+        if path or (last.filename, last.lineno) not in known:  # resumed functions have lost the outer frames
             told = reason.reason.partition("\n")[0].rstrip(".")
             breaks[f"`{path}`{f' ({place})' if place else ''}"] = f"{told} ({shown_path(last.filename)}:{last.lineno})"
         known.add((last.filename, last.lineno))
@@ -65,7 +66,7 @@ def _explained(job: Job) -> tuple[int, list[str]]:
 
 
 def graph_of(view: Any) -> Graph:
-    """The view itself, inside of what compiles it and of what a team puts around it."""
+    """The view itself, without the wrappers of `torch.compile` and of a team."""
     inside = getattr(view, "_orig_mod", view)
     found = getattr(inside, "module", inside)
     assert isinstance(found, Graph)
@@ -73,7 +74,7 @@ def graph_of(view: Any) -> Graph:
 
 
 def _steps(view: Graph, function: str) -> Iterator[tuple[str, Step]]:
-    """The steps of a view that call a function of the runtime to decide what runs."""
+    """The steps of a view that call a given function of the runtime to decide what runs."""
     runs = {line.place for part in view._program.program.classes for line in part.lines[part.forward :]}
     for path, step in view.plan.deciding():
         if step.place in runs and (step.decision == runtime.halts.__name__) == (function == runtime.halts.__name__):
@@ -82,12 +83,12 @@ def _steps(view: Graph, function: str) -> Iterator[tuple[str, Step]]:
 
 def _deciding(step: Step) -> str:
     if step.decision == runtime.route.__name__:
-        return "it sends rows where their values say; a `gate` runs all branches and compiles whole"
-    return "its values say how often it runs; `times` without a condition compiles whole"
+        return "data-dependent routing; a `gate` runs all branches and has no graph break"
+    return "data-dependent iterations; `times` without a condition has no graph break"
 
 
 def _path_of(view: Graph, stack: Any) -> tuple[str, Place | None]:
-    """The path that a stack of frames comes through, and its place; empty when it begins inside of a module."""
+    """The path and place of the innermost step in a stack of frames; empty if the stack starts inside of a module."""
     program, path, place = view._program, None, None
     for frame in stack:
         if frame.filename == program.file and frame.lineno in program.lines:
@@ -97,26 +98,26 @@ def _path_of(view: Graph, stack: Any) -> tuple[str, Place | None]:
 
 
 def _mounted(view: Graph, name: str) -> str:
-    """Where a graph of the generated class `name` stands first."""
+    """The path of the first module of the generated class `name`."""
     found: str = next(path for path, module in view.named_modules() if type(module).__name__ == name)
     return found
 
 
 def _sizes(job: Job) -> Iterator[str]:
-    """What is said of batches of several sizes."""
+    """A line on recompilation for batches of different sizes."""
     section, trainer = job.config.training.data, job.config.training.trainer
     rest = 0 if section.drop_last else len(job.train) % section.batch_size
     batches = [rows for rows in (min(section.batch_size, len(job.train)), rest) if rows]
     sizes = {len(part): None for rows in batches for part in in_parts(torch.arange(rows), trainer.accumulate)}
     if len(sizes) > 1:
         listed = ", ".join(str(size) for size in sizes)
-        advice = "`data.drop_last: true` leaves the last one out" if rest else "`accumulate` divides no batch evenly"
-        yield f"batches of {listed} rows: another size is compiled again; {advice}"
+        advice = "`data.drop_last: true` drops the last one" if rest else "`accumulate` does not divide them evenly"
+        yield f"batches of {listed} rows: each size is compiled separately; {advice}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A block in which torch tells of no breaks by itself, unless `TORCH_LOGS` asks for it, and does not warn."""
+    """A block without torch's warnings, and without its log of graph breaks unless `TORCH_LOGS` is set."""
     logger = logging.getLogger("torch._dynamo")
     before = logger.level
     if "TORCH_LOGS" not in os.environ:

@@ -1,4 +1,4 @@
-"""What a run was doing when an exception ended it, in notes on that exception. Costs nothing until then."""
+"""Notes on an exception that ends a run: what the run was doing. Costs nothing until then."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from flowconf.train.out_of_memory import is_out_of_memory
 from flowconf.train.precision import Precision
 
 DOING = {
-    Feed.batch.__code__: "making its batch",
+    Feed.batch.__code__: "loading the batch",
     Job.values.__code__: "in the forward pass",
     routing.Routes.backward.__code__: "in the backward pass",
-    Precision.step.__code__: "in the optimizer's step",
+    Precision.step.__code__: "in the optimizer step",
 }
-"""What a step of training is doing while these run."""
+"""The part of a training step in which these functions run."""
 IN_THE_GRAPH = ("in the forward pass", "in the backward pass")
 MEASURING = (terms.means_of.__code__, terms.Average.update.__code__)
-"""What computes losses and metrics."""
+"""The functions that compute losses and metrics."""
 
 
 def add_notes(problem: BaseException, job: Job) -> None:
-    """Note on an exception that ends a run at which step it was, what of the step, and on which batch.
+    """Add notes to an exception that ends a run: the training step, the part of it, and the batch.
 
-    Where memory is what is missing, also how much is taken and what takes less.
+    If the run is out of memory, also its memory use and how to reduce it.
     """
     if isinstance(problem, FlowconfError):
         problem.diagnostics = tuple(placed(problem.diagnostics, job.config))
-    with suppress(Exception):  # whatever an exception has against notes or looks, it is what must be seen
+    with suppress(Exception):  # an error while adding notes must not hide the exception itself
         frames = list(_frames(problem))
         at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
         if at is None:
@@ -58,15 +58,15 @@ def add_notes(problem: BaseException, job: Job) -> None:
 
 
 def _says_no_place(problem: BaseException, job: Job) -> bool:
-    """Whether the step of the graph that failed can be found only by taking the step of training once more."""
+    """Whether the failed step of the graph can only be found by rerunning the training step."""
     hidden = isinstance(problem, Exception) and not hasattr(problem, MARK)
     return hidden and job.team.size == 1 and not is_out_of_memory(problem)
 
 
 def explain(problem: BaseException, job: Job) -> None:
-    """Raise `RunError` in place of what a loss or metric raised, where it can be told what is wrong with the batch."""
+    """Raise `RunError` instead of the exception of a loss or metric, if the problem in the batch can be identified."""
     found: list[Diagnostic] = []
-    with suppress(Exception):  # a device that has failed answers nothing any more
+    with suppress(Exception):  # a failed device raises for every operation
         frames = list(_frames(problem))
         at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
         if at is not None and any(frame.f_code in MEASURING for frame in frames):
@@ -93,11 +93,11 @@ def _what_takes_less(job: Job, trains: bool) -> str:
     data, trainer = job.config.training.data, job.config.training.trainer
     if not trains:
         rows = data.evaluation_batch_size or 4 * data.batch_size
-        return f"memory is what is missing: set `data.evaluation_batch_size` below {rows}"
+        return f"out of memory: set `data.evaluation_batch_size` below {rows}"
     less = [f"`data.batch_size` below {data.batch_size}", f"`trainer.accumulate={trainer.accumulate * 2}`"]
     if trainer.precision in ("fp32", "tf32") and job.device.type == "cuda":
         less.append("`trainer.precision=bf16`")
-    return f"memory is what is missing ({memory(job)}): set {' or '.join(less)}"
+    return f"out of memory ({memory(job)}): set {' or '.join(less)}"
 
 
 def _frames(problem: BaseException) -> Iterator[FrameType]:

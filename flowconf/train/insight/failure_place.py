@@ -1,7 +1,7 @@
-"""A step of training that failed where nothing says in which step of the graph: it is taken once more, looked at.
+"""Reruns a failed training step to find the step of the graph that raised the exception.
 
-That is so in a backward pass, which torch computes by itself, and in what was compiled. The graph runs as it is
-written then, on the same batch. Nothing is trained by it.
+This is needed for the backward pass, which torch runs by itself, and for compiled graphs. The rerun is uncompiled, uses
+the same batch and does not update the weights.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from flowconf.train.job import Job
 
 
 class _Done(Exception):
-    """The backward pass has not failed again."""
+    """The backward pass did not fail again."""
 
 
 def place_of_failure(job: Job, problem: BaseException, batch: Any, rows: Tensor, step: int) -> str | None:
-    """In which step of the graph `problem` was raised, as a note; None when it does not come again.
+    """The step of the graph that raised `problem`, as a note; None if it is not raised again.
 
-    `batch` are the `rows` that it was raised on. Only for a process that trains alone: others would wait for it.
+    `batch` has the `rows` that it was raised on. Single process only: other processes would not take part in the rerun.
     """
     begun: list[int] = []
     with ExitStack() as block:
@@ -39,13 +39,13 @@ def place_of_failure(job: Job, problem: BaseException, batch: Any, rows: Tensor,
             loop.one_step(job, rows, step)
         except _Done:
             return None
-        except Exception as again:  # noqa: BLE001 - whatever it was the first time
+        except Exception as again:  # noqa: BLE001 - any type, as the first time
             return _note_of(again, trail, begun, job) if type(again) is type(problem) else None
     return None
 
 
 def _note_of(again: Exception, trail: Trail, begun: Sequence[int], job: Job) -> str | None:
-    """What an exception that came again says of its step, or else which operation was being taken back."""
+    """The note of the exception raised again, or else the operation whose backward was running."""
     if hasattr(again, MARK):
         return next((note for note in getattr(again, "__notes__", ()) if note.startswith(NOTE)), None)
     path = trail.of_node(begun[-1]) if begun else ""
@@ -58,7 +58,7 @@ def _note_of(again: Exception, trail: Trail, begun: Sequence[int], job: Job) -> 
 
 @contextmanager
 def _noting(job: Job, begun: list[int]) -> Iterator[None]:
-    """Within the block each operation that a backward pass takes back is added to `begun` when it begins."""
+    """Within the block, the sequence number of each autograd node is added to `begun` when its backward starts."""
     taken_back = job.active.routes.backward
 
     def backward(parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
@@ -76,7 +76,7 @@ def _note(begun: list[int], number: int, gradients: Any) -> None:
 
 
 def _nodes(parts: Sequence[Tensor]) -> list[Any]:
-    """The operations behind some tensors."""
+    """The autograd nodes of some tensors."""
     found: dict[Any, None] = dict.fromkeys(part.grad_fn for part in parts if part.grad_fn is not None)
     stack = [*found]
     while stack:

@@ -1,8 +1,8 @@
-"""What a step costs, by path: read from the profiler's events, added up over the graph, and shown as a table.
+"""The cost of a step by path: computed from the profiler's events, summed over the graph, and shown as a table.
 
-The profiler's events nest, so that each moment of a step belongs to its innermost event and the rows account for the
-whole step. Of a forward pass an event belongs to the path that was being visited; of a backward pass to the path in
-whose visit the autograd node was made.
+The profiler's events are nested, so all time of a step is attributed to its innermost event, and the rows sum up to
+the whole step. An event of the forward pass belongs to the path that was being visited; an event of the backward pass
+to the path that created the autograd node.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 STEP, VISIT, PART = "training step", "step ", "part "
-"""How the ranges that are put around a whole step, a visit of a path, and a part outside of the graph begin."""
+"""The prefixes of the profiler ranges of a whole step, a visit of a path, and a part outside of the graph."""
 OUTSIDE = "~"
-"""How the names of parts outside of the graph begin where they stand beside paths."""
+"""The prefix that distinguishes the names of parts outside of the graph from paths."""
 NODE = "autograd::engine::evaluate_function: "
 BACKWARD, LOSS, REST = "backward", "loss", "the rest"
 
 
 @dataclass
 class Cost:
-    """What something costs: microseconds on CPU and device, bytes that it allocates, floating-point operations."""
+    """Microseconds on CPU and device, allocated bytes, and floating-point operations."""
 
     cpu: float = 0.0
     device: float = 0.0
@@ -42,7 +42,7 @@ class Cost:
 
 @dataclass
 class Measure:
-    """A path, or a part of the step that is outside of the graph; `forward` and `backward` hold all that is below."""
+    """The cost of a path, or of a part outside of the graph; `forward` and `backward` include everything below it."""
 
     path: str
     calls: float = 0.0
@@ -51,7 +51,7 @@ class Measure:
     below: dict[str, Measure] = field(default_factory=dict)
 
     def at(self, path: str) -> Measure:
-        """What is measured at a path below, made when it is new; the order of making is kept."""
+        """The measure of a path below this one, created if it does not exist; the order of creation is kept."""
         found = self
         for name in path.split(".") if path else ():
             inner = f"{found.path}.{name}" if found.path else name
@@ -66,14 +66,14 @@ class Measure:
         return both
 
     def add_up(self) -> None:
-        """Add to each what stands below it."""
+        """Add to each measure those below it."""
         for inner in self.below.values():
             inner.add_up()
             self.forward.add(inner.forward)
             self.backward.add(inner.backward)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Measure]]:
-        """This and all below it, as the graph has them, with their depth."""
+        """This measure and all below it, in the order of the graph, with their depth."""
         yield depth, self
         for inner in self.below.values():
             yield from inner.walk(depth + 1)
@@ -81,7 +81,7 @@ class Measure:
 
 @dataclass
 class Profile:
-    """What one training step costs: the mean over `steps` of them."""
+    """The cost of one training step, averaged over `steps` steps."""
 
     label: str
     steps: int
@@ -90,7 +90,7 @@ class Profile:
     parts: Measure
 
     def at(self, path: str) -> Measure:
-        """What is measured at a path of the graph, or at the name of a part outside of it."""
+        """The measure of a path of the graph, or of a part outside of it."""
         return self.parts.at(path.removeprefix(OUTSIDE)) if path.startswith(OUTSIDE) else self.graph.at(path)
 
     @property
@@ -103,12 +103,12 @@ class Profile:
         return both
 
     def share(self, measure: Measure) -> float:
-        """The part of the step's time that is spent there: of the device's, where there is one."""
+        """The share of the step's time: of device time if there is a device, else of CPU time."""
         whole, own = self.whole, measure.total()
         return own.device / whole.device if self.on_device and whole.device else own.cpu / (whole.cpu or 1.0)
 
     def rows(self) -> Iterator[tuple[int, str, Measure]]:
-        """Depth, name and measure of each row: the graph as it is, then the rest of the step."""
+        """Depth, name and measure of each row: first the graph, then the rest of the step."""
         for depth, measure in self.graph.walk():
             yield depth, measure.path.rpartition(".")[2] or self.label, measure
         for depth, measure in self.parts.walk(-1):
@@ -116,7 +116,7 @@ class Profile:
                 yield depth, measure.path.rpartition(".")[2], measure
 
     def as_data(self) -> dict[str, Any]:
-        """All of it as plain data: times in milliseconds, memory in bytes."""
+        """The profile as plain data: times in milliseconds, memory in bytes."""
         return {
             "label": self.label,
             "steps": self.steps,
@@ -135,7 +135,7 @@ class Profile:
         }
 
     def table(self) -> str:
-        """The rows as a table: times of one step in milliseconds, what is allocated, and operations."""
+        """The rows as a table: times of one step in milliseconds, allocated memory, and FLOPs."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
         table.add_column("", no_wrap=True)
         names = ["calls", "forward", "backward", *(["on device"] if self.on_device else []), "share"]
@@ -168,8 +168,8 @@ def measured(
 ) -> Profile:
     """The profile of the steps in `events`.
 
-    `path_of` gives the path for an autograd node's sequence number (empty outside of the graph), `flops` those of one
-    step by path and whether they are a backward pass's.
+    `path_of` returns the path for the sequence number of an autograd node (empty outside of the graph); `flops` are
+    those of one step by path and whether they belong to the backward pass.
     """
     found = Profile(label, 0, on_device, Measure(""), Measure(""))
     own = [event for event in events if event.device_type.name == "CPU"]
@@ -186,7 +186,7 @@ def measured(
         cost = measure.backward if back else measure.forward
         cost.add(_cost(event, on_device), 1 / found.steps)
         elsewhere += 0.0 if event.thread == main else event.self_cpu_time_total / found.steps
-    waiting = found.parts.at(BACKWARD).backward  # the first thread waits while others go back
+    waiting = found.parts.at(BACKWARD).backward  # the main thread waits for the autograd threads
     waiting.cpu = max(0.0, waiting.cpu - elsewhere)
     for (path, back), number in flops.items():
         measure = found.at(path or OUTSIDE + (LOSS if back else REST))
@@ -200,7 +200,7 @@ def measured(
 def _owner(
     event: Any, found: Profile, path_of: Callable[[int], str], owners: dict[int, tuple[Measure, bool] | None]
 ) -> tuple[Measure, bool] | None:
-    """What an event is a cost of, and whether in a backward pass; None outside of all steps."""
+    """The measure that an event belongs to, and whether it is in the backward pass; None outside of all steps."""
     if id(event) not in owners:
         owners[id(event)] = _own_place(event, found, path_of) or (
             _owner(event.cpu_parent, found, path_of, owners) if event.cpu_parent is not None else None
@@ -236,7 +236,7 @@ def _ms(microseconds: float) -> str:
 
 
 def _amount(number: float, unit: str = "") -> str:
-    """A number with three digits and the prefix of its unit; nothing for zero."""
+    """A number with three significant digits and an SI prefix; empty for zero."""
     for prefix in ("", "k", "M", "G", "T"):
         if number < 1000 or prefix == "T":
             return f"{number:,.3g} {prefix}{unit}" if number else ""

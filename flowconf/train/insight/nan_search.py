@@ -1,7 +1,7 @@
-"""`trainer.find_nan`: where the first value comes from that is not a number, or not finite.
+"""`trainer.find_nan`: finds the first operation that produces a NaN or infinite value.
 
-Every operation of a step is looked at, forward and backward. That costs many times the step, and changes none of its
-numbers: a run that goes on from its checkpoint with this switched on fails where it failed before, and says why.
+Every operation of a step is checked, forward and backward. This is many times slower than the step, but does not change
+its results: a run resumed from its checkpoint with this setting fails at the same step, and reports the cause.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job
 
 UNFILLED = ("empty", "new_empty")
-"""Operations whose results mean nothing yet."""
+"""Operations whose results are uninitialized."""
 
 
 def searching(take: Take) -> Take:
-    """`take`, which raises `RunError` (FC0702) after a step that gave a loss or gradient that is not finite."""
+    """Wrap `take` so that it raises `RunError` (FC0702) after a step whose loss or gradient is not finite."""
 
     begun = False
 
     def step_of(job: Job, rows: Tensor, step: int) -> list[Tensor]:
         nonlocal begun
         if not begun:
-            _refuse_weights(job, f"before step {step + 1:,}", "start from other weights")
+            _refuse_weights(job, f"before step {step + 1:,}", "start from different weights")
         begun = True
         with watched(job, lambda path: nullcontext()) as trail, _Looking(trail) as looking:
             losses = take(job, rows, step)
         _refuse_losses(job, step, losses, looking)
         _refuse_weights(
-            job, f"after step {step + 1:,}", "lower `optimizer.lr`, or limit the gradient by `trainer.clip`"
+            job, f"after step {step + 1:,}", "lower `optimizer.lr`, or clip the gradient with `trainer.clip`"
         )
         return losses
 
@@ -50,7 +50,7 @@ def searching(take: Take) -> Take:
 
 @dataclass(frozen=True)
 class Origin:
-    """An operation whose result is not finite: the path, what it is, and what it was given."""
+    """An operation whose result is not finite: its path, name and inputs."""
 
     path: str
     backward: bool
@@ -63,15 +63,15 @@ class Origin:
 
 
 class _Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks at the result of every operation, until one is not a number."""
+    """Checks the result of every operation, until one is NaN."""
 
     def __init__(self, trail: Trail) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trail = trail
         self.infinite: Origin | None = None
-        """The first that made an infinite value of finite ones."""
+        """The first operation with an infinite result and finite inputs."""
         self.undefined: Origin | None = None
-        """The first that gave a value that is not a number."""
+        """The first operation with a NaN in its result."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
@@ -91,10 +91,10 @@ class _Looking(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _kind(value: Any) -> int:
-    """0 for what is finite, 1 with an infinity in it, 2 with something in it that is not a number."""
+    """0 if all values are finite, 1 if any is infinite, 2 if any is NaN."""
     if isinstance(value, float):
         return 2 if math.isnan(value) else int(math.isinf(value))
-    if hasattr(value, "to_local"):  # this process's part of what is divided over a team
+    if hasattr(value, "to_local"):  # the local shard of a sharded tensor
         value = value.to_local()
     if not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.isfinite().all()):
         return 0
@@ -102,7 +102,7 @@ def _kind(value: Any) -> int:
 
 
 def _ranged(tensor: Tensor) -> str:
-    """A tensor's shape and type, and between what its values lie."""
+    """The shape, dtype and value range of a tensor."""
     tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     text = f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
     if not tensor.is_floating_point() or not tensor.numel():
@@ -121,14 +121,14 @@ def _refuse_weights(job: Job, when: str, advice: str) -> None:
 
 
 def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking) -> None:
-    """Raise `RunError` for a loss or a gradient that is not finite, with where that began."""
+    """Raise `RunError` for a loss or a gradient that is not finite, with the operation that caused it."""
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     wrong = [f"`{name}`" for name, loss in zip(names, losses, strict=True) if _kind(loss)][-1:]
-    if not wrong and job.precision.scaler is None:  # with a scaler such gradients are a matter of course
+    if not wrong and job.precision.scaler is None:  # with a scaler, such gradients are expected
         wrong = [f"the gradient of `{name}`" for name in _wrong_gradients(job)][:1]
     if not wrong:
         return
-    found = {"infinite value": looking.infinite, "value that is not a number": looking.undefined}
+    found = {"infinite value": looking.infinite, "NaN": looking.undefined}
     origins = {kind: origin for kind, origin in found.items() if origin is not None}
     told = "; ".join(f"the first {kind} comes from {origin}" for kind, origin in origins.items())
     path = [origin.path for origin in origins.values()][-1] if origins else ""

@@ -1,7 +1,7 @@
-"""Measures some steps of a run: where time, memory and operations go, by path, and a trace for Chrome and TensorBoard.
+"""Profiles steps of a run: time, memory and FLOPs by path, and a trace for Chrome and TensorBoard.
 
-The steps that are measured are ordinary steps of the run and give the same numbers to the bit. The first of them also
-counts operations; it and those after it that pay for caches are left out of the times.
+The profiled steps are ordinary steps of the run with the same results, to the bit. FLOPs are counted in the first of
+them; the warm-up steps are excluded from the times. With several processes, only rank 0 is profiled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job
 
 FOLDER = "profile"
-"""Where in a run folder a profile stands."""
+"""The folder of a profile in the run folder."""
 TABLE, TRACE = "profile.txt", "steps.pt.trace.json"
 
 
 @contextmanager
 def profiled(job: Job, folder: Path, say: Callable[[str], None], take: Take) -> Iterator[Take]:
-    """`take`, so that it measures the steps that `trainer.profile` names and leaves what it finds in `folder`."""
+    """Wrap `take` so that it profiles the steps of `trainer.profile` and writes the report to `folder`."""
     section = job.config.training.trainer.profile
     if section is None or not job.team.first:
         yield take
@@ -48,7 +48,7 @@ def profiled(job: Job, folder: Path, say: Callable[[str], None], take: Take) -> 
 
 
 class Profiler:
-    """The measuring of some steps, from the first of them to the report."""
+    """Profiles steps of a run, and writes the report after the last of them."""
 
     def __init__(self, job: Job, folder: Path, section: ProfileSection, say: Callable[[str], None]) -> None:
         self.job, self.folder, self.section, self.say = job, folder, section, say
@@ -59,7 +59,7 @@ class Profiler:
         self.left = section.warmup + section.active
 
     def take(self, take: Take, job: Job, rows: Tensor, step: int) -> list[Tensor]:
-        """Take one step, and measure it when it is one of those."""
+        """Run one step, profiled if it is one of those to profile."""
         if not (self.section.wait <= step < self.section.end and self.left):
             return take(job, rows, step)
         counts = self.profile is None
@@ -76,7 +76,7 @@ class Profiler:
         return losses
 
     def close(self) -> None:
-        """End the measuring, wherever it is."""
+        """Stop profiling."""
         if self.profile is not None:
             self.profile.stop()
 
@@ -88,13 +88,13 @@ class Profiler:
             schedule=steps,
             on_trace_ready=self._ready,
             profile_memory=True,
-            acc_events=True,  # there is one cycle; older versions of torch warn without it
+            acc_events=True,  # there is a single cycle; older versions of torch warn without it
         )
         found.start()
         return found
 
     def _ready(self, found: profile) -> None:
-        if self.left:  # the run ended before the last of the steps
+        if self.left:  # the run ended before the last step to profile
             return
         self.folder.mkdir(exist_ok=True)
         found.export_chrome_trace(str(self.folder / TRACE))
@@ -110,31 +110,31 @@ class Profiler:
 
 
 def leave(report: Profile, job: Job, folder: Path) -> None:
-    """Write a profile's numbers, its table, and the picture of the graph with the shares of time as colours."""
+    """Write the numbers and the table of a profile, and a picture of the graph coloured by share of time."""
     (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
     (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
     picture = dot(job.config.model, heat=heat_of(report.as_data()))
     write(picture, folder / "graph.dot")
-    with suppress(MachineError):  # nothing here can draw: the text is enough for something elsewhere
+    with suppress(MachineError):  # without Graphviz, only the DOT text is written
         write(picture, folder / "graph.svg")
 
 
 def _range(path: str) -> AbstractContextManager[object]:
-    """What the profiler sees of a visit."""
+    """The profiler range of a visit."""
     name = PART + path.removeprefix(OUTSIDE) if path.startswith(OUTSIDE) else VISIT + path
     return record_function(name)
 
 
 @contextmanager
 def _counting(trail: Trail, flops: dict[tuple[str, bool], float]) -> Iterator[None]:
-    """A block whose floating-point operations are counted by path, those of a backward pass apart."""
+    """A block whose floating-point operations are counted by path, separately for the backward pass."""
     counter = FlopCounterMode(display=False)
     with counter, _Attributing(counter, trail, flops):
         yield
 
 
 class _Attributing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hands what `counter` counts for an operation to the path that runs."""
+    """Attributes the FLOPs that `counter` counts for an operation to the running path."""
 
     def __init__(self, counter: FlopCounterMode, trail: Trail, flops: dict[tuple[str, bool], float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""Steps of training that are looked at: each tells which path of the graph, or which part outside of it, runs.
+"""Observed training steps, which report the path of the graph, or the part outside of it, that is running.
 
-Within `watched` a step computes what it always does, to the bit; what is put in its way is taken out again.
+Within `watched` the results of a step are unchanged, to the bit; all instrumentation is removed afterwards.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from flowconf.train.job import Job
 from flowconf.train.team.sharding import ShardedView
 
 WRAPPERS = ((DistributedDataParallel, "module"), (ShardedView, "view"))
-"""What a team puts around a view, and under which name it holds the view."""
+"""The modules that wrap a view in a team, and the attribute with the view."""
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Takes one training step: the job, the rows of its batch, and its number (the first is 0)."""
 
 
 @contextmanager
 def watched(job: Job, visit: OnVisit) -> Iterator[Trail]:
-    """Within the block every path of a step, and every part outside of the graph, is visited.
+    """Within the block, `visit` is called for every path of a step, and every part outside of the graph.
 
-    A compiled graph runs as it is written: what is compiled belongs to no path.
+    A compiled graph runs uncompiled, because compiled code cannot be attributed to paths.
     """
     active = job.active
     view: Any = getattr(active.view, "_orig_mod", active.view)
@@ -66,7 +66,7 @@ def _aside(trail: Trail, name: str, call: Callable[..., Any]) -> Callable[..., A
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Within the block `owner` has `value` under `name`."""
+    """Within the block, the attribute `name` of `owner` is `value`."""
     before = owner.__dict__.get(name, owner._modules.get(name) if isinstance(owner, nn.Module) else None)
     setattr(owner, name, value)
     try:

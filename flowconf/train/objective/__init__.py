@@ -1,1 +1,1 @@
-"""What training optimises and measures: losses, metrics, their weights, and which parameters they move."""
+"""The objective of training: losses, metrics, their weights, and the parameters that they update."""

@@ -1,10 +1,10 @@
-"""Losses by name: thin functions over `torch.nn.functional` with explicit arguments.
+"""Built-in losses: thin functions over `torch.nn.functional` with explicit arguments.
 
-A loss takes its inputs, then its targets, and gives one value for every element (any shape that starts with the
-batch), or such values together with the elements' own weights, which the mean divides by. With `reduction="mean"` it
-gives that mean itself, through torch's fused kernel where there is one. A loss that a project registers needs neither
-`reduction` nor weights. Predictions and targets of different shapes are refused: torch would broadcast them, and
-`[64, 1]` against `[64]` is never what was meant.
+A loss takes its inputs, then its targets, and returns one value per element (any shape that starts with the batch), or
+such values and the weights of the elements, by whose sum the mean is divided. With `reduction="mean"` it returns the
+mean, using torch's fused kernel if there is one. A loss that a project registers needs neither `reduction` nor
+weights. Predictions and targets of different shapes are rejected: torch would broadcast `[64, 1]` against `[64]`,
+which is never intended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Result = Tensor | tuple[Tensor, Tensor]
-"""One value for every element, or these and the weight of every element."""
+"""One value per element, or these and the weight of each element."""
 
 
 def cross_entropy(
@@ -29,23 +29,23 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "none",
 ) -> Result:
-    """Cross entropy of `logits` along the class axis `dim`.
+    """Cross entropy of `logits` along the class dimension `dim`.
 
-    `target` holds class indices (the shape of `logits` without `dim`) or class probabilities (the shape of `logits`).
-    `weight` is one factor for each class. Elements whose target is `ignore_index` count nothing.
+    `target` has class indices (the shape of `logits` without `dim`) or class probabilities (the shape of `logits`).
+    `weight` is one factor per class. Elements whose target is `ignore_index` have no weight.
     """
     rows = _classes_last(logits, dim)
     classes = weight if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device)
     if target.is_floating_point():
         if target.shape == rows.shape[:-1]:
-            raise ValueError(f"targets that are numbers of classes must be integers, and these are {_kind(target)}")
+            raise ValueError(f"class indices must be integers, got targets of type {_kind(target)}")
         _same_shape(logits, target)
         goal = _flat(_classes_last(target, dim))
     else:
         if target.shape != rows.shape[:-1]:
             raise ValueError(
-                f"targets of shape {list(target.shape)} do not fit logits of shape {list(logits.shape)} "
-                f"with their classes along dimension {dim}"
+                f"targets of shape {list(target.shape)} do not match logits of shape {list(logits.shape)} "
+                f"with classes along dimension {dim}"
             )
         goal = target if target.ndim == 1 else target.reshape(-1)
     values = F.cross_entropy(_flat(rows), goal, classes, None, ignore_index, None, reduction, label_smoothing)
@@ -57,7 +57,7 @@ def cross_entropy(
     counted = target != ignore_index
     if classes is None:
         return values, counted
-    # torch weighs the values already, and divides by the sum of the classes' weights.
+    # torch has already multiplied the values by the class weights; undo it, and return the weights separately.
     share = classes[target.clamp_min(0)] * counted
     return torch.where(share > 0, values / share.clamp_min(torch.finfo(share.dtype).tiny), 0), share
 
@@ -72,7 +72,7 @@ def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index
 def bce_with_logits(
     logits: Tensor, target: Tensor, *, pos_weight: float | None = None, reduction: str = "none"
 ) -> Tensor:
-    """Binary cross entropy of `logits` with targets in [0, 1]; `pos_weight` is the factor of the positive ones."""
+    """Binary cross entropy of `logits` with targets in [0, 1]; `pos_weight` is the weight of positive targets."""
     _same_shape(logits, target)
     factor = None if pos_weight is None else torch.tensor(pos_weight, dtype=logits.dtype, device=logits.device)
     goal = _floating(target, logits)
@@ -80,7 +80,7 @@ def bce_with_logits(
 
 
 def bce(probabilities: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
-    """Binary cross entropy of probabilities in [0, 1]; prefer `bce_with_logits`, which is exact near 0 and 1."""
+    """Binary cross entropy of probabilities in [0, 1]; prefer `bce_with_logits`, which is accurate near 0 and 1."""
     _same_shape(probabilities, target)
     return F.binary_cross_entropy(probabilities, _floating(target, probabilities), reduction=reduction)
 
@@ -98,13 +98,13 @@ def l1(predicted: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
 
 
 def smooth_l1(predicted: Tensor, target: Tensor, *, beta: float = 1.0, reduction: str = "none") -> Tensor:
-    """Squared error below `beta`, absolute error above, divided by `beta` so that the slope above is 1."""
+    """Squared error below `beta`, absolute error above, scaled by `1 / beta` so that the slope above is 1."""
     _same_shape(predicted, target)
     return F.smooth_l1_loss(predicted, _floating(target, predicted), reduction=reduction, beta=beta)
 
 
 def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: str = "none") -> Tensor:
-    """Squared error below `delta`, absolute error above, with slope `delta` there."""
+    """Squared error below `delta`, absolute error with slope `delta` above."""
     _same_shape(predicted, target)
     return F.huber_loss(predicted, _floating(target, predicted), reduction=reduction, delta=delta)
 
@@ -112,32 +112,32 @@ def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: s
 def kl_div(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
     """Kullback-Leibler divergence of `target` from log-probabilities, summed along `dim`.
 
-    `target` holds probabilities, or log-probabilities with `log_target`.
+    `target` has probabilities, or log-probabilities with `log_target`.
     """
     _same_shape(log_probabilities, target)
     return F.kl_div(log_probabilities, target, reduction="none", log_target=log_target).sum(dim)
 
 
 def poisson_nll(predicted: Tensor, target: Tensor, *, log_input: bool = True, reduction: str = "none") -> Tensor:
-    """Negative log-likelihood of counts under a Poisson rate; `log_input` says that its logarithm is predicted."""
+    """Negative log-likelihood of counts under a Poisson rate; with `log_input`, `predicted` is the logarithm of it."""
     _same_shape(predicted, target)
     return F.poisson_nll_loss(predicted, _floating(target, predicted), log_input=log_input, reduction=reduction)
 
 
 def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, *, full: bool = False, eps: float = 1e-6) -> Tensor:
-    """Negative log-likelihood under a normal distribution; `full` adds the constant term, `eps` bounds the variance."""
+    """Negative log-likelihood of a normal distribution; `full` adds the constant term, `eps` clamps the variance."""
     _same_shape(mean, target)
     return F.gaussian_nll_loss(mean, _floating(target, mean), variance, full=full, eps=eps, reduction="none")
 
 
 def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
-    """One minus the cosine similarity along `dim`: 0 for the same direction, 2 for opposite ones."""
+    """One minus the cosine similarity along `dim`: 0 for the same direction, 2 for the opposite."""
     _same_shape(predicted, target)
     return 1 - F.cosine_similarity(predicted, target, dim=dim)
 
 
 def value(values: Tensor) -> Tensor:
-    """The values themselves: for penalties and rewards that the graph works out (a reward has a negative weight)."""
+    """The values themselves: for penalties and rewards computed by the graph (a reward has a negative weight)."""
     return values
 
 
@@ -148,7 +148,7 @@ def _kind(value: Tensor) -> str:
 def _same_shape(predicted: Tensor, target: Tensor) -> None:
     if predicted.shape != target.shape:
         raise ValueError(
-            f"predictions of shape {list(predicted.shape)} and targets of shape {list(target.shape)} differ"
+            f"predictions of shape {list(predicted.shape)} do not match targets of shape {list(target.shape)}"
         )
 
 

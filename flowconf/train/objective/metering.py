@@ -1,4 +1,4 @@
-"""Metrics of one evaluation: our own means, and torchmetrics' classes behind the same two methods."""
+"""Metrics of an evaluation: built-in means, and torchmetrics classes with the same two methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowconf.train.objective.terms import Average, Term, Values, metric_term
 
 
 class Meter(Protocol):
-    """What gathers batches and then gives one number."""
+    """Accumulates batches and computes one number."""
 
     def update(self, values: Values, batch: Values) -> None: ...
 
@@ -25,9 +25,9 @@ class Meter(Protocol):
 
 
 class Metric:
-    """A named metric of a config: its references, and a new meter for every evaluation.
+    """A named metric of a config: its references, and a new meter for each evaluation.
 
-    `new_meter` takes whether several processes see different batches, which a torchmetrics object then adds up.
+    `new_meter` takes whether batches are distributed over several processes, so that torchmetrics synchronizes.
     """
 
     def __init__(self, term: Term, new_meter: Callable[[bool], Meter]) -> None:
@@ -38,7 +38,7 @@ class Metric:
 
 
 class TorchMeter:
-    """A torchmetrics object as a meter. A mask picks the elements that count; what is left is [N] or [N, classes]."""
+    """A torchmetrics object as a meter. A mask selects elements, which makes the operands [N] or [N, classes]."""
 
     def __init__(self, term: Term, metric: Any) -> None:
         self.term = term
@@ -58,7 +58,7 @@ class TorchMeter:
     def compute(self) -> float:
         result = self.metric.compute()
         if not isinstance(result, Tensor) or result.numel() != 1:
-            message = f"the metric `{self.term.name}` does not give one number, and only those can be logged"
+            message = f"the metric `{self.term.name}` must return one number to be logged"
             raise ConfigError(Diagnostic("FC0402", message, path=f"metrics.{self.term.name}"))
         return float(result)
 
@@ -71,9 +71,9 @@ def build_metrics(
     place: Callable[[str], Place],
     reporter: Reporter,
 ) -> list[Metric]:
-    """The metrics of a config; one whose arguments are refused is noted, and left out.
+    """The metrics of a config; one with invalid arguments is reported and omitted.
 
-    torchmetrics is imported when one of its names is used, and not before.
+    torchmetrics is imported only if one of its names is used.
     """
     found = []
     for name, section in sections.items():
@@ -98,12 +98,12 @@ def _torch_metric(
     try:
         import torchmetrics
     except ModuleNotFoundError:
-        message = f"the metric `{section.fn}` needs torchmetrics"
+        message = f"the metric `{section.fn}` requires torchmetrics"
         raise MachineError(Diagnostic("FC0601", message, place, advice="run `pip install torchmetrics`")) from None
     try:
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
-        message = f"torchmetrics refuses these arguments of `{section.fn}`: {first_line(problem)}"
+        message = f"invalid arguments for `{section.fn}` of torchmetrics: {first_line(problem)}"
         reporter.error("FC0133", message, place, path=f"metrics.{term.name}")
         return None
 
@@ -116,4 +116,4 @@ def _torch_metric(
 
 
 def _never_called(*operands: Tensor) -> Tensor:
-    raise AssertionError("a torchmetrics metric is not a function of elements")
+    raise AssertionError("a torchmetrics metric has no element-wise function")

@@ -1,8 +1,8 @@
-"""Metrics by name: functions of the same form as losses, averaged over every element of a split.
+"""Built-in metrics: functions with the same signature as losses, averaged over all elements of a split.
 
-A metric gives one value for every element, or such values with their weights; `terms.Average` sums
-them on the device, so that nothing waits for it. Any loss can be a metric too. What is not a mean (an F1 score, an
-area under a curve) comes from torchmetrics by its class name.
+A metric returns one value per element, or such values and their weights; `terms.Average` sums them on the device
+without synchronizing. Any loss can also be a metric. Metrics that are not means (an F1 score, an area under a curve)
+are torchmetrics classes, by name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from flowconf.train.objective import losses
 def accuracy(
     predicted: Tensor, target: Tensor, *, dim: int = 1, top: int = 1, ignore_index: int = -100
 ) -> tuple[Tensor, Tensor]:
-    """Whether the target class is among the `top` largest scores along `dim`; `ignore_index` counts nothing.
+    """Whether the target class is among the `top` largest scores along `dim`; `ignore_index` has no weight.
 
-    `target` [B, ...] holds class indices, and `predicted` has one axis more, `dim`, for the classes. Predictions of the
-    target's own shape are taken as class indices, or as logits of a yes-or-no question when they are not integers.
+    `target` [B, ...] has class indices, and `predicted` has one more dimension, `dim`, for the classes. Predictions of
+    the same shape as the target are class indices, or binary logits if they are floating-point.
     """
     if predicted.shape == target.shape:
         chosen = predicted > 0 if predicted.is_floating_point() else predicted
@@ -27,15 +27,15 @@ def accuracy(
     scores = predicted.movedim(dim, -1)
     if scores.shape[:-1] != target.shape:
         raise ValueError(
-            f"targets of shape {list(target.shape)} do not fit scores of shape {list(predicted.shape)} "
-            f"with their classes along dimension {dim}"
+            f"targets of shape {list(target.shape)} do not match scores of shape {list(predicted.shape)} "
+            f"with classes along dimension {dim}"
         )
     chosen = scores.argmax(-1, keepdim=True) if top == 1 else scores.topk(top, dim=-1).indices
     return (chosen == target[..., None]).any(-1).float(), target != ignore_index
 
 
 def exact(predicted: Tensor, target: Tensor, *, dim: int = -1, ignore_index: int = -100) -> Tensor:
-    """Whether a whole row is right: every class index of `target` [B, ...], those with `ignore_index` aside; [B]."""
+    """Whether all class indices of a row of `target` [B, ...] are right, except those of `ignore_index`; [B]."""
     right, counted = accuracy(predicted, target, dim=dim, ignore_index=ignore_index)
     wrong = (right == 0) & counted
     return torch.logical_not(wrong.flatten(1).any(1)).float()
@@ -52,5 +52,5 @@ def mse(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def value(values: Tensor) -> Tensor:
-    """The values themselves, such as a halting step or an entropy that the graph works out."""
+    """The values themselves, such as a halting step or an entropy computed by the graph."""
     return values

@@ -1,6 +1,6 @@
-"""Which term of the loss moves which parameters: `updates` limits a term's gradient to subtrees.
+"""The parameters that each term of the loss updates: `updates` limits a term's gradient to subtrees.
 
-Terms that move the same parameters share a backward pass, so that a loss without `updates` takes one, as ever.
+Terms that update the same parameters share a backward pass, so a loss without `updates` needs only one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from flowconf.train.objective.terms import weighted
 
 Targets = frozenset[nn.Parameter] | None
-"""The parameters that a term may move; None: all."""
+"""The parameters that a term may update; None: all."""
 
 
 class Routes:
     """The backward passes of a step, for terms in a fixed order."""
 
     def __init__(self, targets: Sequence[Targets], trained: Sequence[nn.Parameter], divided: bool = False) -> None:
-        """`targets` are those of each term, `trained` what learns at all at the moment.
+        """`targets` are those of each term, `trained` the parameters that are currently trained.
 
-        `divided` says that processes hold parts of the parameters, and that others take their places in a pass.
+        `divided` says that the parameters are sharded, so that a backward pass runs on gathered copies of them.
         """
         self.trained = trained
         self.divided = divided
@@ -33,7 +33,7 @@ class Routes:
         self.passes = [(numbers, _inputs(target, trained)) for target, numbers in groups.items()]
 
     def total(self, means: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, list[Tensor]]:
-        """The loss, and the part of it that each pass goes back from."""
+        """The loss, and the part of it that each backward pass starts from."""
         parts = [weighted([means[n] for n in numbers], [weights[n] for n in numbers]) for numbers, _ in self.passes]
         total = parts[0]
         for part in parts[1:]:
@@ -41,7 +41,7 @@ class Routes:
         return total, parts
 
     def reached(self, parts: Sequence[Tensor]) -> set[nn.Parameter]:
-        """The parameters that the passes from `parts` give a gradient."""
+        """The parameters that get a gradient in the backward passes of `parts`."""
         found: set[nn.Parameter] = set()
         for part, (_, inputs) in zip(parts, self.passes, strict=True):
             own = reached(part)
@@ -49,7 +49,7 @@ class Routes:
         return found
 
     def backward(self, parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
-        """Add the gradients of `parts` to the parameters that each may move."""
+        """Add the gradients of `parts` to the parameters that each may update."""
         last = len(parts) - 1
         for number, (part, (_, inputs)) in enumerate(zip(parts, self.passes, strict=True)):
             if inputs is None:
@@ -62,7 +62,7 @@ class Routes:
 
     @contextmanager
     def _others_aside(self, inputs: Sequence[nn.Parameter]) -> Iterator[None]:
-        """A block that leaves the gradients of all but `inputs` as they were."""
+        """A block that preserves the gradients of all parameters except `inputs`."""
         moved = set(inputs)
         others = [(parameter, parameter.grad) for parameter in self.trained if parameter not in moved]
         for parameter, _ in others:

@@ -1,8 +1,8 @@
-"""What a config asks of the graph's values: terms of the loss and metrics, with their references resolved.
+"""Terms of the loss and metrics, with their references resolved.
 
-A term's elements are averaged with their weights: `sum(values * mask) / sum(mask)`; a mask of 0 leaves an element out,
-whatever its target is. During training the terms are means
-of one batch; in an evaluation they are means over all elements of the split, so that batches of any size give the same.
+A term is the weighted mean of its elements: `sum(values * mask) / sum(mask)`; a mask of 0 excludes an element, whatever
+its target is. During training a term is the mean of one batch; in an evaluation it is the mean over all elements of the
+split, independent of the batch size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Values = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Where a reference is read: a value of the graph, or a field of the batch."""
+    """A resolved reference: a value of the graph, or a field of the batch."""
 
     name: str
     in_batch: bool
@@ -34,18 +34,18 @@ class Operand:
 
 
 def sources(references: Sequence[str], fields: Collection[str], in_graph: Callable[[str], bool]) -> tuple[Operand, ...]:
-    """Inputs of a loss or metric: the graph's values come first, then the fields of the batch."""
+    """Inputs of a loss or metric: values of the graph take precedence over fields of the batch."""
     return tuple(Operand(name, in_batch=not in_graph(name) and name in fields) for name in references)
 
 
 def targets(references: Sequence[str], fields: Collection[str]) -> tuple[Operand, ...]:
-    """Targets and masks: the fields of the batch come first, then the graph's values."""
+    """Targets and masks: fields of the batch take precedence over values of the graph."""
     return tuple(Operand(name, in_batch=name in fields) for name in references)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A loss or a metric: a function of some values, its arguments, and the weights of its elements."""
+    """A loss or a metric: a function, its operands and arguments, and the mask of its elements."""
 
     name: str
     function: Callable[..., Result]
@@ -53,13 +53,13 @@ class Term:
     mask: Operand | None
     args: dict[str, Any]
     weight: float
-    """The factor of the term in an evaluation's loss."""
+    """The weight of the term in the loss of an evaluation."""
     reduces: bool
-    """Whether the function can give the mean itself."""
+    """Whether the function can return the mean itself."""
 
     @property
     def references(self) -> list[str]:
-        """The values that it needs from the graph."""
+        """The values of the graph that it requires."""
         all_of_them = (*self.operands, self.mask) if self.mask else self.operands
         return [source.name for source in all_of_them if not source.in_batch]
 
@@ -75,14 +75,14 @@ class Term:
         return (elements * weights).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
 
     def elements(self, values: Values, batch: Values) -> tuple[Tensor, Tensor | None]:
-        """Every element and its weight (None: 1)."""
+        """The elements and their weights (None: 1)."""
         mask = self.mask.read(values, batch) if self.mask is not None else None
         operands = [self._operand(source, values, batch, mask) for source in self.operands]
         return weighed(self.function(*operands, **self.args), mask)
 
     @staticmethod
     def _operand(source: Operand, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
-        """A value; a field of the batch is 0 where the mask leaves it out, so that it may hold anything there."""
+        """A value; masked elements of a batch field are set to 0, because they may have any value."""
         found = source.read(values, batch)
         if mask is None or not source.in_batch or mask.shape != found.shape[: mask.ndim]:
             return found
@@ -90,16 +90,16 @@ class Term:
 
 
 def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The elements, and their own weights times `mask`, which lacks the last axes when it has fewer.
+    """The elements, and their weights multiplied by `mask`, which may have fewer dimensions.
 
-    What weighs nothing is 0, even if it was not a number.
+    Elements of weight 0 are set to 0, even if they are NaN.
     """
     elements, weights = result if isinstance(result, tuple) else (_tensor(result), None)
     if mask is not None:
         if mask.ndim > elements.ndim or mask.shape != elements.shape[: mask.ndim]:
             raise ValueError(
-                f"a mask of shape {list(mask.shape)} does not fit elements of shape {list(elements.shape)}: "
-                f"its sizes must be their first ones"
+                f"a mask of shape {list(mask.shape)} does not match elements of shape {list(elements.shape)}: "
+                f"it must have their leading dimensions"
             )
         mask = _spread(mask, elements).expand_as(elements)
         weights = mask if weights is None else weights * mask
@@ -110,20 +110,20 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
 
 
 def _spread(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask of the first axes of `like`, with an axis of size 1 for each of the others."""
+    """A mask of the leading dimensions of `like`, with a dimension of size 1 for each of the others."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
 
 
 def _tensor(result: object) -> Tensor:
-    """What a function has given. Raises `TypeError` when that is no tensor."""
+    """The result of a function. Raises `TypeError` if it is not a tensor."""
     if not isinstance(result, Tensor):
         given = "`None`" if result is None else f"a `{type(result).__name__}`"
-        raise TypeError(f"it must give a tensor, and gives {given}")
+        raise TypeError(f"it must return a tensor, got {given}")
     return result
 
 
 def gives_mean(loss: str) -> bool:
-    """Whether a loss can give its mean itself."""
+    """Whether a loss can return its mean itself."""
     return registry.losses.signature(loss).takes("reduction")
 
 
@@ -134,7 +134,7 @@ def loss_terms(
     fields: Collection[str],
     in_graph: Callable[[str], bool],
 ) -> list[Term]:
-    """The terms of the loss, with their weights in an evaluation."""
+    """The terms of the loss, with the weights that evaluations use."""
     return [
         _term(name, section, load(section.fn), final_weight(section.weight), reduces(section.fn), fields, in_graph)
         for name, section in sections.items()
@@ -148,7 +148,7 @@ def metric_term(
     fields: Collection[str],
     in_graph: Callable[[str], bool],
 ) -> Term:
-    """A metric of the same form as a loss."""
+    """A metric as a term."""
     return _term(name, section, function, 1.0, False, fields, in_graph)
 
 
@@ -167,7 +167,7 @@ def _term(
 
 
 def means_of(terms: Sequence[Term], values: Values, batch: Values) -> list[Tensor]:
-    """Each term's mean over a batch, without its weight."""
+    """The unweighted mean of each term over a batch."""
     means = []
     for term in terms:
         try:
@@ -179,7 +179,7 @@ def means_of(terms: Sequence[Term], values: Values, batch: Values) -> list[Tenso
 
 
 def weighted(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The weighted sum of some terms."""
+    """The weighted sum of the means of terms."""
     total: Tensor | None = None
     for mean, weight in zip(means, weights, strict=True):
         share = mean if weight == 1 else mean * weight
@@ -189,7 +189,7 @@ def weighted(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 class Average:
-    """A weighted mean over many batches, kept on the device until it is read."""
+    """A weighted mean over many batches, accumulated on the device."""
 
     def __init__(self, term: Term) -> None:
         self.term = term
@@ -197,7 +197,7 @@ class Average:
         self.count: Tensor | None = None
 
     def update(self, values: Values, batch: Values) -> None:
-        """Add the elements of a batch; one number for the whole batch counts once for each of its rows."""
+        """Add the elements of a batch; a scalar for the whole batch is weighted by the number of rows."""
         try:
             elements, weights = self.term.elements(values, batch)
         except Exception as problem:
@@ -216,7 +216,7 @@ class Average:
         self.count = count if self.count is None else self.count + count
 
     def compute(self) -> float:
-        """The mean; not a number when nothing counted."""
+        """The mean; NaN if there were no elements."""
         if self.total is None or self.count is None:
             return float("nan")
         return float(self.total / self.count)

@@ -8,7 +8,7 @@ from flowconf.language.training import Changing, Ramp, Weight
 
 
 def weight_at(weight: Weight, progress: float) -> float:
-    """A weight at a point of the run (0: the first step, 1: the end)."""
+    """The weight at a progress of the run (0: the first step, 1: the end)."""
     if not isinstance(weight, Changing):
         return weight
     if weight.steps is not None:
@@ -22,5 +22,5 @@ def weight_at(weight: Weight, progress: float) -> float:
 
 
 def final_weight(weight: Weight) -> float:
-    """The weight at the end of the run, which evaluations take."""
+    """The weight at the end of the run, which evaluations use."""
     return weight_at(weight, 1.0)

@@ -1,1 +1,1 @@
-"""How parameters move: optimizers and schedules by name, groups by path, and averages."""
+"""Optimization: built-in optimizers and schedules, parameter groups by path, and averages of weights."""

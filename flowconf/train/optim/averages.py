@@ -1,4 +1,4 @@
-"""Moving averages of the weights, which are evaluated and kept in the weights' place."""
+"""Moving averages of the weights, which are evaluated and saved instead of the weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowconf.train.optim.state import FEW
 
 
 class Averages:
-    """An exponential moving average of each trained parameter; `decay` None means none are kept, at no cost.
+    """An exponential moving average of each trained parameter; disabled, at no cost, if `decay` is None.
 
-    The decay rises to its value over the first steps, so that the starting values are soon forgotten:
-    `min(decay, (1 + step) / (10 + step))`, as in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+    The decay is warmed up so that the initial weights are soon forgotten: `min(decay, (1 + step) / (10 + step))`, as in
+    TensorFlow's `ExponentialMovingAverage` with `num_updates`.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], decay: float | None) -> None:
@@ -30,14 +30,14 @@ class Averages:
 
     @torch.no_grad()
     def update(self, step: int, skipped: Callable[[], bool] = lambda: False) -> None:
-        """Take in the weights after `step` steps; not when the last one is told to have left them alone."""
+        """Update the averages with the weights after `step` steps, unless the last step was `skipped`."""
         if self.decay is not None and not skipped():
             decay = min(self.decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """A block in which the graph has the averages as its weights."""
+        """A block in which the weights of the graph are replaced by the averages."""
         if self.decay is None:
             yield
             return
@@ -53,7 +53,7 @@ class Averages:
         return {f"average/{name}": value for name, value in zip(self.names, self.values, strict=True)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Go on from `state()`; what it does not have starts from the weights as they are. Gives that, in words."""
+        """Restore `state()`; missing averages are initialized from the weights. Returns notes for the user."""
         anew = []
         for name, value, average, weights in zip(self.names, self.values, self._averages, self._weights, strict=True):
             found = tensors.get(f"average/{name}")
@@ -62,7 +62,7 @@ class Averages:
             else:
                 average.copy_(weights)
                 anew.append(name)
-        return [f"the averages of {listing(anew, FEW)} begin anew, from the weights"] if anew else []
+        return [f"averages start from the current weights for {listing(anew, FEW)}"] if anew else []
 
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:

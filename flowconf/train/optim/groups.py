@@ -1,4 +1,4 @@
-"""The optimizer of a run: which parameters it gets, in which groups, and their learning rates over the steps."""
+"""The parameter groups of the optimizer, and their learning rates over the steps."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def parameter_groups(
     place: Callable[[str], Place],
     scales: Sequence[Mapping[str, float]] = (),
 ) -> tuple[list[dict[str, Any]], list[list[float]]]:
-    """The parameters that are trained, as optimizer groups: first those without a path, then those of each path.
+    """The trained parameters as optimizer groups: first those without a path, then those of each path.
 
-    The nearest path above a parameter wins. A path with nothing to train below it gives no group. Each of `scales` is
-    path -> factor of the learning rate; groups are so small that each has one factor of each, which are given beside
-    the groups. Raises `ConfigError` for a path that names nothing (FC0405), and when there is nothing (FC0403).
+    The nearest path above a parameter wins. A path without trained parameters has no group. Each of `scales` is
+    path -> learning rate factor; groups are split so that each has a single factor for each of them, and these factors
+    are returned with the groups. Raises `ConfigError` for an unknown path (FC0405), and if nothing is trained (FC0403).
     """
     unknown: list[Diagnostic] = []
     owners = _owners(groups, at, place, unknown)
@@ -37,7 +37,7 @@ def parameter_groups(
         paths = tuple(owner.get(parameter, "") for owner in scaled)
         members.setdefault((order.index(owners.get(parameter, "")), paths), []).append(parameter)
     if not members:
-        message = "nothing is left to train: every parameter is frozen, or the graph has none"
+        message = "nothing to train: every parameter is frozen, or the graph has none"
         raise ConfigError(Diagnostic("FC0403", message, advice="thaw a part with `frozen: false`"))
     keys = sorted(members, key=lambda key: key[0])
     factors = [[scale.get(path, 1.0) for scale, path in zip(scales, paths, strict=True)] for _, paths in keys]
@@ -60,7 +60,7 @@ def _owners(
 
 
 class LearningRate:
-    """Sets every group's learning rate before each step: its own `lr` times the schedule's factor, and the phase's."""
+    """Sets the learning rate of every group before each step: its `lr` times the factors of schedule and phase."""
 
     def __init__(self, optimizer: optim.Optimizer, shape: Callable[[float], float], warmup: int, total: int) -> None:
         self.optimizer = optimizer
@@ -69,10 +69,10 @@ class LearningRate:
         self.total = total
         self.base = [float(group["lr"]) for group in optimizer.param_groups]
         self.factors = [1.0] * len(self.base)
-        """What the phase of the moment makes of each group's rate."""
+        """The factor of the current phase for each group."""
 
     def set(self, step: int) -> None:
-        """Prepare `step` (the first is 0)."""
+        """Set the learning rates for `step` (the first is 0)."""
         factor = factor_at(step, self.total, self.warmup, self.shape)
         for group, base, own in zip(self.optimizer.param_groups, self.base, self.factors, strict=True):
             group["lr"] = base * factor * own

@@ -1,4 +1,4 @@
-"""What an optimizer keeps from step to step, by the name of the parameter: it is carried over where it fits."""
+"""The state of an optimizer by parameter name, restored for every parameter that it matches."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from flowconf.report import listing
 
 Make = Callable[[list[dict[str, Any]]], optim.Optimizer]
 Kept = Mapping[str, Any]
-"""Name of a value -> the value, which is a tensor or plain data."""
+"""Name of a value -> the value, a tensor or plain data."""
 FEW = 4
 
 
 def state_of(optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, dict[str, Any]]:
-    """What is kept for every parameter of the optimizer, by the parameter's name; for some of them nothing."""
+    """The state of every parameter of the optimizer, by the parameter's name; possibly empty."""
     return {names[parameter]: dict(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)}
 
 
 def restore_state(
     optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str], saved: Mapping[str, Kept], make: Make
 ) -> list[str]:
-    """Go on from `state_of`; settings such as rates are those of `optimizer`. Gives what begins anew, in words.
+    """Restore `state_of`; settings such as learning rates stay those of `optimizer`. Returns notes for the user.
 
-    State is carried over to the parameter of its name when it has the shapes, and the values, that the optimizer keeps
-    for it with its present settings. `make` gives such an optimizer for other groups of parameters.
+    The state of a parameter is restored if it has the values and shapes that the optimizer has for it with its current
+    settings. `make` makes such an optimizer for other parameter groups.
     """
     groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Any]] = {}
@@ -52,13 +52,13 @@ def restore_state(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter in _parameters(optimizer):
         if parameter not in optimizer.state and parameter in kept:
-            optimizer.state[parameter] = kept[parameter]  # made with the optimizer, before the first step
+            optimizer.state[parameter] = kept[parameter]  # initialized by the optimizer before the first step
         _lay_out(optimizer, parameter)
     leaving = sorted(saved.keys() - {names[parameter] for parameter in _parameters(optimizer)})
     return [
-        *_said(anew, "the optimizer's state begins anew for", "its settings keep other values"),
-        *_said(joining, "the optimizer's state begins with this step for", "they were not trained before"),
-        *_said(leaving, "the optimizer's state is dropped for", "they are not trained any more"),
+        *_said(anew, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
+        *_said(joining, "optimizer state starts with this step for", "not trained before"),
+        *_said(leaving, "optimizer state is dropped for", "no longer trained"),
     ]
 
 
@@ -71,9 +71,9 @@ def _said(names: list[str], what: str, why: str) -> list[str]:
 
 
 def _kept_for(parameter: nn.Parameter, group: Mapping[str, Any], make: Make) -> Mapping[str, tuple[int, ...]] | None:
-    """The values that an optimizer keeps for a parameter of so many dimensions, each of size 2, and their shapes.
+    """The names and shapes of an optimizer's state for a parameter of the same rank, with all dimensions of size 2.
 
-    They are seen after a step with a small parameter; None for an optimizer that cannot take it.
+    Determined by a step with a small parameter; None if the optimizer fails on it.
     """
     small = nn.Parameter(torch.zeros([2] * parameter.ndim, dtype=parameter.dtype, device=parameter.device))
     small.grad = torch.zeros_like(small)
@@ -100,14 +100,14 @@ def _shape(value: object) -> tuple[int, ...]:
 
 
 def _as_held(parameter: nn.Parameter, value: Any) -> Any:
-    """A value as this process holds it; none of it is shared with what was read."""
+    """A value in the layout of this process, sharded like its parameter if it has the same shape."""
     if not isinstance(value, Tensor):
         return value
     return like(parameter, value) if value.shape == parameter.shape else value
 
 
 def _lay_out(optimizer: optim.Optimizer, parameter: nn.Parameter) -> None:
-    """Give state the strides of its parameter: fused kernels rely on it."""
+    """Give the state the strides of its parameter, which fused kernels require."""
     for name, value in optimizer.state.get(parameter, {}).items():
         if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
             optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,1 +1,1 @@
-"""What a run leaves: its folder, checkpoints and logs, and what going on from there needs."""
+"""The folder of a run: its checkpoints and logs, and resuming from them."""

@@ -13,10 +13,10 @@ from flowconf.train.runs.state import check_weights, save_weights, saved_step
 
 
 class Best:
-    """The best weights so far by one value of the validation split; the last ones where there is no such split.
+    """The best weights so far by one value of the validation split; without that split, the last weights.
 
-    The checkpoint that knows of new best weights is saved before they are: it holds the same weights, so that a run
-    that ends in between finds them there.
+    The checkpoint is saved before the best weights: it has the same weights, so that a run killed in between recovers
+    them from it.
     """
 
     def __init__(self, job: Job, run: Run) -> None:
@@ -32,12 +32,12 @@ class Best:
 
     @property
     def gives_up(self) -> bool:
-        """Whether there was nothing better for as many evaluations as the config has patience for."""
+        """Whether there was no improvement for `trainer.patience` evaluations."""
         patience = self.job.config.training.trainer.patience
         return patience is not None and self.waited >= patience
 
     def offer(self, step: int, found: dict[str, float]) -> bool:
-        """Whether these weights are better than all before; a value that is not a number is never better."""
+        """Whether these weights are the best so far; NaN is never better."""
         self.latest = step
         before = self.metrics.get(self.name, math.nan)
         better = math.isnan(before) or self.sign * found[self.name] > self.sign * before
@@ -52,7 +52,7 @@ class Best:
             save_weights(self.job.graph, self.file, self.step, self.run.id, self.job.team.first)
 
     def load(self, last_step: int) -> None:
-        """Put the best weights into the graph, which has those of `last_step`."""
+        """Load the best weights into the graph, which has those of `last_step`."""
         if not self.metrics:
             self.step = last_step
             self.keep()
@@ -65,9 +65,9 @@ class Best:
         return SavedBest(step=self.step, latest=self.latest, waited=self.waited, metrics=self.metrics)
 
     def restore(self, state: SavedBest, step: int) -> None:
-        """Go on from `state()`, which was saved after `step` steps and with their weights.
+        """Restore `state()`, which was saved after `step` steps together with their weights.
 
-        Raises `RunError` when the best weights are of an earlier step, and their file is not whole.
+        Raises `RunError` if the best weights are of an earlier step, and their file is damaged.
         """
         self.step, self.latest, self.waited = state.step, state.latest, state.waited
         self.metrics = dict(state.metrics)
@@ -75,6 +75,6 @@ class Best:
             check_weights(self.file, self.step, self.run.id)
 
     def catch_up(self, step: int) -> None:
-        """Save the best weights where the run ended after it had saved a checkpoint with them, and before that."""
+        """Save the best weights if the run ended after saving a checkpoint with them, but before saving them."""
         if self.metrics and self.step == step and self.job.team.told(lambda: saved_step(self.file) != step):
             self.keep()

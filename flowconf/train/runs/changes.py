@@ -18,11 +18,11 @@ from flowconf.report.origins import dotted
 from flowconf.train.runs.resume import way_on
 
 FIXED = {
-    "seed": "its weights and the order of its data began with it",
-    "init_from": "it has weights already",
-    "data.batch_size": "its epochs are counted in batches of that size",
-    "data.drop_last": "its epochs are counted in the batches that are left",
-    "trainer.runs": "it stays in its folder",
+    "seed": "the weights and the data order depend on it",
+    "init_from": "the run already has weights",
+    "data.batch_size": "epochs are counted in batches of this size",
+    "data.drop_last": "it changes the number of batches in an epoch",
+    "trainer.runs": "the run stays in its folder",
 }
 """Keys that keep the value they had in the first checkpoint, and why."""
 STARTS = ("checkpoint", "init")
@@ -31,14 +31,16 @@ STARTS = ("checkpoint", "init")
 
 def refuse_changes(run: Path, before: Config, after: Config) -> None:
     """Raise `ConfigError` for what cannot change in a run that has a checkpoint."""
-    refused = {tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)}
+    refused: dict[Keys, str] = {
+        tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)
+    }
     old = dict(_starts(before.composition.document.data["model"], ("model",)))
     new = dict(_starts(after.composition.document.data["model"], ("model",)))
-    refused |= {keys: "it has weights already" for keys, start in new.items() if old.get(keys) != start}
+    refused |= {keys: "the run already has weights" for keys, start in new.items() if old.get(keys) != start}
     found = [
         Diagnostic(
             "FC0702",
-            f"`{dotted(keys)}` cannot change in a run that goes on: {why}",
+            f"`{dotted(keys)}` cannot be changed when resuming: {why}",
             after.composition.document.origins.value(keys),
             dotted(keys),
             advice=way_on(run),

@@ -1,6 +1,6 @@
-"""The machine and the packages that a run records, as far as they can change a result.
+"""The environment that a run records: machine and packages that can affect its results.
 
-Importing this module imports no torch.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PACKAGES = ("flowconf", "torch", "numpy", "pydantic", "hydra-core", "safetensors
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the packages, as far as they can change a result."""
+    """The machine and packages that can affect the results of a run."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -30,7 +30,7 @@ def environment() -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
-    """The installed version of a package, None where there is none."""
+    """The installed version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

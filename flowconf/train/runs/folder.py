@@ -9,13 +9,13 @@ writes holds a lock on `metrics.jsonl`, which ends with the process.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,16 +25,14 @@ from flowconf.graph.weights.files import sync_folder, write_atomically
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, known_record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
+from flowconf.train.runs import lock
 from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
 from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
+from flowconf.train.stopping import uninterrupted
 
-LINES = "metrics.jsonl"
 CHUNK = 1 << 16
-
-_locks: set[int] = set()
-"""The open files through which this process holds runs."""
 
 
 @dataclass
@@ -65,15 +63,7 @@ class Run:
 
     def open(self, tensorboard: bool) -> None:
         """Take the run. Raises `RunError` when another process has it."""
-        lines = (self.folder / LINES).open("a", encoding="utf-8")
-        try:
-            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lines.close()
-            message = f"the run {shown_path(str(self.folder))} is still going on, in another process"
-            raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)))) from None
-        self._lines, self._tensorboard = lines, tensorboard
-        _locks.add(lines.fileno())
+        self._lines, self._tensorboard = lock.take(self.folder), tensorboard
 
     def begin(self, size: int = 0, step: int = 0) -> list[str]:
         """Write down that the run goes on after `step` steps, when its log had `size` bytes, and start the logs.
@@ -86,7 +76,7 @@ class Run:
             for leftover in self.checkpoints.glob(".*.tmp"):
                 leftover.unlink()
             self.checkpoints.mkdir(exist_ok=True)
-            kept = whole_lines(self.folder / LINES, size)
+            kept = whole_lines(self.folder / lock.LINES, size)
             self._lines.truncate(kept)
             if self.document is not None:
                 write_atomically(self.folder / CONFIG, dump(self.document).encode())
@@ -94,7 +84,7 @@ class Run:
             if self._tensorboard:
                 self._events = EventFile(self.folder)
                 self._events.restart(step)
-        lost = f"`{LINES}` had {size:,} bytes when the checkpoint was saved, and {kept:,} of them are left"
+        lost = f"`{lock.LINES}` had {size:,} bytes when the checkpoint was saved, and {kept:,} of them are left"
         return [lost] if kept < size else []
 
     def size(self) -> int:
@@ -142,40 +132,38 @@ class Run:
 
         A run that has not begun is left as it was.
         """
+        with uninterrupted():
+            if status == "finished":
+                with self._writing():
+                    self.flush()
+                    self.update(status=status, ended=_now(), **changes)
+            elif self._began:
+                with suppress(OSError):  # what ended the run is being told; a disk that is full must not hide it
+                    self.update(status=status, ended=_now(), **changes)
+            with suppress(OSError):
+                self.close()
         for logger in self.loggers:
             logger.close(status)
-        if status == "finished":
-            with self._writing():
-                self.flush()
-                self.update(status=status, ended=_now(), **changes)
-                self.close()
-            return
-        # What ended the run is being told; a disk that is full must not hide it.
-        with suppress(OSError):
-            if self._began:
-                self.update(status=status, ended=_now(), **changes)
-        with suppress(OSError):
-            self.close()
 
     def close(self) -> None:
         """Close the logs, and let others write them."""
-        if self._lines is not None and not self._lines.closed:
-            _locks.discard(self._lines.fileno())
-        for log in (self._lines, self._events):
-            if log is not None:
-                log.close()
+        with ExitStack() as both:
+            if self._lines is not None:
+                both.callback(lock.release, self._lines)
+            if self._events is not None:
+                both.callback(self._events.close)
 
     def _check_there(self) -> None:
         """Raise `RunError` when the folder has been moved or deleted: what is written would be lost."""
         assert self._lines is not None
         try:
-            there = (self.folder / LINES).stat()
+            there = (self.folder / lock.LINES).stat()
         except FileNotFoundError:
             there = None
         mine = os.fstat(self._lines.fileno())
         if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted while the run was going on"
-            advice = "if it was moved, go on from its last checkpoint: flowconf train --resume FOLDER"
+            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted during the run"
+            advice = "if it was moved, resume from its last checkpoint: flowconf train --resume FOLDER"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice))
 
     @contextmanager
@@ -186,8 +174,8 @@ class Run:
         except OSError as problem:
             message = f"cannot write into the run folder: {why_not(problem)}"
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            going_on = f"flowconf train --resume {shown_path(str(self.folder))}"
-            advice = f"{'make room' if full else 'let it be written'}; to go on: {going_on}"
+            command = f"flowconf train --resume {shown_path(str(self.folder))}"
+            advice = f"{'free some space' if full else 'make the folder writable'}; to resume: {command}"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice)) from problem
 
 
@@ -213,13 +201,6 @@ class Onlooker(Run):
     def end(self, status: str, **changes: object) -> None: ...
 
 
-def release_locks() -> None:
-    """In a process that was forked from one that runs: hold no run, for it may outlive that process for a moment."""
-    for number in _locks:
-        os.close(number)
-    _locks.clear()
-
-
 def create_run(
     root: Path,
     config: Path,
@@ -227,8 +208,12 @@ def create_run(
     seed: int,
     document: Mapping[str, Any],
     origins: Mapping[str, str],
+    texts: Mapping[str, str] | None = None,
 ) -> Run:
-    """Make the folder and write down what is about to be run. Raises `RunError` when that is not possible."""
+    """Make the folder and write down what is about to be run; `texts` are further files of it.
+
+    Raises `RunError` when that is not possible; the folder is then not there.
+    """
     record = {
         "id": secrets.token_hex(6),
         "config": str(config.resolve()),
@@ -243,12 +228,18 @@ def create_run(
         "git": git_state(config.resolve().parent),
         "environment": environment(),
     }
+    folder = None
     try:
-        run = Run(_new_folder(root / config.stem), record)
-        write_atomically(run.folder / CONFIG, dump(document).encode())
-        _write_json(run.folder / "origins.json", origins)
+        folder = _new_folder(root / config.stem)
+        write_atomically(folder / CONFIG, dump(document).encode())
+        _write_json(folder / "origins.json", origins)
+        for name, text in (texts or {}).items():
+            write_atomically(folder / name, text.encode())
+        run = Run(folder, record)
         run.update()
     except OSError as problem:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         message = f"cannot make a run folder under `{root}`: {why_not(problem)}"
         raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
     return run

@@ -1,8 +1,9 @@
-"""Runs side by side: the settings in which they differ beside how they ended."""
+"""Lists runs: the settings in which they differ, and their results."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,13 +16,16 @@ from flowconf.language.sections.checks import ERRORS
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline
+from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number
 
 IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "loggers")
-"""Settings that change no result."""
+"""Settings that do not affect results."""
 LONGEST = 32
+DIED = "died"
+"""The status of a running run whose process has died."""
 ABSENT = object()
-NO_SETTINGS = "the run's settings cannot be read, so it is compared with no other"
+NO_SETTINGS = "the run's settings cannot be read, so it is not compared with others"
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Listed:
     record: dict[str, Any]
     settings: dict[str, Any]
     differs: dict[str, Any] = field(default_factory=dict)
-    """The settings that are not the same in all runs of the group."""
+    """The settings that differ between runs of the group."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -41,11 +45,11 @@ class Listed:
 
     @property
     def searched(self) -> dict[str, Any]:
-        """What the run can be found by."""
+        """The keys and values that a condition can match."""
         return {"config": Path(self.record["config"]).stem, "status": self.record["status"], **self.settings}
 
     def as_data(self) -> dict[str, Any]:
-        """Everything about the run as plain data; `run` is its folder, `folder` the one it was started in."""
+        """The run as plain data; `run` is its folder, `folder` the working directory it was started in."""
         return {"run": str(self.folder), **self.record, "differs": self.differs}
 
 
@@ -60,10 +64,10 @@ class Group:
 def list_runs(
     folder: str | Path, sort: str | None = None, where: Sequence[str] = ()
 ) -> tuple[list[Group], list[Diagnostic]]:
-    """The runs below `folder` by config, oldest first, or the best of the value `sort` first; and what cannot be read.
+    """The runs below `folder` by config, oldest first, or the best by the value `sort` first; and warnings.
 
-    Each word of `where` is a condition KEY=VALUE on `status`, `config` or a setting. Raises `ConfigError` when there is
-    no such folder, or no run has such a key or value.
+    Each item of `where` is a condition KEY=VALUE on `status`, `config` or a setting. Raises `ConfigError` if the folder
+    does not exist, or if no run has the key or value.
     """
     warnings: list[Diagnostic] = []
     runs = [run for file in _records(Path(folder)) if (run := _listed(file, warnings)) is not None]
@@ -99,17 +103,19 @@ def _records(root: Path) -> list[Path]:
     if not root.exists():
         raise ConfigError(Diagnostic("FC0301", f"the folder `{root}` does not exist", Place(str(root))))
     if not root.is_dir():
-        raise ConfigError(Diagnostic("FC0301", f"`{root}` is a file, and runs lie in folders", Place(str(root))))
-    os.scandir(root).close()  # a folder that must not be read would seem to be empty
+        raise ConfigError(Diagnostic("FC0301", f"expected a folder, but `{root}` is a file", Place(str(root))))
+    os.scandir(root).close()  # an unreadable folder would seem to be empty
     return sorted(file for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for file in root.glob(pattern))
 
 
 def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
-    """The run that `file` is the record of, or None where it says nothing that can be listed."""
+    """The run with the record `file`, or None, with a warning, if the record cannot be read."""
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
+    if not wrong and _has_died(file.parent, found):
+        found["status"] = DIED
     if wrong:
-        message = f"a run is not listed, for its record cannot be read: {wrong}"
+        message = f"a run is not listed, because its record cannot be read: {wrong}"
         warnings.append(Diagnostic("FC0702", message, Place(str(file)), severity="warning"))
         return None
     try:
@@ -120,13 +126,24 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     return Listed(file.parent, found, settings)
 
 
+def _has_died(run: Path, record: Mapping[str, Any]) -> bool:
+    """Whether no process holds the lock of a running run; unknown, and False, for a run of another machine."""
+    if record["status"] != "running" or record.get("host") != platform.node():
+        return False
+    try:
+        return not is_held(run)
+    except OSError:
+        return False
+
+
 def _matching(runs: list[Listed], condition: str) -> list[Listed]:
-    """The runs that have a value; a key that none has is refused."""
+    """The runs that match a condition. Raises `ConfigError` for a key that no run has."""
     key, equals, value = condition.partition("=")
     place = Place(word=f"--where {condition}")
     known = dict.fromkeys(key for run in runs for key in run.searched)
     if not equals:
-        raise ConfigError(Diagnostic("FC0402", "a condition is KEY=VALUE", place, advice="write `status=failed`"))
+        message = "expected a condition KEY=VALUE"
+        raise ConfigError(Diagnostic("FC0402", message, place, advice="write `status=failed`"))
     if known and key not in known:
         message = f"no run has the setting `{key}`"
         raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(key, known, "settings")))
@@ -138,7 +155,7 @@ def _spellings(value: object) -> tuple[str, str]:
 
 
 def _compared(runs: list[Listed]) -> list[Listed]:
-    """Note in each run the settings in which it and another run differ."""
+    """Set `differs` of each run to the settings in which the runs differ."""
     known = [run for run in runs if run.settings]
     for key in dict.fromkeys(key for run in known for key in run.settings if not _is_ignored(key)):
         values = [run.settings.get(key, ABSENT) for run in known]
@@ -162,7 +179,7 @@ def _flat(data: object, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _sorted(runs: list[Listed], value: str) -> list[Listed]:
-    """The best first, of each config what is better of it."""
+    """The runs sorted by a value, best first; whether smaller is better depends on the config."""
     known = sorted({name for run in runs for name in run.metrics})
     if value not in known:
         message = f"no run has the value `{value}`"

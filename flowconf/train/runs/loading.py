@@ -1,11 +1,12 @@
-"""A run that is read from its folder: its config, with changes, and its graph with its weights."""
+"""Loads a run from its folder: its config, with overrides, and its graph with its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowconf.graph import Graph, build_graph
+from flowconf.graph.build import build_graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, LAST, best_checkpoint, known_record
 from flowconf.language import config as configs
 from flowconf.language import projects
@@ -15,11 +16,10 @@ from flowconf.train.runs.resume import in_its_folder
 
 
 def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None = None) -> Walk:
-    """A walk with the config of a run; what its project registers is imported first, where it is trusted.
+    """A walk with the config of a run; the modules of its project are imported first, if it is trusted.
 
+    `weights` is the file to load instead of those that the config names, None if the run starts from the beginning.
     Raises `ConfigError`.
-
-    `weights` is the file that is loaded instead of what the config names, None where the run begins anew.
     """
     origin = started_from(folder)
     warnings = projects.import_project(origin, folder) if origin is not None else ()
@@ -29,13 +29,13 @@ def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None =
 
 
 def started_from(folder: Path) -> Path | None:
-    """The folder of the config that a run was started with, by its record; None if it does not exist."""
+    """The folder of the config file of a run, from its record; None if it does not exist."""
     config = Path(known_record(folder)["config"])
     return config.parent if config.parent.is_dir() else None
 
 
 def weights_of(folder: Path, last: bool) -> Path:
-    """The file with the best weights of a run, or with its last ones."""
+    """The file with the best or last weights of a run."""
     return folder / CHECKPOINTS / LAST if last else best_checkpoint(folder)
 
 

@@ -1,8 +1,8 @@
-"""Where a run's numbers go beside its folder: experiment trackers by name, and what a project registers.
+"""Loggers: built-in experiment trackers, and those that a project registers.
 
-A logger is a function of the run and of its own arguments that gives something with `log` and `close`. It works in a
-thread of its own: a slow network does not slow the run, and one that fails is told once and left out. Of several
-processes the first has loggers. A run that goes on does so under the same `id`, and what it does again is logged again.
+A logger is a function of the run and its own arguments that returns an object with `log` and `close`. It runs in a
+separate thread, so a slow network does not slow the run; a logger that fails is reported once and disabled. With
+several processes, only rank 0 has loggers. A resumed run keeps its `id`, and repeated steps are logged again.
 """
 
 from __future__ import annotations
@@ -24,59 +24,60 @@ from flowconf.report import Diagnostic, MachineError
 __all__ = ["mlflow", "wandb"]
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
-"""Logger -> the package that it needs, and the extra of flowconf that brings it."""
+"""Logger -> the package that it requires, and the extra of flowconf that installs it."""
 WAITING = 10_000
-"""Entries that a logger may be behind; further ones are lost to it, and their number is told."""
+"""Maximum number of queued entries of a logger; further ones are dropped, and their number is reported."""
 PATIENCE = 30.0
-"""Seconds that a run waits at its end for what a logger has not sent yet."""
+"""Seconds that a run waits at its end for its loggers."""
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """What a logger is told of its run."""
+    """The run, for a logger."""
 
     id: str
-    """The same when the run goes on."""
+    """Unchanged when the run is resumed."""
     name: str
     """The config's name and the run's time."""
     folder: Path
     config: Mapping[str, Any]
-    """The composed config, as plain data."""
+    """The composed config as plain data; environment variables are references, as in the run's `config.yaml`."""
     record: Mapping[str, Any]
     """`run.json`: git state, environment, overrides, seed."""
 
 
 class Logger(Protocol):
-    """What takes a run's numbers."""
+    """Receives the numbers of a run."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Note named numbers after `step` steps."""
+        """Log named numbers after `step` steps."""
 
     def close(self, status: str) -> None:
-        """The run is `finished`, `interrupted` or `failed`."""
+        """End the run with the status `finished`, `interrupted` or `failed`."""
 
 
 def check_packages(config: Config) -> None:
-    """Raise `MachineError` when a logger of the config needs a package that is not there."""
+    """Raise `MachineError` if a package that a logger of the config requires is not installed."""
     for name in config.training.loggers:
         package = PACKAGES.get(name) if registry.loggers.is_built_in(name) else None
         if package is not None and find_spec(package) is None:
             place = config.composition.document.origins.key(("loggers", name))
-            message = f"the logger `{name}` needs the package `{package}`"
+            message = f"the logger `{name}` requires the package `{package}`"
             advice = f"run `pip install 'flowconf[{package}]'`"
             raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", advice=advice))
 
 
 def start(config: Config, folder: Path, record: Mapping[str, Any], say: Callable[[str], None]) -> list[Aside]:
-    """The loggers of a run, each at work in its thread; `say` tells of one that fails."""
+    """Start the loggers of a run, each in its own thread; `say` reports one that fails."""
     name = f"{folder.parent.name}/{folder.name}"
-    run = LoggedRun(record.get("id", name), name, folder.absolute(), config.composition.document.data, record)
+    written = config.composition.document.origins.root.written()
+    run = LoggedRun(record.get("id", name), name, folder.absolute(), written, record)
     made = {name: partial(registry.loggers.load(name), run, **args) for name, args in config.training.loggers.items()}
     return [Aside(name, make, say) for name, make in made.items()]
 
 
 class Aside:
-    """A logger in a thread of its own."""
+    """A logger in its own thread."""
 
     def __init__(self, name: str, make: Callable[[], Logger], say: Callable[[str], None]) -> None:
         self.name = name
@@ -88,7 +89,7 @@ class Aside:
         self._thread.start()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Hand over named numbers, without waiting."""
+        """Queue named numbers, without waiting."""
         if self._works:
             try:
                 self._waiting.put_nowait((step, dict(values)))
@@ -96,7 +97,7 @@ class Aside:
                 self._lost += 1
 
     def close(self, status: str) -> None:
-        """Wait for what is not sent yet, for a while."""
+        """Wait for queued entries, up to `PATIENCE` seconds."""
         end = time.monotonic() + PATIENCE
         while self._works and self._thread.is_alive() and time.monotonic() < end:
             try:
@@ -107,9 +108,9 @@ class Aside:
             break
         if self._thread.is_alive():
             self._works = False
-            self._say(f"the logger `{self.name}` does not answer, and is left without the end of the run")
+            self._say(f"the logger `{self.name}` does not respond: the end of the run was not logged")
         elif self._lost:
-            self._say(f"the logger `{self.name}` was too slow for {self._lost:,} lines of the log")
+            self._say(f"the logger `{self.name}` was too slow: {self._lost:,} entries were dropped")
 
     def _work(self) -> None:
         try:
@@ -117,9 +118,9 @@ class Aside:
             while not isinstance(entry := self._waiting.get(), str):
                 logger.log(*entry)
             logger.close(entry)
-        except Exception as problem:  # noqa: BLE001 - a network may raise anything, and is no reason to end a run
+        except Exception as problem:  # noqa: BLE001 - a network error of any type must not end the run
             self._works = False
-            self._say(f"the logger `{self.name}` failed, and the run goes on without it: {problem}")
+            self._say(f"the logger `{self.name}` failed, the run continues without it: {problem}")
 
 
 def wandb(
@@ -131,7 +132,7 @@ def wandb(
     mode: str | None = None,
     tags: list[str] | None = None,
 ) -> Logger:
-    """Weights & Biases. `mode: offline` keeps everything in the run folder, for `wandb sync` later."""
+    """Weights & Biases. `mode: offline` writes everything to the run folder, for `wandb sync` later."""
     import wandb as client
 
     settings = client.Settings(console="off", silent=True)
@@ -139,7 +140,7 @@ def wandb(
         project=project, entity=entity, group=group, mode=mode, tags=tags, id=run.id, name=run.name, resume="allow",
         dir=str(run.folder), config={**run.config, "run": dict(run.record)}, settings=settings,
     )  # fmt: skip
-    # Steps of one's own: W&B drops what goes back in its steps, and a run that goes on may do so.
+    # A custom step metric: W&B drops entries with decreasing steps, which a resumed run may log.
     tracked.define_metric("step")
     tracked.define_metric("*", step_metric="step")
     return _Wandb(tracked)
@@ -163,7 +164,7 @@ def mlflow(
     experiment: str = "flowconf",
     tags: dict[str, str] | None = None,
 ) -> Logger:
-    """MLflow. `tracking_uri` is a server, or another place that MLflow knows; null: what the environment says."""
+    """MLflow. `tracking_uri` is a server or another location that MLflow supports; null: from the environment."""
     import mlflow as client
 
     server = client.MlflowClient(tracking_uri)
@@ -184,7 +185,7 @@ def mlflow(
 
 ID = "flowconf.id"
 BATCH, LONGEST = 100, 500
-"""MLflow takes so many parameters at once, and texts of so many characters."""
+"""MLflow's limits: parameters per batch, and characters per value."""
 
 
 class _Mlflow:
@@ -202,7 +203,7 @@ class _Mlflow:
 
 
 def _one_folder(name: str) -> str:
-    """`val/loss/label` as `val/loss.label`: MLflow may keep metrics in files, and `val/loss` is one of them already."""
+    """`val/loss/label` as `val/loss.label`: MLflow may store metrics as files, and `val/loss` is already one."""
     split, slash, rest = name.partition("/")
     return f"{split}{slash}{rest.replace('/', '.')}"
 

@@ -44,9 +44,9 @@ def check_progress(job: Job, run: Run, progress: Progress) -> None:
         trainer = job.config.training.trainer
         ends_at = trainer.steps is not None and trainer.steps == job.total_steps
         key = "steps" if ends_at else "epochs"
-        message = f"`trainer.{key}` ends the run after step {job.total_steps:,}, and it has done {step:,}"
+        message = f"`trainer.{key}` ends the run after step {job.total_steps:,}, but {step:,} steps are done"
         place = origins.value(("trainer", key))
-        advice = f"write a larger number; `+trainer.steps={step}` ends it here, with the test of its best weights"
+        advice = f"set a larger value, or `trainer.steps={step}` to end here and test the best weights"
         raise RunError(Diagnostic("FC0702", message, place, f"trainer.{key}", advice=advice))
 
 
@@ -55,6 +55,6 @@ def restore_window(job: Job, progress: Progress, tensors: Mapping[str, Tensor], 
     if "window" not in tensors:
         return []
     if progress.terms != [term.name for term in job.active.terms]:
-        return ["losses since the last line of the log are left out of it: other terms of the loss count now"]
+        return ["losses since the last log line are not logged: the terms of the loss have changed"]
     window += [list(row) for row in tensors["window"].to(job.device)]
     return []

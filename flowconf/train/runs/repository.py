@@ -1,9 +1,9 @@
-"""The state of the git repository around a config, asked for such that nothing runs that the repository names.
+"""The state of the git repository around a config, read without running any program that the repository configures.
 
-A repository's own config can name programs: monitors, filters, hooks, pagers, remotes. Whatever of git looks at a file
+A repository's config can name programs: monitors, filters, hooks, pagers, remotes. Any git command that reads a file
 may start a filter for it: `git status`, `git diff`, and `git diff-files` for a file that is as new as the index. So git
-is asked for what the commit and the index hold, with the monitor, the hooks and every protocol switched off, and files
-are compared with the index here.
+is only used to read the commit and the index, with the monitor, the hooks and every protocol disabled, and files are
+compared with the index here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAFE = {
     "protocol.allow": "never",
     "safe.bareRepository": "explicit",
 }
-"""Settings that win over those of the repository."""
+"""Settings that override those of the repository."""
 ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -42,19 +42,19 @@ ENTRY = re.compile(
     r"  ctime: .*\n  mtime: (?P<seconds>\d+):(?P<nanoseconds>\d+)\n.*\n.*\n"
     r"  size: (?P<size>\d+)\tflags: (?P<flags>[0-9a-f]+)\n"
 )
-"""One file of the index, as `git ls-files --stage --debug -z` tells it."""
+"""One file of the index, as printed by `git ls-files --stage --debug -z`."""
 LINK, SUBMODULE = "120000", "160000"
 NOT_LOOKED_AT = 0x8000 | 0x40000000
-"""The flags of files that `git update-index --assume-unchanged` and sparse checkouts set aside."""
+"""The flags of files that are ignored by `git update-index --assume-unchanged` and sparse checkouts."""
 LARGEST = 1 << 28
-"""Bytes of the largest file that is hashed; a larger one counts as changed once it was touched."""
+"""Maximum size in bytes of a file that is hashed; a larger one counts as changed if its size or time differs."""
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and the files that differ from it in the repository around `folder`; None outside of one.
+    """Commit, branch and changed files of the repository around `folder`; None outside of one.
 
-    Files are compared as their bytes: one that differs from the commit only by what a filter or a conversion of line
-    ends does to it counts as changed once it was touched. `changed` is None where git cannot tell.
+    Files are compared as bytes: a file that differs from the commit only by a filter or by line endings counts as
+    changed if its size or time differs. `changed` is None if it cannot be determined.
     """
     try:
         top = _ask(folder, "rev-parse", "--show-toplevel")
@@ -80,7 +80,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _ask(folder: Path, *words: str) -> str | None:
-    """What git answers; None when it fails."""
+    """The output of git; None if it fails."""
     settings = [word for name, value in SAFE.items() for word in ("-c", f"{name}={value}")]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
@@ -96,7 +96,7 @@ def _ask(folder: Path, *words: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One file of the index: what it holds, and the size and time of the file when that was written there."""
+    """One file of the index: its content hash, and the size and time of the file when it was added."""
 
     name: str
     mode: str
@@ -113,7 +113,7 @@ class _Entry:
         return cls(found["name"], found["mode"], found["known"], int(found["stage"]), size, time, flags)
 
     def is_held_by(self, file: Path, written: int) -> bool:
-        """Whether a file is what the index holds, as bytes; `written` is when the index was, in ns."""
+        """Whether a file is identical to its index entry; `written` is the time of the index, in ns."""
         if self.flags & NOT_LOOKED_AT:
             return True
         if self.stage != 0:
@@ -125,7 +125,7 @@ class _Entry:
             if stat.S_ISLNK(now.st_mode) != (self.mode == LINK):
                 return False
             is_untouched = (now.st_size & 0xFFFFFFFF, now.st_mtime_ns) == (self.size, self.time)
-            # A file that is as new as the index may have changed after it was written there.
+            # A file that is as new as the index may have changed after it was added.
             return (is_untouched and now.st_mtime_ns < written) or self._is_content(_content(file, now))
         except OSError:
             return False
@@ -139,20 +139,20 @@ class _Entry:
 
 
 def _content(file: Path, now: os.stat_result) -> bytes | None:
-    """What git would keep of a file without filters; None for one that is too large, or neither a file nor a link."""
+    """The content that git would store without filters; None if too large, or neither a file nor a link."""
     if stat.S_ISLNK(now.st_mode):
         return os.fsencode(file.readlink())
     return file.read_bytes() if stat.S_ISREG(now.st_mode) and now.st_size <= LARGEST else None
 
 
 def _entries(index: str) -> list[_Entry] | None:
-    """The files of the index; None where git tells them in another form than is known here."""
+    """The files of the index; None if the output of git has an unknown format."""
     found = [_Entry.of(match) for match in ENTRY.finditer(index)]
     return found if len(found) == index.count("\0") else None
 
 
 def _changed(root: Path, files: list[_Entry]) -> Iterator[str]:
-    """The names of the files that are not what the index holds."""
+    """The names of the files that differ from the index."""
     where = _ask(root, "rev-parse", "--git-path", "index")
     written = (root / where.removesuffix("\n")).stat().st_mtime_ns if where and files else 0
     yield from (entry.name for entry in files if not entry.is_held_by(root / entry.name, written))

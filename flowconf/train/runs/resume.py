@@ -1,13 +1,13 @@
 """What makes a run folder enough to go on with a run or to repeat it, wherever it is read.
 
 A run folder's `config.yaml` means the same wherever it is read: it is composed and resolved, graphs named by `graph:`
-stand in it whole, and paths of checkpoints are absolute.
+stand in it whole, and paths of checkpoints are absolute. Texts of the environment stay the references that they were,
+for they may be secrets.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import shlex
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -44,8 +44,8 @@ def way_on(run: Path, refused: Path | None = None) -> str:
                 continue
             check_whole(file, Place(str(file)))
             source = shlex.quote(f"init_from={shown_path(str(file))}")
-            return f"`{command} {source}` starts a new run from its {whose} weights, which are whole"
-    return f"`{command}` starts anew"
+            return f"to start a new run from its {whose} weights: `{command} {source}`"
+    return f"to start over: `{command}`"
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -54,15 +54,15 @@ def last_checkpoint(run: Path) -> Path | None:
     if file.is_file():
         return file
     if record(run).get("saved") or file.with_name(BEST).is_file():
-        message = f"the run has saved a checkpoint, and `{LAST}` is not there"
+        message = f"`{LAST}` is missing, although the run has saved a checkpoint"
         raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=way_on(run)))
     return None
 
 
 def portable(config: Config) -> dict[str, Any]:
-    """The document of a config with the paths of its checkpoints made absolute."""
+    """The document of a config as it is kept, with the paths of its checkpoints made absolute."""
     document = config.composition.document
-    found = copy.deepcopy(document.data)
+    found: dict[str, Any] = document.origins.root.written()
     sources = [setting.checkpoint for _, setting in config.model.all_settings() if setting.checkpoint is not None]
     places = {source.place for source in sources}
     for path, node in document.origins.items():

@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
@@ -112,7 +112,7 @@ def check_weights(file: Path, step: int, run: str) -> None:
         check_whole(file, place)
         with opened(file, place) as found:
             if (found.texts.get("step"), found.texts.get("run")) != (str(step), run):
-                raise broken(file, place, f"it does not hold the run's weights of step {step:,}")
+                raise broken(file, place, f"it does not contain the run's weights of step {step:,}")
     except ConfigError as refused:
         raise _refused(refused, file) from None
 
@@ -140,17 +140,17 @@ def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
     """What a checkpoint holds beside its tensors. Raises `ConfigError` when it is none of this version and run."""
     place, version = Place(str(file)), version_of(found.texts)
     if version is None or "state" not in found.texts:
-        raise broken(file, place, "it is not the checkpoint of a run")
+        raise broken(file, place, "it is not a training checkpoint")
     if version < VERSION:
-        raise broken(file, place, f"it has format {version}, which does not name what the optimizer keeps")
+        raise broken(file, place, f"it has format {version}, which stores optimizer state by position")
     if found.texts.get("run") != run:
-        raise broken(file, place, "it is the checkpoint of another run")
+        raise broken(file, place, "it belongs to another run")
     try:
         return SavedState.model_validate_json(found.texts["state"])
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise broken(file, place, f"`{where}` is not what runs save: {first['msg'].lower()}") from None
+        raise broken(file, place, f"`{where}` is invalid: {first['msg'].lower()}") from None
 
 
 def _refused(refused: ConfigError, file: Path) -> FlowconfError:
@@ -190,7 +190,7 @@ def _optimizer_state(job: Job, tensors: dict[str, Tensor]) -> SavedOptimizer:
 def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Tensor]) -> list[str]:
     section = job.config.training.optimizer
     if saved.name != section.name:
-        return [f"the optimizer begins anew: it is `{section.name}` now, and the checkpoint is of `{saved.name}`"]
+        return [f"optimizer state starts fresh: the config has `{section.name}`, and the checkpoint `{saved.name}`"]
     kept: dict[str, dict[str, Any]] = {name: dict(plain) for name, plain in saved.state.items()}
     for at, tensor in tensors.items():
         name, _, key = at.rpartition("/")
@@ -202,9 +202,9 @@ def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Te
 def _restore_scaler(job: Job, saved: dict[str, int | float] | None) -> list[str]:
     scaler = job.precision.scaler
     if scaler is None or saved is None:
-        return ["the scale of the loss begins anew: `fp16` has one, and the checkpoint has none"] if scaler else []
+        return ["the loss scale starts fresh: the checkpoint has none"] if scaler else []
     if saved.keys() != scaler.state_dict().keys():
-        return ["the scale of the loss begins anew: another version of torch has saved it"]
+        return ["the loss scale starts fresh: the checkpoint is from another version of torch"]
     scaler.load_state_dict(saved)
     return []
 
@@ -234,6 +234,7 @@ def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Pat
         if saved.numpy is not None:
             import numpy
 
-            numpy.random.set_state(saved.numpy)
+            found: Any = saved.numpy
+            numpy.random.set_state(found)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
-        raise broken(file, Place(str(file)), f"its random numbers are not what runs save: {problem}") from None
+        raise broken(file, Place(str(file)), f"its random state is invalid: {problem}") from None

@@ -1,7 +1,7 @@
 """TensorBoard event files, written without TensorBoard.
 
-A file is a series of records (length, checksum, data, checksum), each a small protocol buffer with a time, a step and
-some named numbers. Writing one takes microseconds and no import; viewing them takes `tensorboard --logdir runs`.
+A file is a sequence of records (length, checksum, data, checksum), each a protocol buffer with a time, a step and named
+numbers. Writing one takes microseconds and needs no import; view them with `tensorboard --logdir runs`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -28,7 +28,7 @@ _TABLE = _crc_table()
 
 
 def crc32c(data: bytes) -> int:
-    """The Castagnoli checksum of `data`."""
+    """The CRC-32C (Castagnoli) of `data`."""
     value = 0xFFFFFFFF
     for byte in data:
         value = (value >> 8) ^ _TABLE[(value ^ byte) & 0xFF]
@@ -62,7 +62,7 @@ def _event(step: int, body: bytes) -> bytes:
 
 
 class EventFile:
-    """One event file in `folder`; made with the first write and buffered until `flush`."""
+    """One event file in `folder`, buffered until `flush`."""
 
     def __init__(self, folder: Path) -> None:
         name = f"events.out.tfevents.{time.time_ns() // 10**9:010d}.flowconf.{os.getpid()}"
@@ -75,15 +75,20 @@ class EventFile:
         self._write(_event(step, _sized(5, b"".join(_scalar(name, value) for name, value in values.items()))))
 
     def restart(self, step: int) -> None:
-        """Tell viewers that what earlier files hold for later steps was not kept."""
+        """Mark events of earlier files after `step` as discarded."""
         self._write(_event(step + 1, _sized(7, b"\x08\x01")))
 
     def flush(self) -> None:
-        """Hand everything so far to the operating system, so that a viewer sees it."""
+        """Flush the buffer, so that a viewer sees all events so far."""
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file, even if the buffer cannot be flushed, which raises `OSError`."""
+        file: Any = self._file
+        try:
+            file.close()
+        finally:
+            file.raw.close()
 
     def _write(self, data: bytes) -> None:
         header = struct.pack("<Q", len(data))

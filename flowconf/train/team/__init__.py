@@ -1,1 +1,1 @@
-"""The processes that train together: who they are, how they start, and what each computes and holds."""
+"""Distributed training: launching processes, communication, shares of a batch, and sharded weights."""

@@ -1,8 +1,8 @@
-"""The processes that train one model together: who they are, what each computes, and what they agree on.
+"""The processes that train one model together: ranks, shares of each batch, and communication.
 
-A process that trains alone is a `Team` of one, whose every method is free of communication. In a team all processes
-hold the same weights at every step, take the same number of steps, and see the same metrics, so that whatever follows
-from these (the best weights, an early end) needs no further word. The first process alone writes and speaks.
+A single process is a `Team` of size 1, whose methods do not communicate. In a team, all processes have the same weights
+at every step, run the same number of steps, and compute the same metrics, so decisions that follow from these (the best
+weights, early stopping) need no communication. Only rank 0 writes files and prints.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.objective.terms import Average, Term
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others before it gives up."""
+"""Timeout of communication."""
 
 _store: Store | None = None
 _lasting: Store | None = None
-"""What the processes of a team know of each other: until they end, and beyond, for those that take their places."""
+"""The key-value stores of a team: `_store` of the current processes, `_lasting` also of those that replace them."""
 
 
 class Team:
-    """Processes that train together, as one of them sees it."""
+    """A team of processes, from the perspective of one of them."""
 
     def __init__(
         self,
@@ -59,21 +59,23 @@ class Team:
         self.shares = RowShares(tuple(shares or [1.0] * size))
         self.stopwatch = Stopwatch(self.shares, self.gather, device) if measures and size > 1 else None
         self.whole: Whole | None = None
-        """The graph, when each process holds a part of its weights."""
+        """The graph, if its weights are sharded."""
+        self.parent = os.getppid() if is_member() else None
+        """The process that monitors the team, which stops without it."""
         self.idle = False
-        """Whether this process has no row of the batch that is being computed."""
+        """Whether this process has no rows of the current batch."""
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
-    # what each one computes
+    # computation
 
     def part(self, rows: Tensor, number: int) -> tuple[Tensor, bool]:
-        """This process's rows of the global batch `number`, and whether they count.
+        """This process's rows of the global batch `number`, and whether they have any weight.
 
-        A process for which there is no row computes the first one and counts nothing.
+        A process without rows computes the first row with zero weight.
         """
         if self.size == 1:
             return rows, True
@@ -81,19 +83,19 @@ class Team:
         return (own, True) if len(own) else (rows[:1], False)
 
     def mine(self, number: int) -> bool:
-        """Whether batch `number` of an evaluation is this process's to compute."""
+        """Whether this process computes batch `number` of an evaluation."""
         return number % self.size == self.rank
 
     def terms(self, terms: Iterable[Term]) -> list[Term]:
-        """The terms of the loss so that their gradients, averaged over the team, are those of the global batch."""
+        """The terms of the loss, scaled so that the gradients averaged over the team are those of the global batch."""
         return list(terms) if self.size == 1 else [shared_term(term, self.size, self.add_up) for term in terms]
 
     def wrap(self, view: nn.Module, used: set[nn.Parameter] | None = None, passes: int = 1) -> nn.Module:
         """`view` with gradients that are averaged over the team in the backward pass.
 
-        `used` are the parameters that get a gradient in every step, when that is known; None means that it depends on
-        the data, and is then looked for in every step. What several backward `passes` add up has to be averaged after
-        them (`average_gradients`).
+        `used` are the parameters that get a gradient in every step; None means that they depend on the data, and are
+        determined in every step. The gradients of several backward `passes` have to be averaged after the last of them
+        (`average_gradients`).
         """
         if self.stopwatch is not None:
             self.stopwatch.watch(view)
@@ -114,17 +116,17 @@ class Team:
             gradient_as_bucket_view=True,
             find_unused_parameters=used is None,
         )
-        wrapped.broadcast_buffers = False  # `equalize` is for them
+        wrapped.broadcast_buffers = False  # `equalize` synchronizes them
         return wrapped
 
     def shard(self, graph: Graph, config: Config) -> None:
-        """Divide the weights of `graph` over the processes, on their devices."""
+        """Shard the weights of `graph` over the processes, on their devices."""
         from flowconf.train.team.sharding import shard
 
         self.whole = shard(graph, self.device, self.size, config.training.trainer.precision)
 
     def through(self, view: nn.Module) -> nn.Module:
-        """`view` as it can be called: with its weights put together meanwhile, where they are divided."""
+        """`view` as a callable that gathers its weights while it runs, if they are sharded."""
         if self.whole is None:
             return view
         from flowconf.train.team.sharding import ShardedView
@@ -132,11 +134,11 @@ class Team:
         return ShardedView(self.whole, view)
 
     def averages_after(self, passes: int) -> bool:
-        """Whether gradients of so many backward passes have to be averaged by `average_gradients`."""
+        """Whether the gradients of `passes` backward passes have to be averaged with `average_gradients`."""
         return self.size > 1 and self.whole is None and passes > 1
 
     def average_gradients(self, trained: Sequence[nn.Parameter], used: set[nn.Parameter] | None) -> None:
-        """Average over the team what backward passes have left in this process; `used` is as in `wrap`."""
+        """Average the accumulated gradients over the team; `used` is as in `wrap`."""
         if used is not None:
             given = [parameter for parameter in trained if parameter in used]
         else:
@@ -150,14 +152,14 @@ class Team:
             parameter.grad = grad.copy_(part.view_as(grad))
 
     def holding(self, view: Callable[..., Any]) -> AbstractContextManager[None]:
-        """A block whose backward passes only add to this process's gradients; the next one outside averages them."""
-        wrapped = getattr(view, "_orig_mod", view)  # inside of what torch.compile gives
+        """A block whose backward passes only accumulate local gradients; the next one outside averages them."""
+        wrapped = getattr(view, "_orig_mod", view)  # without the wrapper of torch.compile
         if isinstance(wrapped, DistributedDataParallel):
             found: AbstractContextManager[None] = wrapped.no_sync()
             return found
         return nullcontext()
 
-    # what they agree on
+    # communication
 
     def add_up(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
@@ -170,13 +172,13 @@ class Team:
         return self.add_up(tensor).div_(self.size) if self.size > 1 else tensor
 
     def agree(self, wish: bool) -> bool:
-        """Whether any process wishes it. All of them have to ask."""
+        """Whether `wish` is true in any process. Collective."""
         if self.size == 1:
             return wish
         return bool(self.add_up(torch.tensor(int(wish), dtype=torch.int32)))
 
     def gather(self, value: T) -> list[T]:
-        """The plain value of every process, in their order."""
+        """The picklable value of every process, ordered by rank."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -184,7 +186,7 @@ class Team:
         return found
 
     def told(self, make: Callable[[], T]) -> T:
-        """What `make` gives in the first process; it is called nowhere else. The value must be picklable."""
+        """The result of `make`, which is called only in rank 0 and broadcast. The value must be picklable."""
         if self.size == 1:
             return make()
         held: list[Any] = [make() if self.first else None]
@@ -193,12 +195,12 @@ class Team:
         return found
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes get here."""
         if self.size > 1:
             dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
     def equalize(self, module: nn.Module) -> None:
-        """Give all processes the same values of what is not trained: the mean of statistics, else the first one's."""
+        """Synchronize the buffers: running statistics are averaged, others are broadcast from rank 0."""
         if self.size == 1:
             return
         for name, buffer in module.named_buffers():
@@ -208,7 +210,7 @@ class Team:
                 dist.broadcast(buffer, 0)
 
     def pool(self, averages: Iterable[Average]) -> None:
-        """Make means over one process's batches means over everyone's: their sums and weights are added up."""
+        """Reduce the means of each process's batches to means over all batches: sums and weights are added up."""
         pooled = list(averages)
         if self.size == 1 or not pooled:
             return
@@ -219,7 +221,7 @@ class Team:
             average.total, average.count = total, count
 
     def random_states(self) -> dict[str, Tensor]:
-        """The random numbers of the processes after the first, by name; they belong into a checkpoint."""
+        """The random states of all ranks except 0, by name, for a checkpoint."""
         if self.size == 1:
             return {}
         own = {"cpu": torch.get_rng_state()}
@@ -231,12 +233,12 @@ class Team:
         }
 
     def restore_shares(self, saved: SavedShares | None) -> None:
-        """Go on with the shares that were measured, where the config still leaves them to be."""
+        """Restore measured shares, if the config still uses `shares: auto`."""
         if saved is not None and self.stopwatch is not None:
-            self.shares.restore(saved.model_dump())
+            self.shares.restore(saved)
 
     def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on with this process's own random numbers, as far as `tensors` has them."""
+        """Restore the random states of this process, if `tensors` has them."""
         mine = f"random/{self.rank}/"
         if f"{mine}cpu" in tensors:
             torch.set_rng_state(tensors[f"{mine}cpu"])
@@ -246,7 +248,7 @@ class Team:
 
 def _never(parameter: Tensor) -> None:
     shape = list(parameter.shape)
-    raise RuntimeError(f"a parameter of shape {shape} got a gradient, and the first look at the graph showed none")
+    raise RuntimeError(f"a parameter of shape {shape} got a gradient, but was unused when the graph was traced")
 
 
 def is_member() -> bool:
@@ -255,20 +257,20 @@ def is_member() -> bool:
 
 
 def restarts() -> int:
-    """How often the processes of this team have been started anew."""
+    """How often the processes of this team have been restarted."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def most_restarts() -> int:
-    """How often they can be."""
+    """The maximum number of restarts."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
 
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """Within the block this process is one of its team, which has no device yet; alone, it is a team of one.
+    """Within the block, this process has joined its team, which has no device yet; a single process is a team of one.
 
-    gloo carries what is on the CPU, NCCL what is on CUDA devices.
+    gloo is used for CPU tensors, NCCL for CUDA tensors.
     """
     global _store, _lasting
     if not is_member() or dist.is_initialized():
@@ -280,14 +282,14 @@ def joined() -> Iterator[Team]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=PATIENCE)
     yield Team(torch.device("cpu"), rank, size)
-    # Not after an error: the others may be in the middle of something, and the end of this process ends it for them.
+    # Not after an error: the others may be blocked in a collective, which fails when this process exits.
     dist.destroy_process_group()
 
 
 def team_for(config: Config, member: Team) -> Team:
-    """The team that `member` is of, on the devices and with the shares that a config asks for.
+    """The team of `member`, with the devices and shares of a config.
 
-    Raises `ConfigError` when it asks for another number of processes than there are, `MachineError` for devices.
+    Raises `ConfigError` if the number of processes does not match the config, `MachineError` for missing devices.
     """
     trainer = config.training.trainer
     place = config.composition.document.origins.value
@@ -298,31 +300,31 @@ def team_for(config: Config, member: Team) -> Team:
         if trainer.devices in ("auto", "cpu") and len(devices) == 1:
             devices *= there
         if len(devices) < there or (trainer.devices != "auto" and len(devices) != there):
-            message = f"`trainer.devices` asks for {len(devices)} processes on a machine, and {there} were started"
+            message = f"`trainer.devices` requires {len(devices)} processes per machine, got {there}"
             raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "devices")), "trainer.devices"))
     given = trainer.shares
     if isinstance(given, list) and len(given) != member.size:
-        message = f"`trainer.shares` has {len(given)} shares, and {member.size} processes train"
+        message = f"`trainer.shares` has {len(given)} shares, but there are {member.size} processes"
         raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "shares")), "trainer.shares"))
     shares = given if isinstance(given, list) else None
     return Team(devices[local], member.rank, member.size, shares, measures=given == "auto")
 
 
 def note_run(folder: Path) -> None:
-    """Let processes that are started in the place of these know which run they are to go on with."""
+    """Record the run that restarted processes have to resume."""
     if _lasting is not None:
         _lasting.set("flowconf/run", str(folder))
 
 
 def noted_run() -> Path | None:
-    """The run that processes before these have begun, None when they have not."""
+    """The run that was started before this restart, None if there is none."""
     if _lasting is None or not restarts() or not _lasting.check(["flowconf/run"]):
         return None
     return Path(_lasting.get("flowconf/run").decode())
 
 
 def speaks_first() -> bool:
-    """Whether this process is the first of its team to tell of a failure; the others then keep silent."""
+    """Whether this process is the first of its team to report a failure; the others do not report theirs."""
     if not is_member():
         return True
     if _store is None:
@@ -334,7 +336,7 @@ def speaks_first() -> bool:
 
 
 def lost_contact(error: BaseException) -> bool:
-    """Whether an exception only says that another process is gone."""
+    """Whether an exception only means that another process has exited."""
     if isinstance(error, dist.DistError):
         return True
     text = str(error)

@@ -1,9 +1,9 @@
-"""Several processes for one run: started, watched and started anew by torch's elastic agent.
+"""Several processes for one run: started, monitored and restarted by torch's elastic agent.
 
-The process that the user started composes the config once and puts it into a folder; every process of the team reads it
-there and is otherwise a plain `flowconf train`. One that ends on purpose (finished, failed with its own words,
-interrupted) leaves a note, so that the agent's restarts are only for processes that died. This file imports torch only
-where it starts something: a process that has nothing more to do has to find that out fast.
+The parent process composes the config once and writes it to a folder; every process of the team reads it there and is
+otherwise a plain `flowconf train`. A process that ends deliberately (finished, failed with an error message,
+interrupted) writes a marker, so that only processes that died are restarted. This file imports torch only to start
+processes, because a restarted process with nothing to do has to exit fast.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 FOLDER = "FLOWCONF_LAUNCH"
+PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""The environment variable with the seconds that torch's agent waits for the processes to save when it is stopped."""
 TASK, RUN, ENDED = "task.pickle", "run", "ended"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a team has to do: carry out a checked config, in a new run folder or in one that is there."""
+    """The task of a team: to train a checked config, in a new run folder or in an existing one."""
 
     walk: Walk
     run: str | None = None
     overrides: tuple[str, ...] = ()
     projects: tuple[Path, ...] = field(default_factory=projects.imported)
-    """What was imported where the task was given, and is where it is done."""
+    """The projects imported in the parent, to be imported in every process."""
 
 
 def start(task: Task, processes: int) -> Path:
-    """Carry out a task with `processes` processes on this machine; gives the run folder.
+    """Run a task with `processes` processes on this machine; returns the run folder.
 
-    Raises `RunError` when they fail (they have said why, unless they were killed), and `KeyboardInterrupt`.
+    Raises `RunError` if they fail (they have printed the reason, unless they were killed), and `KeyboardInterrupt`.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -54,7 +56,10 @@ def start(task: Task, processes: int) -> Path:
         folder = Path(name)
         (folder / TASK).write_bytes(pickle.dumps(task))
         try:
-            with _environment({FOLDER: name, **_threads(processes)}), _quiet():
+            with (
+                _environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **_threads(processes)}),
+                _quiet(),
+            ):
                 _launch(task, processes, folder)
         except ChildFailedError as failure:
             raise _failed(failure, folder) from None
@@ -64,7 +69,7 @@ def start(task: Task, processes: int) -> Path:
 
 
 def processes(config: Config) -> int:
-    """How many processes this one has to start on this machine for a config; 0: none, it does the work itself."""
+    """The number of processes to start on this machine for a config; 0: train in this process."""
     if "RANK" in os.environ:
         return 0
     from flowconf.train.precision import pick_devices
@@ -76,36 +81,47 @@ def processes(config: Config) -> int:
 
 
 def given() -> Task | None:
-    """The task of the team that this process belongs to; None for one that was started by hand or by torchrun.
+    """The task of this process's team; None if it was started manually or by torchrun.
 
-    Ends the process when its team has ended already, and this is only a restart.
+    Exits if this is a restart of a team that has already ended.
     """
     folder = _folder()
     if folder is None:
         return None
-    if (folder / ENDED).is_file():
-        raise SystemExit(int((folder / ENDED).read_text(encoding="utf-8")))
+    ended = noted_end()
+    if ended is not None:
+        raise SystemExit(ended)
     task: Task = pickle.loads((folder / TASK).read_bytes())
     projects.import_again(task.projects)
     return task
 
 
 def note_run(run: Path) -> None:
-    """Tell who started the team where its run is."""
+    """Record the run folder for the parent process."""
     folder = _folder()
     if folder is not None and os.environ.get("LOCAL_RANK") == "0":
         (folder / RUN).write_text(str(run), encoding="utf-8")
 
 
 def note_end(code: int) -> None:
-    """Tell that the team's run is over, for a reason that a restart would not change."""
+    """Record that the team has ended and must not be restarted."""
     folder = _folder()
     if folder is not None:
-        (folder / ENDED).write_text(str(code), encoding="utf-8")
+        own = folder / f"{ENDED}.{os.getpid()}"
+        own.write_text(str(code), encoding="utf-8")
+        own.replace(folder / ENDED)
+
+
+def noted_end() -> int | None:
+    """The recorded exit code of the team; None if it has not ended."""
+    folder = _folder()
+    if folder is None or not (folder / ENDED).is_file():
+        return None
+    return int((folder / ENDED).read_text(encoding="utf-8"))
 
 
 def tells(error: BaseException, code: int) -> bool:
-    """Whether this process is the one to say why its team's run failed. Notes that the run is over."""
+    """Whether this process has to report the error of its team. Also records that the team has ended."""
     if "RANK" not in os.environ:
         return True
     if "torch" not in sys.modules:
@@ -120,7 +136,7 @@ def tells(error: BaseException, code: int) -> bool:
 
 
 class TeamFailedError(RunError):
-    """A team's run that failed; empty when its processes have said why. `exit_code` is theirs."""
+    """A failed run of a team, without diagnostics if its processes have printed them. `exit_code` is theirs."""
 
     def __init__(self, *diagnostics: Diagnostic, code: int = 1) -> None:
         super().__init__(*diagnostics)
@@ -134,9 +150,9 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
     config = task.walk.checked
     trainer = config.training.trainer
     if trainer.nodes > 1 and trainer.rendezvous is None:
-        message = f"`trainer.nodes` is {trainer.nodes}, and nothing says where the machines find each other"
+        message = f"`trainer.nodes: {trainer.nodes}` requires `trainer.rendezvous`"
         place = config.composition.document.origins.value(("trainer", "nodes"))
-        advice = "add `trainer.rendezvous: HOST:PORT` with one of them"
+        advice = "add `trainer.rendezvous: HOST:PORT` of one of the machines"
         raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", advice=advice))
     alone = trainer.nodes == 1
     how = LaunchConfig(
@@ -157,17 +173,17 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
 def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:
     if (folder / ENDED).is_file():
         return TeamFailedError(code=int((folder / ENDED).read_text(encoding="utf-8")))
-    # The agent itself ends the others by SIGTERM, and those that lost contact end with a code.
+    # The agent terminates the others with SIGTERM, and those that lost contact exit with a code.
     killed = [found for found in failure.failures.values() if found.exitcode < 0]
     rank, first = failure.get_first_failure()
     if killed:
         first = killed[0]
         rank = next(number for number, found in failure.failures.items() if found is first)
-    how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
+    how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {first.exitcode}"
     advice = None
     if (folder / RUN).is_file():
         run = shown_path((folder / RUN).read_text(encoding="utf-8"))
-        advice = f"to go on: flowconf train --resume {run}"
+        advice = f"to resume: flowconf train --resume {run}"
     return TeamFailedError(Diagnostic("FC0702", f"the process of rank {rank} {how}", advice=advice))
 
 
@@ -177,7 +193,7 @@ def _folder() -> Path | None:
 
 
 def _threads(processes: int) -> dict[str, str]:
-    """The processes share the machine's cores, unless someone has said how many threads they use."""
+    """Divides the machine's cores among the processes, unless the number of threads is set."""
     if "OMP_NUM_THREADS" in os.environ:
         return {}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -200,9 +216,9 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The agent's own log is about its processes; what a user has to know is said in other words."""
+    """A block without the agent's log; what matters to the user is reported separately."""
     before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # each of its modules has a level of its own
+    logging.disable(logging.CRITICAL)  # because each of its modules sets its own level
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Batch normalisation over a team: the mean and variance of the whole batch, of which each process has some rows.
+"""Batch normalization over a team: the mean and variance of the global batch.
 
-What several processes compute is then what one would, whatever their shares are. torch's `SyncBatchNorm` has kernels
-for CUDA alone and takes every process to have rows of its own.
+Several processes then compute the same as one, whatever their shares are. torch's `SyncBatchNorm` supports only CUDA,
+and requires every process to have rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowconf.train.team.distributed import Team
 
 
 def over_the_team(module: nn.Module, team: Team) -> None:
-    """Let every batch normalisation below `module` see the rows of all processes while it trains."""
+    """Synchronize the batch statistics of every batch normalization in `module` during training."""
     if team.size == 1:
         return
     for part in module.modules():
@@ -49,7 +49,7 @@ def _forward(team: Team, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-    """Take a batch into the running statistics, as torch does: the variance without the bias of a small batch."""
+    """Update the running statistics with a batch, with the unbiased variance, as in torch."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked += 1
@@ -60,7 +60,7 @@ def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what comes back to any of them comes back to all."""
+    """The sum over all processes; in the backward pass, the gradients are summed as well."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, team: Team) -> Tensor:

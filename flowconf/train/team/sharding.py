@@ -1,8 +1,8 @@
-"""Weights that are divided over the processes of a team, and put together where a forward pass needs them (FSDP2).
+"""Weights sharded over the processes of a team, and gathered when a forward pass needs them (FSDP2).
 
-What is put together at once is a unit: a nested graph or a copy of a repeated one, and for the rest the whole graph.
-Its hooks stand on the modules of the graph itself. A view mirrors nested graphs together with their hooks, and shares
-all other modules; the whole graph's hooks are those of `Whole`, which runs any view.
+A unit is gathered at once: a nested graph or a copy of a repeated one, and the whole graph for the remaining weights.
+Hooks are registered on the modules of the graph. A view mirrors nested graphs including their hooks, and shares all
+other modules; the hooks of the whole graph are those of `Whole`, which runs any view.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS
 
 
 class Whole(nn.Module):
-    """The graph with all its weights together while a view of it runs."""
+    """The graph, whose weights are gathered while a view of it runs."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
 
     def forward(self, view: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `view` gives for a batch."""
+        """The outputs of `view` for a batch."""
         found: dict[str, Tensor] = view(**batch)
         return found
 
 
 class ShardedView(nn.Module):
-    """A view of a graph whose weights are divided; called and trained as the view itself."""
+    """A view of a graph with sharded weights; called and trained like the view itself."""
 
     whole: nn.Module
 
@@ -44,7 +44,7 @@ class ShardedView(nn.Module):
         self.view = view
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
-        """What the view gives for a batch."""
+        """The outputs of the view for a batch."""
         found: dict[str, Tensor] = self.whole(self.view, batch)
         if not torch.is_grad_enabled() and isinstance(self.whole, FSDPModule):
             self.whole.reshard()  # with gradients the backward pass does it
@@ -52,7 +52,7 @@ class ShardedView(nn.Module):
 
 
 def shard(graph: Graph, device: torch.device, size: int, precision: str) -> Whole:
-    """Divide the weights of `graph` over all processes, in place; what they are added up from stays in fp32."""
+    """Shard the weights of `graph` over all processes, in place; gradients are reduced in fp32."""
     mesh = init_device_mesh(device.type, (size,))
     policy = MixedPrecisionPolicy(FORMATS.get(precision), torch.float32, cast_forward_inputs=False)
     whole = Whole(graph)
@@ -65,10 +65,10 @@ def shard(graph: Graph, device: torch.device, size: int, precision: str) -> Whol
 
 
 def units(plan: GraphPlan) -> list[str]:
-    """The paths of nested graphs and of what is repeated that one forward pass calls once each, innermost first.
+    """The paths of nested graphs and repeated steps that a forward pass calls exactly once, innermost first.
 
-    What stands in a loop or a map is called many times, and belongs to the unit around it. So does what shares a module
-    with something outside of it, or has parts that are called beside it.
+    Steps in a loop or a map are called many times, and belong to the enclosing unit. So do steps that share a module
+    with a step outside, or that have other parts which are called separately.
     """
     found = list(_candidates(plan, ""))
     shared = list(_shared(plan, ""))
@@ -88,7 +88,7 @@ def _candidates(plan: GraphPlan, prefix: str) -> Iterator[str]:
 
 
 def _shared(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every use of a module of elsewhere: the path of the user, and of what is used."""
+    """Every use of a shared module: the path of the user, and the path of the module."""
     for step in plan.steps:
         for part in step.applied():
             if isinstance(part.module, Shared) and part.module.path != part.path:

@@ -1,14 +1,14 @@
-"""Who computes what of a global batch: shares of its rows, equal, given or measured, and loss terms that add up to it.
+"""The shares of a global batch that each process computes (equal, given or measured), and loss terms scaled for them.
 
-The gradient of several processes is the mean of their gradients. A term's value in one process is therefore its sum
-over the process's own elements, times the number of processes, over the weight of all elements of all processes: the
-mean of these is the mean over the global batch, whatever the shares are and however much a mask leaves to each.
+The gradient of several processes is the mean of their gradients. The value of a term in one process is therefore the
+sum over its own elements, times the number of processes, divided by the total weight of the elements of all processes:
+the mean of these is the mean over the global batch, for any shares and masks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,23 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from flowconf.train.objective.terms import Term, Values
+from flowconf.train.runs.saved import SavedShares
 
 WARMUP = 3
-"""Forward passes that are not measured: they pay for caches and kernels."""
+"""Forward passes before the measurement, which fill caches and compile kernels."""
 MEASURED = 8
-"""Forward passes that are."""
+"""Forward passes that are measured."""
 AHEAD = 16
-"""Batches between a measurement and the first one that is divided by it: more than any loader prepares ahead."""
+"""Batches between a measurement and the first one that uses it: more than any loader prefetches."""
 
 
 class Idle(dict[str, Tensor]):
-    """A batch for a process that has no row of the global one: it keeps step with the others and counts nothing."""
+    """A batch for a process without rows of the global batch: it takes part in the step with zero weight."""
 
 
 def divide(rows: int, shares: Sequence[float]) -> list[int]:
-    """How many of `rows` each process gets: their sum is `rows`, and nobody gets none while there are enough.
+    """The number of `rows` for each process: they sum to `rows`, and each gets at least one if there are enough.
 
-    Largest remainders; of equal ones the first gets the row. `shares` are above 0.
+    Largest remainder method; ties go to the lower rank. `shares` must be above 0.
     """
     least = 1 if rows >= len(shares) else 0
     free = rows - least * len(shares)
@@ -46,29 +47,29 @@ def divide(rows: int, shares: Sequence[float]) -> list[int]:
 
 @dataclass
 class RowShares:
-    """The shares of every process: as given, and from the batch `measured_from` on as measured."""
+    """The shares of every process: as given, and as measured from batch `measured_from` on."""
 
     given: tuple[float, ...]
     measured: tuple[float, ...] | None = None
     measured_from: int = 0
     latest: int = 0
-    """The highest number of a batch that has been divided."""
+    """The highest batch number so far."""
 
     def at(self, number: int) -> tuple[float, ...]:
         """The shares of batch `number`."""
         self.latest = max(self.latest, number)
         return self.given if self.measured is None or number < self.measured_from else self.measured
 
-    def state(self) -> dict[str, Any] | None:
-        """What was measured, as plain data for a checkpoint; None before that."""
+    def state(self) -> SavedShares | None:
+        """The measured shares for a checkpoint; None before the measurement."""
         if self.measured is None:
             return None
-        return {"measured": list(self.measured), "measured_from": self.measured_from}
+        return SavedShares(measured=list(self.measured), measured_from=self.measured_from)
 
-    def restore(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from `state()`, when it is of as many processes."""
-        if state is not None and len(state["measured"]) == len(self.given):
-            self.measured, self.measured_from = tuple(state["measured"]), state["measured_from"]
+    def restore(self, state: SavedShares) -> None:
+        """Restore `state()`, if it is of the same number of processes."""
+        if len(state.measured) == len(self.given):
+            self.measured, self.measured_from = tuple(state.measured), state.measured_from
 
     def part(self, rows: Tensor, number: int, rank: int) -> Tensor:
         """The rows of the global batch `number` that process `rank` computes; possibly none."""
@@ -78,14 +79,14 @@ class RowShares:
 
 
 Sums = Callable[[Tensor], Tensor]
-"""Adds a tensor up over all processes, in place."""
+"""Sums a tensor over all processes, in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedTerm(Term):
-    """A term of the loss whose mean is this process's part: the mean of all parts is the mean of the global batch.
+    """A term of the loss for one process: its mean over all processes is the mean of the global batch.
 
-    A function that gives one number for a whole batch counts once for each of its rows.
+    A function that returns a scalar for the whole batch is weighted by the number of rows.
     """
 
     size: int = 1
@@ -116,9 +117,9 @@ def shared_term(term: Term, size: int, add_up: Sums) -> SharedTerm:
 
 
 class Stopwatch:
-    """Measures how many rows a second a process computes in the first forward passes, and then divides by that.
+    """Measures the rows per second of each process in the first forward passes, and sets the shares to them.
 
-    The forward pass alone is measured, for in the backward pass the processes wait for each other.
+    Only the forward pass is measured, because the processes synchronize in the backward pass.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Stopwatch:
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def watch(self, view: nn.Module) -> None:
-        """Measure the passes of `view` from now on, in the place of an earlier one, until there are enough."""
+        """Measure the passes of `view` from now on, instead of an earlier view, until there are enough."""
         for hook in self._hooks:
             hook.remove()
         if self.shares.measured is not None:

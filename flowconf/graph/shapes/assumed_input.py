@@ -1,0 +1,90 @@
+"""A graph that declares no inputs: its members may contradict each other, whatever arrives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from flowconf.graph.shapes import faults
+from flowconf.graph.shapes.fake_values import UNKNOWN
+from flowconf.graph.shapes.grouping import Misfit
+from flowconf.graph.shapes.open_sizes import fitting
+from flowconf.graph.shapes.scope import Scope
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes
+from flowconf.graph.shapes.trial import Trial
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Chain, GraphPlan, Input, Module, Mount
+
+Taken = tuple[Call, str, int]
+"""A module that takes an input, and the argument that says a size of it."""
+
+OTHER_PRIMES = (211, 223, 227, 229)
+FEATURES_LAST = (("B",), ("B", "T"), ("B", "H", "W"))
+BEHIND_CHANNELS = ((), ("T",), ("H", "W"), ("D", "H", "W"))
+
+
+def check_assumed(graph: GraphPlan, found: Trial, scope: Scope, run: Callable[[GraphPlan, Sizes], Trial]) -> None:
+    """Note in a trial which steps were not checked; and the mistakes that there are with every input that fits.
+
+    `run` tries the same graph with declared inputs. What the first member takes is what arrives.
+    """
+    open_ = [given for given in graph.inputs if scope.local[given.name] is UNKNOWN]
+    reporter = found.result.reporter
+    if not open_ or reporter.errors:
+        return
+    count = sum(scope.local[step.name] is UNKNOWN for step in graph.steps)
+    steps = f"{count} step{'' if count == 1 else 's'}"
+    reporter.notes.append(f"sizes of {steps} not checked: the graph declares no `inputs`")
+    refuted: list[Trial] = []
+    for given in _assumed(graph, open_[0]) if len(graph.inputs) == 1 else ():
+        declared = replace(graph, inputs=(given,))
+        trial = fitting(declared, run, found.sizes)
+        others = dict(zip(trial.sizes.symbols, OTHER_PRIMES, strict=False))
+        if not _misfits(trial) & _misfits(run(declared, Sizes(symbols=others))):
+            return
+        refuted.append(trial)
+    if refuted:
+        reporter.diagnostics += refuted[0].result.reporter.diagnostics
+
+
+def _misfits(trial: Trial) -> set[tuple[str, int, int | str]]:
+    """The members that expect another size than they get, with both; sizes that are open differ between trials."""
+    causes = [cause for finding in trial.findings.found for cause in finding.causes]
+    return {(cause.reader, cause.actual, cause.expected) for cause in causes if isinstance(cause, Misfit)}
+
+
+def _assumed(graph: GraphPlan, given: Input) -> Iterator[Input]:
+    """The inputs, with one number of dimensions each, that the first member takes which says a size of them."""
+    taken = next(_taken(graph, given.name), None)
+    if taken is None:
+        return
+    call, name, size = taken
+    if name == "num_embeddings":
+        yield from (replace(given, shape=shape, dtype="int64") for shape in FEATURES_LAST)
+    elif EXPECTS[name] == -1:
+        yield from (replace(given, shape=(*shape, size)) for shape in FEATURES_LAST)
+    else:
+        spatial = re.search(r"([123])d$", call.name)
+        shapes = BEHIND_CHANNELS if spatial is None else BEHIND_CHANNELS[int(spatial[1]) :][:1]
+        yield from (replace(given, shape=("B", size, *shape)) for shape in shapes)
+
+
+def _taken(graph: GraphPlan, name: str) -> Iterator[Taken]:
+    for step in graph.steps:
+        if step.stream.member == name and step.stream.inner is None:
+            for applied in step.applied():
+                yield from _taken_by(applied.target)
+
+
+def _taken_by(module: Module) -> Iterator[Taken]:
+    match module:
+        case Chain(members=members):
+            yield from _taken_by(members[0].target)
+        case Mount(graph=graph) if len(graph.inputs) == 1:
+            yield from _taken(graph, graph.inputs[0].name)
+        case Call():
+            for name, value in faults.bound(module).items():
+                is_size = name in EXPECTS or name == "num_embeddings"
+                if is_size and isinstance(value, Literal) and isinstance(value.value, int):
+                    yield module, name, value.value

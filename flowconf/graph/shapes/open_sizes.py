@@ -1,0 +1,92 @@
+"""Sizes that are open, such as `H`: a graph that does not fit all of them may fit multiples, or small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from flowconf.graph.shapes.sizes import Sizes
+from flowconf.graph.shapes.trial import Trial
+from flowconf.language.open_size import parts
+from flowconf.language.plan import GraphPlan
+
+Run = Callable[[Sizes], Trial]
+"""Tries a graph with certain sizes."""
+
+MULTIPLES = (64, 96, 80, 224)
+"""Between them they have the factors of the sizes that networks halve or cut into patches."""
+SMALL = (13, 7, 5)
+"""A graph may have a largest size, such as a number of learned positions."""
+LARGE = 1009
+
+
+def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], sizes: Sizes) -> Trial:
+    """A trial with sizes that fit, with a note of what they have to be; if none do, the likeliest one."""
+    run = partial(run_graph, graph)
+    first = run(sizes)
+    symbols = _open(graph, sizes)
+    if not symbols or not _fails(first):
+        return first
+    likeliest = None
+    for multiple in MULTIPLES:
+        chosen = dict.fromkeys(symbols, multiple)
+        trial = run(sizes.at_multiples(chosen))
+        if not _fails(trial):
+            return _least_multiples(run, trial, chosen)
+        likeliest = likeliest or trial
+    for small in SMALL:
+        trial = run(sizes.at(dict.fromkeys(symbols, small)))
+        if not _fails(trial):
+            return _largest(run, trial, dict.fromkeys(symbols, small))
+    assert likeliest is not None
+    return likeliest
+
+
+def _open(graph: GraphPlan, sizes: Sizes) -> list[str]:
+    """The symbols of a graph's inputs that the data does not close, but those of the rows of a batch."""
+    shapes = [given.shape for given in graph.inputs if given.shape]
+    found = [parts(size)[1] for shape in shapes for size in shape[1:] if isinstance(size, str)]
+    rows = {shape[0] for shape in shapes}
+    return [symbol for symbol in dict.fromkeys(found) if symbol not in rows and symbol not in sizes.known]
+
+
+def _fails(trial: Trial) -> bool:
+    return bool(trial.result.reporter.errors)
+
+
+def _least_multiples(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
+    """The trial with the smallest multiple of each symbol with which a graph still fits."""
+    least = dict(chosen)
+    for symbol, multiple in chosen.items():
+        for smaller in [number for number in range(1, multiple) if multiple % number == 0]:
+            trial = run(fits.sizes.at_multiples({**least, symbol: smaller}))
+            if not _fails(trial):
+                least[symbol], fits = smaller, trial
+                break
+    numbers: dict[int, list[str]] = {}
+    for symbol, multiple in least.items():
+        if multiple > 1:
+            numbers.setdefault(multiple, []).append(symbol)
+    for number, symbols in numbers.items():
+        must = f"must be multiples of {number}" if len(symbols) > 1 else f"must be a multiple of {number}"
+        fits.result.reporter.notes.append(f"{_listed(symbols)} {must}")
+    return fits
+
+
+def _largest(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
+    """The trial with the small sizes, and a note of the largest of each symbol with which the graph fits."""
+    for symbol, small in chosen.items():
+        fitting_size, failing = small, LARGE
+        while failing - fitting_size > 1:
+            middle = (fitting_size + failing) // 2
+            if _fails(run(fits.sizes.at({**chosen, symbol: middle}))):
+                failing = middle
+            else:
+                fitting_size = middle
+        if failing < LARGE:
+            fits.result.reporter.notes.append(f"`{symbol}` must be at most {fitting_size}")
+    return fits
+
+
+def _listed(symbols: list[str]) -> str:
+    return " and ".join([", ".join(f"`{symbol}`" for symbol in symbols[:-1]), f"`{symbols[-1]}`"][not symbols[1:] :])

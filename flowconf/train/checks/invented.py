@@ -1,0 +1,109 @@
+"""Losses and metrics that may look at numbers, before there are any: functions of a project, or of torchmetrics.
+
+They are tried on invented numbers. An error is reported if it occurs without numbers as well, at the same line: then it
+follows from shapes and types. Otherwise the first rows of the data decide, where these can be had at once. What is left
+is checked when a run has read its data.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.graph.shapes.fake_values import real
+from flowconf.graph.shapes.sizes import Sizes
+from flowconf.language.training import MetricSection
+from flowconf.report import Reporter
+from flowconf.report import origins as places
+from flowconf.train.checks.terms import TermCheck, show_rows
+from flowconf.train.objective.metering import Meter
+from flowconf.train.objective.terms import Term
+
+MOST = 2**20
+"""Numbers in a value up to which it is made."""
+TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+
+Rows = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+"""The graph's values by reference, and the fields of a batch."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A loss or metric of a config: where it is written, and how it is computed."""
+
+    path: places.Path
+    section: MetricSection
+    term: Term
+    new_meter: Callable[[], Meter]
+
+    @property
+    def name(self) -> str:
+        return places.dotted(self.path)
+
+
+def check_foreign(
+    foreign: list[Tried], fakes: TermCheck, sizes: Sizes, first_rows: Callable[[], Rows | None], reporter: Reporter
+) -> list[str]:
+    """Note each loss and metric that cannot be computed; gives the names of those for which that is still open."""
+    if not foreign:
+        return []
+    doubtful, left = [], []
+    values, batch = dict(_invented(fakes.values, sizes)), dict(_invented(fakes.batch, sizes))
+    numbers = TermCheck(fakes.config, values, batch, show_rows)
+    for tried in foreign:
+        if numbers.operands(tried.path, tried.section, tried.term) is None:
+            left.append(tried.name)
+            continue
+        with real():
+            problem = numbers.problem(tried.new_meter())
+        if problem is None:
+            continue
+        if _is_same(problem, fakes.problem(tried.new_meter())):
+            _check(numbers, tried, reporter)
+        else:
+            doubtful.append(tried)
+    with real():
+        rows = first_rows() if doubtful else None
+    if rows is None:
+        return left + [tried.name for tried in doubtful]
+    for tried in doubtful:
+        _check(TermCheck(fakes.config, *rows, show_rows), tried, reporter)
+    return left
+
+
+def _check(check: TermCheck, tried: Tried, reporter: Reporter) -> None:
+    with real():
+        check.check(tried.path, tried.section, tried.term, tried.new_meter(), reporter)
+
+
+def _is_same(problem: Exception, bare: Exception | None) -> bool:
+    """Whether an error with numbers is also one without them."""
+    return bare is not None and type(bare) is type(problem) and _line(bare) == _line(problem)
+
+
+def _line(problem: Exception) -> tuple[str, int] | None:
+    """The innermost line of code outside of torch that an exception came through."""
+    found, trace = None, problem.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(TORCH):
+            found = file, trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _invented(values: Mapping[str, Any], sizes: Sizes) -> Iterator[tuple[str, Tensor]]:
+    """Real tensors like fake ones, with small sizes for those that are open: shares from 0 to 1, and the class 0."""
+    for name, value in values.items():
+        shape = [sizes.small(size) for size in value.shape] if isinstance(value, Tensor) else []
+        if isinstance(value, Tensor) and math.prod(shape) <= MOST:
+            with real():
+                is_share = value.dtype.is_floating_point
+                yield name, torch.rand(shape, dtype=value.dtype) if is_share else torch.zeros(shape, dtype=value.dtype)

@@ -1,0 +1,44 @@
+"""Collates rows into batches, identically in a worker and in the training process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
+
+Batch = dict[str, Tensor]
+Field = tuple[tuple[int, ...], torch.dtype]
+"""The shape of one row's value, without the batch dimension, and its dtype."""
+
+
+def put_together(items: Sequence[Any]) -> Any:
+    """Items of nested mappings and lists collated by torch's rules, except that all dtypes must be the same."""
+    return collate(list(items), collate_fn_map=_RULES)
+
+
+def tensor_of(value: Any) -> Tensor:
+    """A value of a row as a tensor. Raises `TypeError`, `ValueError` or `RuntimeError` if it cannot be converted."""
+    if isinstance(value, numpy.ndarray) and not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    return torch.as_tensor(value)
+
+
+def dtype_of(value: Any) -> torch.dtype:
+    """The dtype of a value of a row in a batch."""
+    dtype: torch.dtype = torch.as_tensor(put_together([value])).dtype
+    return dtype
+
+
+def _stacked(values: Sequence[Any], **known: Any) -> Tensor:
+    tensors = [tensor_of(value).detach() for value in values]
+    if any(tensor.dtype != tensors[0].dtype for tensor in tensors):
+        raise TypeError("the values of a field must have the same dtype")
+    stacked: Tensor = collate_tensor_fn(tensors, **known)
+    return stacked
+
+
+_RULES = {**default_collate_fn_map, Tensor: _stacked, numpy.ndarray: _stacked}

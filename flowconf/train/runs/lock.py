@@ -1,0 +1,75 @@
+"""The lock of a run folder, held by the process that writes to it; the system releases it when the process exits."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from flowconf.report import Diagnostic, Place, RunError, shown_path
+
+LINES = "metrics.jsonl"
+"""The locked file."""
+MOMENT = 0.05
+"""Seconds to wait before retrying, longer than `is_held` holds its lock."""
+
+_locks: set[int] = set()
+"""The file descriptors of the locks of this process."""
+
+
+def take(folder: Path) -> TextIO:
+    """Lock a run, and open its log for writing. Raises `RunError` if another process holds the lock."""
+    lines = (folder / LINES).open("a", encoding="utf-8")
+    if not _locks_alone(lines):
+        time.sleep(MOMENT)
+        if not _locks_alone(lines):
+            lines.close()
+            raise _held(folder)
+    _locks.add(lines.fileno())
+    return lines
+
+
+def release(lines: TextIO) -> None:
+    """Close the log of a run, and release its lock. Raises `OSError` if the buffer cannot be flushed."""
+    if lines.closed:
+        return
+    _locks.discard(lines.fileno())
+    file: Any = lines.buffer
+    try:
+        lines.close()
+    finally:
+        file.raw.close()  # it holds the lock, and stays open if the buffer cannot be flushed
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process of this machine holds the lock of a run. Raises `OSError` if this cannot be determined."""
+    try:
+        with (folder / LINES).open("rb") as lines:
+            fcntl.flock(lines, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def release_locks() -> None:
+    """Release the inherited locks in a forked process, because it may outlive its parent for a moment."""
+    for number in _locks:
+        os.close(number)
+    _locks.clear()
+
+
+def _locks_alone(lines: TextIO) -> bool:
+    try:
+        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held(folder: Path) -> RunError:
+    message = f"the run {shown_path(str(folder))} is still running in another process"
+    return RunError(Diagnostic("FC0702", message, Place(str(folder))))

@@ -1,0 +1,98 @@
+"""A refusal follows from structure, types and sizes, or from real rows; what was not checked is said."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import flowconf
+from flowconf.language import registry
+from flowconf.report import ConfigError
+from flowconf.train.checks.road import findings
+
+BINARY = """
+model:
+  inputs: {x: [B, 6]}
+  flow: {stem: "Linear(6, 16) >> GELU", out: "Linear(16, 1) >> Reshape()"}
+data: {name: arrays, train: rows.npz, batch_size: 16}
+loss: {fit: {fn: bce_with_logits, input: out, target: y}}
+metrics: {f1: {fn: F1Score, input: out, target: y, args: {task: binary}}}
+trainer: {epochs: 1, devices: cpu}
+"""
+
+
+@pytest.fixture
+def rows(folder):
+    """Write arrays of 32 rows with 6 numbers `x` and what is given."""
+
+    def write(**fields):
+        x = numpy.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+        numpy.savez(folder.path / "rows.npz", x=x, **fields)
+
+    return write
+
+
+def errors(file, overrides=()):
+    return [(d.code, d.path) for d in flowconf.check(file, overrides) if d.severity == "error"]
+
+
+def halves(count, kind="float32"):
+    return (numpy.arange(count) % 2).astype(kind)
+
+
+# values
+
+
+@pytest.mark.parametrize("metric", ["F1Score", "Accuracy", "Recall"])
+def test_labels_of_0_and_1_may_be_floats(folder, rows, metric):
+    rows(y=halves(32))
+    file = folder.write(BINARY)
+    assert not errors(file, [f"metrics.f1.fn={metric}"])
+    assert not findings(file, [f"metrics.f1.fn={metric}"]).notes
+
+
+def test_real_labels_that_a_metric_refuses_are_an_error(folder, rows):
+    rows(y=halves(32) * 2)
+    assert errors(folder.write(BINARY)) == [("FC0406", "metrics.f1")]
+
+
+def test_a_type_is_an_error_without_any_row(folder, rows):
+    rows(y=halves(32))
+    file = folder.write(BINARY)
+    assert errors(file, ["metrics.f1.args={task: multilabel, num_labels: 3}"]) == [("FC0406", "metrics.f1")]
+
+
+def test_what_depends_on_numbers_of_data_that_are_not_at_hand_is_left_open(folder, monkeypatch):
+    def early(predicted, target):
+        if int(target.max()) < 1:
+            raise ValueError("classes begin with 1")
+        return predicted.mean(1)
+
+    monkeypatch.setitem(registry.losses.registered, "early", early)
+    text = BINARY.replace("arrays, train: rows.npz", "synthetic, shape: [6]").replace("x:", "image:")
+    text = text.replace("bce_with_logits", "early").replace(" >> Reshape()", "").replace("target: y", "target: label")
+    seen = findings(folder.write(text.partition("metrics")[0] + "trainer: {epochs: 1, devices: cpu}"))
+    assert not [d for d in seen.mistakes if d.severity == "error"]
+    assert seen.notes == ("checked when a run has read its data: `loss.fit`",)
+
+
+def test_a_metric_that_needs_more_than_two_rows_runs(folder, rows, monkeypatch):
+    def spread(predicted, target):
+        if len(target) < 3:
+            raise ValueError("three rows are needed")
+        return (predicted - target).abs()
+
+    monkeypatch.setitem(registry.metrics.registered, "spread", spread)
+    rows(y=halves(32))
+    text = BINARY.replace("F1Score", "spread").replace(", args: {task: binary}", "")
+    assert folder.train(text=text).record["status"] == "finished"
+
+
+def test_a_metric_that_refuses_real_rows_ends_before_the_first_step(folder, rows, monkeypatch):
+    def never(predicted, target):
+        raise ValueError("no")
+
+    monkeypatch.setitem(registry.metrics.registered, "never", never)
+    rows(y=halves(32))
+    with pytest.raises(ConfigError, match="FC0406"):
+        folder.train(text=BINARY.replace("F1Score", "never").replace(", args: {task: binary}", ""))
