@@ -25,7 +25,7 @@ from flowconf.text.write import dump
 InputSize = int | str
 ParameterValue = bool | int | float | str | list[Any]
 BodyLike = Any
-"""What may stand where a document holds a module: a call or chain as text, a `Flow`, a mapping, or a module object."""
+"""A module: a call or chain as a string, a `Flow`, a mapping, or a module object."""
 
 
 def flow(
@@ -66,7 +66,7 @@ class Flow:
     # keys of the document
 
     def input(self, name: str, shape: Sequence[InputSize], dtype: str = "float32") -> Flow:
-        """One more input; the first is the stream, the rest are read through `using` and `from_`."""
+        """Add an input; the first is the stream, the others are read with `using` and `from_`."""
         _only_once("input", name, self.given_inputs)
         given: object = list(shape) if dtype == "float32" else {"shape": list(shape), "dtype": dtype}
         return replace(self, given_inputs={**self.given_inputs, name: given}, taken={**self.taken, name: 1})
@@ -86,20 +86,20 @@ class Flow:
     # verbs
 
     def through(self, module: BodyLike, *, name: str | None = None) -> Flow:
-        """The stream goes through a module."""
+        """Apply a module to the stream."""
         return self._add(name, self._base(module, "through"), {"through": _written(module)})
 
     def also(self, module: BodyLike, *, skip: BodyLike = None, name: str | None = None) -> Flow:
-        """What a module makes of the stream is added to the stream, or to what `skip` makes of it."""
+        """Add the output of a module to the stream, or to the output of `skip`."""
         step = {"also": _written(module)} | ({} if skip is None else {"skip": _written(skip)})
         return self._add(name, self._base(module, "also"), step)
 
     def fork(self, module: BodyLike, *, name: str | None = None) -> Flow:
-        """A module reads the stream, which goes on unchanged; the step's name holds what the module gives."""
+        """Apply a module without changing the stream; the output is available under the name of the step."""
         return self._add(name, self._base(module, "fork"), {"fork": _written(module)})
 
     def split(self, branches: Mapping[str, BodyLike], *, name: str | None = None) -> Flow:
-        """Several modules read the stream; `merge` must say next what becomes of their outputs."""
+        """Apply several modules to the stream; requires `merge` next for their outputs."""
         return self._add(name, "split", {"split": _all_written(branches)})
 
     def merge(self, how: str, dim: int | None = None) -> Flow:
@@ -108,12 +108,12 @@ class Flow:
         return changed if dim is None else changed._say("dim", dim)
 
     def gate(self, experts: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
-        """All experts run; the router weighs their outputs."""
+        """Run all experts; the router weights their outputs."""
         step = {"gate": _all_written(experts), "router": _written(router)}
         return self._add(name, "gate", step)
 
     def switch(self, branches: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
-        """The router chooses the branch that runs, for the batch or for each row."""
+        """Run the branch that the router selects, for the batch or for each row."""
         step = {"switch": _all_written(branches), "router": _written(router)}
         return self._add(name, "switch", step)
 
@@ -156,7 +156,7 @@ class Flow:
     def graph(
         self, graph: BodyLike, with_: Mapping[str, ParameterValue] | None = None, *, name: str | None = None
     ) -> Flow:
-        """A graph stands here that sees nothing of this one but its stream, `with_` and `using`."""
+        """Mount a graph, which only has access to the stream, `with_` and `using`."""
         step = {"graph": _written(graph)} | ({"with": dict(with_)} if with_ else {})
         return self._add(name, self._base(graph, "graph"), step)
 
@@ -192,7 +192,7 @@ class Flow:
         return self._say("take", key)
 
     def repeat(self, count: InputSize) -> Flow:
-        """So many independent copies of the step in series."""
+        """Repeat the step as independent copies in series."""
         return self._say("repeat", count)
 
     def freeze(self, params_only: bool = False) -> Flow:
@@ -266,13 +266,13 @@ class Flow:
 
     def _last(self, key: str) -> str:
         if not self.steps:
-            message = f"`{key}` applies to the step before it, and there is none"
-            raise ConfigError(Diagnostic("FC0144", message, advice="begin with a verb, such as `through`"))
+            message = f"`{key}` applies to the previous step, but there is none"
+            raise ConfigError(Diagnostic("FC0144", message, advice="add a step first, for example with `through`"))
         return next(reversed(self.steps))
 
     @staticmethod
     def _base(module: BodyLike, verb: str) -> str:
-        """What a step without a name is called after."""
+        """The base of the default name of a step."""
         if isinstance(module, str) and verb != "graph":
             found = re.match(r"\s*([A-Za-z_]\w*)", module)
             return snake(found[1]) if found else verb
@@ -311,7 +311,7 @@ def _only_once(kind: str, name: str, known: Mapping[str, object]) -> None:
 
 
 def _written(body: BodyLike) -> object:
-    """A body as the document holds it."""
+    """A body as plain data."""
     if isinstance(body, Flow):
         return body.document()
     if isinstance(body, type):

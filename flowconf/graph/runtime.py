@@ -74,9 +74,9 @@ def iteration_of(values: Sequence[Values], index: int, name: str) -> Values:
 
 
 def one_for_each(weights: Tensor, experts: int) -> None:
-    """Refuse weights of a gate that are not one for each of its experts, along the last dimension."""
+    """Check that a gate has one weight for each of its experts, along the last dimension."""
     if weights.shape[-1] != experts:
-        refuse(f"the router gives {weights.shape[-1]} weights, and there are {experts} experts")
+        refuse(f"the router must return one weight for each of {experts} experts, got {weights.shape[-1]}")
 
 
 def element_of(value: Values, name: str) -> Values:

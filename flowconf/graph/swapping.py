@@ -17,7 +17,7 @@ def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
     """`plan` with `other` instead of the graph at `path`. Raises `ConfigError` if the interfaces differ."""
     steps = tuple(_swapped_step(step, path, other) for step in plan.steps)
     if steps == plan.steps:
-        message = f"`{path}` is not a graph of its own in `{plan.label}`"
+        message = f"there is no graph at `{path}` in `{plan.label}`"
         raise ConfigError(Diagnostic("FC0701", message, plan.place, path))
     prefix = f"{path}."
     settings = tuple(setting for setting in plan.settings if not setting.path.startswith(prefix))

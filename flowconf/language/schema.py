@@ -122,11 +122,11 @@ class Modifiers(Settings):
     tag: Name | None = None
     """Another name for the output of the step."""
     repeat: Size | None = None
-    """The number of independent copies of the step, which run in series."""
+    """The number of independent copies of the step, in series."""
     after: Name | None = None
-    """Run after this member of the flow."""
+    """Place this step after another step of the flow."""
     before: Name | None = None
-    """Run before this member of the flow."""
+    """Place this step before another step of the flow."""
 
 
 class InputSpec(Model):
@@ -151,9 +151,9 @@ class GraphDocument(Model):
     """A graph: its inputs, flow and outputs."""
 
     label: Name | None = None
-    """Its name in its parent's paths; default: the step that mounts it."""
+    """Its name in the paths of its parent; default: the step that mounts it."""
     params: dict[Name, ParameterValue] = {}
-    """Named values that any call of this graph may use."""
+    """Named values for the calls of this graph."""
     inputs: dict[Name, InputKey] | None = None
     """Name -> shape, in call order; the first is the stream. Default: one input `x`."""
     flow: Annotated[dict[Name, Step | None], Field(min_length=1)]
@@ -177,9 +177,9 @@ class MountedBody(Settings):
     """A graph from a file or group, as a module."""
 
     graph: GraphReference
-    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    """A graph document, its name (`encoder`), or a file relative to this one."""
     with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
-    """Values for the graph's parameters."""
+    """Values for the parameters of the graph."""
 
 
 def _kind_of_graph(value: object) -> str:
@@ -225,13 +225,13 @@ class Through(Modifiers):
 
 
 class Also(Modifiers):
-    """The output of a module is added to the stream."""
+    """Add the output of a module to the stream."""
 
     verb: ClassVar[str] = "also"
     also: Body
     """The module whose output is added."""
     skip: Body | None = None
-    """A module for the other branch, instead of the stream itself."""
+    """A module for the skip connection; default: the stream unchanged."""
 
 
 class Fork(Modifiers):
@@ -287,7 +287,7 @@ class Loop(Modifiers):
     until: Body | None = None
     """A module that returns a single number; stop when it is positive, tested after the body."""
     max: Size | None = None
-    """The largest number of iterations of a conditional loop."""
+    """The maximum number of iterations of a conditional loop."""
     over: Using | None = None
     """Iterate over the slices of values, which are passed to the body as arguments; the syntax is that of `using`."""
     dim: int | None = None
@@ -307,7 +307,7 @@ class Map(Modifiers):
     batched: bool = False
     """Fold the slices into the batch: one call of the module."""
     slices: Size | None = None
-    """The number of pieces that the last axis is cut into instead; they are joined again."""
+    """Split the last dimension into this number of equal slices instead, and concatenate the results."""
 
 
 class Graph(Modifiers):
@@ -315,9 +315,9 @@ class Graph(Modifiers):
 
     verb: ClassVar[str] = "graph"
     graph: GraphReference
-    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    """A graph document, its name (`encoder`), or a file relative to this one."""
     with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
-    """Values for the graph's parameters."""
+    """Values for the parameters of the graph."""
 
 
 class Reuse(Modifiers):

@@ -244,8 +244,8 @@ def test_what_could_not_be_read_is_said_with_its_path():
     told = {one.path: one.reason for one in found.unread}
     assert told["branch"].endswith("must be registered with `@flowconf.register`")
     assert any(one.path == "branch" and "cannot be traced" in one.reason for one in found.unread)
-    assert told["sin"] == "no module does what `sin` does"
-    assert told["place"].startswith("a parameter [1, 4] is outside of a module")
+    assert told["sin"] == "`sin` has no equivalent module"
+    assert told["place"].startswith("a parameter of shape [1, 4] is used directly")
     assert told["spare"] == "its weights are not used by the forward"
     assert "is also active in evaluation mode" in told["dropout"]
     flow = found.document["flow"]

@@ -127,7 +127,7 @@ DAMAGED = {
     "older": (with_text("format", "flowconf 1"), "it has format 1"),
     "newer": (
         with_text("format", "flowconf 3"),
-        "it has format 3, and this version of flowconf supports",
+        "it has format 3, but this version of flowconf supports",
     ),
     "no JSON": (with_text("state", "{", seal=True), "is invalid"),
     "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is invalid"),

@@ -137,7 +137,7 @@ def _reasons(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """The open sizes of the inputs, in order of appearance. Raises `ConfigError` for a closed one that is none."""
+    """The dynamic sizes of the inputs, in order of appearance. Raises `ConfigError` for an unknown name in `sizes`."""
     found = dict.fromkeys(parts(size)[1] for given in inputs for size in given.shape or () if isinstance(size, str))
     for name in sizes:
         if name not in found:
@@ -161,7 +161,7 @@ def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, .
 
 
 def _times(symbols: Mapping[str, Any], size: str) -> Any:
-    """What stands for a multiple of a symbol."""
+    """The value of a size that may be a multiple of a symbol."""
     factor, symbol = parts(size)
     return symbols[symbol] if factor == 1 else factor * symbols[symbol]
 

@@ -77,7 +77,7 @@ def graph_path(path: tuple[str | int, ...]) -> str:
 
 
 def read(module: nn.Module, shapes: Mapping[str, DeclaredShape] | None = None) -> Imported:
-    """The structure of a module. `shapes` are those of its inputs, with texts for open sizes.
+    """Read the structure of a module. `shapes` are those of its inputs, with strings for unknown sizes.
 
     They are required for a module with several inputs, because the inputs of a graph are declared with shapes.
     """
@@ -124,7 +124,7 @@ def rebuilt(module: nn.Module, found: Imported) -> Graph:
 
 
 def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, DeclaredShape]) -> bool:
-    """Whether both give the same outputs, bit for bit, in evaluation mode on one random batch; open sizes are 2."""
+    """Whether both return the same outputs, bit for bit, in evaluation mode on a random batch; unknown sizes are 2."""
     given = {
         name: torch.rand([size if isinstance(size, int) else 2 for size in shape]) for name, shape in shapes.items()
     }
@@ -298,7 +298,7 @@ def _short(problem: BaseException) -> str:
 
 
 def _shapes_of_all(module: nn.Module, shapes: Mapping[str, DeclaredShape]) -> dict[str, DocumentInputs]:
-    """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
+    """The inputs of every module of the tree, from a run of a copy on the meta device."""
     sizes = Sizes()
     ghost = copy.deepcopy(module).to("meta").eval()
     found: dict[str, DocumentInputs] = {}

@@ -132,7 +132,7 @@ def written(value: object) -> str:
             return call_of(value)
         case int() | float() | str():
             return repr(value)
-    raise Unrecoverable(f"a {type(value).__name__} cannot be written in a call")
+    raise Unrecoverable(f"a `{type(value).__name__}` is not allowed in a call")
 
 
 def _parameters(cls: type[nn.Module]) -> tuple[Parameter, ...]:

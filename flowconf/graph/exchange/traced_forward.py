@@ -172,7 +172,7 @@ class GraphReader:
         shape = list(tensor.shape[1:] if tensor.dim() and tensor.shape[0] == 1 else tensor.shape)
         path, home = join(self.path, target), join(self.home, name)
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "tensor"
-        reason = f"a {kind} {list(tensor.shape)} is outside of a module: `Learned` gives one for each row"
+        reason = f"a {kind} of shape {list(tensor.shape)} is used directly; `Learned` has one for each row"
         self.notes.unread.append(Unread(path, home, reason))
         self.notes.rename[path] = f"{home}.value"
         call = f"Learned({', '.join(map(str, shape))})"

@@ -100,7 +100,7 @@ def gate(trial: Trial, visit: Visit) -> Any:
             f"the router of `{visit.path}` must return one weight for each of {len(branches)} experts, got {shown}"
         )
         place = number_in(router.target, weights) or end_of(router, visit.step)
-        trial.findings.error(visit, "FC0201", detail, place)
+        trial.findings.error(visit, "FC0201", message, place)
     rank = trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
     if not trial.trains or not isinstance(choice, Tensor):
         return first

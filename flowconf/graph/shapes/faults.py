@@ -188,12 +188,11 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return StreamFault(f"`{call}` takes integers, but `{giver}` gives [{shape}] {kind}", advice=advice)
+        return StreamFault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
     if wrong_type(call, value):
-        advice = "declare it `float32`, or put an `Embedding` before it"
-        return StreamFault(
-            f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice
-        )
+        advice = "declare it as `float32`, or add an `Embedding` before it"
+        message = f"`{call}` expects a floating-point type, got {sizes.show(value)} from `{giver}`"
+        return StreamFault(message, advice=advice)
     return None
 
 
@@ -212,9 +211,9 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     right = f"{call.name.removeprefix('Fractional')[:-2]}{value.dim() - 2}d"
     advice = f"write `{right}`" if right in modules else None
     if advice is None and value.dim() == 2:
-        advice = f"put `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it to add the missing dimensions"
-    takes = f"[batch, channels, {DIMENSIONS[count]}]"
-    return StreamFault(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
+        advice = f"add `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it"
+    expected = f"[batch, channels, {DIMENSIONS[count]}]"
+    return StreamFault(f"`{call}` expects {expected}, got {sizes.show(value)} from `{giver}`", advice=advice)
 
 
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:

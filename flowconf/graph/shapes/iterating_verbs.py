@@ -114,7 +114,7 @@ def _further(trial: Trial, visit: Visit, result: Any, times: int) -> Any:
 
 
 def _check_slices(trial: Trial, visit: Visit) -> int | None:
-    """The values that a loop goes over must have equally many slices: so many, if any."""
+    """Check that the values of `over` have the same number of slices, and return it, if any."""
     step = visit.step
     found = [(value, visit.scope.value(value)) for value in step.slices_of()]
     counts = {value: given.shape[step.along or 0] for value, given in found if isinstance(given, Tensor)}

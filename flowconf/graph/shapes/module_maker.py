@@ -49,12 +49,12 @@ class ModuleMaker:
         return built
 
     def _check_holes(self, visit: Visit, filled: tuple[int, ...]) -> None:
-        """Refuse a call whose `_` stand for other sizes than when it ran first: all copies are made alike."""
+        """Reject a call whose `_` differ from those of its first run, because all copies are constructed alike."""
         call = visit.applied.target
         assert isinstance(call, Call)
         for first, now in zip(filled, self._holes(call, visit), strict=True):
             if first != now:
-                message = f"`_` in `{call}` stands for {first} first, and for {now} when `{visit.path}` runs again"
+                message = f"`_` in `{call}` is {first} first, but {now} when `{visit.path}` runs again"
                 self.findings.error(visit, "FC0204", message, call.place, (visit.arrives(self.sizes),))
 
     def _new(self, visit: Visit, path: str) -> nn.Module:

@@ -311,8 +311,8 @@ def _sequence(arrival: Arrival, batch_first: bool) -> Fault | None:
         return Fault(f"expected {order}")
     opens = [arrival.is_open(size) for size in sizes]
     if len(sizes) == 2 and opens[0]:
-        advice = "put `Unflatten(1, [length, features])` before it to make a sequence of each row"
-        return Fault(f"it takes {order}, and would read the batch as one sequence", None, advice)
+        advice = "add `Unflatten(1, [length, features])` before it to turn each row into a sequence"
+        return Fault(f"expected {order}, but the batch would be read as one sequence", None, advice)
     if len(sizes) == 3 and not batch_first and opens[0] and not opens[1]:
         advice = "add `batch_first=true` to the call"
         return Fault(f"expected {order}, but the batch would be read as the length", "batch_first", advice)

@@ -22,7 +22,7 @@ from flowconf.report import Place
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
 NEAR = 32
 SMALLER_PRIMES = (131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191)
-"""For sizes that are multiples of one, so that no tensor becomes larger than possible."""
+"""For sizes that are multiples of one, so that tensors do not exceed the maximum size."""
 
 EXPECTS = {
     "in_features": -1,
@@ -49,14 +49,14 @@ TORCH_WORDS = (
     ),
     (r"a and b must have same reduction dim, but got (\[.*?\]) X (\[.*?\])", r"\1 and \2 cannot be multiplied"),
     (r"^\w+\(\): ", ""),
-    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be a number, `'same'` or `'valid'`"),
-    (r"padding='same' is not supported for strided convolutions", "`padding='same'` needs a `stride` of 1"),
-    (r".*Calculated output size: .*Output size is too small", "its kernel is larger than what arrives"),
-    (r".*calculated shape of the array of sliding blocks.*", "its kernel is larger than what arrives"),
-    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters, for \2 channels"),
-    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, not \1"),
-    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"it takes \1 or \2 dimensions"),
-    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 differ"),
+    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be an integer, `'same'` or `'valid'`"),
+    (r"padding='same' is not supported for strided convolutions", "`padding='same'` requires a `stride` of 1"),
+    (r".*Calculated output size: .*Output size is too small", "the kernel is larger than the input"),
+    (r".*calculated shape of the array of sliding blocks.*", "the kernel is larger than the input"),
+    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters for \2 channels"),
+    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, got \1"),
+    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"expected \1 or \2 dimensions"),
+    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 do not match"),
     (r"Trying to create tensor with negative dimension.*", "a size cannot be negative"),
     (r"kernel size should be greater than zero.*", "the kernel size must be at least 1"),
     (r"length must be non-negative", "negative padding larger than the input"),
@@ -77,13 +77,13 @@ TORCH_WORDS = (
 
 @dataclass
 class Sizes:
-    """The numbers behind the symbols of one check: a prime each, a multiple of one, or the size that is `known`."""
+    """The numbers for the symbols of one check: a prime each, a multiple of one, or the `known` size."""
 
     known: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
     """Symbol -> its prime."""
     multiples: dict[str, int] = field(default_factory=dict)
-    """Symbol -> how many times its prime it is."""
+    """Symbol -> the factor of its prime."""
 
     def of(self, size: int | str) -> int:
         """The number for a size."""
@@ -97,12 +97,12 @@ class Sizes:
         return factor * multiple * self.symbols.setdefault(symbol, primes[len(self.symbols) % len(primes)])
 
     def at_multiples(self, multiples: Mapping[str, int]) -> Sizes:
-        """The same sizes but for some symbols, which are so many times a prime."""
+        """The same sizes, except for some symbols, which are multiples of a prime."""
         others = {symbol: prime for symbol, prime in self.symbols.items() if symbol not in multiples}
         return Sizes(self.known, others, dict(multiples))
 
     def at(self, numbers: Mapping[str, int]) -> Sizes:
-        """The same sizes but for some symbols, which are these numbers."""
+        """The same sizes, except for some symbols with these numbers."""
         return Sizes(self.known, {**self.symbols, **numbers})
 
     def number(self, size: int) -> str:
@@ -122,7 +122,7 @@ class Sizes:
         return product if share == 1 else f"{product}/{share}"
 
     def _near(self, size: int) -> str | None:
-        """A size that a few were added to or taken from, where the symbols are multiples."""
+        """A size with a small offset, if the symbols are multiples."""
         for symbol, multiple in self.multiples.items():
             part = self.symbols.get(symbol, 0) * (multiple // 4 if multiple % 4 == 0 else multiple)
             count = round(size / part) if part else 0

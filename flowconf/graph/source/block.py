@@ -61,4 +61,4 @@ class Surroundings:
     count: Callable[[str, Literal], str]
     """A number of the step, by its key."""
     rank: int | None
-    """How many more dimensions a gate's experts have than its weights; None where no sizes are known."""
+    """The number of dimensions that the experts of a gate have more than its weights; None if no sizes are known."""

@@ -55,7 +55,7 @@ def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, st
     if version is None or version < VERSION:
         return None
     if version > VERSION:
-        raise Broken(f"it has format {version}, and this version of flowconf supports formats up to {VERSION}")
+        raise Broken(f"it has format {version}, but this version of flowconf supports formats up to {VERSION}")
     if texts.get(DIGEST) != _digest_of_texts(texts):
         raise Broken("its metadata does not match its digest")
     digests = json.loads(texts.get(DIGESTS, "null"))

@@ -304,11 +304,11 @@ class _Resolver:
         return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
     def _over(self, model: schema.Loop, at: Path, draft: Draft) -> GivenValues:
-        """What a loop goes over: arguments of its body that get one slice in each turn."""
+        """The values of `over`: arguments of the body, one slice in each iteration."""
         found = self._arguments(model.over, (*at, "over"), draft)
         for _, value in found:
             if value.recurrent:
-                message = f"`{value}` comes later than this step, and a loop goes over what is there"
+                message = f"`over` requires an earlier value, but `{value}` comes after this step"
                 self._fail("FC0141", message, value.place, dotted(at), f"put this step after `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
@@ -335,7 +335,7 @@ class _Resolver:
         place = self.reporter.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
-            dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
+            dim = " with `dim: ...` beside it" if name in ("cat", "stack") else ""
             self._fail("FC0131", f"`{name}` takes no arguments here", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
             close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
@@ -490,7 +490,7 @@ class _Resolver:
     # references
 
     def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
-        """What `using` or `over`, at `at` of the document, passes under which names."""
+        """The arguments of `using` or `over` at `at` of the document, with their values."""
         match given:
             case None:
                 return []
