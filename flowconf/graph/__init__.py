@@ -1,1 +1,1 @@
-"""From the Plan to modules: shapes, generated source, the tree of paths, weights. Here torch begins."""
+"""From the Plan to modules: shapes, generated source, the tree of paths, weights. This package requires torch."""

@@ -1,4 +1,4 @@
-"""Small modules that graphs need and `torch.nn` does not have. Every public class here can be called by its name."""
+"""Modules for graphs that are not in `torch.nn`. All public classes can be called by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Number = int | float
 
 
 class Learned(nn.Module):
-    """A learned tensor that does not depend on the stream, one copy for each of its rows."""
+    """A learned tensor, repeated for each row of the stream."""
 
     def __init__(self, *size: int) -> None:
         """`size` is the shape of one row. The values start at zero."""
@@ -27,7 +27,7 @@ class Learned(nn.Module):
 
 
 class Constant(nn.Module):
-    """A fixed tensor that does not depend on the stream, one copy for each of its rows."""
+    """A constant tensor, repeated for each row of the stream."""
 
     value: Tensor
 
@@ -45,7 +45,7 @@ class Constant(nn.Module):
 
 
 class Zeros(nn.Module):
-    """A row of zeros for each row of the stream: where a loop may start."""
+    """Zeros for each row of the stream, for example as the initial state of a loop."""
 
     def __init__(self, *size: int) -> None:
         """`size` is the shape of one row."""
@@ -53,7 +53,7 @@ class Zeros(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` [B, ...]: [B, *size], with the device of `x`, and its type where that is one of real numbers."""
+        """`x` [B, ...]: [B, *size], with the device of `x`, and its type if that is a floating-point type."""
         dtype = x.dtype if x.is_floating_point() else None
         return torch.zeros(x.shape[0], *self.size, dtype=dtype, device=x.device)
 
@@ -62,7 +62,7 @@ class Zeros(nn.Module):
 
 
 class CausalMask(nn.Module):
-    """Which moments a moment may not attend to: those after it. For `attn_mask` of attention."""
+    """A causal mask for `attn_mask` of attention: true for later positions."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, T, ...]: [T, T] bool, true above the diagonal."""
@@ -70,7 +70,7 @@ class CausalMask(nn.Module):
 
 
 class Reshape(nn.Module):
-    """Each row in another shape."""
+    """Reshapes each row."""
 
     def __init__(self, *size: int) -> None:
         """`size` is the shape of one row; one size may be -1."""
@@ -86,7 +86,7 @@ class Reshape(nn.Module):
 
 
 class Scale(nn.Module):
-    """The stream times a constant, which is broadcast over it."""
+    """Multiplies the stream by a constant, with broadcasting."""
 
     factor: Tensor
 
@@ -103,7 +103,7 @@ class Scale(nn.Module):
 
 
 class Select(nn.Module):
-    """One index of a dimension."""
+    """Selects one index of a dimension."""
 
     def __init__(self, index: int, dim: int = 1) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Select(nn.Module):
 
 
 class Mean(nn.Module):
-    """The mean over one dimension or several."""
+    """The mean over one or more dimensions."""
 
     def __init__(self, dim: int | Sequence[int] = 1, keepdim: bool = False) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Mean(nn.Module):
 
 
 class Transpose(nn.Module):
-    """Two dimensions in each other's place."""
+    """Swaps two dimensions."""
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__()
@@ -149,14 +149,14 @@ class Transpose(nn.Module):
 
 
 class Concat(nn.Module):
-    """The stream and one more value, one behind the other."""
+    """Concatenates the stream and another value."""
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """`x` and `other` have the same sizes but for `dim`."""
+        """`x` and `other` must have the same sizes except for `dim`."""
         return torch.cat([x, other], self.dim)
 
     def extra_repr(self) -> str:
@@ -164,22 +164,22 @@ class Concat(nn.Module):
 
 
 class StateAdd(nn.Module):
-    """The stream plus one more value."""
+    """Adds another value to the stream."""
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
-        """`x` and `state` can be broadcast to each other."""
+        """`x` and `state` must be broadcastable."""
         return x + state
 
 
 def _total(x: Tensor, added: Mapping[str, Tensor]) -> Tensor:
-    """The stream plus what a router reads besides, in declared order."""
+    """The stream plus the further inputs of a router, in declared order."""
     for value in added.values():
         x = x + value
     return x
 
 
 class SoftmaxRouter(nn.Module):
-    """One weight for each expert, all positive and summing to one."""
+    """One weight for each expert, positive and with a sum of 1."""
 
     def __init__(self, in_features: int, experts: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class SoftmaxRouter(nn.Module):
 
 
 class SigmoidRouter(nn.Module):
-    """One weight for each expert, each between zero and one by itself."""
+    """One weight for each expert, independently between 0 and 1."""
 
     def __init__(self, in_features: int, experts: int) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class SigmoidRouter(nn.Module):
 
 
 class ArgmaxSelector(nn.Module):
-    """For each row, the branch with the highest score. The choice itself has no gradient."""
+    """Selects the branch with the highest score for each row. The selection has no gradient."""
 
     def __init__(self, in_features: int, branches: int) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class ArgmaxSelector(nn.Module):
 
 
 class FixedSelector(nn.Module):
-    """Always the same branch."""
+    """Always selects the same branch."""
 
     index: Tensor
 
@@ -228,7 +228,7 @@ class FixedSelector(nn.Module):
         self.register_buffer("index", torch.tensor(index), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` of any shape: one int64 number."""
+        """`x` of any shape: a scalar int64."""
         return self.index
 
     def extra_repr(self) -> str:
@@ -236,14 +236,14 @@ class FixedSelector(nn.Module):
 
 
 class ThresholdHalt(nn.Module):
-    """Says stop once the largest element of the stream is above a threshold."""
+    """Ends a loop when the largest element of the stream exceeds a threshold."""
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
         self.threshold = threshold
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` of any shape: one number, positive to stop."""
+        """`x` of any shape: a scalar, positive to stop."""
         return x.max() - self.threshold
 
     def extra_repr(self) -> str:
@@ -251,7 +251,7 @@ class ThresholdHalt(nn.Module):
 
 
 class LearnedHalt(nn.Module):
-    """A learned score of the stream, averaged over all of it: positive says stop."""
+    """Ends a loop when a learned score, averaged over the stream, is positive."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
@@ -259,6 +259,6 @@ class LearnedHalt(nn.Module):
         self.score = nn.Linear(in_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` [..., in_features]: one number, positive to stop."""
+        """`x` [..., in_features]: a scalar, positive to stop."""
         score: Tensor = self.score(x)
         return score.mean()

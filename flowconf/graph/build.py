@@ -1,4 +1,4 @@
-"""From a Plan to a `Graph`: shapes, then source, then real modules, then what the document says of them."""
+"""Builds a `Graph` from a Plan: shape check, source, modules, initial values, and frozen parts."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
 
 def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
-    """The modules of a Plan, with their starting values, frozen as the document says. Raises `ConfigError`.
+    """Build the modules of a Plan, with their initial values and frozen parts. Raises `ConfigError`.
 
-    `inference` is what the shape check of the plan has found, where it was done before.
+    `inference` is the result of the shape check of the plan, if it was done before.
     """
     inference = inference or check_shapes(plan)
     check_memory(plan, inference.parameters)
@@ -38,7 +38,7 @@ def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
     try:
         graph = program.classes[program.main.name]()
     except (RuntimeError, MemoryError) as problem:
-        message = f"the modules of `{plan.label}` cannot be made: {first_line(problem)}"
+        message = f"the modules of `{plan.label}` cannot be built: {first_line(problem)}"
         raise ConfigError(Diagnostic("FC0202", message, plan.place)) from None
     assert isinstance(graph, Graph)
     graph.__dict__["_sizes"] = inference.sizes
@@ -50,7 +50,7 @@ def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
 
 
 def check_shapes(plan: GraphPlan) -> Inference:
-    """The shape check of a whole graph. Raises `ConfigError` with every mistake."""
+    """The shape check of a whole graph. Raises `ConfigError` with all errors."""
     inference = infer(plan)
     inference.reporter.stop_on_errors()
     check_budget(plan, inference.parameters)
@@ -58,7 +58,7 @@ def check_shapes(plan: GraphPlan) -> Inference:
 
 
 def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
-    """Freeze and thaw what the document says, outer parts first."""
+    """Apply the `frozen` keys of the document, outer parts first."""
     for path, setting in plan.all_settings():
         if setting.frozen is not None:
             for _, module in graph.modules_at(path):
@@ -66,9 +66,9 @@ def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
 
 
 def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -> list[WeightReport]:
-    """Load what the document's `checkpoint:` keys name, outer parts first, so that an inner one has the last word.
+    """Load the weights of the `checkpoint:` keys, outer parts first, so that inner ones take precedence.
 
-    Runs of a config are looked for in the folder `runs`. Raises `ConfigError`.
+    Runs of a config are searched in the folder `runs`. Raises `ConfigError`.
     """
     reports = []
     for path, setting in plan.all_settings():
@@ -80,13 +80,13 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
 
 
 def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Request]]:
-    """What the document's `checkpoint:` keys ask for, by path; a config that has no finished run yet is left out."""
+    """The requests of the `checkpoint:` keys, by path, without configs that have no finished run yet."""
     asked = ((path, _request(setting.checkpoint, runs)) for path, setting in plan.all_settings())
     return [(path, request) for path, request in asked if request is not None]
 
 
 def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]) -> list[Diagnostic]:
-    """What loading these weights, each at a path, would refuse; no tensor is made, and only headers are read."""
+    """The errors of loading these weights, each at a path; reads only headers and creates no tensors."""
     if not asked:
         return []
     program = run(emit(plan, inference.sizes), CLASSES)
@@ -105,17 +105,17 @@ def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[s
 
 
 def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
-    """What a `checkpoint:` key asks for, None where there is no such file yet."""
+    """The request of a `checkpoint:` key, or None for a config without a finished run."""
     if checkpoint is None or (checkpoint.config is not None and not has_run(checkpoint, runs)):
         return None
     return request_of(checkpoint, locate(checkpoint, runs))
 
 
-# starting values
+# initial values
 
 
 def apply_starts(graph: Graph, plan: GraphPlan) -> None:
-    """Give parameters the values that `init` says. Raises `ConfigError`."""
+    """Set parameters to the values of `init`. Raises `ConfigError`."""
     reporter = Reporter()
     for path, setting in plan.all_settings():
         for at, module in graph.modules_at(path) if setting.init else ():
@@ -137,7 +137,9 @@ def _apply_start(module: nn.Module, path: str, start: Start, reporter: Reporter)
         with torch.no_grad():
             _fill(parameter, start)
     except (RuntimeError, ValueError, TypeError) as problem:
-        message = f"`{path}.{start.parameter}` {list(parameter.shape)} cannot start so: {first_line(problem)}"
+        message = (
+            f"`{path}.{start.parameter}` of shape {list(parameter.shape)} cannot be initialized: {first_line(problem)}"
+        )
         reporter.error("FC0207", message, start.place, path=path)
 
 
@@ -147,7 +149,7 @@ def _fill(parameter: Tensor, start: Start) -> None:
     elif isinstance(start.how, Literal):
         value = torch.tensor(_plain(start.how.value), dtype=parameter.dtype)
         if value.dim() and value.shape != parameter.shape:
-            raise ValueError(f"the list has the shape {list(value.shape)}")
+            raise ValueError(f"the initial value has shape {list(value.shape)}")
         parameter.copy_(value)
     else:
         args, kwargs = _values(start.how)

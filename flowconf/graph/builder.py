@@ -1,7 +1,7 @@
 """Graph documents written as Python: `flow("x", ["B", 784]).through("Linear(784, 128)").tag("hidden").build()`.
 
-A `Flow` is nothing but a graph document in the making, so every rule, error and default is that of the document. It
-never changes: each call gives a new one, and two flows may go on from the same beginning.
+A `Flow` is an unfinished graph document, with the rules, errors and defaults of documents. It is immutable: each call
+returns a new one, and two flows can continue from the same one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flowconf.text.write import dump
 InputSize = int | str
 ParameterValue = bool | int | float | str | list[Any]
 BodyLike = Any
-"""What may stand where a document holds a module: a call or chain as text, a `Flow`, a mapping, or a module object."""
+"""A module: a call or chain as a string, a `Flow`, a mapping, or a module object."""
 
 
 def flow(
@@ -33,8 +33,8 @@ def flow(
 ) -> Flow:
     """A graph with one input and no steps yet.
 
-    `shape` holds numbers, and texts for open sizes (`"B"`) and parameters. Without a shape nothing is said of the
-    inputs: there is one, called `x`, and shapes are not checked before the first call.
+    `shape` has integers, and strings for unknown sizes (`"B"`) and parameters. Without a shape the graph has one input
+    `x`, and shapes are not checked before the first call.
     """
     if shape is not None:
         return Flow(label=label).input(name, shape, dtype)
@@ -46,14 +46,13 @@ def flow(
 
 @dataclass(frozen=True)
 class Flow:
-    """A graph document in the making. `flow(...)` begins one.
+    """An unfinished graph document, created by `flow(...)`.
 
     Verbs (`through`, `also`, `fork`, `split`, `gate`, `switch`, `loop`, `map`, `graph`, `reuse`) add a step; modifiers
-    (`tag`, `using`, `from_`, `take`, `repeat`, `freeze`, ...) speak of the step before them.
+    (`tag`, `using`, `from_`, `take`, `repeat`, `freeze`, ...) apply to the previous step.
 
-    `name=` names a step. Without it a step is called in lower case after the first call of its chain, its module
-    object's class or its graph's label, and after its verb where there is none of these: `linear`, then `linear_2`. A
-    name that something else has already is passed over.
+    `name=` names a step. The default is, in lower case, the first call of its chain, the class of its module object or
+    the label of its graph, or else its verb: `linear`, then `linear_2`. Names that are in use are skipped.
     """
 
     label: str | None = None
@@ -62,24 +61,24 @@ class Flow:
     steps: dict[str, object] = field(default_factory=dict)
     given_outputs: Mapping[str, str] = field(default_factory=dict)
     taken: Mapping[str, int] = field(default_factory=lambda: {"x": 1})
-    """Every name so far, and the number that was last put behind it."""
+    """All names so far, with the last number appended to each."""
 
-    # what stands around the steps
+    # keys of the document
 
     def input(self, name: str, shape: Sequence[InputSize], dtype: str = "float32") -> Flow:
-        """One more input; the first is the stream, the rest are read through `using` and `from_`."""
+        """Add an input; the first is the stream, the others are read with `using` and `from_`."""
         _only_once("input", name, self.given_inputs)
         given: object = list(shape) if dtype == "float32" else {"shape": list(shape), "dtype": dtype}
         return replace(self, given_inputs={**self.given_inputs, name: given}, taken={**self.taken, name: 1})
 
     def params(self, **values: ParameterValue) -> Flow:
-        """Named values that any call may use by bare name."""
+        """Add named values that calls can use by name."""
         for name in values:
             _only_once("parameter", name, self.given_params)
         return replace(self, given_params={**self.given_params, **values})
 
     def outputs(self, **references: str) -> Flow:
-        """Name -> reference of what the graph gives back; without them it is the last stream."""
+        """Set the outputs of the graph, name -> reference; the default is the last stream."""
         for name in references:
             _only_once("output", name, self.given_outputs)
         return replace(self, given_outputs={**self.given_outputs, **references})
@@ -87,34 +86,34 @@ class Flow:
     # verbs
 
     def through(self, module: BodyLike, *, name: str | None = None) -> Flow:
-        """The stream goes through a module."""
+        """Apply a module to the stream."""
         return self._add(name, self._base(module, "through"), {"through": _written(module)})
 
     def also(self, module: BodyLike, *, skip: BodyLike = None, name: str | None = None) -> Flow:
-        """What a module makes of the stream is added to the stream, or to what `skip` makes of it."""
+        """Add the output of a module to the stream, or to the output of `skip`."""
         step = {"also": _written(module)} | ({} if skip is None else {"skip": _written(skip)})
         return self._add(name, self._base(module, "also"), step)
 
     def fork(self, module: BodyLike, *, name: str | None = None) -> Flow:
-        """A module reads the stream, which goes on unchanged; the step's name holds what the module gives."""
+        """Apply a module without changing the stream; the output is available under the name of the step."""
         return self._add(name, self._base(module, "fork"), {"fork": _written(module)})
 
     def split(self, branches: Mapping[str, BodyLike], *, name: str | None = None) -> Flow:
-        """Several modules read the stream; `merge` must say next what becomes of their outputs."""
+        """Apply several modules to the stream; requires `merge` next for their outputs."""
         return self._add(name, "split", {"split": _all_written(branches)})
 
     def merge(self, how: str, dim: int | None = None) -> Flow:
-        """How the branches of the split before are merged: `add mean mul max cat stack`, or a call."""
+        """Set how the branches of the previous split are merged: `add mean mul max cat stack`, or a call."""
         changed = self._say("merge", how)
         return changed if dim is None else changed._say("dim", dim)
 
     def gate(self, experts: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
-        """All experts run; the router weighs their outputs."""
+        """Run all experts; the router weights their outputs."""
         step = {"gate": _all_written(experts), "router": _written(router)}
         return self._add(name, "gate", step)
 
     def switch(self, branches: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
-        """The router chooses the branch that runs, for the batch or for each row."""
+        """Run the branch that the router selects, for the batch or for each row."""
         step = {"switch": _all_written(branches), "router": _written(router)}
         return self._add(name, "switch", step)
 
@@ -130,8 +129,8 @@ class Flow:
         dim: int | None = None,
         name: str | None = None,
     ) -> Flow:
-        """A module is applied again and again: so many `times`, as long as a condition says and at most `max`, or once
-        for each slice along `dim` of what is `over`, which it takes as an argument."""
+        """Apply a module repeatedly: a number of `times`, while or until a condition holds and at most `max` times, or
+        once for each slice of `over` along `dim`, which is passed as an argument."""
         conditions = {"while": while_, "until": until}
         step: dict[str, object] = {"loop": _written(body)}
         step |= {key: _written(value) for key, value in conditions.items() if value is not None}
@@ -149,7 +148,7 @@ class Flow:
         slices: InputSize | None = None,
         name: str | None = None,
     ) -> Flow:
-        """A module is applied to each slice along `dim` of `over` (default: the stream)."""
+        """Apply a module to each slice along `dim` of `over` (default: the stream)."""
         step: dict[str, object] = {"map": _written(body)}
         step |= {key: value for key, value in (("over", over), ("dim", dim), ("slices", slices)) if value is not None}
         return self._add(name, self._base(body, "map"), step | ({"batched": True} if batched else {}))
@@ -157,65 +156,65 @@ class Flow:
     def graph(
         self, graph: BodyLike, with_: Mapping[str, ParameterValue] | None = None, *, name: str | None = None
     ) -> Flow:
-        """A graph stands here that sees nothing of this one but its stream, `with_` and `using`."""
+        """Mount a graph, which only has access to the stream, `with_` and `using`."""
         step = {"graph": _written(graph)} | ({"with": dict(with_)} if with_ else {})
         return self._add(name, self._base(graph, "graph"), step)
 
     def reuse(self, path: str, *, name: str | None = None) -> Flow:
-        """An earlier step's module once more, with the same weights."""
+        """Apply the module of an earlier step again, with the same weights."""
         return self._add(name, path.rpartition(".")[2], {"reuse": path})
 
-    # modifiers of the step before
+    # modifiers of the previous step
 
     def tag(self, name: str) -> Flow:
-        """One more name for the step's output."""
+        """Add another name for the output of the step."""
         return self._say("tag", name)
 
     def labelled(self, name: str) -> Flow:
-        """The name of the step's graph in paths."""
+        """Set the name of the graph of the step in paths."""
         return self._say("label", name)
 
     def from_(self, reference: str) -> Flow:
-        """The step reads this instead of the stream."""
+        """Read this value instead of the stream."""
         return self._say("from", reference)
 
     def using(self, *references: str, **arguments: str) -> Flow:
-        """Further arguments of the step's module: references under their own names, or argument -> reference."""
+        """Set further arguments of the module: references with the names of arguments, or argument -> reference."""
         if references and arguments:
-            message = "`using` takes references, or arguments with references, and not both"
+            message = "`using` requires either references, or arguments with references, got both"
             raise ConfigError(Diagnostic("FC0123", message, path=self._last("using"), advice="name all arguments"))
         if arguments:
             return self._say("using", dict(arguments))
         return self._say("using", references[0] if len(references) == 1 else list(references))
 
     def take(self, key: int | str) -> Flow:
-        """Pick one element of a tuple or dict that the module gives."""
+        """Select an element of a tuple or dict that the module returns."""
         return self._say("take", key)
 
     def repeat(self, count: InputSize) -> Flow:
-        """So many independent copies of the step in series."""
+        """Repeat the step as independent copies in series."""
         return self._say("repeat", count)
 
     def freeze(self, params_only: bool = False) -> Flow:
-        """No gradients for the step's weights, and evaluation mode unless `params_only`."""
+        """Disable gradients for the weights of the step, and set evaluation mode unless `params_only`."""
         return self._say("frozen", "params" if params_only else True)
 
     def thaw(self) -> Flow:
-        """The opposite of `freeze`, inside something frozen."""
+        """Undo `freeze` for a part of something frozen."""
         return self._say("frozen", False)
 
     def init(self, **parameters: object) -> Flow:
-        """Parameter -> how it starts; a dot in its name is written in a mapping: `init(**{"0.weight": 0})`."""
+        """Set initial values, by parameter; names with a dot require a mapping: `init(**{"0.weight": 0})`."""
         return self._say("init", dict(parameters))
 
     def checkpoint(self, source: str | Mapping[str, object]) -> Flow:
-        """Where the step's weights come from."""
+        """Set the source of the weights of the step."""
         return self._say("checkpoint", source if isinstance(source, str) else dict(source))
 
-    # what comes of it
+    # results
 
     def document(self) -> dict[str, Any]:
-        """The graph document as plain data, as a file would hold it."""
+        """The graph document as plain data."""
         parts: dict[str, Any] = {
             "label": self.label,
             "params": dict(self.given_params),
@@ -226,21 +225,21 @@ class Flow:
         return {key: part for key, part in parts.items() if part or key == "flow"}
 
     def yaml(self) -> str:
-        """The document as YAML. Raises `ConfigError` for a flow that holds a module object."""
+        """The document as YAML. Raises `ConfigError` for a flow with a module object."""
         document = self.document()
         held = _first_object(document["flow"])
         if held is not None:
             path, module = held
-            message = f"`{path}` holds a `{type(module).__name__}` object, which cannot be written as text"
+            message = f"`{path}` is a `{type(module).__name__}` object, which cannot be written as YAML"
             raise ConfigError(Diagnostic("FC0146", message, path=path, advice="register its class and call it"))
         return dump(document)
 
     def plan(self, origin: str | None = None) -> GraphPlan:
-        """The resolved document. Raises `ConfigError`; `origin` names a place for its mistakes."""
+        """The resolved document. Raises `ConfigError`; `origin` is the place of its errors."""
         return resolve(from_data(self.document(), origin))
 
     def build(self, *, weights: bool = True, runs: str = "runs", origin: str | None = None) -> Graph:
-        """The graph as a module, as `flowconf.build` makes it of the document. Raises `ConfigError`."""
+        """Build the graph, like `flowconf.build` for the document. Raises `ConfigError`."""
         plan = self.plan(origin)
         graph = build_graph(plan)
         if weights:
@@ -248,7 +247,7 @@ class Flow:
         return graph
 
     def _add(self, name: str | None, base: str, step: Mapping[str, object]) -> Flow:
-        """One more step, called `name`, or after `base` when that is None."""
+        """Add a step with the name `name`, or a free name from `base` if that is None."""
         if name is not None:
             _only_once("step", name, self.steps)
             return replace(self, steps={**self.steps, name: step}, taken={**self.taken, name: 1})
@@ -267,13 +266,13 @@ class Flow:
 
     def _last(self, key: str) -> str:
         if not self.steps:
-            message = f"`{key}` applies to the step before it, and there is none"
-            raise ConfigError(Diagnostic("FC0144", message, advice="begin with a verb, such as `through`"))
+            message = f"`{key}` applies to the previous step, but there is none"
+            raise ConfigError(Diagnostic("FC0144", message, advice="add a step first, for example with `through`"))
         return next(reversed(self.steps))
 
     @staticmethod
     def _base(module: BodyLike, verb: str) -> str:
-        """What a step without a name is called after."""
+        """The base of the default name of a step."""
         if isinstance(module, str) and verb != "graph":
             found = re.match(r"\s*([A-Za-z_]\w*)", module)
             return snake(found[1]) if found else verb
@@ -286,15 +285,15 @@ NAMING = ("tag", "label")
 
 
 def snake(name: str) -> str:
-    """A class's name as a step's: `BatchNorm2d` -> `batch_norm2d`, `GRUCell` -> `gru_cell`, `ReLU` -> `relu`."""
+    """The name of a class in snake case: `BatchNorm2d` -> `batch_norm2d`, `GRUCell` -> `gru_cell`, `ReLU` -> `relu`."""
     name = re.sub(r"[PR]?(Re|Si)LU", lambda match: match[0].capitalize(), name)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().strip("_") or "step"
 
 
 def free_name(base: str, taken: Mapping[str, int]) -> tuple[str, int]:
-    """`base`, or else `base_2`, `base_3`, ... that is not taken and that a step can have; and the number in it.
+    """The first of `base`, `base_2`, `base_3`, ... that is free and allowed for a step, and its number.
 
-    `taken` tells for each name the number that was last put behind it.
+    `taken` maps each name to the last number appended to it.
     """
     number = taken.get(base, 0) + 1
     stem = f"{base}_" if reserved_names.refusal(base) else base
@@ -307,16 +306,16 @@ def free_name(base: str, taken: Mapping[str, int]) -> tuple[str, int]:
 
 def _only_once(kind: str, name: str, known: Mapping[str, object]) -> None:
     if name in known:
-        message = f"the {kind} `{name}` is written twice"
-        raise ConfigError(Diagnostic("FC0142", message, path=name, advice="give one of them another name"))
+        message = f"duplicate {kind} `{name}`"
+        raise ConfigError(Diagnostic("FC0142", message, path=name, advice="rename one of them"))
 
 
 def _written(body: BodyLike) -> object:
-    """A body as the document holds it."""
+    """A body as plain data."""
     if isinstance(body, Flow):
         return body.document()
     if isinstance(body, type):
-        message = f"`{body.__name__}` is a class, and a module or a call as text is needed"
+        message = f"expected a module or a call as a string, got the class `{body.__name__}`"
         raise ConfigError(Diagnostic("FC0123", message, advice=f'write `"{body.__name__}(...)"`'))
     return dict(body) if isinstance(body, Mapping) else body
 
@@ -326,7 +325,7 @@ def _all_written(branches: Mapping[str, BodyLike]) -> dict[str, object]:
 
 
 def _shortest(step: object) -> object:
-    """A step that says nothing but a call is the call."""
+    """The short form of a step with only a call."""
     if isinstance(step, Mapping) and list(step) == ["through"] and not isinstance(step["through"], dict):
         return step["through"]
     return step

@@ -1,7 +1,6 @@
-"""What failed inside a forward pass: the step, its place in the document, what arrived. Costs nothing until then.
+"""Locates an error in a forward pass: the step, its place in the document, and its inputs. No overhead without errors.
 
-Everything is read from the traceback: which lines of generated source it comes through, which modules were called with
-what, and the variables of loops.
+Everything is read from the traceback: the lines of generated source, the arguments of modules, and loop variables.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from flowconf.report import NOWHERE, FlowconfError, Place
 
 NOTE = "in step "
 MARK = "_flowconf_step"
-"""The attribute in which an exception carries the path of its step, and the step's place."""
+"""The attribute of an exception with the path and place of its step."""
 MOST = 8
-"""So many rows are named one by one."""
+"""The maximum number of rows that are listed."""
 
 
 def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Note on an exception that leaves `graph` in which step it was raised, and what that step was given."""
+    """Add a note to an exception raised in `graph`: the step and its inputs."""
     if hasattr(problem, MARK):
         return
-    with suppress(Exception):  # whatever an exception has against notes or looks, it is what must be seen
+    with suppress(Exception):  # the original exception must not be hidden by an error here
         found = _FailedStep(given=[*zip(graph.inputs, args, strict=False), *kwargs.items()])
         found.walk(problem, graph)
         setattr(problem, MARK, (found.path, found.place))
@@ -48,18 +47,18 @@ def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], k
 
 @dataclass(frozen=True)
 class _SlicedTensor:
-    """A tensor whose slices a statement works on one by one."""
+    """A tensor whose slices a statement processes one by one."""
 
     whole: Tensor
     dim: int | None
-    """The slices of which dimension; None for the last one in several pieces."""
+    """The dimension of the slices; None for the last dimension split into pieces."""
     item: Any
-    """The slice that a `for` statement is at. What a comprehension was at is gone: its call tells."""
+    """The current slice of a `for` statement; for a comprehension it is found from the call."""
     path: str
 
     @classmethod
     def around(cls, file: str, line: int, known: Mapping[str, Any], path: str) -> _SlicedTensor | None:
-        """What the statement around a line cuts."""
+        """The tensor that the statement around a line slices."""
         text = "".join(linecache.getline(file, number) for number in range(max(1, line - 1), line + 2))
         found = re.search(r"(^ *)?for (\w+) in (\w+)\.(?:unbind\((\d+)\)|chunk\()", text, re.MULTILINE)
         whole = known.get(found[3]) if found is not None else None
@@ -68,7 +67,7 @@ class _SlicedTensor:
         return cls(whole, int(found[4]) if found[4] else None, known.get(found[2]) if found[1] else None, path)
 
     def number(self, item: Any) -> tuple[int, int] | None:
-        """Which slice of how many `item` is, seen from where it lies in the whole; None for anything else."""
+        """The number of the slice `item` and the count of slices, from its storage; None if it is not a slice."""
         whole = self.whole
         if not isinstance(item, Tensor) or item.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
             return None
@@ -81,18 +80,18 @@ class _SlicedTensor:
 
 @dataclass
 class _FailedStep:
-    """Where a walk along a traceback has come to."""
+    """The state of a walk along a traceback."""
 
     given: Sequence[tuple[str, Any]]
-    """What the innermost step was given: names, which may be empty, and values."""
+    """The inputs of the innermost step: names, which may be empty, and values."""
     path: str = ""
     home: str = ""
-    """Where the module that runs stands; where it is reused, that is not its path."""
+    """The path of the definition of the module, which differs from `path` for a reused one."""
     place: Place | None = None
     cut: _SlicedTensor | None = None
-    """What the statement that runs cuts into slices."""
+    """The tensor that the current statement slices."""
     passes: list[tuple[str, str]] = field(default_factory=list)
-    """Which iterations, slices and rows, the outermost first, and the paths of which."""
+    """Iterations, slices and rows with their paths, the outermost first."""
 
     def walk(self, problem: BaseException, graph: GraphTree) -> None:
         members = ModulePaths(graph)
@@ -113,7 +112,7 @@ class _FailedStep:
             program = getattr(module, "_program", None)
             if program is None or frame.f_code.co_filename != program.file or module not in members:
                 continue
-            if module is not owner:  # a comprehension is a frame of its own, in the same statement
+            if module is not owner:  # a comprehension is a separate frame of the same statement
                 owner, above, known = module, self.path, {}
             local, where = program.lines.get(line, ("", None))
             self.path, self.home = join(above, local), home_of(module, members.of(module)[0], local)
@@ -128,7 +127,7 @@ class _FailedStep:
                 self._loops(step, program.file, line, known, members)
 
     def _loops(self, step: Step, file: str, line: int, known: Mapping[str, Any], members: ModulePaths) -> None:
-        """Note which iteration, copy or slice of a step it is."""
+        """Note the iteration, copy or slice of a step."""
         number = _variable_of_loop(file, line, known)
         if isinstance(number, nn.Module):
             part = members.part(number, self.home)
@@ -143,14 +142,14 @@ class _FailedStep:
             self._slice([self.cut.item])
 
     def _slice(self, given: Sequence[Any]) -> None:
-        """Note which slice of the tensor that is cut is given to what runs now."""
+        """Note the slice that is passed to the current module."""
         found = self.cut.number(given[0]) if self.cut is not None and given else None
         if self.cut is not None and found is not None:
             self.passes.append((f"slice {found[0]} of {found[1]}", self.cut.path))
             self.cut = None
 
     def note(self, label: str) -> str:
-        """All of it in words."""
+        """The text of the note."""
         where = f" ({self.place})" if self.place is not None else ""
         given = [f"`{name}` {shown(value)}" if name else shown(value) for name, value in self.given]
         passes = [f", {text}" + (f" of `{at}`" if at != self.path else "") for text, at in dict.fromkeys(self.passes)]
@@ -158,7 +157,7 @@ class _FailedStep:
 
 
 def _variable_of_loop(file: str, line: int, known: Mapping[str, Any]) -> Any:
-    """The value of the variable of the `for` statement around a line, None where there is none."""
+    """The value of the variable of the `for` statement around a line, or None without one."""
     indent = _indent(linecache.getline(file, line))
     while line > 1 and indent > 8:
         line -= 1
@@ -172,7 +171,7 @@ def _variable_of_loop(file: str, line: int, known: Mapping[str, Any]) -> Any:
 
 
 def _rows(chosen: Sequence[int], count: int) -> str:
-    """The rows of a batch that a branch was given."""
+    """The rows of a batch that were passed to a branch."""
     listed = ", ".join(str(row) for row in chosen[:MOST]) + (", ..." if len(chosen) > MOST else "")
     return f"row{'s' if len(chosen) > 1 else ''} {listed} of {count}"
 
@@ -182,7 +181,7 @@ def _indent(text: str) -> int:
 
 
 def shown(value: Any) -> str:
-    """A value by its shape, type and device."""
+    """The text of a value: its shape, type and device."""
     if isinstance(value, Tensor):
         return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
     if isinstance(value, dict):

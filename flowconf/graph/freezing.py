@@ -1,7 +1,7 @@
-"""Frozen parts: no gradients, and evaluation mode that no call of `train` undoes.
+"""Frozen parts: no gradients, and evaluation mode that `train` does not change.
 
-What a document or a call says is kept on the module itself; what follows for the modules below is worked out from the
-root each time. The nearest setting above a module wins; a module that stands in two places belongs to the first.
+The setting of a document or call is stored on the module; the settings of the modules below are computed from the root.
+The nearest setting above a module takes precedence; a shared module uses its first path.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ INHERITED = "_flowconf_inherited"
 
 
 def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
-    """Freeze ("all", "params") or thaw ("no") `module`, which stands below `root`."""
+    """Freeze ("all", "params") or thaw ("no") `module`, a part of `root`."""
     module.__dict__[SETTING] = setting
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 
 FrozenParts = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
-"""What is frozen in a graph: the settings of its modules, and which parameters learn."""
+"""The frozen parts of a graph: the settings of its modules, and which parameters require gradients."""
 
 
 def remember(root: nn.Module) -> FrozenParts:
-    """What is frozen now, for `restore`."""
+    """The current frozen parts, for `restore`."""
     marks = [(module, {key: module.__dict__.get(key) for key in (SETTING, INHERITED)}) for module in root.modules()]
     return marks, [(parameter, parameter.requires_grad) for parameter in root.parameters()]
 
 
 def restore(root: nn.Module, frozen: FrozenParts) -> None:
-    """Freeze and thaw everything below `root` as it was when `frozen` was made."""
+    """Restore the frozen parts of `root`."""
     marks, learning = frozen
     for module, settings in marks:
         for key, value in settings.items():
@@ -43,7 +43,7 @@ def restore(root: nn.Module, frozen: FrozenParts) -> None:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether nothing below `module` learns; a module without parameters is frozen when it keeps evaluating."""
+    """Whether no parameter of `module` requires gradients; without parameters, whether it stays in evaluation mode."""
     parameters = list(module.parameters())
     if parameters:
         return not any(parameter.requires_grad for parameter in parameters)
@@ -51,7 +51,7 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def keep_evaluating(module: nn.Module, mode: bool) -> None:
-    """After `train(mode)`: frozen modules back to evaluation mode."""
+    """Set frozen modules back to evaluation mode after `train(mode)`."""
     for part in module.modules():
         if _effective(part) == "all":
             part.training = False

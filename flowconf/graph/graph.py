@@ -1,7 +1,7 @@
-"""A built graph: a module whose `forward` is generated source, with the tree of paths that its document describes.
+"""A built graph: a module whose `forward` is generated source, with the tree of paths of its document.
 
-Every graph in the tree, nested ones included, is an instance of `Graph`; what stands at a path is found, frozen, loaded
-and observed by the same names that the document, the picture and the checkpoint use.
+All graphs in the tree, including nested ones, are instances of `Graph`; modules are found, frozen, loaded and observed
+by the same paths as in the document, the diagram and the checkpoint.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from flowconf.report import NOWHERE, Diagnostic, PathError
 
 
 class Graph(GraphTree):
-    """What all generated classes are; `flowconf.build` makes them."""
+    """The base class of all generated classes; `flowconf.build` returns an instance."""
 
     # paths
 
     def subgraph(self, path: str) -> Graph:
-        """The graph at a path. Raises `PathError` when there is no graph."""
+        """The graph at a path. Raises `PathError` if there is none."""
         found = self.module_at(path)
         if not isinstance(found, Graph):
             message = f"`{path}` is a `{type(found).__name__}`, not a graph"
@@ -44,15 +44,15 @@ class Graph(GraphTree):
     # frozen parts
 
     def freeze(self, path: str = "", params_only: bool = False) -> None:
-        """Freeze what stands at a path: no gradients, and evaluation mode unless `params_only`.
+        """Freeze the module at a path: no gradients, and evaluation mode unless `params_only`.
 
-        The nearest setting above a parameter wins, so a part below that was thawed by name stays thawed.
+        The nearest setting above a parameter takes precedence, so parts that were thawed by path stay thawed.
         Raises `PathError`.
         """
         freezing.set_frozen(self, self.module_at(path), "params" if params_only else "all")
 
     def thaw(self, path: str = "") -> None:
-        """The opposite of `freeze`. Raises `PathError`."""
+        """Undo `freeze`. Raises `PathError`."""
         freezing.set_frozen(self, self.module_at(path), "no")
 
     def is_frozen(self, path: str = "") -> bool:
@@ -60,32 +60,32 @@ class Graph(GraphTree):
         return freezing.is_frozen(self.module_at(path))
 
     def train(self, mode: bool = True) -> Graph:
-        """Training or evaluation mode for everything that is not frozen."""
+        """Set training or evaluation mode for all parts that are not frozen."""
         super().train(mode)
         freezing.keep_evaluating(self, mode)
         return self
 
     def train_at(self, path: str, mode: bool = True) -> None:
-        """`train` for what stands at a path. Raises `PathError`."""
+        """`train` for the module at a path. Raises `PathError`."""
         module = self.module_at(path)
         module.train(mode)
         freezing.keep_evaluating(module, mode)
 
     def swap(self, path: str, other: Graph) -> None:
-        """Put another graph, with its weights, in the place of the nested graph at a path.
+        """Replace the nested graph at a path by another one, with its weights.
 
-        It must take the same inputs and give the same outputs; shapes are checked anew. To be called on the outermost
-        graph. Raises `PathError` and `ConfigError`, and then changes nothing.
+        It must have the same inputs and outputs; shapes are checked again. Must be called on the outermost graph.
+        Raises `PathError` and `ConfigError`, and then changes nothing.
         """
         swapping.swap(self, path, other)
 
     # values
 
     def view(self, references: Sequence[str]) -> Graph:
-        """A module on the same parameters that gives just these values, as a dict by reference.
+        """A module with the same parameters that returns only these values, as a dict by reference.
 
-        Only what they need runs. A value inside a loop, map or repeat comes with all its iterations, stacked along
-        dimension 1 (`[B, iterations, ...]`). Raises `PathError` for a reference that names nothing.
+        Only the required steps run. A value inside a loop, map or repeat is returned for all iterations, stacked along
+        dimension 1 (`[B, iterations, ...]`). Raises `PathError` for an unknown reference.
         """
         viewed = views.view(self, references)
         assert isinstance(viewed, Graph)
@@ -93,37 +93,37 @@ class Graph(GraphTree):
 
     @contextmanager
     def observe(self, *references: str) -> Iterator[dict[str, Any]]:
-        """Within the block, every call of this graph also notes these values.
+        """Record these values in every call of this graph within the block.
 
-        A value inside a loop, map or repeat is noted as the list of all its values. Raises `PathError`.
+        A value inside a loop, map or repeat is recorded as the list of all its values. Raises `PathError`.
         """
         with views.observe(self, references) as seen:
             yield seen
 
     def tagged(self, reference: str) -> Any:
-        """What `observe` noted last of a reference, or None. Raises `PathError` for one that names nothing."""
+        """The last value of a reference recorded by `observe`, or None. Raises `PathError` for an unknown reference."""
         return views.tagged(self, reference)
 
     # state between calls
 
     @property
     def has_state(self) -> bool:
-        """Whether any value is kept from one call to the next: a reference to a later step."""
+        """Whether any state is kept between calls: a reference to a later step."""
         return any(STATE in module.__dict__ for module in self.modules())
 
     def reset_state(self) -> None:
-        """Forget what earlier calls kept; the next call starts from zeros."""
+        """Clear the state of earlier calls; the next call starts from zeros."""
         for module in self.modules():
             module.__dict__.get(STATE, {}).clear()
 
     def detach_state(self) -> None:
-        """Keep the values, and cut their gradients: truncated backpropagation through time."""
+        """Detach the state, for truncated backpropagation through time."""
         for module in self.modules():
             state = module.__dict__.get(STATE, {})
             state.update({name: over(Tensor.detach, [value]) for name, value in state.items()})
 
     def _apply(self, fn: Any, recurse: bool = True) -> Graph:
-        """What `to`, `double` and the like do: the kept values go where the parameters go."""
+        """The implementation of `to`, `double` and the like: the state is converted like the parameters."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         state = self.__dict__.get(STATE, {})
         state.update({name: over(fn, [value]) for name, value in state.items()})
@@ -143,11 +143,11 @@ class Graph(GraphTree):
         mismatched: str = "error",
         sha256: str | None = None,
     ) -> WeightReport:
-        """Load weights into what stands at `at`, and account for every tensor on both sides.
+        """Load weights into the module at `at`, with a report of every tensor on both sides.
 
-        `source` is a file or folder of weights, `source_at` takes only that subtree of it, `rename` maps old prefixes
-        to new ones. `missing` and `unused` are "error", "warn" or "ignore", `mismatched` (another shape) is "error" or
-        "ignore": with "ignore" for all three everything that still fits is taken, and only nothing at all is an error.
+        `source` is a file or folder of weights, `source_at` selects a subtree of it, `rename` maps old prefixes to new
+        ones. `missing` and `unused` are "error", "warn" or "ignore", `mismatched` (another shape) is "error" or
+        "ignore": with "ignore" for all three, all matching tensors are loaded, and only no match at all is an error.
         Raises `PathError` and `ConfigError`.
         """
         renames = tuple((rename or {}).items())
@@ -155,27 +155,27 @@ class Graph(GraphTree):
         return weights.load(self.module_at(at), request, at)
 
     def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:
-        """Save what stands at `at` as safetensors, atomically; the graph's document travels in the metadata."""
+        """Save the module at `at` as safetensors, atomically, with the document of the graph in the metadata."""
         module = self.module_at(at)
         plan = module._plan if isinstance(module, Graph) else None
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         weights.save(module, plan, Path(file), metadata or {})
 
-    # pictures and tables
+    # diagrams and tables
 
     def summary(self) -> list[Row]:
         """One row for each path: kind, shape, parameters, frozen, checkpoint."""
         return rows(self)
 
     def dot(self, depth: int | None = None) -> str:
-        """The picture of the document that this graph was built from, with its shapes, as DOT text.
+        """The diagram of the document of this graph, with its shapes, as DOT text.
 
-        `depth` is how many levels of graphs are drawn, 1 for this one alone.
+        `depth` is the number of levels of graphs that are drawn, 1 for only this one.
         """
         return dot(self._plan, self._shapes, depth=depth)
 
     def svg(self, file: str | PathLike[str], depth: int | None = None) -> None:
-        """Write the picture as an SVG image. Raises `MachineError` when nothing here can draw it, and `OSError`."""
+        """Write the diagram as an SVG image. Raises `MachineError` if no renderer is available, and `OSError`."""
         Path(file).write_bytes(render(self.dot(depth), "svg"))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Graph(GraphTree):
 
 
 class Outermost(Graph):
-    """A graph that is called from outside: it says of a failure where in the tree it was."""
+    """The outermost graph, which adds the failed step to exceptions."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -198,4 +198,4 @@ class Outermost(Graph):
 
 
 CLASSES = (Graph, Outermost)
-"""What generated classes are: those of nested graphs, and that of the whole."""
+"""The base classes of generated classes: of nested graphs, and of the outermost one."""

@@ -1,6 +1,7 @@
-"""What generated source calls where plain expressions would not do.
+"""Functions that generated source calls.
 
-Routing rows, halting, state between calls, and values that are several tensors: tuples, NamedTuples and dicts of them.
+They route rows, test halting conditions, keep state between calls, and operate on tuples, NamedTuples and dicts of
+tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def refuse(message: str, advice: str | None = None) -> NoReturn:
 
 
 def over(change: Callable[..., Any], values: Sequence[Values]) -> Values:
-    """`change` on the tensors of several values of one form, place by place."""
+    """Apply `change` to the corresponding tensors of several values of the same structure."""
     first = values[0]
     if isinstance(first, dict):
         return {name: over(change, [value[name] for value in values]) for name in first}
@@ -34,7 +35,7 @@ def over(change: Callable[..., Any], values: Sequence[Values]) -> Values:
 
 
 def tensors(value: Values) -> Iterable[Tensor]:
-    """Every tensor of a value."""
+    """All tensors of a value."""
     if isinstance(value, dict | tuple | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from tensors(part)
@@ -43,19 +44,19 @@ def tensors(value: Values) -> Iterable[Tensor]:
 
 
 def stack_each(values: Sequence[Values], dim: int) -> Values:
-    """Values of one form, one for each iteration, stacked along `dim`; single numbers along 0. None are refused."""
+    """Stack the values of all iterations along `dim`, 0-d tensors along 0. No values are an error."""
     if not values:
-        refuse("the loop ran no iteration, and there is nothing to stack", "ask for the loop's own value")
+        refuse("the loop ran no iterations, so there is nothing to stack", "use the value of the loop itself")
     return over(lambda *parts: torch.stack(parts, min(dim, parts[0].dim())), values)
 
 
 def cat_each(values: Sequence[Values], dim: int) -> Values:
-    """Values of one form, one behind the other along `dim`."""
+    """Concatenate values of the same structure along `dim`."""
     return over(lambda *parts: torch.cat(parts, dim), values)
 
 
 def unflatten_each(value: Values, shape: Sequence[int], dim: int = 1) -> Values:
-    """The slices of a map out of the batch again: [B * slices, ...] -> [B, ..., slices, ...], slices along `dim`."""
+    """Split the slices of a map from the batch: [B * slices, ...] -> [B, ..., slices, ...], with slices along `dim`."""
     return over(lambda part: part.unflatten(0, shape).movedim(1, dim), [value])
 
 
@@ -66,16 +67,16 @@ def unbind_each(value: Values, dim: int) -> list[Values]:
 
 
 def iteration_of(values: Sequence[Values], index: int, name: str) -> Values:
-    """One iteration's value, by its index. One that never ran is refused."""
+    """The value of one iteration, by index. An index out of range is an error."""
     if not -len(values) <= index < len(values):
         refuse(f"`{name}` has no iteration {index}: {len(values)} ran")
     return values[index]
 
 
 def one_for_each(weights: Tensor, experts: int) -> None:
-    """Refuse weights of a gate that are not one for each of its experts, along the last dimension."""
+    """Check that a gate has one weight for each of its experts, along the last dimension."""
     if weights.shape[-1] != experts:
-        refuse(f"the router gives {weights.shape[-1]} weights, and there are {experts} experts")
+        refuse(f"the router must return one weight for each of {experts} experts, got {weights.shape[-1]}")
 
 
 def element_of(value: Values, name: str) -> Values:
@@ -84,13 +85,13 @@ def element_of(value: Values, name: str) -> Values:
 
 
 def arguments_of(value: Values, *names: str) -> dict[str, Values]:
-    """Parts of a dict or NamedTuple, as the arguments of a call. One that is not there is refused."""
+    """Parts of a dict or NamedTuple, as the arguments of a call. A missing part is an error."""
     held = value._asdict() if hasattr(value, "_asdict") else value
     if not isinstance(held, dict):
-        refuse(f"`{names[0]}` cannot be taken of a {type(value).__name__}: it has no names")
+        refuse(f"cannot get `{names[0]}` from a `{type(value).__name__}`, which has no named parts")
     for name in names:
         if name not in held:
-            refuse(f"there is no `{name}` in what arrives: it holds {', '.join(f'`{key}`' for key in held)}")
+            refuse(f"missing `{name}` in the input, got {', '.join(f'`{key}`' for key in held)}")
     return {name: held[name] for name in names}
 
 
@@ -101,28 +102,28 @@ def route(
     names: Sequence[str],
     *besides: Values,
 ) -> Values:
-    """Each row through the branch that `index` names; only chosen branches run.
+    """Apply the branch selected by `index` to each row; only selected branches run.
 
-    `index` holds one whole number for the batch, or one for each row of `x`. Rows that agree make one call, and the
-    order of the rows is kept. Any other count is refused, and a number that names no branch. `besides` are further
-    values that the branches read.
+    `index` is one integer for the batch, or one for each row of `x`. Rows of the same branch are passed in one call,
+    and the order of the rows is preserved. Any other count and an index out of range are errors. `besides` are further
+    inputs of the branches.
     """
     chosen = index.flatten().tolist()
     rows = next(iter(tensors(x))).shape[0]
     if len(chosen) not in (1, rows):
-        refuse(f"the router gives {len(chosen)} numbers for {rows} rows, and must give 1 or {rows}")
+        refuse(f"the router must return 1 or {rows} indices for {rows} rows, got {len(chosen)}")
     for row, number in enumerate(chosen):
         if number not in range(len(branches)):
             listed = ", ".join(f"{i} `{name}`" for i, name in enumerate(names))
             where = f"row {row}" if len(chosen) > 1 else "the batch"
-            refuse(f"the router gives {number:g} for {where}, and the branches are {listed}")
+            refuse(f"the router returned {number:g} for {where}, but the branches are {listed}")
     used = sorted({int(number) for number in chosen})
     if len(used) == 1:
         return branches[used[0]](x, *besides)
     flat = index.flatten()
     groups = [(flat == number).nonzero().flatten() for number in used]
     outputs = []
-    for number, group in zip(used, groups, strict=True):  # what fails inside is told with the rows of `group`
+    for number, group in zip(used, groups, strict=True):  # errors inside are reported with the rows of `group`
         given = [over(lambda part, group=group: part[group], [value]) for value in (x, *besides)]
         outputs.append(branches[number](*given))
     order = torch.cat(groups).argsort()
@@ -130,20 +131,20 @@ def route(
 
 
 def halts(value: Tensor) -> bool:
-    """Whether a loop's condition says stop: its one number is positive. More than one number is refused."""
+    """Whether the condition of a loop is positive, which ends the loop. More than one element is an error."""
     if value.numel() != 1:
-        message = f"a loop's condition must give one number, and gives {list(value.shape)}"
-        refuse(message, "reduce it, for example by a mean")
+        message = f"the condition of a loop must return a single number, got shape {list(value.shape)}"
+        refuse(message, "reduce it, for example with a mean")
     return bool(value > 0)
 
 
 def recall(state: dict[str, Values], name: str, like: Values) -> Values:
-    """What the last call kept as `name`; zeros like `like` in the first. Another batch size is refused."""
+    """The state `name` of the previous call; zeros like `like` in the first. Another batch size is an error."""
     before = state.get(name)
     if before is None:
         return over(torch.zeros_like, [like])
     kept, given = next(iter(tensors(before))), next(iter(tensors(like)))
     if kept.shape[:1] != given.shape[:1]:
-        message = f"the state `{name}` is kept for {kept.shape[0]} rows, and this batch has {given.shape[0]}"
+        message = f"the state `{name}` has {kept.shape[0]} rows, but this batch has {given.shape[0]}"
         refuse(message, "call `reset_state()` between sequences")
     return before

@@ -1,4 +1,4 @@
-"""Tensors of which several processes hold a part each, beside plain ones; the code around them treats both alike."""
+"""Helpers for tensors that are sharded over processes; plain tensors are returned unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor. Where processes hold parts of it, all of them have to ask, and each gets a copy."""
+    """The full tensor. For a sharded one, all processes must call this, and each gets a copy."""
     together: Any = getattr(tensor, "full_tensor", None)
     if together is None:
         return tensor
@@ -17,14 +17,14 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def held(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, without its history: the same numbers in the same place."""
+    """The local shard of a tensor, detached; it shares memory with the tensor."""
     own: Any = tensor.detach()
     part: Tensor = own.to_local() if hasattr(own, "to_local") else own
     return part
 
 
 def like(target: Tensor, source: Tensor) -> Tensor:
-    """`source` as `target` is held: this process's part of it when `target` is such a part, else all of it."""
+    """`source` with the sharding of `target`, or unchanged if `target` is not sharded."""
     if not hasattr(target, "full_tensor") or hasattr(source, "full_tensor"):
         return source
     from torch.distributed.tensor import distribute_tensor

@@ -14,7 +14,7 @@ from flowconf.language.plan import Checkpoint, Mount, Setting, Shared, Step, joi
 
 @dataclass(frozen=True)
 class Row:
-    """What stands at a path. Counts are of single numbers; `checkpoint` names the source of the weights."""
+    """One path of a graph. Counts are numbers of elements; `checkpoint` is the source of the weights."""
 
     path: str
     kind: str
@@ -28,7 +28,7 @@ class Row:
 
 
 def rows(graph: GraphTree) -> list[Row]:
-    """Rows from the root down, each graph before its members, in declared order."""
+    """Rows from the root down, graphs before their members, in declared order."""
     sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
     return [top, *_below(graph, "", sources, 1)]

@@ -1,4 +1,4 @@
-"""Putting another graph in the place of a nested one, in a graph that is already built."""
+"""Replaces a nested graph in a built graph."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowconf.report import ConfigError, Diagnostic
 
 
 def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
-    """`plan` with `other` in the place of the graph at `path`. Raises `ConfigError` when it cannot stand there."""
+    """`plan` with `other` instead of the graph at `path`. Raises `ConfigError` if the interfaces differ."""
     steps = tuple(_swapped_step(step, path, other) for step in plan.steps)
     if steps == plan.steps:
-        message = f"`{path}` is not a graph of its own in `{plan.label}`"
+        message = f"there is no graph at `{path}` in `{plan.label}`"
         raise ConfigError(Diagnostic("FC0701", message, plan.place, path))
     prefix = f"{path}."
     settings = tuple(setting for setting in plan.settings if not setting.path.startswith(prefix))
@@ -45,19 +45,19 @@ def _swapped(applied: Applied, path: str, other: GraphPlan) -> Applied:
 
 
 def _check_interface(path: str, old: Mount, new: GraphPlan) -> None:
-    """A graph that takes another's place takes the same inputs and gives the same outputs."""
+    """The new graph must have the same inputs and outputs as the old one."""
     wants = [given.name for given in old.graph.inputs if not given.captured]
     has = [given.name for given in new.inputs]
     problem = None
     if old.shares:
-        problem = f"it shares `{old.shares[0][1]}` with the graph around it"
+        problem = f"it shares `{old.shares[0][1]}` with the surrounding graph"
     elif len(wants) > 1 and wants != has:
-        problem = f"its inputs are {_listed(wants)}, and the other's are {_listed(has)}"
+        problem = f"expected the inputs {_listed(wants)}, got {_listed(has)}"
     elif len(wants) == 1 and len(has) != 1:
-        problem = f"it has one input, and the other has {_listed(has)}"
+        problem = f"expected one input, got {_listed(has)}"
     elif old.graph.fields != new.fields:
-        given = [_listed(fields) if fields else "one value" for fields in (old.graph.fields, new.fields)]
-        problem = f"it gives {given[0]}, and the other {given[1]}"
+        given = [_listed(fields) if fields else "a single value" for fields in (old.graph.fields, new.fields)]
+        problem = f"expected {given[0]} as output, got {given[1]}"
     if problem is not None:
         raise ConfigError(Diagnostic("FC0206", f"`{path}` cannot be swapped: {problem}", new.place, path))
 
@@ -67,7 +67,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def swap(root: GraphTree, path: str, other: GraphTree) -> None:
-    """Put `other`, with its weights, at `path` below `root`, and write the source anew. Raises `ConfigError`."""
+    """Replace the graph at `path` below `root` by `other`, with its weights. Raises `ConfigError`."""
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
     used_elsewhere = _reused(root.plan, path)
@@ -88,7 +88,7 @@ def swap(root: GraphTree, path: str, other: GraphTree) -> None:
 
 
 def _reused(plan: GraphPlan, path: str, prefix: str = "") -> str | None:
-    """A step below that uses the module at `path`, or one inside of it, once more."""
+    """A step that reuses the module at `path`, or one inside it."""
     for step in plan.steps:
         for applied in step.applied():
             module = applied.module
@@ -104,7 +104,7 @@ def _reused(plan: GraphPlan, path: str, prefix: str = "") -> str | None:
 
 
 def _change_classes(graph: GraphTree, program: CompiledProgram, name: str, plan: GraphPlan) -> None:
-    """Give a tree of graphs the classes of a program, in place."""
+    """Set the classes of a tree of graphs to those of a program, in place."""
     graph.__class__ = program.classes[name]  # type: ignore[assignment]
     children = program.children(name)
     for path, mount in plan.mounts():

@@ -1,8 +1,8 @@
-"""Where in the graph the process is: a traced view says of every statement which step it belongs to.
+"""Tracks the current step of a process: a traced view maps every statement to its step.
 
-A traced view is a view whose generated source has each step's statements inside of `with __at__(self, "step"):`. Hooks
-add what one statement cannot say: the branch, the member of a chain, the copy. A graph that is not traced pays nothing.
-In a backward pass the place is that of the forward statement whose operation is taken back.
+The generated source of a traced view wraps the statements of each step in `with __at__(self, "step"):`. Hooks add the
+branch, the member of a chain, and the copy. Graphs that are not traced have no overhead. In a backward pass the step is
+that of the forward statement of the operation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import join
 
 AT = "__at__"
-"""The name in traced source of what says where it is."""
+"""The name in traced source of the context manager for the current step."""
 
 OnVisit = Callable[[str], AbstractContextManager[object]]
-"""What is done for every visit of a path: it begins and ends with the visit."""
+"""Path -> a context manager for the duration of a visit."""
 
 _trail: Trail | None = None
 
 
 def traced(program: Program) -> Program:
-    """The same program, every statement of which says to which step it belongs."""
+    """The program with every statement wrapped in the context of its step."""
     classes = tuple(_traced_class(part) for part in program.classes)
     return replace(program, classes=classes, objects={**program.objects, AT: at})
 
@@ -49,12 +49,12 @@ def _traced_class(part: GraphClass) -> GraphClass:
 
 
 def at(graph: GraphTree, path: str) -> AbstractContextManager[object]:
-    """The block of a statement that belongs to the step at `path` of `graph`."""
+    """The context of a statement of the step at `path` of `graph`."""
     return _trail.statement(graph, path) if _trail is not None else nullcontext()
 
 
 class ModulePaths:
-    """Where the modules of a graph stand, as far as its document names them: a module that is shared, at each place."""
+    """The paths of the modules of a graph that are named in its document; shared modules have several."""
 
     def __init__(self, graph: GraphTree) -> None:
         self._names: dict[nn.Module, list[str]] = {}
@@ -66,13 +66,13 @@ class ModulePaths:
         return isinstance(module, nn.Module) and module in self._names
 
     def of(self, module: nn.Module) -> list[str]:
-        """The places of a module."""
+        """The paths of a module."""
         return self._names[module]
 
     def part(self, module: nn.Module, home: str) -> tuple[str, str] | None:
-        """What a module is called below the step whose module stands at `home`, and its place; None for the step's own.
+        """The name of a module below the step at `home`, and its path; None for the module of the step itself.
 
-        A branch, a member of a chain, a copy.
+        It is a branch, a member of a chain, or a copy.
         """
         below = next((name for name in self._names[module] if name.startswith(f"{home}.")), None)
         if below is None:
@@ -82,13 +82,13 @@ class ModulePaths:
 
 
 def home_of(graph: GraphTree, name: str, path: str) -> str:
-    """Where the module of the step at `path` of `graph` stands, which itself stands at `name`."""
+    """The path of the module of the step at `path` of `graph`, which has the path `name`."""
     step = graph.plan.step(path)
     return join(name, step.body.home if step is not None and len(step.parts) == 1 else path)
 
 
 def _is_of_the_plan(view: nn.Module, name: str) -> bool:
-    """Whether what stands at `name` is a member of the document, not the inside of a module."""
+    """Whether the module at `name` is a member of the document, not a part inside a module."""
     above, _, last = name.rpartition(".")
     owner = view.get_submodule(above)
     if not name or isinstance(owner, GraphTree):
@@ -104,15 +104,15 @@ def _is_of_the_plan(view: nn.Module, name: str) -> bool:
 
 
 class Trail:
-    """Which step of a traced view runs, within the block `followed`.
+    """Tracks the running step of a traced view, within the block `followed`.
 
-    Each visit of a path is one of `visit`. A module that is reused is told at the place where it runs.
+    Each visit of a path runs in the context `visit`. A reused module has the path of the step that runs it.
     """
 
     def __init__(self, view: GraphTree, visit: OnVisit = lambda path: nullcontext()) -> None:
         self.view, self.visit = view, visit
         self.stack: list[tuple[str, str]] = []
-        """The paths that are being visited, the outermost first, with where their modules stand."""
+        """The visited paths, the outermost first, with the paths of their modules."""
         self.members = ModulePaths(view)
         self._numbers: list[int] = []
         self._paths: list[str] = []
@@ -120,7 +120,7 @@ class Trail:
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Within the block the trail knows where the process is. One trail at a time."""
+        """Track the process within the block. Only one trail can be active."""
         global _trail
         assert _trail is None
         hooks = [
@@ -139,26 +139,26 @@ class Trail:
 
     @contextmanager
     def statement(self, graph: GraphTree, path: str) -> Iterator[None]:
-        """The block of a statement of `graph`."""
+        """The context of a statement of `graph`."""
         above = self.stack[-1][0] if self.stack else ""
         with self._visited(join(above, path), home_of(graph, self.members.of(graph)[0], path)):
             yield
 
     @contextmanager
     def aside(self, name: str) -> Iterator[None]:
-        """A block outside of the graph that has a name of its own, such as a loss."""
+        """A named block outside of the graph, such as a loss."""
         with self._visited(name, name):
             yield
 
     def here(self) -> str:
-        """The path that runs now, in a backward pass the one that is taken back; empty outside of all."""
-        node: Any = torch._C._current_autograd_node()  # None outside of a backward pass, unlike what its stub says
+        """The current path, in a backward pass that of the forward operation; empty outside of all."""
+        node: Any = torch._C._current_autograd_node()  # None outside of a backward pass, contrary to its stub
         if node is not None:
             return self.of_node(node._sequence_nr())
         return self.stack[-1][0] if self.stack else ""
 
     def of_node(self, number: int) -> str:
-        """The path in whose visit the autograd node with this sequence number was made."""
+        """The path in whose visit the autograd node with this sequence number was created."""
         found = bisect_right(self._numbers, number) - 1
         return self._paths[found] if found >= 0 and number < 2**63 else ""
 
@@ -174,7 +174,7 @@ class Trail:
                 self._mark()
 
     def _mark(self) -> None:
-        """From the next autograd node on, nodes belong to where the process is now."""
+        """Assign autograd nodes to the current path, from the next one on."""
         number = torch._C._autograd._get_sequence_nr()
         if self._numbers and self._numbers[-1] == number:
             self._numbers.pop()
@@ -182,7 +182,7 @@ class Trail:
         self._numbers.append(number)
         self._paths.append(self.stack[-1][0] if self.stack else "")
 
-    # what a statement runs: a branch, a member of a chain, a copy
+    # parts of a statement: a branch, a member of a chain, a copy
 
     def _called(self, module: nn.Module, args: Any) -> None:
         if module not in self.members:

@@ -1,4 +1,4 @@
-"""Modules in the tree that a document describes: what stands at each path, found by the document's names."""
+"""The tree of modules of a document, and access to them by path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
 
 class GraphTree(nn.Module):
-    """A module that runs a graph, with the plan, shapes and source of it and the paths below it."""
+    """A module that runs a graph, with its plan, shapes and source, and access by path."""
 
     _program: CompiledProgram
     _plan: GraphPlan
@@ -27,7 +27,7 @@ class GraphTree(nn.Module):
 
     @property
     def source(self) -> str:
-        """The generated Python of this graph and everything below it."""
+        """The generated Python source of this graph and all nested ones."""
         return self._program.program.source
 
     @property
@@ -37,7 +37,7 @@ class GraphTree(nn.Module):
 
     @property
     def shapes(self) -> Mapping[str, str]:
-        """Path -> shape as text (`[B, 128]`), as far as the document's `inputs` tell."""
+        """Path -> shape as text (`[B, 128]`), if it follows from the `inputs` of the document."""
         return self._shapes
 
     def module_at(self, path: str) -> nn.Module:
@@ -59,7 +59,7 @@ class GraphTree(nn.Module):
         return module
 
     def modules_at(self, path: str) -> list[tuple[str, nn.Module]]:
-        """What stands at a path of the document, with its path here: one for each copy of what is repeated."""
+        """The modules at a path of the document, with their paths here: one for each copy of a repeated step."""
         found: list[tuple[str, nn.Module]] = [("", self)]
         for name in path.split("."):
             below: list[tuple[str, nn.Module]] = []
@@ -75,7 +75,7 @@ class GraphTree(nn.Module):
         return found
 
     def kind(self, path: str) -> str:
-        """What stands at a path: "graph", "step", "branch", "input" or "tag". Raises `PathError`."""
+        """The kind of a path: "graph", "step", "branch", "input" or "tag". Raises `PathError`."""
         *above, last = path.split(".")
         owner = self.module_at(".".join(above))
         if isinstance(owner, GraphTree):
@@ -90,7 +90,7 @@ class GraphTree(nn.Module):
         return "step" if isinstance(owner, GraphTree) else "branch"
 
     def named_parameters_at(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters below a path, named from there on. Raises `PathError`."""
+        """The parameters below a path, with names relative to it. Raises `PathError`."""
         return self.module_at(path).named_parameters()
 
     def parameters_at(self, path: str) -> list[nn.Parameter]:
@@ -99,7 +99,7 @@ class GraphTree(nn.Module):
 
 
 def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None:
-    """Tell every graph in the tree which plan and which shapes are its own."""
+    """Set the plan and the shapes of every graph in the tree."""
     graph._plan = plan
     graph._shapes = shapes
     for path, mount in plan.mounts():
@@ -109,7 +109,7 @@ def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None
 
 
 def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[GraphTree]:
-    """The graphs that stand at a local path: one, or one for each copy of a repeated step."""
+    """The graphs at a local path: one, or one for each copy of a repeated step."""
     head, *rest = path.split(".")
     step = next(s for s in plan.steps if s.path == head)
     holder: Any = graph._modules[head]

@@ -1,4 +1,4 @@
-"""Other ways through the same modules: generated classes that give the values one asks for, on shared parameters."""
+"""Views of a graph: generated classes that return selected values, on shared parameters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from flowconf.report import NOWHERE, Diagnostic, PathError
 
 
 def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
-    """A module on the parameters of `graph` whose forward gives the referenced values as a dict."""
+    """A module with the parameters of `graph` whose forward returns the referenced values as a dict."""
     return _mirrored(graph, Demand(False, wanted(graph, references, STACK)))
 
 
 def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Want, ...]:
-    """The references as demands. Raises `PathError` for one that names nothing."""
+    """The references as demands. Raises `PathError` for an unknown one."""
     wants = []
     for text in dict.fromkeys(references):
         try:
@@ -37,7 +37,7 @@ def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Wa
 
 
 def traced(view: GraphTree) -> GraphTree:
-    """`view` once more, with source that says which step it is in (see `tracing`)."""
+    """A copy of `view` with source that tracks the current step (see `tracing`)."""
     program = run(tracing.traced(view._program.program), view._program.bases)
     mirror = _Mirrors(program).graph(view, program.main.name, outermost=True)
     mirror._plan, mirror._shapes = view._plan, view._shapes
@@ -45,7 +45,7 @@ def traced(view: GraphTree) -> GraphTree:
 
 
 def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above: str = "") -> None:
-    """Whether an index is one of a map's slices, where their number is known. Raises `NotFound`."""
+    """Check that an index into the slices of a map is in range, if their number is known. Raises `NotFound`."""
     step = plan.step(value.member)
     if step is None:
         return
@@ -59,7 +59,7 @@ def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above
 
 @contextmanager
 def observe(graph: GraphTree, references: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Within the block, `graph` runs a second forward that also notes the referenced values."""
+    """Within the block, `graph` runs a forward that also records the referenced values."""
     mirror = _mirrored(graph, Demand(True, wanted(graph, references, LIST)))
     seen: dict[str, Any] = {}
     store = graph.__dict__.setdefault("_seen", {})
@@ -93,21 +93,21 @@ def _mirrored(graph: GraphTree, demand: Demand) -> GraphTree:
 
 
 class _Mirrors:
-    """Instances of a program's classes that hold the modules of graphs that are built, as far as they need them."""
+    """Instances of the classes of a program with the modules of built graphs that they need."""
 
     def __init__(self, program: CompiledProgram) -> None:
         self.program = program
         self.parts = {part.name: part for part in program.program.classes}
         self.made: dict[int, nn.Module] = {}
-        """Of each graph, by identity: one that is used in several places has one mirror."""
+        """Id of a graph -> its mirror; a shared graph has one mirror."""
 
     def graph(
         self, original: GraphTree, name: str, beside: Mapping[str, nn.Module] = {}, outermost: bool = False
     ) -> GraphTree:
         """The mirror of one graph.
 
-        `beside` are modules that the graph around keeps below this one's path: a skip, a condition. Hooks come along,
-        but for those of the `outermost` graph, which fire around the original's call.
+        `beside` are modules of the surrounding graph below the path of this one: a skip, a condition. Hooks are kept,
+        except those of the `outermost` graph, which run with the original.
         """
         known = self.made.get(id(original))
         if isinstance(known, GraphTree):
@@ -129,7 +129,7 @@ class _Mirrors:
         return mirror
 
     def module(self, module: nn.Module, path: str, children: Mapping[str, str]) -> nn.Module:
-        """What stands at a path of a graph, with mirrors for the graphs there and below."""
+        """The module at a path of a graph, with mirrors for the graphs there and below."""
         below = {child.removeprefix(f"{path}.").split(".")[0] for child in children if child.startswith(f"{path}.")}
         if isinstance(module, nn.ModuleList) and (below or path in children):
             return nn.ModuleList([self.module(copy, path, children) for copy in module])
@@ -145,7 +145,7 @@ class _Mirrors:
 
 
 def _with_modules(module: nn.Module, others: Mapping[str, nn.Module]) -> nn.Module:
-    """The same module, on the same parameters, with others in the place of some of those below."""
+    """A copy of a module with the same parameters, and some of its children replaced."""
     twin = module.__class__.__new__(module.__class__)
     twin.__dict__.update(module.__dict__)
     twin.__dict__["_modules"] = {**module._modules, **others}

@@ -1,7 +1,7 @@
 """The Plan: an immutable, ordered description of a graph, made by `resolve` and read by everything after it.
 
-Every name is resolved and every number known here, but nothing is built: no torch below this line of the
-road. A path is local to the graph that holds it; joining paths down the tree gives the names that users see.
+All names are resolved and all numbers are known, but nothing is built, and torch is not imported. Paths are local to
+their graph; joined down the tree they are the paths that users see.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A module object that a Python document holds where a call may stand."""
+    """A module object in a Python document, instead of a call."""
 
     module: object
     place: Place = field(default=NOWHERE, compare=False)
@@ -28,9 +28,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A module that stands elsewhere too: `path` is where in this graph, `module` what it is.
+    """A reused module: `path` is its path in this graph.
 
-    `home` is the path without the numbers of repeated steps' copies, which are all made alike.
+    `home` is the path without the indices of repeated copies, which are all constructed alike.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The names that a value of several parts holds: a dict's keys, or the attributes of a NamedTuple (`named`)."""
+    """The names of the parts of a value: the keys of a dict, or the fields of a NamedTuple (`named`)."""
 
     names: tuple[str, ...]
     named: bool = False
@@ -52,13 +52,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Something that a forward pass holds: an input or step of this graph, or a value on the way to a step's.
+    """A value of a forward pass: an input or step of this graph, or an intermediate value of a step.
 
-    `member` is the local name. `spot` is the path, below the step's, of a module whose output is meant: a branch, a
-    member of a chain, a router; empty for the step itself. `copy` is one of a repeated step's copies (None: the last).
-    `inner` goes into the graph that stands there, `key` picks one of several values, and `index` one iteration of a
-    loop or map (None: the last, or all slices). `recurrent`: the value of the previous call.
-    `sliced`: one slice of it for each turn of the loop that reads it.
+    `member` is the local name. `spot` is the path, relative to the step, of the module that returns the value: a
+    branch, a member of a chain, a router; empty for the step itself. `copy` is the copy of a repeated step (None: the
+    last). `inner` is a value in the nested graph at the spot, `key` selects one of several values, and `index` one
+    iteration of a loop or map (None: the last, or all slices). `recurrent`: the value of the previous call.
+    `sliced`: one slice in each iteration of the loop that reads it.
     """
 
     member: str
@@ -73,22 +73,22 @@ class Value:
 
     @property
     def name(self) -> str:
-        """The last name of the reference, which is the argument it fills unless another is given."""
+        """The last name of the reference, which is the default argument that it fills."""
         return self.inner.name if self.inner else self.key or self.spot.rpartition(".")[2] or self.member
 
     @property
     def is_part(self) -> bool:
-        """Whether it is something on the way to the step's value, and not that value."""
+        """Whether it is an intermediate value or a part of a step, not its value."""
         return bool(self.spot) or self.key is not None or self.inner is not None
 
     @property
     def innermost_index(self) -> int | None:
-        """The index, at whatever depth it stands."""
+        """The index at any depth, the outermost first."""
         return self.index if self.inner is None or self.index is not None else self.inner.innermost_index
 
     @property
     def now(self) -> Value:
-        """The whole of the same value, of the call that is running."""
+        """The whole value in the current call."""
         return replace(self, recurrent=False, sliced=False) if self.recurrent or self.sliced else self
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A graph that stands inside another: its plan, its parameters, and the modules that it shares with its parent."""
+    """A nested graph: its plan, its parameters, and the modules that it shares with its parent."""
 
     graph: GraphPlan
     params: tuple[tuple[str, Literal], ...] = ()
@@ -113,7 +113,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`A >> B`: the members one after the other."""
+    """`A >> B`: the members in sequence."""
 
     members: tuple[Applied, ...]
 
@@ -126,7 +126,7 @@ Module = Call | Chain | Mount | Shared | Instance
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A module at a path of this graph and the keyword arguments that its call takes besides the stream."""
+    """A module at a path of this graph, and its arguments besides the stream."""
 
     path: str
     module: Module
@@ -134,48 +134,48 @@ class Applied:
 
     @property
     def target(self) -> Call | Chain | Mount | Instance:
-        """The module itself, also where it is one that stands elsewhere."""
+        """The module itself, also for a reused one."""
         return self.module.module if isinstance(self.module, Shared) else self.module
 
     @property
     def home(self) -> str:
-        """The path at which the module itself stands, for all copies of a repeated step."""
+        """The path of the definition of the module, without the indices of repeated copies."""
         return self.module.home if isinstance(self.module, Shared) else self.path
 
 
 @dataclass(frozen=True)
 class Step:
-    """One member of a flow: what steps of every verb say, and the facts that each verb declares.
+    """One step of a flow: the fields common to all verbs, and the properties that each verb declares.
 
-    `parts` holds the body under `body`, or the branches under their names. What only one verb says stands in its own
-    class below: a module beside the body or branches is a field of type `Applied`, under the name that it has below the
-    step's path, a number is one of type `Literal`, a reference one of type `Value`.
+    `parts` has the body under `body`, or the branches under their names. Fields of a single verb are in its class
+    below: a module beside the body or branches is an `Applied`, with its name below the path of the step, a number is
+    a `Literal`, and a reference a `Value`.
     """
 
     verb: ClassVar[str] = ""
     carries_stream: ClassVar[bool] = True
     """Whether its value is the stream of the next step."""
     joins: ClassVar[str] = ""
-    """The sign by which what its body gives is joined with the stream; empty where its value is what its body gives."""
+    """The operator that combines the output of the body with the stream; empty if the value is that output."""
     weighs: ClassVar[bool] = False
-    """Whether its value is a sum of what its branches give, weighed by its router."""
+    """Whether its value is the sum of its branches, weighted by the router."""
     chooses: ClassVar[bool] = False
-    """Whether its router chooses the branch that runs, for each row."""
+    """Whether its router selects the branch that runs, for each row."""
     feeds_back: ClassVar[bool] = False
-    """Whether its body runs several times, each time on what it gave before; its value is what it gives last."""
+    """Whether its body runs several times on its own output; its value is the last output."""
     collects: ClassVar[bool] = False
-    """Whether its body runs on each slice of the stream; its value is put together of all that it gives."""
+    """Whether its body runs on each slice of the stream; its value combines all outputs."""
     evident: ClassVar[bool] = False
-    """Whether its picture says what it does without the verb."""
+    """Whether its diagram is clear without the verb."""
 
     name: str
     path: str
     stream: Value
     parts: tuple[tuple[str, Applied], ...] = ()
     record: Record | None = None
-    """What the body's value is known to hold."""
+    """The names in the output of the body, if known."""
     stream_record: Record | None = None
-    """What the stream is known to hold."""
+    """The names in the stream, if known."""
     tag: str | None = None
     take: int | str | None = None
     repeat: Literal | None = None
@@ -190,22 +190,22 @@ class Step:
 
     @property
     def limit(self) -> Literal | None:
-        """How often the body runs, or runs at most, as far as the document says."""
+        """The number of iterations, or the maximum, if the document declares it."""
         return None
 
     @property
     def along(self) -> int | None:
-        """The dimension of the slices that the step goes over."""
+        """The dimension of the slices that the step iterates over."""
         return None
 
     @property
     def decision(self) -> str | None:
-        """The function of generated source by which values decide what runs, None where they do not."""
+        """The function in generated source that decides at run time what runs, or None."""
         return None
 
     @property
     def merged(self) -> str | None:
-        """The word for how the branches' values become one, where that is no module."""
+        """The name of the merge of the branches, if it is not a module."""
         return None
 
     @property
@@ -214,54 +214,54 @@ class Step:
 
     @property
     def reader(self) -> Applied:
-        """The module that takes what `using` brings; where all branches do, the first."""
+        """The module that receives the arguments of `using`; the first branch, if all do."""
         return self.body
 
     @property
     def takes_each(self) -> bool:
-        """Whether `take` picks from what the body gives each time, rather than from what the step gives at the end.
+        """Whether `take` selects from every output of the body, rather than from the final value of the step.
 
-        A loop or map over a graph with several outputs gives them all at the end.
+        A loop or map over a graph with several outputs returns all of them at the end.
         """
         body = self.body.target
         gathers = self.iterates and isinstance(body, Mount) and body.graph.fields is not None
         return self.take is not None and (bool(self.joins) or self.iterates) and not gathers
 
     def place_of(self, key: str) -> Place:
-        """Where the value of a key of the step is written; the step itself when the document does not say it."""
+        """The place of the value of a key of the step, or of the step if the key is not written."""
         return dict(self.places).get(key, self.place)
 
-    # what its verb adds
+    # fields of the verb
 
     @cached_property
     def own(self) -> dict[str, object]:
-        """What only steps of this verb say."""
+        """The fields of this verb."""
         return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Step)) :]}
 
     @property
     def modules_beside(self) -> dict[str, Applied]:
-        """The modules below the step's path beside its body or branches, by the last name: a skip, a router."""
+        """Modules besides the body or branches, by name: a skip, a router."""
         return {name: value for name, value in self.own.items() if isinstance(value, Applied)}
 
     @property
     def counts(self) -> dict[str, Literal]:
-        """The numbers that the step's statements need, by key."""
+        """The numbers in the statements of the step, by key."""
         return {name: value for name, value in self.own.items() if isinstance(value, Literal)}
 
-    # all of its modules and values
+    # all modules and values
 
     @property
     def extras(self) -> list[Applied]:
-        """The modules that stand below the path of a step with a single body beside that."""
+        """The modules besides the body of a step with a single body."""
         return list(self.modules_beside.values()) if len(self.parts) == 1 else []
 
     def beside(self) -> dict[str, Applied]:
-        """The modules below the step's path, by the last name: branches or experts, and those of the other keys."""
+        """The modules below the path of the step, by name: branches or experts, and those of other keys."""
         return (dict(self.parts) if len(self.parts) > 1 else {}) | self.modules_beside
 
     @cached_property
     def spots(self) -> dict[str, Applied]:
-        """Every module of the step by its path below the step's own: the body under "", members of chains as well."""
+        """All modules of the step by relative path, including members of chains; the body is ""."""
         found: dict[str, Applied] = {}
         body = {"": self.body} if len(self.parts) == 1 else {}
         for name, applied in (body | self.beside()).items():
@@ -271,24 +271,24 @@ class Step:
         return found
 
     def applied(self) -> Iterator[Applied]:
-        """Every module of the step, in the order in which they are built."""
+        """All modules of the step, in the order in which they are built."""
         yield from dict(self.parts).values()
         yield from self.modules_beside.values()
 
     def reads(self) -> Iterator[Value]:
-        """Every value that the step needs, the stream first."""
+        """All values that the step reads, the stream first."""
         yield self.stream
         for applied in self.applied():
             yield from _using(applied)
 
     def slices_of(self) -> list[Value]:
-        """What the step goes over, a slice in each iteration."""
+        """The values that the step iterates over by slice."""
         return list(dict.fromkeys(value for value in _using(self.body) if value.sliced))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughStep(Step):
-    """The stream goes through a module."""
+    """Applies a module to the stream."""
 
     verb: ClassVar[str] = "through"
     evident: ClassVar[bool] = True
@@ -296,7 +296,7 @@ class ThroughStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class AlsoStep(Step):
-    """What a module makes of the stream is added to it, or to what `skip` makes of it."""
+    """Adds the output of a module to the stream, or to the output of `skip`."""
 
     verb: ClassVar[str] = "also"
     joins: ClassVar[str] = "+"
@@ -306,7 +306,7 @@ class AlsoStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class ForkStep(Step):
-    """A module reads the stream, which goes on unchanged."""
+    """Applies a module without changing the stream."""
 
     verb: ClassVar[str] = "fork"
     carries_stream: ClassVar[bool] = False
@@ -314,7 +314,7 @@ class ForkStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitStep(Step):
-    """All branches read the stream, and what they give is merged."""
+    """Applies all branches to the stream, and merges their outputs."""
 
     verb: ClassVar[str] = "split"
     merge: str | Applied
@@ -327,7 +327,7 @@ class SplitStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class RoutedStep(Step):
-    """A router says what is done with the branches."""
+    """A step with branches and a router."""
 
     router: Applied
 
@@ -338,7 +338,7 @@ class RoutedStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class GateStep(RoutedStep):
-    """All experts run; a router weighs what they give."""
+    """Runs all experts; a router weights their outputs."""
 
     verb: ClassVar[str] = "gate"
     weighs: ClassVar[bool] = True
@@ -346,7 +346,7 @@ class GateStep(RoutedStep):
 
 @dataclass(frozen=True, kw_only=True)
 class SwitchStep(RoutedStep):
-    """A router chooses the branch that runs."""
+    """Runs the branch that a router selects."""
 
     verb: ClassVar[str] = "switch"
     chooses: ClassVar[bool] = True
@@ -358,9 +358,9 @@ class SwitchStep(RoutedStep):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopStep(Step):
-    """A module is applied again and again: so many `times`, or once for each slice along `dim` of what it goes over.
+    """Applies a module repeatedly: a number of `times`, or once for each slice along `dim` of the `over` values.
 
-    With a `condition`, which is tested before the body ("while") or after it ("until"), at most so many times.
+    With a `condition`, tested before the body ("while") or after it ("until"), `times` is the maximum.
     """
 
     verb: ClassVar[str] = "loop"
@@ -385,9 +385,9 @@ class LoopStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class MapStep(Step):
-    """A module is applied to each slice along `dim` of the stream, or to each of so many equal `slices` of its rows.
+    """Applies a module to each slice along `dim` of the stream, or to a number of equal `slices` of its rows.
 
-    `over` is what the document calls the stream under that key. `batched`: all slices in one call.
+    `over` is the stream as written in the document. `batched`: all slices in one call.
     """
 
     verb: ClassVar[str] = "map"
@@ -408,7 +408,7 @@ class MapStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphStep(Step):
-    """A graph stands here."""
+    """Mounts a graph."""
 
     verb: ClassVar[str] = "graph"
     evident: ClassVar[bool] = True
@@ -416,7 +416,7 @@ class GraphStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class ReuseStep(Step):
-    """An earlier module once more, with the same weights."""
+    """Applies an earlier module again, with the same weights."""
 
     verb: ClassVar[str] = "reuse"
 
@@ -425,12 +425,12 @@ StepT = TypeVar("StepT", bound=Step)
 
 
 def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
-    """A step of a verb with what `step` says, and what only that verb does."""
+    """A step of a verb with the fields of `step`, and those of the verb."""
     return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
 
 
 def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
-    """The step with `change` on every value that it reads."""
+    """The step with `change` applied to every value that it reads."""
 
     def applied(one: Applied) -> Applied:
         using = tuple((name, change(value)) for name, value in one.using)
@@ -457,7 +457,7 @@ def _using(applied: Applied) -> Iterator[Value]:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A named input; `shape` holds sizes as numbers and symbols (`B`) as text, or None when nothing is said."""
+    """A named input; `shape` has integers and symbols (`B`), or is None if it is not declared."""
 
     name: str
     shape: tuple[int | str, ...] | None = None
@@ -465,12 +465,12 @@ class Input:
     captured: bool = False
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[Place, ...] = field(default=(), compare=False)
-    """Where each size is written."""
+    """The place of each size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the weights of a subgraph come from; exactly one of `path` and `config` is given."""
+    """The source of the weights of a subgraph; exactly one of `path` and `config` is set."""
 
     path: str | None = None
     config: str | None = None
@@ -481,12 +481,12 @@ class Checkpoint:
     sha256: str | None = None
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """Where `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`) are written."""
+    """The places of `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How one parameter starts: a call from `torch.nn.init`, a number, a list, or a scale of what was drawn."""
+    """The initial value of a parameter: a function of `torch.nn.init`, a number, a list, or a scale of the default."""
 
     parameter: str
     how: Call | Literal
@@ -496,7 +496,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a document says about the modules at a path. `frozen` is "all", "params" or "no"."""
+    """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
 
     path: str
     frozen: str | None = None
@@ -507,7 +507,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """One graph document, resolved."""
+    """A resolved graph document."""
 
     label: str
     params: tuple[tuple[str, Literal], ...]
@@ -519,24 +519,24 @@ class GraphPlan:
     source_name: str | None = None
     inline: bool = False
     output_places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """Where the names of the outputs are written."""
+    """The places of the names of the outputs."""
     document: object = field(default=None, compare=False)
     place: Place = field(default=NOWHERE, compare=False)
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
-    """What is probably not meant, for the outermost graph."""
+    """Warnings, for the outermost graph."""
 
     @property
     def fields(self) -> tuple[str, ...] | None:
-        """The names of a graph's outputs when it yields a dict, None when it yields one value."""
+        """The names of the outputs of a graph that returns a dict, None for a single output."""
         return tuple(name for name, _ in self.outputs) if len(self.outputs) > 1 else None
 
     def misnamed(self, wanted: str, taken: Collection[str]) -> Place | None:
-        """Where an output is named that was probably to be called `wanted`: it is none of those that are `taken`."""
+        """The place of an output that was probably meant to be named `wanted`, excluding those in `taken`."""
         free = {name: place for name, place in self.output_places if name not in taken}
         return free.get(nearest(wanted, free) or "") or (next(iter(free.values())) if len(free) == 1 else None)
 
     def step(self, name: str) -> Step | None:
-        """The step called or tagged `name`, or mounted under that label."""
+        """The step with the name, tag or label `name`."""
         return self._named.get(name)
 
     @cached_property
@@ -560,7 +560,7 @@ class GraphPlan:
         return next((given for given in self.inputs if given.name == name), None)
 
     def deciding(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
-        """The steps of the tree that run different modules for different values, with their full paths."""
+        """The steps of the tree that decide at run time what runs, with their full paths."""
         for step in self.steps:
             if step.decision is not None:
                 yield join(prefix, step.path), step
@@ -568,14 +568,14 @@ class GraphPlan:
             yield from mount.graph.deciding(join(prefix, path))
 
     def mounts(self) -> Iterator[tuple[str, Mount]]:
-        """Every graph that stands directly below, with its path."""
+        """All directly nested graphs, with their paths."""
         for step in self.steps:
             for applied in step.applied():
                 if isinstance(applied.module, Mount):
                     yield applied.path, applied.module
 
     def all_settings(self, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-        """Every setting of the tree with its full path, outer ones first."""
+        """All settings of the tree with their full paths, outer ones first."""
         for setting in self.settings:
             yield join(prefix, setting.path), setting
         for path, mount in self.mounts():
@@ -583,5 +583,5 @@ class GraphPlan:
 
 
 def join(*parts: str) -> str:
-    """Paths joined by dots; empty parts say nothing."""
+    """Join paths with dots; empty parts are skipped."""
     return ".".join(part for part in parts if part)

@@ -281,7 +281,7 @@ def record_of(members: Members, value: Value) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The module at a path. `home` is the path without the numbers of copies; `applied` is None for all branches.
+    """The module at a path. `home` is the path without the indices of copies; `applied` is None for all branches.
 
     `captures` are the values of the current graph that an inline graph reads besides its inputs.
     """

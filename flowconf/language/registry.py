@@ -1,7 +1,7 @@
-"""The closed tables of names that a config may use: modules, losses, metrics, data sets, and so on.
+"""The tables of names that a config can use: modules, losses, metrics, data sets, and so on.
 
 A name comes from flowconf itself, from `torch.nn`, or from code that the project or an installed package registers.
-A config can never add one. Names are known, and their arguments checked, before the code behind them is imported.
+A config cannot add names. Names and arguments are checked before their code is imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
 
 BUILT_IN = "flowconf.offers"
-"""The module that offers flowconf's own names, as any project's module may offer its own."""
+"""The module that offers the names of flowconf, like the module of a project."""
 
 GRAMMAR_WORDS = frozenset(
     {
@@ -46,24 +46,24 @@ GRAMMAR_WORDS = frozenset(
         "extend_list",
     }
 )
-"""Functions of the override grammar: a call of such a name on the command line would not reach the registry."""
+"""Functions of the override grammar, which cannot be registered: on the command line the grammar would call them."""
 
 
 def _offer_built_ins() -> None:
-    """What flowconf itself offers comes first. Nothing happens where that is done, or being done."""
+    """Import the module with the names of flowconf, before any others."""
     importlib.import_module(BUILT_IN)
 
 
 @dataclass
 class Table:
-    """One closed table of names.
+    """A table of names.
 
     Attributes:
-        kind: what a name of it is, in messages.
-        code: the code of an unknown name.
+        kind: the kind of its names, in messages.
+        code: the error code for unknown names.
         registered: name -> the class or function itself.
-        offered: name -> the module that defines it, as far as the offers are read.
-        unread: modules that offer their names, each with the patterns of names that it does not offer.
+        offered: name -> the module that defines it, of offers that were read.
+        unread: modules that offer their names, with the patterns of excluded names.
     """
 
     kind: str
@@ -74,9 +74,9 @@ class Table:
 
     @property
     def locations(self) -> dict[str, str]:
-        """Name -> the module that defines it, which is imported when a config uses the name.
+        """Name -> the module that defines it, which is imported only if a config uses the name.
 
-        Raises `ConfigError` (FC0126) for a name that two modules offer, or that a config cannot use.
+        Raises `ConfigError` (FC0126) for a name that two modules offer, or that is not allowed in a config.
         """
         _offer_built_ins()
         while self.unread:
@@ -95,20 +95,20 @@ class Table:
         return f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
 
     def names(self) -> list[str]:
-        """Every name that a config may use here."""
+        """All names of the table."""
         return list(dict.fromkeys([*self.registered, *self.locations]))
 
     def __contains__(self, name: object) -> bool:
         return name in self.registered or name in self.locations
 
     def home(self, name: str) -> str:
-        """The module that defines what `name` stands for; empty for an unknown name."""
+        """The module that defines `name`; empty for an unknown name."""
         if name in self.registered:
             return str(self.registered[name].__module__)
         return self.locations.get(name, "")
 
     def is_built_in(self, name: str) -> bool:
-        """Whether what `name` stands for comes with flowconf."""
+        """Whether `name` is defined by flowconf."""
         return self.home(name).startswith("flowconf.")
 
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
@@ -119,29 +119,29 @@ class Table:
         return Diagnostic(self.code, message, place, path, advice=advice)
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
-        """What to write instead of a name that is not in the table; `also` are names that may stand there too."""
+        """The advice for a name that is not in the table; `also` are further allowed names."""
         return suggest(name, [*also, *self.names()], self.plural)
 
     def signature(self, name: str) -> Signature:
-        """The signature of a function, or of a class's constructor."""
+        """The signature of a function, or of the constructor of a class."""
         if name in self.registered:
             return signatures.of_function(self.registered[name])
         return signatures.read_function(self.locations[name], name)
 
     def summary(self, name: str) -> str:
-        """The first sentence of the docstring; empty where there is none."""
+        """The first sentence of the docstring, or empty."""
         if name in self.registered:
             return signatures.first_sentence(inspect.getdoc(self.registered[name]) or "")
         return signatures.first_sentence(signatures.read_docstring(self.locations[name], name))
 
     def load(self, name: str) -> Any:
-        """Import what the name stands for. Raises `KeyError` for a name that is not in the table."""
+        """Import the class or function of a name. Raises `KeyError` for a name that is not in the table."""
         if name in self.registered:
             return self.registered[name]
         return getattr(importlib.import_module(self.locations[name]), name)
 
     def register(self, item: T, name: str | None = None) -> T:
-        """Make `item` usable by its name. Raises `ConfigError` (FC0126) for a name that is taken or cannot be used."""
+        """Register `item` by its name. Raises `ConfigError` (FC0126) for a name that is taken or not allowed."""
         name = name or item.__name__
         known = self.registered.get(name)
         if known is None:
@@ -153,21 +153,21 @@ class Table:
         return item
 
     def offer(self, source: str, without: Iterable[str] = ()) -> None:
-        """Make the public names of the module `source` usable, but for those that match a pattern of `without`.
+        """Offer the public names of the module `source`, except those that match a pattern of `without`.
 
-        Its source is read when the table is first used. Raises `ConfigError` (FC0132) where there is none.
+        Its source is read when the table is first used. Raises `ConfigError` (FC0132) if there is none.
         """
         if not signatures.has_source(source):
-            raise ConfigError(Diagnostic("FC0132", f"the source of the module `{source}` is not found"))
+            raise ConfigError(Diagnostic("FC0132", f"the source of the module `{source}` was not found"))
         _offer_built_ins()
         self.unread.append((source, tuple(without)))
 
     def _check_usable(self, name: str, taken_by: str, home: str | None = None) -> None:
-        """Refuse a name that a config cannot use, or that is taken by another module, where `home` defines it."""
+        """Reject a name that is not allowed in a config, or taken by another module; `home` defines it."""
         if taken_by:
             message = f"the name `{name}` is taken by `{taken_by}`"
         elif name in GRAMMAR_WORDS or not name.isidentifier() or keyword.iskeyword(name):
-            message = f"the name `{name}` cannot be used in a config"
+            message = f"the name `{name}` is not allowed in a config"
         else:
             return
         place = NOWHERE if home is None else signatures.place(home, name)
@@ -175,12 +175,12 @@ class Table:
 
 
 class ModuleTable(Table):
-    """The table of what a step may call."""
+    """The table of modules that a step can call."""
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
-        """What to write instead of a name that is not in the table."""
+        """The advice for a name that is not in the table."""
         if name.startswith("Lazy") and name[4:] in self:
-            return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is filled in from the shape that arrives")
+            return Suggestion(f"{name[4:]}(_, ...)", why=": `_` is inferred from the shape of the input")
         known = other_tools.for_module(name, self.names())
         if known is not None:
             return known
@@ -190,7 +190,7 @@ class ModuleTable(Table):
         return "the modules are those of torch.nn, flowconf's blocks, and what your project registers"
 
     def class_source(self, name: str) -> ClassSource:
-        """What calling a module needs to know: the class's signatures, or those of a function that makes it."""
+        """The signatures of the class of a module, or of a function that returns it."""
         item = self.registered.get(name)
         if item is not None:
             return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
@@ -226,7 +226,7 @@ def _registrar(table: Table) -> Any:
             return table.register(item, name)
         return lambda later: table.register(later, name)
 
-    register.__doc__ = f"Make a {table.kind} usable by its name in configs; `name=` gives it another one."
+    register.__doc__ = f"Register a {table.kind} by its name, or by `name`, for use in configs."
     return register
 
 
@@ -250,13 +250,13 @@ def offer(
 ) -> None:
     """Make the public names of other modules usable in configs, without importing them.
 
-    Each argument takes the name of a module, or several of them. Their source is read, for the names that they offer
-    (`__all__`, or their own public classes and functions) and for the arguments of these, so that a config is checked
-    before anything is imported. `without` leaves out names that match a pattern such as `Lazy*`.
+    Each argument is the name of a module, or a list of them. Their source is read for names (`__all__`, or their public
+    classes and functions) and arguments, so that a config is checked before anything is imported. `without` excludes
+    names that match a pattern such as `Lazy*`.
 
         flowconf.offer(losses="my_package.losses", datasets=["my_package.images", "my_package.sounds"])
 
-    Raises `ConfigError` (FC0132) for a module whose source is not found.
+    Raises `ConfigError` (FC0132) for a module whose source was not found.
     """
     given = {
         "modules": modules,

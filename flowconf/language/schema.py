@@ -1,7 +1,7 @@
-"""The graph document as Pydantic models: which keys there are, and what may stand under each.
+"""Pydantic models of graph documents: their keys, and the types of values.
 
-Meaning is not decided here: `resolve` reads these models and makes the Plan. Each verb has a model of its own, so a key
-that means nothing for a verb is refused, and the JSON Schema that editors read says the same.
+The models are not interpreted here; `resolve` turns them into a Plan. Each verb has a separate model, so that keys that
+do not apply to a verb are rejected, also by the JSON Schema for editors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Size = int | str
 
 
 class Model(Section):
-    """What all models of a graph document share: keys that are Python words are written with a trailing `_` here."""
+    """The base of all models of a graph document; fields for keys that are Python keywords have a trailing `_`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -44,22 +44,22 @@ Using = Annotated[
 
 
 class CheckpointSource(Model):
-    """Where the weights of a subgraph come from; give `path` or `config`."""
+    """The source of the weights of a subgraph; set either `path` or `config`."""
 
     path: str | None = None
     """A `.safetensors` or `.pt` file, a folder of checkpoints, or a run folder (its best checkpoint)."""
     config: str | None = None
-    """A training config beside this file: its newest finished run, which is trained first when there is none."""
+    """A training config, relative to this file: load its newest finished run; it is trained first if there is none."""
     at: str | None = None
-    """Take only this path of the source."""
+    """Load only this path of the source."""
     rename: dict[str, str] = {}
     """Old prefix -> new prefix, for names that differ."""
     missing: Literal["error", "warn", "ignore"] = "error"
-    """What to do when a tensor of the graph is not in the source."""
+    """What to do if a tensor of the graph is not in the source."""
     unused: Literal["error", "warn", "ignore"] = "warn"
-    """What to do when a tensor of the source is not in the graph."""
+    """What to do if a tensor of the source is not in the graph."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Refuse any file with another SHA-256 digest."""
+    """The required SHA-256 digest of the file."""
 
 
 def _kind_of_checkpoint(value: object) -> str:
@@ -74,7 +74,7 @@ CheckpointKey = Annotated[
 
 
 class Scaled(Model):
-    """Multiply what the module drew."""
+    """Multiply the default initial values of the module."""
 
     scale: Number
     """The factor."""
@@ -96,20 +96,20 @@ How = Annotated[
 
 
 class Settings(Model):
-    """What may be said of the modules at a path."""
+    """Settings of the modules at a path."""
 
     label: Name | None = None
-    """The name of a nested graph in paths; default: the step's name."""
+    """The name of a nested graph in paths; default: the name of the step."""
     frozen: bool | Literal["params"] | None = None
-    """`true`: no gradients and evaluation mode below; `params`: no gradients only; `false` thaws a part."""
+    """`true`: no gradients, and evaluation mode; `params`: only no gradients; `false`: not frozen."""
     init: dict[str, How] = {}
-    """Parameter -> how it starts: a call from torch.nn.init, a number, a list, or `{scale: factor}`."""
+    """Parameter -> initial value: a function of torch.nn.init, a number, a list, or `{scale: factor}`."""
     checkpoint: CheckpointKey | None = None
-    """Where these weights come from."""
+    """The source of these weights."""
 
 
 class Modifiers(Settings):
-    """The keys that every step may have beside its verb."""
+    """The keys that all steps can have besides their verb."""
 
     verb: ClassVar[str]
 
@@ -118,22 +118,22 @@ class Modifiers(Settings):
     using: Using | None = None
     """Further arguments of the module: a reference, a list of them, or argument -> reference."""
     take: int | str | None = None
-    """Pick one element of a tuple or dict output."""
+    """Select one element of a tuple or dict output."""
     tag: Name | None = None
-    """One more name for the step's output."""
+    """Another name for the output of the step."""
     repeat: Size | None = None
-    """The number of independent copies of the step, which run in series."""
+    """The number of independent copies of the step, in series."""
     after: Name | None = None
-    """Run after this member of the flow."""
+    """Place this step after another step of the flow."""
     before: Name | None = None
-    """Run before this member of the flow."""
+    """Place this step before another step of the flow."""
 
 
 class InputSpec(Model):
-    """An input's shape and type."""
+    """The shape and type of an input."""
 
     shape: list[Size]
-    """Sizes: numbers, parameters, arithmetic on them, or symbols that begin with a capital letter (`B`, `T`)."""
+    """Sizes: integers, parameters, arithmetic on them, or symbols that begin with a capital letter (`B`, `T`)."""
     dtype: str = "float32"
     """The name of a torch dtype, such as `int64`."""
 
@@ -148,38 +148,38 @@ InputKey = Annotated[
 
 
 class GraphDocument(Model):
-    """A graph: its inputs, its flow, and what it gives back."""
+    """A graph: its inputs, flow and outputs."""
 
     label: Name | None = None
-    """Its name in its parent's paths; default: the step that mounts it."""
+    """Its name in the paths of its parent; default: the step that mounts it."""
     params: dict[Name, ParameterValue] = {}
-    """Named values that any call of this graph may use."""
+    """Named values for the calls of this graph."""
     inputs: dict[Name, InputKey] | None = None
-    """Name -> shape, in call order; the first is the stream. Default: one input called `x`."""
+    """Name -> shape, in call order; the first is the stream. Default: one input `x`."""
     flow: Annotated[dict[Name, Step | None], Field(min_length=1)]
-    """The steps in order, each under its name; null removes a member."""
+    """Name -> step, in order; null removes a step."""
     outputs: dict[Name, Reference] | None = None
     """Name -> reference; default: the last step."""
 
 
 class InlineBody(GraphDocument, Settings):
-    """A graph written where a module may stand; it sees the names and parameters around it."""
+    """A graph written inline as a module, with access to the names and parameters of the surrounding graph."""
 
 
 class CallBody(Settings):
-    """A module with something said about it."""
+    """A module with settings."""
 
     through: CallText
-    """The module, or a chain of them."""
+    """A module, or a chain of modules."""
 
 
 class MountedBody(Settings):
-    """A graph from a file or group, where a module may stand."""
+    """A graph from a file or group, as a module."""
 
     graph: GraphReference
-    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    """A graph document, its name (`encoder`), or a file relative to this one."""
     with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
-    """Values for the graph's parameters."""
+    """Values for the parameters of the graph."""
 
 
 def _kind_of_graph(value: object) -> str:
@@ -217,7 +217,7 @@ Branches = Annotated[dict[Name, Body], REMOVABLE, BeforeValidator(without_remove
 
 
 class Through(Modifiers):
-    """The stream goes through a module."""
+    """Apply a module to the stream."""
 
     verb: ClassVar[str] = "through"
     through: Body
@@ -225,103 +225,103 @@ class Through(Modifiers):
 
 
 class Also(Modifiers):
-    """The output of a module is added to the stream."""
+    """Add the output of a module to the stream."""
 
     verb: ClassVar[str] = "also"
     also: Body
     """The module whose output is added."""
     skip: Body | None = None
-    """A module for the other branch, instead of the stream itself."""
+    """A module for the skip connection; default: the stream unchanged."""
 
 
 class Fork(Modifiers):
-    """A module reads the stream, which goes on unchanged."""
+    """Apply a module without changing the stream."""
 
     verb: ClassVar[str] = "fork"
     fork: Body
-    """The module; the step's name holds its output."""
+    """The module; its output is available under the name of the step."""
 
 
 class Split(Modifiers):
-    """Several modules read the stream, and their outputs are merged."""
+    """Apply several modules to the stream, and merge their outputs."""
 
     verb: ClassVar[str] = "split"
     split: Branches
     """Branch -> module."""
     merge: Annotated[str, Field(examples=list(MERGES))]
-    """`add`, `mean`, `mul`, `max`, `cat`, `stack`, or a module that takes the list."""
+    """`add`, `mean`, `mul`, `max`, `cat`, `stack`, or a module that accepts a list."""
     dim: int | None = None
     """The dimension of `cat` and `stack`; default: 1."""
 
 
 class Gate(Modifiers):
-    """All experts run; a router weighs their outputs."""
+    """Run all experts; a router weights their outputs."""
 
     verb: ClassVar[str] = "gate"
     gate: Branches
     """Expert -> module."""
     router: Body
-    """A module whose last axis holds one weight for each expert."""
+    """A module that returns one weight for each expert in the last dimension."""
 
 
 class Switch(Modifiers):
-    """A router chooses the branch that runs."""
+    """Run the branch that a router selects."""
 
     verb: ClassVar[str] = "switch"
     switch: Branches
     """Branch -> module."""
     router: Body
-    """A module that gives one index, or one for each row."""
+    """A module that returns one index, or one for each row."""
 
 
 class Loop(Modifiers):
-    """A module is applied again and again, with the same weights."""
+    """Apply a module repeatedly, with the same weights."""
 
     verb: ClassVar[str] = "loop"
     loop: Body
-    """What happens in each iteration."""
+    """The module for each iteration."""
     times: Size | None = None
     """The number of iterations."""
     while_: Annotated[Body | None, Field(alias="while")] = None
-    """Stop once this module's output, one number, is positive; tested before the body."""
+    """A module that returns a single number; stop when it is positive, tested before the body."""
     until: Body | None = None
-    """Stop once this module's output, one number, is positive; tested after the body."""
+    """A module that returns a single number; stop when it is positive, tested after the body."""
     max: Size | None = None
-    """The largest number of iterations of a conditional loop."""
+    """The maximum number of iterations of a conditional loop."""
     over: Using | None = None
-    """Once for each slice of a value, which the body takes as an argument, written as under `using`."""
+    """Iterate over the slices of values, which are passed to the body as arguments; the syntax is that of `using`."""
     dim: int | None = None
     """The dimension of `over` that is sliced; default: 1."""
 
 
 class Map(Modifiers):
-    """A module is applied to each slice of a tensor."""
+    """Apply a module to each slice of a tensor."""
 
     verb: ClassVar[str] = "map"
     map: Body
-    """What happens to each slice."""
+    """The module for each slice."""
     over: Reference | None = None
-    """What is sliced; default: the stream."""
+    """The tensor to slice; default: the stream."""
     dim: int | None = None
-    """The dimension that is sliced; default: 1."""
+    """The dimension to slice; default: 1."""
     batched: bool = False
     """Fold the slices into the batch: one call of the module."""
     slices: Size | None = None
-    """The number of pieces that the last axis is cut into instead; they are joined again."""
+    """Split the last dimension into this number of equal slices instead, and concatenate the results."""
 
 
 class Graph(Modifiers):
-    """A graph stands here."""
+    """Mount a graph."""
 
     verb: ClassVar[str] = "graph"
     graph: GraphReference
-    """A graph document, the name of one (`encoder`), or a file beside this file."""
+    """A graph document, its name (`encoder`), or a file relative to this one."""
     with_: Annotated[dict[Name, ParameterValue], Field(alias="with")] = {}
-    """Values for the graph's parameters."""
+    """Values for the parameters of the graph."""
 
 
 class Reuse(Modifiers):
-    """An earlier module once more, with the same weights."""
+    """Apply an earlier module again, with the same weights."""
 
     verb: ClassVar[str] = "reuse"
     reuse: str
@@ -361,7 +361,7 @@ Step = Annotated[
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys of a model as they are written in a document."""
+    """The keys of a model, as in a document."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument. `kind` is "positional", "keyword", "*" or "**"; a positional one may be given by name too."""
+    """One argument. `kind` is "positional", "keyword", "*" or "**"; a positional one can also be passed by name."""
 
     name: str
     kind: str
     required: bool
     type: str = ""
-    """Its annotation as it is written; empty where there is none."""
+    """Its annotation as it is written, or empty."""
     default: str = ""
-    """Its default as it is written; empty where there is none."""
+    """Its default as it is written, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Signature:
         return self.open or name in self.names
 
     def bound(self, args: Iterable[T], kwargs: Iterable[tuple[str, T]]) -> list[tuple[Parameter, T]]:
-        """Every argument of a call with the parameter that takes it."""
+        """The arguments of a call with their parameters."""
         in_order = [p for p in self.parameters if p.kind == "positional"]
         rest = [p for p in self.parameters if p.kind == "*"]
         by_name = {p.name: p for p in self.parameters if p.kind in ("positional", "keyword")}
@@ -71,33 +71,33 @@ class Signature:
         return pairs + [(by_name[name], value) for name, value in kwargs if name in by_name]
 
     def missing(self, positional: int, keywords: set[str]) -> list[str]:
-        """The required arguments that such a call leaves out."""
+        """The required arguments that are missing in such a call."""
         given = set(self.positional[:positional]) | keywords
         return [p.name for p in self.parameters if p.required and p.name not in given]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSource:
-    """What calling a module needs to know: of its class, or of a function that makes one."""
+    """The signatures for calling a module: of its class, or of a function that returns one."""
 
     init: Signature
     """The arguments of the constructor, or of the function."""
     forward: Signature
     gives: tuple[str, ...] | None = None
-    """The names of the NamedTuple that `forward` says it returns."""
+    """The fields of the NamedTuple in the return annotation of `forward`."""
     silent: bool = False
-    """Whether `forward` does not say what it returns."""
+    """Whether `forward` has no return annotation."""
 
 
 ROLE = re.compile(r":[\w:]+:`([^`]+)`|``([^`]+)``")
-"""A role such as :math:`x`, or code between doubled back-ticks."""
+"""A role such as :math:`x`, or code in double back-ticks."""
 CALL = re.compile(r"\w+\(.*\)")
 ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
 
 
 @lru_cache(maxsize=512)
 def read_class(module: str, name: str) -> ClassSource:
-    """The constructor's and forward's signatures of `module.name`, inherited ones included."""
+    """The signatures of the constructor and forward of `module.name`, including inherited ones."""
     node = _definitions(module).get(name)
     if isinstance(node, ast.FunctionDef):
         made = node.returns.id if isinstance(node.returns, ast.Name) else ""
@@ -118,7 +118,7 @@ def read_function(module: str, name: str) -> Signature:
 
 @lru_cache(maxsize=64)
 def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> Signature:
-    """What a class takes by its own `__new__` or `__init__`; its `**` stands for the names in `further`."""
+    """The signature of the `__new__` or `__init__` of a class; its `**` accepts the names in `further`."""
     node = _definitions(module).get(name)
     source = imported_names(module).get(name)
     if node is None and source is not None and source != module:
@@ -133,7 +133,7 @@ def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> S
 
 
 def read_docstring(module: str, name: str) -> str:
-    """The docstring of the class or function `module.name`, as far as it is written as text; empty without one."""
+    """The docstring of the class or function `module.name`, if it is a string literal, or empty."""
     node = _definitions(module).get(name)
     written = ast.get_docstring(node) if node is not None else None
     for item in getattr(node, "body", ()):
@@ -145,7 +145,7 @@ def read_docstring(module: str, name: str) -> str:
 
 
 def first_sentence(docstring: str) -> str:
-    """The first sentence of a docstring, its reStructuredText roles as code; a first line that is a call is skipped."""
+    """The first sentence of a docstring, with reStructuredText roles as code; a leading signature is skipped."""
     paragraphs = [" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n")]
     paragraph = next((text for text in paragraphs if not CALL.fullmatch(text)), "")
     text = ROLE.sub(lambda role: f"`{(role[1] or role[2]).lstrip('~').strip()}`", paragraph)
@@ -154,7 +154,7 @@ def first_sentence(docstring: str) -> str:
 
 @lru_cache(maxsize=64)
 def public_names(module: str) -> tuple[str, ...]:
-    """What a module offers: its `__all__` when it has one, else its own public classes and functions."""
+    """The public names of a module: its `__all__`, or else its public classes and functions."""
     for node in _tree(module).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
@@ -169,7 +169,7 @@ def has_source(module: str) -> bool:
 
 
 def place(module: str, name: str) -> Place:
-    """Where a module defines a name; the file as a whole where that is not found."""
+    """Where a module defines a name, or the file if that was not found."""
     node, file = _definitions(module).get(name), str(_file(module))
     if node is None:
         return Place(file)
@@ -178,13 +178,13 @@ def place(module: str, name: str) -> Place:
 
 
 def home(module: str, name: str) -> str:
-    """The module that defines what `module` calls `name`: itself, or one that it imports the name from."""
+    """The module that defines `name` in `module`: itself, or the one from which it imports the name."""
     return module if name in _definitions(module) else imported_names(module).get(name, module)
 
 
 @lru_cache(maxsize=8)
 def imported_names(module: str) -> dict[str, str]:
-    """Name -> the module it comes from, for what a module imports from its relatives."""
+    """Imported name -> the module from which it is imported."""
     found: dict[str, str] = {}
     for node in _tree(module).body:
         if isinstance(node, ast.ImportFrom):
@@ -201,18 +201,18 @@ def decorators(module: str, name: str) -> list[ast.Call]:
 
 
 def _of_factory(arguments: Signature, forward: Signature) -> ClassSource:
-    """A function that makes a module, whose `forward` takes anything where the function does not say what it makes."""
+    """The signatures of a function that returns a module; without an annotation, `forward` accepts any arguments."""
     return ClassSource(arguments, forward if forward.names else ANYTHING, silent=True)
 
 
 def of_factory(function: Callable[..., object]) -> ClassSource:
-    """The same for a function that makes a module."""
+    """The signatures of a function object that returns a module."""
     made = _returned(function)
     return _of_factory(of_function(function), of_class(made).forward if isinstance(made, type) else ANYTHING)
 
 
 def of_class(cls: type) -> ClassSource:
-    """The same for a class at hand, whose source may be nowhere."""
+    """The signatures of a class object, whose source may not be available."""
     forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
     init = vars(cls).get("__init__") or getattr(cls, "__init__")  # noqa: B009
     returned = _returned(forward)
@@ -221,15 +221,15 @@ def of_class(cls: type) -> ClassSource:
 
 
 def _returned(function: Callable[..., object]) -> object:
-    """What a function says it returns; None when it does not say."""
+    """The return annotation of a function, or None."""
     try:
         return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):  # an annotation that only a type checker can read
+    except (NameError, TypeError, AttributeError):  # an annotation that cannot be evaluated at run time
         return getattr(function, "__annotations__", {}).get("return")
 
 
 def of_function(function: Callable[..., object]) -> Signature:
-    """The same for a function at hand."""
+    """The signature of a function object."""
     return _inspected(function, skip=0)
 
 
@@ -258,7 +258,7 @@ def _inspected(function: Callable[..., object], skip: int = 1) -> Signature:
 
 
 def _shown(annotation: object) -> str:
-    """An annotation at hand as it would be written."""
+    """The text of an annotation object."""
     if annotation is inspect.Parameter.empty:
         return ""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
@@ -271,7 +271,7 @@ def _tree(module: str) -> ast.Module:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module, found without importing its parents."""
+    """The source file of a module, found without importing its parents."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or spec.origin is None:
@@ -337,7 +337,7 @@ def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:
 
 
 def _kind_of(default: ast.expr | None) -> str:
-    """The type of an argument without an annotation, where its default is true, false or a number with a fraction."""
+    """The type of an argument without an annotation, if its default is a `bool` or a `float`."""
     value = default.value if isinstance(default, ast.Constant) else None
     return type(value).__name__ if isinstance(value, bool | float) else ""
 

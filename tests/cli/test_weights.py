@@ -70,7 +70,7 @@ def test_only_what_stands_at_a_path(capsys):
         (["nowhere.safetensors"], "the checkpoint `nowhere.safetensors` does not exist"),
         (["."], "cannot be read as weights"),
         (["broken.pt"], "cannot be read as weights"),
-        (["model.onnx"], "is not a file of weights"),
+        (["model.onnx"], "is not a weights file"),
     ],
 )
 def test_mistakes_are_told_in_words(arguments, words, tmp_path, capsys):
@@ -116,7 +116,7 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path, capsys):
 def test_a_text_that_is_called_a_pickle_is_refused_in_words(tmp_path, capsys):
     (tmp_path / "text.pt").write_text("hi\n")
     assert main(["weights", str(tmp_path / "text.pt")]) == 2
-    assert "cannot be read as weights: `torch.save` did not write it" in capsys.readouterr().err
+    assert "cannot be read as weights: it is not a file of `torch.save`" in capsys.readouterr().err
 
 
 def test_one_tensor_is_one_tensor(tmp_path, capsys):

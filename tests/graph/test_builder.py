@@ -187,13 +187,13 @@ def test_without_a_shape_nothing_is_said_of_inputs():
 @pytest.mark.parametrize(
     ("write", "code", "words"),
     [
-        (lambda f: f.tag("a"), "FC0144", "`tag` applies to the step before it"),
+        (lambda f: f.tag("a"), "FC0144", "`tag` applies to the previous step"),
         (lambda f: f.through("ReLU").tag("a").tag("b"), "FC0142", "`tag` is set twice for `relu`"),
-        (lambda f: f.through("ReLU", name="a").through("GELU", name="a"), "FC0142", "the step `a` is written twice"),
-        (lambda f: f.input("x", ["B"]), "FC0142", "the input `x` is written twice"),
-        (lambda f: f.through(nn.ReLU), "FC0123", "`ReLU` is a class"),
-        (lambda f: f.through("ReLU").using("a", b="c"), "FC0123", "and not both"),
-        (lambda f: f.through(nn.ReLU()).yaml(), "FC0146", "`relu` holds a `ReLU` object"),
+        (lambda f: f.through("ReLU", name="a").through("GELU", name="a"), "FC0142", "duplicate step `a`"),
+        (lambda f: f.input("x", ["B"]), "FC0142", "duplicate input `x`"),
+        (lambda f: f.through(nn.ReLU), "FC0123", "got the class `ReLU`"),
+        (lambda f: f.through("ReLU").using("a", b="c"), "FC0123", "got both"),
+        (lambda f: f.through(nn.ReLU()).yaml(), "FC0146", "`relu` is a `ReLU` object"),
         (
             lambda f: f.through("ReLU").merge("add").build(),
             "FC0125",

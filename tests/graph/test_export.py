@@ -49,7 +49,7 @@ def test_a_program_gives_what_the_graph_gives_for_every_batch(tmp_path):
     said = export(graph, tmp_path / "tower.pt2")
     assert graph.training
     assert str(said).startswith(
-        f"wrote {tmp_path / 'tower.pt2'}: open sizes `B`; on [2, 1, 8, 8], [2, 16] it gives the"
+        f"wrote {tmp_path / 'tower.pt2'}: dynamic sizes `B`; outputs on [2, 1, 8, 8], [2, 16] are"
     )
     program = torch.export.load(tmp_path / "tower.pt2")
     assert set(program.state_dict) == set(graph.state_dict())
@@ -115,9 +115,9 @@ def test_what_no_program_can_hold_is_told_all_at_once(tmp_path):
     told = problem.value.diagnostics
     assert {d.code for d in told} == {"FC0208"}
     assert [(d.path, d.message.partition(": ")[2]) for d in told] == [
-        ("pick", "which branches run depends on the data"),
-        ("deep.halt", "how often it runs depends on the data"),
-        ("again", "it keeps `last` from one call to the next, and a program keeps nothing"),
+        ("pick", "the selected branches depend on the data"),
+        ("deep.halt", "the number of iterations depends on the data"),
+        ("again", "it keeps `last` between calls, but a program has no state"),
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ def test_what_no_program_can_hold_is_told_all_at_once(tmp_path):
 def test_a_size_that_cannot_stay_open_is_named_and_can_be_closed(tmp_path):
     document = {"inputs": {"x": ["B", "T", 8]}, "flow": {"read": {"through": "GRU(8, 4, batch_first=true)", "take": 0}}}
     graph = flowconf.build(document)
-    with pytest.raises(flowconf.ConfigError, match=r"the size `T` cannot stay open(.|\n)*--size T="):
+    with pytest.raises(flowconf.ConfigError, match=r"the size `T` cannot be dynamic(.|\n)*--size T="):
         export(graph, tmp_path / "a.pt2")
     assert export(graph, tmp_path / "a.pt2", {"T": 6}).open_sizes == ("B",)
     x = torch.randn(9, 6, 8)
@@ -152,14 +152,14 @@ def test_a_program_that_differs_is_not_written(tmp_path, table):
 
     table.register(Counts)
     graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"b": "Counts"}})
-    with pytest.raises(flowconf.RunError, match="nothing is written"):
+    with pytest.raises(flowconf.RunError, match="nothing was written"):
         export(graph, tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("file", "sizes", "words"),
-    [("a.txt", {}, "ends in neither"), ("a.pt2", {"C": 3}, "`C` is no open size of the inputs")],
+    [("a.txt", {}, "must end in"), ("a.pt2", {"C": 3}, "unknown size `C`")],
 )
 def test_other_refusals(tmp_path, file, sizes, words):
     with pytest.raises(flowconf.ConfigError, match=words):
@@ -197,7 +197,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out == (
         "the weights are initial values; use --weights for trained ones\n"
-        "wrote a.pt2: open sizes `B`; on [2, 4] it gives the same outputs as the graph\n"
+        "wrote a.pt2: dynamic sizes `B`; outputs on [2, 4] are equal to the graph\n"
     )
     graph = flowconf.build("graph.yaml")
     graph.save("w.safetensors")

@@ -72,7 +72,7 @@ def test_a_size_that_its_parameter_makes_wrong_is_reported_with_the_parameter():
 
 
 def test_a_module_that_fits_nowhere_is_reported_where_it_stands_first():
-    first = Finding(Diagnostic("FC0201", "cannot take [B, 4]", at(5)))
-    again = Finding(Diagnostic("FC0201", "cannot take [B, 2]", at(9)), first=at(5))
+    first = Finding(Diagnostic("FC0201", "cannot be applied to [B, 4]", at(5)))
+    again = Finding(Diagnostic("FC0201", "cannot be applied to [B, 2]", at(9)), first=at(5))
     assert grouped([first, again], ()) == [first.diagnostic]
     assert grouped([again], ()) == [again.diagnostic]

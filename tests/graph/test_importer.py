@@ -242,18 +242,18 @@ class Odd(nn.Module):
 def test_what_could_not_be_read_is_said_with_its_path():
     found = read(Odd())
     told = {one.path: one.reason for one in found.unread}
-    assert told["branch"].endswith("has to be registered by `@flowconf.register`")
+    assert told["branch"].endswith("must be registered with `@flowconf.register`")
     assert any(one.path == "branch" and "cannot be traced" in one.reason for one in found.unread)
-    assert told["sin"] == "no module does what `sin` does"
-    assert told["place"].startswith("a parameter [1, 4] is outside of a module")
+    assert told["sin"] == "`sin` has no equivalent module"
+    assert told["place"].startswith("a parameter of shape [1, 4] is used directly")
     assert told["spare"] == "its weights are not used by the forward"
-    assert "is active in evaluation mode too" in told["dropout"]
+    assert "is also active in evaluation mode" in told["dropout"]
     flow = found.document["flow"]
     assert flow["branch"] == "Branching"
     assert flow["sin"] == "Sin"
     text = found.yaml("here")
     assert "  sin: Sin" in text
-    assert "# not read: no module does what `sin` does" in text
+    assert "# not imported: `sin` has no equivalent module" in text
     with pytest.raises(flowconf.ConfigError, match="unknown module `Sin`"):
         flowconf.build(found.document)
 
@@ -278,8 +278,8 @@ def test_a_registered_module_is_a_call(table):
     ("forward", "words"),
     [
         (lambda self, x: x.add_(1) * x, "changes a value in place by `add_`"),
-        (lambda self, *xs: xs[0], "takes any number of arguments"),
-        (lambda self, x: x if self.training else x + x, "does other things in training than in evaluation"),
+        (lambda self, *xs: xs[0], "has variadic arguments"),
+        (lambda self, x: x if self.training else x + x, "behaves differently in training and evaluation"),
         (lambda self, x: self.fc(x) if x.sum() > 0 else x, "cannot be traced: symbolically traced variables"),
     ],
 )
@@ -373,8 +373,8 @@ def number():
     return 3
 """
 WRITTEN = """\
-# Read from nets_of_a_test:Net.
-# Its weights load with these names changed:
+# Imported from nets_of_a_test:Net.
+# To load its weights, rename them:
 #   rename:
 #     layers.1: layers.inner
 #     layers.0: layers.sequential
@@ -425,8 +425,8 @@ def test_the_command(folder, capsys):
 def test_the_command_says_what_it_could_not_read(folder, capsys):
     assert main(["import", "nets_of_a_test:Sine"]) == 0
     out, err = capsys.readouterr()
-    assert out.endswith("flow:\n  sin: Sin  # not read: no module does what `sin` does\n")
-    assert err == "1 could not be converted:\n  `sin`: no module does what `sin` does\n"
+    assert out.endswith("flow:\n  sin: Sin  # not imported: `sin` has no equivalent module\n")
+    assert err == "1 could not be converted:\n  `sin`: `sin` has no equivalent module\n"
     assert main(["import", "nets_of_a_test:Sine", "--weights", "w.safetensors"]) == 2
 
 

@@ -164,7 +164,7 @@ def test_a_part_of_a_later_value_is_kept(reference, step, inside):
         assert torch.equal(out["mix"], x + before)
         before = seen[reference]
     assert graph.has_state
-    with pytest.raises(StepError, match="is kept for 2 rows, and this batch has 3"):
+    with pytest.raises(StepError, match="has 2 rows, but this batch has 3"):
         graph(torch.randn(3, 6))
     graph.reset_state()
     graph.double()(torch.randn(3, 6, dtype=torch.float64))

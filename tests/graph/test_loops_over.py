@@ -142,9 +142,9 @@ def test_what_is_gone_over_is_part_of_the_structure():
             {"over": {"momnt": "x"}},
             ["FC0143: `read` takes no argument `momnt`"],
         ),
-        ({"over": {"moment": "end"}}, ["FC0141: `end` comes later than this step, and a loop goes over what is there"]),
-        ({"dim": 3}, ["FC0201: the loop `read` goes over dimension 3, and `x` gives [B, 5, 6]"]),
-        ({"dim": 2}, ["FC0206: the input `moment` of `read` is declared as [B, 6], and gets [B, 5]"]),
+        ({"over": {"moment": "end"}}, ["FC0141: `over` requires an earlier value, but `end` comes after this step"]),
+        ({"dim": 3}, ["FC0201: the loop `read` iterates over dimension 3, but `x` has shape [B, 5, 6]"]),
+        ({"dim": 2}, ["FC0206: the input `moment` of `read` is declared as [B, 6], got [B, 5]"]),
     ],
 )
 def test_refusals(changed, told):
@@ -160,4 +160,4 @@ def test_values_of_unequal_length_are_refused():
     with pytest.raises(ConfigError) as raised:
         flowconf.build({"inputs": {"x": ["B", 5, 6], "y": ["B", 3, 6]}, "flow": flow})
     told = [(d.code, d.message) for d in raised.value.diagnostics if d.severity == "error"]
-    assert told == [("FC0205", "the loop `read` goes over slices, 5 of `x` and 3 of `y`")]
+    assert told == [("FC0205", "the loop `read` iterates over different numbers of slices: 5 of `x` and 3 of `y`")]

@@ -200,14 +200,14 @@ def test_branches_of_a_switch_read_names_around_them():
 
 LACKING = {"inputs": {"left": ["B", 6], "up": ["B", 6]}, "flow": {"a": "Tanh"}}
 REFUSED = [
-    ({"n": "Nested", "r": {"also": "Turn"}}, "FC0203", "only tensors are added: pick one of several values by `take`"),
-    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "`take: 0` finds nothing: [B, 6] is one tensor"),
-    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "holds `left`, `right`"),
-    ({"n": {"through": "Nested", "take": 2}}, "FC0201", "`take: 2` finds nothing"),
+    ({"n": "Nested", "r": {"also": "Turn"}}, "FC0203", "only tensors can be added: select one of several"),
+    ({"n": {"through": "Tanh", "take": 0}}, "FC0201", "invalid `take: 0`: [B, 6] is a single tensor"),
+    ({"n": {"through": "Silent", "take": "middle"}}, "FC0201", "has `left`, `right`"),
+    ({"n": {"through": "Nested", "take": 2}}, "FC0201", "invalid `take: 2`"),
     ({"n": "Silent", "g": {"graph": LACKING}}, "FC0147", "the input `up` of `g` has no value"),
     ({"n": "Nested", "g": {"graph": LACKING}}, "FC0147", "has no value"),
     ({"l": {"loop": "Nested", "times": 2}}, "FC0205", "changes"),
-    ({"mix": {"through": "StateAdd", "using": {"state": "later"}}, "later": "Nested"}, "FC0205", "starts with zeros"),
+    ({"mix": {"through": "StateAdd", "using": {"state": "later"}}, "later": "Nested"}, "FC0205", "like its stream"),
 ]  # fmt: skip
 
 
@@ -221,9 +221,9 @@ def test_what_does_not_fit(flow, code, words):
 
 def test_what_only_the_call_can_know():
     flow = {"n": "Silent", "g": {"graph": LACKING}}
-    with pytest.raises(StepError, match="there is no `up` in what arrives: it holds `left`, `right`"):
+    with pytest.raises(StepError, match="missing `up` in the input, got `left`, `right`"):
         build(flow, shapes=False)(torch.randn(2, 6))
-    with pytest.raises(StepError, match="has no names"):
+    with pytest.raises(StepError, match="has no named parts"):
         build({"n": {"through": "Nested", "take": "left"}}, shapes=False)(torch.randn(2, 6))
 
 

@@ -21,11 +21,11 @@ flow:
   proj: Linear(256, 64)
 """,
         """
-error[FC0201]: `proj` expects 256 features, but `encoder` gives 192
+error[FC0201]: `proj` expects 256 features, got 192 from `encoder`
  --> linear.yaml:4:16
   |
 3 |   encoder: Linear(784, 192)
-  |   ------- `encoder` gives [B, 192]
+  |   ------- `encoder` has shape [B, 192]
 4 |   proj: Linear(256, 64)
   |                ^^^
   = help: write `Linear(192, 64)`
@@ -42,14 +42,14 @@ flow:
     merge: add
 """,
         """
-error[FC0203]: the branches of `two` cannot be merged by `add`: `two.left` gives [B, 4], `two.right` gives [B, 5]
+error[FC0203]: the branches of `two` cannot be merged by `add`: `two.left` has shape [B, 4], `two.right` has shape [B, 5]
  --> merge.yaml:6:24
   |
 5 |       left: Linear(6, 4)
-  |             ------------ `two.left` gives [B, 4]
+  |             ------------ `two.left` has shape [B, 4]
 6 |       right: Linear(6, 5)
   |                        ^
-  |              ------------ `two.right` gives [B, 5]
+  |              ------------ `two.right` has shape [B, 5]
 """,
     ),
     "also": (
@@ -60,15 +60,15 @@ flow:
     also: Linear(6, 5)
 """,
         """
-error[FC0203]: `res`: [B, 5] cannot be added to its stream, [B, 6]
+error[FC0203]: `res` cannot add [B, 5] to its stream, [B, 6]
  --> also.yaml:4:21
   |
 1 | inputs: {x: [B, 6]}
-  |          - `x` gives [B, 6]
+  |          - `x` has shape [B, 6]
   :
 4 |     also: Linear(6, 5)
   |                     ^
-  = help: give both the same shape, or put a module under `skip`
+  = help: make both shapes equal, or add a module as `skip`
 """,
     ),
     "loop": (
@@ -80,15 +80,15 @@ flow:
     times: 2
 """,
         """
-error[FC0205]: the loop `l` changes its stream from [B, 6] to [B, 3] in its first iteration
+error[FC0205]: the loop `l` changes its stream from [B, 6] to [B, 3] in the first iteration
  --> loop.yaml:4:21
   |
 1 | inputs: {x: [B, 6]}
-  |          - `x` gives [B, 6]
+  |          - `x` has shape [B, 6]
   :
 4 |     loop: Linear(6, 3)
   |                     ^
-  = help: the body must give back the shape that it takes
+  = help: the body must return the shape of its input
 """,
     ),
     "conv": (
@@ -98,11 +98,11 @@ flow:
   c: Conv2d(3, 8, 3)
 """,
         """
-error[FC0201]: `c` expects 3 channels, but `x` gives 1
+error[FC0201]: `c` expects 3 channels, got 1 from `x`
  --> conv.yaml:3:13
   |
 1 | inputs: {x: [B, 1, 8, 8]}
-  |          - `x` gives [B, 1, 8, 8]
+  |          - `x` has shape [B, 1, 8, 8]
   :
 3 |   c: Conv2d(3, 8, 3)
   |             ^
@@ -120,11 +120,11 @@ flow:
         a: Linear(5, 2)
 """,
         """
-error[FC0206]: the input `x` of `g` is declared as [B, 5], and gets [B, 6]
+error[FC0206]: the input `x` of `g` is declared as [B, 5], got [B, 6]
  --> mount.yaml:5:23
   |
 1 | inputs: {x: [B, 6]}
-  |          - `x` gives [B, 6]
+  |          - `x` has shape [B, 6]
   :
 5 |       inputs: {x: [B, 5]}
   |                       ^
@@ -142,11 +142,11 @@ flow:
   after: Linear(2, 2)
 """,
         """
-error[FC0201]: `g.b` expects 5 features, but `a` gives 4
+error[FC0201]: `g.b` expects 5 features, got 4 from `a`
  --> deep.yaml:7:19
   |
 6 |         a: Linear(6, 4)
-  |         - `a` gives [B, 4]
+  |         - `a` has shape [B, 4]
 7 |         b: Linear(5, 2)
   |                   ^
   = help: write `Linear(4, 2)`
@@ -160,19 +160,19 @@ flow:
   more: Linear(3, 3)
 """,
         """
-error[FC0201]: `head` expects 5 features, but `ReLU` gives 4
+error[FC0201]: `head` expects 5 features, got 4 from `ReLU`
  --> chain.yaml:3:40
   |
 3 |   head: Linear(6, 4) >> ReLU >> Linear(5, 2)
   |                                        ^
-  |                         ---- `ReLU` gives [B, 4]
+  |                         ---- `ReLU` has shape [B, 4]
   = help: write `Linear(4, 2)`
 
-error[FC0201]: `more` expects 3 features, but `head` gives 2
+error[FC0201]: `more` expects 3 features, got 2 from `head`
  --> chain.yaml:4:16
   |
 3 |   head: Linear(6, 4) >> ReLU >> Linear(5, 2)
-  |   ---- `head` gives [B, 2]
+  |   ---- `head` has shape [B, 2]
 4 |   more: Linear(3, 3)
   |                ^
   = help: write `Linear(2, 3)`
@@ -187,12 +187,12 @@ flow:
     using: {hx: h}
 """,
         """
-error[FC0201]: `cell`: `GRUCell(6, 4)` cannot take [B, 6], `hx` [B, 3]: `hx` must be [B, 4]
+error[FC0201]: `cell`: `GRUCell(6, 4)` cannot be applied to [B, 6], `hx` [B, 3]: `hx` must be [B, 4]
  --> using.yaml:4:25
   |
 1 | inputs: {x: [B, 6], h: [B, 3]}
-  |          - `x` gives [B, 6]
-  |                     - `h` gives [B, 3], as `hx`
+  |          - `x` has shape [B, 6]
+  |                     - `h` has shape [B, 3], used as `hx`
   :
 4 |     through: GRUCell(6, 4)
   |                         ^
@@ -204,12 +204,12 @@ flow:
   a: Linear(_, 3)
 """,
         """
-error[FC0204]: `_` in `Linear(_, 3)` has nothing to be filled in from: nothing is known of the shape that arrives
+error[FC0204]: `_` in `Linear(_, 3)` cannot be inferred: the shape of its input is unknown
  --> hole.yaml:2:13
   |
 2 |   a: Linear(_, 3)
   |             ^
-  = help: give the graph `inputs` with shapes, or write the number
+  = help: declare the `inputs` of the graph with shapes, or write the size
 """,
     ),
     "bad": (
@@ -219,7 +219,7 @@ flow:
   a: Conv2d(3, 4, 3, groups=2)
 """,
         """
-error[FC0202]: `Conv2d(3, 4, 3, groups=2)` cannot be built: `in_channels` 3 cannot be divided by `groups` 2
+error[FC0202]: `Conv2d(3, 4, 3, groups=2)` cannot be built: `in_channels` 3 is not divisible by `groups` 2
  --> bad.yaml:3:29
   |
 3 |   a: Conv2d(3, 4, 3, groups=2)
@@ -256,16 +256,16 @@ flow:
     dim: 1
 """,
         """
-error[FC0203]: the branches of `two` cannot be merged by `cat`: `two.left` gives [B, 2, 4], `two.right` gives [B, 2, 5], `two.third` gives [B, 2, 4]
+error[FC0203]: the branches of `two` cannot be merged by `cat`: `two.left` has shape [B, 2, 4], `two.right` has shape [B, 2, 5], `two.third` has shape [B, 2, 4]
  --> cat.yaml:6:24
   |
 5 |       left: Linear(6, 4)
-  |             ------------ `two.left` gives [B, 2, 4]
+  |             ------------ `two.left` has shape [B, 2, 4]
 6 |       right: Linear(6, 5)
   |                        ^
-  |              ------------ `two.right` gives [B, 2, 5]
+  |              ------------ `two.right` has shape [B, 2, 5]
 7 |       third: Linear(6, 4)
-  |              ------------ `two.third` gives [B, 2, 4]
+  |              ------------ `two.third` has shape [B, 2, 4]
 """,
     ),
     "slices": (
@@ -277,11 +277,11 @@ flow:
     slices: 3
 """,
         """
-error[FC0201]: `m` cannot cut the last size of [B, 10] into 3 equal slices
+error[FC0201]: `m` cannot split the last dimension of [B, 10] into 3 equal slices
  --> slices.yaml:5:13
   |
 1 | inputs: {x: [B, 10]}
-  |          - `x` gives [B, 10]
+  |          - `x` has shape [B, 10]
   :
 5 |     slices: 3
   |             ^

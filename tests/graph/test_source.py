@@ -96,7 +96,7 @@ from flowconf.fbrl.glimpse import Glimpse
 
 
 class Scan(nn.Module):
-    """Part `scan` of the graph around it."""
+    """Part `scan` of the surrounding graph."""
 
     def __init__(self, width):
         super().__init__()
@@ -112,7 +112,7 @@ class Scan(nn.Module):
 
 
 class Read(nn.Module):
-    """Part `read` of the graph around it."""
+    """Part `read` of the surrounding graph."""
 
     def __init__(self, think, width):
         super().__init__()

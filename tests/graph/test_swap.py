@@ -39,11 +39,11 @@ def test_paths_views_and_copies_follow() -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"inputs": {"q": ["B", 5]}, "flow": {"a": "Linear(5, 4)"}}, r"declared as \[B, 5\], and gets \[B, 4\]"),
-        ({"inputs": {"a": ["B", 4], "b": ["B", 4]}, "flow": {"c": "Linear(4, 4)"}}, "it has one input, and the other"),
+        ({"inputs": {"q": ["B", 5]}, "flow": {"a": "Linear(5, 4)"}}, r"declared as \[B, 5\], got \[B, 4\]"),
+        ({"inputs": {"a": ["B", 4], "b": ["B", 4]}, "flow": {"c": "Linear(4, 4)"}}, "expected one input, got"),
         (
             {"inputs": {"a": ["B", 4]}, "flow": {"c": "Linear(4, 4)", "d": "ReLU"}, "outputs": {"c": "c", "d": "d"}},
-            "gives one value",
+            "expected a single value as output",
         ),
     ],
 )

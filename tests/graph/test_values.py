@@ -266,7 +266,7 @@ def test_a_loop_that_never_runs_says_so():
         assert torch.equal(graph(x), x)
     assert seen["l.0"] == []
     assert len(seen["l.condition"]) == 1
-    with pytest.raises(flowconf.StepError, match="the loop ran no iteration"):
+    with pytest.raises(flowconf.StepError, match="the loop ran no iterations"):
         graph.view(["l.0"])(x)
     with pytest.raises(flowconf.StepError, match=r"`l.0\[1\]` has no iteration 1: 0 ran"):
         graph.view(["l.0[1]"])(x)

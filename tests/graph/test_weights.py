@@ -102,7 +102,7 @@ def test_a_rename_that_would_match_is_named_and_one_that_matches_nothing_refused
     with pytest.raises(ConfigError) as raised:
         letter().load(tmp_path / "old.safetensors", rename={"bacth.1": "norm"})
     assert [str(d.message) for d in raised.value.diagnostics] == [
-        "`rename` names `bacth.1`, and no tensor of the file begins so"
+        "no tensor in the file has the prefix `bacth.1` of `rename`"
     ]
     letter().load(tmp_path / "old.safetensors", rename={"batch.1": "norm"}, unused="error")
 

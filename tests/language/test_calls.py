@@ -331,7 +331,7 @@ def test_all_mistakes_of_one_call_come_at_once():
         ("Linaer(1, 2)", "write `Linear`"),
         ("Linear(wdith, 2)", "write `width`"),
         ("Linear(1, 2, basi=true)", "write `bias`"),
-        ("LazyLinear(3)", "write `Linear(_, ...)`: `_` is filled in from the shape that arrives"),
+        ("LazyLinear(3)", "write `Linear(_, ...)`: `_` is inferred from the shape of the input"),
         ("Linear(1)", "write `Linear(in_features, out_features)`"),
     ],
 )

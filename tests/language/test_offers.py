@@ -85,7 +85,7 @@ def test_the_offer_of_a_module_that_is_not_there_is_refused_where_the_project_li
     assert "`proj_losses`" in told.message
 
 
-@pytest.mark.parametrize(("name", "message"), [("mse", "taken by `flowconf."), ("range", "cannot be used")])
+@pytest.mark.parametrize(("name", "message"), [("mse", "taken by `flowconf."), ("range", "is not allowed")])
 def test_an_offered_name_that_is_taken_is_refused_where_it_is_defined(tmp_path, clean_imports, name, message):
     offering(tmp_path, proj_losses=f"import os\n\ndef {name}(input, target): ...\n")
     import_project(tmp_path)
@@ -174,9 +174,9 @@ def test_a_function_may_make_a_module():
         ("block(8, 3)", "FC0133", "`block` takes 1 argument, got 2"),
         ("block()", "FC0133", "`block` requires `width`"),
         ("block(8, depth='a')", "FC0133", "`depth` of `block` must be an integer, got the string `a`"),
-        ("gated(8)", "FC0147", "nothing fills the argument `gate` of `gated`"),
-        ("block(9)", "FC0201", "`c`: `block(9)` cannot take [B, 8]: [B, 8] and [9, 9] cannot be multiplied"),
-        ("number(3)", "FC0202", "`number` made a `int`, and a step needs a module"),
+        ("gated(8)", "FC0147", "`gated` requires the argument `gate`"),
+        ("block(9)", "FC0201", "`c`: `block(9)` cannot be applied to [B, 8]: [B, 8] and [9, 9] cannot be multiplied"),
+        ("number(3)", "FC0202", "a step requires a module, but `number` returned a `int`"),
     ],
 )
 def test_calls_of_such_functions_are_checked(call, code, message):

@@ -138,11 +138,14 @@ def test_runs_that_meet_conditions(folder, capsys):
         ("{", "it is not valid JSON"),
         ("\0", "it is not valid JSON"),
         ("[" * 100_000, "it is not valid JSON"),
-        ("[1]", "it holds no mapping"),
-        ("{}", "it has no `config` as runs write it"),
-        ('{"config": "a", "status": "finished", "metrics": 3}', "it has no `metrics` as runs write it"),
+        ("[1]", "it is not a mapping"),
+        ("{}", "it has no valid `config`"),
+        ('{"config": "a", "status": "finished", "metrics": 3}', "it has no valid `metrics`"),
         ('{"config": "a", "status": "b", "metrics": {"val/loss": "x"}}', "`metrics.val/loss` is not a number"),
-        ('{"config": "a", "status": "b", "metrics": {}, "ended": "2026-01-01"}', "`ended` is not a time with its zone"),
+        (
+            '{"config": "a", "status": "b", "metrics": {}, "ended": "2026-01-01"}',
+            "`ended` is not a time with a time zone",
+        ),
         (None, "is a directory"),
     ],
 )

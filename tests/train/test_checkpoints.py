@@ -98,7 +98,7 @@ def exchanged(tensors, texts):
 DAMAGED = {
     "empty": (cut(0), "is not a safetensors file"),
     "cut in the header": (cut(100), "cannot be read as weights"),
-    "cut in the data": (cut(-1), "it ends too early"),
+    "cut in the data": (cut(-1), "it is truncated"),
     "no file of tensors": (lambda file: file.write_text("not this"), "cannot be read as weights"),
     "a flipped bit in a weight": (flipped(data_of("stem.weight")), "`stem.weight` does not match its digest"),
     "a flipped bit in the optimizer's state": (
@@ -127,7 +127,7 @@ DAMAGED = {
     "older": (with_text("format", "flowconf 1"), "it has format 1"),
     "newer": (
         with_text("format", "flowconf 3"),
-        "it has format 3, and this version of flowconf supports",
+        "it has format 3, but this version of flowconf supports",
     ),
     "no JSON": (with_text("state", "{", seal=True), "is invalid"),
     "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is invalid"),

@@ -1,7 +1,7 @@
-"""A graph as one plain PyTorch file: its generated classes, and the source of every block that they use.
+"""Writes a graph as one plain PyTorch file: its generated classes, and the source of all blocks that they use.
 
-The file imports torch and what the blocks import, never flowconf. With the weights that are saved beside it, it
-computes bit for bit what the graph computes, under the same `state_dict` names.
+The file imports torch and the imports of the blocks, but never flowconf. With the weights saved beside it, its outputs
+are equal to the graph bit for bit, with the same `state_dict` names.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ OURS = "flowconf"
 REFUSE = '''def refuse(message, help=None):
     """Raise `ValueError`."""
     raise ValueError(message if help is None else f"{message}; {help}")'''
-"""What `runtime.refuse` becomes where flowconf is not."""
+"""The replacement of `runtime.refuse` in a file without flowconf."""
 
 
 def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
-    """Write `file`, a Python module, and beside it the weights as safetensors; gives the weights' file.
+    """Write `file`, a Python module, and the weights beside it as safetensors; returns the weights file.
 
-    Raises `ConfigError` for a graph that holds modules made outside of its document, and `OSError`.
+    Raises `ConfigError` for a graph with modules from outside its document, and `OSError`.
     """
     file = Path(file)
     beside = file.with_suffix(".safetensors") if weights else None
@@ -51,7 +51,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     """The text of the file; `weights` names the file that its last lines load."""
     program = graph._program.program
     if program.objects:
-        message = f"`{graph.plan.label}` holds a module made outside of its document, which has no source to write"
+        message = f"`{graph.plan.label}` has a module from outside its document, whose source is not available"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
     sources = _BlockSources()
     for line in program.header:
@@ -93,7 +93,7 @@ def _main(name: str, weights: str | None) -> str:
 
 
 def _frozen_lines(plan: GraphPlan) -> str:
-    """What the document freezes, as the last lines of `__init__` would, and a `train` that keeps it so."""
+    """The methods `freeze`, for the frozen parts of the document, and `train`, which preserves evaluation mode."""
     settings = _frozen_settings(plan)
     if not settings:
         return ""
@@ -119,9 +119,9 @@ def _frozen_lines(plan: GraphPlan) -> str:
 
 
 def _frozen_settings(plan: GraphPlan) -> dict[str, str]:
-    """Path -> what is said of it ("all", "params" or "no"), outer parts first.
+    """Path -> its setting ("all", "params" or "no"), outer parts first.
 
-    A module that stands in two places belongs to the first, so it is put right where it stands again.
+    A shared module has the setting of its first path, so its other paths may need a setting to restore it.
     """
     found = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen is not None}
     homes = dict(lent_modules(plan))
@@ -144,7 +144,7 @@ def _nearest(settings: Mapping[str, str], path: str) -> str:
 
 
 def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
-    """A method's call on what stands at a path of the document, in a loop over the copies of what is repeated."""
+    """The lines that call a method of the module at a path of the document, in loops over repeated copies."""
     lines, start, indent = [], "self.", " " * 8
     *repeated, last = address(plan, path, each=True).split("[*]")
     for depth, text in enumerate(repeated):
@@ -156,7 +156,7 @@ def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
 
 @dataclass
 class _BlockSources:
-    """The definitions that a file needs from other modules, each after what it uses."""
+    """The definitions that a file needs from other modules, in dependency order."""
 
     whole: set[str] = field(default_factory=set)
     imported: dict[str, set[str]] = field(default_factory=dict)
@@ -164,11 +164,11 @@ class _BlockSources:
     visiting: set[tuple[str, str]] = field(default_factory=set)
 
     def texts(self) -> list[str]:
-        """The definitions; constants that follow each other stand together."""
+        """The texts of the definitions."""
         return list(self.taken.values())
 
     def import_lines(self) -> list[str]:
-        """The imports, the standard library's first, as the import sorter has them."""
+        """The imports, with the standard library first, in the order of the import sorter."""
         plain = [f"import {home}" for home in sorted(self.whole)]
         named = [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(self.imported.items())]
         lines = [*plain, *named]
@@ -177,7 +177,7 @@ class _BlockSources:
         return [*standard, *([""] if standard else []), *others]
 
     def take(self, home: str, name: str) -> None:
-        """Take a definition and everything of flowconf's that it uses."""
+        """Add a definition and everything from flowconf that it uses."""
         key = (home, name)
         if key in self.taken or key in self.visiting:
             return
@@ -214,7 +214,7 @@ class _BlockSources:
 
 
 def _definitions(module: ModuleType) -> dict[str, tuple[ast.stmt, str]]:
-    """Name -> its statement and text, for what a module defines at its top."""
+    """Name -> statement and text, for the top-level definitions of a module."""
     source = inspect.getsource(module)
     lines = source.splitlines()
     found: dict[str, tuple[ast.stmt, str]] = {}
@@ -237,7 +237,7 @@ def _names_used(node: ast.stmt) -> list[str]:
 
 
 def _imports(module: ModuleType) -> list[tuple[str, str, str]]:
-    """What a module imports at its top: (the source, the name there or "" for the whole, the name here)."""
+    """The top-level imports of a module: (module, name there or "" for the whole module, name here)."""
     found = []
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":

@@ -1,7 +1,7 @@
-"""Graphs as programs that run without Python: `torch.export` files and ONNX.
+"""Exports graphs as programs that run without Python: `torch.export` files and ONNX.
 
-Every symbolic size (`B`, `T`) stays open in the program. What is written was read back before and compared with the
-graph, on other sizes than the ones it was traced with; a program that differs is not written.
+All symbolic sizes (`B`, `T`) are dynamic in the program. Before the program is written, it is loaded and compared with
+the graph on sizes other than those of tracing; a program that differs is not written.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, Run
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TRACED, COMPARED = (3, 4, 5, 7, 11), (2, 6, 9, 10, 13)
-"""What open sizes are while tracing, and while comparing: never 1, which torch treats as a case of its own."""
+"""Values of dynamic sizes for tracing and for comparing: never 1, which torch specializes."""
 CLOSED = re.compile(r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
-"""How far a program may be from the graph: other kernels add in another order."""
+"""Tolerances between the program and the graph, because kernels sum in different orders."""
 
 RunProgram = Callable[[tuple[Tensor, ...]], Any]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: which sizes are open, and how far the program was from the graph on which other sizes."""
+    """A written program: its dynamic sizes, the shapes on which it was compared, and the largest difference."""
 
     file: Path
     open_sizes: tuple[str, ...]
@@ -50,23 +50,23 @@ class Exported:
 
     def __str__(self) -> str:
         opened = (
-            f"open sizes {', '.join(f'`{name}`' for name in self.open_sizes)}" if self.open_sizes else "fixed sizes"
+            f"dynamic sizes {', '.join(f'`{name}`' for name in self.open_sizes)}" if self.open_sizes else "static sizes"
         )
         shapes = ", ".join(str(list(shape)) for shape in self.compared)
-        same = "the same outputs" if self.difference == 0 else f"the same outputs to within {self.difference:.1e}"
-        return f"wrote {self.file}: {opened}; on {shapes} it gives {same} as the graph"
+        same = "equal to the graph" if self.difference == 0 else f"within {self.difference:.1e} of the graph"
+        return f"wrote {self.file}: {opened}; outputs on {shapes} are {same}"
 
 
 def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = None) -> Exported:
-    """Write `graph`, in evaluation mode and on the CPU, as a `.pt2` or `.onnx` program; it stays as it is.
+    """Write `graph`, in evaluation mode and on the CPU, as a `.pt2` or `.onnx` program, without changing it.
 
-    `sizes` closes open sizes: name -> number. Raises `ConfigError` for what no program can hold (FC0208),
-    `MachineError` for packages that ONNX needs, and `RunError` when the program's outputs differ from the graph's.
+    `sizes` fixes dynamic sizes: name -> value. Raises `ConfigError` for a graph that cannot be exported (FC0208),
+    `MachineError` for missing packages of ONNX, and `RunError` if the outputs of the program differ from the graph.
     """
     file = Path(file)
     if file.suffix not in ENDINGS:
-        message = f"`{file.name}` ends in neither {' nor '.join(f'`{ending}`' for ending in ENDINGS)}"
-        raise ConfigError(Diagnostic("FC0123", message, advice="name it `.pt2` for torch.export, `.onnx` for ONNX"))
+        message = f"`{file.name}` must end in {' or '.join(f'`{ending}`' for ending in ENDINGS)}"
+        raise ConfigError(Diagnostic("FC0123", message, advice="use `.pt2` for torch.export, `.onnx` for ONNX"))
     if file.suffix == ".onnx":
         _need_packages()
     inputs = [given for given in graph.plan.inputs if not given.captured]
@@ -86,13 +86,13 @@ def _need_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         listed = ", ".join(f"`{name}`" for name in missing)
-        advice = 'install them with `pip install "flowconf[export]"`, or write a `.pt2` program, which needs none'
-        raise MachineError(
-            Diagnostic("FC0601", f"ONNX needs {listed}, and this Python has none of that", advice=advice)
+        advice = (
+            'install them with `pip install "flowconf[export]"`, or write a `.pt2` program, which does not need them'
         )
+        raise MachineError(Diagnostic("FC0601", f"ONNX requires {listed}, which are not installed", advice=advice))
 
 
-# what no program can hold
+# obstacles
 
 
 def _check(plan: GraphPlan, inputs: list[Input]) -> None:
@@ -100,10 +100,10 @@ def _check(plan: GraphPlan, inputs: list[Input]) -> None:
     reporter = Reporter(diagnostics=list(_obstacles(plan, "")))
     for given in plan.inputs:
         if given.captured:
-            message = f"`{given.name}` comes from the graph around this one, which is not exported with it"
-            reporter.error("FC0208", message, plan.place, path=given.name, advice="export the graph around it")
+            message = f"`{given.name}` comes from the surrounding graph, which is not exported with this one"
+            reporter.error("FC0208", message, plan.place, path=given.name, advice="export the surrounding graph")
         elif given.shape is None:
-            message = f"the input `{given.name}` has no shape, and a program is traced with one"
+            message = f"the input `{given.name}` has no shape, which tracing requires"
             reporter.error("FC0208", message, plan.place, path=given.name, advice="write `inputs: {x: [B, ...]}`")
     reporter.stop_on_errors()
 
@@ -119,14 +119,17 @@ def _obstacles(plan: GraphPlan, prefix: str) -> Iterator[Diagnostic]:
 
 
 def _reasons(step: Step) -> Iterator[tuple[str, str]]:
-    """Why a step cannot be exported, and what to do instead."""
+    """Why a step cannot be exported, and the advice."""
     if step.decision == runtime.route.__name__:
-        yield "which branches run depends on the data", "a `gate` runs all of them; or export the branches by `--at`"
+        yield (
+            "the selected branches depend on the data",
+            "use a `gate`, which runs all of them, or export the branches with `--at`",
+        )
     if step.decision == runtime.halts.__name__:
-        yield "how often it runs depends on the data", f"write `times: {step.limit and step.limit.text}`"
+        yield "the number of iterations depends on the data", f"write `times: {step.limit and step.limit.text}`"
     for value in step.reads():
         if value.recurrent:
-            message = f"it keeps `{value}` from one call to the next, and a program keeps nothing"
+            message = f"it keeps `{value}` between calls, but a program has no state"
             yield message, "make the state an input and an output of the graph"
 
 
@@ -134,19 +137,17 @@ def _reasons(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """The open sizes of the inputs, in order of appearance. Raises `ConfigError` for a closed one that is none."""
+    """The dynamic sizes of the inputs, in order of appearance. Raises `ConfigError` for an unknown name in `sizes`."""
     found = dict.fromkeys(parts(size)[1] for given in inputs for size in given.shape or () if isinstance(size, str))
     for name in sizes:
         if name not in found:
             listed = ", ".join(f"`{symbol}`" for symbol in found)
-            raise ConfigError(
-                Diagnostic("FC0123", f"`{name}` is no open size of the inputs", advice=f"they have {listed}")
-            )
+            raise ConfigError(Diagnostic("FC0123", f"unknown size `{name}`", advice=f"available sizes: {listed}"))
     return tuple(name for name in found if name not in sizes)
 
 
 def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, ...]:
-    """Random tensors for the inputs; whole numbers are 0 or 1, so that they may be indices."""
+    """Random tensors for the inputs; integers are 0 or 1, so that they are valid indices."""
     generator = torch.Generator().manual_seed(0)
     tensors = []
     for given in inputs:
@@ -160,7 +161,7 @@ def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, .
 
 
 def _times(symbols: Mapping[str, Any], size: str) -> Any:
-    """What stands for a multiple of a symbol."""
+    """The value of a size that may be a multiple of a symbol."""
     factor, symbol = parts(size)
     return symbols[symbol] if factor == 1 else factor * symbols[symbol]
 
@@ -180,19 +181,19 @@ def _traced(
     }
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # recurrent modules warn of their own bookkeeping; the outputs are compared
+            warnings.simplefilter("ignore")  # such as those of recurrent modules; the outputs are compared
             return torch.export.export(graph, _example(inputs, numbers), dynamic_shapes=shapes, strict=False)
     except Exception as problem:  # tracing runs modules of any kind, and raises what they raise
         raise ConfigError(*_told(problem, graph)) from problem
 
 
 def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
-    """What torch could not trace, in terms of the graph."""
+    """An error of tracing, in terms of the graph."""
     closed = CLOSED.findall(str(problem))
     for symbol, _ in closed:
-        message = f"the size `{symbol}` cannot stay open: a module of the graph is traced for one number of it"
+        message = f"the size `{symbol}` cannot be dynamic: a module of the graph specializes it"
         place = next((given.place for given in graph.plan.inputs if symbol in (given.shape or ())), graph.plan.place)
-        advice = f"close it with `--size {symbol}=...`; recurrent modules need that for the length of a sequence"
+        advice = f"fix it with `--size {symbol}=...`; recurrent modules require that for the length of a sequence"
         yield Diagnostic("FC0208", message, place, symbol, advice=advice)
     if not closed:
         path, found = getattr(problem, MARK, ("", None))
@@ -209,7 +210,7 @@ def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     torch.export.save(program, stream)
     data = stream.getvalue()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # older versions of torch warn that what they read cannot be written to
+        warnings.simplefilter("ignore")  # older versions of torch warn about read-only buffers
         read = torch.export.load(io.BytesIO(data)).module()
     return data, lambda tensors: read(*tensors)
 
@@ -218,7 +219,7 @@ def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     import onnxruntime
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch.onnx says of itself; the outputs are compared
+        warnings.simplefilter("ignore")  # of torch.onnx; the outputs are compared
         written = torch.onnx.export(program, dynamo=True, verbose=False)
     assert written is not None
     data: bytes = written.model_proto.SerializeToString()
@@ -236,21 +237,21 @@ def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
 
 
 def _difference(graph: Graph, run: RunProgram, given: tuple[Tensor, ...]) -> float:
-    """The largest difference between the outputs of graph and program. Raises `RunError` when it is too large."""
+    """The largest difference between the outputs of graph and program. Raises `RunError` beyond the tolerances."""
     with torch.no_grad():
         mine, theirs = _tensors(graph(*given)), _tensors(run(given))
     fits = len(mine) == len(theirs) and all(a.shape == b.shape for a, b in zip(mine, theirs, strict=True))
     pairs = [(a.double(), b.double()) for a, b in zip(mine, theirs, strict=False)]
     if not fits or not all(torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) for a, b in pairs):
         shapes = ", ".join(str(list(tensor.shape)) for tensor in given)
-        message = f"the program does not give what the graph gives on inputs {shapes}: nothing is written"
-        advice = "a module of the graph depends on sizes in a way that tracing does not see"
+        message = f"the outputs of the program differ from the graph on inputs {shapes}: nothing was written"
+        advice = "a module of the graph depends on sizes in a way that tracing does not capture"
         raise RunError(Diagnostic("FC0702", message, advice=advice))
     return max((float((a - b).abs().nan_to_num().max()) for a, b in pairs if a.numel()), default=0.0)
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Every tensor of an output, in order."""
+    """All tensors of an output, in order."""
     if isinstance(value, Tensor):
         return [value]
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()

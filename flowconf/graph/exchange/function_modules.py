@@ -1,7 +1,7 @@
-"""Functions on tensors that a module stands for: `F.relu(x)` is what `ReLU` does.
+"""Functions on tensors and their equivalent modules: `F.relu(x)` is `ReLU`.
 
-The table names for each function the module and the arguments behind the tensor, in order; those that begin with `-`
-say nothing about the result.
+The table has for each function the module and the arguments after the tensor, in order; those that begin with `-` do
+not affect the result.
 """
 
 from __future__ import annotations
@@ -51,34 +51,34 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "transpose": ("Transpose", ("first", "second")),
 }
 RENAMED = {"sizes": "unflattened_size", "dim0": "first", "dim1": "second"}
-"""Arguments of functions that are called otherwise in the module."""
+"""Arguments of functions -> their names in the module."""
 DEFAULTS: dict[str, Mapping[str, object]] = {"flatten": {"start_dim": 0, "end_dim": -1}}
-"""Defaults of functions that the module does not share."""
+"""Defaults of functions that differ from the module."""
 SAME = ("contiguous", "clone")
-"""Methods that give the values they are given."""
+"""Methods that return the same values."""
 
 
 class NoModule(Exception):
-    """Why no module stands for a function."""
+    """Why a function has no equivalent module."""
 
 
 def module_for(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
-    """The call of the module that does what a function does, with these arguments behind the tensor.
+    """The call of the module that is equivalent to a function with these arguments after the tensor.
 
     The function was traced in evaluation mode. Raises `NoModule` with the reason.
     """
     if name not in FUNCTIONS:
-        raise NoModule(f"no module does what `{name}` does")
+        raise NoModule(f"`{name}` has no equivalent module")
     module, names = FUNCTIONS[name]
     given = {**DEFAULTS.get(name, {}), **dict(zip((n.lstrip("-") for n in names), args, strict=False))}
     given |= {RENAMED.get(key, key): value for key, value in kwargs.items()}
     if given.get("training"):
-        raise NoModule(f"`{name}` is active in evaluation mode too; `training=self.training` would go by the mode")
+        raise NoModule(f"`{name}` is also active in evaluation mode; use `training=self.training`")
     for key, value in given.items():
         if key not in names and f"-{key}" not in names and value is not None:
-            raise NoModule(f"`{module}` has no argument `{key}`, which `{name}` is given")
+            raise NoModule(f"`{module}` has no argument `{key}` of `{name}`")
     kept = {key: value for key, value in given.items() if key in names and not (key == "dtype" and value is None)}
     try:
         return call_of(modules.load(module)(**kept))
     except (Unrecoverable, TypeError, ValueError) as problem:
-        raise NoModule(f"`{module}` cannot be made for `{name}`: {problem}") from None
+        raise NoModule(f"`{module}` cannot replace `{name}`: {problem}") from None

@@ -1,8 +1,8 @@
-"""A graph document for an existing module, as far as its structure can be read.
+"""Converts an existing module to a graph document, as far as its structure can be read.
 
-Modules of the registry become calls. The forward function of any other module is traced symbolically, one module at a
-time, and becomes a graph whose steps are called like the module's children. What cannot be read is kept as a call of
-the module or function by its name, and told: such a document builds once somebody registers a module of that name.
+Registered modules become calls. The forward of any other module is traced symbolically, one module at a time, and
+becomes a graph whose steps have the names of its children. Whatever cannot be read is kept as a call by name, and
+reported: the document can be built after a module of that name is registered.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ LONGEST = 110
 
 @dataclass
 class Imported:
-    """What was read. `rename` maps prefixes of the module's tensor names to the graph's, the longest first."""
+    """An imported module. `rename` maps prefixes of tensor names in the module to the graph, the longest first."""
 
     document: dict[str, Any]
     rename: dict[str, str]
     unread: list[Unread]
 
     def yaml(self, source: str) -> str:
-        """The document, with what there is to say of it as comments."""
-        lines = [f"# Read from {printable(source)}."]
+        """The document, with notes as comments."""
+        lines = [f"# Imported from {printable(source)}."]
         if self.rename:
-            lines.append("# Its weights load with these names changed:")
+            lines.append("# To load its weights, rename them:")
             lines += [f"#   {line}" for line in dump({"rename": self.rename}).splitlines()]
         if self.unread:
-            lines.append("# What could not be read:")
+            lines.append("# Could not be imported:")
             lines += [f"#   {printable(str(one))}" for one in self.unread]
         reasons = {one.home: one.reason for one in self.unread}
         noted: set[str] = set()
@@ -65,21 +65,21 @@ class Imported:
             if home in noted or home not in reasons:
                 return None
             noted.add(home)
-            return printable(f"not read: {reasons[home]}")
+            return printable(f"not imported: {reasons[home]}")
 
         return "\n".join(lines) + "\n" + dump(self.document, note)
 
 
 def graph_path(path: tuple[str | int, ...]) -> str:
-    """The path in the graph of what stands at a path of its document."""
+    """The path in the graph for a path of its document."""
     names = [str(path[at + 1]) for at, key in enumerate(path[:-1]) if key == "flow"]
     return ".".join(names)
 
 
 def read(module: nn.Module, shapes: Mapping[str, DeclaredShape] | None = None) -> Imported:
-    """The structure of a module. `shapes` are those of its inputs, with texts for open sizes.
+    """Read the structure of a module. `shapes` are those of its inputs, with strings for unknown sizes.
 
-    A module with several inputs needs them: the inputs of a graph are written with their shapes.
+    They are required for a module with several inputs, because the inputs of a graph are declared with shapes.
     """
     reader = ModuleReader(_shapes_of_all(module, shapes) if shapes else {})
     was_training = [(part, part.training) for part in module.modules()]
@@ -92,7 +92,7 @@ def read(module: nn.Module, shapes: Mapping[str, DeclaredShape] | None = None) -
 
 
 def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
-    """The same without what the change of an outer prefix says already, the longest prefix first."""
+    """The renames without those implied by an outer prefix, the longest prefix first."""
     kept: dict[str, str] = {}
     for path in sorted(renames, key=len):
         if renamed(path, kept) != renames[path]:
@@ -101,7 +101,7 @@ def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
 
 
 def renamed(name: str, renames: Mapping[str, str]) -> str:
-    """A tensor's name after the first prefix in `renames` that it begins with is changed."""
+    """The name of a tensor after the first matching prefix of `renames` is replaced."""
     for old, new in renames.items():
         if not old or name == old or name.startswith(f"{old}."):
             return join(new, name[len(old) :].lstrip("."))
@@ -109,22 +109,22 @@ def renamed(name: str, renames: Mapping[str, str]) -> str:
 
 
 def rebuilt(module: nn.Module, found: Imported) -> Graph:
-    """The graph of what was read, with the module's weights. Raises `ConfigError` for what does not fit together."""
+    """Build the imported graph with the weights of the module. Raises `ConfigError` if they do not match."""
     graph = build_graph(resolve(from_data(found.document, "the imported graph")))
     wanted = graph.state_dict()
     theirs = {renamed(name, found.rename): tensor for name, tensor in module.state_dict(keep_vars=True).items()}
     placed = {id(tensor) for name, tensor in theirs.items() if name in wanted}
-    mine = {n: tensor for n, tensor in theirs.items() if n in wanted or id(tensor) not in placed}  # tied ones once
+    mine = {n: tensor for n, tensor in theirs.items() if n in wanted or id(tensor) not in placed}  # tied ones only once
     try:
         graph.load_state_dict(mine)
     except RuntimeError as problem:
-        message = f"the module's weights do not fit the graph that was read: {_short(problem)}"
+        message = f"the weights of the module do not match the imported graph: {_short(problem)}"
         raise ConfigError(Diagnostic("FC0303", message)) from None
     return graph.train(module.training)
 
 
 def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, DeclaredShape]) -> bool:
-    """Whether both give the same outputs, bit for bit, in evaluation mode on one random batch; open sizes are 2."""
+    """Whether both return the same outputs, bit for bit, in evaluation mode on a random batch; unknown sizes are 2."""
     given = {
         name: torch.rand([size if isinstance(size, int) else 2 for size in shape]) for name, shape in shapes.items()
     }
@@ -140,13 +140,13 @@ def outputs_are_equal(module: nn.Module, graph: Graph, shapes: Mapping[str, Decl
 
 @dataclass
 class ModuleReader:
-    """Reads one tree of modules. `shapes`: path of a module -> its inputs, as a run with symbolic sizes showed them."""
+    """Reads a tree of modules. `shapes`: path of a module -> its inputs, from a run with symbolic sizes."""
 
     shapes: Mapping[str, DocumentInputs]
     notes: ImportNotes = field(default_factory=ImportNotes)
 
     def body(self, module: nn.Module, path: str, home: str, given: Sequence[str], constants: Mapping[str, Any]) -> Any:
-        """What stands in a step for the module: a call or chain as text, or a document."""
+        """The body of a step for a module: a call or chain as a string, or a document."""
         if type(module) is nn.Sequential and not constants:
             chain = self._chain(module, path, home)
             if chain is not None:
@@ -161,7 +161,7 @@ class ModuleReader:
         return found if found is not None else self._by_name(module, path, home, reason)
 
     def whole(self, module: nn.Module) -> dict[str, Any] | None:
-        """A document of one step, for a module of the registry; None when its call or its inputs cannot be told."""
+        """A document of one step for a registered module; None if its call or its inputs cannot be determined."""
         if not is_known(module) or type(module) is nn.Sequential:
             return None
         forward = modules.class_source(type(module).__name__).forward
@@ -176,7 +176,7 @@ class ModuleReader:
         return ({"inputs": inputs} if inputs else {}) | {"flow": {name: step}}
 
     def kept(self, module: nn.Module) -> dict[str, Any]:
-        """A document for a module of which nothing could be read but its name."""
+        """A document for a module of which only the name could be read."""
         name = free_name(snake(type(module).__name__), {"x": 1})[0]
         self.notes.rename[""] = name
         return {"flow": {name: self._by_name(module, "", name, None)}}
@@ -184,7 +184,7 @@ class ModuleReader:
     def document(
         self, module: nn.Module, path: str, home: str, given: Sequence[str] | None, constants: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """The graph document of a module, or None (and a word why) when its forward cannot be traced."""
+        """The graph document of a module; None, with a note of the reason, if its forward cannot be traced."""
         try:
             traced = _traced(module, given, constants)
             inputs = self._inputs(path, [str(node.target) for node in traced.nodes if node.op == "placeholder"])
@@ -199,12 +199,14 @@ class ModuleReader:
             return {}
         lacking = [name for name in names if name not in known]
         if lacking:
-            message = "has several inputs, and their shapes are not known: give `--input`"
-            raise Untraced(message if not self.shapes else f"is not given `{lacking[0]}` as a tensor of known shape")
+            message = "has several inputs of unknown shape: add `--input`"
+            raise Untraced(
+                message if not self.shapes else f"does not receive `{lacking[0]}` as a tensor of known shape"
+            )
         return {name: known[name] for name in names}
 
     def _chain(self, module: nn.Sequential, path: str, home: str) -> str | None:
-        """A plain sequence of registered modules as a chain, whose paths are those of the sequence."""
+        """A plain sequence of registered modules as a chain with the same paths."""
         members = dict(module.named_children())
         if list(members) != [str(i) for i in range(len(members))] or not all(map(is_known, members.values())):
             return None
@@ -227,27 +229,27 @@ class ModuleReader:
         if reason is not None:
             self.notes.unread.append(Unread(path, home, reason))
         if not is_known(module):
-            advice = f"`{type(module).__module__}.{name}` has to be registered by `@flowconf.register`"
+            advice = f"`{type(module).__module__}.{name}` must be registered with `@flowconf.register`"
             self.notes.unread.append(Unread(path, home, advice))
         return call
 
 
 class Untraced(Exception):
-    """Why a forward function cannot be traced, as the end of a sentence about it."""
+    """Why a forward cannot be traced, worded to follow its name."""
 
 
 class _Tracer(fx.Tracer):
-    """Stops at every child: each is read by itself."""
+    """Treats every child as a leaf, because each is read separately."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
 def _traced(module: nn.Module, given: Sequence[str] | None, constants: Mapping[str, Any]) -> fx.Graph:
-    """The forward of one module. Arguments that are not `given` are constants, or have their defaults."""
+    """Trace the forward of one module. Arguments that are not `given` are constants or defaults."""
     parameters = inspect.signature(module.forward).parameters
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
-        raise Untraced("takes any number of arguments")
+        raise Untraced("has variadic arguments")
     fixed = dict(constants)
     for name, parameter in parameters.items():
         if name not in fixed and name not in (given or ()) and parameter.default is not parameter.empty:
@@ -257,17 +259,17 @@ def _traced(module: nn.Module, given: Sequence[str] | None, constants: Mapping[s
         module.train(mode)
         try:
             graphs.append(_Tracer().trace(module, fixed or None))
-        except Exception as problem:  # noqa: BLE001 - tracing runs the forward of anyone's module
+        except Exception as problem:  # noqa: BLE001 - tracing runs arbitrary code
             raise Untraced(f"cannot be traced: {_short(problem)}") from None
     for graph in graphs:
         _simplify(graph, fixed)
     if [_kind(node) for node in graphs[0].nodes] != [_kind(node) for node in graphs[1].nodes]:
-        raise Untraced("does other things in training than in evaluation")
+        raise Untraced("behaves differently in training and evaluation")
     return graphs[1]
 
 
 def _simplify(graph: fx.Graph, fixed: Mapping[str, Any]) -> None:
-    """Leave out what only guards fixed arguments, and what nothing reads."""
+    """Remove guards of fixed arguments, and unused nodes."""
     for node in reversed(graph.nodes):
         if changes_in_place(node):
             _refuse_change_of_what_is_read(node)
@@ -279,7 +281,7 @@ def _simplify(graph: fx.Graph, fixed: Mapping[str, Any]) -> None:
 
 
 def _refuse_change_of_what_is_read(node: fx.Node) -> None:
-    """A value that is changed in place, and read afterwards under its old name, cannot be told in steps."""
+    """Reject a value that is changed in place and read afterwards, which steps cannot express."""
     changed = node.args[0]
     assert isinstance(changed, fx.Node)
     if any(user is not node and node < user for user in changed.users) or not node.users:
@@ -296,7 +298,7 @@ def _short(problem: BaseException) -> str:
 
 
 def _shapes_of_all(module: nn.Module, shapes: Mapping[str, DeclaredShape]) -> dict[str, DocumentInputs]:
-    """The inputs of every module of the tree, from one run of a copy without memory for its tensors."""
+    """The inputs of every module of the tree, from a run of a copy on the meta device."""
     sizes = Sizes()
     ghost = copy.deepcopy(module).to("meta").eval()
     found: dict[str, DocumentInputs] = {}
@@ -319,7 +321,7 @@ def _shapes_of_all(module: nn.Module, shapes: Mapping[str, DeclaredShape]) -> di
 
 
 def _declared(tensor: Tensor, sizes: Sizes) -> object:
-    """A tensor as an input is declared: sizes that come from an open one keep its name, or get one of their own."""
+    """The declaration of a tensor as an input; sizes that depend on an unknown one are named after it."""
     shape: list[int | str] = []
     for size in tensor.shape:
         text = sizes.number(size)

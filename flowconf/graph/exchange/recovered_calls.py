@@ -1,7 +1,7 @@
-"""From a module object back to the call that makes it: `Linear(in_features=3, ...)` -> `Linear(3, 4, bias=false)`.
+"""Recovers the call that constructs a module: `Linear(in_features=3, ...)` -> `Linear(3, 4, bias=false)`.
 
-Arguments are what attributes of the same name say. A call is only believed once the module that it makes is like the
-one at hand: the same description, plain attributes, and shapes and types of tensors.
+Arguments are read from attributes of the same name. A call is accepted only if it constructs an equal module: with the
+same description, plain attributes, and shapes and types of tensors.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NOT_COMPARED = ("training", "call_super_init", "dump_patches")
 
 
 class Missing:
-    """An argument of which the module keeps nothing."""
+    """The type of `MISSING`, an argument that the module does not store."""
 
 
 MISSING = Missing()
 
 
 class Unrecoverable(Exception):
-    """Why the call of a module cannot be told."""
+    """Why the call of a module cannot be recovered."""
 
 
 Ways = dict[str, Callable[[Any], object]]
@@ -69,24 +69,24 @@ WAYS: dict[str, Ways] = {
     "TransformerEncoder": {"encoder_layer": lambda m: m.layers[0]},
     "TransformerDecoder": {"decoder_layer": lambda m: m.layers[0]},
 }
-"""Class -> argument -> how to find it, where no attribute has the argument's name."""
+"""Class -> argument -> how to read it, if no attribute has its name."""
 
 
 def is_known(module: nn.Module) -> bool:
-    """Whether the module's class is in the registry, under its own name."""
+    """Whether the class of a module is registered under its name."""
     name = type(module).__name__
     return name in modules and modules.load(name) is type(module)
 
 
 def call_of(module: nn.Module) -> str:
-    """The call that makes a module like this one. Raises `Unrecoverable` with the reason when that cannot be told."""
+    """The call that constructs an equal module. Raises `Unrecoverable` with the reason."""
     cls, given = type(module), _arguments(module)
     shortest = {name: _shortened(value) for name, value in given.items()}
     reasons = []
     for arguments in (shortest, given):
         made = _made(cls, arguments)
         if made is None:
-            reasons.append(f"`{cls.__name__}` refuses the arguments that were read from it")
+            reasons.append(f"`{cls.__name__}` rejects the arguments that were read from it")
             continue
         difference = _difference(module, made)
         if difference is None:
@@ -97,7 +97,7 @@ def call_of(module: nn.Module) -> str:
 
 
 def _needed(module: nn.Module, given: Mapping[str, object], required: tuple[str, ...]) -> dict[str, object]:
-    """The arguments without those that follow from the others."""
+    """The arguments without those that are implied by the others."""
     kept = dict(given)
     for name in reversed([name for name in given if name not in required]):
         fewer = {other: value for other, value in kept.items() if other != name}
@@ -108,19 +108,19 @@ def _needed(module: nn.Module, given: Mapping[str, object], required: tuple[str,
 
 
 def _shortened(value: object) -> object:
-    """One number for a tuple of equal ones, as most constructors take it."""
+    """A single value for a tuple of equal ones, which most constructors accept."""
     return value[0] if isinstance(value, tuple) and value and len(set(map(repr, value))) == 1 else value
 
 
 def written_call(name: str, given: Mapping[str, object], positional: tuple[str, ...] = ()) -> str:
-    """A call as a document holds it; `positional` are written without their names."""
+    """The text of a call in a document; `positional` are written without their names."""
     shown = [written(given[key]) for key in positional if key in given]
     shown += [f"{key}={written(value)}" for key, value in given.items() if key not in positional]
     return f"{name}({', '.join(shown)})" if shown else name
 
 
 def written(value: object) -> str:
-    """A value in a call."""
+    """The text of a value in a call."""
     match value:
         case None:
             return "none"
@@ -132,11 +132,11 @@ def written(value: object) -> str:
             return call_of(value)
         case int() | float() | str():
             return repr(value)
-    raise Unrecoverable(f"a {type(value).__name__} cannot be written in a call")
+    raise Unrecoverable(f"a `{type(value).__name__}` is not allowed in a call")
 
 
 def _parameters(cls: type[nn.Module]) -> tuple[Parameter, ...]:
-    """The arguments of a constructor, those that say nothing about what is computed left out."""
+    """The arguments of a constructor that affect its outputs."""
     known = cls.__name__ in modules and modules.load(cls.__name__) is cls
     source = modules.class_source(cls.__name__) if known else signatures.of_class(cls)
     found = source.init.parameters
@@ -144,7 +144,7 @@ def _parameters(cls: type[nn.Module]) -> tuple[Parameter, ...]:
 
 
 def _arguments(module: nn.Module) -> dict[str, object]:
-    """The required arguments, and the optional ones that differ from what a module without them has."""
+    """The required arguments, and the optional ones that differ from their defaults."""
     given: dict[str, object] = {}
     optional: dict[str, object] = {}
     for parameter in _parameters(type(module)):
@@ -158,12 +158,12 @@ def _arguments(module: nn.Module) -> dict[str, object]:
         else:
             given[parameter.name] = value
     plain = _made(type(module), given)
-    told = {name: value for name, value in optional.items() if value is not MISSING}
-    return given | {n: v for n, v in told.items() if plain is None or not _same(v, _found(plain, n))}
+    known = {name: value for name, value in optional.items() if value is not MISSING}
+    return given | {n: v for n, v in known.items() if plain is None or not _same(v, _found(plain, n))}
 
 
 def _found(module: nn.Module, name: str) -> object:
-    """The value of an argument; `bias` and the like are parameters that are there or not."""
+    """The value of an argument; for those such as `bias`, whether the parameter exists."""
     way = WAYS.get(type(module).__name__, {}).get(name)
     if way is not None:
         return way(module)
@@ -180,17 +180,17 @@ def _same(one: object, other: object) -> bool:
 
 
 def _made(cls: type[nn.Module], given: Mapping[str, object]) -> nn.Module | None:
-    """A module made without memory for its tensors, or None when the class refuses the arguments."""
+    """A module on the meta device, or None if the class rejects the arguments."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the module at hand has given its warnings when it was made
+            warnings.simplefilter("ignore")  # already issued when the original was constructed
             return cls(**given)
-    except Exception:  # noqa: BLE001 - a class of anyone's may refuse with anything
+    except Exception:  # noqa: BLE001 - a constructor may raise anything
         return None
 
 
 def _difference(module: nn.Module, made: nn.Module) -> str | None:
-    """What is not alike in two modules, or None."""
+    """The first difference between two modules, or None."""
     mine, theirs = module.state_dict(), made.state_dict()
     if list(mine) != list(theirs):
         return "the names of its tensors"

@@ -1,7 +1,7 @@
 """Reads the traced forward of one module into the steps of a graph document.
 
-Children become steps of their names, functions become the modules that do the same, sums and other merges become
-`also`, `StateAdd`, `Concat` or a `split` whose branches read what is merged.
+Children become steps with their names, functions become equivalent modules, sums and other merges become `also`,
+`StateAdd`, `Concat` or a `split` whose branches read the merged values.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TUPLES: dict[str, Any] = {
     "LSTMCell": (TENSOR, TENSOR),
     "MultiheadAttention": (TENSOR, TENSOR),
 }
-"""Modules that give tuples, and what is in them."""
+"""Modules that return tuples, and the structure of these."""
 MERGED = {"add": "add", "iadd": "add", "mul": "mul", "imul": "mul", "maximum": "max", "cat": "cat", "stack": "stack"}
 
 
 @dataclass(frozen=True)
 class Unread:
-    """What could not be read: the path in the module, the path in the graph, and why."""
+    """A part that could not be read: the path in the module, the path in the graph, and the reason."""
 
     path: str
     home: str
@@ -48,17 +48,17 @@ class Unread:
 
 @dataclass
 class ImportNotes:
-    """What there is to say of a whole tree of modules besides its document."""
+    """Notes on the import of a tree of modules."""
 
     rename: dict[str, str] = field(default_factory=dict)
-    """Prefixes of the modules' tensor names -> the graph's."""
+    """Prefixes of tensor names in the module -> in the graph."""
     unread: list[Unread] = field(default_factory=list)
     owners: dict[int, str] = field(default_factory=dict)
-    """Each module, by identity -> the first path at which it stands."""
+    """Id of a module -> its first path."""
 
 
 ReadChild = Callable[[nn.Module, str, str, Sequence[str], Mapping[str, Any]], Any]
-"""A module, its path, its path in the graph, the arguments it is given and those that are constants -> its body."""
+"""A module, its path, its path in the graph, its tensor arguments and its constant arguments -> its body."""
 
 
 @dataclass
@@ -140,7 +140,7 @@ class GraphReader:
                 self.notes.rename[path] = home
         if constants and (known is not None or isinstance(step.get("through"), str)):
             listed = ", ".join(f"{argument}={_shown(value)}" for argument, value in constants.items())
-            self.notes.unread.append(Unread(path, home, f"a graph cannot say `{listed}` in a call of the module"))
+            self.notes.unread.append(Unread(path, home, f"a graph cannot pass `{listed}` to the module"))
         stream, *others = references.values() or [self.stream]
         using = dict(list(references.items())[1:])
         if using:
@@ -152,7 +152,7 @@ class GraphReader:
         self.values[node] = self._step(name, step, stream)
 
     def _bound(self, child: nn.Module, node: fx.Node) -> dict[str, Any]:
-        """The arguments of a child's forward that are given and differ from their defaults."""
+        """The arguments of the forward of a child that differ from their defaults."""
         parameters = inspect.signature(child.forward)
         bound = parameters.bind(*node.args, **node.kwargs).arguments
         flat = {}
@@ -163,7 +163,7 @@ class GraphReader:
         return flat
 
     def _attribute(self, node: fx.Node) -> None:
-        """A tensor of the module itself."""
+        """A tensor that is an attribute of the module."""
         target = str(node.target)
         name = self._free(target.replace(".", "_"))
         tensor: Any = self.module
@@ -172,7 +172,7 @@ class GraphReader:
         shape = list(tensor.shape[1:] if tensor.dim() and tensor.shape[0] == 1 else tensor.shape)
         path, home = join(self.path, target), join(self.home, name)
         kind = "parameter" if isinstance(tensor, nn.Parameter) else "tensor"
-        reason = f"a {kind} {list(tensor.shape)} is outside of a module: `Learned` gives one for each row"
+        reason = f"a {kind} of shape {list(tensor.shape)} is used directly; `Learned` has one for each row"
         self.notes.unread.append(Unread(path, home, reason))
         self.notes.rename[path] = f"{home}.value"
         call = f"Learned({', '.join(map(str, shape))})"
@@ -196,12 +196,12 @@ class GraphReader:
             self._mapped(node, name)
 
     def _mapped(self, node: fx.Node, name: str) -> None:
-        """A function that a module stands for, or else one that has to be registered."""
+        """A function with an equivalent module, or else one that must be registered."""
         first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         rest = node.args[1:] if first is not None else node.args
         try:
             if first is None or any(isinstance(value, fx.Node) for value in (*rest, *node.kwargs.values())):
-                raise NoModule(f"no module does what `{name}` does with several values")
+                raise NoModule(f"`{name}` with several values has no equivalent module")
             self._call(node, module_for(name, rest, node.kwargs), first)
         except NoModule as problem:
             call = "".join(part.capitalize() for part in name.split("_"))
@@ -250,7 +250,7 @@ class GraphReader:
     # several values
 
     def _operands(self, node: fx.Node) -> list[fx.Node] | None:
-        """The values that are merged, when all of them are values of the graph."""
+        """The merged values, if all of them are values of the graph."""
         listed = node.args[0] if name_of(node) in ("cat", "stack") else node.args
         if not isinstance(listed, list | tuple) or len(listed) < 2:
             return None
@@ -288,12 +288,12 @@ class GraphReader:
         return False
 
     def _read_by(self, node: fx.Node) -> str | None:
-        """The value that goes through the module of a node."""
+        """The input of the module of a node."""
         bound = list(self._bound(self.module.get_submodule(str(node.target)), node).values())
         return self.values[bound[0]] if bound and isinstance(bound[0], fx.Node) else None
 
     def _find_means(self, traced: fx.Graph) -> None:
-        """Note the divisions `(a + b + c) / 3`, and the sums that only they read."""
+        """Note divisions such as `(a + b + c) / 3`, and the sums that only they read."""
         for node in traced.nodes:
             if name_of(node) not in ("truediv", "div") or not isinstance(node.args[0], fx.Node):
                 continue
@@ -316,30 +316,30 @@ class GraphReader:
         return name
 
     def _free(self, base: str) -> str:
-        """A name for a step; those of children are kept for them."""
+        """A free name for a step; the names of children are reserved."""
         base = base.strip("_") or "step"
         name, number = free_name(base, self.taken if base in self.children else {**self.children, **self.taken})
         self.taken = {**self.taken, base: number, name: 1}
         return name
 
     def _outputs(self, value: Any) -> dict[str, str]:
-        """Named outputs, when the forward gives more than one value; the flow's end is the output otherwise."""
+        """Named outputs, if the forward returns more than one value; otherwise the last step is the output."""
         if isinstance(value, fx.Node):
             name = self.values.get(value, self.stream)
             return {} if name == self.stream and self.flow else {"y": name}
         named = value.items() if isinstance(value, Mapping) else ((f"y{at}", one) for at, one in enumerate(value or ()))
         found = {str(name): self.values[one] for name, one in named if isinstance(one, fx.Node) and one in self.values}
         if not isinstance(value, Mapping) or len(found) < len(value):
-            reason = "the outputs are a tuple, and a graph with several gives a dict"
+            reason = "it returns a tuple, but a graph with several outputs returns a dict"
             self.notes.unread.append(Unread(self.path, self.home, reason))
         return found
 
-    # what is told
+    # notes
 
     def _tell_shared(self, child: nn.Module, path: str, home: str) -> None:
         first = self.notes.owners.setdefault(id(child), path)
         if first != path:
-            reason = f"it is the same module as `{first}`, and this graph has a copy of its own"
+            reason = f"it is the same module as `{first}`, but a separate copy in this graph"
             self.notes.unread.append(Unread(path, home, reason))
 
     def _tell_unused(self) -> None:
@@ -364,7 +364,7 @@ def _branches(references: Sequence[str]) -> dict[str, Any]:
 
 
 def _summed(node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
-    """The sums in `a + b + c` that nothing else reads, and what they add up, in order."""
+    """The sums in `a + b + c` without other readers, and their operands, in order."""
     if name_of(node) not in ("add", "iadd") or len(_tensors(node)) != 2 or len(node.users) != 1:
         return [], [node]
     left, right = _tensors(node)
@@ -385,7 +385,7 @@ def _is_element(node: fx.Node) -> bool:
 
 
 def _is_size(node: fx.Node) -> bool:
-    """Whether a node gives a size or shape, which reshapes read."""
+    """Whether a node returns a size or shape, for a reshape."""
     if name_of(node) == "size" or (name_of(node) == "getattr" and node.args[1] == "shape"):
         return True
     return _is_element(node) and isinstance(node.args[0], fx.Node) and _is_size(node.args[0])
@@ -398,7 +398,7 @@ def _is_rows(node: fx.Node) -> bool:
 
 
 def _selected(index: object) -> tuple[int, int] | None:
-    """Index and dimension of `x[i]`, `x[:, i]`, `x[..., i]`; None for anything else."""
+    """Index and dimension of `x[i]`, `x[:, i]`, `x[..., i]`; None for other indices."""
     items = index if isinstance(index, tuple) else (index,)
     numbers = [at for at, item in enumerate(items) if isinstance(item, int)]
     rest = [item for item in items if not isinstance(item, int)]
@@ -415,7 +415,7 @@ def _shown(value: object) -> str:
 
 
 def changes_in_place(node: fx.Node) -> bool:
-    """Whether a node changes the value that it is given."""
+    """Whether a node changes its input in place."""
     if not node.args or not isinstance(node.args[0], fx.Node) or node.op not in ("call_method", "call_function"):
         return False
     target = str(node.target)

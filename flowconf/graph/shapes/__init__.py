@@ -1,1 +1,1 @@
-"""The shape check: what fits and what does not, before anything real exists."""
+"""The shape check: runs a graph on fake tensors before real modules are created."""

@@ -1,4 +1,4 @@
-"""A graph that declares no inputs: its members may contradict each other, whatever arrives."""
+"""Checks graphs without declared inputs for steps that contradict each other with any input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Chain, GraphPlan, Input, Module, Mount
 
 Taken = tuple[Call, str, int]
-"""A module that takes an input, and the argument that says a size of it."""
+"""A module applied to an input, and the argument with a size of that input."""
 
 OTHER_PRIMES = (211, 223, 227, 229)
 FEATURES_LAST = (("B",), ("B", "T"), ("B", "H", "W"))
@@ -25,9 +25,9 @@ BEHIND_CHANNELS = ((), ("T",), ("H", "W"), ("D", "H", "W"))
 
 
 def check_assumed(graph: GraphPlan, found: Trial, scope: Scope, run: Callable[[GraphPlan, Sizes], Trial]) -> None:
-    """Note in a trial which steps were not checked; and the mistakes that there are with every input that fits.
+    """Note in a trial how many steps were not checked, and the errors that occur with all possible inputs.
 
-    `run` tries the same graph with declared inputs. What the first member takes is what arrives.
+    `run` tries the same graph with declared inputs, whose size is the one that the first module expects.
     """
     open_ = [given for given in graph.inputs if scope.local[given.name] is UNKNOWN]
     reporter = found.result.reporter
@@ -49,13 +49,13 @@ def check_assumed(graph: GraphPlan, found: Trial, scope: Scope, run: Callable[[G
 
 
 def _misfits(trial: Trial) -> set[tuple[str, int, int | str]]:
-    """The members that expect another size than they get, with both; sizes that are open differ between trials."""
+    """The members with a size mismatch, with both sizes; unknown sizes differ between trials."""
     causes = [cause for finding in trial.findings.found for cause in finding.causes]
     return {(cause.reader, cause.actual, cause.expected) for cause in causes if isinstance(cause, Misfit)}
 
 
 def _assumed(graph: GraphPlan, given: Input) -> Iterator[Input]:
-    """The inputs, with one number of dimensions each, that the first member takes which says a size of them."""
+    """Possible inputs, one for each rank, for the first module that has a size of the input as an argument."""
     taken = next(_taken(graph, given.name), None)
     if taken is None:
         return

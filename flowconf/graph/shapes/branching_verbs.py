@@ -1,4 +1,4 @@
-"""Verbs with several modules in the shape check: what is added, merged, weighed or chosen must fit together."""
+"""Verbs with several modules in the shape check: checks that their outputs can be added, merged or selected."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
 }
 
 Outputs = Mapping[str, Any]
-"""What each branch of a step gives, by its name."""
+"""Branch -> its output."""
 
 
 def also(trial: Trial, visit: Visit) -> Any:
-    """What the body gives, or `take` picks of it, added to the stream or to what `skip` gives."""
+    """The output of the body, after `take`, plus the stream or the output of `skip`."""
     step, stream, show = visit.step, visit.stream, trial.sizes.show
     assert isinstance(step, AlsoStep)
     change = trial.attempt(visit)
@@ -48,13 +48,13 @@ def also(trial: Trial, visit: Visit) -> Any:
     try:
         if isinstance(kept, Tensor) and isinstance(change, Tensor):
             return kept + change
-        raise TypeError  # tuples would be put one behind the other
+        raise TypeError  # tuples would be concatenated
     except (RuntimeError, TypeError):
-        what = "its stream" if step.skip is None else "what `skip` gives"
-        message = f"`{visit.path}`: {show(change)} cannot be added to {what}, {show(kept)}"
-        advice = "give both the same shape, or put a module under `skip`"
+        what = "its stream" if step.skip is None else "the output of `skip`"
+        message = f"`{visit.path}` cannot add {show(change)} to {what}, {show(kept)}"
+        advice = "make both shapes equal, or add a module as `skip`"
         if not isinstance(kept, Tensor) or not isinstance(change, Tensor):
-            advice = "only tensors are added: pick one of several values by `take`"
+            advice = "only tensors can be added: select one of several values with `take`"
         place = changed_in(visit, kept, change)
         if step.skip is not None and skip_is_odd(stream, change, kept):
             place = changed_in(visit.at("skip"), change, kept)
@@ -62,7 +62,7 @@ def also(trial: Trial, visit: Visit) -> Any:
 
 
 def split(trial: Trial, visit: Visit) -> Any:
-    """What all branches give, merged."""
+    """The merged outputs of all branches."""
     step, show = visit.step, trial.sizes.show
     assert isinstance(step, SplitStep)
     branches = _branches(trial, visit)
@@ -75,12 +75,12 @@ def split(trial: Trial, visit: Visit) -> Any:
         return MERGES[str(step.merge)](values, step.dim)
     except (RuntimeError, TypeError, IndexError):
         path = visit.path
-        shown = ", ".join(f"`{path}.{name}` gives {show(value)}" for name, value in branches.items())
+        shown = ", ".join(f"`{path}.{name}` has shape {show(value)}" for name, value in branches.items())
         labels = tuple(
-            Label(f"`{path}.{name}` gives {show(branches[name])}", end_of(part, step)) for name, part in step.parts
+            Label(f"`{path}.{name}` has shape {show(branches[name])}", end_of(part, step)) for name, part in step.parts
         )
         if any(isinstance(value, Tensor) and not -value.dim() <= step.dim < value.dim() for value in values):
-            message = f"`{path}` merges along dimension {step.dim}, and {shown}"
+            message = f"`{path}` merges along dimension {step.dim}, but {shown}"
             trial.findings.error(visit, "FC0203", message, step.place_of("dim"), labels)
         odd = _odd(visit, branches)
         place = step.place_of("merge") if odd is None else _in_branch(visit.at(odd), branches)
@@ -89,16 +89,18 @@ def split(trial: Trial, visit: Visit) -> Any:
 
 
 def gate(trial: Trial, visit: Visit) -> Any:
-    """The branches' sum, weighed by the router."""
+    """The sum of the branches, weighted by the router."""
     router = visit.step.reader
     choice, branches = _routed(trial, visit)
     first = next(iter(branches.values()))
     weights = choice.shape[-1] if isinstance(choice, Tensor) and choice.dim() else 1
     if weights != len(branches) or not isinstance(first, Tensor):
-        message = f"the router of `{visit.path}` gives {trial.sizes.show(choice)}, one weight for each of {weights}"
-        detail = f"{message} experts, and there are {len(branches)}"
+        shown = trial.sizes.show(choice)
+        message = (
+            f"the router of `{visit.path}` must return one weight for each of {len(branches)} experts, got {shown}"
+        )
         place = number_in(router.target, weights) or end_of(router, visit.step)
-        trial.findings.error(visit, "FC0201", detail, place)
+        trial.findings.error(visit, "FC0201", message, place)
     rank = trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
     if not trial.trains or not isinstance(choice, Tensor):
         return first
@@ -107,15 +109,15 @@ def gate(trial: Trial, visit: Visit) -> Any:
 
 
 def switch(trial: Trial, visit: Visit) -> Any:
-    """What the branch gives that the router chooses."""
+    """The output of the branch that the router selects."""
     router, stream = visit.step.reader, visit.stream
     choice, branches = _routed(trial, visit)
     _check_count(trial, visit, router, len(branches))
     rows = next((held.shape[0] for held in tree_leaves(stream) if isinstance(held, Tensor) and held.dim()), 1)
     if isinstance(choice, Tensor) and choice.numel() not in (1, rows):
         shown = trial.sizes.show(choice)
-        message = f"the router of `{visit.path}` gives {shown}, and must give one index, or one for each row"
-        advice = "`ArgmaxSelector` chooses one for each row"
+        message = f"the router of `{visit.path}` must return one index, or one index per row, got {shown}"
+        advice = "use `ArgmaxSelector` to select a branch for each row"
         trial.findings.error(visit, "FC0201", message, end_of(router, visit.step), advice=advice)
     values = list(branches.values())
     return _any_of(values) if trial.trains else values[0]
@@ -126,7 +128,7 @@ def _branches(trial: Trial, visit: Visit) -> dict[str, Any]:
 
 
 def _routed(trial: Trial, visit: Visit) -> tuple[Any, Outputs]:
-    """What the router gives, and the branches, which must give one shape."""
+    """The outputs of the router and of the branches, which must have the same shape."""
     step, show = visit.step, trial.sizes.show
     choice = trial.attempt(visit.at("router"))
     branches = _branches(trial, visit)
@@ -135,39 +137,38 @@ def _routed(trial: Trial, visit: Visit) -> tuple[Any, Outputs]:
     odd, path = _odd(visit, branches), visit.path
     if odd is not None:
         other = next(name for name, value in branches.items() if difference(branches[odd], value) is not None)
-        gives = f"`{path}.{other}` gives {show(branches[other])}"
-        message = (
-            f"the branches of `{path}` must give one shape: `{path}.{odd}` gives {show(branches[odd])}, and {gives}"
-        )
-        label = Label(gives, end_of(dict(step.parts)[other], step))
+        has = f"`{path}.{other}` has shape {show(branches[other])}"
+        wrong = f"`{path}.{odd}` has shape {show(branches[odd])}"
+        message = f"the branches of `{path}` must have the same shape, but {wrong} and {has}"
+        label = Label(has, end_of(dict(step.parts)[other], step))
         trial.findings.error(visit, "FC0203", message, _in_branch(visit.at(odd), branches), (label,))
     return choice, branches
 
 
 def _any_of(values: list[Any]) -> Any:
-    """A value that has the history of each of several values of one shape."""
+    """A value with the autograd history of several values of one shape."""
     if all(isinstance(value, Tensor) and value.is_floating_point() for value in values):
         return sum(values[1:], values[0])
     return values[0]
 
 
 def _check_count(trial: Trial, visit: Visit, router: Applied, count: int) -> None:
-    """The selectors say how many branches they choose from, or which one."""
+    """Check the number of branches or the index that a selector declares."""
     call, path = router.target, visit.path
     given = faults.bound(call) if isinstance(call, Call) else {}
     branches, index = given.get("branches"), given.get("index")
     if isinstance(branches, Literal) and branches.value != count:
-        message = f"the router of `{path}` chooses from {branches.value} branches, and there are {count}"
+        message = f"the router of `{path}` selects from {branches.value} branches, expected {count}"
         trial.findings.error(visit, "FC0201", message, branches.place, advice=f"write `{count}`")
     if isinstance(index, Literal) and isinstance(index.value, int) and not 0 <= index.value < count:
-        message = f"the router of `{path}` chooses branch {index.value}, and there are {count}"
-        trial.findings.error(visit, "FC0201", message, index.place, advice=f"the last one is `{count - 1}`")
+        message = f"the router of `{path}` selects branch {index.value}, but there are only {count}"
+        trial.findings.error(visit, "FC0201", message, index.place, advice=f"the last is `{count - 1}`")
 
 
 def _odd(visit: Visit, branches: Outputs) -> str | None:
-    """The branch whose shape differs from the others', None when all have one shape.
+    """The branch whose shape differs from the others, None if all shapes are equal.
 
-    Of two, the one that changes sizes of the stream that the other leaves alone, or else the last.
+    Of two, the one that changes sizes of the stream that the other keeps, or else the last.
     """
     names = [name for name, _ in visit.step.parts]
     alike = {name: sum(difference(branches[name], branches[other]) is None for other in names) for name in names}
@@ -181,7 +182,7 @@ def _odd(visit: Visit, branches: Outputs) -> str | None:
 
 
 def _in_branch(odd: Visit, branches: Outputs) -> Place:
-    """Where the branch whose shape differs from the others' says so."""
+    """The place that determines the shape of the branch that differs from the others."""
     step, gives = odd.step, branches[odd.spot]
     but = step.dim if isinstance(step, SplitStep) and step.merge == "cat" else None
     other = next((value for value in branches.values() if difference(gives, value) is not None), None)

@@ -1,4 +1,4 @@
-"""How large a graph would be, before any of it is made: numbers in parameters, and modules with all their copies."""
+"""Limits on the size of a graph, checked before it is built: parameters, and modules with all their copies."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from flowconf.report import Diagnostic, MachineError, Reporter
 
 MOST_MODULES = 1_000_000
 MOST_NUMBERS = 2**40
-"""A single parameter has at most so many numbers: four terabytes."""
+"""The maximum number of elements in a single parameter: four terabytes."""
 BYTES = 4
 
 
 def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `ConfigError` (FC0202) for a graph that no machine can hold."""
+    """Raise `ConfigError` (FC0202) for a graph that exceeds the limits."""
     reporter = Reporter()
     for name, shape in parameters.items():
         if math.prod(shape) > MOST_NUMBERS:
             path = name.rpartition(".")[0]
-            message = (
-                f"`{path}` makes a parameter of {math.prod(shape):,} numbers, at most {MOST_NUMBERS:,} are possible"
-            )
+            message = f"`{path}` has a parameter of {math.prod(shape):,} elements, the maximum is {MOST_NUMBERS:,}"
             place = plan.step_at(path)
             reporter.error("FC0202", message, place.body_place if place else plan.place, path=path)
     _count(plan, 1, "", reporter)
@@ -31,12 +29,12 @@ def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> 
 
 
 def check_memory(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `MachineError` (FC0601) for a graph whose parameters the machine's memory cannot hold."""
+    """Raise `MachineError` (FC0601) for a graph whose parameters exceed the memory of the machine."""
     needed = sum(math.prod(shape) * _copies(plan, name) for name, shape in parameters.items()) * BYTES
     memory = _memory()
     if memory is not None and needed > memory:
         message = (
-            f"the parameters of the graph need {needed / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB"
+            f"the parameters of the graph require {needed / 1e9:,.1f} GB, but this machine has {memory / 1e9:,.1f} GB"
         )
         raise MachineError(Diagnostic("FC0601", message, plan.place))
 
@@ -54,7 +52,7 @@ def _repeats(step: Step) -> int:
 
 
 def _count(plan: GraphPlan, copies: int, path: str, reporter: Reporter) -> int:
-    """The modules of a graph of which there are `copies`; a step that makes too many of them is told once."""
+    """The number of modules in `copies` of a graph; the first step with too many is reported."""
     total = 0
     for step in plan.steps:
         here = sum(
@@ -62,9 +60,7 @@ def _count(plan: GraphPlan, copies: int, path: str, reporter: Reporter) -> int:
         )
         if here > MOST_MODULES and not reporter.errors:
             place = step.repeat.place if step.repeat is not None else step.place
-            message = (
-                f"`{join(path, step.path)}` has {here:,} modules with all copies, at most {MOST_MODULES:,} are possible"
-            )
+            message = f"`{join(path, step.path)}` has {here:,} modules with all copies, the maximum is {MOST_MODULES:,}"
             reporter.error("FC0202", message, place, path=join(path, step.path))
         total += here
     return total
@@ -82,7 +78,7 @@ def _modules(applied: Applied, copies: int, path: str, reporter: Reporter) -> in
 
 
 def _copies(plan: GraphPlan, path: str) -> int:
-    """How many copies there are of what stands at a path, by the repeats above it."""
+    """The number of copies of the module at a path, from the repeats above it."""
     step = plan.step(path.partition(".")[0])
     if step is None:
         return 1

@@ -19,15 +19,15 @@ VERBS = branching_verbs.VERBS | iterating_verbs.VERBS
 
 
 def infer(graph: GraphPlan) -> Inference:
-    """Check a whole graph. Mistakes are in the result's reporter."""
+    """Check a whole graph. Errors are in the reporter of the result."""
     with faked():
         return _tried(graph, {}, Sizes(), trains=False)[0].result
 
 
 def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehearsal:
-    """The check as a step of training, within a block of `faked`: values with their history, a module for each path.
+    """The check as a step of training, within a block of `faked`: values with autograd history, a module for each path.
 
-    `given` are inputs of which more is known than the graph says.
+    `given` are inputs of which more is known than the graph declares.
     """
     trial, scope = _tried(graph, given, sizes, trains=True)
     return Rehearsal(trial.result, scope, trial.maker.standing, trial.sizes)

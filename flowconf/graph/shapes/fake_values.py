@@ -1,4 +1,4 @@
-"""The values of the shape check: fake tensors, dicts of them, or nothing known."""
+"""The values of the shape check: fake tensors, containers of them, or `UNKNOWN`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from torch._subclasses.fake_tensor import (
 
 @contextmanager
 def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[FakeTensorMode]:
-    """A block in which new tensors are fake: they have a shape, a type and, with `grad`, a history, but no numbers.
+    """A block in which new tensors are fake: with a shape, a type and, with `grad`, autograd history, but without data.
 
-    The tensors of an earlier block can be used in one with the `mode` that it gave.
+    To use the tensors of an earlier block, pass the `mode` that it returned.
     """
     mode = mode or FakeTensorMode(allow_non_fake_inputs=True)
     with quiet(), torch.random.fork_rng(devices=[]), torch.set_grad_enabled(grad), mode:
@@ -31,15 +31,15 @@ def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[Fa
 
 
 WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
-"""What is raised by code that fake tensors cannot run."""
+"""Exceptions of code that fake tensors cannot run."""
 
 real = unset_fake_temporarily
-"""A block inside of one of `faked` in which new tensors are real."""
+"""A block inside `faked` in which new tensors are real."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """torch logs and warns of what fails or is odd on fake tensors; the diagnostic says it better."""
+    """Silence the logs and warnings of torch about fake tensors; errors are reported as diagnostics."""
     loggers = [
         logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
     ]
@@ -47,7 +47,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of fake tensors' data pointers, and the like
+        with warnings.catch_warnings(action="ignore"):  # such as data pointers of fake tensors
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -55,14 +55,14 @@ def quiet() -> Iterator[None]:
 
 
 class Unknown:
-    """A value of which nothing is known."""
+    """The type of `UNKNOWN`, a value that is not known."""
 
 
 UNKNOWN = Unknown()
 
 
 def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """`change` on every tensor of a value."""
+    """Apply `change` to every tensor of a value."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -74,7 +74,7 @@ def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is: "tensor", "number" (a tensor without dimensions), "dict", "named" (a NamedTuple), "tuple"."""
+    """The kind of a value: "tensor", "number" (a 0-d tensor), "dict", "named" (a NamedTuple), "tuple", or ""."""
     if isinstance(value, tuple | list):
         return "named" if hasattr(value, "_fields") else "tuple"
     if isinstance(value, Tensor):
@@ -83,14 +83,14 @@ def kind_of(value: Any) -> str:
 
 
 def parts_of(value: Any) -> dict[str, Any] | None:
-    """The named parts of a dict or NamedTuple, None for anything else."""
+    """The named parts of a dict or NamedTuple, None for other values."""
     if isinstance(value, dict):
         return value
     return value._asdict() if kind_of(value) == "named" else None
 
 
 def called(built: nn.Module, stream: Any, using: dict[str, Any]) -> Any:
-    """A module on fake values. Recurrent ones, which would run once for each of a thousand steps, see two of them."""
+    """Call a module on fake values. Recurrent modules run on two time steps instead of a thousand."""
     dim = 1 if getattr(built, "batch_first", False) else 0
     if (
         not isinstance(built, nn.RNNBase)
@@ -112,7 +112,7 @@ def part_at(value: Any, name: str) -> Any:
 
 
 def difference(a: Any, b: Any) -> str | None:
-    """None when both have one structure and shape, else the part that differs ("" for the whole)."""
+    """None if both have the same structure and shape, else the part that differs ("" for the whole)."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return None if a.shape == b.shape else ""
     mine, theirs = parts_of(a), parts_of(b)
@@ -129,7 +129,7 @@ def difference(a: Any, b: Any) -> str | None:
 
 
 def stacked(value: Tensor, dim: int, count: int) -> Tensor:
-    """So many equal values along a new dimension."""
+    """A value repeated along a new dimension."""
     shape = list(value.shape)
     shape.insert(dim if dim >= 0 else len(shape) + 1 + dim, count)
     return value.unsqueeze(dim).expand(shape).contiguous()

@@ -1,4 +1,4 @@
-"""Whose fault it is that a module cannot be built or called: which argument, and what a person would write."""
+"""Which argument is at fault when a module cannot be constructed or called, and the advice."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ from flowconf.report import Advice
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")
-"""Modules that take whole numbers."""
+"""Modules that require integers."""
 EITHER = ("BatchNorm1d", "InstanceNorm1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d", "AvgPool1d", "MaxPool1d")
-"""Modules for one dimension that take [batch, channels] as well."""
+"""Modules for one dimension that also accept [batch, channels]."""
 
 COUNTS = (
     "kernel_size", "stride", "dilation", "groups", "num_groups", "num_heads", "nhead", "num_layers",
     "hidden_size", "upscale_factor", "downscale_factor", "experts", "branches",
 )  # fmt: skip
-"""Arguments that are counts, and no size of a parameter that would show."""
+"""Arguments that are counts, but not sizes of a parameter."""
 PADS = ("ZeroPad", "ConstantPad")
-"""Modules for so many dimensions that take any more of them."""
+"""Modules for a number of dimensions that also accept more."""
 FRACTIONS = re.compile(
     r"(Alpha|Feature)*Dropout\w*|(Log)?Soft(max|min|plus|shrink)2?d?|(Leaky|PRe|S|C|E|G)E?LU|SiLU|Mish|LogSigmoid"
     r"|Hardswish|Hardsigmoid|(Adaptive)?(Max|Avg)Pool\dd"
 )
-"""Modules without sizes that take numbers with a fraction only."""
+"""Modules without sizes that require a floating-point type."""
 DIMS = {"Flatten": ("start_dim", "end_dim"), "Transpose": ("first", "second")}
-"""Modules whose arguments are dimensions, if not `dim`."""
+"""Arguments other than `dim` that are dimensions, by module."""
 
 LAYERS = ("num_layers", "num_encoder_layers", "num_decoder_layers")
 MOST_LAYERS = 1_000
-"""A module makes at most so many layers of its own: torch takes minutes for more."""
+"""The maximum number of layers in one module: torch needs minutes for more."""
 INNER = {"num_heads": "nhead", "embed_dim": "d_model"}
-"""Names of arguments that torch's layers pass on to their parts, and their own."""
+"""Argument names in the parts of torch's layers -> the names in the layers themselves."""
 TELLS = "(?:got|index|negative dimension|string|not)"
-"""What torch says in front of a value that does not fit."""
+"""Words of torch's messages before an invalid value."""
 
 
 @dataclass(frozen=True)
 class StreamFault:
-    """Why a stream cannot enter a module, in words that follow the module's path, and the help."""
+    """Why a module cannot be applied to a stream, worded to follow the path of the module, and the advice."""
 
     message: str
     advice: Advice | None = None
 
 
 def bound(call: Call) -> dict[str, Argument]:
-    """The plain arguments of a call by name, without those of a `*`."""
+    """The plain arguments of a call by name, without variadic ones."""
     pairs = modules.class_source(call.name).init.bound(call.args, call.kwargs)
     return {p.name: given for p, given in pairs if p.kind != "*" and isinstance(given, Literal)}
 
 
 def number_of(call: Call, name: str, item: int) -> Literal | None:
-    """One of several numbers that an argument holds, where each of them is written."""
+    """One number of an argument with several, with its place."""
     given = [one for p, one in modules.class_source(call.name).init.bound(call.args, call.kwargs) if p.name == name]
     first = given[0] if len(given) == 1 else None
     found = first.items if isinstance(first, Literal) and first.items else given
@@ -75,7 +75,7 @@ def number_of(call: Call, name: str, item: int) -> Literal | None:
 
 
 def argument(call: Call, words: str) -> Literal | None:
-    """The argument that torch's words are about: by its name, or else by its value."""
+    """The argument that a message of torch refers to: by name, or else by value."""
     for torch_name, ours in INNER.items():
         words = re.sub(rf"\b{torch_name}\b", ours, words) if ours in bound(call) else words
     named: list[tuple[int, Literal]] = []
@@ -91,13 +91,13 @@ def argument(call: Call, words: str) -> Literal | None:
         elif re.search(rf"{TELLS} '?{re.escape(str(given.value))}'?(?![\w.])", words):
             valued.append(given)
     if named:
-        first = "must be within" in words  # the first word is what is wrong, the others what it is held against
+        first = "must be within" in words  # the first name is at fault, the others are its bounds
         return (min if first else max)(named, key=lambda at: at[0])[1]
     return valued[-1] if valued else None
 
 
 def with_values(call: Call, words: str) -> str:
-    """What a constructor asks of two of its arguments, with their names in this call and their values."""
+    """The message of a constructor about divisibility, with the names and values of the arguments in this call."""
     found = re.fullmatch(r"(\w+)(?: \(\d+\))? must be divisible by (\w+)(?: \(\d+\))?", words)
     given = bound(call)
     shown = []
@@ -105,11 +105,11 @@ def with_values(call: Call, words: str) -> str:
         name = torch_name if torch_name in given else INNER.get(torch_name, torch_name)
         value = given.get(name)
         shown.append(f"`{name}` {value.value}" if isinstance(value, Literal) else f"`{name}`")
-    return f"{shown[0]} cannot be divided by {shown[1]}" if shown else words
+    return f"{shown[0]} is not divisible by {shown[1]}" if shown else words
 
 
 def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Literal] | None:
-    """The argument, with its name, that makes a size of less than 1; `built` is what was made all the same."""
+    """The name and value of an argument that results in a size below 1; `built` is the module, if there is one."""
     known = modules.home(call.name).startswith(("torch.", "flowconf."))
     for name, given in bound(call).items() if known else ():
         if name in COUNTS and isinstance(given, Literal) and _below_one(given.value, zero=True, negative=True):
@@ -124,7 +124,7 @@ def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Liter
 
 
 def endless(call: Call) -> tuple[str, Literal] | None:
-    """The argument, with its name, that asks for so many layers that making them would not end."""
+    """The name and value of an argument that exceeds the maximum number of layers."""
     counts = {name: given for name, given in bound(call).items() if name in LAYERS and isinstance(given, Literal)}
     return next(((n, c) for n, c in counts.items() if isinstance(c.value, int) and c.value > MOST_LAYERS), None)
 
@@ -137,24 +137,24 @@ def _below_one(value: object, zero: bool, negative: bool = False) -> bool:
 
 
 def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> StreamFault | None:
-    """Why a stream of this kind, type or rank cannot enter a module; None when it is something else."""
-    text, gives = f"`{call}`", f"`{giver}` gives {sizes.show(value)}"
+    """Why a stream of this kind, type or rank is not accepted by a module, or None."""
+    text, got = f"`{call}`", f"got {sizes.show(value)} from `{giver}`"
     if isinstance(value, list):
         advice = "write `merge: cat`, or a module that takes a list"
-        return StreamFault(f"{text} takes one tensor, and {gives}, the list of its branches", advice=advice)
+        return StreamFault(f"{text} expects a tensor, {got}, the list of its branches", advice=advice)
     if isinstance(value, dict):
         names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
-        return StreamFault(f"{text} takes one tensor, and {gives}", advice=f"read one of them by `from`: {names}")
+        return StreamFault(f"{text} expects a tensor, {got}", advice=f"select one with `from`: {names}")
     if isinstance(value, tuple):
-        advice = "pick one by `take: 0` in the step that gives it, which ends a chain"
-        return StreamFault(f"{text} takes one tensor, and {gives}", advice=advice)
+        advice = "select one with `take: 0` in the step that returns it, as the last module of a chain"
+        return StreamFault(f"{text} expects a tensor, {got}", advice=advice)
     if isinstance(value, Tensor):
         return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)
     return None
 
 
 def refused(call: Call, value: Any) -> bool:
-    """Whether fake tensors let a stream pass that the module would not take: of another type, or with too few sizes."""
+    """Whether a module rejects the type or rank of a stream that fake tensors accept."""
     count = _dimensions(call)
     if count is None or not isinstance(value, Tensor) or call.name.startswith(PADS):
         return wrong_type(call, value)
@@ -163,7 +163,7 @@ def refused(call: Call, value: Any) -> bool:
 
 
 def wrong_type(call: Call, value: Any) -> bool:
-    """Whether a module would get whole numbers to multiply, or others to look up, which fake tensors may let pass."""
+    """Whether a stream has an integer type instead of a floating-point type, or vice versa."""
     if call.name in LOOK_UP:
         return isinstance(value, Tensor) and value.is_floating_point()
     known = any(name in EXPECTS for name in bound(call)) or FRACTIONS.fullmatch(call.name) is not None
@@ -172,7 +172,7 @@ def wrong_type(call: Call, value: Any) -> bool:
 
 
 def wrong_dim(call: Call, value: Any) -> Literal | None:
-    """The `dim` of a module when the stream has no such dimension, which fake tensors may let pass."""
+    """The `dim` of a module if it is out of range for the stream, which fake tensors may accept."""
     if not isinstance(value, Tensor):
         return None
     for name, given in bound(call).items():
@@ -188,17 +188,16 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return StreamFault(f"`{call}` takes integers, but `{giver}` gives [{shape}] {kind}", advice=advice)
+        return StreamFault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
     if wrong_type(call, value):
-        advice = "declare it `float32`, or put an `Embedding` before it"
-        return StreamFault(
-            f"`{call}` takes numbers with a fraction, and `{giver}` gives {sizes.show(value)}", advice=advice
-        )
+        advice = "declare it as `float32`, or add an `Embedding` before it"
+        message = f"`{call}` expects a floating-point type, got {sizes.show(value)} from `{giver}`"
+        return StreamFault(message, advice=advice)
     return None
 
 
 def _dimensions(call: Call) -> int | None:
-    """How many sizes a module takes behind batch and channels, where its name tells."""
+    """The number of dimensions after batch and channels, if it is part of the name of the module."""
     found = re.fullmatch(r"\w+?([123])d", call.name)
     return int(found[1]) if found is not None and not call.name.startswith("Dropout") else None
 
@@ -212,15 +211,15 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     right = f"{call.name.removeprefix('Fractional')[:-2]}{value.dim() - 2}d"
     advice = f"write `{right}`" if right in modules else None
     if advice is None and value.dim() == 2:
-        advice = f"put `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it to add the missing dimensions"
-    takes = f"[batch, channels, {DIMENSIONS[count]}]"
-    return StreamFault(f"`{call}` takes {takes}, and `{giver}` gives {sizes.show(value)}", advice=advice)
+        advice = f"add `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it"
+    expected = f"[batch, channels, {DIMENSIONS[count]}]"
+    return StreamFault(f"`{call}` expects {expected}, got {sizes.show(value)} from `{giver}`", advice=advice)
 
 
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:
-    """The help for a size that a module does not expect."""
+    """The advice for a size that a module does not expect."""
     if sizes.number(actual) != str(actual):
-        return f"`{sizes.number(actual)}` stands for any size: give it a number in `inputs`"
+        return f"`{sizes.number(actual)}` is an unknown size: write a number for it in `inputs`"
     for start in range(1, value.dim() - 1):
         if prod(value.shape[start:]) == expected:
             flatten = "Flatten" if start == 1 else f"Flatten({start})"
@@ -229,13 +228,13 @@ def repair(written: str, repaired: str | None, value: Tensor, expected: int, act
 
 
 def further(using: dict[str, Any], words: str) -> str | None:
-    """The further argument of `forward` that torch's words are about, or else the first."""
-    told = next((name for name in using if re.search(rf"(?<!\w){name}(?!\w)", words)), None)
-    return told or next(iter(using), None)
+    """The further argument of `forward` that a message of torch refers to, or else the first."""
+    named = next((name for name in using if re.search(rf"(?<!\w){name}(?!\w)", words)), None)
+    return named or next(iter(using), None)
 
 
 def start(how: Call, size: tuple[int, ...]) -> str | None:
-    """Why a function of `torch.nn.init` cannot fill a parameter of this size, or None when it can."""
+    """Why a function of `torch.nn.init` cannot initialize a parameter of this shape, or None."""
     values = [_plain(given) for given in how.args]
     named = {name: _plain(given) for name, given in how.kwargs}
     try:

@@ -1,4 +1,4 @@
-"""The mistakes that a trial has found so far."""
+"""The errors that a trial has found so far."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from flowconf.report import NOWHERE, Advice, Diagnostic, Label, Place
 
 
 class Poisoned(Exception):
-    """The value cannot be known; why is among the findings, or lies before."""
+    """The value is unknown because of an error that is among the findings."""
 
 
 @dataclass
 class ShapeFindings:
-    """What was found, in the order in which it was found."""
+    """The findings, in order."""
 
     found: list[Finding] = field(default_factory=list)
     fitting: set[Place] = field(default_factory=set)
-    """Inputs of graphs that fit what some mount gives them."""
+    """Inputs of graphs that match at least one mount."""
 
     def __len__(self) -> int:
         return len(self.found)
@@ -40,13 +40,13 @@ class ShapeFindings:
         causes: tuple[Cause, ...] = (),
         parameters: tuple[Place, ...] = (),
     ) -> NoReturn:
-        """Note a mistake of the step at hand, whose value cannot be known.
+        """Note an error of the current step and raise `Poisoned`.
 
-        Where the modules here are used again, that is at fault: they fit where they stand first.
+        Where modules are reused, the `reuse` is at fault: they match at their first use.
         """
         scope, first = visit.scope, None
         if scope.reused is not None:
-            first, labels, place = place, (*labels, Label("made for another stream here", place)), scope.reused
+            first, labels, place = place, (*labels, Label("first used with another stream here", place)), scope.reused
         labels = tuple(label for label in labels if label.place != place)
         diagnostic = Diagnostic(code, message, place, visit.path, labels, scope.advice or advice)
         self.found.append(Finding(diagnostic, causes, parameters, first))
@@ -54,6 +54,6 @@ class ShapeFindings:
 
 
 def set_by(written: Literal | None) -> list[Label]:
-    """Where the parameters that a number is written in terms of have their values."""
+    """Labels at the parameters in an expression, with their values."""
     known = written.of if written is not None else ()
     return [Label(f"`{of.text}` is {of.value} here", of.place) for of in known if of.place != NOWHERE]

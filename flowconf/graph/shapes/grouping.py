@@ -1,9 +1,9 @@
-"""Which findings of the shape check are one mistake, and what is reported of them.
+"""Groups findings of the shape check that have one cause, and reports each cause once.
 
-The check notes each module that does not fit what it is given. Several of these findings can have one cause: a size
-that all readers of a value expect otherwise, a tuple of which each reader needs one part, a size that the input of a
-graph declares and no mount gives, a parameter that makes several sizes wrong. Such findings carry the cause as data,
-and become one diagnostic here, after the last one is known, so that their order means nothing.
+The check notes every module whose input does not match. Several findings can have one cause: a size that all readers of
+a value reject, a tuple of which each reader needs one part, a declared size of an input that no mount provides, a
+parameter that makes several sizes wrong. Such findings carry the cause as data, and are merged into one diagnostic
+after the check, so that their order does not matter.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from flowconf.report import Advice, Diagnostic, Label, Place
 
 @dataclass(frozen=True)
 class Misfit:
-    """A value has one size, and its reader expects another. One mistake of the giver, if several readers agree."""
+    """A value does not have the size that its reader expects. One error of the giver, if several readers agree."""
 
     giver: str
-    """What the value is called."""
+    """The name of the value."""
     origin: Place | str
-    """Where the giver is; its name when it has no place."""
+    """The place of the giver, or its name without one."""
     made: Place
-    """Where the size is written that the value has."""
+    """Where the size of the value is written."""
     actual: int
     shown: str
     expected: int | str
@@ -38,15 +38,15 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Several:
-    """A value is several tensors, and its reader takes one. The giver's mistake, if several readers do."""
+    """A value has several tensors, and its reader expects one. One error of the giver, if several readers do."""
 
     giver: str
     origin: Place | str
     place: Place
-    """Where the giver says what it gives: at its `take`, or at the step."""
+    """The place of the `take` of the giver, or of the step."""
     shown: str
     picked: bool
-    """Whether the giver's own `take` picks them: then it is at fault, however few read them."""
+    """Whether `take` selects them: then the giver is at fault, even with a single reader."""
     advice: Advice | None
     reader: str
     at: Place
@@ -58,11 +58,11 @@ class Several:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A graph's input declares one size, and a mount gives another. The declaration's mistake, if several mounts do."""
+    """A mount does not match the declared size of an input. One error of the declaration, if several mounts do not."""
 
     name: str
     entry: Place
-    """Where the input is, and where the size is in its shape."""
+    """The place of the input; `declared` is the place of the size in its shape."""
     declared: Place
     size: int | str
     given: int
@@ -77,20 +77,20 @@ Cause = Misfit | Several | Contradiction
 
 @dataclass(frozen=True)
 class Finding:
-    """One mistake where it was found, and what else it may be part of."""
+    """One error where it was found, and its possible causes."""
 
     diagnostic: Diagnostic
     causes: tuple[Cause, ...] = ()
     parameters: tuple[Place, ...] = ()
-    """The parameters that make a size wrong, where they are set."""
+    """Where the parameters that make a size wrong are set."""
     first: Place | None = None
-    """Where a module stands that does not fit where it is used again; a mistake there is the reason."""
+    """The first use of a module that does not match where it is reused; an error there is the cause."""
 
 
 def grouped(findings: Sequence[Finding], fitting: Collection[Place]) -> list[Diagnostic]:
-    """What is reported: one diagnostic for each cause, in the order in which they were found.
+    """One diagnostic for each cause, in the order of the findings.
 
-    `fitting` are the inputs of graphs that fit what some mount gives them: then the mounts are wrong, each by itself.
+    `fitting` are the inputs that match at least one mount: then the other mounts are at fault, not the declaration.
     """
     places = {finding.diagnostic.place for finding in findings}
     found = _by_parameter([one for one in findings if not (one.first and one.first.line and one.first in places)])
@@ -102,7 +102,7 @@ def grouped(findings: Sequence[Finding], fitting: Collection[Place]) -> list[Dia
 
 
 def _by_parameter(findings: list[Finding]) -> list[Finding]:
-    """A parameter that makes several sizes wrong is one mistake, where it is set."""
+    """Merge the findings of a parameter that makes several sizes wrong, at the place where it is set."""
     uses: dict[Place, list[Finding]] = {}
     places = {finding.diagnostic.place for finding in findings}
     for finding in findings:
@@ -117,7 +117,7 @@ def _by_parameter(findings: list[Finding]) -> list[Finding]:
             kept.append(finding)
         elif uses[shared][0] is finding:
             first, *others = dict.fromkeys(one.diagnostic.place for one in uses[shared])
-            labels = (Label("it is used here", first), *(Label("and here", place) for place in others))
+            labels = (Label("used here", first), *(Label("and here", place) for place in others))
             kept.append(Finding(replace(finding.diagnostic, place=shared, labels=labels)))
     return kept
 
@@ -128,7 +128,7 @@ CauseT = TypeVar("CauseT", Misfit, Several, Contradiction)
 def _by_cause(
     findings: list[Finding], kind: type[CauseT], joint: Callable[[list[Finding], list[CauseT]], Finding | None]
 ) -> list[Finding]:
-    """`joint` makes one finding of all those with the same cause of a kind, or None to leave them apart."""
+    """Merge findings with the same cause of a kind by `joint`, which returns None to keep them separate."""
     groups: dict[Hashable, list[tuple[int, CauseT]]] = {}
     for number, finding in enumerate(findings):
         for cause in finding.causes:
@@ -153,7 +153,7 @@ def _misfit(findings: list[Finding], causes: list[Misfit]) -> Finding | None:
         return None
     readers = dict.fromkeys((cause.reader, cause.at) for cause in causes)
     names = ", ".join(f"`{name}`" for name, _ in readers)
-    message = f"`{last.giver}` gives {last.shown}, and {last.expected} is expected by all of {names}"
+    message = f"expected {last.expected} for {names}, got {last.shown} from `{last.giver}`"
     labels = tuple(Label(f"`{name}` expects {last.expected}", place) for name, place in readers)
     return Finding(Diagnostic("FC0201", message, last.made, last.giver, labels))
 
@@ -163,21 +163,21 @@ def _several(findings: list[Finding], causes: list[Several]) -> Finding | None:
     if len(causes) < 2 and not last.picked:
         return None
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(cause.reader for cause in causes))
-    message = f"`{last.giver}` gives {last.shown}, and one tensor is expected by {names}"
-    labels = tuple(Label(f"`{cause.reader}` takes one tensor", cause.at) for cause in causes)
+    message = f"expected a tensor for {names}, got {last.shown}"
+    labels = tuple(Label(f"`{cause.reader}` expects a tensor", cause.at) for cause in causes)
     return Finding(Diagnostic("FC0201", message, last.place, last.giver, labels, last.advice))
 
 
 def _unfit(causes: tuple[Cause, ...], fitting: Collection[Place]) -> tuple[Cause, ...]:
-    """The causes without a declaration that fits elsewhere."""
+    """The causes without declarations that match another mount."""
     return tuple(one for one in causes if not isinstance(one, Contradiction) or one.entry not in fitting)
 
 
 def _contradiction(findings: list[Finding], causes: list[Contradiction]) -> Finding | None:
     if len(findings) < 2:
         return None
-    last, told = causes[-1], [finding.diagnostic for finding in findings]
-    names = ", ".join(f"`{one.path}`" for one in told)
-    message = f"the input `{last.name}` is declared with {last.size}, and gets {last.given} in all of {names}"
-    labels = tuple(label for one in told for label in one.labels if label.place != last.declared)
-    return Finding(Diagnostic(told[-1].code, message, last.declared, told[-1].path, labels))
+    last, found = causes[-1], [finding.diagnostic for finding in findings]
+    names = ", ".join(f"`{one.path}`" for one in found)
+    message = f"the input `{last.name}` is declared with size {last.size}, got {last.given} in {names}"
+    labels = tuple(label for one in found for label in one.labels if label.place != last.declared)
+    return Finding(Diagnostic(found[-1].code, message, last.declared, found[-1].path, labels))

@@ -1,4 +1,4 @@
-"""What the shape check finds."""
+"""The results of the shape check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowconf.report import Reporter
 
 @dataclass
 class Inference:
-    """What the check found: shapes and parameter sizes by full path, the sizes behind `_`, and the mistakes."""
+    """The result of the check: shapes and parameter sizes by full path, the sizes inferred for `_`, and the errors."""
 
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -25,17 +25,17 @@ class Inference:
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=Reporter)
     certain: bool = True
-    """Whether every value is known: none depends on numbers, and every input says its shape."""
+    """Whether every value is known: no shape depends on data, and every input declares its shape."""
 
     @property
     def sizes(self) -> KnownSizes:
-        """What the source needs of it."""
+        """The sizes for source generation."""
         return KnownSizes(self.holes, self.ranks, self.kinds)
 
 
 @dataclass
 class Rehearsal:
-    """What the check found, and the values that it found it with: `modules` by the path at which they stand."""
+    """The result of the check with its values, and the `modules` by path."""
 
     inference: Inference
     scope: Scope
@@ -43,5 +43,5 @@ class Rehearsal:
     sizes: Sizes
 
     def value(self, value: Value) -> Any:
-        """A value as a loss gets it: that of every iteration where there are several."""
+        """A value as passed to a loss: with all iterations, if there are several."""
         return self.scope.seen(value)

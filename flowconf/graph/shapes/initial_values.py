@@ -1,4 +1,4 @@
-"""What `init` says, held against the parameters there are."""
+"""Checks `init` against the parameters of the modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowconf.report import Reporter, suggest
 
 
 def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
-    """Refuse starting values of parameters that do not exist or have another shape; `parameters` are sizes by path."""
+    """Reject initial values for unknown parameters or of the wrong shape; `parameters` are sizes by path."""
     for path, setting in graph.all_settings():
         below = {
             name.removeprefix(f"{path}."): size for name, size in parameters.items() if name.startswith(f"{path}.")
@@ -30,11 +30,11 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
 
 
 def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
-    """Why a parameter of this size cannot start so, or None when it can."""
+    """Why an initial value is invalid for a parameter of this shape, or None."""
     if isinstance(start.how, Call):
         why = faults.start(start.how, size)
-        return None if why is None else f"{shown}, {list(size)}, cannot start as `{start.how}`: {why}"
+        return None if why is None else f"{shown} of shape {list(size)} cannot be initialized with `{start.how}`: {why}"
     if not isinstance(start.how.value, tuple):
         return None
     given = tuple(torch.tensor(as_list(start.how.value)).shape)
-    return None if given == size else f"{shown} is {list(size)}, and its initial value {list(given)}"
+    return None if given == size else f"{shown} has shape {list(size)}, but its initial value has shape {list(given)}"

@@ -18,13 +18,13 @@ from flowconf.graph.shapes.visit import Visit
 from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step, join
 
 MOST_ROUNDS = 64
-"""Nested loops in a rehearsal run their innermost body so often at most."""
+"""The maximum number of runs of the innermost body of nested loops in a rehearsal."""
 
 
 def loop(trial: Trial, visit: Visit) -> Any:
-    """What the body gives in the end, which must have the shape of the stream.
+    """The output of the last iteration, which must have the shape of the stream.
 
-    The body runs once, or as often as a rehearsal needs.
+    The body runs once, or as often as a rehearsal requires.
     """
     step, stream = visit.step, visit.stream
     assert isinstance(step, LoopStep)
@@ -50,12 +50,12 @@ def loop(trial: Trial, visit: Visit) -> Any:
 def _check_condition(trial: Trial, visit: Visit, condition: Applied) -> None:
     value = trial.attempt(visit.at("condition"))
     if isinstance(value, Tensor) and value.numel() != 1:
-        message = f"the condition of `{visit.path}` gives {trial.sizes.show(value)}, and must give one number"
+        message = f"the condition of `{visit.path}` must return a single number, got {trial.sizes.show(value)}"
         trial.findings.error(visit, "FC0201", message, end_of(condition, visit.step))
 
 
 def _body(trial: Trial, visit: Visit, repeated: int = 1) -> Any:
-    """One call of a loop's or map's body, with what `take` picks from it."""
+    """The output of one iteration of a loop or map, after `take`."""
     before = len(trial.findings)
     result = trial.apply(visit, repeated)
     if len(trial.findings) > before:
@@ -67,7 +67,7 @@ def _body(trial: Trial, visit: Visit, repeated: int = 1) -> Any:
 
 
 def _check_kept(trial: Trial, visit: Visit, result: Any) -> None:
-    """A body must give back the shapes that it takes."""
+    """A body must return the shapes of its inputs."""
     stream, module, show = visit.stream, visit.applied.target, trial.sizes.show
     where = difference(stream, result)
     if where is None:
@@ -75,8 +75,8 @@ def _check_kept(trial: Trial, visit: Visit, result: Any) -> None:
     got, gives = (stream, result) if where == "" else (part_at(stream, where), part_at(result, where))
     what = f"`{where}` of " if where else ""
     change = f"from {show(got)} to {show(gives)}"
-    message = f"the loop `{visit.path}` changes {what}its stream {change} in its first iteration"
-    advice, place = "the body must give back the shape that it takes", None
+    message = f"the loop `{visit.path}` changes {what}its stream {change} in the first iteration"
+    advice, place = "the body must return the shape of its input", None
     output = dict(module.graph.outputs).get(where) if isinstance(module, Mount) else None
     meant = next((name for name, one in (parts_of(stream) or {}).items() if difference(one, gives) is None), None)
     if output is not None and meant is not None:
@@ -86,7 +86,7 @@ def _check_kept(trial: Trial, visit: Visit, result: Any) -> None:
 
 
 def _check_names(trial: Trial, visit: Visit, result: Any) -> None:
-    """A body that takes several values must give them back by name, or get them by `using`."""
+    """A body with several inputs must return each of them by name, or receive it by `using`."""
     body = visit.applied.target
     if not isinstance(body, Mount) or not isinstance(visit.stream, dict) or not isinstance(result, dict):
         return
@@ -94,14 +94,14 @@ def _check_names(trial: Trial, visit: Visit, result: Any) -> None:
     lost = [entry.name for entry in body.graph.inputs if entry.name not in given]
     if lost:
         held = ", ".join(f"`{name}`" for name in result)
-        message = f"the body of the loop `{visit.path}` takes `{lost[0]}` again, and gives {held}"
+        message = f"the body of the loop `{visit.path}` must return its input `{lost[0]}`, but returns {held}"
         wrong = body.graph.misnamed(lost[0], [entry.name for entry in body.graph.inputs])
-        advice = f"write `{lost[0]}`" if wrong is not None else f"call one of its outputs `{lost[0]}`"
+        advice = f"write `{lost[0]}`" if wrong is not None else f"rename one of its outputs to `{lost[0]}`"
         trial.findings.error(visit, "FC0205", message, wrong or visit.step.place, (), advice)
 
 
 def _further(trial: Trial, visit: Visit, result: Any, times: int) -> Any:
-    """Iterations until everything that a field of the stream comes from has shown in it: as many as fields."""
+    """Run enough iterations for every field to depend on all fields that it is computed from: as many as fields."""
     rounds = min(times, len(result) if isinstance(result, dict) else 1)
     if trial.rounds * rounds > MOST_ROUNDS:
         trial.result.certain = False
@@ -114,37 +114,37 @@ def _further(trial: Trial, visit: Visit, result: Any, times: int) -> Any:
 
 
 def _check_slices(trial: Trial, visit: Visit) -> int | None:
-    """The values that a loop goes over must have equally many slices: so many, if any."""
+    """Check that the values of `over` have the same number of slices, and return it, if any."""
     step = visit.step
     found = [(value, visit.scope.value(value)) for value in step.slices_of()]
     counts = {value: given.shape[step.along or 0] for value, given in found if isinstance(given, Tensor)}
     if len(set(counts.values())) > 1:
         listed = " and ".join(f"{trial.sizes.number(count)} of `{value}`" for value, count in counts.items())
-        message = f"the loop `{visit.path}` goes over slices, {listed}"
-        trial.findings.error(visit, "FC0205", message, step.place, advice="give them one size")
+        message = f"the loop `{visit.path}` iterates over different numbers of slices: {listed}"
+        trial.findings.error(visit, "FC0205", message, step.place, advice="make their sizes equal")
     return next(iter(counts.values()), None)
 
 
 def map_over(trial: Trial, visit: Visit) -> Any:
-    """What the body gives of each slice, put together."""
+    """The outputs of the body for all slices, combined."""
     step, stream, show = visit.step, visit.stream, trial.sizes.show
     assert isinstance(step, MapStep)
     if stream is UNKNOWN:
         _body(trial, visit)
         return UNKNOWN
     if not isinstance(stream, Tensor):
-        message = f"`{visit.path}` maps over {show(stream)}, and needs a tensor"
+        message = f"`{visit.path}` requires a tensor to map over, got {show(stream)}"
         trial.findings.error(visit, "FC0201", message, step.place)
     if step.slices is not None:
         return _pieces(trial, visit, stream, step.slices.value)
     dim = step.dim
     if not -stream.dim() <= dim < stream.dim():
         label = visit.arrives(trial.sizes)
-        message = f"`{visit.path}` maps over dimension {dim}, and {label.message}"
+        message = f"`{visit.path}` maps over dimension {dim}, but {label.message}"
         place = step.place_of("dim") if step.over is None else step.over.place
         trial.findings.error(visit, "FC0201", message, place, (label,))
     if step.batched and dim % stream.dim() == 0:
-        message = "a batched map cannot go over dimension 0, the batch"
+        message = "a batched map cannot map over dimension 0, the batch"
         trial.findings.error(visit, "FC0123", message, step.place_of("dim"))
     count = stream.shape[dim]
     result = _batched(trial, visit, stream, dim) if step.batched else _one_by_one(trial, visit, stream, dim)
@@ -175,10 +175,12 @@ def _one_by_one(trial: Trial, visit: Visit, stream: Tensor, dim: int) -> Any:
 
 
 def _pieces(trial: Trial, visit: Visit, stream: Tensor, count: object) -> Any:
-    """The last size in so many equal pieces."""
+    """Split the last dimension into equal slices."""
     assert isinstance(count, int)
     if stream.dim() == 0 or stream.shape[-1] % count:
-        message = f"`{visit.path}` cannot cut the last size of {trial.sizes.show(stream)} into {count} equal slices"
+        message = (
+            f"`{visit.path}` cannot split the last dimension of {trial.sizes.show(stream)} into {count} equal slices"
+        )
         trial.findings.error(visit, "FC0201", message, visit.step.place_of("slices"), (visit.arrives(trial.sizes),))
     result = _body(trial, visit.fed(stream.chunk(count, -1)[0], _slice(visit)))
     visit.held.count = count

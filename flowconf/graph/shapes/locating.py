@@ -1,4 +1,4 @@
-"""Where a mistake of the shape check is marked: at the call, or at the number that a person would change."""
+"""Finds the place for an error of the shape check: the call, or the number to change."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from flowconf.language.registry import modules
 from flowconf.report import Place
 
 KEEPERS = (".activation", ".batchnorm", ".dropout", ".instancenorm", ".normalization")
-"""Parts of torch whose modules keep the shape of their stream."""
+"""Parts of torch whose modules preserve the shape."""
 
 
 def says(mount: Mount, size: int | str | None) -> Place | None:
-    """Where a mount gives its graph this size."""
+    """Where a mount passes this size to its graph."""
     return next((given.place for _, given in mount.params if given.value == size), None)
 
 
 def made_at(giver: Giver | None, size: int) -> Place | None:
-    """Where the number is written by which a value has this size."""
+    """Where the number that determines this size of a value is written."""
     match giver.by if giver is not None else None:
         case Step(parts=((_, applied),)):
             return number_in(applied.target, size)
@@ -34,7 +34,7 @@ def made_at(giver: Giver | None, size: int) -> Place | None:
 
 
 def number_in(module: Module, size: int) -> Place | None:
-    """Where the number is written by which a module gives this size: in the last call that says it."""
+    """Where the number that determines this output size of a module is written: in the last call with it."""
     match module:
         case Chain(members=members):
             found = (number_in(member.target, size) for member in reversed(members))
@@ -60,7 +60,7 @@ def _says(value: object, size: int) -> bool:
 
 
 def call_place(module: Module, step: Step) -> Place:
-    """Where a module is called; of a chain, the last that may change a shape."""
+    """Where a module is called; for a chain, the last member that may change a shape."""
     if isinstance(module, Chain):
         members = [member.module for member in module.members]
         return call_place(next((one for one in reversed(members) if not _keeps(one)), members[-1]), step)
@@ -69,12 +69,12 @@ def call_place(module: Module, step: Step) -> Place:
 
 
 def _keeps(module: Module) -> bool:
-    """Whether a module gives the shape that it takes."""
+    """Whether a module preserves the shape."""
     return isinstance(module, Call) and modules.locations.get(module.name, "").endswith(KEEPERS)
 
 
 def end_of(applied: Applied, step: Step) -> Place:
-    """Where the last thing that a body does is written; for a graph of another file, where that is named."""
+    """Where the last module of a body is written; for a graph of another file, where that is named."""
     module = applied.target
     if not isinstance(module, Mount) or module.graph.source_name is not None:
         return call_place(module, step)
@@ -86,17 +86,16 @@ def end_of(applied: Applied, step: Step) -> Place:
 
 
 def apart(one: Any, other: Any) -> list[int]:
-    """The dimensions in which two tensors of one rank differ; none for any others."""
+    """The dimensions in which two tensors of the same rank differ; empty for other values."""
     if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.dim() != other.dim():
         return []
     return [dim for dim in range(one.dim()) if one.shape[dim] != other.shape[dim]]
 
 
 def skip_is_odd(stream: Any, change: Any, kept: Any) -> bool:
-    """Of a `change` that cannot be added to what a `skip` gives, whether the skip is at fault.
+    """Whether `skip` is at fault if `change` cannot be added to its output.
 
-    One that gives the shape of its stream expects the other to give it too; and where both change it, the one that
-    leaves a size alone is taken to lack something.
+    If one keeps the shape of the stream, the other is at fault; if both change it, the one that keeps a size is.
     """
     if difference(change, stream) is None or difference(kept, stream) is None:
         return difference(change, stream) is None

@@ -1,4 +1,4 @@
-"""Calls modules on fake values in the shape check, and finds why one cannot take what arrives."""
+"""Calls modules on fake values in the shape check, and locates the cause of an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModuleCaller:
     findings: ShapeFindings
 
     def output(self, built: nn.Module, call: ModuleCall) -> Any:
-        """What a module gives; where a size does not fit, what it gives all the same, if that is certain."""
+        """The output of a module; after a size mismatch, the output for the expected size, if that is certain."""
         module, stream, using = call.applied.target, call.stream, call.using
         if isinstance(module, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
@@ -55,7 +55,7 @@ class ModuleCaller:
     def _misfit(
         self, built: nn.Module, call: ModuleCall, wrong: rules.Fault | None, told: str = "", why: str = ""
     ) -> NoReturn:
-        """What arrives does not fit: the rule says so, or the module itself `told` it."""
+        """Report an invalid input: `wrong` is the error of a rule, `told` the message of the module itself."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
         labels = [visit.arrives(self.sizes)]
         kind = found = dim = given = None
@@ -72,21 +72,21 @@ class ModuleCaller:
         if found is not None:
             self._unexpected(found, call, labels)
         for (name, value), arrives in zip(call.applied.using, call.using.values(), strict=True):
-            shown = f"`{value}` gives {self.sizes.show(arrives)}, as `{name}`"
+            shown = f"`{value}` has shape {self.sizes.show(arrives)}, used as `{name}`"
             labels.append(Label(shown, visit.scope.giver(value).place))
         extra = "".join(f", `{name}` {self.sizes.show(value)}" for name, value in call.using.items())
         why = f"it has no dimension {dim.value}" if dim is not None else wrong.message if wrong is not None else why
-        message = f"`{call.path}`: `{module}` cannot take {self.sizes.show(call.stream)}{extra}: {why}"
+        message = f"`{call.path}`: `{module}` cannot be applied to {self.sizes.show(call.stream)}{extra}: {why}"
         if given is not None:
             origin = [given, *(wrong_values.bare(given) if isinstance(given, Literal) else ())][-1]
             place = origin.place
-            labels.append(Label("it is used here", given.place))
+            labels.append(Label("used here", given.place))
         if isinstance(given, Value):
             visit = replace(visit, scope=replace(visit.scope, reused=None))
         self.findings.error(visit, "FC0201", message, place, tuple(labels), wrong.advice if wrong is not None else None)
 
     def _one_of_several(self, call: ModuleCall, place: Place) -> tuple[Several, ...]:
-        """The cause that a module is given several tensors, where a step gives them."""
+        """The cause that a step returns several tensors and a module expects one."""
         visit, step = call.visit, call.visit.giver.by
         if not isinstance(call.stream, tuple) or not isinstance(step, Step) or visit.step.stream.is_part:
             return ()
@@ -94,24 +94,24 @@ class ModuleCaller:
         given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
         right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
         advice = f"write `take: {right}`" if right is not None else None
-        picked = f" by `take: {step.take}`" if step.take is not None else ""
-        shown, is_picked = f"{self.sizes.show(call.stream)}{picked}", step.take is not None
+        picked = f" with `take: {step.take}`" if step.take is not None else ""
+        shown, is_picked = f"{self.sizes.show(call.stream)} from `{visit.giver.name}`{picked}", step.take is not None
         where = step.place_of("take")
         origin = step.place if step.place.line else step.name
         return (Several(visit.giver.name, origin, where, shown, is_picked, advice, call.path, place),)
 
     def _unexpected(self, found: Expectation, call: ModuleCall, labels: list[Label]) -> NoReturn:
-        """A size that a module was not made for, where that is written."""
+        """Report a size that a module does not expect, where the expected size is written."""
         visit = call.visit
         reused = visit.scope.reused is not None
-        gives = f"`{visit.giver.name}` gives {self.sizes.number(found.actual)}"
-        message = f"`{call.path}` expects {found.expected} {found.unit}, but {gives}"
+        got = f"got {self.sizes.number(found.actual)} from `{visit.giver.name}`"
+        message = f"`{call.path}` expects {found.expected} {found.unit}, {got}"
         text, repaired = str(call.applied.target), None if reused else found.repaired
         advice = faults.repair(text, repaired, call.stream, found.expected, found.actual, self.sizes)
         outer = _set_outside(found, visit)
         if outer is not None:
-            labels.append(Label("it is used here", found.place))
-            advice = f"`{outer.text}` is {outer.value} here, and {found.actual} would fit"
+            labels.append(Label("used here", found.place))
+            advice = f"set `{outer.text}` to {found.actual} instead of {outer.value}"
             self.findings.error(visit, "FC0201", message, outer.place, tuple(labels), advice)
         cause = misfit(visit.giver, found.expected, found.actual, call.path, found.place, self.sizes)
         labels += set_by(found.written)
@@ -119,16 +119,16 @@ class ModuleCaller:
 
 
 def misfit(giver: Giver, expected: int | str, actual: int, reader: str, at: Place, sizes: Sizes) -> Misfit:
-    """The cause that a value has another size than this reader of it expects."""
+    """The cause that a value does not have the size that this reader expects."""
     origin = giver.place if giver.place.line else giver.name
     made = made_at(giver, actual) or giver.place
     return Misfit(giver.name, origin, made, actual, sizes.number(actual), expected, reader, at)
 
 
 def _set_outside(found: Expectation, visit: Visit) -> Literal | None:
-    """The parameter behind a wrong size when it is set from outside of its document, and wrong only there.
+    """The parameter that makes a size wrong, if it is set outside the document and only that value is wrong.
 
-    What the document says of it would fit, or the stream comes from outside as well.
+    The default of the document would be right, or the stream comes from outside as well.
     """
     if found.written is None:
         return None

@@ -1,4 +1,4 @@
-"""Makes the modules of a graph in the shape check, and finds why one cannot be made."""
+"""Constructs the modules of a graph in the shape check, and locates the cause of an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flowconf.report import Label, Reporter
 
 @dataclass
 class ModuleMaker:
-    """Makes modules. Equal calls share one, unless the graph `trains`: then each path has its own."""
+    """Constructs modules. Equal calls share one, unless the graph `trains`: then each path has a separate module."""
 
     result: Inference
     sizes: Sizes
@@ -32,10 +32,10 @@ class ModuleMaker:
     trains: bool
     made: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
     standing: dict[str, nn.Module] = field(default_factory=dict)
-    """The modules by the path at which they stand."""
+    """The modules by path."""
 
     def module(self, visit: Visit) -> nn.Module:
-        """The module that is visited; one that is reused stands where it was first."""
+        """The module of a visit; a reused module has the path of its first use."""
         applied, scope = visit.applied, visit.scope
         path = scope.standing(applied.home)
         if path in self.result.holes and not isinstance(applied.module, Shared):
@@ -49,12 +49,12 @@ class ModuleMaker:
         return built
 
     def _check_holes(self, visit: Visit, filled: tuple[int, ...]) -> None:
-        """Refuse a call whose `_` stand for other sizes than when it ran first: all copies are made alike."""
+        """Reject a call whose `_` differ from those of its first run, because all copies are constructed alike."""
         call = visit.applied.target
         assert isinstance(call, Call)
         for first, now in zip(filled, self._holes(call, visit), strict=True):
             if first != now:
-                message = f"`_` in `{call}` stands for {first} first, and for {now} when `{visit.path}` runs again"
+                message = f"`_` in `{call}` is {first} first, but {now} when `{visit.path}` runs again"
                 self.findings.error(visit, "FC0204", message, call.place, (visit.arrives(self.sizes),))
 
     def _new(self, visit: Visit, path: str) -> nn.Module:
@@ -91,7 +91,7 @@ class ModuleMaker:
         kwargs = {name: value(argument) for name, argument in call.kwargs}
         if layers := faults.endless(call):
             name, given = layers
-            message = f"`{name}` of `{call.name}` is {given.value:,}, and at most {faults.MOST_LAYERS:,} are possible"
+            message = f"`{name}` of `{call.name}` must be at most {faults.MOST_LAYERS:,}, got {given.value:,}"
             self.findings.error(visit, "FC0202", message, given.place)
         try:
             made = modules.load(call.name)(*args, **kwargs)
@@ -101,12 +101,12 @@ class ModuleMaker:
             self._refused(call, words, visit)
         self._check_sizes(call, made, "", visit)
         if not isinstance(made, nn.Module):
-            message = f"`{call.name}` made a `{type(made).__name__}`, and a step needs a module"
+            message = f"a step requires a module, but `{call.name}` returned a `{type(made).__name__}`"
             self.findings.error(visit, "FC0202", message, call.place)
         return made
 
     def _check_sizes(self, call: Call, made: object, words: str, visit: Visit) -> None:
-        """Refuse sizes of less than 1: where they are written, or where the parameter is set that makes them so."""
+        """Reject sizes below 1, at the argument, or where the parameter is set that causes them."""
         found = faults.no_size(call, made if isinstance(made, nn.Module) else None, words)
         if found is None:
             return
@@ -121,42 +121,42 @@ class ModuleMaker:
         self.findings.error(visit, "FC0202", message, given.place, labels, parameters=parameters)
 
     def _refused(self, call: Call, words: str, visit: Visit) -> NoReturn:
-        """A module that its constructor refuses: at the argument, or at the parameter that it is."""
+        """Report the error of a constructor, at the argument, or where the parameter in it is set."""
         given = faults.argument(call, words)
         message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
         if given is None:
             self.findings.error(visit, "FC0202", message, call.place)
         origin = [given, *wrong_values.bare(given)][-1]
-        self.findings.error(visit, "FC0202", message, origin.place, (Label("it is used here", given.place),))
+        self.findings.error(visit, "FC0202", message, origin.place, (Label("used here", given.place),))
 
     def _holes(self, call: Call, visit: Visit) -> Iterator[int]:
-        """The sizes behind the `_` of a call, in the order in which they are written."""
+        """The inferred sizes for the `_` of a call, in the order in which they are written."""
         positional = modules.class_source(call.name).init.positional
         given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
         for name, argument in (*given, *call.kwargs):
             if isinstance(argument, Call):
                 yield from self._holes(argument, visit)
             elif isinstance(argument, Hole):
-                yield self._size_behind(argument, name, call, visit)
+                yield self._inferred(argument, name, call, visit)
 
-    def _size_behind(self, hole: Hole, name: str, call: Call, visit: Visit) -> int:
-        """The size that `_` stands for as the argument `name`."""
+    def _inferred(self, hole: Hole, name: str, call: Call, visit: Visit) -> int:
+        """The inferred size of `_` as the argument `name`."""
         stream, axis = visit.stream, EXPECTS.get(name)
         if axis is None:
             offered = ", ".join(f"`{known}`" for known in EXPECTS)
-            message = f"`_` cannot stand for `{name}` of `{call.name}`"
-            advice = f"write the number; `_` stands for one of {offered}"
+            message = f"`_` is not allowed for `{name}` of `{call.name}`"
+            advice = f"write the value; `_` can only be inferred for {offered}"
             self.findings.error(visit, "FC0204", message, hole.place, advice=advice)
         if not isinstance(stream, Tensor) or stream.dim() < (2 if axis == 1 else 1):
             if stream is UNKNOWN and self.findings:
                 raise Poisoned
-            known = f"{self.sizes.show(stream)} has no such size"
-            known = "nothing is known of the shape" if stream is UNKNOWN else known
-            message = f"`_` in `{call}` has nothing to be filled in from: {known} that arrives"
-            advice = "give the graph `inputs` with shapes, or write the number"
+            why = f"its input {self.sizes.show(stream)} has no such dimension"
+            why = "the shape of its input is unknown" if stream is UNKNOWN else why
+            message = f"`_` in `{call}` cannot be inferred: {why}"
+            advice = "declare the `inputs` of the graph with shapes, or write the size"
             self.findings.error(visit, "FC0204", message, hole.place, advice=advice)
         size = int(stream.shape[axis])
         if self.sizes.number(size) != str(size):
-            message = f"`_` in `{call}` cannot be `{self.sizes.number(size)}`, a size that is open"
-            self.findings.error(visit, "FC0204", message, hole.place, advice="write the number")
+            message = f"`_` in `{call}` cannot be inferred: `{self.sizes.number(size)}` is an unknown size"
+            self.findings.error(visit, "FC0204", message, hole.place, advice="write the size")
         return size

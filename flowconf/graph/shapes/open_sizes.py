@@ -1,4 +1,4 @@
-"""Sizes that are open, such as `H`: a graph that does not fit all of them may fit multiples, or small ones."""
+"""Unknown sizes such as `H`: a graph that does not accept all values may accept multiples, or small values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan
 
 Run = Callable[[Sizes], Trial]
-"""Tries a graph with certain sizes."""
+"""Runs a trial of a graph with given sizes."""
 
 MULTIPLES = (64, 96, 80, 224)
-"""Between them they have the factors of the sizes that networks halve or cut into patches."""
+"""Together they have the common factors of sizes that networks halve or split into patches."""
 SMALL = (13, 7, 5)
-"""A graph may have a largest size, such as a number of learned positions."""
+"""For graphs with a maximum size, such as a number of learned positions."""
 LARGE = 1009
 
 
 def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], sizes: Sizes) -> Trial:
-    """A trial with sizes that fit, with a note of what they have to be; if none do, the likeliest one."""
+    """A trial with accepted sizes, with a note of their constraints; without any, the most likely trial."""
     run = partial(run_graph, graph)
     first = run(sizes)
     symbols = _open(graph, sizes)
@@ -43,7 +43,7 @@ def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], si
 
 
 def _open(graph: GraphPlan, sizes: Sizes) -> list[str]:
-    """The symbols of a graph's inputs that the data does not close, but those of the rows of a batch."""
+    """The symbols of the inputs that the data does not determine, except those of the batch size."""
     shapes = [given.shape for given in graph.inputs if given.shape]
     found = [parts(size)[1] for shape in shapes for size in shape[1:] if isinstance(size, str)]
     rows = {shape[0] for shape in shapes}
@@ -55,7 +55,7 @@ def _fails(trial: Trial) -> bool:
 
 
 def _least_multiples(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
-    """The trial with the smallest multiple of each symbol with which a graph still fits."""
+    """The trial with the smallest accepted multiple of each symbol."""
     least = dict(chosen)
     for symbol, multiple in chosen.items():
         for smaller in [number for number in range(1, multiple) if multiple % number == 0]:
@@ -74,7 +74,7 @@ def _least_multiples(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
 
 
 def _largest(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
-    """The trial with the small sizes, and a note of the largest of each symbol with which the graph fits."""
+    """The trial with small sizes, and a note of the largest accepted size of each symbol."""
     for symbol, small in chosen.items():
         fitting_size, failing = small, LARGE
         while failing - fitting_size > 1:

@@ -1,7 +1,7 @@
-"""What modules ask of what arrives: where fake tensors let a mistake pass, or torch tells of it in words of its own.
+"""Input checks for modules of torch and flowconf, where fake tensors miss an error or torch's message is unclear.
 
-Each rule belongs to a kind of module. It is held against the module as it was built before that is called, and says
-what does not fit and which argument is at fault, of the call or of `using`.
+Each rule applies to one kind of module. It runs on the constructed module before the call, and returns the error and
+the argument at fault, of the call or of `using`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from flowconf.report import Advice, Suggestion
 
 @dataclass(frozen=True)
 class Fault:
-    """What does not fit, behind the call and what arrives; `at` is the argument, None for the whole call.
+    """An error, worded to follow the call and its input; `at` is the argument at fault, None for the whole call.
 
-    `item` is the one number that is at fault, where the argument holds several.
+    `item` is the position of the number at fault in an argument with several.
     """
 
     message: str
@@ -34,28 +34,28 @@ class Fault:
 
 @dataclass(frozen=True)
 class Arrival:
-    """What arrives at a module: the stream, and further arguments by name."""
+    """The input of a module: the stream, and further arguments by name."""
 
     stream: Tensor
     using: dict[str, Any]
     sizes: Sizes
 
     def show(self, shape: Sequence[int]) -> str:
-        """A shape as a person reads it."""
+        """A shape with its symbols."""
         return f"[{', '.join(self.sizes.number(size) for size in shape)}]"
 
     def is_open(self, size: int) -> bool:
-        """Whether a size may be any."""
+        """Whether a size is unknown, such as `B`."""
         return self.sizes.number(size) != str(size)
 
     def tensor(self, name: str) -> Tensor | None:
-        """A further argument that is one tensor."""
+        """A further argument, if it is a tensor."""
         value = self.using.get(name)
         return value if isinstance(value, Tensor) else None
 
 
 def fault(built: nn.Module, stream: Any, using: dict[str, Any], sizes: Sizes) -> Fault | None:
-    """What a module would not take, or None where no rule says so."""
+    """The first error that a rule finds in the input of a module, or None."""
     if not isinstance(stream, Tensor):
         return None
     arrival = Arrival(stream, using, sizes)
@@ -63,7 +63,7 @@ def fault(built: nn.Module, stream: Any, using: dict[str, Any], sizes: Sizes) ->
     return next((wrong for wrong in found if wrong is not None), None)
 
 
-# windows: convolutions and pools
+# windows: convolutions and pooling
 
 
 def _spread(value: Any, count: int) -> list[int]:
@@ -73,7 +73,7 @@ def _spread(value: Any, count: int) -> list[int]:
 
 
 def _window(built: Any, arrival: Arrival) -> Fault | None:
-    """A kernel must fit into what it runs over."""
+    """A kernel must fit into the padded input."""
     count = int(type(built).__name__[-2])
     if arrival.stream.dim() <= count or built.padding == "same":
         return None
@@ -87,12 +87,12 @@ def _window(built: Any, arrival: Arrival) -> Fault | None:
         if pools and padding * 2 > kernel:
             return Fault(f"`padding` {padding} is more than half of `kernel_size` {kernel}", "padding")
         if getattr(built, "padding_mode", "") == "reflect" and padding >= size:
-            return Fault(f"`padding` {padding} reflects more than there is of {size}", "padding")
+            return Fault(f"`padding` {padding} must be less than the size {size} that it reflects", "padding")
         reach, room = dilation * (kernel - 1) + 1, size + 2 * padding
         if reach > room:
-            over = f" with `dilation` {dilation}, over {reach} in all," if dilation > 1 else ""
+            over = f" with `dilation` {dilation}, which covers {reach}," if dilation > 1 else ""
             around = f" and `padding` {padding} on both sides" if padding else ""
-            return Fault(f"a kernel of {kernel}{over} is larger than a size of {size}{around}", "kernel_size")
+            return Fault(f"a kernel of size {kernel}{over} is larger than the input size {size}{around}", "kernel_size")
     return None
 
 
@@ -108,7 +108,7 @@ def _reflected(built: Any, arrival: Arrival) -> Fault | None:
     for position, padding in enumerate(built.padding):
         size = arrival.stream.shape[-1 - position // 2] if arrival.stream.dim() > count else padding + 1
         if padding >= size:
-            return Fault(f"`padding` {padding} reflects more than there is of {size}", "padding")
+            return Fault(f"`padding` {padding} must be less than the size {size} that it reflects", "padding")
     return None
 
 
@@ -117,13 +117,13 @@ def _reflected(built: Any, arrival: Arrival) -> Fault | None:
 
 def _sized(built: Any, arrival: Arrival) -> Fault | None:
     size = built.value.shape if isinstance(built, blocks.Learned) else built.size
-    return Fault(f"every size must be at least 1, got {min(size)}") if size and min(size) < 1 else None
+    return Fault(f"all sizes must be at least 1, got {min(size)}") if size and min(size) < 1 else None
 
 
 def _another_size(sizes: Sequence[int], held: int) -> tuple[int, int] | None:
-    """The one of several sizes that, changed alone, makes them hold so many numbers; and the size that would fit.
+    """The position of the only size that has to change for a product of `held`, and its right value.
 
-    Of several, the one that becomes like another of them.
+    If several could change, the one that becomes equal to another size.
     """
     others = [prod(sizes[:position]) * prod(sizes[position + 1 :]) for position in range(len(sizes))]
     found = [(position, held // rest) for position, rest in enumerate(others) if rest > 0 and held % rest == 0]
@@ -143,7 +143,7 @@ def _reshape(built: blocks.Reshape, arrival: Arrival) -> Fault | None:
     held, wanted = prod(arrival.stream.shape[1:]), prod(size for size in built.size if size != -1)
     fits = held % wanted == 0 if -1 in built.size and wanted else held == wanted
     number = arrival.sizes.number
-    message = f"{list(built.size)} holds {wanted} numbers, and a row of the stream has {number(held)}"
+    message = f"{list(built.size)} has {wanted} elements, but a row of the stream has {number(held)}"
     return None if fits else _reshaped(message, "size", built.size, held, arrival)
 
 
@@ -153,7 +153,7 @@ def _unflatten(built: nn.Unflatten, arrival: Arrival) -> Fault | None:
     sizes = [int(size) for size in built.unflattened_size]
     held, wanted = int(arrival.stream.shape[built.dim]), prod(size for size in sizes if size != -1)
     fits = held % wanted == 0 if -1 in sizes and wanted else held == wanted
-    message = f"{sizes} holds {wanted} numbers, and dimension {built.dim} has {arrival.sizes.number(held)}"
+    message = f"{sizes} has {wanted} elements, but dimension {built.dim} has size {arrival.sizes.number(held)}"
     return None if fits else _reshaped(message, "unflattened_size", sizes, held, arrival)
 
 
@@ -170,7 +170,7 @@ def _normalised(built: Any, arrival: Arrival) -> Fault | None:
     last = list(arrival.stream.shape[-len(wanted) :])
     if len(wanted) == 1 or last == wanted:
         return None
-    return Fault(f"its last sizes are {arrival.show(last)}, and {wanted} is expected", "normalized_shape")
+    return Fault(f"expected {wanted} as the last sizes, got {arrival.show(last)}", "normalized_shape")
 
 
 def _select(built: blocks.Select, arrival: Arrival) -> Fault | None:
@@ -180,7 +180,9 @@ def _select(built: blocks.Select, arrival: Arrival) -> Fault | None:
     if -count <= built.index < count:
         return None
     return Fault(
-        f"dimension {built.dim} has {count} entries, and no [{built.index}]", "index", f"the last is {count - 1}"
+        f"index {built.index} is out of range for dimension {built.dim} of size {count}",
+        "index",
+        f"the last is {count - 1}",
     )
 
 
@@ -189,14 +191,14 @@ def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
     if other is None:
         return None
     if other.dim() != stream.dim():
-        return Fault(f"`other` must have {stream.dim()} dimensions like the stream, and has {other.dim()}", "other")
+        return Fault(f"`other` must have {stream.dim()} dimensions like the stream, got {other.dim()}", "other")
     along = built.dim % stream.dim()
     apart = [dim for dim in range(stream.dim()) if dim != along and stream.shape[dim] != other.shape[dim]]
     if not apart:
         return None
     dim, number = apart[0], arrival.sizes.number
     sizes = f"{number(stream.shape[dim])} and {number(other.shape[dim])}"
-    message = f"along dimension {built.dim} all other sizes must be equal, and dimension {dim} has {sizes}"
+    message = f"all sizes except dimension {built.dim} must match, but dimension {dim} has {sizes}"
     if len(apart) == 1 and dim and stream.shape[along] == other.shape[along]:
         return Fault(message, "dim", f"write `Concat({dim})`")
     return Fault(message, "other")
@@ -206,25 +208,27 @@ def _halved(built: nn.GLU, arrival: Arrival) -> Fault | None:
     if not -arrival.stream.dim() <= built.dim < arrival.stream.dim():
         return None
     size = int(arrival.stream.shape[built.dim])
-    return Fault(f"dimension {built.dim} is halved, and {size} is odd", "dim") if size % 2 else None
+    return Fault(f"dimension {built.dim} must have an even size, got {size}", "dim") if size % 2 else None
 
 
 def _shuffled(built: nn.PixelShuffle, arrival: Arrival) -> Fault | None:
     factor, channels = built.upscale_factor, int(arrival.stream.shape[-3]) if arrival.stream.dim() > 2 else 0
     if factor < 1 or not channels or channels % factor**2 == 0:
         return None
-    return Fault(f"{channels} channels do not divide by {factor} * {factor}", "upscale_factor")
+    return Fault(f"{channels} channels are not divisible by {factor} * {factor}", "upscale_factor")
 
 
 def _unshuffled(built: nn.PixelUnshuffle, arrival: Arrival) -> Fault | None:
     factor = built.downscale_factor
     odd = [int(size) for size in arrival.stream.shape[-2:] if factor > 0 and size % factor]
-    return Fault(f"a size of {odd[0]} does not divide by {factor}", "downscale_factor") if odd else None
+    return Fault(f"the size {odd[0]} is not divisible by {factor}", "downscale_factor") if odd else None
 
 
 def _channels_shuffled(built: nn.ChannelShuffle, arrival: Arrival) -> Fault | None:
     channels = int(arrival.stream.shape[1]) if arrival.stream.dim() > 1 else 0
-    return Fault(f"{channels} channels do not divide by {built.groups}", "groups") if channels % built.groups else None
+    return (
+        Fault(f"{channels} channels are not divisible by {built.groups}", "groups") if channels % built.groups else None
+    )
 
 
 MODES = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,), "bilinear": (4,)}
@@ -233,13 +237,13 @@ MODES |= {"bicubic": (4,), "trilinear": (5,)}
 
 def _upsampled(built: nn.Upsample, arrival: Arrival) -> Fault | None:
     if built.size is None and not built.scale_factor:
-        return Fault("it needs `size`, or a `scale_factor` above 0")
+        return Fault("it requires `size`, or a `scale_factor` greater than 0")
     if built.mode not in MODES:
         return Fault(f"`mode` must be one of {', '.join(f'`{mode}`' for mode in MODES)}", "mode")
     if arrival.stream.dim() not in MODES[built.mode]:
         wanted = " or ".join(str(rank) for rank in MODES[built.mode])
         at = "mode" if arrival.stream.dim() in (3, 4, 5) else None
-        return Fault(f"`{built.mode}` needs {wanted} dimensions, batch and channels among them", at)
+        return Fault(f"`{built.mode}` requires {wanted} dimensions, including batch and channels", at)
     return None
 
 
@@ -247,11 +251,11 @@ def _upsampled(built: nn.Upsample, arrival: Arrival) -> Fault | None:
 
 
 def _beside(built: Any, arrival: Arrival) -> Fault | None:
-    """Further arguments are combined with the stream, number by number."""
+    """Further arguments are combined with the stream elementwise, with broadcasting."""
     for name in arrival.using:
         value = arrival.tensor(name)
         if value is not None and not _broadcast(arrival.stream.shape, value.shape):
-            return Fault(f"`{name}` does not have the stream's shape", name)
+            return Fault(f"`{name}` does not match the shape of the stream", name)
     return None
 
 
@@ -264,7 +268,9 @@ def _scaled(built: blocks.Scale, arrival: Arrival) -> Fault | None:
     if _broadcast(arrival.stream.shape, built.factor.shape):
         return None
     count, last = list(built.factor.shape), arrival.sizes.number(int(arrival.stream.shape[-1]))
-    what = f"{count[0]} factors for a last size of {last}" if len(count) == 1 else f"factors of {count} do not fit"
+    what = (
+        f"{count[0]} factors for a last size of {last}" if len(count) == 1 else f"factors of shape {count} do not match"
+    )
     return Fault(what, "factor")
 
 
@@ -273,18 +279,18 @@ def _bilinear(built: nn.Bilinear, arrival: Arrival) -> Fault | None:
     if other is None or other.shape[-1] == built.in2_features:
         return None
     got = arrival.sizes.number(int(other.shape[-1]))
-    return Fault(f"`input2` has {got} features, and `in2_features` is {built.in2_features}", "in2_features")
+    return Fault(f"`input2` has {got} features, but `in2_features` is {built.in2_features}", "in2_features")
 
 
 def _compared(built: nn.Module, arrival: Arrival) -> Fault | None:
     target, stream = arrival.tensor("target"), arrival.stream
     if target is None or target.shape == stream.shape:
         return None
-    return Fault(f"`target` must have the stream's shape, {arrival.show(stream.shape)}", "target")
+    return Fault(f"`target` must have the shape of the stream, {arrival.show(stream.shape)}", "target")
 
 
 def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
-    """Scores of classes, along dimension 1, beside the numbers of the right ones or their shares."""
+    """Class scores along dimension 1, with class indices or probabilities as the target."""
     target, stream = arrival.tensor("target"), arrival.stream
     if target is None or stream.dim() < 2:
         return None
@@ -292,24 +298,24 @@ def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
     shares = isinstance(built, nn.CrossEntropyLoss) and target.is_floating_point()
     if list(target.shape) == (list(stream.shape) if shares else wanted) and (shares or target.dtype == torch.int64):
         return None
-    return Fault(f"`target` must be {arrival.show(wanted)} int64, the number of the right class of each", "target")
+    return Fault(f"`target` must be class indices of shape {arrival.show(wanted)} and type int64", "target")
 
 
 # sequences
 
 
 def _sequence(arrival: Arrival, batch_first: bool) -> Fault | None:
-    """A sequence of each row, of so many sizes; a size that is open and stands first is the batch."""
+    """A batch of sequences; an unknown size in the first dimension is the batch."""
     sizes, order = arrival.stream.shape, "[batch, length, features]" if batch_first else "[length, batch, features]"
     if len(sizes) not in (2, 3):
-        return Fault(f"it takes {order}")
+        return Fault(f"expected {order}")
     opens = [arrival.is_open(size) for size in sizes]
     if len(sizes) == 2 and opens[0]:
-        advice = "put `Unflatten(1, [length, features])` before it to make a sequence of each row"
-        return Fault(f"it takes {order}, and would read the batch as one sequence", None, advice)
+        advice = "add `Unflatten(1, [length, features])` before it to turn each row into a sequence"
+        return Fault(f"expected {order}, but the batch would be read as one sequence", None, advice)
     if len(sizes) == 3 and not batch_first and opens[0] and not opens[1]:
-        advice = "write `batch_first=true` in its call"
-        return Fault(f"it takes {order}, and would read along the batch", "batch_first", advice)
+        advice = "add `batch_first=true` to the call"
+        return Fault(f"expected {order}, but the batch would be read as the length", "batch_first", advice)
     return None
 
 
@@ -328,7 +334,9 @@ def _recurrent(built: nn.RNNBase, arrival: Arrival) -> Fault | None:
 def _cell(built: nn.RNNCellBase, arrival: Arrival) -> Fault | None:
     if arrival.stream.dim() not in (1, 2):
         return Fault(
-            "it takes [batch, features], one moment", None, "a `loop` with `over` gives it one moment each time"
+            "expected [batch, features], a single time step",
+            None,
+            "use a `loop` with `over` to pass one time step at a time",
         )
     if "hx" not in arrival.using:
         return None
@@ -349,28 +357,30 @@ def _pair(arrival: Arrival, hidden: list[int], cell: list[int]) -> Fault | None:
     shapes = [list(one.shape) for one in value if isinstance(one, Tensor)] if isinstance(value, tuple | list) else []
     if shapes == [hidden, cell]:
         return None
-    return Fault(f"`hx` must be two values, the state {arrival.show(hidden)} and the cell {arrival.show(cell)}", "hx")
+    return Fault(
+        f"`hx` must be a tuple of the hidden state {arrival.show(hidden)} and the cell state {arrival.show(cell)}", "hx"
+    )
 
 
 # attention
 
 
 def _values(arrival: Arrival, batch_first: bool, features: dict[str, int]) -> Fault | None:
-    """What is attended to must be like the stream, with so many features."""
+    """Keys, values and memory must match the rank and batch of the stream, with the given numbers of features."""
     stream, number = arrival.stream, arrival.sizes.number
     for name, wanted in features.items():
         value = arrival.tensor(name)
         if value is None:
             continue
         if value.dim() != stream.dim():
-            return Fault(f"`{name}` must have {stream.dim()} dimensions like the stream, and has {value.dim()}", name)
+            return Fault(f"`{name}` must have {stream.dim()} dimensions like the stream, got {value.dim()}", name)
         if not value.is_floating_point():
-            return Fault(f"`{name}` must hold numbers with a fraction", name)
+            return Fault(f"`{name}` must have a floating-point type", name)
         if value.shape[-1] != wanted:
-            return Fault(f"`{name}` must have {wanted} features, and has {number(int(value.shape[-1]))}", name)
+            return Fault(f"`{name}` must have {wanted} features, got {number(int(value.shape[-1]))}", name)
         rows = 0 if batch_first else 1
         if stream.dim() == 3 and value.shape[rows] != stream.shape[rows]:
-            return Fault(f"`{name}` must have the stream's batch of {number(int(stream.shape[rows]))}", name)
+            return Fault(f"`{name}` must have the batch size of the stream, {number(int(stream.shape[rows]))}", name)
     return None
 
 
@@ -379,14 +389,14 @@ def _mask(arrival: Arrival, name: str, *shapes: list[int]) -> Fault | None:
     if mask is None:
         return None
     if mask.dtype != torch.bool and not mask.is_floating_point():
-        return Fault(f"`{name}` must be of type `bool`, or of numbers with a fraction that are added", name)
+        return Fault(f"`{name}` must have type `bool` or a floating-point type", name)
     if list(mask.shape) in shapes:
         return None
     return Fault(f"`{name}` must be {' or '.join(arrival.show(shape) for shape in shapes)}", name)
 
 
 def _masks(arrival: Arrival, batch_first: bool, heads: int, keys: Tensor, attention: str, padding: str) -> Fault | None:
-    """The masks of one attention to `keys`."""
+    """The masks of an attention over `keys`."""
     stream = arrival.stream
     batched = stream.dim() == 3
     moments = 1 if batched and batch_first else 0
@@ -407,7 +417,7 @@ def _attention(built: nn.MultiheadAttention, arrival: Arrival) -> Fault | None:
     if key.shape[moments] != value.shape[moments]:
         number = arrival.sizes.number
         lengths = f"{number(int(key.shape[moments]))} and {number(int(value.shape[moments]))}"
-        return Fault(f"`key` and `value` must have one length, and have {lengths}", "value")
+        return Fault(f"`key` and `value` must have the same length, got {lengths}", "value")
     return _masks(arrival, built.batch_first, built.num_heads, key, "attn_mask", "key_padding_mask")
 
 
@@ -470,4 +480,4 @@ RULES: tuple[tuple[Any, Callable[[Any, Arrival], Fault | None]], ...] = (
     ((nn.TransformerEncoderLayer, nn.TransformerEncoder), _encoder),
     ((nn.TransformerDecoderLayer, nn.TransformerDecoder), _decoder),
 )
-"""A kind of module -> what it asks."""
+"""Modules -> the rule for their input."""

@@ -1,4 +1,4 @@
-"""The values that a graph holds while it runs in the shape check, and where each comes from."""
+"""The values of a graph during the shape check, and their origins."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flowconf.report import Place
 
 @dataclass
 class Giver:
-    """Where an arriving value comes from, for the other side of a mistake.
+    """The origin of a value, for the labels of an error.
 
-    `by` is the step or input that gives it, and `read` where `using` names it.
+    `by` is the step or input that produces it, and `read` the place in `using` that names it.
     """
 
     name: str
@@ -32,29 +32,30 @@ def identity(value: Any) -> Any:
 
 @dataclass
 class Held:
-    """What a step held while it ran, on its way to its value.
+    """The intermediate values of a step.
 
-    `parts` are the values of its modules by spot, `scopes` those of the graphs that stand there. A value of one
-    iteration is seen from outside as `whole` makes it; with an index, as `single` does.
+    `parts` are the outputs of its modules by spot, `scopes` the scopes of its graphs. `whole` turns a value of one
+    iteration into the value that is visible outside of the step, `single` into the value at an index.
     """
 
     parts: dict[str, Any] = field(default_factory=dict)
     scopes: dict[str, Scope] = field(default_factory=dict)
     once: Any = UNKNOWN
-    """The step's own value in one iteration."""
+    """The value of the step in one iteration."""
     all_of_them: Any = UNKNOWN
-    """What the body gives, put together, before `take`."""
+    """The combined output of the body, before `take`."""
     whole: Callable[[Tensor], Any] = identity
     single: Callable[[Tensor], Any] = identity
     count: int | None = None
-    """How many slices a map has."""
+    """The number of slices of a map."""
 
 
 @dataclass
 class Scope:
-    """The values of one graph while it runs.
+    """The values of one graph during the check.
 
-    `path` is where it runs, `home` where its modules stand, and `shared` where those stand that it has from around it.
+    `path` is the path at which it runs, `home` the path of its modules, and `shared` the paths of the modules
+    that it shares with the surrounding graph.
     """
 
     graph: GraphPlan
@@ -64,21 +65,21 @@ class Scope:
     home: str = ""
     shared: dict[str, str] = field(default_factory=dict)
     mounted: Mount | None = None
-    """Where the graph is mounted, when it is that of another file."""
+    """The mount of the graph, if it comes from another file."""
     reused: Place | None = None
-    """Where it is said that the modules here are used again; None where they stand first."""
+    """The place of the `reuse` of these modules; None at their first use."""
     advice: str | None = None
-    """The help for every mistake here, where a later copy of a repeated step runs."""
+    """The advice for every error in a later copy of a repeated step."""
     held: dict[str, Held] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    """Loop -> how often its body runs."""
+    """Loop -> its number of iterations."""
     wrong: set[str] = field(default_factory=set)
-    """Members with a mistake, and those that are not known because of them."""
+    """Members with an error, and members that are unknown because of them."""
     before: Any = UNKNOWN
-    """What the step at hand would read of a previous call: zeros like its stream."""
+    """The state that the current step reads from the previous call: zeros like its stream."""
 
     def standing(self, path: str) -> str:
-        """The full path of a module of this graph, or of one that it has from around it; copies stand at one path."""
+        """The full path of a module of this graph or of the surrounding one; all copies have the same path."""
         above = next((name for name in self.shared if f"{path}.".startswith(f"{name}.")), None)
         return join(self.home, path) if above is None else self.shared[above] + path[len(above) :]
 
@@ -101,12 +102,12 @@ class Scope:
         return self._field(held.all_of_them, value.key)
 
     def zeros(self, step: Step) -> Any:
-        """What a step reads of the previous call in the first: zeros like its stream, or else like the first input."""
+        """The initial state that a step reads: zeros like its stream, or else like the first input."""
         first = Value(self.graph.inputs[0].name)
         return self.value(first if step.stream.recurrent else step.stream)
 
     def slices(self, value: Value) -> int | None:
-        """How many slices the map has that the index of a value picks from, where that is known."""
+        """The number of slices of the map that the index of a value refers to, if it is known."""
         held = self.held.get(value.member)
         if held is None:
             return None
@@ -121,7 +122,7 @@ class Scope:
         return value if name is None or parts is None else parts.get(name, UNKNOWN)
 
     def seen(self, value: Value) -> Any:
-        """The fake value as a loss gets it: those of all iterations, stacked behind the batch."""
+        """The fake value as passed to a loss: all iterations, stacked after the batch dimension."""
         step, held = self.graph.step(value.member), self.held.get(value.member)
         if step is None or held is None or not value.is_part:
             return self.value(value)
@@ -139,7 +140,7 @@ class Scope:
         return found
 
     def giver(self, value: Value) -> Giver:
-        """Where the value of a reference comes from."""
+        """The origin of the value of a reference."""
         held = self.held.get(value.member)
         below = held.scopes.get(value.spot) if held is not None else None
         known = self.places.get(value.member)

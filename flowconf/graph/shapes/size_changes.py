@@ -1,4 +1,4 @@
-"""Where a body says what makes a size of its result: the number that gives it, or the module that changed it last."""
+"""Locates what determines a size of the output of a body: a number in a call, or the last module that changes it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flowconf.language.registry import modules
 from flowconf.report import Place
 
 RESIZE = ("padding", "output_padding", "stride", "scale_factor", "dilation", "kernel_size", "size", "output_size")
-"""Arguments that change the sizes behind batch and channels; of two that would do, the first is meant."""
+"""Arguments that change the sizes after batch and channels, in order of preference."""
 TRIED = range(17)
-"""Numbers that are tried for one that does not fit."""
+"""Values that are tried instead of a wrong one."""
 
 
 def giving(body: Visit, field: str) -> Visit:
-    """The step that gives one output of a graph; for anything else, what was asked."""
+    """The visit of the step that returns an output of a graph; for other modules, `body`."""
     module, scope = body.applied.target, body.inner
     value = dict(module.graph.outputs).get(field) if isinstance(module, Mount) else None
     step = scope.graph.step(value.member) if scope is not None and value is not None else None
@@ -39,7 +39,7 @@ def _ran(step: Step, scope: Scope) -> Visit:
 
 
 def changed_in(body: Visit, wanted: Any, gives: Any, but: int | None = None) -> Place:
-    """Where a body says the sizes that it gives instead of those wanted, or else its end.
+    """Where a body determines the sizes that differ from those wanted, or else its last module.
 
     The dimension `but` may differ.
     """
@@ -78,7 +78,7 @@ def _changes(body: Visit, gives: Any, dims: list[int]) -> Iterator[Visit]:
 
 
 def _is_written_here(mount: Mount) -> bool:
-    """Whether a graph is written in place, and gives one value."""
+    """Whether a graph is written in place and has a single output."""
     return mount.graph.source_name is None and len(mount.graph.outputs) == 1
 
 
@@ -89,9 +89,9 @@ def _differ(before: Any, after: Any, dims: list[int]) -> bool:
 
 
 def _number(call: object, stream: Any, wanted: Tensor, dims: list[int]) -> Place | None:
-    """The number of a call by which it gives other sizes than those wanted: the only one, or the one that is nearest.
+    """The argument of a call that makes the sizes differ from those wanted.
 
-    Nearest is the one that has to change least to make it fit.
+    Of several, the one that requires the smallest change.
     """
     if not isinstance(call, Call) or min(dims) < 2:
         return None
@@ -111,7 +111,7 @@ def _number(call: object, stream: Any, wanted: Tensor, dims: list[int]) -> Place
 
 
 def _with(call: Call, wrong: Literal, value: int, stream: Any) -> Any:
-    """What a call gives with another number in it; None where it cannot take that."""
+    """The output of a call with another value for one argument; None on an error."""
 
     def plain(given: Argument) -> Any:
         if given is wrong:
@@ -121,5 +121,5 @@ def _with(call: Call, wrong: Literal, value: int, stream: Any) -> Any:
     try:
         made = modules.load(call.name)(*map(plain, call.args), **{name: plain(one) for name, one in call.kwargs})
         return called(made, stream, {})
-    except Exception:  # noqa: BLE001 - a module may raise anything, and it was told that it does not fit
+    except Exception:  # noqa: BLE001 - a module may raise anything, and the mismatch was reported
         return None

@@ -1,6 +1,6 @@
-"""Sizes as the shape check computes with them and as a person reads them.
+"""Sizes in the shape check, and their text.
 
-A symbol such as `B` is given a large prime: no real size equals it, so a size that is a multiple of it is shown as one.
+A symbol such as `B` is represented by a large prime, which no real size equals; its multiples are shown with `B`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flowconf.report import Place
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
 NEAR = 32
 SMALLER_PRIMES = (131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191)
-"""For sizes that are multiples of one, so that no tensor becomes larger than possible."""
+"""For sizes that are multiples of one, so that tensors do not exceed the maximum size."""
 
 EXPECTS = {
     "in_features": -1,
@@ -35,7 +35,7 @@ EXPECTS = {
     "num_features": 1,
     "num_channels": 1,
 }
-"""Constructor arguments that are a size of the arriving tensor, and which: the last one, or the channels."""
+"""Constructor arguments that are a size of the input, and its dimension: the last one, or the channels."""
 
 UNITS = {-1: "features", 1: "channels"}
 
@@ -43,21 +43,24 @@ UNITS = {-1: "features", 1: "channels"}
 TORCH_WORDS = (
     (r"torch\.Size\((\[.*?\])\)", r"\1"),
     (r"torch\.(float32|float64|int64|bool)", r"\1"),
-    (r"Attempting to broadcast.* had (\[.*?\]); but expected.* broadcastable to (\[.*?\])", r"\1 does not fit \2"),
+    (
+        r"Attempting to broadcast.* had (\[.*?\]); but expected.* broadcastable to (\[.*?\])",
+        r"\1 cannot be broadcast to \2",
+    ),
     (r"a and b must have same reduction dim, but got (\[.*?\]) X (\[.*?\])", r"\1 and \2 cannot be multiplied"),
     (r"^\w+\(\): ", ""),
-    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be a number, `'same'` or `'valid'`"),
-    (r"padding='same' is not supported for strided convolutions", "`padding='same'` needs a `stride` of 1"),
-    (r".*Calculated output size: .*Output size is too small", "its kernel is larger than what arrives"),
-    (r".*calculated shape of the array of sliding blocks.*", "its kernel is larger than what arrives"),
-    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters, for \2 channels"),
-    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, not \1"),
-    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"it takes \1 or \2 dimensions"),
-    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 differ"),
+    (r"^Invalid padding string '\w+', should be one of \{.*\}", "`padding` must be an integer, `'same'` or `'valid'`"),
+    (r"padding='same' is not supported for strided convolutions", "`padding='same'` requires a `stride` of 1"),
+    (r".*Calculated output size: .*Output size is too small", "the kernel is larger than the input"),
+    (r".*calculated shape of the array of sliding blocks.*", "the kernel is larger than the input"),
+    (r"Mismatch of parameter.* numbers = (\d+) and channel size = (\d+)", r"it has \1 parameters for \2 channels"),
+    (r"elements in indices should be type int64 but got: (\w+)", r"`indices` must be integers, got \1"),
+    (r"Expected (\d)D or (\d)D \(batch mode\) tensor.*", r"expected \1 or \2 dimensions"),
+    (r"The size of tensor a \((.*?)\) must match the size of tensor b \((.*?)\).*", r"sizes \1 and \2 do not match"),
     (r"Trying to create tensor with negative dimension.*", "a size cannot be negative"),
-    (r"kernel size should be greater than zero.*", "its size must be at least 1"),
-    (r"length must be non-negative", "its padding takes away more than there is"),
-    (r"expected sequence of length (\d+) at dim \d+ \(got (\d+)\)", r"its lists have \1 and \2 entries"),
+    (r"kernel size should be greater than zero.*", "the kernel size must be at least 1"),
+    (r"length must be non-negative", "negative padding larger than the input"),
+    (r"expected sequence of length (\d+) at dim \d+ \(got (\d+)\)", r"its lists have different lengths, \1 and \2"),
     (r"Unknown (\w+) '(\w+)'\. Select from (.*)", r"`\1` must be \3, got '\2'"),
     (r"(\w+) should be (\S+)/(\S+), not (\w+)", r"`\1` must be '\2' or '\3', got '\4'"),
     (r"Padding_idx must be within num_embeddings", "`padding_idx` must be less than `num_embeddings`"),
@@ -65,25 +68,25 @@ TORCH_WORDS = (
     (r"(\w+) should be a number in range \[0, 1\].*", r"`\1` must be between 0 and 1"),
     (
         r"(\w+) requires specifying either an output size, or a pooling ratio",
-        "it needs `output_size` or `output_ratio`",
+        "it requires `output_size` or `output_ratio`",
     ),
-    (r"[Ff]an in and fan out can not be computed.*", "it is for parameters with at least 2 dimensions"),
+    (r"[Ff]an in and fan out can not be computed.*", "it requires at least 2 dimensions"),
 )
-"""Words of torch that say less to a person than these."""
+"""Messages of torch, and clearer replacements."""
 
 
 @dataclass
 class Sizes:
-    """The numbers behind the symbols of one check: a prime each, a multiple of one, or the size that is `known`."""
+    """The numbers for the symbols of one check: a prime each, a multiple of one, or the `known` size."""
 
     known: dict[str, int] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
     """Symbol -> its prime."""
     multiples: dict[str, int] = field(default_factory=dict)
-    """Symbol -> how many times its prime it is."""
+    """Symbol -> the factor of its prime."""
 
     def of(self, size: int | str) -> int:
-        """The number that the check uses for a size."""
+        """The number for a size."""
         if isinstance(size, int):
             return size
         factor, symbol = parts(size)
@@ -94,12 +97,12 @@ class Sizes:
         return factor * multiple * self.symbols.setdefault(symbol, primes[len(self.symbols) % len(primes)])
 
     def at_multiples(self, multiples: Mapping[str, int]) -> Sizes:
-        """The same sizes but for some symbols, which are so many times a prime."""
+        """The same sizes, except for some symbols, which are multiples of a prime."""
         others = {symbol: prime for symbol, prime in self.symbols.items() if symbol not in multiples}
         return Sizes(self.known, others, dict(multiples))
 
     def at(self, numbers: Mapping[str, int]) -> Sizes:
-        """The same sizes but for some symbols, which are these numbers."""
+        """The same sizes, except for some symbols with these numbers."""
         return Sizes(self.known, {**self.symbols, **numbers})
 
     def number(self, size: int) -> str:
@@ -119,7 +122,7 @@ class Sizes:
         return product if share == 1 else f"{product}/{share}"
 
     def _near(self, size: int) -> str | None:
-        """A size that a few were added to or taken from, where the symbols are multiples."""
+        """A size with a small offset, if the symbols are multiples."""
         for symbol, multiple in self.multiples.items():
             part = self.symbols.get(symbol, 0) * (multiple // 4 if multiple % 4 == 0 else multiple)
             count = round(size / part) if part else 0
@@ -146,13 +149,13 @@ class Sizes:
         return "a value of unknown shape" if not isinstance(value, int | float) else str(value)
 
     def reworded(self, message: str) -> str:
-        """torch's words with the symbols for their numbers."""
+        """A message of torch, reworded, with symbols instead of their primes."""
         message = re.sub(r"\d{4,}", lambda match: self.number(int(match[0])), message)
         return reworded(message)
 
 
 def reworded(message: str) -> str:
-    """torch's words as a person would say them, beginning with a small letter as all others do."""
+    """A message of torch, reworded, in lower case like all others."""
     for form, words in TORCH_WORDS:
         message = re.sub(form, words, message)
     is_name = re.match(r"[A-Z]\w*[A-Z0-9(_]", message)
@@ -160,9 +163,9 @@ def reworded(message: str) -> str:
 
 
 def misfits(entry: Input, value: Any) -> int | None:
-    """Which size of a declared shape does not fit what arrives, -1 for their number; None when all do.
+    """The position of the first mismatch with a declared shape, -1 for another rank, None if all sizes match.
 
-    A symbol stands for one size throughout the shape.
+    A symbol has the same size throughout the shape.
     """
     assert entry.shape is not None
     if not isinstance(value, Tensor) or value.dim() != len(entry.shape):
@@ -176,19 +179,19 @@ def misfits(entry: Input, value: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A size that a module was built for, the one that arrives, and the call that would fit."""
+    """The size that a module expects, the actual size, and the corrected call."""
 
     expected: int
     actual: int
     unit: str
     place: Place
     written: Literal | None
-    """What is written there; None for a size that the module has from elsewhere."""
+    """The argument; None if the size is not an argument of the call."""
     repaired: str | None
 
 
 def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None:
-    """Which argument of `call` does not fit the arriving tensor, or None when it is something else."""
+    """The argument of `call` that does not match a size of the input, or None."""
     if not isinstance(stream, Tensor):
         return None
     positional = modules.class_source(call.name).init.positional
@@ -209,7 +212,7 @@ def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None
 
 
 def _has_rank(built: nn.Module, stream: Tensor) -> bool:
-    """Whether a module such as `Conv2d` gets as many sizes as it takes; if not, the channels are not at fault."""
+    """Whether the input has the rank that a module such as `Conv2d` expects; if not, the channels are not at fault."""
     spatial = re.search(r"([123])d$", type(built).__name__)
     return spatial is None or stream.dim() - int(spatial[1]) in (1, 2)
 
@@ -222,6 +225,6 @@ def _repaired(call: Call, wrong: Argument, size: int) -> str:
 
 
 def first_line(problem: BaseException) -> str:
-    """The first line of an exception's words, without a closing full stop."""
+    """The first line of the message of an exception, without the final period."""
     text = re.sub(r"torch\.Size\((\[[^\]]*\])\)", r"\1", str(problem)).strip().splitlines()
     return (text[0].rstrip(".") if text else type(problem).__name__)[:300]

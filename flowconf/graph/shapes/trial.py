@@ -1,7 +1,7 @@
-"""A trial of a graph: it runs step by step on fake values, before anything real exists.
+"""Runs a graph step by step on fake values, before real modules are created.
 
-It fills in `_`, finds every size that does not fit, and knows the shape of every step. A step whose input is not known
-(no declared shape, or a mistake before it) is built but not called, so that one cause gives one diagnostic.
+It infers `_` and the shape of every step, and reports every shape mismatch. A step whose input is unknown (no declared
+shape, or an earlier error) is constructed but not called, so that one cause results in one diagnostic.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
 @dataclass
 class Trial:
-    """Runs graphs on fake values. `verbs` run the steps of each verb; `trains`: each path has a module of its own."""
+    """Runs graphs on fake values. `verbs` run the steps of each verb; `trains`: paths do not share modules."""
 
     verbs: Mapping[type[Step], Callable[[Trial, Visit], Any]]
     sizes: Sizes
@@ -40,14 +40,14 @@ class Trial:
     result: Inference = field(default_factory=Inference)
     findings: ShapeFindings = field(default_factory=ShapeFindings)
     rounds: int = 1
-    """How often the loops around the graph at hand run their bodies."""
+    """The number of iterations of the loops around the current graph."""
 
     def __post_init__(self) -> None:
         self.maker = ModuleMaker(self.result, self.sizes, self.findings, self.trains)
         self.caller = ModuleCaller(self.result, self.sizes, self.findings)
 
     def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
-        """Run the outermost graph, and report what was found."""
+        """Run the outermost graph, and report the findings."""
         values = {entry.name: given.get(entry.name, UNKNOWN) for entry in graph.inputs}
         values = {e.name: self._declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
         self.result.certain = not any(value is UNKNOWN for value in values.values())
@@ -59,7 +59,7 @@ class Trial:
         return scope
 
     def graph(self, scope: Scope, values: Mapping[str, Any], givers: Mapping[str, Giver]) -> Any:
-        """Run the graph of a scope, which then holds all its values: its output. `givers` are those of its inputs."""
+        """Run the graph of a scope, store its values there, and return the output; `givers` are those of the inputs."""
         graph = scope.graph
         for entry in graph.inputs:
             scope.local[entry.name] = self._input(entry, values.get(entry.name, UNKNOWN), scope, givers.get(entry.name))
@@ -80,7 +80,7 @@ class Trial:
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def _note_wrong(self, step: Step, scope: Scope, found: bool) -> None:
-        """Keep which members are wrong, and count those that could not be checked because of them."""
+        """Note members with errors, and members that could not be checked because of them."""
         if found:
             scope.wrong.add(step.name)
         elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads()):
@@ -88,7 +88,7 @@ class Trial:
             self.result.reporter.unchecked.append(join(scope.path, step.path))
 
     def _check_state(self, scope: Scope) -> None:
-        """What is kept from call to call must have the shape of the zeros that the first call reads."""
+        """A state that is kept between calls must have the shape of its initial zeros."""
         for step in scope.graph.steps:
             for value in step.reads():
                 if not value.recurrent or {step.name, value.member} & scope.wrong:
@@ -96,8 +96,10 @@ class Trial:
                 kept, like, giver = scope.value(value.now), scope.zeros(step), scope.places[value.member]
                 if difference(kept, like) is None:
                     continue
-                shown = f"`{value.now}` gives {self.sizes.show(kept)}"
-                message = f"`{step.name}` starts with zeros like its stream, {self.sizes.show(like)}, and {shown}"
+                shown = f"`{value.now}` has shape {self.sizes.show(kept)}"
+                message = (
+                    f"the initial state of `{step.name}` is zeros like its stream, {self.sizes.show(like)}, but {shown}"
+                )
                 wrong = Diagnostic(
                     "FC0205", message, value.place, step.path, (Label(shown, giver.place),), scope.advice
                 )
@@ -106,7 +108,7 @@ class Trial:
                 self.findings.add(wrong, *(misfit(giver, *two, step.path, value.place, self.sizes) for two in sizes))
 
     def _check_indices(self, scope: Scope) -> None:
-        """An index into the slices of a map must be one of them, where their number is known."""
+        """An index into the slices of a map must be in range, if their number is known."""
         graph = scope.graph
         read = [value for step in graph.steps for value in step.reads()] + [value for _, value in graph.outputs]
         for value in dict.fromkeys(read):
@@ -124,7 +126,7 @@ class Trial:
             self.note_kind(path, value)
 
     def note_kind(self, name: str, value: Any) -> None:
-        """Note what a value is, and each of its parts."""
+        """Note the kind of a value and of its parts."""
         if kind_of(value):
             self.result.kinds[name] = kind_of(value)
         for part, inner in (parts_of(value) or {}).items():
@@ -133,19 +135,19 @@ class Trial:
     # inputs
 
     def _declared(self, entry: Input) -> Any:
-        """A fake tensor of an input's declared shape."""
+        """A fake tensor with the declared shape of an input."""
         if entry.shape is None:
             return UNKNOWN
         shape = [self.sizes.of(size) for size in entry.shape]
         try:
             return torch.empty(shape, dtype=getattr(torch, entry.dtype))
         except RuntimeError:
-            message = f"the input `{entry.name}` is larger than any tensor can be"
+            message = f"the input `{entry.name}` exceeds the maximum size of a tensor"
             self.findings.add(Diagnostic("FC0123", message, entry.place, entry.name))
             return UNKNOWN
 
     def _input(self, entry: Input, value: Any, scope: Scope, giver: Giver | None) -> Any:
-        """Hold what arrives against what the input declares."""
+        """Check a value against the declared shape of an input."""
         if value is UNKNOWN:
             return UNKNOWN if entry.captured or self._would_guess(entry, scope) else self._declared(entry)
         if entry.shape is None or not scope.path or entry.captured:
@@ -156,9 +158,9 @@ class Trial:
             return value
         declared = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
         shown = f"[{', '.join(str(size) for size in entry.shape)}]"
-        gets = self.sizes.show(value)
-        message = f"the input `{entry.name}` of `{scope.path}` is declared as {shown}, and gets {gets}"
-        labels = [Label(f"`{giver.name}` gives {gets}", giver.place)] if giver is not None else []
+        got = self.sizes.show(value)
+        message = f"the input `{entry.name}` of `{scope.path}` is declared as {shown}, got {got}"
+        labels = [Label(f"`{giver.name}` has shape {got}", giver.place)] if giver is not None else []
         place = self._blamed(entry, value, wrong, scope, giver) or declared
         if place != declared:
             labels.append(Label(f"declared as {shown}", declared))
@@ -177,16 +179,16 @@ class Trial:
         return UNKNOWN
 
     def _would_guess(self, entry: Input, scope: Scope) -> bool:
-        """Whether sizes would stand in for ones that a mistake hides: what does not fit with them is no mistake.
+        """Whether the declared shape would only guess sizes that an earlier error hides, and cause false errors.
 
-        The rows of a batch are open in every graph.
+        The batch size is unknown in every graph, and does not count.
         """
         is_open = any(isinstance(size, str) for size in (entry.shape or ())[1:])
         return is_open and bool(scope.path) and bool(self.findings)
 
     @staticmethod
     def _blamed(entry: Input, value: Any, wrong: int, scope: Scope, giver: Giver | None) -> Place | None:
-        """What is at fault, if not the declaration: another kind of value, or what the graph of a file gets."""
+        """The place at fault, if not the declaration: a value of another kind, or the input of a mounted graph."""
         read = giver.read if giver is not None else None
         mounted, reused = scope.mounted, scope.reused
         mount = reused or (mounted.place if mounted is not None else None)
@@ -220,9 +222,9 @@ class Trial:
     # modules
 
     def apply(self, visit: Visit, repeated: int = 1, whole: Applied | None = None) -> Any:
-        """Run the module that is visited; `whole` is the chain that it is a member of.
+        """Run the module of a visit; `whole` is the chain that contains it.
 
-        Its stream has `repeated` rows for each of the graph's.
+        Its stream has `repeated` rows for each row of the graph.
         """
         value = self._value(visit, repeated, whole)
         self.note_kind(f"{join(visit.path, visit.spot)}()", value)
@@ -254,7 +256,7 @@ class Trial:
         return member.stream
 
     def _mounted(self, visit: Visit, mount: Mount, using: dict[str, Any]) -> Any:
-        """The output of a graph that stands at the spot."""
+        """The output of a mounted graph."""
         applied, scope, stream = visit.applied, visit.scope, visit.stream
         own = [entry.name for entry in mount.graph.inputs if not entry.captured]
         values, parts = dict(using), parts_of(stream)
@@ -282,30 +284,30 @@ class Trial:
         return UNKNOWN if guessed else result
 
     def _check_filled(self, visit: Visit, parts: Mapping[str, Any] | None) -> None:
-        """Whether the stream fills the inputs of a graph, where only now it is known what the stream holds."""
+        """Check that the stream fills the inputs of a graph, if its parts are only known now."""
         lacking = unfilled(visit.applied, parts)
         if lacking:
-            shown = "one value" if parts is None else ", ".join(f"`{name}`" for name in parts)
-            label = Label(f"`{visit.giver.name}` gives {shown}", visit.giver.place)
+            shown = "a single value" if parts is None else ", ".join(f"`{name}`" for name in parts)
+            label = Label(f"`{visit.giver.name}` has {shown}", visit.giver.place)
             path = join(visit.scope.path, visit.applied.path)
             message = f"the input `{lacking[0]}` of `{path}` has no value"
             self.findings.error(visit, "FC0147", message, visit.step.place, (label,), to_fill(lacking[0]))
 
     def _given(self, value: Value, visit: Visit) -> Any:
-        """What a module is passed besides its stream: a value, or the first slice of what a loop goes over."""
+        """A further argument of a module: a value, or the first slice of the value that a loop iterates over."""
         found = visit.scope.value(value)
         if not value.sliced or found is UNKNOWN:
             return found
-        dim, gives = visit.step.along or 0, f"`{value}` gives {self.sizes.show(found)}"
+        dim, shown = visit.step.along or 0, f"`{value}` has shape {self.sizes.show(found)}"
         if not isinstance(found, Tensor) or not -found.dim() <= dim < found.dim():
-            message = f"the loop `{visit.path}` goes over dimension {dim}, and {gives}"
+            message = f"the loop `{visit.path}` iterates over dimension {dim}, but {shown}"
             self.findings.error(visit, "FC0201", message, value.place)
         return found.select(dim, 0)
 
-    # what verbs need of it
+    # for the verbs
 
     def attempt(self, visit: Visit) -> Any:
-        """What a part gives that is held against another; unknown when there is a mistake in it."""
+        """The output of one of several parts; unknown if there is an error in it."""
         before = len(self.findings)
         try:
             value = self.apply(visit)
@@ -314,26 +316,26 @@ class Trial:
         return UNKNOWN if len(self.findings) > before else value
 
     def taken(self, visit: Visit, value: Any) -> Any:
-        """What `take` picks."""
+        """The value that `take` selects."""
         take, parts = visit.step.take, parts_of(value)
         try:
             if isinstance(value, Tensor):
-                raise TypeError  # it would be a row
+                raise TypeError  # an index would select a row
             return parts[take] if parts is not None and take in parts else value[take]
         except (IndexError, KeyError, TypeError):
             shown, entries = self.sizes.show(value), value if isinstance(value, tuple | list) else ()
-            why = f"{shown} is one tensor"
+            why = f"{shown} is a single tensor"
             advice: Advice | None = "remove it"
             if parts is not None:
                 listed = ", ".join(f"`{name}`" for name in parts)
-                why, advice = f"{shown} holds {listed}", suggest(str(take), list(parts), "names")
+                why, advice = f"{shown} has {listed}", suggest(str(take), list(parts), "names")
             elif entries:
-                why, advice = f"{shown} holds {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
-            message = f"`take: {take}` finds nothing: {why}"
+                why, advice = f"{shown} has {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
+            message = f"invalid `take: {take}`: {why}"
             self.findings.error(visit, "FC0201", message, visit.step.place_of("take"), advice=advice)
 
 
 def _later_copy(visit: Visit) -> Visit:
-    """The next copy of a repeated step. If only that does not fit, the first one changes the stream."""
-    advice = f"`{visit.step.name}` is repeated: each copy must give back the shape that it takes"
+    """The next copy of a repeated step. An error only there means that the first copy changes the shape."""
+    advice = f"`{visit.step.name}` is repeated: each copy must return the shape of its input"
     return replace(visit, scope=replace(visit.scope, advice=advice))

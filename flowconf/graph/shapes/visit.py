@@ -1,4 +1,4 @@
-"""A module of a step in the shape check, and what arrives at it."""
+"""A module of a step in the shape check, with its input."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flowconf.report import Label
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A step that runs in a scope, the stream that arrives from a giver, and which module of the step takes it.
+    """A step in a scope, its stream and the giver of the stream, and the module of the step that receives it.
 
-    `spot` is the module's path below the step's own, "" for the body or for the step as a whole.
+    `spot` is the path of the module relative to the step, "" for the body or for the step as a whole.
     """
 
     step: Step
@@ -37,7 +37,7 @@ class Visit:
 
     @property
     def held(self) -> Held:
-        """What the step holds so far."""
+        """The intermediate values of the step so far."""
         return self.scope.held[self.step.name]
 
     @property
@@ -54,13 +54,13 @@ class Visit:
         return Visit(self.step, self.scope, stream, giver, self.spot)
 
     def arrives(self, sizes: Sizes) -> Label:
-        """The giver of the stream, as the other party of a mistake."""
-        return Label(f"`{self.giver.name}` gives {sizes.show(self.stream)}", self.giver.place)
+        """A label with the shape of the stream, at its giver."""
+        return Label(f"`{self.giver.name}` has shape {sizes.show(self.stream)}", self.giver.place)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleCall:
-    """A call of a module: `whole` is the chain that it is a member of, or itself; `using` are further arguments."""
+    """A call of a module: `whole` is the chain that contains it, or the module; `using` are further arguments."""
 
     visit: Visit
     whole: Applied
@@ -79,7 +79,7 @@ class ModuleCall:
         return join(self.visit.scope.path, self.whole.path)
 
     def argument(self, name: str | None, item: int | None = None) -> Literal | Value | None:
-        """An argument of the call, or a number in it, or what `using` brings under a name, where that is written."""
+        """An argument of the call, or a number in it, or a value of `using`, with its place."""
         call, read = self.applied.target, dict(self.applied.using)
         if isinstance(call, Call) and name is not None and item is not None:
             return faults.number_of(call, name, item)
@@ -88,7 +88,7 @@ class ModuleCall:
         return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
 
     def meant(self, words: str) -> Literal | Value | None:
-        """The argument that a module's own words are about."""
+        """The argument that the message of a module refers to."""
         call = self.applied.target
         given = faults.argument(call, words) if isinstance(call, Call) else None
         return given or self.argument(faults.further(self.using, words))

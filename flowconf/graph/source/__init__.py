@@ -1,1 +1,1 @@
-"""Generated source: what a forward pass has to give, how it is written, and how it is run."""
+"""Generated source: the demands on a forward pass, the code generator, and its execution."""

@@ -1,4 +1,4 @@
-"""Where a module stands: from a path of the document to what Python writes."""
+"""Converts paths of a document to Python expressions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from flowconf.language.plan import Chain, GraphPlan, Module, Mount, Shared, Step
 
 
 def address(graph: GraphPlan, path: str, each: bool = False) -> str:
-    """A path of the graph as Python reaches it from `self`: through attributes, `["branch"]` and `[index]`.
+    """The Python expression for a path of the graph, relative to `self`: attributes, `["branch"]` and `[index]`.
 
-    `each`: the path names no copies of what is repeated, and `[*]` stands for all of them.
+    `each`: the path has no indices of repeated copies, and `[*]` is written for all of them.
     """
     head, *rest = path.split(".")
     step = graph.step(head)
@@ -43,5 +43,5 @@ def _rest(module: Module, rest: list[str], each: bool, apart: bool = False) -> s
 
 
 def in_dict(step: Step) -> bool:
-    """Whether the members of a chain stand in a `ModuleDict`, because something else stands below their path."""
+    """Whether the members of a chain are in a `ModuleDict`, because their path has other modules below it."""
     return bool(step.extras) and isinstance(step.body.module, Chain)

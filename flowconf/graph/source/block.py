@@ -1,4 +1,4 @@
-"""What is known while a `forward` is written: the statements so far, the names in use, and the graph around a step."""
+"""The state of a `forward` under construction: statements, local names, and the surroundings of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowconf.language.plan import GraphPlan, Value
 
 @dataclass
 class Block:
-    """Statements, and how what they make is read behind them."""
+    """Statements, and expressions for the values that they assign."""
 
     lines: list[str] = field(default_factory=list)
     values: dict[Want, str] = field(default_factory=dict)
@@ -24,13 +24,13 @@ class Block:
 
 @dataclass
 class LocalNames:
-    """The local names of one `forward` that are none of its members."""
+    """The local names of one `forward`, besides its members."""
 
     graph: GraphPlan
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def local(self, member: str, what: str = "") -> str:
-        """A name for something of a member; a `_` behind it keeps it clear of members, inputs and each other."""
+        """A local name for a value of a member; trailing `_` avoid collisions with members, inputs and each other."""
         name = re.sub(r"[\W_]+", "_", f"{member}_{what}" if what else member).strip("_")
         while (
             self.graph.step(name) or self.graph.input(name) or self.owners.get(name, (member, what)) != (member, what)
@@ -40,25 +40,25 @@ class LocalNames:
         return name
 
     def owned_by(self, member: str) -> list[str]:
-        """The names that were given for a member."""
+        """The local names of a member."""
         return [name for name, (owner, _) in self.owners.items() if owner == member]
 
 
 @dataclass
 class Surroundings:
-    """What the statements of a step need of the graph around it."""
+    """The surroundings of a step that its statements need."""
 
     graph: GraphPlan
     names: LocalNames
     text: Callable[[Value], str]
-    """How a value is read."""
+    """Value -> its expression."""
     asked: Callable[[str], Demand]
-    """Home of a nested graph -> what it gives when it is called."""
+    """Home of a nested graph -> the demand on it."""
     inputs: Mapping[str, frozenset[str]]
-    """Home of a nested graph -> those of its inputs that it still has."""
+    """Home of a nested graph -> its remaining inputs."""
     kinds: Callable[[str], str]
-    """What the shape check found: "tensor", "dict", "named", "tuple", or "" where nothing is known."""
+    """The kind of a value from the shape check: "tensor", "dict", "named", "tuple", or "" if unknown."""
     count: Callable[[str, Literal], str]
     """A number of the step, by its key."""
     rank: int | None
-    """How many more dimensions a gate's experts have than its weights; None where no sizes are known."""
+    """The number of dimensions that the experts of a gate have more than its weights; None if no sizes are known."""

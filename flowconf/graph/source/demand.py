@@ -1,4 +1,4 @@
-"""What is asked of a graph: which values a forward pass has to give, and which steps it needs for them."""
+"""Demands on a graph: the values that a forward pass must return, and the steps that they require."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
 
 LAST, STACK, LIST = "last", "stack", "list"
-"""How a value comes out of iterations: the last one's alone, all of them stacked behind the batch, or as a list."""
+"""How a value of iterations is returned: the last one, all stacked after the batch dimension, or as a list."""
 
 MARKS = {LAST: "", STACK: "*", LIST: "**"}
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One value inside a graph, and how it comes out of the iterations around it; an index picks one of them."""
+    """A value in a graph, and how it is returned from surrounding iterations; an index selects one of them."""
 
     value: Value
     gather: str = LAST
@@ -23,18 +23,18 @@ class Want:
 
     @property
     def key(self) -> str:
-        """Its name among what a forward pass also returns."""
+        """Its name in the additional outputs of a forward pass."""
         return self.alias or f"{self.value}{MARKS[self.gather]}"
 
     @property
     def inside(self) -> Want | None:
-        """The same as it is asked of the graph that the step mounts."""
+        """The want relative to the graph that the step mounts."""
         return None if self.value.inner is None else Want(self.value.inner, self.gather)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one graph has to give: its own outputs (`main`), and further values."""
+    """The values that a graph must return: its outputs (`main`), and further values."""
 
     main: bool = True
     wants: tuple[Want, ...] = ()
@@ -44,24 +44,24 @@ class Demand:
 
 
 OUTPUTS = Demand()
-"""What a plain call of a graph asks for."""
+"""The demand of a plain call of a graph."""
 
 NOTHING = Demand(False)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a demand means inside a graph: the steps that run, and what each is asked for."""
+    """The consequences of a demand inside a graph: the steps that run, and the wants of each."""
 
     steps: tuple[Step, ...]
     wants: dict[str, tuple[Want, ...]]
     uses: dict[str, tuple[int, ...]]
-    """Member -> the positions (in `steps`) that read it; `len(steps)` stands for the return."""
+    """Member -> the positions (in `steps`) that read it; `len(steps)` is the return."""
     kept: tuple[Value, ...]
-    """What the next call reads of this one, in declared order."""
+    """The state that the next call reads, in declared order."""
 
     def inside(self) -> Iterator[tuple[str, Demand]]:
-        """Home of a nested graph -> what a step that runs it asks of it."""
+        """Home of a nested graph -> the demand of a step that runs it."""
         for step in self.steps:
             of_step = self.wants.get(step.name, ())
             for spot, applied in step.spots.items():
@@ -72,7 +72,7 @@ class Needs:
 
 
 def needs(graph: GraphPlan, demand: Demand) -> Needs:
-    """Walk backwards from what is demanded and keep only what it takes."""
+    """Walk backwards from the demand and keep only the required steps."""
     returned = [Want(value) for _, value in graph.outputs] if demand.main else []
     returned += demand.wants
     wanted: dict[str, list[Want]] = {}
@@ -80,7 +80,7 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
         wanted.setdefault(want.value.member, []).append(want)
     kept: dict[str, Step] = {}
     before = -1
-    while len(kept) > before:  # once more for each reference to a later step
+    while len(kept) > before:  # repeated for each reference to a later step
         before = len(kept)
         for step in reversed(graph.steps):
             if step.name in wanted and step.name not in kept:
@@ -105,12 +105,12 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
 
 
 def gives_main(step: Step, spot: str, wants: Iterable[Want]) -> bool:
-    """Whether the own outputs of the graph at a spot of the step are read."""
+    """Whether the outputs of the graph at a spot of the step are read."""
     return runs_whole(step, wants) or any(want.value.spot == spot and want.value.inner is None for want in wants)
 
 
 def runs_whole(step: Step, wants: Iterable[Want]) -> bool:
-    """Whether the step's own value is read, or carried from one iteration to the next."""
+    """Whether the value of the step is read, or carried from one iteration to the next."""
     if step.feeds_back or step.repeat is not None:
         return True
     whole = ("", "merge") if len(step.parts) > 1 else ("",)
@@ -118,20 +118,20 @@ def runs_whole(step: Step, wants: Iterable[Want]) -> bool:
 
 
 def needed_inputs(graph: GraphPlan, found: Needs) -> list[Input]:
-    """The captured inputs that a pruned graph still reads, and all declared ones."""
+    """The captured inputs that a pruned graph still reads, and all declared inputs."""
     return [given for given in graph.inputs if not given.captured or given.name in found.uses]
 
 
 @dataclass
 class Demands:
-    """What every graph of a tree is asked for by all that run it, by the path at which it stands."""
+    """The combined demands on every graph of a tree, by path."""
 
     tree: GraphPlan
     asked: dict[str, Demand] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         before: dict[str, Demand] | None = None
-        while before != self.asked:  # once more for each graph that a later one lends
+        while before != self.asked:  # repeated for each graph that a later one shares
             before = dict(self.asked)
             self._collect(self.tree, "", self.asked.get("", OUTPUTS), {})
 
@@ -144,24 +144,24 @@ class Demands:
             self._collect(mount.graph, at, self.at(at), lent_to(graph, mount, path, lent))
 
     def at(self, path: str) -> Demand:
-        """What the graph at a path is asked for; its own outputs when nothing runs it."""
+        """The demand on the graph at a path; its outputs if nothing runs it."""
         found = self.asked.get(path, OUTPUTS)
         return found if found.main or found.wants else OUTPUTS
 
 
 def home_of(local: str, path: str, lent: Mapping[str, str]) -> str:
-    """The full path of what a graph at `path` knows as `local`; `lent` is what it has from the graphs around."""
+    """The full path of `local` in the graph at `path`; `lent` are the modules of surrounding graphs."""
     head, _, rest = local.partition(".")
     return join(lent[head], rest) if head in lent else join(path, local)
 
 
 def lent_to(graph: GraphPlan, mount: Mount, path: str, lent: Mapping[str, str]) -> dict[str, str]:
-    """The modules that a nested graph has from the graph around it: its own names -> their full paths."""
+    """The modules that a nested graph shares with the surrounding one: local names -> full paths."""
     return {mine: home_of(without_copies(graph, theirs), path, lent) for mine, theirs in mount.shares}
 
 
 def without_copies(graph: GraphPlan, path: str) -> str:
-    """A path of the graph without the numbers of repeated steps' copies."""
+    """A path of the graph without the indices of repeated copies."""
     head, *rest = path.split(".")
     step = graph.step(head)
     if step is None or not rest:

@@ -1,7 +1,7 @@
 """Prints a Plan as plain PyTorch: one class for each distinct graph, whose `forward` reads like the document.
 
-What always holds: the text is all there is at run time, a value is dropped where hand-written code would drop it, and
-every line knows the step that it came from.
+The text is complete at run time, values are deleted where hand-written code would drop them, and every line is mapped
+to its step.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from flowconf.report import Place
 
 @dataclass(frozen=True)
 class KnownSizes:
-    """What the shape check knows and the source needs.
+    """The results of the shape check that source generation needs.
 
-    `holes`: path of a call -> the sizes that its `_` stand for, in the order in which they are written. `ranks`: path
-    of a gate -> how many more dimensions its experts' outputs have than its weights. `kinds`: value -> "tensor",
+    `holes`: path of a call -> the sizes of its `_`, in the order in which they are written. `ranks`: path of a gate ->
+    the number of dimensions that the outputs of its experts have more than its weights. `kinds`: value -> "tensor",
     "dict", "named" (a NamedTuple) or "tuple"; a value is called by its path, with `()` behind it for what a module
     gives, `[]` for that of one iteration, and `#` for how many slices a map has.
     """
@@ -41,7 +41,7 @@ class KnownSizes:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a class: its text, and the step (local path and place) behind it."""
+    """One line of a class: its text, and its step (local path and place)."""
 
     text: str
     path: str = ""
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class GraphClass:
-    """One generated class. `children` maps local paths of nested graphs to their classes' names."""
+    """One generated class. `children` maps local paths of nested graphs to the names of their classes."""
 
     name: str
     lines: tuple[Line, ...]
@@ -69,12 +69,12 @@ class GraphClass:
 
 @dataclass(frozen=True)
 class Program:
-    """The classes of a graph in the order in which Python needs them; the last one is the graph itself."""
+    """The classes of a graph in dependency order; the last one is the graph itself."""
 
     header: tuple[str, ...]
     classes: tuple[GraphClass, ...]
     objects: Mapping[str, object]
-    """What the text names and no import gives: modules made outside of the document."""
+    """Names in the text without an import: modules from outside the document."""
 
     @property
     def source(self) -> str:
@@ -90,7 +90,7 @@ def emit(graph: GraphPlan, sizes: KnownSizes, demand: Demand = OUTPUTS) -> Progr
 
 
 def _used_names(graph: GraphPlan) -> Iterable[str]:
-    """Every module name that the graph calls: generated classes keep clear of them."""
+    """The names of all modules that the graph calls, which generated classes must not use."""
     for step in graph.steps:
         for applied in step.applied():
             yield from _names_in(applied.module)
@@ -132,9 +132,9 @@ class _Emitter:
         return (*lines, *([""] if own else []), *own)
 
     def graph_class(self, graph: GraphPlan, path: str, lent: Mapping[str, str], around: str = "") -> str:
-        """The class of `graph`, which stands at `path` in the graph `around`; equal graphs share one.
+        """The class of `graph` at `path` in the graph `around`; equal graphs share one.
 
-        `lent` are the modules that it has from the graphs around: its own names -> their paths.
+        `lent` are the modules of surrounding graphs: local names -> their paths.
         """
         demand = self.demands.at(path)
         found = needs(graph, demand)
@@ -173,7 +173,7 @@ class _Emitter:
         return self.classes[key].name
 
     def _class_name(self, label: str, around: str) -> str:
-        """`Scan`, or else `LetterScan`, or else a number behind it."""
+        """`Scan`, or else `LetterScan`, or else with a number appended."""
         base = _camel(label)
         base = f"{base}Graph" if base in modules or not base.isidentifier() else base
         longer = _camel(around) + base
@@ -201,7 +201,7 @@ class _Emitter:
         return lines
 
     def _members(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
-        """The assignments that make a step's modules."""
+        """The assignments that construct the modules of a step."""
         made = {applied.path: self._construct(graph, applied, path, children) for applied in step.applied()}
         construct = {name: text for name, text in made.items() if text is not None}
         together = len(step.parts) > 1 or (
@@ -221,7 +221,7 @@ class _Emitter:
                 yield f"    copy.{name} = {construct[extra.path]}"
 
     def _module_dict(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> str | None:
-        """The modules of a step under one path: its branches, or the members of a chain, and what else stands there."""
+        """The modules of a step under one path: its branches, or the members of a chain, and further modules."""
         standing = list(step.applied())
         if isinstance(step.body.module, Chain) and len(step.parts) == 1:
             standing = [*step.body.module.members, *step.extras]
@@ -281,7 +281,7 @@ def _camel(label: str) -> str:
 
 
 def lent_modules(graph: GraphPlan, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Every module that a nested graph takes from the graph around it: its path there, and where it comes from."""
+    """All modules that nested graphs share with a surrounding graph: their paths there, and their own paths."""
     for path, mount in graph.mounts():
         for mine, theirs in mount.shares:
             yield join(prefix, path, mine), join(prefix, theirs)
@@ -289,19 +289,19 @@ def lent_modules(graph: GraphPlan, prefix: str = "") -> Iterable[tuple[str, str]
 
 
 def _lent(graph: GraphPlan, path: str) -> str:
-    """A module that a graph lends to one below, as its `__init__` reaches it: its own, or one that is lent to it."""
+    """The expression in `__init__` for a module that a graph shares with a nested one."""
     text = address(graph, path)
     return text if path.split(".")[0] in graph.shares else f"self.{text}"
 
 
 def _documented(graph: GraphPlan) -> str:
     source = graph.source_name or (None if graph.inline else graph.label)
-    text = f"Part `{graph.label}` of the graph around it." if source is None else f"The graph `{source}`."
+    text = f"Part `{graph.label}` of the surrounding graph." if source is None else f"The graph `{source}`."
     return docstring(text)
 
 
 def _counts(graph: GraphPlan) -> dict[str, str]:
-    """Attributes for numbers that `forward` needs and that a parameter sets: name -> expression."""
+    """Attributes for numbers in `forward` that depend on a parameter: name -> expression."""
     counts = {}
     for step in graph.steps:
         reused = step.repeat if isinstance(step.body.module, Shared) else None

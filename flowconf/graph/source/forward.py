@@ -1,7 +1,7 @@
 """Prints the `forward` of one graph.
 
-A value that only the next statement reads is called `x`, as one would write by hand; any other keeps the name of its
-step and is deleted after its last use, so that no intermediate outlives its need.
+A value that only the next statement reads is named `x`, as in hand-written code; any other has the name of its step and
+is deleted after its last use, so that memory is freed as early as possible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ForwardWriter:
     found: Needs
     demand: Demand
     asked: Callable[[str], Demand]
-    """Home of a nested graph -> what it gives when it is called."""
+    """Home of a nested graph -> the demand on it."""
     child_inputs: Mapping[str, frozenset[str]]
     ranks: Mapping[str, int | None]
     kinds: Callable[[str], str]
@@ -113,7 +113,7 @@ class ForwardWriter:
         return any(value.member == member for value in list(step.reads())[1:])
 
     def _carried_by_next(self, step: Step, position: int) -> str | None:
-        """The name of the next statement's value when that starts as this one: a loop's, or a repeat's."""
+        """The name of the value of the next statement, if it starts with this one: a loop or a repeat."""
         if position + 1 >= len(self.found.steps):
             return None
         following = self.found.steps[position + 1]
@@ -132,7 +132,7 @@ class ForwardWriter:
         return deaths
 
     def _is_the_return(self, step: Step) -> bool:
-        """Whether the last step's expression can stand behind `return`."""
+        """Whether the expression of the last step can follow `return`."""
         if not self.demand.main or self.demand.wants or len(self.graph.outputs) != 1 or step.repeat is not None:
             return False
         if self.found.kept:
@@ -154,7 +154,7 @@ class ForwardWriter:
         return f"{main}, {seen}" if main else seen
 
     def _recalled(self, step: Step) -> Iterator[str]:
-        """The previous call's values that a step is the first to read."""
+        """The values of the previous call that a step is the first to read."""
         for value in step.reads():
             if value.recurrent and Want(value) not in self.read:
                 name = self.names.local(str(value.now), "before")
@@ -164,7 +164,7 @@ class ForwardWriter:
 
 
 def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
-    """The attribute that keeps a number for `forward`, called like its parameter if it can be; None for a literal."""
+    """The attribute for a number in `forward`, named after its parameter if possible; None for a literal."""
     if literal.text.isdigit():
         return None
     taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}

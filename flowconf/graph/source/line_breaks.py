@@ -1,4 +1,4 @@
-"""Breaks long lines of generated source where a person would: at the brackets, one entry a line."""
+"""Breaks long lines of generated source at brackets, with one entry per line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def broken(line: str, width: int = WIDTH) -> list[str]:
 
 
 def _widest_group(line: str) -> tuple[int, int]:
-    """Where the longest outermost pair of brackets stands."""
+    """The position of the longest outermost pair of brackets."""
     best, stack = (-1, -1), []
     for position, sign in _outside_texts(line):
         if sign in OPENERS:
@@ -41,7 +41,7 @@ def _widest_group(line: str) -> tuple[int, int]:
 
 
 def _entries(inside: str) -> list[str]:
-    """The parts of a bracket's inside, cut at its own commas."""
+    """The parts of the contents of brackets, split at top-level commas."""
     cuts, depth = [], 0
     for position, sign in _outside_texts(inside):
         depth += (sign in OPENERS) - (sign in OPENERS.values())
@@ -53,7 +53,7 @@ def _entries(inside: str) -> list[str]:
 
 
 def _clauses(inside: str) -> list[str]:
-    """The two parts of a comprehension; nothing when `inside` is none."""
+    """The two parts of a comprehension; empty if `inside` is not one."""
     depth = 0
     for position, sign in _outside_texts(inside):
         depth += (sign in OPENERS) - (sign in OPENERS.values())
@@ -63,7 +63,7 @@ def _clauses(inside: str) -> list[str]:
 
 
 def _outside_texts(line: str) -> list[tuple[int, str]]:
-    """The characters of a line that are not inside a quoted text, with their positions."""
+    """The characters of a line outside of string literals, with their positions."""
     found, quote, skip = [], "", False
     for position, sign in enumerate(line):
         if skip:

@@ -1,4 +1,4 @@
-"""Text of a document as literals of generated Python: nothing else writes such text into source."""
+"""Writes strings of a document as Python literals; the only way for them to enter generated source."""
 
 from __future__ import annotations
 

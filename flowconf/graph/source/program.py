@@ -24,22 +24,22 @@ _numbers = count(1)
 Location = tuple[str, Place | None]
 
 Bases = tuple[type[nn.Module], type[nn.Module]]
-"""What generated classes are made on: those of nested graphs, and that of the whole."""
+"""The base classes of generated classes: of nested graphs, and of the outermost one."""
 
 
 class CompiledProgram:
-    """The classes of a program, and which step stands behind each of their lines."""
+    """The classes of a program, and the step of each line."""
 
     def __init__(self, program: Program, bases: Bases) -> None:
         self.program, self.bases = program, bases
         self.file = f"<flowconf graph {next(_numbers)}>"
         self.lines: dict[int, Location] = {}
         self.owners: dict[int, str] = {}
-        """The class that each of these lines belongs to."""
+        """The class of each line."""
         text = self._laid_out()
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
         module = ModuleType(f"flowconf.generated_{next(_numbers)}")
-        sys.modules[module.__name__] = module  # the compiler looks globals up by their module's name
+        sys.modules[module.__name__] = module  # the compiler looks up globals by module name
         namespace: dict[str, Any] = module.__dict__
         namespace |= {"torch": torch, "nn": nn, **program.objects}
         namespace |= {name: getattr(runtime, name) for name in RUNTIME}
@@ -82,7 +82,7 @@ class CompiledProgram:
 
 
 class _Same:
-    """A program as a cache key: equal when the text is, and where each line of it comes from."""
+    """A program as a cache key: equal if the text and the origin of each line are equal."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -102,12 +102,12 @@ class _Same:
 
 @lru_cache(maxsize=256)
 def compiled(key: _Same, bases: Bases) -> CompiledProgram:
-    """The classes for a program; one text is run once."""
+    """The classes of a program; equal programs are run once."""
     return CompiledProgram(key.program, bases)
 
 
 def run(program: Program, bases: Bases) -> CompiledProgram:
-    """`compiled` for a program that may hold objects, which are never shared."""
+    """`compiled` for a program that may have objects, which are never shared."""
     if program.objects:
         return CompiledProgram(program, bases)
     return compiled(_Same(program), bases)

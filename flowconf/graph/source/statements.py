@@ -1,7 +1,7 @@
-"""Prints the statements of one step, and says how its values are read after them.
+"""Prints the statements of one step, and the expressions that read its values.
 
-A value on the way to the step's (of a branch, of a member of a chain, inside a nested graph) gets a name of its own
-only where something asks for it; those of iterations are gathered in lists.
+An intermediate value (of a branch, of a member of a chain, inside a nested graph) is assigned to a name only if it is
+wanted; those of iterations are collected in lists.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from flowconf.language.resolve.step_inputs import unfilled
 
 MERGE = {"add": " + ", "mul": " * "}
 NESTED = 20
-"""So many calls at most stand inside of each other."""
+"""The maximum number of nested calls."""
 
 
 class StepWriter:
@@ -47,7 +47,7 @@ class StepWriter:
         self.spots = step.spots
 
     def write(self, stream: str, target: str) -> Block:
-        """The statements that give `target` the step's value, made of `stream`."""
+        """The statements that assign the value of the step for `stream` to `target`."""
         if self.step.repeat is None:
             return self._once(stream, target, self._address())
         return self._in_series(stream, target)
@@ -110,7 +110,7 @@ class StepWriter:
             self._finish(block, f"torch.{merge}([{listed}], {step.dim})", target)
 
     def _branches(self, block: Block, stream: str, at: str) -> list[str]:
-        """The branches' values; those before one that gets a name get one too, so that the order stays."""
+        """The values of the branches; those before one that gets a name also get one, to preserve the order."""
         wanted = [name for name, _ in self.step.parts if self._wants_of(name)]
         found, named = [], bool(wanted)
         for name, _ in self.step.parts:
@@ -121,7 +121,7 @@ class StepWriter:
         return found
 
     def _gate(self, step: GateStep, block: Block, stream: str, target: str, at: str) -> None:
-        """The experts' outputs, weighed by the router and added one after the other."""
+        """The outputs of the experts, weighted by the router and added one by one."""
         weights, record = self._local("weights"), self.step.stream_record
         if self.whole or self._wants_of("router"):
             routed = self._call(block, "router", stream, f'{at}["router"]', weights, record)
@@ -157,7 +157,7 @@ class StepWriter:
         self._finish(block, f"route({', '.join(given)})", target)
 
     def _branch(self, name: str, at: str, besides: Mapping[Value, str]) -> str:
-        """What the rows of a branch are given to: its module, or a function where that takes or gives more."""
+        """The callable for the rows of a branch: its module, or a function if it has further inputs or outputs."""
         applied = self.spots[name]
         asked = self._asked(applied)
         if not besides and not asked.wants and not isinstance(applied.target, Mount):
@@ -191,14 +191,14 @@ class StepWriter:
         self._finish(block, target, target)
 
     def _items(self) -> dict[Value, str]:
-        """A name for one slice of each value that a loop goes over."""
+        """A name for one slice of each value that a loop iterates over."""
         over = self.step.slices_of()
         if len(over) == 1:
             return {over[0]: self.around.names.local("item")}
         return {value: self._local(f"{value.name}_item") for value in over}
 
     def _turns(self, step: LoopStep, items: Mapping[Value, str]) -> str:
-        """The head of a loop: so many times, or once for each slice."""
+        """The head of a loop: a number of times, or once for each slice."""
         if step.times is not None:
             return f"for _ in range({self.around.count('times', step.times)}):"
         slices = [f"{self.around.text(value)}.unbind({step.dim})" for value in items]
@@ -218,7 +218,7 @@ class StepWriter:
         block.add(*before, turns, *_indented(inside))
 
     def _condition(self, step: LoopStep, target: str, at: str) -> tuple[Block, list[str]]:
-        """What a loop's condition takes, and the test that ends the loop; without a condition, nothing."""
+        """The statements of the condition of a loop, and the test that ends it; empty without a condition."""
         block = Block()
         if step.condition is None:
             return block, []
@@ -265,7 +265,7 @@ class StepWriter:
             self._finish(block, self._put_together(step, parts), target)
 
     def _put_together(self, step: MapStep, parts: str) -> str:
-        """All slices' values as the map's value."""
+        """The value of a map, from the values of all slices."""
         plain = self.around.kinds(f"{step.name}[]") == "tensor"
         if step.slices is not None:
             return f"torch.cat({parts}, -1)" if plain else f"cat_each({parts}, -1)"
@@ -290,7 +290,7 @@ class StepWriter:
                 block.add(f"{names[text]} = {apart}")
             block.values[want] = self._slice_of(names[text], want, 1, plain)
         if not self.whole:
-            return  # an index is picked from all of them
+            return  # an index selects from all of them
         plain = self.around.kinds(f"{step.name}[]") == "tensor"
         back = f".movedim(1, {step.dim})" if step.dim != 1 else ""
         moved = f", {step.dim}" if step.dim != 1 else ""
@@ -302,7 +302,7 @@ class StepWriter:
                 block.values[want] = self._slice_of(whole, want, step.dim or 0, self._is_tensor(want))
 
     def _slice_of(self, text: str, want: Want, dim: int, plain: bool) -> str:
-        """One slice of a value that holds all of them along `dim`, or their list, or all of it."""
+        """One slice along `dim` of the value of all slices, or their list, or the whole value."""
         if want.value.index is not None:
             sure = self._is_sure(want.value.index)
             if plain and sure:
@@ -315,7 +315,7 @@ class StepWriter:
     # values
 
     def _finish(self, block: Block, value: str, target: str, compound: bool = False) -> None:
-        """Give the step's value its name, after what `take` picks from it."""
+        """Assign the value of the step to its name, after `take`."""
         fields = [want for want in self.wants if want.value.key is not None and not want.value.spot]
         source, final = target, value
         if self.step.take is not None and not self.step.takes_each:
@@ -331,7 +331,7 @@ class StepWriter:
         self._define(block, target, source)
 
     def _define(self, block: Block, target: str, source: str, each: bool = False) -> None:
-        """How the step's own value and its fields are read; `each`: those of one iteration."""
+        """Set the expressions for the value of the step and its fields; `each`: for those of one iteration."""
         for want in self.wants:
             value = want.value
             other = self.step.iterates and self._is_each(want) != each
@@ -340,14 +340,14 @@ class StepWriter:
             block.values[want] = target if value.key is None else self._element(source, value.key, self.step.record)
 
     def _is_each(self, want: Want) -> bool:
-        """Whether an own value of a loop or map is asked for of one iteration, or its fields of each."""
+        """Whether a value of a loop or map is wanted for one iteration, or its fields for each."""
         every = want.gather == LIST or (want.gather == STACK and self.step.feeds_back)
         return want.value.index is not None or (want.value.is_part and every)
 
     def _gathered(self, inside: Block, after: Block, what: str, sure: bool, maybe: bool = False) -> list[str]:
-        """Lists for what a block makes that runs several times, and how it is read `after` that.
+        """Collect the values of a repeated block in lists, and set how they are read `after` it.
 
-        `sure`: how often it runs is known; `maybe`: it may not run at all. Gives the lines in front of it.
+        `sure`: the number of iterations is known; `maybe`: it may be 0. Returns the lines before the block.
         """
         names: dict[str, str] = {}
         for want, text in list(inside.values.items()):
@@ -366,7 +366,7 @@ class StepWriter:
         return [f"{name} = []" for name in names.values()]
 
     def _one_of(self, listed: str, want: Want, sure: bool, picked: int | None, dim: int = 1) -> str:
-        """What a want is of the list of all iterations' values."""
+        """The expression for a want from the list of the values of all iterations."""
         value = want.value
         if want.gather == LAST and picked is None and self.step.feeds_back:
             picked = -1
@@ -380,12 +380,12 @@ class StepWriter:
 
     @property
     def _needs_all(self) -> bool:
-        """Whether a map's value is asked for, and not only single slices of it."""
+        """Whether the whole value of a map is wanted, not only single slices."""
         own = [want for want in self.wants if not want.value.spot and want.value.inner is None]
         return self.step.repeat is not None or any(not self._is_each(want) for want in own)
 
     def _is_sure(self, index: int) -> bool:
-        """Whether a map is known to have so many slices."""
+        """Whether an index is known to be in the range of the slices of a map."""
         count = self.around.kinds(f"{self.step.name}#")
         return bool(count) and -int(count) <= index < int(count)
 
@@ -394,7 +394,7 @@ class StepWriter:
         return not listed and self.around.kinds(_where(self.step, want.value)) == "tensor"
 
     def _taken(self, value: str) -> str:
-        """What `take` picks from a value."""
+        """The expression for `take` on a value."""
         take, record = self.step.take, self.step.record
         if not isinstance(take, str):
             return f"{value}[{take!r}]"
@@ -408,13 +408,13 @@ class StepWriter:
 
     @staticmethod
     def _element(value: str, name: str | None, record: Record | None) -> str:
-        """A part of a value by its name; a graph with a single output gives that alone."""
+        """The expression for a part of a value by name; a graph with a single output returns only that."""
         if record is None:
             return value
         return f"{value}.{name}" if record.named else f"{value}[{quoted(str(name))}]"
 
     def _wants_of(self, spot: str) -> bool:
-        """Whether something is asked for of a module of the step: from inside of it, or (the body apart) its value."""
+        """Whether a value inside a module of the step is wanted, or the value of a module other than the body."""
         for want in self.wants:
             value = want.value
             member = value.spot.startswith(f"{spot}.") if spot else value.spot.isdigit()
@@ -449,10 +449,10 @@ class StepWriter:
         apart: bool = False,
         keep: bool = False,
     ) -> str:
-        """A module's value as an expression; what is asked for on the way to it gets statements and names.
+        """The value of a module as an expression; wanted intermediate values get statements and names.
 
-        `into` is the name to use where it needs one, `keep`: it needs one in any case. `rows` is added to what `using`
-        brings, and `apart`: the members of a chain stand in a dict and are called one by one.
+        `into` is the name to use if one is needed, `keep`: always use one. `rows` is appended to the values of `using`,
+        and `apart`: the members of a chain are in a dict and called one by one.
         """
         applied = self.spots[spot]
         if isinstance(applied.target, Chain) and (apart or self._is_opened(spot, applied.target)):
@@ -471,7 +471,7 @@ class StepWriter:
         return value
 
     def _is_opened(self, spot: str, chain: Chain) -> bool:
-        """Whether the members of a chain are called one by one: some take more, or are asked for."""
+        """Whether the members of a chain are called one by one: some have further arguments, or are wanted."""
         below = [join(spot, str(number)) for number in range(len(chain.members))]
         return any(member.using for member in chain.members) or any(want.value.spot in below for want in self.wants)
 
@@ -501,7 +501,7 @@ class StepWriter:
         record: Record | None,
         rows: str,
     ) -> str:
-        """The call of one module, or of a graph that may also give values from inside."""
+        """The call of one module, or of a graph, possibly with additional outputs."""
         items = self._items()
         arguments = self._arguments(
             applied, stream, record, lambda value: (items.get(value) or self.around.text(value)) + rows
@@ -521,7 +521,7 @@ class StepWriter:
     def _arguments(
         self, applied: Applied, stream: str, record: Record | None, read: Callable[[Value], str]
     ) -> list[str]:
-        """The arguments of a call: by position as far as `forward` takes them in a known order, then by name."""
+        """The arguments of a call: positional as far as the order in `forward` is known, then by name."""
         module = applied.target
         kept = self.around.inputs.get(applied.home)
         using = {name: read(value) for name, value in applied.using if kept is None or name in kept}
@@ -547,7 +547,7 @@ WRITERS: dict[type[Step], Callable[..., None]] = {
     LoopStep: StepWriter._loop,
     MapStep: StepWriter._map,
 }
-"""What writes the steps of each verb, if not one call of the body."""
+"""Verb -> the method that writes its steps; others are a single call of the body."""
 
 
 def _suffix(want: Want) -> str:
@@ -556,7 +556,7 @@ def _suffix(want: Want) -> str:
 
 
 def _where(step: Step, value: Value) -> str:
-    """The name under which the shape check knows a value."""
+    """The name of a value in the shape check."""
     if value.inner is not None:
         target = step.spots[value.spot].target
         assert isinstance(target, Mount)

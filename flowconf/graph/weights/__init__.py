@@ -1,1 +1,1 @@
-"""Weights in and out of a graph: files, sources, accounts, and what carries over."""
+"""Saving and loading of weights: files, sources, load reports, and the comparison of two graphs."""

@@ -1,4 +1,4 @@
-"""What a change of the graph means for shapes and weights, told without building either graph."""
+"""The effect of a change of the graph on shapes and weights, without building either graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """Shapes that changed (path, before, after), and parameters by what becomes of them when weights are taken over."""
+    """Changed shapes (path, before, after), and the parameters that are kept, resized, new or dropped."""
 
     shapes: tuple[tuple[str, str, str], ...]
     kept: tuple[str, ...]
@@ -21,7 +21,7 @@ class CarriedOver:
 
 
 def carry_over(old: Inference, new: Inference) -> CarriedOver:
-    """Compare what the shape check found of two graphs, by path."""
+    """Compare the shape checks of two graphs, by path."""
     shapes = tuple(
         (path, old.shapes[path], shape)
         for path, shape in new.shapes.items()

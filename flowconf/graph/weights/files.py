@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, and renamed."""
+"""Atomic writes: to a temporary file, which is flushed to disk and renamed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowconf.graph.weights.seal import sealed
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Replace `file` by `data` in one step. Raises `OSError`; the earlier file is then untouched."""
+    """Replace `file` by `data` atomically. Raises `OSError`, and then leaves the earlier file unchanged."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -28,7 +28,7 @@ def write_atomically(file: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises `OSError`."""
+    """Flush the entries of a folder to disk. Raises `OSError`."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -39,9 +39,9 @@ def sync_folder(folder: Path) -> None:
 def save_tensors(
     file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, writes: bool = True
 ) -> None:
-    """Write tensors and texts as one safetensors file, atomically, with the digests of both.
+    """Write tensors and metadata to a safetensors file, atomically, with their digests.
 
-    Of several processes that hold parts of the tensors all have to call this, and one `writes`.
+    If the tensors are sharded over several processes, all must call this, and one `writes`.
     """
     ready = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""What a file of weights holds, told from its header alone: no tensor is read."""
+"""Lists the contents of a weights file from its header, without reading tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of a file. `dtype` is torch's name of it, `size` is in bytes."""
+    """One tensor of a file. `dtype` is the name of the type in torch, `size` is in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,13 +32,13 @@ class StoredTensor:
 
     @property
     def numbers(self) -> int:
-        """How many single numbers it holds."""
+        """The number of elements."""
         return torch.Size(self.shape).numel()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The weights in a file, the tensors of a run's own state beside them, and the texts that travel with both."""
+    """The weights of a file, the other tensors of the state of a run, and the metadata."""
 
     file: Path
     entries: tuple[StoredTensor, ...]
@@ -56,7 +56,7 @@ class Listing:
         return label if isinstance(label, str) else None
 
     def below(self, path: str) -> Listing:
-        """Only what stands at or below `path`. Raises `PathError` when that is nothing."""
+        """The weights at or below `path`. Raises `PathError` if there are none."""
         kept = tuple(entry for entry in self.entries if f"{entry.name}.".startswith(f"{path}."))
         if not kept:
             raise _nothing_at(path, [entry.name for entry in self.entries])
@@ -64,7 +64,7 @@ class Listing:
 
 
 def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
-    """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` when they cannot be read."""
+    """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` if they cannot be read."""
     file = weights_file(path, place)
     if file.suffix != ".safetensors":
         tensors = named_tensors(file, place, "meta")
@@ -89,7 +89,7 @@ def _headers(opened: Any) -> Iterator[StoredTensor]:
 
 
 def _dtype(code: str) -> torch.dtype | str:
-    """torch's type for a code such as `F32`; the code itself when torch has none."""
+    """The type in torch for a code such as `F32`, or the code itself if there is none."""
     found: object = DTYPES.get(code) or getattr(torch, KINDS.get(code[0], "") + code[1:], None)
     return found if isinstance(found, torch.dtype) else code
 
@@ -100,7 +100,7 @@ def _of_tensor(name: str, tensor: Tensor) -> StoredTensor:
 
 
 def _nothing_at(path: str, names: list[str]) -> PathError:
-    """The error for a path under which no tensor stands, with what stands at the level where it goes wrong."""
+    """The error for a path without tensors, with the names at the level of the unknown one."""
     walked: list[str] = []
     for part in path.split("."):
         prefix = "".join(f"{name}." for name in walked)

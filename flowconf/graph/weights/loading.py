@@ -1,7 +1,7 @@
-"""Weights in and out of a graph's subtree, with an account of every tensor on both sides.
+"""Saves and loads the weights of a subtree of a graph, with a report of every tensor on both sides.
 
-Tensors go to safetensors, never to a pickle; a `.pt` file is read through `weights_only`. Of a safetensors file only
-the tensors that are taken are read from disk.
+Tensors are saved as safetensors, never as a pickle; a `.pt` file is read with `weights_only`. Only the required tensors
+of a safetensors file are read from disk.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from flowconf.language.plan import Checkpoint, GraphPlan, join
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest
 
 NOT_A_WEIGHT = "@"
-"""How names of tensors begin that a file holds beside its weights: a run's own state."""
+"""The prefix of tensors in a file that are not weights: the state of a run."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be loaded from where; the fields are those of a `checkpoint:` key.
+    """A source of weights and how to load it; the fields are those of a `checkpoint:` key.
 
-    `mismatched` says what becomes of tensors of another shape: "error", or "ignore" to leave the target's as they are.
+    `mismatched` applies to tensors of another shape: "error", or "ignore" to keep the tensors of the target.
     """
 
     path: str
@@ -45,16 +45,16 @@ class Request:
     place: Place = NOWHERE
     mismatched: str = "error"
     places: Mapping[str, Place] = field(default_factory=dict)
-    """Where keys are written that may be at fault; `place` stands for the others."""
+    """The places of keys that may be at fault; `place` is used for the others."""
 
     def place_of(self, key: str) -> Place:
-        """Where a key is written, or else the source."""
+        """The place of a key, or else of the source."""
         return self.places.get(key, self.place)
 
 
 @dataclass
 class WeightReport:
-    """The account of one load. Names are the target's own, `unused` ones the source's; `str()` sums up by prefix."""
+    """The report of one load. Names are those of the target, `unused` ones those of the source; `str()` sums up."""
 
     source: str
     at: str
@@ -76,12 +76,12 @@ class WeightReport:
 
 
 def weights_in(file: TensorFile) -> list[str]:
-    """The names of the weights in a file, which may hold other tensors beside them."""
+    """The names of the weights in a file, without other tensors."""
     return [name for name in file.names if not name.startswith(NOT_A_WEIGHT)]
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters and persistent buffers below `module`; one that stands in two places counts once, at the first."""
+    """The parameters and persistent buffers below `module`; shared ones are listed once, with their first name."""
     state = module.state_dict(keep_vars=True)
     first = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     return {name: tensor for name, tensor in state.items() if name in first}
@@ -98,24 +98,24 @@ def save(
 ) -> None:
     """Write the tensors below `module` to `file`, atomically. Raises `OSError`.
 
-    `beside` are tensors that are no weights; their names begin with `NOT_A_WEIGHT`. Of several processes that hold
-    parts of the tensors all have to call this, and one `writes`.
+    `beside` are tensors that are not weights; their names begin with `NOT_A_WEIGHT`. If the tensors are sharded over
+    several processes, all must call this, and one `writes`.
     """
     texts = dict(metadata)
     if plan is not None:
         texts["graph"] = json.dumps(plan.document, default=str)
-        with suppress(ConfigError):  # a module made outside of the document has no structure to tell
+        with suppress(ConfigError):  # a module from outside the document has no structure
             texts["hash"] = structural_hash(plan)
     save_tensors(file, {**tensors_of(module), **(beside or {})}, texts, writes=writes)
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
-    """Load what a `checkpoint:` key names; `path` is the file or folder that it stands for."""
+    """Load the weights of a `checkpoint:` key; `path` is the file or folder that it refers to."""
     return load(module, request_of(checkpoint, path), at)
 
 
 def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
-    """What a `checkpoint:` key asks for, of the file or folder that it stands for."""
+    """The request of a `checkpoint:` key; `path` is the file or folder that it refers to."""
     return Request(
         str(path),
         checkpoint.at,
@@ -129,7 +129,7 @@ def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
 
 
 def check(module: nn.Module, request: Request, at: str = "") -> None:
-    """Whether `load` would find what it needs; no tensor is kept. Raises `ConfigError`."""
+    """Check that `load` would succeed, without loading tensors. Raises `ConfigError`."""
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
@@ -143,7 +143,7 @@ def check(module: nn.Module, request: Request, at: str = "") -> None:
 
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
-    """Load weights into `module`, which stands at `at`. Raises `ConfigError`; the module is then unchanged."""
+    """Load weights into `module` at the path `at`. Raises `ConfigError`, and then leaves the module unchanged."""
     for key in ("missing", "unused"):
         if getattr(request, key) not in ("error", "warn", "ignore"):
             message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
@@ -224,7 +224,7 @@ def _account(
 def _judge(
     report: WeightReport, request: Request, target: Mapping[str, Tensor], mapping: Mapping[str, str], names: list[str]
 ) -> None:
-    """Refuse a load that does not account for what it should."""
+    """Report missing, unused and mismatched tensors."""
     reporter, file = Reporter(), shown_path(report.source)
     where = f"`{report.at}`" if report.at else "the graph"
     strict = request.mismatched == "error"
@@ -233,23 +233,31 @@ def _judge(
         message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
         advice = _would_match(target, names)
         if request.at and set(names) & set(target):
-            advice = "leave `at` out: the names in the file are those that are needed"
+            advice = "remove `at`: the names in the file match without it"
         place = request.place_of("at") if request.at else request.place
         reporter.error("FC0302", message, place, path=report.at, advice=advice)
         reporter.stop_on_errors()
     if report.mismatched and strict:
         (name, mine, theirs), *others = report.mismatched
-        message = f"`{join(report.at, name)}` is {list(mine)} here and {list(theirs)} in `{file}`"
-        message += f", and {len(others)} more tensors have other shapes" if others else ""
+        message = f"`{join(report.at, name)}` has shape {list(mine)}, but {list(theirs)} in `{file}`"
+        message += f", and {len(others)} more tensors do not match" if others else ""
         reporter.error("FC0305", message, request.place, path=join(report.at, name))
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         spare = [name for name in mapping if name not in target]
-        advice = _would_rename(report.missing, spare) or "`missing: warn` would leave them as they are"
+        advice = _would_rename(report.missing, spare) or "write `missing: warn` to keep their current values"
         _weigh(reporter, request.missing, "FC0303", message, request.place, report.at, advice)
     if report.unused:
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
-        _weigh(reporter, request.unused, "FC0304", message, request.place, report.at, "`unused: ignore` accepts that")
+        _weigh(
+            reporter,
+            request.unused,
+            "FC0304",
+            message,
+            request.place,
+            report.at,
+            "write `unused: ignore` to accept that",
+        )
     reporter.stop_on_errors()
 
 
@@ -259,7 +267,7 @@ def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, 
 
 
 def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
-    """The prefix in the source under which most of the target's names stand."""
+    """The advice for a source whose names do not match those of the target."""
     counts: dict[str, int] = {}
     for name in names:
         for wanted in target:
@@ -277,7 +285,7 @@ def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
     deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
     if deeper:
         return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
-    return f"the file holds {_listed(names)}"
+    return f"the file has {_listed(names)}"
 
 
 def _counted(names: list[str], of: str) -> str:
@@ -285,7 +293,7 @@ def _counted(names: list[str], of: str) -> str:
 
 
 def _would_rename(missing: list[str], spare: list[str]) -> str | None:
-    """The `rename` of a prefix under which most of the missing tensors would be found among the spare ones."""
+    """The `rename` of a prefix that maps most of the missing tensors to unused ones."""
     there, prefixes = set(spare), [_prefixes(name, missing[0]) for name in spare]
     counts = {}
     for old, new in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
@@ -298,14 +306,14 @@ def _would_rename(missing: list[str], spare: list[str]) -> str | None:
 
 
 def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
-    """What stands before the common end of two names; None when they end differently."""
+    """The prefixes of two names before their common suffix, or None without one."""
     old, new = name.split("."), wanted.split(".")
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(old), reversed(new), strict=False)))
     return (".".join(old[:-common]), ".".join(new[:-common])) if common else None
 
 
 def _check_renames(request: Request, names: list[str], at: str) -> None:
-    """Every prefix that `rename` names must be there."""
+    """Report prefixes of `rename` that no tensor has."""
     start = f"{request.at}." if request.at else ""
     inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
     prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
@@ -313,7 +321,7 @@ def _check_renames(request: Request, names: list[str], at: str) -> None:
     for old, _ in request.rename:
         if inner and old and old not in prefixes:
             message, place = (
-                f"`rename` names `{old}`, and no tensor of the file begins so",
+                f"no tensor in the file has the prefix `{old}` of `rename`",
                 request.place_of(f"rename.{old}"),
             )
             reporter.error("FC0302", message, place, path=at, advice=suggest(old, list(prefixes), "prefixes"))

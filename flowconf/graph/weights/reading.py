@@ -1,4 +1,4 @@
-"""Files of tensors as they are read: safetensors with their digests, and what `torch.save` wrote, without code."""
+"""Reads files of tensors: safetensors with their digests, and files of `torch.save`, without running code."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from flowconf.graph.weights.seal import Broken, digest_of, digests_in
 from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
 
 _UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
-    ("incomplete metadata|not fully covered", ("it ends too early", "copy it again: its end is missing")),
+    ("incomplete metadata|not fully covered", ("it is truncated", "copy it again")),
     ("deserializing header", ("it is not a safetensors file", None)),
-    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("`torch.save` did not write it", None)),
-    ("central directory|zip archive", ("it ends too early, or `torch.save` did not write it", None)),
+    ("Weights only load failed|[Ii]nvalid magic number|unpickling", ("it is not a file of `torch.save`", None)),
+    ("central directory|zip archive", ("it is truncated, or not a file of `torch.save`", None)),
 )
-"""What the libraries say of a file that they cannot read, in words, and the advice."""
+"""Error messages of the libraries, with a clear message and the advice."""
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """An open file of tensors. Headers are read at once, tensors when they are asked for."""
+    """An open file of tensors. Headers are read immediately, tensors on demand."""
 
     names: list[str]
     texts: Mapping[str, str]
     shape_of: Callable[[str], tuple[int, ...]]
     read: Callable[[str], Tensor]
-    """Gives a tensor on the CPU. Raises `ConfigError` when it is not what was saved."""
+    """Read a tensor to the CPU. Raises `ConfigError` if it differs from what was saved."""
 
 
 @contextmanager
 def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile]:
-    """A file of tensors. Raises `ConfigError` when it cannot be read (FC0301), or is damaged or too new (FC0306).
+    """Open a file of tensors. Raises `ConfigError` if it cannot be read (FC0301), or is corrupt or too new (FC0306).
 
-    `device` "meta" is for the shapes of a `.pt` file alone.
+    The `device` "meta" reads only the shapes of a `.pt` file.
     """
     if file.suffix != ".safetensors":
         tensors = named_tensors(file, place, device)
@@ -65,22 +65,22 @@ def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile
 
 
 def check_whole(file: Path, place: Place) -> None:
-    """Raise `ConfigError` when any tensor of a file is not what was saved."""
+    """Raise `ConfigError` if a tensor of a file differs from what was saved."""
     with opened(file, place) as found:
         for name in found.names:
             found.read(name)
 
 
 def broken(file: Path, place: Place, why: str) -> ConfigError:
-    """The refusal of a file that is not what was saved."""
+    """The error for a corrupt file."""
     message = f"`{shown_path(str(file))}` cannot be used: {why}"
     return ConfigError(Diagnostic("FC0306", message, place))
 
 
 def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a `.pt` file; on the device "meta" only their headers are read. Raises `ConfigError`."""
+    """The tensors of a `.pt` file; with the device "meta" only their headers. Raises `ConfigError`."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+        with warnings.catch_warnings(action="ignore"):  # about pickles that are not from torch
             found = torch.load(file, map_location=device, weights_only=True)
     except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
         raise unreadable(file, place, problem) from None
@@ -93,13 +93,13 @@ def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Te
         else {}
     )
     if not tensors:
-        message = f"`{shown_path(str(file))}` holds no named tensors"
+        message = f"`{shown_path(str(file))}` has no named tensors"
         raise ConfigError(Diagnostic("FC0301", message, place))
     return tensors
 
 
 def _refused(file: Path) -> str | None:
-    """What the operating system has against reading a file, whatever a reader of weights makes of it."""
+    """The error of the operating system on opening a file, or None."""
     try:
         file.open("rb").close()
     except OSError as problem:
@@ -108,14 +108,14 @@ def _refused(file: Path) -> str | None:
 
 
 def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
-    """The refusal of a file that is not what its name says."""
+    """The error for a file that cannot be read as weights."""
     words = _refused(file) or str(problem)
     why, advice = next((meaning for sign, meaning in _UNREADABLE if re.search(sign, words)), (None, None))
     code = re.search(r"GLOBAL (\S+)", words)
     if code is not None and "Weights only load failed" in words:
-        why, advice = f"it names `{code[1]}`, which is code", "write tensors alone: a `state_dict`, or safetensors"
+        why, advice = f"it refers to code, `{code[1]}`", "save only tensors: a `state_dict`, or safetensors"
     if isinstance(problem, KeyError):  # an opcode that torch does not know
-        why = "`torch.save` did not write it"
+        why = "it is not a file of `torch.save`"
     why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
     message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
     return ConfigError(Diagnostic("FC0301", message, place, advice=advice))

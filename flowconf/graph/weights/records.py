@@ -1,4 +1,4 @@
-"""What a run says of itself in `run.json`, held against what runs write there: another program may have been at it."""
+"""Reads and validates `run.json`, the record of a run, which other programs may have changed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from flowconf.report import why_not
 
 DEEPEST = 20
-"""How deep values may be nested in a record."""
+"""The maximum nesting depth of a record."""
 
 
 def read_record(file: Path) -> tuple[dict[str, Any], str | None]:
-    """The record in a file, and why it cannot be used, in words: it is empty then."""
+    """The record in a file, or an empty one with the reason why it is invalid."""
     found: object = None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -28,26 +28,26 @@ def read_record(file: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def lacks(record: dict[str, Any]) -> str | None:
-    """What every run writes and a record does not have, in words."""
+    """Why a record is incomplete, or None."""
     missing = next((key for key in ("config", "status", "metrics") if key not in record), None)
-    return None if missing is None else f"it has no `{missing}` as runs write it"
+    return None if missing is None else f"it has no valid `{missing}`"
 
 
 def _wrong_with(found: object) -> str | None:
-    """Why a record was written by no run, or None."""
+    """Why a record is invalid, or None."""
     if not isinstance(found, dict):
-        return "it holds no mapping"
+        return "it is not a mapping"
     if not _is_shallow(found, DEEPEST):
         return f"it is nested more than {DEEPEST} levels deep"
     for key, fits in FIELDS.items():
         if key in found and not fits(found[key]):
-            return f"it has no `{key}` as runs write it"
+            return f"it has no valid `{key}`"
     for name, value in found.get("metrics", {}).items():
         if not _is_number(value):
             return f"`metrics.{name}` is not a number"
     for key in ("started", "ended"):
         if found.get(key) is not None and not _is_time(found[key]):
-            return f"`{key}` is not a time with its zone"
+            return f"`{key}` is not a time with a time zone"
     return None
 
 

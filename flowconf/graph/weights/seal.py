@@ -1,8 +1,8 @@
-"""What a file of tensors says of itself, so that it is known for what it is when it is read again.
+"""Digests in files of tensors, to detect corruption.
 
-Its metadata holds `format`, the version of what is written here; `digests`, for every tensor the digest of its type,
-shape and numbers; and `digest`, that of all other texts. What is read is held against them: a file of another version,
-a flipped bit, a tensor that was exchanged or left out.
+The metadata has `format`, the version of the format; `digests`, of the type, shape and data of every tensor; and
+`digest`, of all other metadata. Reading checks them, and detects another version, a flipped bit, and tensors that
+were exchanged, added or removed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 from torch import Tensor
 
 VERSION = 2
-"""Version 1 had no digests; its weights are read all the same."""
+"""Version 1 had no digests; its weights can still be read."""
 FORMAT, DIGESTS, DIGEST = "format", "digests", "digest"
 
 
 class Broken(Exception):
-    """Why a file is not what was saved, in words."""
+    """A file is corrupt; the message is the reason."""
 
 
 def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str, str]:
-    """The texts that go into the metadata of a file with these tensors, which are on the CPU and contiguous."""
+    """The metadata with digests for a file with these tensors, which must be contiguous and on the CPU."""
     digests = {name: digest_of(tensor) for name, tensor in tensors.items()}
     found = {**texts, FORMAT: f"flowconf {VERSION}", DIGESTS: json.dumps(digests)}
     return {**found, DIGEST: _digest_of_texts(found)}
 
 
 def digest_of(tensor: Tensor) -> str:
-    """The SHA-256 digest of a tensor's type, shape and numbers."""
+    """The SHA-256 digest of the type, shape and data of a tensor."""
     found = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
     numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     found.update(memoryview(numbers))
@@ -41,21 +41,21 @@ def digest_of(tensor: Tensor) -> str:
 
 
 def version_of(texts: Mapping[str, str]) -> int | None:
-    """The version of a file by its metadata; None when flowconf did not write it."""
+    """The format version of a file from its metadata; None if flowconf did not write it."""
     found = re.fullmatch(r"flowconf (\d{1,9})", texts.get(FORMAT, ""))
     return int(found[1]) if found else None
 
 
 def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, str] | None:
-    """The digests of the tensors `names` of a file; None for a file that has none to give.
+    """The digests of the tensors `names` of a file; None for a file without digests.
 
-    Raises `Broken` for a file that is newer than this flowconf, or has lost texts, or tensors.
+    Raises `Broken` for a newer format, and for changed metadata or a changed set of tensors.
     """
     version = version_of(texts)
     if version is None or version < VERSION:
         return None
     if version > VERSION:
-        raise Broken(f"it has format {version}, and this version of flowconf supports formats up to {VERSION}")
+        raise Broken(f"it has format {version}, but this version of flowconf supports formats up to {VERSION}")
     if texts.get(DIGEST) != _digest_of_texts(texts):
         raise Broken("its metadata does not match its digest")
     digests = json.loads(texts.get(DIGESTS, "null"))

@@ -1,7 +1,7 @@
-"""Where weights come from: files, and the folders that runs leave behind.
+"""Sources of weights: files and run folders.
 
-A run folder is `<runs>/<config's name>/<time>/`. It holds `run.json`, whose `status` is `finished` once the run is,
-and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
+A run folder is `<runs>/<config name>/<time>/`. It contains `run.json`, whose `status` is `finished` at the end of the
+run, and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ENDINGS = (".safetensors", ".pt", ".pth")
 def find_run(config: str | Path, runs: str | Path) -> Path | None:
     """The folder of the newest finished run of the training config `config` below `runs`, or None.
 
-    Runs of another config of the same name, somewhere else, do not count.
+    Runs of another config with the same name are ignored.
     """
     config = Path(config).resolve()
     folder = Path(runs) / config.stem
@@ -34,7 +34,7 @@ def find_run(config: str | Path, runs: str | Path) -> Path | None:
 
 
 def find_run_folder(path: str | Path) -> Path:
-    """The run folder `path`, or the newest one right below it. Raises `ConfigError` when there is none."""
+    """The run folder `path`, or the newest one directly below it. Raises `ConfigError` if there is none."""
     folder = Path(path)
     if (folder / RECORD).is_file():
         return folder
@@ -43,21 +43,21 @@ def find_run_folder(path: str | Path) -> Path:
         return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name))
     others = [str(other) for other in folder.parent.glob("*") if other.is_dir() and other != folder]
     close = nearest(str(folder), sorted(others))
-    advice = f"write `{close}`" if close else "a run folder looks like `runs/CONFIG/DATE_TIME` and holds `run.json`"
+    advice = f"write `{close}`" if close else "a run folder is named `runs/CONFIG/DATE_TIME` and contains `run.json`"
     if folder.is_file():
-        advice = f"name a run: those of a config are in `runs/{folder.stem}`, when `flowconf train` has made some"
+        advice = f"write a run folder: `flowconf train` creates those of a config in `runs/{folder.stem}`"
     message = f"`{shown_path(str(folder))}` is not a run folder"
     raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), advice=advice))
 
 
 def record(run: Path) -> dict[str, Any]:
-    """What a run says of itself; empty when it says nothing that can be read."""
+    """The record of a run; empty if there is no valid one."""
     found, _ = read_record(run / RECORD)
     return found
 
 
 def known_record(run: Path) -> dict[str, Any]:
-    """The same of a run that has to say something. Raises `ConfigError` when it does not."""
+    """The record of a run. Raises `ConfigError` if there is no valid one."""
     file = run / RECORD
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
@@ -68,22 +68,22 @@ def known_record(run: Path) -> dict[str, Any]:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The best weights of a run; its last ones while none are called best."""
+    """The best weights of a run, or the last ones of an unfinished run without best ones."""
     best = run / CHECKPOINTS / BEST
     return best if best.is_file() or record(run).get("status") == "finished" else run / CHECKPOINTS / LAST
 
 
 def beside(path: str, place: Place) -> Path:
-    """A path as the file that says it means it; the command line means the current folder."""
+    """A path relative to the file in which it is written, or to the current folder on the command line."""
     folder = Path(place.file).parent if place.file is not None else Path()
     return (folder / path).absolute()
 
 
 def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
-    """The file or folder that a `checkpoint:` key stands for.
+    """The file or folder that a `checkpoint:` key refers to.
 
-    A `path` lies beside the file that says it, or else in the current folder; a `config` stands for its newest finished
-    run in `runs`. Raises `ConfigError` when there is none.
+    A `path` is relative to the file in which it is written, or else to the current folder; a `config` refers to its
+    newest finished run in `runs`. Raises `ConfigError` if there is none.
     """
     place = checkpoint.place
     if checkpoint.config is None:
@@ -108,23 +108,23 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
 
 
 def has_run(checkpoint: Checkpoint, runs: str | Path) -> bool:
-    """Whether the config that a `checkpoint:` key names has a finished run."""
+    """Whether the `config` of a `checkpoint:` key has a finished run."""
     return checkpoint.config is not None and find_run(beside(checkpoint.config, checkpoint.place), runs) is not None
 
 
 def _nearest_config(file: Path, written: str) -> Advice:
-    """The help for a config that does not exist: the nearest file beside it, or where it was looked for."""
+    """The advice for a config that does not exist: a similar file beside it, or the path that was tried."""
     others = [other.name for other in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
     close = nearest(file.name, sorted(others))
     if close is not None:
         return Suggestion(posixpath.join(posixpath.dirname(written), close), instead_of=written)
-    return f"it was looked for at {shown_path(str(file))}"
+    return f"searched at {shown_path(str(file))}"
 
 
 def weights_file(path: str | Path, place: Place) -> Path:
-    """The file of tensors that a path stands for: a file, a folder of checkpoints, or a run folder.
+    """The file of tensors for a path: a file, a folder of checkpoints, or a run folder.
 
-    Raises `ConfigError` when there is none.
+    Raises `ConfigError` if there is none.
     """
     found = Path(path)
     if found.is_dir():
@@ -133,27 +133,27 @@ def weights_file(path: str | Path, place: Place) -> Path:
         message = f"the checkpoint `{shown_path(str(path))}` is not a regular file"
         raise ConfigError(Diagnostic("FC0301", message, place))
     if not found.is_file():
-        what = "holds no weights" if found != Path(path) else "does not exist"
+        what = "has no weights" if found != Path(path) else "does not exist"
         message = f"the checkpoint `{shown_path(str(path))}` {what}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=_neighbour(Path(path), place)))
     if found.suffix not in ENDINGS:
-        message = f"`{shown_path(str(path))}` is not a file of weights"
-        advice = f"files of weights end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
+        message = f"`{shown_path(str(path))}` is not a weights file"
+        advice = f"weights files end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return found
 
 
 def _neighbour(path: Path, place: Place) -> str:
-    """The help for a checkpoint that is not there: the nearest file beside it, or where it was looked for."""
+    """The advice for a checkpoint that does not exist: a similar file beside it, or the folders that were searched."""
     if path.is_dir():
-        return "a folder of weights holds `best.safetensors`, `last.safetensors`, or one file of weights"
+        return "the folder must contain `best.safetensors`, `last.safetensors`, or a single weights file"
     folder = beside(str(path), place).parent
     others = [other.name for other in folder.glob("*") if other.suffix in ENDINGS] if folder.is_dir() else []
     close = nearest(path.name, sorted(others))
     if close is not None:
         return f"write `{path.parent / close}`"
     here = "beside this file and " if place.file is not None else ""
-    return f"it was looked for {here}in the current folder"
+    return f"searched {here}in the current folder"
 
 
 def _in_folder(folder: Path) -> Path:
@@ -172,7 +172,7 @@ def _is_finished_run_of(run: Path, config: Path) -> bool:
 
 
 def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
-    """What is wrong with a `checkpoint:` key that can be told without reading weights; a missing run is not."""
+    """The errors of a `checkpoint:` key that do not require reading weights; a missing run is not an error."""
     try:
         if checkpoint.config is None:
             weights_file(locate(checkpoint, ""), checkpoint.place)

@@ -1,7 +1,7 @@
 """The structural hash of a graph: equal for graphs that compute the same thing in the same way.
 
-Verbs, calls, their arguments, references and counts enter it. Labels of the whole, how a number was written, weights,
-and what is frozen do not.
+It includes verbs, calls, their arguments, references and counts. It does not include the label of the graph, the
+notation of numbers, weights, and `frozen`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from flowconf.report import ConfigError, Diagnostic
 
 EXTRAS = ("skip", "router", "condition")
 PLACED = (*EXTRAS, "merge", "times", "slices", "dim", "batched", "halt", "over")
-"""What a digest holds of each step in a place of its own; what other verbs say stands behind it, by its name.
+"""The fields of a step with a fixed position in the digest; other fields follow with their names.
 
-`over` is the stream, which it holds already.
+`over` is the stream, which is already included.
 """
 
 
 def structural_hash(graph: GraphPlan) -> str:
-    """A SHA-256 digest. Raises `ConfigError` for a graph that holds a module made outside of its document."""
+    """A SHA-256 digest. Raises `ConfigError` for a graph with a module from outside its document."""
     return hashlib.sha256(json.dumps(_graph(graph)).encode()).hexdigest()
 
 
@@ -45,7 +45,7 @@ def _step(step: Step) -> list[Any]:
 
 
 def _of_verb(value: object) -> Any:
-    """What only one verb says."""
+    """A field that belongs to one verb."""
     if isinstance(value, Applied):
         return _applied(value)
     return value.value if isinstance(value, Literal) else value
@@ -66,9 +66,9 @@ def _module(module: Module) -> Any:
         case Shared():
             return ["shared", module.path]
         case Instance():
-            message = "a graph that holds a module made outside of its document has no structural hash"
+            message = "a graph with a module from outside its document has no structural hash"
             raise ConfigError(
-                Diagnostic("FC0146", message, module.place, advice="register the module's class and call it")
+                Diagnostic("FC0146", message, module.place, advice="register the class of the module and call it")
             )
 
 

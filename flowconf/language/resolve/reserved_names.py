@@ -97,7 +97,7 @@ GRAPH_ATTRIBUTES = frozenset(
 """What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
 
 DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
-"""What `torch.nn.ModuleDict` has besides: branches cannot be called so."""
+"""Further attributes of `torch.nn.ModuleDict`, which cannot be the names of branches."""
 
 RUNTIME = (
     "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "recall", "route", "stack_each",

@@ -1,8 +1,8 @@
-"""From a graph document to its Plan: names, references, parameters and structure, with every mistake at its place.
+"""Resolves a graph document to its Plan: names, references, parameters and structure, with the place of every error.
 
-An inline body is resolved inside the document it stands in: names and modules of the graph around it that it uses
-become further inputs (`captures`) and shared modules (`shares`) of its Plan. A graph from a file or group starts with
-nothing but its own parameters.
+An inline body is resolved in the context of its document: names and modules of the surrounding graph that it uses
+become further inputs (`captures`) and shared modules (`shares`) of its Plan. A graph from a file or group only has
+access to its own parameters.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 from flowconf.report.origins import Document, Path, dotted
 
 PLACED = ("take", "dim", "slices", "times", "merge")
-"""Keys of a step whose values may turn out not to fit the shapes."""
+"""Keys of a step whose values may not match the shapes."""
 
 EXTRAS = ("skip", "router", "condition", "merge", "body")
-"""Names that stand for more than a branch below a step's path."""
+"""Reserved names below the path of a step, besides branches."""
 
 
 def resolve(document: Document, at: Path = ()) -> GraphPlan:
-    """The Plan of the graph document that stands at `at`.
+    """The Plan of the graph document at `at`.
 
-    Raises `ConfigError` with every mistake of the first stage that has one.
+    Raises `ConfigError` with all errors of the first stage that has any.
     """
     reporter = Reporter(document.origins, diagnostics=list(document.warnings))
     model = validate(schema.GraphDocument, _at(document.data, at), reporter.below(at))
@@ -75,19 +75,19 @@ def resolve(document: Document, at: Path = ()) -> GraphPlan:
 def resolve_model(
     model: schema.GraphDocument, document: Document, at: Path, reporter: Reporter, asked: Collection[str] = ()
 ) -> GraphPlan:
-    """The Plan of a graph document whose keys are right; mistakes go to `reporter`, and are missing in the Plan.
+    """The Plan of a graph document with valid keys, without the parts that have errors, which go to `reporter`.
 
-    `asked` are names of members that are read from outside of the graph.
+    `asked` are names of members that are read from outside the graph.
     """
     return _Resolver(document, reporter, asked).graph(model, at, model.label or "graph", None, {})
 
 
 class _Unresolved(Exception):
-    """The member cannot be resolved; the mistake is in the reporter."""
+    """The member cannot be resolved; the error is in the reporter."""
 
 
 class _Resolver:
-    """Resolves one document; knows where everything was written."""
+    """Resolves one document, with access to the places of its keys and values."""
 
     def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
         self.data, self.reporter, self.asked = document.data, reporter, asked
@@ -96,9 +96,9 @@ class _Resolver:
     def graph(
         self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
     ) -> GraphPlan:
-        """The plan of one document; `given` are the values that a parent's `with` sets."""
+        """The plan of one document; `given` are the values of `with` in a parent."""
         plan, _ = self._document(model, path, label, around, given)
-        if not self.reporter.errors:  # what is used cannot be told while some of it is not understood
+        if not self.reporter.errors:  # unused names are only known without other errors
             self.reporter.diagnostics += self.unused.diagnostics
         return plan
 
@@ -122,7 +122,7 @@ class _Resolver:
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.reporter)
         if not order:
             self.reporter.error("FC0123", "the flow has no steps", self.reporter.key((*path, "flow")), at=path)
-        if len(self.reporter.errors) > before:  # nothing can be said of what comes before what
+        if len(self.reporter.errors) > before:  # the order of the steps is unknown
             draft.failed |= draft.members.keys()
         for name in order:
             before = len(self.reporter.errors)
@@ -201,7 +201,7 @@ class _Resolver:
         return step
 
     def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
-        """Keep what is said of the modules at `path`; a step and its body must not both say the same thing."""
+        """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return
@@ -232,7 +232,7 @@ class _Resolver:
                 if model.merge not in schema.MERGES:
                     merge = self._merge(model.merge, at, step, draft)
                 elif model.dim is not None and model.merge not in ("cat", "stack"):
-                    message = f"`dim` means nothing for `merge: {model.merge}`"
+                    message = f"`dim` does not apply to `merge: {model.merge}`"
                     self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
                 return with_verb(step, SplitStep, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
             case schema.Gate() | schema.Switch():
@@ -283,18 +283,18 @@ class _Resolver:
         using: GivenValues,
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
-            message = f"`{step.name}` has {len(models) or 'no'} branch, and a {verb} needs at least 2"
+            message = f"`{verb}` requires at least 2 branches, got {len(models)} in `{step.name}`"
             self._fail("FC0145", message, self.reporter.key((*at, verb)), step.name, "write `through` for one module")
         for name in models:
             if name in EXTRAS or reserved_names.refusal(name) or name in reserved_names.DICT_ATTRIBUTES:
                 place = self.reporter.key((*at, verb, name))
-                self._fail("FC0126", f"a branch cannot be called `{name}`", place, step.name, f"write `{name}_`")
+                self._fail("FC0126", f"a branch cannot be named `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
             (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
 
     def _loop(self, step: LoopStep, model: schema.Loop, at: Path, draft: Draft) -> LoopStep:
-        """The step with what says how often its body runs."""
+        """The step with the fields that determine its number of iterations."""
         if model.over is not None:
             return replace(step, dim=1 if model.dim is None else model.dim)
         if model.times is not None:
@@ -304,11 +304,11 @@ class _Resolver:
         return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
     def _over(self, model: schema.Loop, at: Path, draft: Draft) -> GivenValues:
-        """What a loop goes over: arguments of its body that get one slice in each turn."""
+        """The values of `over`: arguments of the body, one slice in each iteration."""
         found = self._arguments(model.over, (*at, "over"), draft)
         for _, value in found:
             if value.recurrent:
-                message = f"`{value}` comes later than this step, and a loop goes over what is there"
+                message = f"`over` requires an earlier value, but `{value}` comes after this step"
                 self._fail("FC0141", message, value.place, dotted(at), f"put this step after `{value}`")
         return [(name, replace(value, sliced=True)) for name, value in found]
 
@@ -318,13 +318,13 @@ class _Resolver:
         if slices is not None and (model.dim is not None or model.batched):
             key = "dim" if model.dim is not None else "batched"
             self._fail(
-                "FC0125", f"`{key}` means nothing with `slices`", self.reporter.key((*at, key)), step.name, "remove it"
+                "FC0125", f"`{key}` does not apply with `slices`", self.reporter.key((*at, key)), step.name, "remove it"
             )
         dim = 1 if model.dim is None else model.dim
         if model.batched and dim == 0:
             self._fail(
                 "FC0123",
-                "a batched map cannot go over dimension 0, the batch",
+                "a batched map cannot map over dimension 0, the batch",
                 self.reporter.value((*at, "dim")),
                 step.name,
             )
@@ -335,7 +335,7 @@ class _Resolver:
         place = self.reporter.value((*at, "merge"))
         name = text.split("(")[0].strip()
         if name in schema.MERGES:
-            dim = ", and `dim: ...` beside it" if name in ("cat", "stack") else ""
+            dim = " with `dim: ...` beside it" if name in ("cat", "stack") else ""
             self._fail("FC0131", f"`{name}` takes no arguments here", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
             close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
@@ -344,7 +344,7 @@ class _Resolver:
         return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)
 
     def _count(self, value: int | str | None, at: Path, draft: Draft) -> Literal | None:
-        """A positive whole number, given as one or in terms of parameters."""
+        """A positive integer, or an expression of parameters."""
         if value is None:
             return None
         found = parameters.count(value, at, self._parser(draft, at), self.reporter.value(at), self.reporter)
@@ -364,7 +364,7 @@ class _Resolver:
         stream: Value,
         taken: set[int] | None = None,
     ) -> Applied:
-        """A body at `at` of the document, at `path` of the graph, and what it takes of `using`."""
+        """The body at `at` of the document and `path` of the graph, with its arguments from `using`."""
         taken = set() if taken is None else taken
         if isinstance(model, schema.Settings):
             self._settings(model, at, path, draft)
@@ -406,7 +406,7 @@ class _Resolver:
         names_given = {name for name, _ in accepted}
         missing = [] if using.keys() - taken else forward.missing(1, names_given)
         if missing:
-            message = f"nothing fills the argument `{missing[0]}` of `{call.name}`"
+            message = f"`{call.name}` requires the argument `{missing[0]}`"
             self.reporter.error(
                 "FC0147", message, call.place, path=path, advice=step_inputs.to_fill(missing[0], call.name)
             )
@@ -423,9 +423,7 @@ class _Resolver:
     ) -> Applied:
         where = (*at, "graph")
         if isinstance(model.graph, str):
-            self._fail(
-                "FC0105", f"the graph `{model.graph}` cannot be found from here", self.reporter.value(where), path
-            )
+            self._fail("FC0105", f"the graph `{model.graph}` was not found", self.reporter.value(where), path)
         assert isinstance(model.graph, schema.GraphDocument)
         given = parameters.given_by(model, at, self._parser(draft, at), self.reporter)
         around = None if where in self.reporter.origins.mounts else draft
@@ -464,9 +462,9 @@ class _Resolver:
             if draft.is_broken(head):
                 raise _Unresolved from None
             if draft.comes_later(head):
-                what = "is this step itself" if head == step.name else "comes later"
-                message = f"`{head}` {what}: the module of an earlier step is used again"
-                self._fail("FC0141", message, place, step.name, "let the first of the two steps make the module")
+                what = "is this step" if head == step.name else "comes later"
+                message = f"`reuse` requires an earlier step, but `{head}` {what}"
+                self._fail("FC0141", message, place, step.name, "define the module in the earlier step, and reuse it")
             self._nowhere(problem, model.reuse, place, dotted(at), draft)
         assert found.applied is not None
         module, path = found.applied.target, found.path
@@ -492,7 +490,7 @@ class _Resolver:
     # references
 
     def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
-        """What `using` or `over`, at `at` of the document, passes under which names."""
+        """The arguments of `using` or `over` at `at` of the document, with their values."""
         match given:
             case None:
                 return []
@@ -505,7 +503,7 @@ class _Resolver:
                 return [(name, self._reference(text, (*at, name), draft)) for name, text in mapping.items()]
 
     def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
-        """Where each of the references is written; in a mapping, where their arguments are named."""
+        """The places of the references; in a mapping, of the names of their arguments."""
         keys: list[Path] = [()] if not isinstance(given, list | dict) else []
         if isinstance(given, list):
             keys = [(index,) for index in range(len(given))]
@@ -527,7 +525,7 @@ class _Resolver:
             self._nowhere(problem, text, place, dotted(at), draft)
 
     def _meet_awaited(self, draft: Draft) -> None:
-        """Put what references to later members mean in their place, now that all members are known."""
+        """Resolve references to later members, now that all members are known."""
         met: dict[str, Value] = {}
         for text, place in draft.awaited.items():
             try:
@@ -544,14 +542,14 @@ class _Resolver:
         draft.steps = [with_values(step, meant) for step in draft.steps] if met else draft.steps
 
     def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, draft: Draft) -> NoReturn:
-        """Tell of a reference to nothing; where one thing is lacking in several places, once with all of them."""
+        """Report an unknown reference; several with the same cause are reported once."""
         message = problem.seen_from(draft.title).message
         advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
         first = text.split(".")[0].split("[")[0].strip()
         removed = self._removal(first, draft)
         if removed is not None:
-            message, labels = f"`{removed[0]}` is needed here, and it is removed", (Label("removed here", removed[1]),)
-            advice = "remove this too, or let it read something else"
+            message, labels = f"`{removed[0]}` is used here, but was removed", (Label("removed here", removed[1]),)
+            advice = "remove this as well, or use another value"
         lacking = first if problem.wrong == first and removed is None else ""
         cause = (first, draft.title, removed is not None)
         self.reporter.missing(
@@ -567,7 +565,7 @@ class _Resolver:
         raise _Unresolved
 
     def _removal(self, name: str, draft: Draft | None) -> tuple[str, Place] | None:
-        """The name of a member, here or around, that is null, and where that was said."""
+        """The name of a removed member of this or a surrounding graph, and the place of its null."""
         while draft is not None:
             flow = _at(self.data, (*draft.path, "flow"))
             if isinstance(flow, Mapping) and name in flow and flow[name] is None:
@@ -609,7 +607,7 @@ def _at(data: object, path: Path) -> object:
 
 
 def _written_name(text: str) -> str:
-    """The last name of a reference, as it is written: the argument that the value fills."""
+    """The last name of a reference: the argument that the value fills."""
     return text.split("[")[0].rsplit(".", 1)[-1].strip()
 
 
