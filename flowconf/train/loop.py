@@ -18,12 +18,13 @@ from flowconf.graph.weights.sources import LAST
 from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
+from flowconf.train.objective.metering import named_numbers
 from flowconf.train.objective.terms import Average, means_of
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
-from flowconf.train.screen import Screen, shown
+from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
@@ -165,10 +166,11 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
         job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
     means = {average.term.name: average.compute() for average in terms}
     total = sum(average.term.weight * means[average.term.name] for average in terms)
+    results = {name: meter.compute() for name, meter in meters.items()}
     return {
         f"{split}/loss": total,
         **{f"{split}/loss/{name}": mean for name, mean in means.items()},
-        **{f"{split}/{name}": meter.compute() for name, meter in meters.items()},
+        **{name: value for own, found in results.items() for name, value in named_numbers(f"{split}/{own}", found)},
     }
 
 
@@ -215,12 +217,11 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
-    """Log and print an evaluation; the terms of the loss are only logged."""
+    """Log and print an evaluation; what is longer than a line is only logged."""
     run.log(step, found, **where(job, step))
     run.flush()
-    said = {name: value for name, value in found.items() if name.count("/") == 1}
     at = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
-    screen.say(f"{at}{shown(said)}" + (f"  ({note})" if note else ""))
+    screen.say(f"{at}{shown(headline(found))}" + (f"  ({note})" if note else ""))
 
 
 def due(job: Job, every: int, step: int) -> bool:
