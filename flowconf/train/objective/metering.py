@@ -81,11 +81,11 @@ def named_numbers(name: str, result: Result) -> Iterator[tuple[str, float]]:
             yield from named_numbers(f"{name}/{key}", part)
     elif isinstance(result, Tensor) and result.numel() > 1:
         yield from named_numbers(name, result.tolist())
-    elif isinstance(result, list | tuple):
+    elif isinstance(result, float | int | Tensor):
+        yield name, float(result)
+    else:
         for number, part in enumerate(result):
             yield from named_numbers(f"{name}/{number}", part)
-    else:
-        yield name, float(result)
 
 
 def build_metrics(
