@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import flowconf
 from flowconf.language import registry
@@ -149,3 +151,49 @@ def test_the_best_value_must_be_one_number(classes, best, advice):
 
 def test_a_number_of_a_metric_that_gives_one_is_refused(classes):
     assert errors(classes.write(CLASSES), ["trainer.best=val/accuracy/0"]) == [("FC0402", "trainer.best")]
+
+
+# ignored and masked elements
+
+
+@pytest.fixture
+def uneven(folder, rows):
+    """48 rows of which most labels are ignored: all of a batch in unlucky orders."""
+    label = numpy.where(numpy.arange(32) % 8 == 0, numpy.arange(32) % 3, -100)
+    rows(y=label, known=(label >= 0))
+    return folder
+
+
+TRAINS = CLASSES.partition("metrics")[0] + "trainer: {epochs: 2, devices: cpu}\n"
+
+
+def weights(run):
+    return load_file(run.folder / "checkpoints" / "last.safetensors")
+
+
+def test_a_batch_of_ignored_labels_has_no_loss_and_no_gradient(folder, rows):
+    rows(y=numpy.full(32, -100))
+    run = folder.train("optimizer.name=sgd", "optimizer.lr=0.5", "data.batch_size=4", text=TRAINS)
+    assert run.record["status"] == "finished"
+    assert all(line["train/loss"] == 0 for line in run.log if "train/loss" in line)
+
+
+def test_a_run_goes_on_over_batches_without_labels(uneven):
+    run = uneven.train("data.batch_size=2", text=TRAINS)
+    assert run.record["status"] == "finished"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll", "weighed", "masked"])
+def test_a_batch_in_parts_is_the_batch(uneven, loss):
+    text = TRAINS.replace("cross_entropy", loss) if loss == "nll" else TRAINS
+    if loss == "weighed":
+        text = text.replace("target: y}", "target: y, args: {weight: [1.0, 5.0, 2.0]}}")
+    if loss == "masked":
+        text = text.replace("target: y}", "target: y, mask: known}")
+    whole, parts = [
+        weights(uneven.train("optimizer.name=sgd", "optimizer.lr=0.5", f"trainer.accumulate={count}", text=text))
+        for count in (1, 4)
+    ]
+    for name, tensor in whole.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(parts[name], tensor)
