@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         register_logger,
         register_loss,
         register_metric,
+        register_optimizer,
+        register_schedule,
     )
     from flowconf.report import (
         ConfigError,
@@ -44,6 +46,7 @@ _HOMES = {
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
         "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
+        "register_optimizer", "register_schedule",
     ),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
 }  # fmt: skip
@@ -76,6 +79,8 @@ __all__ = [
     "register_logger",
     "register_loss",
     "register_metric",
+    "register_optimizer",
+    "register_schedule",
 ]
 
 

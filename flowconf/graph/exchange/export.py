@@ -26,7 +26,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
-from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, raised_here
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -199,7 +199,8 @@ def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
         path, found = getattr(problem, MARK, ("", None))
         what = f"`{path}`" if path else "the graph"
         message = f"{what} cannot be exported: {first_line(problem)}"
-        yield Diagnostic("FC0208", message, graph.plan.place if found is None else found, path)
+        place = graph.plan.place if found is None else found
+        yield Diagnostic("FC0208", message, place, path, raised_here(problem))
 
 
 # writing
