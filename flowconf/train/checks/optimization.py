@@ -15,7 +15,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.training import listed
 from flowconf.report import Label, Place, Reporter, raised_here
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.train.checks.untrained import is_frozen
+from flowconf.train.checks.untrained import is_frozen, touches
 
 
 def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
@@ -85,7 +85,7 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
             at: Path = ("loss", name, "updates", number)
             found.append((at, path, origins.value(at), f"so `{name}` updates nothing there"))
     for where, path, place, why in found:
-        if path and not any(name.startswith(f"{path}.") for name in parameters):
+        if path and not any(touches([path], name) for name in parameters):
             message = f"`{path}` has no parameters, {why}"
             reporter.error("FC0405", message, place, path=dotted(where), advice="remove it")
 
