@@ -148,6 +148,19 @@ def test_prerequisites_are_trained_first(project, capsys):
     assert records() == records("student") == {"": "finished"}
 
 
+def test_a_prerequisite_with_other_settings_is_reported(project, capsys):
+    trained("own.yaml", "trainer.epochs=1")
+    capsys.readouterr()
+    assert main(["train", "student.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "that run differs from `own.yaml` by `trainer.epochs=1`" in said
+    assert "to use the config as it is: flowconf train own.yaml" in said
+    trained("own.yaml")
+    capsys.readouterr()
+    assert main(["train", "student.yaml"]) == 0
+    assert "differs" not in capsys.readouterr().out
+
+
 def test_eval_gives_what_training_gave(run, capsys):
     capsys.readouterr()
     assert main(["eval", str(run)]) == 0

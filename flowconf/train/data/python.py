@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.train.data.collate import Batch
 from flowconf.train.data.run_data import feeds, make_data
 from flowconf.train.data.splits import Feed, Sampler
-from flowconf.train.data.streams import Batch
 from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder
 from flowconf.train.team.distributed import Team

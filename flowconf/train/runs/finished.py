@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph import Graph
+from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import known_record
 from flowconf.report import shown_path
 from flowconf.report.html import html_table
-from flowconf.train.runs.folder import LINES
 from flowconf.train.runs.loading import load_run
+from flowconf.train.runs.lock import LINES
 from flowconf.train.screen import number
 
 
