@@ -6,6 +6,7 @@ and the lists of names are written from the package itself. Everything is plain 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
@@ -30,6 +31,7 @@ MIRRORED = {
 """Files of the repository -> the pages that they become."""
 SECTIONS = {
     "Loading, building and running": ("flowconf.api",),
+    "Training from Python": ("flowconf.train.python",),
     "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
     "Graphs written step by step": ("flowconf.graph.builder",),
     "Registering": ("flowconf.language.registry",),
@@ -74,7 +76,7 @@ def errors() -> str:
 
 def _reference(home: str, name: str) -> str:
     """What mkdocstrings replaces by the signature and docstring; written out for functions that a function made."""
-    item = getattr(flowconf, name)
+    item = getattr(importlib.import_module(home), name)
     if "<locals>" in item.__qualname__:
         return f"### flowconf.{name}\n\n```python\n{name}{inspect.signature(item)}\n```\n\n{item.__doc__}\n"
     return f"::: {home}.{name}\n    options: {{heading: flowconf.{name}}}\n"

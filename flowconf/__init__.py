@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         register_logger,
         register_loss,
         register_metric,
+        register_optimizer,
+        register_schedule,
     )
     from flowconf.report import (
         ConfigError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         StepError,
     )
     from flowconf.train.data.splits import Resident, Splits, provides
+    from flowconf.train.python import data, train
 
 __version__ = "0.1.0"
 
@@ -44,7 +47,9 @@ _HOMES = {
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
         "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
+        "register_optimizer", "register_schedule",
     ),
+    "flowconf.train.python": ("data", "train"),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -65,6 +70,7 @@ __all__ = [
     "build",
     "check",
     "compose",
+    "data",
     "flow",
     "load",
     "load_run",
@@ -76,6 +82,9 @@ __all__ = [
     "register_logger",
     "register_loss",
     "register_metric",
+    "register_optimizer",
+    "register_schedule",
+    "train",
 ]
 
 

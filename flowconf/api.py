@@ -8,34 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowconf.language import config as configs
-from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.report import Diagnostic
 from flowconf.text import Composition
 from flowconf.train.checks import road
 from flowconf.train.checks.road import GraphSource
+from flowconf.train.runs.trusting import trust_project
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
-
-
-def trust_project(source: str | os.PathLike[str]) -> None:
-    """From now on, import the modules of the project of a config or run, even outside that project.
-
-    Raises `ConfigError`.
-    """
-    if not Path(source).is_dir():
-        projects.trust(Path(os.path.realpath(source)).parent)
-        return
-    from flowconf.graph.weights.sources import find_run_folder
-    from flowconf.train.runs.loading import started_from
-
-    folder = find_run_folder(Path(source))
-    projects.trust(folder)
-    origin = started_from(folder)
-    if origin is not None:
-        projects.trust(origin)
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> Composition:

@@ -43,6 +43,6 @@ def refuse_other_pictures(output: Path | None) -> None:
 def trust_project_of(source: str, trust: bool) -> None:
     """Implement `--trust`: import the modules of the project of a config or run, wherever the command is called."""
     if trust:
-        from flowconf.api import trust_project
+        from flowconf.train.runs.trusting import trust_project
 
         trust_project(source)

@@ -20,7 +20,7 @@ from flowconf.graph import freezing, swapping, views
 from flowconf.graph.failed_step import add_notes
 from flowconf.graph.runtime import over
 from flowconf.graph.source.program import restore
-from flowconf.graph.summary import Row, rows
+from flowconf.graph.summary import Summary, rows
 from flowconf.graph.tree import GraphTree
 from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.loading import WeightReport
@@ -49,15 +49,17 @@ class Graph(GraphTree):
         The nearest setting above a parameter takes precedence, so parts that were thawed by path stay thawed.
         Raises `PathError`.
         """
-        freezing.set_frozen(self, self.module_at(path), "params" if params_only else "all")
+        for _, module in self.modules_at(path):
+            freezing.set_frozen(self, module, "params" if params_only else "all")
 
     def thaw(self, path: str = "") -> None:
         """Undo `freeze`. Raises `PathError`."""
-        freezing.set_frozen(self, self.module_at(path), "no")
+        for _, module in self.modules_at(path):
+            freezing.set_frozen(self, module, "no")
 
     def is_frozen(self, path: str = "") -> bool:
         """Whether everything at a path is frozen. Raises `PathError`."""
-        return freezing.is_frozen(self.module_at(path))
+        return all(freezing.is_frozen(module) for _, module in self.modules_at(path))
 
     def train(self, mode: bool = True) -> Graph:
         """Set training or evaluation mode for all parts that are not frozen."""
@@ -163,9 +165,13 @@ class Graph(GraphTree):
 
     # diagrams and tables
 
-    def summary(self) -> list[Row]:
+    def summary(self) -> Summary:
         """One row for each path: kind, shape, parameters, frozen, checkpoint."""
         return rows(self)
+
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks."""
+        return self.summary()._repr_html_()
 
     def dot(self, depth: int | None = None) -> str:
         """The diagram of the document of this graph, with its shapes, as DOT text.

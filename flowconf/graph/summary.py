@@ -10,6 +10,7 @@ from torch import nn
 from flowconf.graph.freezing import is_frozen
 from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import Checkpoint, Mount, Setting, Shared, Step, join
+from flowconf.report.html import html_table
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,30 @@ class Row:
     depth: int
 
 
-def rows(graph: GraphTree) -> list[Row]:
+class Summary(list[Row]):
+    """The rows of a table, which notebooks show as one."""
+
+    def _repr_html_(self) -> str:
+        header = ("path", "verb", "module", "output", "parameters", "frozen")
+        lines = [
+            (
+                "  " * row.depth + row.path.rpartition(".")[2],
+                row.kind,
+                row.text,
+                row.shape,
+                f"{row.parameters:,}",
+                "yes" if row.frozen else "",
+            )
+            for row in self
+        ]
+        return html_table(f"{self[0].parameters:,} parameters", header, lines)
+
+
+def rows(graph: GraphTree) -> Summary:
     """Rows from the root down, graphs before their members, in declared order."""
     sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
-    return [top, *_below(graph, "", sources, 1)]
+    return Summary([top, *_below(graph, "", sources, 1)])
 
 
 def _below(graph: GraphTree, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:

@@ -59,15 +59,20 @@ class GraphTree(nn.Module):
         return module
 
     def modules_at(self, path: str) -> list[tuple[str, nn.Module]]:
-        """The modules at a path of the document, with their paths here: one for each copy of a repeated step."""
+        """The modules at a path of the document, with their paths here. Raises `PathError`.
+
+        A path through a repeated step without a number stands for all of its copies.
+        """
         found: list[tuple[str, nn.Module]] = [("", self)]
-        for name in path.split("."):
+        names = path.split(".") if path else []
+        for name, following in zip(names, [*names[1:], ""], strict=False):
             below: list[tuple[str, nn.Module]] = []
             for at, owner in found:
                 step = owner._plan.step(name) if isinstance(owner, GraphTree) else None
                 inner = join(at, name)
                 module = self.module_at(inner)
-                if step is not None and step.repeat is not None and isinstance(module, nn.ModuleList):
+                is_repeated = step is not None and step.repeat is not None
+                if is_repeated and isinstance(module, nn.ModuleList) and not following.isdigit():
                     below += [(f"{inner}.{number}", copy) for number, copy in enumerate(module)]
                 else:
                     below.append((inner, module))
@@ -90,12 +95,17 @@ class GraphTree(nn.Module):
         return "step" if isinstance(owner, GraphTree) else "branch"
 
     def named_parameters_at(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters below a path, with names relative to it. Raises `PathError`."""
-        return self.module_at(path).named_parameters()
+        """The parameters below a path, named from there on; those of several copies by whole paths.
+
+        Raises `PathError`.
+        """
+        found = self.modules_at(path)
+        for at, module in found:
+            yield from module.named_parameters(prefix=at if len(found) > 1 else "")
 
     def parameters_at(self, path: str) -> list[nn.Parameter]:
         """The parameters below a path. Raises `PathError`."""
-        return list(self.module_at(path).parameters())
+        return [parameter for _, module in self.modules_at(path) for parameter in module.parameters()]
 
 
 def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, read_from, shown_path
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raised_here, read_from, shown_path
 from flowconf.text import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
@@ -156,12 +156,12 @@ def import_registering(name: str, place: Place) -> None:
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as problem:  # the project's own code may raise anything
-        told = f"{type(problem).__name__}: {problem}"
+        told, labels = f"{type(problem).__name__}: {problem}", raised_here(problem)
         if isinstance(problem, FlowconfError):
             told = problem.diagnostics[0].message
         advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
         message = f"the module `{name}` cannot be imported: {told}"
-        raise ConfigError(Diagnostic("FC0132", message, place, advice=advice)) from problem
+        raise ConfigError(Diagnostic("FC0132", message, place, labels=labels, advice=advice)) from problem
 
 
 def _offered() -> list[tuple[str, Place]]:

@@ -233,6 +233,8 @@ def _registrar(table: Table) -> Any:
 register = _registrar(modules)
 register_loss = _registrar(losses)
 register_metric = _registrar(metrics)
+register_optimizer = _registrar(optimizers)
+register_schedule = _registrar(schedules)
 register_dataset = _registrar(datasets)
 register_logger = _registrar(loggers)
 

@@ -18,7 +18,7 @@ from flowconf.report.errors import (
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, read_from, shown_path
-from flowconf.report.raised import raised_at
+from flowconf.report.raised import is_own_file, raised_at, raised_here
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
 from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
@@ -52,6 +52,7 @@ __all__ = [
     "dotted",
     "drawn",
     "grouped",
+    "is_own_file",
     "json_line",
     "listing",
     "nearest",
@@ -59,6 +60,7 @@ __all__ = [
     "printable",
     "printable_lines",
     "raised_at",
+    "raised_here",
     "read_from",
     "render_github",
     "render_json",

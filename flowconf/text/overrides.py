@@ -292,6 +292,8 @@ def _unknown(
     if home is not None:
         better = dotted((*home, *path[1:]))
         advice: Advice = Suggestion(override.typed.replace(key, better, 1))
+    elif close == wrong:  # a key that the config leaves out
+        advice = Suggestion(f"+{override.typed}")
     elif close is not None:
         better = dotted((*above, close, *path[known + 1 :]))
         advice = Suggestion(override.typed.replace(key, better, 1))

@@ -7,6 +7,7 @@ are planned, checked and printed before the first one runs.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class Prerequisites:
     def lines(self) -> list[str]:
         """The plan as lines of text; empty for a single run without prerequisites."""
         lines = [f"weights of `{wanted.at}`: {told(run)}" for run, wanted in self.found.values()]
+        lines += [_differs(run, wanted) for run, wanted in self.found.values() if record(run).get("overrides")]
         if len(self.runs) > 1:
             lines.append(f"{len(self.runs)} stages:")
             for number, config in enumerate(self.runs, 1):
@@ -141,6 +143,16 @@ def wanted_configs(config: Config) -> list[Wanted]:
 def config_file(config: Config) -> Path:
     """The file that a config was composed from."""
     return Path(config.composition.file).resolve()
+
+
+def _differs(run: Path, wanted: Wanted) -> str:
+    """What to do about a run whose settings are not those of its config."""
+    file = shown_path(str(wanted.file))
+    words = shlex.join(record(run)["overrides"])
+    return (
+        f"  warning: that run differs from `{file}` by `{words}`; "
+        f"to use the config as it is: flowconf train {shlex.quote(file)}"
+    )
 
 
 def told(run: Path) -> str:

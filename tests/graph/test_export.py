@@ -207,3 +207,28 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["export", "graph.yaml", "--at", "stem"]) == 2
     assert "not a graph" in capsys.readouterr().err
     assert main(["export", "graph.yaml", "--size", "B=x"]) == 2
+
+
+OUTPUTS = {
+    "inputs": {"x": ["B", 4]},
+    "outputs": {"size": "a", "colour": "b"},
+    "flow": {"h": "Linear(4, 8)", "a": "Linear(8, 2)", "b": {"from": "h", "through": "Linear(8, 3)"}},
+}
+
+
+def test_a_program_names_its_outputs_as_the_graph_does(tmp_path):
+    export(flowconf.build(OUTPUTS), tmp_path / "named.pt2")
+    program = torch.export.load(tmp_path / "named.pt2")
+    assert program.graph_signature.user_outputs == ("size", "colour")
+    assert list(program.module()(torch.ones(3, 4))) == ["size", "colour"]
+
+
+def test_an_onnx_model_names_its_outputs_and_open_sizes_as_the_graph_does(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    export(flowconf.build(OUTPUTS), tmp_path / "named.onnx")
+    graph = onnx.load(tmp_path / "named.onnx").graph
+    values = {value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.output)}
+    shapes = {name: [dim.dim_param or dim.dim_value for dim in dims] for name, dims in values.items()}
+    assert shapes == {"x": ["B", 4], "size": ["B", 2], "colour": ["B", 3]}

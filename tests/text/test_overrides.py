@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowconf.api import compose
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition
 from flowconf.text.overrides import parse, quoted
@@ -279,3 +281,11 @@ def test_brackets_in_quotes_close_nothing() -> None:
 
 def test_all_unreadable_words_come_at_once(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
     assert len(refused(MAIN, "seed", "x=(", "seed=3", "a==b")) == 3
+
+
+def test_a_key_that_the_config_leaves_out_is_added_with_a_plus(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {inputs: {x: [B, 4]}, flow: {a: GELU}}\ndata: {name: digits}\nloss: {}\n")
+    with pytest.raises(ConfigError) as refused:
+        compose(file, ["phases={}"])
+    assert refused.value.diagnostics[0].help == "write `+phases={}`"

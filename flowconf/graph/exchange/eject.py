@@ -1,21 +1,16 @@
 """Writes a graph as one plain PyTorch file: its generated classes, and the source of all blocks that they use.
 
-The file imports torch and the imports of the blocks, but never flowconf. With the weights saved beside it, its outputs
-are equal to the graph bit for bit, with the same `state_dict` names.
+The file imports torch and the imports of the blocks, but never flowconf. The modules of a project are copied too; one
+that cannot be copied is imported, and a comment says why. With the weights saved beside it, its outputs are equal to
+the graph bit for bit, with the same `state_dict` names.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib
-import inspect
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
-from flowconf.graph import runtime
+from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address
 from flowconf.graph.source.emit import lent_modules
@@ -23,13 +18,6 @@ from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.plan import GraphPlan
 from flowconf.report import ConfigError, Diagnostic
-
-OURS = "flowconf"
-
-REFUSE = '''def refuse(message, help=None):
-    """Raise `ValueError`."""
-    raise ValueError(message if help is None else f"{message}; {help}")'''
-"""The replacement of `runtime.refuse` in a file without flowconf."""
 
 
 def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
@@ -53,14 +41,16 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     if program.objects:
         message = f"`{graph.plan.label}` has a module from outside its document, whose source is not available"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
-    sources = _BlockSources()
+    sources = CopiedSources(reserved={part.name for part in program.classes})
+    needed = []
     for line in program.header:
+        home, _, names = line.removeprefix("from ").partition(" import ")
         if line.startswith(f"from {OURS}"):
-            home, names = line.removeprefix("from ").split(" import ")
             for name in names.split(", "):
                 sources.take(home, name)
+        elif line.startswith("from ") and is_of_a_project(home):
+            needed += [f"# needs `{home}`: {why}" for why in _copied(sources, home, names.split(", "))]
         elif line.startswith("from "):
-            home, names = line.removeprefix("from ").split(" import ")
             sources.imported.setdefault(home, set()).update(names.split(", "))
         elif line:
             sources.whole.add(line.removeprefix("import "))
@@ -72,8 +62,24 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
             classes[-1].replace("\n\n    def forward", "\n        self.freeze()\n\n    def forward", 1) + frozen
         )
     head = docstring(f"The graph `{graph.plan.label}` as plain PyTorch, written by flowconf.")
-    parts = ["\n".join([head, "", *sources.import_lines()]), *sources.texts(), *classes, _main(name, weights)]
+    future = ["", "from __future__ import annotations"] if sources.postponed else []
+    imports = [head, *future, "", *sources.import_lines(), *needed]
+    parts = ["\n".join(imports), *sources.texts(), *classes, _main(name, weights)]
     return "\n\n\n".join(part for part in parts if part) + "\n"
+
+
+def _copied(sources: CopiedSources, home: str, names: list[str]) -> list[str]:
+    """Copy what a module of a project defines, or import it; gives the reasons for what is imported."""
+    reasons = []
+    for name in names:
+        before = sources.copy()
+        try:
+            sources.take(home, name.partition(" as ")[0], name.partition(" as ")[2])
+        except NotCopiedError as problem:
+            sources.restore(before)
+            sources.imported.setdefault(home, set()).add(name)
+            reasons.append(f"`{name}` is imported, because {problem}")
+    return reasons
 
 
 def _main(name: str, weights: str | None) -> str:
@@ -152,98 +158,3 @@ def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
         lines.append(f"{indent}for {name} in {start}{text}:")
         start, indent = name, f"{indent}    "
     return [*lines, f"{indent}{start}{last}.{call}"]
-
-
-@dataclass
-class _BlockSources:
-    """The definitions that a file needs from other modules, in dependency order."""
-
-    whole: set[str] = field(default_factory=set)
-    imported: dict[str, set[str]] = field(default_factory=dict)
-    taken: dict[tuple[str, str], str] = field(default_factory=dict)
-    visiting: set[tuple[str, str]] = field(default_factory=set)
-
-    def texts(self) -> list[str]:
-        """The texts of the definitions."""
-        return list(self.taken.values())
-
-    def import_lines(self) -> list[str]:
-        """The imports, with the standard library first, in the order of the import sorter."""
-        plain = [f"import {home}" for home in sorted(self.whole)]
-        named = [f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(self.imported.items())]
-        lines = [*plain, *named]
-        standard = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
-        others = [line for line in lines if line not in standard]
-        return [*standard, *([""] if standard else []), *others]
-
-    def take(self, home: str, name: str) -> None:
-        """Add a definition and everything from flowconf that it uses."""
-        key = (home, name)
-        if key in self.taken or key in self.visiting:
-            return
-        self.visiting.add(key)
-        if home == runtime.__name__ and name == "refuse":
-            self.taken[key] = REFUSE
-            return
-        module = importlib.import_module(home)
-        definitions = _definitions(module)
-        if name not in definitions:
-            message = f"the source of `{name}` in `{home}` cannot be found"
-            raise ConfigError(Diagnostic("FC0146", message))
-        node, text = definitions[name]
-        for used in _names_used(node):
-            self._take_used(used, home, definitions, module)
-        self.taken[key] = text
-
-    def _take_used(
-        self, name: str, home: str, definitions: dict[str, tuple[ast.stmt, str]], module: ModuleType
-    ) -> None:
-        if name in definitions:
-            self.take(home, name)
-            return
-        for source, imported, known_as in _imports(module):
-            if known_as != name:
-                continue
-            if source.split(".")[0] == OURS:
-                self.take(source, imported)
-            elif imported:
-                name_there = imported if imported == known_as else f"{imported} as {known_as}"
-                self.imported.setdefault(source, set()).add(name_there)
-            else:
-                self.whole.add(source)
-
-
-def _definitions(module: ModuleType) -> dict[str, tuple[ast.stmt, str]]:
-    """Name -> statement and text, for the top-level definitions of a module."""
-    source = inspect.getsource(module)
-    lines = source.splitlines()
-    found: dict[str, tuple[ast.stmt, str]] = {}
-    for node in ast.parse(source).body:
-        names: list[str] = []
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            names = [node.name]
-        elif isinstance(node, ast.Assign):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names = [node.target.id]
-        for name in names:
-            found[name] = (node, "\n".join(lines[node.lineno - 1 : node.end_lineno]))
-    return found
-
-
-def _names_used(node: ast.stmt) -> list[str]:
-    """The global names that a definition may read, in order of appearance; annotations count too."""
-    return list(dict.fromkeys(part.id for part in ast.walk(node) if isinstance(part, ast.Name)))
-
-
-def _imports(module: ModuleType) -> list[tuple[str, str, str]]:
-    """The top-level imports of a module: (module, name there or "" for the whole module, name here)."""
-    found = []
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
-            found += [(node.module, alias.name, alias.asname or alias.name) for alias in node.names]
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                whole = alias.name if alias.asname is None else f"{alias.name} as {alias.asname}"
-                found.append((whole, "", alias.asname or alias.name.split(".")[0]))
-    return found

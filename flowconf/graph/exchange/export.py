@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import OutputKind, TensorArgument
 
 from flowconf.graph import runtime
 from flowconf.graph.failed_step import MARK
@@ -26,7 +27,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
-from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, raised_here
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -74,7 +75,8 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     symbols = _symbols(inputs, sizes or {})
     graph = copy.deepcopy(graph).cpu().eval()
     program = _traced(graph, inputs, symbols, sizes or {})
-    data, run = _as_onnx(program) if file.suffix == ".onnx" else _as_pt2(program)
+    _name_outputs(program, graph)
+    data, run = _as_onnx(program, inputs, symbols) if file.suffix == ".onnx" else _as_pt2(program)
     others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
     difference = _difference(graph, run, others)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +201,22 @@ def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
         path, found = getattr(problem, MARK, ("", None))
         what = f"`{path}`" if path else "the graph"
         message = f"{what} cannot be exported: {first_line(problem)}"
-        yield Diagnostic("FC0208", message, graph.plan.place if found is None else found, path)
+        place = graph.plan.place if found is None else found
+        yield Diagnostic("FC0208", message, place, path, raised_here(problem))
+
+
+def _name_outputs(program: torch.export.ExportedProgram, graph: Graph) -> None:
+    """Call what the program gives by the names of the graph's outputs."""
+    names = [name for name, _ in graph.plan.outputs]
+    made = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
+    given = [spec for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
+    if len(names) != len(given):  # an output of several tensors, which has no name for each of them
+        return
+    for spec, name in zip(given, names, strict=True):
+        node = made.pop(getattr(spec.arg, "name", ""), None)
+        if node is not None and isinstance(spec.arg, TensorArgument):
+            node.name = name if name.isidentifier() else node.name
+            spec.arg = TensorArgument(name=node.name)
 
 
 # writing
@@ -215,14 +232,18 @@ def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     return data, lambda tensors: read(*tensors)
 
 
-def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
+def _as_onnx(
+    program: torch.export.ExportedProgram, inputs: list[Input], symbols: tuple[str, ...]
+) -> tuple[bytes, RunProgram]:
     import onnxruntime
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.onnx; the outputs are compared
-        written = torch.onnx.export(program, dynamo=True, verbose=False)
+        written = torch.onnx.export(program, dynamo=True, verbose=False, output_names=_output_names(program))
     assert written is not None
-    data: bytes = written.model_proto.SerializeToString()
+    model = written.model_proto
+    _name_sizes(model.graph, inputs, symbols)
+    data: bytes = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
     def run(tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -231,6 +252,25 @@ def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
         return [torch.as_tensor(output) for output in session.run(None, feed)]
 
     return data, run
+
+
+def _output_names(program: torch.export.ExportedProgram) -> list[str]:
+    return [str(name) for name in program.graph_signature.user_outputs]
+
+
+def _name_sizes(graph: Any, inputs: list[Input], symbols: tuple[str, ...]) -> None:
+    """Call the open sizes of an ONNX graph by the symbols of its inputs, in expressions too."""
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    names = {
+        dim.dim_param: size
+        for given in inputs
+        for dim, size in zip(dims.get(given.name, ()), given.shape or (), strict=False)
+        if size in symbols and dim.dim_param
+    }
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), dim.dim_param)
 
 
 # comparing

@@ -20,7 +20,7 @@ from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Step, Value
 from flowconf.language.resolve import wrong_values
-from flowconf.report import Label, Place
+from flowconf.report import Label, Place, raised_here
 
 
 @dataclass
@@ -44,8 +44,9 @@ class ModuleCaller:
             self.result.certain = False
             return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
+            why = self.sizes.reworded(first_line(problem))
             try:
-                self._misfit(built, call, None, str(problem), self.sizes.reworded(first_line(problem)))
+                self._misfit(built, call, None, str(problem), why, raised_here(problem))
             except Poisoned:
                 given = as_declared(built, module, stream, using) if isinstance(module, Call) else UNKNOWN
                 if given is UNKNOWN:
@@ -53,11 +54,17 @@ class ModuleCaller:
                 return given
 
     def _misfit(
-        self, built: nn.Module, call: ModuleCall, wrong: rules.Fault | None, told: str = "", why: str = ""
+        self,
+        built: nn.Module,
+        call: ModuleCall,
+        wrong: rules.Fault | None,
+        told: str = "",
+        why: str = "",
+        raised: tuple[Label, ...] = (),
     ) -> NoReturn:
         """Report an invalid input: `wrong` is the error of a rule, `told` the message of the module itself."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
-        labels = [visit.arrives(self.sizes)]
+        labels = [visit.arrives(self.sizes), *raised]
         kind = found = dim = given = None
         if isinstance(module, Call):
             kind = faults.stream(module, call.stream, visit.giver.name, self.sizes)

@@ -19,7 +19,7 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
 from flowconf.language.resolve import wrong_values
-from flowconf.report import Label, Reporter
+from flowconf.report import Label, Reporter, raised_here
 
 
 @dataclass
@@ -98,7 +98,7 @@ class ModuleMaker:
         except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
             words = first_line(problem)
             self._check_sizes(call, None, words, visit)
-            self._refused(call, words, visit)
+            self._refused(call, words, raised_here(problem), visit)
         self._check_sizes(call, made, "", visit)
         if not isinstance(made, nn.Module):
             message = f"a step requires a module, but `{call.name}` returned a `{type(made).__name__}`"
@@ -120,14 +120,14 @@ class ModuleMaker:
         parameters = tuple(label.place for label in labels)
         self.findings.error(visit, "FC0202", message, given.place, labels, parameters=parameters)
 
-    def _refused(self, call: Call, words: str, visit: Visit) -> NoReturn:
+    def _refused(self, call: Call, words: str, raised: tuple[Label, ...], visit: Visit) -> NoReturn:
         """Report the error of a constructor, at the argument, or where the parameter in it is set."""
         given = faults.argument(call, words)
         message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
         if given is None:
-            self.findings.error(visit, "FC0202", message, call.place)
+            self.findings.error(visit, "FC0202", message, call.place, raised)
         origin = [given, *wrong_values.bare(given)][-1]
-        self.findings.error(visit, "FC0202", message, origin.place, (Label("used here", given.place),))
+        self.findings.error(visit, "FC0202", message, origin.place, (Label("used here", given.place), *raised))
 
     def _holes(self, call: Call, visit: Visit) -> Iterator[int]:
         """The inferred sizes for the `_` of a call, in the order in which they are written."""

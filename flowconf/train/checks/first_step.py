@@ -24,10 +24,11 @@ from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.training import TrainingConfig, listed
-from flowconf.report import Place, Reporter
+from flowconf.report import ConfigError, Place, Reporter
 from flowconf.report.origins import Origins
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
+from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
@@ -94,7 +95,11 @@ def check_declared(config: Config, reporter: Reporter) -> None:
 def declared_fields(config: Config) -> Declared:
     """What the data set of a config says of its fields, before it is made."""
     data = config.training.data
-    return declared(registry.datasets.load(data.name), data.args)
+    of_project = "" if registry.datasets.is_built_in(data.name) else data.name
+    try:
+        return declared(registry.datasets.load(data.name), data.args, of_project)
+    except ConfigError as error:
+        raise ConfigError(*placed(error.diagnostics, config)) from error
 
 
 def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:

@@ -13,11 +13,9 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.language.training import listed
-from flowconf.report import Label, Place, Reporter
+from flowconf.report import Label, Place, Reporter, raised_here
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.train.checks.untrained import is_frozen
-
-ARGUMENT_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError)
+from flowconf.train.checks.untrained import is_frozen, touches
 
 
 def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
@@ -87,7 +85,7 @@ def _check_paths(config: Config, parameters: Mapping[str, object], origins: Orig
             at: Path = ("loss", name, "updates", number)
             found.append((at, path, origins.value(at), f"so `{name}` updates nothing there"))
     for where, path, place, why in found:
-        if path and not any(name.startswith(f"{path}.") for name in parameters):
+        if path and not any(touches([path], name) for name in parameters):
             message = f"`{path}` has no parameters, {why}"
             reporter.error("FC0405", message, place, path=dotted(where), advice="remove it")
 
@@ -96,21 +94,22 @@ def _takes(
     call: Callable[..., object], args: Mapping[str, Any], where: Path, origins: Origins, reporter: Reporter
 ) -> bool:
     """Whether a call accepts these arguments; if not, report the first argument that is rejected on its own."""
-    words = _complaint(call, args)
-    if words is None:
+    problem = _complaint(call, args)
+    if problem is None:
         return True
     alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
     refused = next(((name, told) for name, told in alone if told is not None), None)
-    path, words = (where, words) if refused is None else ((*where, refused[0]), refused[1])
-    reporter.error("FC0123", f"`{dotted(path)}` is rejected: {words}", origins.value(path), path=dotted(path))
+    path, problem = (where, problem) if refused is None else ((*where, refused[0]), refused[1])
+    words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    message = f"`{dotted(path)}` is rejected: {words[:1].lower()}{words[1:]}"
+    reporter.error("FC0123", message, origins.value(path), path=dotted(path), labels=raised_here(problem))
     return False
 
 
-def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> str | None:
-    """The error message of a call with these arguments, None if it succeeds."""
+def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> Exception | None:
+    """The exception of a call with these arguments, None if it succeeds."""
     try:
         call(**args)
-    except ARGUMENT_ERRORS as problem:
-        words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        return f"{words[:1].lower()}{words[1:]}"
+    except Exception as problem:  # noqa: BLE001 - an optimizer or schedule of a project may raise anything
+        return problem
     return None

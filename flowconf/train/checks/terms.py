@@ -21,12 +21,11 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
-from flowconf.report import Diagnostic, Label, Place, Reporter
+from flowconf.report import Diagnostic, Label, Place, Reporter, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers
 from flowconf.train.objective.terms import Average, Operand, Term
 
-Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 PICKING = ("cross_entropy", "nll")
 """Losses that pick a score by its number: there must be one, and a CUDA device would not say which there is not."""
 CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
@@ -125,7 +124,7 @@ class TermCheck:
                     self.named[meter.term.name] = [name for name, _ in named_numbers("", meter.compute())]
         except WantsNumbers:
             return None  # it looks at the numbers
-        except Problems as problem:
+        except Exception as problem:  # noqa: BLE001 - a loss or metric of a project may raise anything
             return problem
         return None
 
@@ -141,7 +140,8 @@ class TermCheck:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
-        labels = tuple(self._label(operand) for operand in {operand.source: operand for operand in operands}.values())
+        own = {operand.source: operand for operand in operands}.values()
+        labels = (*(self._label(operand) for operand in own), *raised_here(why))
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())

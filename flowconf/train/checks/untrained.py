@@ -46,7 +46,7 @@ def _thawed(name: str, settings: dict[str, Setting], section: PhaseSection) -> b
     """Whether a parameter is trainable: a phase overrides the nearest `frozen` setting of the document."""
     thawed = not is_frozen(name, settings)
     thawed = thawed and not under(name, listed(section.freeze))
-    return thawed or under(name, listed(section.thaw))
+    return thawed or touches(listed(section.thaw), name)
 
 
 def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
@@ -62,11 +62,21 @@ def under(name: str, paths: Iterable[str]) -> bool:
     return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
 
 
+def touches(paths: Iterable[str], name: str) -> bool:
+    """Whether some paths hold a parameter, of which a check knows one for all copies of a repeated step."""
+    paths = list(paths)
+    return under(name, paths) or under(_without_numbers(name), map(_without_numbers, paths))
+
+
+def _without_numbers(path: str) -> str:
+    return ".".join(part for part in path.split(".") if not part.isdigit())
+
+
 def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
     """The parameters that a term may update: those it reaches, limited to its `updates`."""
     updates = training.loss[term].updates
     found = reach.terms[term]
-    return found if updates is None else {name for name in found if under(name, listed(updates))}
+    return found if updates is None else {name for name in found if touches(listed(updates), name)}
 
 
 # unused members

@@ -38,7 +38,7 @@ def predict_file(
         message = f"the output file must end in `.npz` or `.safetensors`, got `{output}`"
         raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
     graph = load_run(find_run_folder(run), last)
-    found = predict(graph, _inputs(graph, read_arrays(source), source), values, batch_size)
+    found = predict(graph, check_inputs(graph, read_arrays(source), source), values, batch_size)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     if output.endswith(".safetensors"):
         save_tensors(Path(output), found, {})
@@ -72,15 +72,18 @@ def predict(
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The arrays for the graph's inputs, checked against the declared shapes. Raises `ConfigError`."""
+def check_inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str | None = None) -> dict[str, Tensor]:
+    """The arrays for the graph's inputs, checked against the declared shapes. Raises `ConfigError`.
+
+    `source` is the file that they come from.
+    """
     place = Place(source)
     found = {}
     for given in graph.plan.inputs:
         if given.captured:
             continue
         if given.name not in arrays:
-            message = f"the file has no array for the input `{given.name}`"
+            message = f"there is no array for the input `{given.name}`"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
         found[given.name] = array = arrays[given.name]
         if not _fits(given, array):

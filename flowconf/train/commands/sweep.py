@@ -12,7 +12,7 @@ from flowconf.graph.weights.sources import record
 from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.checks import direction
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError, printable_lines, render_text
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError, printable_lines, raised_at, render_text
 from flowconf.text import Composition, Failed
 from flowconf.text import sweep as sweep_text
 from flowconf.train.checks import road
@@ -75,4 +75,6 @@ class Jobs:
 
 
 def _short(problem: Exception) -> str:
-    return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ())])
+    place = raised_at(problem)
+    raised = [] if place is None else [f"  --> {place}"]
+    return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ()), *raised])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowconf.report import Diagnostic, FlowconfError, Label, RunError, raised_at
+from flowconf.report import Diagnostic, FlowconfError, RunError, raised_here
 from flowconf.train.data.collate import Field, dtype_of, tensor_of
 from flowconf.train.out_of_memory import is_out_of_memory
 
@@ -37,9 +37,7 @@ def refusal(problem: BaseException, what: str) -> RunError:
         raise problem
     words = str(problem).strip().splitlines()
     message = f"{what} cannot be loaded: {type(problem).__name__}{f': {words[0]}' if words else ''}"
-    place = raised_at(problem)
-    labels = (Label("raised here", place),) if place is not None else ()
-    return RunError(Diagnostic("FC0501", message, path="data.name", labels=labels))
+    return RunError(Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem)))
 
 
 def apart(

@@ -13,7 +13,7 @@ import torch
 
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, raised_here
 from flowconf.train.data.splits import Feed, Resident, Splits
 from flowconf.train.data.streams import as_split
 from flowconf.train.out_of_memory import room_for
@@ -42,10 +42,15 @@ def make_data(config: Config, device: torch.device) -> Splits:
         raise
     except PermissionError as problem:
         message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
+        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     except (TypeError, ValueError, SystemExit) as problem:
         message = f"invalid arguments for the data set `{section.name}`: {problem}"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data")) from problem
+        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
+    except OSError:
+        raise
+    except Exception as problem:  # a data set of a project may raise anything
+        message = f"the data set `{section.name}` cannot be made: {type(problem).__name__}: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     empty = [name for name, split in splits.named() if not len(split)]
     if empty:
         raise ConfigError(

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowconf.report import why_not
+from flowconf.report import ConfigError, Diagnostic, raised_at, raised_here, why_not
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, stream
 from flowconf.train.team.distributed import Team
@@ -285,7 +285,10 @@ class Feed:
 
 
 Declared = Mapping[str, tuple[Any, ...]]
-"""Field -> (shape without the batch dimension, dtype), and the number of classes for class indices."""
+"""Field -> (shape without the batch dimension, dtype), and the number of classes for class indices.
+
+A size that differs between batches is a symbol such as `"T"`, None or -1; such a field is checked when data is read.
+"""
 
 
 def provides(
@@ -333,8 +336,13 @@ def matching(pattern: str) -> list[Path]:
     return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
 
 
-def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
-    """The declared fields of a data set, before it is made; empty for invalid arguments."""
+def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Declared:
+    """The fields that a data set declares before it is made, without those that have an open size.
+
+    `of_project` is the name of a data set that a project registers, whose `shapes` must be valid. Those of flowconf
+    declare nothing for invalid arguments, which are reported with a place when the data set is made. Raises
+    `ConfigError`.
+    """
     shapes = getattr(factory, "shapes", None)
     if shapes is None:
         return {}
@@ -344,7 +352,48 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any]) -> Declared:
         if parameter.default is not parameter.empty
     }
     try:
-        found: Declared = shapes(**{**defaults, **args})
-    except (TypeError, ValueError, ArithmeticError, LookupError, OSError, EOFError):
-        return {}  # invalid arguments or files are reported with a place when the data set is made
-    return found
+        found = shapes(**{**defaults, **args})
+    except (OSError, EOFError):
+        return {}  # the same files are refused with a place when the data set is made
+    except Exception as problem:
+        if not of_project and isinstance(problem, TypeError | ValueError | ArithmeticError | LookupError):
+            return {}
+        message = f"`shapes` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
+        advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
+        is_call = isinstance(problem, TypeError) and raised_at(problem) is None
+        told = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
+        raise ConfigError(replace(told, advice=advice) if is_call else told) from problem
+    wrong = _wrong_declaration(found)
+    if wrong is not None:
+        message = f"`shapes` of the data set `{of_project}` {wrong}"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
+    return {field: said for field, said in found.items() if not any(_is_open(size) for size in said[0])}
+
+
+DECLARATION = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64, 10)}`"
+
+
+def _wrong_declaration(found: object) -> str | None:
+    """Why this declares no fields; None if it does."""
+    if not isinstance(found, Mapping):
+        return f"gives a `{type(found).__name__}`, and must give a mapping of fields"
+    for field, said in found.items():
+        if not isinstance(field, str) or not isinstance(said, tuple | list) or len(said) not in (2, 3):
+            return f"gives `{said!r}` for the field `{field}`, and must give its shape and dtype"
+        shape, dtype, *classes = said
+        if not isinstance(shape, tuple | list) or not all(_is_open(size) or _is_count(size) for size in shape):
+            return f"gives the shape `{shape!r}` for the field `{field}`, and must give one size for each dimension"
+        if not isinstance(dtype, torch.dtype):
+            return f"gives the dtype `{dtype!r}` for the field `{field}`, and must give one of torch"
+        if not all(_is_count(count) for count in classes):
+            return f"gives `{classes[0]!r}` classes for the field `{field}`, and must give their number"
+    return None
+
+
+def _is_count(size: object) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 0
+
+
+def _is_open(size: object) -> bool:
+    """Whether a declared size differs between batches: a symbol, or what NumPy and ONNX write for one."""
+    return size is None or size == -1 or (isinstance(size, str) and size.isidentifier())

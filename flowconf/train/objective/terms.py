@@ -226,7 +226,7 @@ class Average:
         exact = torch.float32 if elements.device.type == "mps" else torch.float64
         elements = elements.detach().to(exact)
         if elements.ndim == 0:
-            rows = len(next(iter(batch.values())))
+            rows = next((len(field) for field in batch.values()), 1)  # a rehearsal may know no field
             weights = torch.full((), rows, dtype=exact, device=elements.device)
         elif weights is None:
             weights = torch.ones((), dtype=exact, device=elements.device).expand_as(elements)

@@ -43,8 +43,9 @@ def load_run(folder: Path, last: bool = False) -> Graph:
     """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
     folder = folder.absolute()
     file = weights_of(folder, last)
+    walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is said as seen from the current folder
     with in_its_folder(folder):
-        walk = walk_run(folder, weights=file).to("sizes")
+        walk.to("sizes")
     assert walk.plan is not None
     graph = build_graph(walk.plan, walk.inference)
     graph.load(file)

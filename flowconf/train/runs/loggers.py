@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, MachineError
+from flowconf.report import Diagnostic, MachineError, raised_at
 
 __all__ = ["mlflow", "wandb"]
 
@@ -120,7 +120,9 @@ class Aside:
             logger.close(entry)
         except Exception as problem:  # noqa: BLE001 - a network error of any type must not end the run
             self._works = False
-            self._say(f"the logger `{self.name}` failed, the run continues without it: {problem}")
+            place = raised_at(problem)
+            where = "" if place is None else f" ({place})"
+            self._say(f"the logger `{self.name}` failed, the run continues without it: {problem}{where}")
 
 
 def wandb(

@@ -1,0 +1,98 @@
+"""The data of a config as Python sees it: the batches that a run of it would see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowconf.language.config import Config
+from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.train.data.collate import Batch
+from flowconf.train.data.run_data import feeds, make_data
+from flowconf.train.data.splits import Feed, Sampler
+from flowconf.train.runs.loading import walk_run
+from flowconf.train.runs.resume import in_its_folder
+from flowconf.train.team.distributed import Team
+
+
+class Batches:
+    """The batches of a split: each iteration begins at the first one.
+
+    Those of `train` are the first epoch of a run with the same seed; those of other splits are all rows in order.
+    """
+
+    def __init__(self, name: str, feed: Feed, config: Config) -> None:
+        self.name, self.feed, self.config = name, feed, config
+        section = config.training.data
+        self.batch_size = section.batch_size
+        if name != "train":
+            self.batch_size = section.evaluation_batch_size or 4 * section.batch_size
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.feed)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return self._sampler().batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.name != "train":
+            yield from self.feed.in_order(self.batch_size)
+            return
+        sampler = self._sampler()
+        with self.feed.ahead(self._sampler(), 0, sampler.batches, 1):
+            for number, rows in enumerate(sampler.rest_of_epoch()):
+                yield self.feed.batch(rows, number)
+
+    def __repr__(self) -> str:
+        return f"Batches({self.name!r}, {self.rows} rows in {len(self)} batches)"
+
+    def _sampler(self) -> Sampler:
+        training = self.config.training
+        drop_last = training.data.drop_last and self.name == "train"
+        return Sampler(len(self.feed), self.batch_size, training.seed, self.feed.home, drop_last)
+
+
+class RunData:
+    """The data of a config by split: `train`, and `val` and `test` where the data set has them, else None."""
+
+    def __init__(self, config: Config) -> None:
+        device = torch.device("cpu")
+        found = feeds(make_data(config, device), config, Team(device))
+        self.config = config
+        self.splits = {name: Batches(name, feed, config) for name, feed in found.items()}
+
+    @property
+    def train(self) -> Batches:
+        return self.splits["train"]
+
+    @property
+    def val(self) -> Batches | None:
+        return self.splits.get("val")
+
+    @property
+    def test(self) -> Batches | None:
+        return self.splits.get("test")
+
+    def rows(self, split: str, fields: Sequence[str]) -> dict[str, Tensor]:
+        """Some fields of all rows of a split, in their own order. Raises `ConfigError` for an unknown split."""
+        if split not in self.splits:
+            message = f"the data set `{self.config.training.data.name}` has no split `{split}`"
+            raise ConfigError(Diagnostic("FC0502", message, advice=suggest(split, self.splits, "splits")))
+        batches = list(self.splits[split].feed.in_order(self.splits[split].batch_size))
+        return {field: torch.cat([batch[field] for batch in batches]) for field in fields}
+
+    def __repr__(self) -> str:
+        return f"RunData({', '.join(f'{name}: {split.rows} rows' for name, split in self.splits.items())})"
+
+
+def data_of_run(folder: Path) -> RunData:
+    """The data that a run was trained on. Raises `ConfigError`."""
+    walk = walk_run(folder)
+    with in_its_folder(folder):
+        return RunData(walk.to("machine").checked)

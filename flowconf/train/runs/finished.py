@@ -1,0 +1,85 @@
+"""A run as Python sees it: its folder, its numbers, its graph, and what that gives for data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from flowconf.graph.graph import Graph
+from flowconf.graph.weights.sources import known_record
+from flowconf.report import shown_path
+from flowconf.report.html import html_table
+from flowconf.train.runs.loading import load_run
+from flowconf.train.runs.lock import LINES
+from flowconf.train.screen import number
+
+
+class TrainedRun:
+    """A run that has been trained, in its folder.
+
+    Example:
+        run = flowconf.train("configs/digits.yaml", ["trainer.epochs=3"])
+        run.metrics["val/accuracy"]
+        run.predict({"image": images})["logits"]
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The losses and metrics of its best weights, such as `val/loss`, `val/accuracy` and `test/accuracy`."""
+        return dict(known_record(self.folder).get("metrics", {}))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Everything that was logged, in order: `step` and `epoch`, and losses of training or values of a split."""
+        lines = (self.folder / LINES).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph with its best weights, in evaluation mode, on the CPU."""
+        return load_run(self.folder)
+
+    def evaluate(self, *splits: str, last: bool = False) -> dict[str, float]:
+        """The losses and metrics of the best (or `last`) weights; without `splits`, of `val` and `test`.
+
+        Raises `ConfigError` for a split that the data set does not have.
+        """
+        from flowconf.train.commands.evaluate import evaluate_run
+
+        return evaluate_run(self.folder, (), splits, last)
+
+    def predict(
+        self, inputs: str | Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = 256
+    ) -> dict[str, Tensor]:
+        """What the graph gives for `inputs`, tensors [rows, ...] by name, or for a split: `train`, `val` or `test`.
+
+        `values` are references to any values of the graph; without them its outputs are given. The rows of a split come
+        in their own order. Raises `ConfigError` for inputs that do not fit, and `PathError` for an unknown value.
+        """
+        from flowconf.train.commands.predict import check_inputs, predict
+        from flowconf.train.data.python import data_of_run
+
+        if isinstance(inputs, str):
+            inputs = data_of_run(self.folder).rows(inputs, self.graph.inputs)
+        found = predict(self.graph, check_inputs(self.graph, inputs), values, batch_size)
+        self.graph.cpu()
+        return found
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        record = known_record(self.folder)
+        settings = [("status", str(record.get("status", ""))), ("config", shown_path(str(record["config"])))]
+        settings += [("overrides", " ".join(record["overrides"]))] if record.get("overrides") else []
+        numbers = [(name, number(value)) for name, value in self.metrics.items()]
+        return html_table(shown_path(str(self.folder)), ("run", ""), [*settings, *numbers])

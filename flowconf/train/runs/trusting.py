@@ -1,0 +1,26 @@
+"""Trust in the project of a config or run, wherever a command or a program is started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from flowconf.language import projects
+
+
+def trust_project(source: str | os.PathLike[str]) -> None:
+    """From now on, import the modules of the project of a config or run, even outside that project.
+
+    Raises `ConfigError`.
+    """
+    if not Path(source).is_dir():
+        projects.trust(Path(os.path.realpath(source)).parent)
+        return
+    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.train.runs.loading import started_from
+
+    folder = find_run_folder(Path(source))
+    projects.trust(folder)
+    origin = started_from(folder)
+    if origin is not None:
+        projects.trust(origin)
