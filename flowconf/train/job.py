@@ -39,6 +39,8 @@ class Active:
     trained: list[nn.Parameter]
     used: set[nn.Parameter] | None
     """The parameters that get a gradient in every step; None: they depend on the data."""
+    counts: bool
+    """Whether the elements of a term have weights that are known before the graph runs, so that parts are counted."""
     routes: Routes
 
     def __post_init__(self) -> None:
@@ -114,6 +116,7 @@ class Job:
             trained=trained,
             used=used,
             routes=routes,
+            counts=self.team.size == 1 and any(not term.reduces or term.mask is not None for term in terms),
         )
 
     def unused(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
@@ -18,16 +18,19 @@ from flowconf.graph.weights.sources import LAST
 from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
-from flowconf.train.objective.terms import Average, means_of
+from flowconf.train.objective.metering import named_numbers
+from flowconf.train.objective.terms import Average, Values, means_of, shares_in_parts
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
 from flowconf.train.runs.state import load_checkpoint, save_checkpoint
-from flowconf.train.screen import Screen, shown
+from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
+Shares = Sequence[float | Tensor]
+"""What each part of a batch counts, of 1."""
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Runs one training step, like `one_step`."""
 
@@ -121,19 +124,23 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     weights = active.weights_at(step / job.total_steps)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
-    for number, some in enumerate(parts):
-        share = len(some) / len(rows)
-        batch = job.train.batch(some, step, number)
+    batches = (job.train.batch(some, step, number) for number, some in enumerate(parts))
+    coming = list(batches) if len(parts) > 1 and active.counts else batches
+    shares: list[Shares] = []
+    for number, (some, batch) in enumerate(zip(parts, coming, strict=True)):
         job.memory.begin(len(some))
         adds_up = number < len(parts) - 1  # before the processes of a team average their gradients
         with job.team.holding(active.view) if adds_up else nullcontext():
             values = job.values(active.view, batch)
             means = means_of(active.terms, values, batch)
-            total, lots = active.routes.total(means, weights if share == 1 else [w * share for w in weights])
+            if len(parts) > 1:
+                shares = shares or shares_of(job, values, coming, parts)
+                means = [mean * share[number] for mean, share in zip(means, shares, strict=True)]
+            total, lots = active.routes.total(means, weights)
             if number == 0:
                 job.optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
             active.routes.backward(lots, job.precision.scaled)
-        found = [total.detach(), *(mean.detach() if share == 1 else mean.detach() * share for mean in means)]
+        found = [total.detach(), *(mean.detach() for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
     if job.team.averages_after(len(active.routes.passes)):
         job.team.average_gradients(active.trained, active.used)
@@ -141,6 +148,15 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     job.averages.update(step, job.precision.skipped)
     job.memory.cut()
     return losses
+
+
+def shares_of(job: Job, values: Values, batches: Iterable[Values], parts: Sequence[Tensor]) -> list[Shares]:
+    """What each part of a batch counts in the mean of each term: as many as its rows, or its elements that count."""
+    by_rows = [len(part) / sum(map(len, parts)) for part in parts]
+    if not job.active.counts:
+        return [by_rows for _ in job.active.terms]
+    known = list(batches)
+    return [shares_in_parts(term, values, known) or by_rows for term in job.active.terms]
 
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
@@ -165,10 +181,11 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
         job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
     means = {average.term.name: average.compute() for average in terms}
     total = sum(average.term.weight * means[average.term.name] for average in terms)
+    results = {name: meter.compute() for name, meter in meters.items()}
     return {
         f"{split}/loss": total,
         **{f"{split}/loss/{name}": mean for name, mean in means.items()},
-        **{f"{split}/{name}": meter.compute() for name, meter in meters.items()},
+        **{name: value for own, found in results.items() for name, value in named_numbers(f"{split}/{own}", found)},
     }
 
 
@@ -215,12 +232,11 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
-    """Log and print an evaluation; the terms of the loss are only logged."""
+    """Log and print an evaluation; what is longer than a line is only logged."""
     run.log(step, found, **where(job, step))
     run.flush()
-    said = {name: value for name, value in found.items() if name.count("/") == 1}
     at = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
-    screen.say(f"{at}{shown(said)}" + (f"  ({note})" if note else ""))
+    screen.say(f"{at}{shown(headline(found))}" + (f"  ({note})" if note else ""))
 
 
 def due(job: Job, every: int, step: int) -> bool:

@@ -7,8 +7,10 @@ random state, so weights and dropout are those of a hand-written script with the
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
 from flowconf.language.training import LossSection, TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, Reporter
+from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of, start_request
 from flowconf.train.data.run_data import feeds, make_data
-from flowconf.train.data.splits import Sampler, seed_for
+from flowconf.train.data.splits import Resident, Sampler, Split, seed_for
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job, unique
 from flowconf.train.objective.metering import Metric, build_metrics
@@ -72,6 +75,7 @@ def prepare(
     fields = dict(splits.train.fields)
     _check_against_data(config, fields)
     terms, metrics = _measured(config, fields, team.device)
+    terms = [replace(term, reduces=term.reduces and not _may_ignore(term, config, splits.train)) for term in terms]
     optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
@@ -164,6 +168,20 @@ def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -
     metrics = build_metrics(training.metrics, fields, in_graph, device, places, reporter)
     reporter.stop_on_errors()
     return terms, metrics
+
+
+def _may_ignore(term: Term, config: Config, split: Split) -> bool:
+    """Whether all elements of a batch may be ignored ones, which have no mean: the data says, or is looked through."""
+    parameter = inspect.signature(term.function).parameters.get("ignore_index")
+    if parameter is None:
+        return False
+    name, ignored = term.operands[-1].name, term.args.get("ignore_index", parameter.default)
+    classes = declared_fields(config).get(name, ())[2:]
+    if classes and not 0 <= ignored < classes[0]:
+        return False
+    if isinstance(split, Resident) and split.augment is None and name in split.tensors:
+        return bool((split.tensors[name] == ignored).any())
+    return True
 
 
 def _by_path(factor: float | dict[str, float]) -> dict[str, float]:

@@ -115,6 +115,18 @@ def silence(stream: TextIO) -> None:
     os.close(nowhere)
 
 
+def headline(found: Mapping[str, float]) -> dict[str, float]:
+    """What is said of an evaluation: the loss, each metric, and the mean of a vector; the rest is in the logs only."""
+    several: dict[str, list[float]] = {}
+    for name, value in found.items():
+        split, metric, *part = name.split("/", 2)
+        if not part:
+            several[name] = [value]
+        elif metric != "loss" and "/" not in part[0]:
+            several.setdefault(f"mean {split}/{metric}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in several.items()}
+
+
 def shown(values: Mapping[str, float]) -> str:
     """Named numbers on one line."""
     return "  ".join(f"{name} {number(value)}" for name, value in values.items())

@@ -51,7 +51,7 @@ def uninterrupted() -> AbstractContextManager[None]:
 def signals_later() -> Iterator[None]:
     """A block that defers signals to its end, where the first of them is delivered.
 
-    A process forked in it starts with the signals blocked. Blocking alone does not do: another thread may take a signal.
+    A process forked in it starts with the signals blocked. Another thread may still take a signal that is blocked here.
     """
     heard: list[int] = []
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import flowconf
 from flowconf.language import registry
@@ -96,3 +98,102 @@ def test_a_metric_that_refuses_real_rows_ends_before_the_first_step(folder, rows
     rows(y=halves(32))
     with pytest.raises(ConfigError, match="FC0406"):
         folder.train(text=BINARY.replace("F1Score", "never").replace(", args: {task: binary}", ""))
+
+
+# metrics with several numbers
+
+CLASSES = """
+model:
+  inputs: {x: [B, 6]}
+  flow: {out: "Linear(6, 3)"}
+data: {name: arrays, train: rows.npz, validation: rows.npz, batch_size: 16}
+loss: {fit: {fn: cross_entropy, input: out, target: y}}
+metrics:
+  f1: {fn: F1Score, input: out, target: y, args: {task: multiclass, num_classes: 3, average: none}}
+  confusion: {fn: ConfusionMatrix, input: out, target: y, args: {task: multiclass, num_classes: 3}}
+  accuracy: {fn: accuracy, input: out, target: y}
+trainer: {epochs: 1, devices: cpu}
+"""
+
+
+@pytest.fixture
+def classes(folder, rows):
+    rows(y=numpy.arange(32) % 3)
+    return folder
+
+
+def test_values_for_each_class_are_logged_by_name(classes):
+    run = classes.train("trainer.best=val/f1/1", text=CLASSES)
+    found = run.record["metrics"]
+    assert {f"val/f1/{number}" for number in range(3)} <= set(found)
+    matrix = [found[f"val/confusion/{i}/{j}"] for i in range(3) for j in range(3)]
+    assert sum(matrix) == 32
+    said = classes.said.getvalue()
+    assert "mean val/f1" in said
+    assert "confusion" not in said
+
+
+def test_curves_are_logged_by_name(classes):
+    text = CLASSES.replace("ConfusionMatrix", "ROC").replace("num_classes: 3}", "num_classes: 3, thresholds: 4}")
+    text = text.replace("thresholds: 4, average", "average")
+    found = classes.train(text=text).record["metrics"]
+    assert {"val/confusion/0/0/0", "val/confusion/2/3"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("best", "advice"), [("val/f1", "val/f1/2"), ("val/f1/3", "val/f1/0"), ("val/confusion/0", "/2/2")]
+)
+def test_the_best_value_must_be_one_number(classes, best, advice):
+    (told,) = [d for d in flowconf.check(classes.write(CLASSES), [f"trainer.best={best}"]) if d.severity == "error"]
+    assert (told.code, told.path) == ("FC0402", "trainer.best")
+    assert advice in str(told.advice)
+
+
+def test_a_number_of_a_metric_that_gives_one_is_refused(classes):
+    assert errors(classes.write(CLASSES), ["trainer.best=val/accuracy/0"]) == [("FC0402", "trainer.best")]
+
+
+# ignored and masked elements
+
+
+@pytest.fixture
+def uneven(folder, rows):
+    """48 rows of which most labels are ignored: all of a batch in unlucky orders."""
+    label = numpy.where(numpy.arange(32) % 8 == 0, numpy.arange(32) % 3, -100)
+    rows(y=label, known=(label >= 0))
+    return folder
+
+
+TRAINS = CLASSES.partition("metrics")[0] + "trainer: {epochs: 2, devices: cpu}\n"
+
+
+def weights(run):
+    return load_file(run.folder / "checkpoints" / "last.safetensors")
+
+
+def test_a_batch_of_ignored_labels_has_no_loss_and_no_gradient(folder, rows):
+    rows(y=numpy.full(32, -100))
+    run = folder.train("optimizer.name=sgd", "optimizer.lr=0.5", "data.batch_size=4", text=TRAINS)
+    assert run.record["status"] == "finished"
+    assert all(line["train/loss"] == 0 for line in run.log if "train/loss" in line)
+
+
+def test_a_run_goes_on_over_batches_without_labels(uneven):
+    run = uneven.train("data.batch_size=2", text=TRAINS)
+    assert run.record["status"] == "finished"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll", "weighed", "masked"])
+def test_a_batch_in_parts_is_the_batch(uneven, loss):
+    text = TRAINS.replace("cross_entropy", loss) if loss == "nll" else TRAINS
+    if loss == "weighed":
+        text = text.replace("target: y}", "target: y, args: {weight: [1.0, 5.0, 2.0]}}")
+    if loss == "masked":
+        text = text.replace("target: y}", "target: y, mask: known}")
+    whole, parts = [
+        weights(uneven.train("optimizer.name=sgd", "optimizer.lr=0.5", f"trainer.accumulate={count}", text=text))
+        for count in (1, 4)
+    ]
+    for name, tensor in whole.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(parts[name], tensor)

@@ -339,7 +339,7 @@ def direction(training: TrainingConfig) -> str:
 
 def natural_direction(training: TrainingConfig, value: str) -> str:
     """`min` or `max`: which values are better, by the metric or loss that computes them."""
-    metric = training.metrics.get(value.removeprefix("val/"))
+    metric = training.metrics.get(value.removeprefix("val/").partition("/")[0])
     lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
     return "min" if lower else "max"
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from pydantic import BaseModel
 
-from flowconf.language import references
+from flowconf.language import references, registry
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import phase_order
 from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
 from flowconf.report import Label, Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
+
+TRENDS = ("stalled", "improving", "converged")
+"""Conditions on a value of the evaluations."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
@@ -41,9 +45,22 @@ def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place,
 def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter) -> None:
     """Report a name that is not a value of the validation split."""
     known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
-    if name not in known:
+    own = (registry.metrics, registry.losses)
+    several = [f"val/{metric}/" for metric, s in training.metrics.items() if not any(s.fn in table for table in own)]
+    if name not in known and not name.startswith(tuple(several)):
         message = f"unknown value `{name}` of the validation split"
         reporter.error("FC0402", message, at=path, advice=suggest(name, known, "values"))
+
+
+def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
+    """The values of evaluations that a run decides by, and where they are written."""
+    yield ("trainer", "best"), training.trainer.best
+    for phase, section in training.phases.items():
+        for when, condition in (("when", section.when), ("until", section.until)):
+            for key in TRENDS:
+                trend = getattr(condition, key, None)
+                if trend is not None:
+                    yield ("phases", phase, when, key, "metric"), trend.metric
 
 
 def _check_order(training: TrainingConfig, name: str, before: str | None, reporter: Reporter) -> None:
@@ -93,7 +110,7 @@ def _check_phase(
 
 def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:
     key = _only_key(condition, where, reporter)
-    if key in ("stalled", "improving", "converged"):
+    if key in TRENDS:
         check_value(training, getattr(condition, key).metric, (*where, key, "metric"), reporter)
 
 

@@ -69,6 +69,7 @@ def check_foreign(
             _check(numbers, tried, reporter)
         else:
             doubtful.append(tried)
+    numbers.check_wanted(reporter)
     with real():
         rows = first_rows() if doubtful else None
     if rows is None:

@@ -23,7 +23,5 @@ def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], rep
 def _check_data(config: Config, reporter: Reporter) -> None:
     """Report data files and folders that do not exist or cannot be read."""
     section, origins = config.training.data, config.composition.document.origins
-    for name, message in refused_paths(registry.datasets.load(section.name), section.args).items():
-        place, advice = origins.value(("data", name)), "data paths are relative to the current folder"
-        advice_here = advice if message.startswith("there is no") else None
-        reporter.error("FC0501", message, place, path=f"data.{name}", advice=advice_here)
+    for name, (message, advice) in refused_paths(registry.datasets.load(section.name), section.args).items():
+        reporter.error("FC0501", message, origins.value(("data", name)), path=f"data.{name}", advice=advice)

@@ -53,7 +53,7 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
         frozen[0][1].place,
         path=frozen[0][0],
         labels=labels,
-        advice="unfreeze a part with `frozen: false`",
+        advice="thaw a part with `frozen: false`",
     )
 
 

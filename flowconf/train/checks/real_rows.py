@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flowconf.graph import build_graph
+from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config

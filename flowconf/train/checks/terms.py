@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.fake_values import WantsNumbers
+from flowconf.graph.shapes.fake_values import WantsNumbers, quiet
 from flowconf.graph.shapes.locating import number_in
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
+from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
 from flowconf.report import Diagnostic, Label, Place, Reporter
 from flowconf.report.origins import Path, dotted
-from flowconf.train.objective.metering import Meter, Metric
+from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers
 from flowconf.train.objective.terms import Average, Operand, Term
 
 Problems = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -59,6 +60,8 @@ class TermCheck:
 
     def __post_init__(self) -> None:
         self.origins = self.config.composition.document.origins
+        self.named: dict[str, list[str]] = {}
+        """Metric -> what stands behind its name in the names of its numbers."""
 
     def operands(self, path: Path, section: MetricSection, term: Term) -> list[Given] | None:
         """The values that a term takes, None when one of them is not known."""
@@ -95,6 +98,20 @@ class TermCheck:
         elif operands is not None and classes is not None:
             self._tell_classes(path, section, term, classes, into)
 
+    def check_wanted(self, into: Reporter) -> None:
+        """Note a value that a run decides by, of a metric that gives several numbers, where it is none of them."""
+        for path, name in wanted_values(self.config.training):
+            metric, slash, part = name.removeprefix("val/").partition("/")
+            named = self.named.get(metric, [""])
+            if slash + part in named or name.startswith("val/loss"):
+                continue
+            known = [f"val/{metric}{own}" for own in named]
+            gives = f"gives {len(named)} numbers" if len(named) > 1 else "gives one number"
+            message = f"`{name}` is no number of `metrics.{metric}`, which {gives}"
+            shown = " to ".join(f"`{one}`" for one in dict.fromkeys([known[0], known[-1]]))
+            advice = f"they are {shown}" if len(known) > 1 else f"write {shown}"
+            into.error("FC0402", message, self.origins.value(path), path=dotted(path), advice=advice)
+
     def fits(self, term: Term) -> bool:
         """Whether a term can be computed, as far as can be told."""
         return self.problem(Average(term)) is None
@@ -103,6 +120,9 @@ class TermCheck:
         """What a term or metric is refused with."""
         try:
             meter.update(self.values, self.batch)
+            if isinstance(meter, TorchMeter):
+                with quiet():
+                    self.named[meter.term.name] = [name for name, _ in named_numbers("", meter.compute())]
         except WantsNumbers:
             return None  # it looks at the numbers
         except Problems as problem:
@@ -121,7 +141,7 @@ class TermCheck:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name = dotted(path)
         guilty, advice = self._mended(term, operands)
-        labels = tuple(dict.fromkeys(self._label(operand) for operand in operands))
+        labels = tuple(self._label(operand) for operand in {operand.source: operand for operand in operands}.values())
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
@@ -338,4 +358,5 @@ def problems_of(
         for metric in metrics:
             path = ("metrics", metric.name)
             tried.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
+    tried.check_wanted(reporter)
     return reporter.mistakes()

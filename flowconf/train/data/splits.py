@@ -306,24 +306,24 @@ def provides(
     return mark
 
 
-def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, str]:
-    """The arguments of a data set that name missing or unreadable files or folders, and why."""
+def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """The arguments of a data set that name missing or unreadable files or folders, each with why and the advice."""
     given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
     found = {name: _refusal_of(path) for name, path in given.items()}
     return {name: why for name, why in found.items() if why is not None}
 
 
-def _refusal_of(path: str) -> str | None:
-    """Why a file, folder or pattern cannot be read; None if it can."""
+def _refusal_of(path: str) -> tuple[str, str | None] | None:
+    """Why a file, folder or pattern cannot be read, and the advice; None if it can be read."""
     try:
         if Path(path).is_dir():
             os.scandir(path).close()
         elif Path(path).exists():
             Path(path).open("rb").close()
         elif not matching(path):
-            return f"there is no file or folder `{path}`"
+            return f"there is no file or folder `{path}`", "data paths are relative to the current folder"
     except OSError as problem:
-        return f"`{path}` cannot be read: {why_not(problem)}"
+        return f"`{path}` cannot be read: {why_not(problem)}", None
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,16 +12,20 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.sections.checks import uses_torchmetrics
 from flowconf.language.training import MetricSection
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, Reporter
+from flowconf.report import Diagnostic, MachineError, Place, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
+
+Result = float | Tensor | Mapping[str, Any] | Sequence[Any]
+"""A number, or several: for each class, a matrix, a curve, under names."""
+MOST_NUMBERS = 10_000
 
 
 class Meter(Protocol):
-    """Accumulates batches and computes one number."""
+    """Accumulates batches and computes a number, or several."""
 
     def update(self, values: Values, batch: Values) -> None: ...
 
-    def compute(self) -> float: ...
+    def compute(self) -> Result: ...
 
 
 class Metric:
@@ -55,12 +59,33 @@ class TorchMeter:
             problem.add_note(f"in the metric `{self.term.name}`")
             raise
 
-    def compute(self) -> float:
-        result = self.metric.compute()
-        if not isinstance(result, Tensor) or result.numel() != 1:
-            message = f"the metric `{self.term.name}` must return one number to be logged"
-            raise ConfigError(Diagnostic("FC0402", message, path=f"metrics.{self.term.name}"))
-        return float(result)
+    def compute(self) -> Result:
+        try:
+            found: Result = self.metric.compute()
+            self._check_size(found)
+        except Exception as problem:
+            problem.add_note(f"in the metric `{self.term.name}`")
+            raise
+        return found
+
+    def _check_size(self, result: Result) -> None:
+        count = sum(1 for _ in named_numbers("", result))
+        if count > MOST_NUMBERS:
+            raise ValueError(f"it gives {count:,} numbers, and at most {MOST_NUMBERS:,} can be logged")
+
+
+def named_numbers(name: str, result: Result) -> Iterator[tuple[str, float]]:
+    """The numbers of a result with their names: `f1`, or `f1/0`, `f1/1` for those of a vector."""
+    if isinstance(result, Mapping):
+        for key, part in result.items():
+            yield from named_numbers(f"{name}/{key}", part)
+    elif isinstance(result, Tensor) and result.numel() > 1:
+        yield from named_numbers(name, result.tolist())
+    elif isinstance(result, float | int | Tensor):
+        yield name, float(result)
+    else:
+        for number, part in enumerate(result):
+            yield from named_numbers(f"{name}/{number}", part)
 
 
 def build_metrics(

@@ -32,7 +32,7 @@ class Routes:
             groups.setdefault(target, []).append(number)
         self.passes = [(numbers, _inputs(target, trained)) for target, numbers in groups.items()]
 
-    def total(self, means: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, list[Tensor]]:
+    def total(self, means: Sequence[Tensor], weights: Sequence[float | Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The loss, and the part of it that each backward pass starts from."""
         parts = [weighted([means[n] for n in numbers], [weights[n] for n in numbers]) for numbers, _ in self.passes]
         total = parts[0]

@@ -55,7 +55,7 @@ class Term:
     weight: float
     """The weight of the term in the loss of an evaluation."""
     reduces: bool
-    """Whether the function can return the mean itself."""
+    """Whether the function can return the mean itself: not where the data may hold ignored elements only."""
 
     @property
     def references(self) -> list[str]:
@@ -178,11 +178,31 @@ def means_of(terms: Sequence[Term], values: Values, batch: Values) -> list[Tenso
     return means
 
 
-def weighted(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def shares_in_parts(term: Term, values: Values, batches: Sequence[Values]) -> list[Tensor] | None:
+    """The share of each part of a batch in the weights of its elements; None where they follow from the rows.
+
+    `values` are those of the graph for one part: only their shapes are used. A mask that is one of them is not known
+    before the parts are computed.
+    """
+    if (term.reduces and term.mask is None) or (term.mask is not None and not term.mask.in_batch):
+        return None
+    sums = []
+    for batch in batches:
+        rows = len(next(iter(batch.values())))
+        zeros = {name: values[name].new_zeros((rows, *values[name].shape[1:])) for name in term.references}
+        weights = term.elements(zeros, batch)[1]
+        if weights is None:
+            return None
+        sums.append(weights.detach().sum())
+    total = torch.stack(sums).sum()
+    return [part / total.clamp_min(torch.finfo(total.dtype).tiny) for part in sums]
+
+
+def weighted(means: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:
     """The weighted sum of the means of terms."""
     total: Tensor | None = None
     for mean, weight in zip(means, weights, strict=True):
-        share = mean if weight == 1 else mean * weight
+        share = mean if isinstance(weight, float | int) and weight == 1 else mean * weight
         total = share if total is None else total + share
     assert total is not None
     return total
