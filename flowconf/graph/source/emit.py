@@ -30,8 +30,8 @@ class KnownSizes:
 
     `holes`: path of a call -> the sizes of its `_`, in the order in which they are written. `ranks`: path of a gate ->
     the number of dimensions that the outputs of its experts have more than its weights. `kinds`: value -> "tensor",
-    "dict", "named" (a NamedTuple) or "tuple"; a value is called by its path, with `()` behind it for what a module
-    gives, `[]` for that of one iteration, and `#` for how many slices a map has.
+    "dict", "named" (a NamedTuple) or "tuple"; values are named by path, followed by `()` for the output of a module,
+    `[]` for that of one iteration, and `#` for the number of slices of a map.
     """
 
     holes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
