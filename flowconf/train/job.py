@@ -116,7 +116,7 @@ class Job:
             trained=trained,
             used=used,
             routes=routes,
-            counts=self.team.size == 1 and any(not term.reduces or term.mask is not None for term in terms),
+            counts=any(not term.reduces or term.mask is not None for term in terms),
         )
 
     def unused(self) -> list[str]:

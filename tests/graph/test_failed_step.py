@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import flowconf
+from flowconf.language.registry import modules
 
 TEXT = """\
 flow:
@@ -18,11 +19,18 @@ flow:
         again:
           loop:
             flow:
-              two: Linear(4, 4)
+              two: Linear(4, 4) >> Finite
               three: Linear(5, 4)
           times: 2
   out: Linear(4, 2)
 """
+
+
+class Finite(nn.Module):
+    """The finite columns: how many there are depends on the numbers, so that the sizes behind it are not checked."""
+
+    def forward(self, x):
+        return x[:, x[0].isfinite()]
 
 
 class Own(Exception):
@@ -30,7 +38,8 @@ class Own(Exception):
 
 
 @pytest.fixture
-def graph(tmp_path):
+def graph(tmp_path, monkeypatch):
+    monkeypatch.setitem(modules.registered, "Finite", Finite)
     file = tmp_path / "g.yaml"
     file.write_text(TEXT, encoding="utf-8")
     return flowconf.build(file)

@@ -273,7 +273,7 @@ DATA = {
             "model.flow.stem='Linear(64, 16)'",
             "model.flow.logits='Linear(16, 10)'",
         ),
-        refused="`stem.weight` is [16, 64] here",
+        refused="`stem.weight` has shape [16, 64]",
     ),
     "batch_size": Change(("data.batch_size=16",), refused="`data.batch_size` cannot be changed when resuming"),
     "evaluation_batch_size": Change(

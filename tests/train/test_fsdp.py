@@ -90,14 +90,14 @@ def test_a_checkpoint_is_that_of_one_process_and_resumes_to_the_bit(folder):
 
 
 REFUSED = {
-    "switch": (CASES["switch"], (), "`body` runs its modules as its values decide"),
+    "switch": (CASES["switch"], (), "`body` decides by its values what runs"),
     "number": (
         NESTED.replace("    logits:", "    zero: {from: stem, through: Learned}\n    logits:"),
         (),
-        "single number",
+        "scalar",
     ),
     "compile": (NESTED, ("trainer.compile=true",), "cannot be compiled"),
-    "shares": (NESTED, ("trainer.shares=auto",), "wait for each other"),
+    "shares": (NESTED, ("trainer.shares=auto",), "the processes synchronize in each forward pass"),
 }
 
 

@@ -131,7 +131,7 @@ def test_a_graph_that_keeps_values_is_trained_by_one_process(folder):
     config = load(folder.write(text), ["trainer.devices=2"])
 
     def refused(rank):
-        with pytest.raises(ConfigError, match="keeps values between calls cannot be trained by several processes"):
+        with pytest.raises(ConfigError, match="recurrent state cannot be trained with several processes"):
             train(config)
 
     assert together(refused) == [0, 0]

@@ -80,6 +80,15 @@ class Term:
         operands = [self._operand(source, values, batch, mask) for source in self.operands]
         return weighed(self.function(*operands, **self.args), mask)
 
+    def counted(self, values: Values, batch: Values) -> Tensor | None:
+        """The sum of the weights of a batch (None: every element has the weight 1)."""
+        weights = self.elements(values, batch)[1]
+        return None if weights is None else weights.detach().sum(dtype=torch.float32)
+
+    def over_processes(self, sums: Tensor) -> Tensor:
+        """`sums` of this process, added up over all that train."""
+        return sums
+
     @staticmethod
     def _operand(source: Operand, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
         """A value; masked elements of a batch field are set to 0, because they may have any value."""
@@ -190,12 +199,13 @@ def shares_in_parts(term: Term, values: Values, batches: Sequence[Values]) -> li
     for batch in batches:
         rows = len(next(iter(batch.values())))
         zeros = {name: values[name].new_zeros((rows, *values[name].shape[1:])) for name in term.references}
-        weights = term.elements(zeros, batch)[1]
-        if weights is None:
+        counted = term.counted(zeros, batch)
+        if counted is None:
             return None
-        sums.append(weights.detach().sum())
-    total = torch.stack(sums).sum()
-    return [part / total.clamp_min(torch.finfo(total.dtype).tiny) for part in sums]
+        sums.append(counted)
+    all_of_them = term.over_processes(torch.stack(sums))
+    total = all_of_them.sum()
+    return list(all_of_them / total.clamp_min(torch.finfo(total.dtype).tiny))
 
 
 def weighted(means: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:

@@ -108,6 +108,13 @@ class SharedTerm(Term):
         total = self.add_up(total)
         return own * self.size / total.clamp_min(torch.finfo(total.dtype).tiny)
 
+    def counted(self, values: Values, batch: Values) -> Tensor | None:
+        found = Term.counted(self, values, batch)
+        return found * 0 if found is not None and isinstance(batch, Idle) else found
+
+    def over_processes(self, sums: Tensor) -> Tensor:
+        return self.add_up(sums)
+
 
 def shared_term(term: Term, size: int, add_up: Sums) -> SharedTerm:
     """The same term for one of `size` processes."""
