@@ -134,7 +134,7 @@ def test_an_exception_leaves_nothing_behind(graph):
 
 def test_exceptions_name_their_step_in_a_traced_view(tmp_path):
     file = tmp_path / "g.yaml"
-    file.write_text("flow:\n  a: Linear(6, 6)\n  b: Linear(5, 6)\n", encoding="utf-8")
+    file.write_text("flow:\n  a: GELU\n  b: Linear(5, 6)\n", encoding="utf-8")
     view, trail = followed(flowconf.build(file), lambda path: torch.profiler.record_function(path))
     with pytest.raises(RuntimeError) as raised, trail.followed():
         view(torch.randn(3, 6))

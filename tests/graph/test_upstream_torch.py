@@ -35,7 +35,6 @@ PRIVATE = {
     "torch.nn.Module._call_impl",
     "torch.nn.Module._compiled_call_impl",
     "torch.nn.Module._modules",
-    "torch.nn.Module._parameters",
     "torch.nn.Module._wrapped_call_impl",
     "torch.nn.modules.batchnorm._BatchNorm",
     "torch.nn.modules.batchnorm._BatchNorm._check_input_dim",
@@ -44,7 +43,9 @@ PRIVATE = {
     "torch.nn.modules.pooling._AvgPoolNd",
     "torch.nn.modules.pooling._MaxPoolNd",
     "torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model",
+    "torch.utils.data._utils.collate.collate",
     "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers",
+    "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._workers",
     "torch.utils._python_dispatch.TorchDispatchMode",
     "torch.utils._pytree.tree_leaves",
 }
@@ -190,10 +191,9 @@ def test_a_module_is_called_through_these():
     assert "self._call_impl(" in source
 
 
-def test_children_and_parameters_are_kept_in_dicts():
+def test_children_are_kept_in_a_dict():
     outer = nn.Sequential(nn.Linear(2, 2, bias=False))
     assert list(outer._modules) == ["0"]
-    assert outer._modules["0"]._parameters["bias"] is None
     outer._modules["0"] = nn.ReLU()
     assert isinstance(outer[0], nn.ReLU)
     twin = nn.Sequential.__new__(nn.Sequential)
@@ -239,6 +239,15 @@ def test_the_workers_of_a_loader_can_be_shut_down():
     from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
     assert list(inspect.signature(_MultiProcessingDataLoaderIter._shutdown_workers).parameters) == ["self"]
+    assert "self._workers.append(w)" in inspect.getsource(_MultiProcessingDataLoaderIter.__init__)
+
+
+def test_the_rules_of_collation_can_be_replaced():
+    from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
+
+    rules = {**default_collate_fn_map, torch.Tensor: lambda batch, *, collate_fn_map: len(batch)}
+    assert collate([{"a": torch.ones(1)}, {"a": torch.ones(1)}], collate_fn_map=rules) == {"a": 2}
+    assert collate_tensor_fn([torch.ones(1), torch.zeros(1)]).tolist() == [[1.0], [0.0]]
 
 
 def test_dispatch_modes_see_every_operation():
