@@ -216,6 +216,13 @@ class Document:
     file: str | None
     warnings: tuple[Diagnostic, ...] = ()
 
+    def at(self, path: Path) -> Any:
+        """The data at a path; None where there is none."""
+        found: Any = self.data
+        for key in path:
+            found = found[key] if isinstance(found, Mapping) and key in found else None
+        return found
+
     @classmethod
     def of(cls, root: Node, file: str | None, warnings: tuple[Diagnostic, ...] = ()) -> Document:
         """The document of a tree whose root is a mapping."""

@@ -10,7 +10,7 @@ from flowconf.language.arguments import Literal
 from flowconf.language.plan import Input, Setting, Step, Value
 from flowconf.language.references import Found, NamesNothing, NotFound
 from flowconf.report import Place, suggest
-from flowconf.text import Path
+from flowconf.report.origins import Document, Path
 
 
 @dataclass
@@ -123,3 +123,10 @@ class Draft:
         if self.step(name) is not None or self.input(name) is not None:
             return False
         return name in self.members or (self.around is not None and self.around.comes_later(name))
+
+    def removal(self, name: str, document: Document) -> tuple[str, Place] | None:
+        """The name of a removed member, in this or the outer graphs, and the place of its null."""
+        flow = document.at((*self.path, "flow"))
+        if isinstance(flow, dict) and name in flow and flow[name] is None:
+            return name, document.origins.value((*self.path, "flow", name))
+        return self.around.removal(name, document) if self.around is not None else None

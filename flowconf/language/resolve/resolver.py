@@ -64,7 +64,7 @@ def resolve(document: Document, at: Path = ()) -> GraphPlan:
     Raises `ConfigError` with all errors of the first stage that has any.
     """
     reporter = Reporter(document.origins, diagnostics=list(document.warnings))
-    model = validate(schema.GraphDocument, _at(document.data, at), reporter.below(at))
+    model = validate(schema.GraphDocument, document.at(at), reporter.below(at))
     reporter.stop_on_errors()
     assert model is not None
     plan = resolve_model(model, document, at, reporter)
@@ -90,7 +90,7 @@ class _Resolver:
     """Resolves one document, with access to the places of its keys and values."""
 
     def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
-        self.data, self.reporter, self.asked = document.data, reporter, asked
+        self.document, self.reporter, self.asked = document, reporter, asked
         self.unused = Reporter(reporter.origins)
 
     def graph(
@@ -153,7 +153,7 @@ class _Resolver:
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
-            document=_at(self.data, path),
+            document=self.document.at(path),
             place=self.reporter.key(path) if path else self.reporter.value(path),
         )
         return plan, draft
@@ -546,7 +546,7 @@ class _Resolver:
         message = problem.seen_from(draft.title).message
         advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
         first = text.split(".")[0].split("[")[0].strip()
-        removed = self._removal(first, draft)
+        removed = draft.removal(first, self.document)
         if removed is not None:
             message, labels = f"`{removed[0]}` is used here, but was removed", (Label("removed here", removed[1]),)
             advice = "remove this as well, or use another value"
@@ -563,15 +563,6 @@ class _Resolver:
             labels=labels,
         )
         raise _Unresolved
-
-    def _removal(self, name: str, draft: Draft | None) -> tuple[str, Place] | None:
-        """The name of a removed member of this or a surrounding graph, and the place of its null."""
-        while draft is not None:
-            flow = _at(self.data, (*draft.path, "flow"))
-            if isinstance(flow, Mapping) and name in flow and flow[name] is None:
-                return name, self.reporter.value((*draft.path, "flow", name))
-            draft = draft.around
-        return None
 
     def _outputs(self, model: schema.GraphDocument, draft: Draft) -> tuple[tuple[str, Value], ...]:
         if model.outputs is None:
@@ -598,12 +589,6 @@ class _Resolver:
     ) -> NoReturn:
         self.reporter.error(code, message, place, path=path, advice=advice, labels=labels)
         raise _Unresolved
-
-
-def _at(data: object, path: Path) -> object:
-    for key in path:
-        data = data[key] if isinstance(data, Mapping) and key in data else None
-    return data
 
 
 def _written_name(text: str) -> str:
