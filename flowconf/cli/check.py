@@ -92,5 +92,6 @@ def _left_out(seen: Findings) -> str:
         return ""
     it, count = "it" if errors == 1 else "them", len(seen.unchecked)
     steps = [f"{count} step{'s' if count > 1 else ''}"] if count else []
-    left = " and ".join([*steps, *([] if seen.sizes else ["the shapes"])])
-    return f"; {left} not checked because of {it}" if left else ""
+    left = [*steps, *([] if seen.sizes else ["the shapes"])]
+    were = "was" if left == ["1 step"] else "were"
+    return f"; {' and '.join(left)} {were} not checked because of {it}" if left else ""

@@ -69,17 +69,17 @@ def test_check_tells_every_mistake_with_its_place(capsys):
     assert main(["check", "broken.yaml", "--format", "plain"]) == 2
     out, err = capsys.readouterr()
     assert "broken.yaml:8:5: error FC0121" in out
-    assert err == "broken.yaml: 1 error; the shapes not checked because of it\n"
+    assert err == "broken.yaml: 1 error; the shapes were not checked because of it\n"
 
 
 @pytest.mark.parametrize(
     ("flow", "line"),
     [
         ("  a: LayerNorm(9)\n", "1 error"),
-        ("  a: LayerNorm(9)\n  b: ReLU\n  c: Linear(8, 2)\n", "1 error; 2 steps not checked because of it"),
+        ("  a: LayerNorm(9)\n  b: ReLU\n  c: Linear(8, 2)\n", "1 error; 2 steps were not checked because of it"),
         ("  a: LayerNorm(9)\n  b: ReLU\n  c: {from: x, through: 'Linear(7, 2)'}\n  d: {from: b, through: ReLU}\n",
-         "2 errors; 2 steps not checked because of them"),
-        ("  a: Liner(8, 8)\n  b: {reuse: a}\n", "1 error; 1 step and the shapes not checked because of it"),
+         "2 errors; 2 steps were not checked because of them"),
+        ("  a: Liner(8, 8)\n  b: {reuse: a}\n", "1 error; 1 step and the shapes were not checked because of it"),
     ],
 )  # fmt: skip
 def test_check_says_what_it_could_not_check(flow, line, tmp_path, capsys):
