@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import signal
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,10 @@ import torch
 from hypothesis import settings
 
 from flowconf.language.registry import TABLES
+
+# A job in the background, or one under nohup, begins with these ignored, and flowconf leaves what is ignored alone.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 torch.set_num_threads(1)
 settings.register_profile("flowconf", deadline=None, derandomize=True, max_examples=50, print_blob=True)

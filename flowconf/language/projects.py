@@ -32,6 +32,8 @@ class Trust:
     """Projects that were imported, in that order."""
     withheld: dict[Path, Path] = field(default_factory=dict)
     """Folder that was asked for -> its project, which was not imported."""
+    asked: Path | None = None
+    """The folder that was asked for last."""
     called_in: Path | None = None
     """The folder that the command was called in, where the current one is another."""
 
@@ -53,6 +55,7 @@ def import_project(start: Path, config: Path | None = None) -> tuple[Diagnostic,
     another one. Raises `ConfigError` for a module that cannot be imported.
     """
     project = project_file(start)
+    _trust.asked = config or start
     warnings: tuple[Diagnostic, ...] = ()
     if project is not None and (project in _trust.given or _is_called_in(project.parent)):
         _import_listed(project)
@@ -93,7 +96,8 @@ def advice_for(place: Place) -> str | None:
         if project in _trust.imported:
             continue
         folders = (start, project.parent)
-        if place.file is None or any(Path(os.path.realpath(place.file)).is_relative_to(folder) for folder in folders):
+        file = None if place.file is None else Path(os.path.realpath(place.file))
+        if start == _trust.asked if file is None else any(file.is_relative_to(folder) for folder in folders):
             return f"the project `{shown_path(str(project))}` registers modules that were not imported: {_way(project)}"
     return None
 

@@ -78,7 +78,7 @@ def test_predictions_that_cannot_be_made(folder, run):
     save_file({"imag": torch.zeros(3, 8)}, "lacking.safetensors")
     save_file({"image": torch.zeros(3, 9)}, "wide.safetensors")
     for file, output, words in (
-        ("lacking.safetensors", "out.npz", "has no array for the input"),
+        ("lacking.safetensors", "out.npz", "there is no array for the input"),
         ("wide.safetensors", "out.npz", r"declared as \[B, 8\], but the array is \[3, 9\]"),
         ("wide.safetensors", "out.csv", "the output file must end in"),
         ("nothing.npz", "out.npz", "there is no file"),

@@ -16,7 +16,7 @@ from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, raised_here
 from flowconf.train.data.splits import Feed, Resident, Splits
 from flowconf.train.data.streams import as_split
-from flowconf.train.out_of_memory import room_for
+from flowconf.train.out_of_memory import is_out_of_memory, room_for
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 
@@ -49,6 +49,8 @@ def make_data(config: Config, device: torch.device) -> Splits:
     except OSError:
         raise
     except Exception as problem:  # a data set of a project may raise anything
+        if is_out_of_memory(problem):
+            raise
         message = f"the data set `{section.name}` cannot be made: {type(problem).__name__}: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     empty = [name for name, split in splits.named() if not len(split)]
