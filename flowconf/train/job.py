@@ -15,8 +15,9 @@ from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.compiling import compiled, mode_of
 from flowconf.train.data.splits import Feed, Sampler
 from flowconf.train.objective.metering import Metric
+from flowconf.train.objective.parts import Weighing, weighing
 from flowconf.train.objective.routing import Routes, Targets
-from flowconf.train.objective.terms import Term, means_of
+from flowconf.train.objective.terms import Term, Values, means_of
 from flowconf.train.objective.weighting import weight_at
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import LearningRate
@@ -25,6 +26,7 @@ from flowconf.train.precision import Precision
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
+from flowconf.train.team.shares import Idle
 
 
 @dataclass
@@ -39,12 +41,17 @@ class Active:
     trained: list[nn.Parameter]
     used: set[nn.Parameter] | None
     """The parameters that get a gradient in every step; None: they depend on the data."""
-    counts: bool
-    """Whether the elements of a term have weights that are known before the graph runs, so that parts are counted."""
+    weighing: list[Weighing]
+    """What the weights of the elements of each term follow from, which parts of a batch count by."""
     routes: Routes
 
     def __post_init__(self) -> None:
         self._fixed = None if any(isinstance(weight, Changing) for weight in self.weights) else self._at(0.0)
+
+    @property
+    def counts(self) -> bool:
+        """Whether parts of a batch count by the weights of their elements."""
+        return any(kind != "rows" for kind in self.weighing)
 
     def weights_at(self, progress: float) -> list[float]:
         """The weight of each term at a progress of the run."""
@@ -89,6 +96,7 @@ class Job:
 
     def values(self, view: Callable[..., dict[str, Tensor]], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs of `view` for a batch, computed in the run's precision."""
+        self.team.idle = isinstance(batch, Idle)
         with self.precision.forward():
             found = view(**{name: batch[name] for name in self.inputs})
         return self.precision.full(found)
@@ -108,6 +116,7 @@ class Job:
         targets = [_targets(self.graph, training.loss[term.name]) for term in terms]
         routes = Routes(targets, trained, divided=self.team.whole is not None)
         used = _used(self, view, terms, routes)
+        divides = training.trainer.accumulate > 1 and any(not term.reduces or term.mask is not None for term in terms)
         self.active = Active(
             phase=phase,
             terms=terms,
@@ -116,7 +125,7 @@ class Job:
             trained=trained,
             used=used,
             routes=routes,
-            counts=any(not term.reduces or term.mask is not None for term in terms),
+            weighing=_weighing(self, view, terms) if divides else ["rows"] * len(terms),
         )
 
     def unused(self) -> list[str]:
@@ -159,14 +168,27 @@ def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Pa
         return there
     if not job.certain:
         return None
-    batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
+    values, batch = _tried(job, view)
+    means = means_of(terms, values, batch)
+    return routes.reached(routes.total(means, [1.0] * len(means))[1])
+
+
+def _weighing(job: Job, view: Graph, terms: list[Term]) -> list[Weighing]:
+    """What the weights of the elements of each term follow from."""
+    values, batch = _tried(job, view)
+    return [weighing(term, values, batch) for term in terms]
+
+
+def _tried(job: Job, view: Graph) -> tuple[Values, Values]:
+    """The values of a view for the first two rows, and the rows."""
+    batch = job.train.first_rows(2)
     job.graph.eval()
     view.eval()
     with undisturbed(job.device):
-        means = means_of(terms, job.values(view, batch), batch)
+        values = job.values(view, batch)
     job.graph.train()
     view.train()
-    return routes.reached(routes.total(means, [1.0] * len(means))[1])
+    return values, batch
 
 
 def _averaging(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
@@ -19,7 +19,8 @@ from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.job import Job
 from flowconf.train.objective.metering import named_numbers
-from flowconf.train.objective.terms import Average, Values, means_of, shares_in_parts
+from flowconf.train.objective.parts import have_one_shape, unchanged, whole, wholes_of_fields
+from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_of
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
@@ -29,8 +30,6 @@ from flowconf.train.seeds import undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
-Shares = Sequence[float | Tensor]
-"""What each part of a batch counts, of 1."""
 Take = Callable[[Job, Tensor, int], list[Tensor]]
 """Runs one training step, like `one_step`."""
 
@@ -125,17 +124,16 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
     batches = (job.train.batch(some, step, number) for number, some in enumerate(parts))
-    coming = list(batches) if len(parts) > 1 and active.counts else batches
-    shares: list[Shares] = []
-    for number, (some, batch) in enumerate(zip(parts, coming, strict=True)):
+    counted = list(batches) if len(parts) > 1 and active.counts else []
+    wholes = wholes_of_graph(job, counted) if counted else ()
+    for number, (some, batch) in enumerate(zip(parts, counted or batches, strict=True)):
         job.memory.begin(len(some))
         adds_up = number < len(parts) - 1  # before the processes of a team average their gradients
         with job.team.holding(active.view) if adds_up else nullcontext():
             values = job.values(active.view, batch)
-            means = means_of(active.terms, values, batch)
-            if len(parts) > 1:
-                shares = shares or shares_of(job, values, coming, parts)
-                means = [mean * share[number] for mean, share in zip(means, shares, strict=True)]
+            if counted and not wholes:
+                wholes = wholes_of_fields(active.terms, active.weighing, values, counted)
+            means = means_of(active.terms, values, batch, wholes, len(some) / len(rows))
             total, lots = active.routes.total(means, weights)
             if number == 0:
                 job.optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
@@ -150,13 +148,18 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     return losses
 
 
-def shares_of(job: Job, values: Values, batches: Iterable[Values], parts: Sequence[Tensor]) -> list[Shares]:
-    """What each part of a batch counts in the mean of each term: as many as its rows, or its elements that count."""
-    by_rows = [len(part) / sum(map(len, parts)) for part in parts]
-    if not job.active.counts:
-        return [by_rows for _ in job.active.terms]
-    known = list(batches)
-    return [shares_in_parts(term, values, known) or by_rows for term in job.active.terms]
+def wholes_of_graph(job: Job, batches: Sequence[Values]) -> Wholes:
+    """The sums of each term over all parts of a batch, if only a forward pass of each part tells them; else none."""
+    active = job.active
+    if not job.team.agree("graph" in active.weighing or not have_one_shape(batches)):
+        return ()
+    found: list[list[Sums]] = [[] for _ in active.terms]
+    with undisturbed(job.device), unchanged(job.graph), job.team.holding(active.view):
+        for batch in batches:
+            values = job.values(active.view, batch)
+            for sums, term in zip(found, active.terms, strict=True):
+                sums.append(term.sums(values, batch).detached())
+    return [whole(term, sums) for term, sums in zip(active.terms, found, strict=True)]
 
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:

@@ -257,7 +257,7 @@ def _try_values(job: Job) -> None:
 
 def _problems(job: Job, count: int) -> list[Diagnostic]:
     """The errors of losses and metrics on the first rows."""
-    batch = job.train.batch(torch.arange(min(count, len(job.train)), device=job.train.home), 0)
+    batch = job.train.first_rows(count)
     job.graph.eval()
     with torch.no_grad(), undisturbed(job.device):
         found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)

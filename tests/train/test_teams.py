@@ -92,6 +92,9 @@ CASES = {
     "unused": DEEP,
     "frozen": DEEP.replace("stem: Linear(8, 16)", 'stem: {through: "Linear(8, 16)", frozen: true}'),
     "accumulated": with_keys(DEEP, accumulate=3),
+    "selected": with_keys(DEEP, accumulate=3)
+    .replace("    logits:", "    pick: {from: stem, through: 'Linear(16, 1) >> Sigmoid >> Reshape()'}\n    logits:")
+    .replace("input: logits, target: label}", "input: logits, target: label, mask: pick}", 1),
     "clipped": with_keys(DEEP, clip=0.5, clip_value=0.1),
     "averaged": with_keys(DEEP, ema=0.9),
     "routed": DEEP.replace("weight: 0.5}", "weight: 0.5, updates: [side]}"),
@@ -111,7 +114,7 @@ phases:
 }
 
 
-QUICK = ("phases", "odd")
+QUICK = ("phases", "odd", "selected")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in CASES])

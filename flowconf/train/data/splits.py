@@ -200,8 +200,11 @@ class Feed:
             batch = self._moved(next(self._coming))
         else:
             batch = self._batch(own, self._seed(number, self.team.rank, part))
-        self.team.idle = not counts
         return batch if counts else Idle(batch)
+
+    def first_rows(self, count: int) -> Batch:
+        """The first rows, to try something on them: the same in every process, and at any time."""
+        return self._batch(torch.arange(min(count, len(self)), device=self.home), self._seed(0))
 
     def dealt(self, batch_size: int) -> bool:
         """Whether `in_order` distributes batches over the processes, if there are enough; otherwise each gets all."""

@@ -29,8 +29,10 @@ DOING = {
 }
 """The part of a training step in which these functions run."""
 IN_THE_GRAPH = ("in the forward pass", "in the backward pass")
-MEASURING = (terms.means_of.__code__, terms.Average.update.__code__)
+MEASURING = (terms.means_of.__code__, terms.Term.sums.__code__, terms.Average.update.__code__)
 """The functions that compute losses and metrics."""
+COMPUTING = (loop.one_step.__code__, loop.wholes_of_graph.__code__, loop.evaluate.__code__)
+"""Those that call them, with the values of the graph and the batch."""
 
 
 def add_notes(problem: BaseException, job: Job) -> None:
@@ -47,8 +49,8 @@ def add_notes(problem: BaseException, job: Job) -> None:
             return
         trains = at.f_code is loop.one_step.__code__
         doing = next((DOING[frame.f_code] for frame in frames if frame.f_code in DOING), None)
-        if doing in IN_THE_GRAPH and trains and _says_no_place(problem, job):
-            known = at.f_locals
+        known = at.f_locals
+        if doing in IN_THE_GRAPH and trains and "batch" in known and _says_no_place(problem, job):
             note = place_of_failure(job, problem, known["batch"], known["some"], known["step"])
             if note is not None:
                 problem.add_note(note)
@@ -68,7 +70,7 @@ def explain(problem: BaseException, job: Job) -> None:
     found: list[Diagnostic] = []
     with suppress(Exception):  # a failed device raises for every operation
         frames = list(_frames(problem))
-        at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
+        at = next((frame for frame in reversed(frames) if frame.f_code in COMPUTING), None)
         if at is not None and any(frame.f_code in MEASURING for frame in frames):
             found = problems_of(job.config, job.terms, job.metrics, at.f_locals["values"], at.f_locals["batch"])
     if found:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -44,6 +45,50 @@ def targets(references: Sequence[str], fields: Collection[str]) -> tuple[Operand
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """The weighted sum of the elements of a term, and the sum of their weights: scalars, whose quotient is the mean."""
+
+    values: Tensor
+    weights: Tensor
+
+    def share_of(self, whole: Sums) -> Tensor:
+        """What this part contributes to the mean over the `whole`, of which it is a part.
+
+        The contributions of all parts add up to that mean, and their gradients to its gradient, also if the weights
+        have one.
+        """
+        values, total = self.values, positive(whole.weights)
+        if self.weights.requires_grad:
+            values = values - whole.values / total * (self.weights - self.weights.detach())
+        return values / total
+
+    def detached(self) -> Sums:
+        return Sums(self.values.detach(), self.weights.detach())
+
+
+Wholes = Sequence[Sums | None]
+"""The sums of each term over a whole batch; None where its parts count by their rows."""
+
+
+def sums_of(elements: Tensor, weights: Tensor | None, batch: Values) -> Sums:
+    """The sums of elements and their weights (None: 1), in at least 32 bits; a scalar has the weight of the rows."""
+    if elements.dtype in (torch.bfloat16, torch.float16):
+        elements = elements.float()
+    if elements.ndim == 0:
+        rows = len(next(iter(batch.values())))
+        return Sums(elements * rows, elements.new_tensor(rows))
+    if weights is None:
+        return Sums(elements.sum(), elements.new_tensor(elements.numel()))
+    weights = weights.to(elements.dtype)
+    return Sums((elements * weights).sum(), weights.sum())
+
+
+def positive(total: Tensor) -> Tensor:
+    """A sum of weights by which can be divided: what is divided by 0 is 0 as well."""
+    return total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """A loss or a metric: a function, its operands and arguments, and the mask of its elements."""
 
@@ -71,8 +116,16 @@ class Term:
         elements, weights = self.elements(values, batch)
         if weights is None:
             return elements.mean()
-        total = weights.sum()
-        return (elements * weights).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+        own = sums_of(elements, weights, batch)
+        return own.values / positive(own.weights)
+
+    def sums(self, values: Values, batch: Values) -> Sums:
+        """The sums over the elements of one batch; a scalar for the whole batch is weighted by the number of rows."""
+        return sums_of(*self.elements(values, batch), batch)
+
+    def part(self, values: Values, batch: Values, whole: Sums) -> Tensor:
+        """What a part of a batch contributes to the mean over the `whole` batch."""
+        return self.sums(values, batch).share_of(whole)
 
     def elements(self, values: Values, batch: Values) -> tuple[Tensor, Tensor | None]:
         """The elements and their weights (None: 1)."""
@@ -80,14 +133,9 @@ class Term:
         operands = [self._operand(source, values, batch, mask) for source in self.operands]
         return weighed(self.function(*operands, **self.args), mask)
 
-    def counted(self, values: Values, batch: Values) -> Tensor | None:
-        """The sum of the weights of a batch (None: every element has the weight 1)."""
-        weights = self.elements(values, batch)[1]
-        return None if weights is None else weights.detach().sum(dtype=torch.float32)
-
-    def over_processes(self, sums: Tensor) -> Tensor:
-        """`sums` of this process, added up over all that train."""
-        return sums
+    def over_processes(self, own: Sums) -> Sums:
+        """The sums of this process, added up over all that train, without gradients."""
+        return own.detached()
 
     @staticmethod
     def _operand(source: Operand, values: Values, batch: Values, mask: Tensor | None) -> Tensor:
@@ -110,7 +158,7 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
                 f"a mask of shape {list(mask.shape)} does not match elements of shape {list(elements.shape)}: "
                 f"it must have their leading dimensions"
             )
-        mask = _spread(mask, elements).expand_as(elements)
+        mask = _spread(mask, elements).expand(elements.shape)
         weights = mask if weights is None else weights * mask
     if weights is None:
         return elements, None
@@ -175,37 +223,25 @@ def _term(
     return Term(name, function, operands, masks[0] if masks else None, dict(section.args), weight, reduces)
 
 
-def means_of(terms: Sequence[Term], values: Values, batch: Values) -> list[Tensor]:
-    """The unweighted mean of each term over a batch."""
+def means_of(
+    terms: Sequence[Term], values: Values, batch: Values, wholes: Wholes = (), share: float = 1.0
+) -> list[Tensor]:
+    """The unweighted mean of each term over a batch; of a part, what it contributes to the mean over the whole batch.
+
+    `wholes` are the sums over the whole batch, and `share` is that of the part in its rows.
+    """
     means = []
-    for term in terms:
+    for term, whole in zip(terms, wholes or repeat(None), strict=False):
         try:
-            means.append(term.mean(values, batch))
+            if whole is not None:
+                means.append(term.part(values, batch, whole))
+            else:
+                mean = term.mean(values, batch)
+                means.append(mean if share == 1 else mean * share)
         except Exception as problem:
             problem.add_note(f"in the loss `{term.name}`")
             raise
     return means
-
-
-def shares_in_parts(term: Term, values: Values, batches: Sequence[Values]) -> list[Tensor] | None:
-    """The share of each part of a batch in the weights of its elements; None where they follow from the rows.
-
-    `values` are those of the graph for one part: only their shapes are used. A mask that is one of them is not known
-    before the parts are computed.
-    """
-    if (term.reduces and term.mask is None) or (term.mask is not None and not term.mask.in_batch):
-        return None
-    sums = []
-    for batch in batches:
-        rows = len(next(iter(batch.values())))
-        zeros = {name: values[name].new_zeros((rows, *values[name].shape[1:])) for name in term.references}
-        counted = term.counted(zeros, batch)
-        if counted is None:
-            return None
-        sums.append(counted)
-    all_of_them = term.over_processes(torch.stack(sums))
-    total = all_of_them.sum()
-    return list(all_of_them / total.clamp_min(torch.finfo(total.dtype).tiny))
 
 
 def weighted(means: Sequence[Tensor], weights: Sequence[float | Tensor]) -> Tensor:

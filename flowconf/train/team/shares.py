@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowconf.train.objective.terms import Term, Values
+from flowconf.train.objective.terms import Sums, Term, Values
 from flowconf.train.runs.saved import SavedShares
 
 WARMUP = 3
@@ -78,45 +78,34 @@ class RowShares:
         return rows[start : start + counts[rank]]
 
 
-Sums = Callable[[Tensor], Tensor]
+AddUp = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes, in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedTerm(Term):
-    """A term of the loss for one process: its mean over all processes is the mean of the global batch.
-
-    A function that returns a scalar for the whole batch is weighted by the number of rows.
-    """
+    """A term of the loss for one process: its mean over all processes is the mean of the global batch."""
 
     size: int = 1
-    add_up: Sums = field(default=lambda tensor: tensor)
+    add_up: AddUp = field(default=lambda tensor: tensor)
 
     def mean(self, values: Values, batch: Values) -> Tensor:
-        elements, weights = self.elements(values, batch)
-        if elements.dtype in (torch.bfloat16, torch.float16):
-            elements = elements.float()
-        rows = len(next(iter(batch.values())))
-        if elements.ndim == 0:
-            own, total = elements * rows, elements.new_tensor(rows)
-        elif weights is None:
-            own, total = elements.sum(), elements.new_tensor(elements.numel())
-        else:
-            own, total = (elements * weights).sum(), weights.detach().sum().to(elements.dtype)
-        if isinstance(batch, Idle):
-            own, total = own * 0, total * 0
-        total = self.add_up(total)
-        return own * self.size / total.clamp_min(torch.finfo(total.dtype).tiny)
+        own = self.sums(values, batch)
+        return own.share_of(self.over_processes(own)) * self.size
 
-    def counted(self, values: Values, batch: Values) -> Tensor | None:
-        found = Term.counted(self, values, batch)
-        return found * 0 if found is not None and isinstance(batch, Idle) else found
+    def sums(self, values: Values, batch: Values) -> Sums:
+        own = Term.sums(self, values, batch)
+        return Sums(own.values * 0, own.weights * 0) if isinstance(batch, Idle) else own
 
-    def over_processes(self, sums: Tensor) -> Tensor:
-        return self.add_up(sums)
+    def part(self, values: Values, batch: Values, whole: Sums) -> Tensor:
+        return self.sums(values, batch).share_of(whole) * self.size
+
+    def over_processes(self, own: Sums) -> Sums:
+        values, weights = self.add_up(torch.stack([own.values.detach(), own.weights.detach()])).unbind()
+        return Sums(values, weights)
 
 
-def shared_term(term: Term, size: int, add_up: Sums) -> SharedTerm:
+def shared_term(term: Term, size: int, add_up: AddUp) -> SharedTerm:
     """The same term for one of `size` processes."""
     return SharedTerm(
         term.name, term.function, term.operands, term.mask, term.args, term.weight, term.reduces, size, add_up
