@@ -23,6 +23,7 @@ from flowconf.cli.evaluate import evaluate
 from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
+from flowconf.cli.imports import quicken_torch
 from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A closed pipe ends it silently."""
     _open_missing_streams()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler logs its start to standard error
+    quicken_torch()
     with safe_streams():
         try:
             code = _run(arguments)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
-from flowconf.cli.imports import import_torch
 
 
 def train(
@@ -38,7 +37,6 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
     if resume is not None:
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")
-        import_torch()
         from flowconf.train.commands.train import resume as go_on
 
         go_on(resume, words if file is None else [file, *words])
@@ -46,7 +44,6 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
     if file is None:
         raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
     if multirun:
-        import_torch()
         from flowconf.train.commands.sweep import sweep
 
         sweep(file, words)
@@ -56,7 +53,6 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
 
     task = given()
     walk = road.begin(file, words, trained=True).to(road.BEFORE_TORCH) if task is None else task.walk
-    import_torch()
     from flowconf.train.commands import train as training
 
     if task is None:

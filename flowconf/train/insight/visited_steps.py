@@ -18,7 +18,7 @@ from flowconf.graph import views
 from flowconf.graph.tracing import OnVisit, Trail
 from flowconf.train.insight.measures import OUTSIDE
 from flowconf.train.job import Job
-from flowconf.train.team.sharding import ShardedView
+from flowconf.train.team.sharded_view import ShardedView
 
 WRAPPERS = ((DistributedDataParallel, "module"), (ShardedView, "view"))
 """The modules that wrap a view in a team, and the attribute with the view."""

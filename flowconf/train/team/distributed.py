@@ -30,7 +30,7 @@ from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
 
 if TYPE_CHECKING:
     from flowconf.train.runs.saved import SavedShares
-    from flowconf.train.team.sharding import Whole
+    from flowconf.train.team.sharded_view import Whole
 
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ class Team:
         """`view` as a callable that gathers its weights while it runs, if they are sharded."""
         if self.whole is None:
             return view
-        from flowconf.train.team.sharding import ShardedView
+        from flowconf.train.team.sharded_view import ShardedView
 
         return ShardedView(self.whole, view)
 

@@ -2,7 +2,7 @@
 
 A unit is gathered at once: a nested graph or a copy of a repeated one, and the whole graph for the remaining weights.
 Hooks are registered on the modules of the graph. A view mirrors nested graphs including their hooks, and shares all
-other modules; the hooks of the whole graph are those of `Whole`, which runs any view.
+other modules; the hooks of the whole graph are those of `Whole` (`sharded_view.py`), which runs any view.
 """
 
 from __future__ import annotations
@@ -10,45 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from flowconf.graph.graph import Graph
 from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Mount, Shared, join
 from flowconf.train.precision import FORMATS
-
-
-class Whole(nn.Module):
-    """The graph, whose weights are gathered while a view of it runs."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.graph = graph
-
-    def forward(self, view: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs of `view` for a batch."""
-        found: dict[str, Tensor] = view(**batch)
-        return found
-
-
-class ShardedView(nn.Module):
-    """A view of a graph with sharded weights; called and trained like the view itself."""
-
-    whole: nn.Module
-
-    def __init__(self, whole: Whole, view: nn.Module) -> None:
-        super().__init__()
-        self.__dict__["whole"] = whole
-        self.view = view
-
-    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
-        """The outputs of the view for a batch."""
-        found: dict[str, Tensor] = self.whole(self.view, batch)
-        if not torch.is_grad_enabled() and isinstance(self.whole, FSDPModule):
-            self.whole.reshard()  # with gradients the backward pass does it
-        return found
+from flowconf.train.team.sharded_view import Whole
 
 
 def shard(graph: Graph, device: torch.device, size: int, precision: str) -> Whole:
