@@ -43,19 +43,24 @@ class Graph(GraphTree):
 
     # frozen parts
 
-    def freeze(self, path: str = "", params_only: bool = False) -> None:
-        """Freeze the module at a path: no gradients, and evaluation mode unless `params_only`.
+    def freeze(self, selector: str = "", params_only: bool = False) -> None:
+        """Freeze what a selector means: no gradients, and for whole modules evaluation mode unless `params_only`.
 
         The nearest setting above a parameter takes precedence, so parts that were thawed by path stay thawed.
         Raises `PathError`.
         """
-        for _, module in self.modules_at(path):
-            freezing.set_frozen(self, module, "params" if params_only else "all")
+        self._set_frozen(selector, "params" if params_only else "all")
 
-    def thaw(self, path: str = "") -> None:
+    def thaw(self, selector: str = "") -> None:
         """Undo `freeze`. Raises `PathError`."""
-        for _, module in self.modules_at(path):
-            freezing.set_frozen(self, module, "no")
+        self._set_frozen(selector, "no")
+
+    def _set_frozen(self, selector: str, setting: str) -> None:
+        modules, parameters = self._parts_at(selector)
+        for module in modules:
+            freezing.set_frozen(self, module, setting)
+        for parameter in parameters:
+            parameter.requires_grad_(setting == "no")
 
     def is_frozen(self, path: str = "") -> bool:
         """Whether everything at a path is frozen. Raises `PathError`."""

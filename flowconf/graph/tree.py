@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
 from flowconf.language.plan import GraphPlan, Shared, join
 from flowconf.language.references import visible_names
@@ -103,9 +104,14 @@ class GraphTree(nn.Module):
         for at, module in found:
             yield from module.named_parameters(prefix=at if len(found) > 1 else "")
 
-    def parameters_at(self, path: str) -> list[nn.Parameter]:
-        """The parameters below a path. Raises `PathError`."""
-        return [parameter for _, module in self.modules_at(path) for parameter in module.parameters()]
+    def parameters_at(self, selector: str) -> list[nn.Parameter]:
+        """The parameters that a selector means, such as `letter.read` or `**.norm:bias`. Raises `PathError`."""
+        modules, parameters = self._parts_at(selector)
+        return [*dict.fromkeys(parameter for module in modules for parameter in module.parameters()), *parameters]
+
+    def _parts_at(self, selector: str) -> tuple[list[nn.Module], list[nn.Parameter]]:
+        """What a selector means: modules as a whole, and parameters of other modules. Raises `PathError`."""
+        return parts_of(self, self._plan, selector, self.modules_at)
 
 
 def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None:

@@ -43,6 +43,10 @@ class NamesNothing(NotFound):
         return self if self.graph else NamesNothing(self.name, self.advice, graph)
 
 
+class WithinModule(NotFound):
+    """A name of something within a module, such as a parameter, where values are looked up."""
+
+
 class Ambiguous(NotFound):
     """A short reference that matches several steps of nested graphs."""
 
@@ -217,7 +221,7 @@ def _no_module(step: Step, way: Way) -> NotFound:
         message = f"the chain `{path}` has no module `{wrong}`"
         return NotFound(message, f"its {last + 1} modules are `{path}.0` to `{path}.{last}`")
     what = "a module object" if isinstance(module, Instance) else "a single module"
-    return NotFound(f"`{path}` is {what} and has no member `{wrong}`")
+    return WithinModule(f"`{path}` is {what} and has no member `{wrong}`")
 
 
 def _indexed(members: Members, value: Value, index: int) -> Value:

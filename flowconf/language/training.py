@@ -39,7 +39,7 @@ References = Annotated[
     Discriminator(_kind_of_references),
     InWords("a reference or a list of them"),
 ]
-Paths = Annotated[References, InWords("a path or a list of them")]
+Selectors = Annotated[References, InWords("a selector or a list of them")]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
@@ -165,9 +165,9 @@ class LossSection(MetricSection):
     weight: Weight = 1.0
     """The factor of this term in the sum of all terms: a number, or a schedule over the run. Evaluations use the number
     or the last value of the schedule, so that they can be compared."""
-    updates: Paths | None = None
-    """Paths: this term has gradients only for the parameters below them; null: for all. Each distinct set of paths
-    requires a separate backward pass."""
+    updates: Selectors | None = None
+    """Selectors: this term has gradients only for the parameters that they select; null: for all. Each distinct set of
+    selectors requires a separate backward pass."""
 
 
 class Trend(Section):
@@ -220,15 +220,15 @@ class PhaseSection(Section):
     """The beginning; null: the end of the previous phase, or the start of the run."""
     until: Condition | None = None
     """The end; null: the beginning of the next phase, or the end of the run."""
-    freeze: Paths | None = None
-    """Paths that are frozen during the phase: no gradients, and evaluation mode."""
-    thaw: Paths | None = None
-    """Paths that are not frozen during the phase."""
+    freeze: Selectors | None = None
+    """Selectors of what is frozen during the phase: no gradients, and evaluation mode."""
+    thaw: Selectors | None = None
+    """Selectors of what is not frozen during the phase."""
     lr: Annotated[
         Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],
         Discriminator(_number_or_mapping),
     ] = 1.0
-    """A factor of the learning rate, or one for each path; the path nearest to a parameter applies."""
+    """A factor of the learning rate, or one for each selector; the first selector that fits a parameter applies."""
     loss: dict[Identifier, Weight] = {}
     """Term -> its weight during the phase. A term with weight 0 is not computed."""
 
@@ -239,8 +239,8 @@ class OptimizerSection(OpenSection):
     name: Annotated[str, named_in("optimizers")] = "adamw"
     """The registered name of the optimizer, such as `adamw`."""
     groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
-    """Label path -> different arguments for the parameters below it, such as `{letter.read: {lr: 1.0e-4}}`. The path
-    nearest to a parameter applies."""
+    """Selector -> different arguments for the parameters that it selects, such as `{letter.read: {lr: 1.0e-4}}` or
+    `{"**:bias": {weight_decay: 0}}`. The first selector that fits takes a parameter."""
 
 
 class ScheduleSection(OpenSection):

@@ -66,7 +66,7 @@ CODES: dict[str, str] = {
     "FC0402": "a loss or metric refers to an unknown value",
     "FC0403": "nothing to train",
     "FC0404": "circular dependency of stages",
-    "FC0405": "unknown path in the training sections",
+    "FC0405": "a selector that selects nothing",
     "FC0406": "a loss or metric cannot be computed from these values",
     "FC0407": "unused step",
     "FC0408": "parameters that no term of the loss trains",

@@ -165,10 +165,13 @@ class Frozen:
         """Apply the `freeze` and `thaw` of a phase to the settings of the config; None restores the config."""
         freezing.restore(self.graph, self._before)
         if section is not None:
-            for path in listed(section.freeze):
-                self.graph.freeze(path)
-            for path in listed(section.thaw):
-                self.graph.thaw(path)
+            for has_kind in (False, True):  # a kind is nearer to a parameter than any path
+                for text in listed(section.freeze):
+                    if (":" in text) is has_kind:
+                        self.graph.freeze(text)
+                for text in listed(section.thaw):
+                    if (":" in text) is has_kind:
+                        self.graph.thaw(text)
 
     def ever_trained(self, sections: Mapping[str, PhaseSection]) -> set[nn.Parameter]:
         """The parameters that are trainable in the config or in any phase."""

@@ -149,7 +149,7 @@ def _groups(
     groups, factors = parameter_groups(
         named.items(),
         training.optimizer.groups,
-        graph.named_parameters_at,
+        graph.parameters_at,
         lambda path: origins.key(("optimizer", "groups", path)),
         [_by_path(phase.lr) for phase in training.phases.values()],
     )

@@ -105,7 +105,7 @@ class Tree(nn.Module):
 
     def at(self, path):
         try:
-            return list(self.get_submodule(path).named_parameters())
+            return list(self.get_submodule(path).parameters())
         except AttributeError:
             raise PathError(Diagnostic("FC0701", f"no `{path}`", advice="write `reader`")) from None
 
@@ -115,9 +115,10 @@ class Tree(nn.Module):
         return parameter_groups(named, groups, self.at, lambda path: Place("x.yaml", 3, 1))[0]
 
 
-def test_the_nearest_path_wins():
+def test_the_first_selector_that_fits_takes_a_parameter():
     tree = Tree()
-    rest, reader, eye = tree.groups(reader={"lr": 1}, reader_eye={"lr": 2})
+    assert len(tree.groups(reader={"lr": 1}, reader_eye={"lr": 2})) == 2
+    rest, eye, reader = tree.groups(reader_eye={"lr": 2}, reader={"lr": 1})
     assert (reader["lr"], eye["lr"]) == (1, 2)
     assert {id(p) for p in eye["params"]} == {id(p) for p in tree.reader["eye"].parameters()}
     assert {id(p) for p in reader["params"]} == {id(p) for p in tree.reader["hand"].parameters()}
@@ -136,7 +137,7 @@ def test_frozen_parameters_are_left_out():
 
 def test_groups_are_split_where_factors_differ():
     tree = Tree()
-    scales = [{"reader": 0.5, "reader.eye": 2.0}, {"": 3.0}, {}]
+    scales = [{"reader.eye": 2.0, "reader": 0.5}, {"": 3.0}, {}]
     groups, factors = parameter_groups(tree.named_parameters(), {"head": {"lr": 1}}, tree.at, Place, scales)
     found = {parameter: factor for group, factor in zip(groups, factors, strict=True) for parameter in group["params"]}
     assert found[tree.reader["eye"].weight] == [2.0, 3.0, 1.0]

@@ -17,8 +17,8 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import phases
-from flowconf.language.sections.phases import check_path, check_value
+from flowconf.language.sections import phases, selections
+from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
@@ -43,10 +43,10 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     """Report the errors of the training sections."""
     fields = provided_fields(training.data.name)
     check_names(training, plan, fields, reporter)
-    _check_groups(training, plan, reporter)
+    selections.check(training, plan, reporter)
     _check_devices(training, reporter)
     _check_vain(training, reporter)
-    phases.check(training, plan, reporter)
+    phases.check(training, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
@@ -159,12 +159,6 @@ def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
     """All losses and metrics by path."""
     found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}
-
-
-def _check_groups(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
-    for path in training.optimizer.groups:
-        where = ("optimizer", "groups", path)
-        check_path(plan, path, "the optimizer group", where, reporter.key(where), reporter)
 
 
 def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:

@@ -7,39 +7,26 @@ from itertools import pairwise
 
 from pydantic import BaseModel
 
-from flowconf.language import references, registry
-from flowconf.language.plan import GraphPlan
+from flowconf.language import registry
 from flowconf.language.sections import phase_order
 from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
-from flowconf.report import Label, Place, Reporter, suggest
+from flowconf.report import Label, Reporter, suggest
 from flowconf.report.origins import Path, dotted
 
 TRENDS = ("stalled", "improving", "converged")
 """Conditions on a value of the evaluations."""
 
 
-def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
-    """Report the errors of `phases`, and of the weights and `updates` of the loss."""
+def check(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report the errors of `phases`, and of the weights of the loss."""
     for name, loss in training.loss.items():
         _check_weight(loss.weight, ("loss", name, "weight"), reporter)
-        _check_paths(plan, listed(loss.updates), "the path", ("loss", name, "updates"), reporter)
     before: str | None = None
     for name, phase in training.phases.items():
         _check_order(training, name, before, reporter)
-        _check_phase(training, plan, phase, ("phases", name), reporter)
+        _check_phase(training, phase, ("phases", name), reporter)
         before = name
     phase_order.check(training, reporter)
-
-
-def check_path(plan: GraphPlan, path: str, what: str, where: Path, place: Place, reporter: Reporter) -> None:
-    """Report a path that does not exist in the graph; the empty path is the whole graph."""
-    try:
-        if path:
-            references.find_path(references.Planned(plan), path.split("."))
-    except references.NotFound as problem:
-        message = f"{what} `{path}` does not exist in the graph"
-        advice = problem.advice_for(path) or problem.message
-        reporter.missing(path.split(".")[0], "FC0405", message, place, at=where, cause=(path,), advice=advice)
 
 
 def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter) -> None:
@@ -78,7 +65,6 @@ def _check_order(training: TrainingConfig, name: str, before: str | None, report
 
 def _check_phase(
     training: TrainingConfig,
-    plan: GraphPlan,
     phase: PhaseSection,
     where: Path,
     reporter: Reporter,
@@ -87,18 +73,12 @@ def _check_phase(
         condition: Condition | None = getattr(phase, key)
         if condition is not None:
             _check_condition(training, condition, (*where, key), reporter)
-    for key in ("freeze", "thaw"):
-        _check_paths(plan, listed(getattr(phase, key)), "the path", (*where, key), reporter)
     for number, path in enumerate(listed(phase.thaw)):
         if path in listed(phase.freeze):
             at = (*where, "thaw", number)
             labels = (Label("frozen here", reporter.value((*where, "freeze", listed(phase.freeze).index(path)))),)
             message = f"`{dotted(where)}` both freezes and thaws `{path}`"
             reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of them")
-    if isinstance(phase.lr, dict):
-        for path in phase.lr:
-            at = (*where, "lr", path)
-            check_path(plan, path, "the path", at, reporter.key(at), reporter)
     for name, weight in phase.loss.items():
         at = (*where, "loss", name)
         _check_weight(weight, at, reporter)
@@ -141,9 +121,3 @@ def _only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None
     advice = f"keep one of {found}" if keys else None
     reporter.error("FC0122", message, place, at=where, advice=advice)
     return None
-
-
-def _check_paths(plan: GraphPlan, paths: tuple[str, ...], what: str, where: Path, reporter: Reporter) -> None:
-    for number, path in enumerate(paths):
-        at = (*where, number)
-        check_path(plan, path, what, at, reporter.value(at), reporter)

@@ -7,12 +7,13 @@ than that is tried again when the data is there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from flowconf.graph.selecting import kinds_of
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real
@@ -23,8 +24,9 @@ from flowconf.language.config import Config
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
+from flowconf.language.selectors import Tree, copies, parse
 from flowconf.language.training import TrainingConfig, listed
-from flowconf.report import ConfigError, Place, Reporter
+from flowconf.report import Advice, ConfigError, Place, Reporter
 from flowconf.report.origins import Origins
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
@@ -52,11 +54,37 @@ class FirstStep:
 
 @dataclass
 class Reach:
-    """Which parameters each term of the loss moves, by full path. `certain`: nothing was left open."""
+    """Which parameters each term of the loss moves, by full path. `certain`: nothing was left open.
 
+    The names of parameters have no numbers of copies, except those of `copies`.
+    """
+
+    plan: GraphPlan
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     terms: dict[str, set[str]] = field(default_factory=dict)
     certain: bool = False
+    kinds: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @cached_property
+    def copies(self) -> dict[str, str]:
+        """Each parameter of the built graph, and its name without the numbers of copies."""
+        return copies(self.plan, self.parameters)
+
+    def select(self, text: str) -> set[str]:
+        """The parameters of the built graph that a selector means, possibly none."""
+        return set(self._tree.select(parse(text), self._kinds))
+
+    def instead(self, text: str) -> Advice | None:
+        """The advice for a selector that selects nothing."""
+        return self._tree.instead(parse(text), self._kinds)
+
+    @cached_property
+    def _tree(self) -> Tree:
+        return Tree(self.plan, self.copies)
+
+    @cached_property
+    def _kinds(self) -> dict[str, frozenset[str]]:
+        return {full: self.kinds.get(name, frozenset()) for full, name in self.copies.items()}
 
 
 def first_step(config: Config) -> FirstStep:
@@ -79,7 +107,7 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
     """Note every loss and metric that cannot be computed, and give what the losses would train."""
     with faked(grad=True, mode=step.mode):
         check, terms = _try_terms(step, reporter)
-        return _reach(step.found, terms, check)
+        return _reach(step, terms, check)
 
 
 def check_declared(config: Config, reporter: Reporter) -> None:
@@ -182,8 +210,9 @@ def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> 
     return tuple(dict.fromkeys(found))
 
 
-def _reach(found: Rehearsal, terms: list[Term], check: TermCheck) -> Reach:
+def _reach(step: FirstStep, terms: list[Term], check: TermCheck) -> Reach:
     """The parameters behind each term."""
+    found = step.found
     names = {
         parameter: join(path, name)
         for path, module in found.modules.items()
@@ -192,7 +221,10 @@ def _reach(found: Rehearsal, terms: list[Term], check: TermCheck) -> Reach:
     moved = {term.name: {names[p] for p in _moved(term, check) if p in names} for term in terms}
     certain = found.inference.certain and all(value is not UNKNOWN for value in check.values.values())
     sizes = {name: tuple(parameter.shape) for parameter, name in names.items()}
-    return Reach(sizes, moved, certain)
+    kinds = {
+        join(path, name): kinds for path, module in found.modules.items() for name, kinds in kinds_of(module).items()
+    }
+    return Reach(step.config.model, sizes, moved, certain, kinds)
 
 
 def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,17 +12,19 @@ from torch import nn
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
-from flowconf.language.training import listed
-from flowconf.report import Label, Place, Reporter, raised_here
+from flowconf.language.sections.selections import written
+from flowconf.language.selectors import first_that_fits, parse
+from flowconf.report import Label, Reporter, raised_here
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.train.checks.untrained import is_frozen, touches
+from flowconf.train.checks.first_step import Reach
+from flowconf.train.checks.untrained import is_frozen
 
 
-def check_optimization(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
-    """Report what prevents training; `parameters` are the graph's, by name, with their sizes."""
+def check_optimization(config: Config, reach: Reach, reporter: Reporter) -> None:
+    """Report what prevents training, and what has no effect on it."""
     origins, schedule = config.composition.document.origins, config.training.schedule
-    _check_paths(config, parameters, origins, reporter)
-    _check_trainable(config.model, parameters, reporter)
+    _check_selections(config, reach, origins, reporter)
+    _check_trainable(config.model, reach.parameters, reporter)
     _check_optimizer(config, origins, reporter)
     shape = registry.schedules.load(schedule.name)
     _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, reporter)
@@ -70,24 +72,35 @@ def _check_optimizer(config: Config, origins: Origins, reporter: Reporter) -> No
         _takes(lambda **own: made(**{**section.args, **own}), args, where, origins, reporter)
 
 
-def _check_paths(config: Config, parameters: Mapping[str, object], origins: Origins, reporter: Reporter) -> None:
-    """Report paths of groups, learning rates and `updates` that have no parameters."""
-    training = config.training
-    wanted: dict[Path, str] = {("optimizer", "groups", path): path for path in training.optimizer.groups}
-    for name, phase in training.phases.items():
-        rates = phase.lr if isinstance(phase.lr, dict) else {}
-        wanted |= {("phases", name, "lr", path): path for path in rates}
-    found: list[tuple[Path, str, Place, str]] = [
-        (where, path, origins.key(where), "so this has no effect") for where, path in wanted.items()
-    ]
-    for name, loss in training.loss.items():
-        for number, path in enumerate(listed(loss.updates)):
-            at: Path = ("loss", name, "updates", number)
-            found.append((at, path, origins.value(at), f"so `{name}` updates nothing there"))
-    for where, path, place, why in found:
-        if path and not any(touches([path], name) for name in parameters):
-            message = f"`{path}` has no parameters, {why}"
-            reporter.error("FC0405", message, place, path=dotted(where), advice="remove it")
+def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: Reporter) -> None:
+    """Report selectors that select nothing, and those of which others before them have taken everything."""
+    found: dict[Path, set[str]] = {}
+    for one in written(config.training):
+        found[one.where] = reach.select(one.text)
+        frozen = one.where[-2] in ("freeze", "thaw") and parse(one.text).is_path
+        if found[one.where] or frozen or not one.text:
+            continue
+        message = f"`{one.text}` selects no parameters, so this has no effect"
+        advice = reach.instead(one.text) or "remove it"
+        reporter.error("FC0405", message, one.place(origins), path=dotted(one.where), advice=advice)
+    phases = config.training.phases.items()
+    lists: list[tuple[Path, Iterable[str]]] = [(("optimizer", "groups"), config.training.optimizer.groups)]
+    lists += [(("phases", name, "lr"), phase.lr) for name, phase in phases if isinstance(phase.lr, dict)]
+    for where, texts in lists:
+        _check_taken({(*where, text): found[(*where, text)] for text in texts}, origins, reporter)
+
+
+def _check_taken(selected: Mapping[Path, set[str]], origins: Origins, reporter: Reporter) -> None:
+    """Report a selector of a mapping if the ones before it take all that it selects."""
+    owners = first_that_fits(selected)
+    for where, names in selected.items():
+        before = list(dict.fromkeys(owners[name] for name in sorted(names)))
+        if names and where not in before:
+            taken = " and ".join(f"`{other[-1]}`" for other in before)
+            message = f"`{where[-1]}` takes no parameters: {taken} before it take{'s' * (len(before) == 1)} all of them"
+            labels = tuple(Label("comes first", origins.key(other)) for other in before)
+            advice = f"move `{where[-1]}` before {taken}"
+            reporter.error("FC0405", message, origins.key(where), path=dotted(where), labels=labels, advice=advice)
 
 
 def _takes(

@@ -233,7 +233,7 @@ def _objective(walk: Walk) -> None:
     assert walk.step is not None
     errors = len(walk.reporter.errors)
     reach = measured(walk.step, walk.reporter)
-    check_optimization(walk.checked, walk.step.inference.parameters, walk.reporter)
+    check_optimization(walk.checked, reach, walk.reporter)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None

@@ -37,16 +37,20 @@ class _State:
         self.phase = phase
         section = training.phases[phase] if phase is not None else PhaseSection()
         settings = {path: setting for path, setting in config.model.all_settings() if setting.frozen is not None}
-        self.trainable = {name for name in reach.parameters if _thawed(name, settings, section)}
+        thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
+        self.trainable = _changed(thawed, section, reach)
         self.terms = [name for name, loss in training.loss.items() if section.loss.get(name, loss.weight) != 0]
         self.trained = {name for term in self.terms for name in moves(training, reach, term)} & self.trainable
 
 
-def _thawed(name: str, settings: dict[str, Setting], section: PhaseSection) -> bool:
-    """Whether a parameter is trainable: a phase overrides the nearest `frozen` setting of the document."""
-    thawed = not is_frozen(name, settings)
-    thawed = thawed and not under(name, listed(section.freeze))
-    return thawed or touches(listed(section.thaw), name)
+def _changed(trainable: set[str], section: PhaseSection, reach: Reach) -> set[str]:
+    """The parameters of which a copy is trainable in a phase, which overrides the settings of the document."""
+    frozen, thawed = listed(section.freeze), listed(section.thaw)
+    if not frozen and not thawed:
+        return trainable
+    copies = {name for name, of in reach.copies.items() if of in trainable}
+    copies = copies.difference(*map(reach.select, frozen)).union(*map(reach.select, thawed))
+    return {reach.copies[name] for name in copies}
 
 
 def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
@@ -62,21 +66,12 @@ def under(name: str, paths: Iterable[str]) -> bool:
     return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
 
 
-def touches(paths: Iterable[str], name: str) -> bool:
-    """Whether some paths hold a parameter, of which a check knows one for all copies of a repeated step."""
-    paths = list(paths)
-    return under(name, paths) or under(_without_numbers(name), map(_without_numbers, paths))
-
-
-def _without_numbers(path: str) -> str:
-    return ".".join(part for part in path.split(".") if not part.isdigit())
-
-
 def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
     """The parameters that a term may update: those it reaches, limited to its `updates`."""
     updates = training.loss[term].updates
-    found = reach.terms[term]
-    return found if updates is None else {name for name in found if touches(listed(updates), name)}
+    if updates is None:
+        return reach.terms[term]
+    return reach.terms[term] & {reach.copies[name] for text in listed(updates) for name in reach.select(text)}
 
 
 # unused members

@@ -7,55 +7,60 @@ from typing import Any
 
 from torch import nn, optim
 
+from flowconf.language.selectors import first_that_fits
 from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim.schedules import factor_at
 
-NamedParametersAt = Callable[[str], Iterable[tuple[str, nn.Parameter]]]
+Select = Callable[[str], Iterable[nn.Parameter]]
 
 
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]],
     groups: Mapping[str, Mapping[str, Any]],
-    at: NamedParametersAt,
+    select: Select,
     place: Callable[[str], Place],
     scales: Sequence[Mapping[str, float]] = (),
 ) -> tuple[list[dict[str, Any]], list[list[float]]]:
-    """The trained parameters as optimizer groups: first those without a path, then those of each path.
+    """The trained parameters as optimizer groups: first those that no selector takes, then those of each selector.
 
-    The nearest path above a parameter wins. A path without trained parameters has no group. Each of `scales` is
-    path -> learning rate factor; groups are split so that each has a single factor for each of them, and these factors
-    are returned with the groups. Raises `ConfigError` for an unknown path (FC0405), and if nothing is trained (FC0403).
+    The first selector that selects a parameter takes it; one that takes no trained parameters has no group. Each of
+    `scales` is selector -> learning rate factor; groups are split so that each has a single factor for each of them,
+    and these factors are returned with the groups. `select` raises `PathError` for a selector that selects nothing.
+    Raises `ConfigError` for these (FC0405), and if nothing is trained (FC0403).
     """
-    unknown: list[Diagnostic] = []
-    owners = _owners(groups, at, place, unknown)
-    scaled = [_owners(scale, at, place, unknown) for scale in scales]
-    if unknown:
-        raise ConfigError(*unknown)
-    order = ["", *groups]
-    members: dict[tuple[int, tuple[str, ...]], list[nn.Parameter]] = {}
+    wrong: list[Diagnostic] = []
+    owners = first_that_fits(_selected(groups, select, place, wrong))
+    scaled = [first_that_fits(_selected(scale, select, place, wrong)) for scale in scales]
+    if wrong:
+        raise ConfigError(*wrong)
+    order = [None, *groups]
+    members: dict[tuple[int, tuple[str | None, ...]], list[nn.Parameter]] = {}
     for _, parameter in named:
-        paths = tuple(owner.get(parameter, "") for owner in scaled)
-        members.setdefault((order.index(owners.get(parameter, "")), paths), []).append(parameter)
+        selectors = tuple(owner.get(parameter) for owner in scaled)
+        members.setdefault((order.index(owners.get(parameter)), selectors), []).append(parameter)
     if not members:
         message = "nothing to train: every parameter is frozen, or the graph has none"
         raise ConfigError(Diagnostic("FC0403", message, advice="thaw a part with `frozen: false`"))
     keys = sorted(members, key=lambda key: key[0])
-    factors = [[scale.get(path, 1.0) for scale, path in zip(scales, paths, strict=True)] for _, paths in keys]
-    return [{"params": members[key], **groups.get(order[key[0]], {})} for key in keys], factors
+    factors = [
+        [1.0 if own is None else scale[own] for scale, own in zip(scales, selectors, strict=True)]
+        for _, selectors in keys
+    ]
+    settings = [{}, *groups.values()]
+    return [{"params": members[key], **settings[key[0]]} for key in keys], factors
 
 
-def _owners(
-    paths: Iterable[str], at: NamedParametersAt, place: Callable[[str], Place], unknown: list[Diagnostic]
-) -> dict[nn.Parameter, str]:
-    """Each parameter's nearest path above it."""
-    found: dict[nn.Parameter, str] = {}
-    for path in sorted(paths, key=lambda path: (path.count("."), bool(path))):
+def _selected(
+    selectors: Iterable[str], select: Select, place: Callable[[str], Place], wrong: list[Diagnostic]
+) -> dict[str, list[nn.Parameter]]:
+    """Selector -> the parameters that it selects."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for text in selectors:
         try:
-            found.update((parameter, path) for _, parameter in at(path))
+            found[text] = list(select(text))
         except PathError as problem:
-            advice = problem.diagnostics[0].advice
-            message = f"the optimizer group `{path}` does not exist in the graph"
-            unknown.append(Diagnostic("FC0405", message, place(path), path, advice=advice))
+            given = problem.diagnostics[0]
+            wrong.append(Diagnostic("FC0405", given.message, place(text), text, advice=given.advice))
     return found
 
 

@@ -1,0 +1,65 @@
+"""Checks of the selectors in the training sections that need no modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowconf.language import references
+from flowconf.language.plan import GraphPlan
+from flowconf.language.selectors import SelectorError, parse
+from flowconf.language.training import TrainingConfig, listed
+from flowconf.report import Place, Reporter
+from flowconf.report.origins import Origins, Path
+
+
+@dataclass(frozen=True)
+class Written:
+    """A selector where it is written: as a key, or as a value."""
+
+    text: str
+    where: Path
+    what: str = "the path"
+    is_key: bool = False
+
+    def place(self, origins: Origins) -> Place:
+        return origins.key(self.where) if self.is_key else origins.value(self.where)
+
+
+def written(training: TrainingConfig) -> Iterator[Written]:
+    """All selectors of the training sections."""
+    for text in training.optimizer.groups:
+        yield Written(text, ("optimizer", "groups", text), "the optimizer group", is_key=True)
+    for name, loss in training.loss.items():
+        yield from _listed(loss.updates, ("loss", name, "updates"))
+    for name, phase in training.phases.items():
+        yield from _listed(phase.freeze, ("phases", name, "freeze"))
+        yield from _listed(phase.thaw, ("phases", name, "thaw"))
+        for text in phase.lr if isinstance(phase.lr, dict) else ():
+            yield Written(text, ("phases", name, "lr", text), is_key=True)
+
+
+def _listed(texts: str | list[str] | None, where: Path) -> Iterator[Written]:
+    for number, text in enumerate(listed(texts)):
+        yield Written(text, (*where, number))
+
+
+def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
+    """Report texts that are not selectors, and paths that do not exist in the graph.
+
+    What a wildcard or a kind selects, and names within a module, are checked where the modules are known.
+    """
+    for one in written(training):
+        place = one.place(reporter.origins)
+        try:
+            names = parse(one.text).head
+            if names:
+                references.find_path(references.Planned(plan), names)
+        except SelectorError as problem:
+            reporter.error("FC0405", problem.message, place, at=one.where, advice=problem.advice)
+        except references.WithinModule:  # the name may be that of a parameter
+            continue
+        except references.NotFound as problem:
+            advice = problem.advice_for(one.text) or problem.message
+            message = f"{one.what} `{one.text}` does not exist in the graph"
+            reporter.missing(names[0], "FC0405", message, place, at=one.where, cause=(one.text,), advice=advice)
