@@ -13,7 +13,6 @@ from flowconf.draw.escaping import Lines, attributes, link, quoted
 from flowconf.language.plan import (
     Applied,
     Chain,
-    Checkpoint,
     GraphPlan,
     Input,
     LoopStep,
@@ -25,6 +24,7 @@ from flowconf.language.plan import (
     Value,
     join,
 )
+from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, Place
 
 Ends = Callable[[], tuple[str, ...]]
@@ -441,7 +441,7 @@ def _counts(step: Step) -> list[str]:
         most = f", at most {step.times.text} times" if step.times is not None else ""
         lines.append(f"{step.halt} {step.condition.module}{most}")
     if step.repeat is not None:
-        lines.append(f"{step.repeat.text} copies in series")
+        lines.append(f"{step.repeat.text} copies in series{f', {step.index} from 0' if step.index else ''}")
     if step.take is not None:
         lines.append(f"takes {step.take}")
     return lines

@@ -191,9 +191,9 @@ class Flow:
         """Select an element of a tuple or dict that the module returns."""
         return self._say("take", key)
 
-    def repeat(self, count: InputSize) -> Flow:
-        """Repeat the step as independent copies in series."""
-        return self._say("repeat", count)
+    def repeat(self, count: InputSize, index: str | None = None) -> Flow:
+        """Repeat the step as independent copies in series; `index` is a parameter with the number of each, from 0."""
+        return self._say("repeat", count if index is None else {"times": count, "index": index})
 
     def freeze(self, params_only: bool = False) -> Flow:
         """Disable gradients for the weights of the step, and set evaluation mode unless `params_only`."""

@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
+from flowconf.language.settings import Setting
+from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
 
@@ -179,6 +181,10 @@ class Step:
     tag: str | None = None
     take: int | str | None = None
     repeat: Literal | None = None
+    index: str | None = None
+    """The parameter that has the number of each copy of a repeated step."""
+    copies: tuple[Step, ...] = ()
+    """With an `index`, every copy at its path (`block.0`), with the values of its number; this step is the first."""
     place: Place = field(default=NOWHERE, compare=False)
     body_place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
@@ -226,6 +232,14 @@ class Step:
         body = self.body.target
         gathers = self.iterates and isinstance(body, Mount) and body.graph.fields is not None
         return self.take is not None and (bool(self.joins) or self.iterates) and not gathers
+
+    def copy(self, number: int | None) -> Step:
+        """One copy of a repeated step; without an index, all are alike."""
+        return self if number is None or not self.copies else self.copies[number]
+
+    def by_index(self, literal: Literal | None) -> bool:
+        """Whether a number of the step differs between its copies."""
+        return literal is not None and self.index in names_in(literal.text)
 
     def place_of(self, key: str) -> Place:
         """The place of the value of a key of the step, or of the step if the key is not written."""
@@ -444,7 +458,8 @@ def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
     own = {name: applied(module) for name, module in step.modules_beside.items()}
     read = {name: change(value) for name, value in step.own.items() if isinstance(value, Value)}
     parts = tuple((name, applied(part)) for name, part in step.parts)
-    return replace(step, stream=change(step.stream), parts=parts, **own, **read)  # type: ignore[arg-type]
+    copies = tuple(with_values(copy, change) for copy in step.copies)
+    return replace(step, stream=change(step.stream), parts=parts, copies=copies, **own, **read)  # type: ignore[arg-type]
 
 
 def _using(applied: Applied) -> Iterator[Value]:
@@ -466,43 +481,6 @@ class Input:
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[Place, ...] = field(default=(), compare=False)
     """The place of each size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The source of the weights of a subgraph; exactly one of `path` and `config` is set."""
-
-    path: str | None = None
-    config: str | None = None
-    at: str | None = None
-    rename: tuple[tuple[str, str], ...] = ()
-    missing: str = "error"
-    unused: str = "warn"
-    sha256: str | None = None
-    place: Place = field(default=NOWHERE, compare=False)
-    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """The places of `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The initial value of a parameter: a function of `torch.nn.init`, a number, a list, or a scale of the default."""
-
-    parameter: str
-    how: Call | Literal
-    scale: float | None = None
-    place: Place = field(default=NOWHERE, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
-
-    path: str
-    frozen: str | None = None
-    checkpoint: Checkpoint | None = None
-    init: tuple[Start, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True)
@@ -551,7 +529,8 @@ class GraphPlan:
     def step_at(self, path: str) -> Step | None:
         """The innermost step at or above a path."""
         step = self.step(path.partition(".")[0])
-        for applied in step.applied() if step is not None else ():
+        copies = (*step.copies, step) if step is not None else ()
+        for applied in (applied for copy in copies for applied in copy.applied()):
             if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
                 return applied.module.graph.step_at(path[len(applied.path) + 1 :]) or step
         return step
@@ -578,8 +557,11 @@ class GraphPlan:
         """All settings of the tree with their full paths, outer ones first."""
         for setting in self.settings:
             yield join(prefix, setting.path), setting
-        for path, mount in self.mounts():
-            yield from mount.graph.all_settings(join(prefix, path))
+        for step in self.steps:
+            for copy in step.copies or (step,):
+                for applied in copy.applied():
+                    if isinstance(applied.module, Mount):
+                        yield from applied.module.graph.all_settings(join(prefix, applied.path))
 
 
 def join(*parts: str) -> str:

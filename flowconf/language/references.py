@@ -162,13 +162,14 @@ class Way:
 
 def walk(step: Step, names: Sequence[str]) -> Way:
     """Follow names below the path of a step through its modules. Raises `NotFound`."""
-    copy, spot, spots, rest = None, "", step.spots, list(names)
+    copy, spot, rest = None, "", list(names)
     if step.repeat is not None and rest and rest[0].isdigit():
         copy = int(rest.pop(0))
         count = step.repeat.value
         if isinstance(count, int) and copy >= count:
             message = f"copy `{copy}` of `{step.path}` is out of range: it has {count} copies"
             raise NotFound(message, f"the last is `{count - 1}`")
+    spots = step.copy(copy).spots
     while rest and join(spot, rest[0]) in spots:
         spot = join(spot, rest.pop(0))
     return Way(copy, spot, spots.get(spot), tuple(rest))
@@ -257,7 +258,7 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
 
 def graph_at(step: Step, value: Value) -> GraphPlan:
     """The nested graph of an inner value."""
-    graph = graph_of(step.spots[value.spot])
+    graph = graph_of(step.copy(value.copy).spots[value.spot])
     assert graph is not None
     return graph
 

@@ -108,6 +108,26 @@ class Settings(Model):
     """The source of these weights."""
 
 
+class Copies(Model):
+    """Copies in series, with their number as a parameter of each."""
+
+    times: Size
+    """The number of copies."""
+    index: Name
+    """The parameter of each copy that has its number, from 0: `dilation=2**i` for `index: i`."""
+
+
+def _kind_of_repeat(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict | Copies) else "<number>" if isinstance(value, int) else "<text>"
+
+
+Repeat = Annotated[
+    Annotated[int, Tag("<number>")] | Annotated[str, Tag("<text>")] | Annotated[Copies, Tag("<mapping>")],
+    Discriminator(_kind_of_repeat),
+    InWords("an integer, an expression of parameters, or a mapping of `times` and `index`"),
+]
+
+
 class Modifiers(Settings):
     """The keys that all steps can have besides their verb."""
 
@@ -121,8 +141,8 @@ class Modifiers(Settings):
     """Select one element of a tuple or dict output."""
     tag: Name | None = None
     """Another name for the output of the step."""
-    repeat: Size | None = None
-    """The number of independent copies of the step, in series."""
+    repeat: Repeat | None = None
+    """The number of independent copies of the step, in series; with `times` and `index`, each copy has its number."""
     after: Name | None = None
     """Place this step after another step of the flow."""
     before: Name | None = None

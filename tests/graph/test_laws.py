@@ -28,6 +28,11 @@ CALLS = [
     "Linear(4, 4)", "Linear(width, width)", "Linear(_, width)", "Tanh", "GELU", "LayerNorm(4)", "Identity",
     "Linear(4, 8) >> GELU >> Linear(8, 4)", "Linear(4, width * 2) >> Linear(_, 4)", "Scale(0.5)", "Dropout(0.0)",
 ]  # fmt: skip
+BY_INDEX = [
+    "Linear(4, 4 * (i + 1)) >> Linear(4 * (i + 1), 4)",
+    {"flow": {"a": "Linear(4, i + 1)", "b": "Tanh", "c": "Linear(i + 1, 4)"}},
+    {"flow": {"a": {"also": "Linear(4, i + width) >> Linear(i + width, 4)", "repeat": 2}}},
+]
 BILINEAR = "Bilinear(4, 4, 4)"
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h", "y", "z", "item", "part"]
 WRONG = ["Linear(5, 4)", "Linear(4, 5)", "Linaer(4, 4)", "Linear(4)", "Linear(4, nope)", "Conv2d(4, 4, 3)", "", "GELU("]
@@ -59,7 +64,7 @@ def may_repeat(step):
 @st.composite
 def steps(draw, depth, calls, earlier, repeated):
     """One step that keeps the width of its stream; `earlier` are names it may read, here or in the graphs around."""
-    verbs = ["call", "through", "also", "fork", "split", "loop", "slices", "graph", "repeat", "state", "mix"]
+    verbs = ["call", "through", "also", "fork", "split", "loop", "slices", "graph", "repeat", "index", "state", "mix"]
     verb = draw(st.sampled_from(verbs if earlier else verbs[:-2]))
     iterated = bodies(depth, calls, earlier, repeated)
     body = bodies(depth, calls, earlier, repeated)
@@ -79,6 +84,10 @@ def steps(draw, depth, calls, earlier, repeated):
             "through": draw(bodies(depth, calls, earlier, True)),
             "repeat": draw(st.integers(1, 3)),
         },
+        "index": lambda: {
+            draw(st.sampled_from(["through", "also"])): draw(st.sampled_from(BY_INDEX)),
+            "repeat": {"times": draw(st.integers(1, 3)), "index": "i"},
+        },
         "state": lambda: {"through": "StateAdd", "using": {"state": draw(st.sampled_from(earlier))}},
         "mix": lambda: {
             **draw(st.sampled_from(MIXERS)),
@@ -89,7 +98,7 @@ def steps(draw, depth, calls, earlier, repeated):
         step["from"] = draw(st.sampled_from(earlier))
     if isinstance(step, dict) and draw(st.integers(0, 4)) == 0:
         step["frozen"] = draw(st.sampled_from([True, False, "params"]))
-    if isinstance(step, dict) and may_repeat(step) and draw(st.integers(0, 9)) == 0:
+    if isinstance(step, dict) and may_repeat(step) and draw(st.integers(0, 9)) == 0 and "repeat" not in step:
         step["repeat"] = 2
     return step
 
@@ -144,8 +153,10 @@ def run_step(graph, step, path, x, seen):
     if isinstance(step, str):
         return run_body(graph, step, path, x, seen, {})
     using = {argument: seen[name] for argument, name in step.get("using", {}).items()}
-    for copy_path in [f"{path}.{i}" for i in range(step["repeat"])] if "repeat" in step else [path]:
-        x = run_once(graph, step, copy_path, x, seen, using)
+    repeat = step.get("repeat")
+    times = repeat["times"] if isinstance(repeat, dict) else repeat
+    for number in range(times or 1):
+        x = run_once(graph, step, f"{path}.{number}" if times else path, x, seen, using)
     return x
 
 

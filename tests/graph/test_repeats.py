@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import flowconf
+from flowconf.graph.weights.structural_hash import structural_hash
 from tests.graph.conftest import document, rows
 
 # repeat
@@ -182,3 +183,167 @@ def test_reuse_with_repeat_runs_the_module_again_and_again(same):
             return x
 
     same(document({"a": "Linear(6, 6)", "more": {"reuse": "a", "repeat": 3}}), Twin, rows(6))
+
+
+# repeat with an index
+
+
+class Dilated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wave = nn.ModuleList(
+            [nn.Sequential(nn.Conv1d(4, 4, 3, padding=2**i, dilation=2**i), nn.ReLU()) for i in range(3)]
+        )
+
+    def forward(self, x):
+        for wave in self.wave:
+            x = x + wave(x)
+        return x
+
+
+def indexed(times, index="i"):
+    return {"times": times, "index": index}
+
+
+def test_an_index_is_a_parameter_of_each_copy(same):
+    flow = {"wave": {"also": "Conv1d(4, 4, 3, padding=2**i, dilation=2**i) >> ReLU", "repeat": indexed("depth")}}
+    same(document(flow, {"x": ["B", 4, 9]}, params={"depth": 3}), Dilated, rows(4, 9))
+
+
+class Grown(nn.Module):
+    """Copies of another width each, a loop that runs more often in each, and a skip that differs."""
+
+    class Block(nn.Module):
+        def __init__(self, i):
+            super().__init__()
+            self.turns = i + 1
+            self.up = nn.Linear(6, 6 * (i + 1))
+            self.down = nn.Linear(6 * (i + 1), 6)
+            self.settle = nn.Linear(6, 6)
+
+        def forward(self, x):
+            x = self.down(self.up(x).tanh())
+            for _ in range(self.turns):
+                x = self.settle(x)
+            return x
+
+    class Pair(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.a = nn.Linear(6, width)
+            self.b = nn.Linear(width, 6)
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    class Level(nn.Module):
+        def __init__(self, level):
+            super().__init__()
+            self.wide = nn.Linear(6, 3 * level)
+            self.back = nn.Linear(3 * level, 6)
+
+        def forward(self, x):
+            return self.back(self.wide(x))
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.ModuleList([Grown.Block(i) for i in range(2)])
+        self.level = nn.ModuleList([Grown.Level(k + 1) for k in range(2)])
+        self.res = nn.ModuleList([Grown.Pair(n + 1) for n in range(2)])
+        for n, copy in enumerate(self.res):
+            copy.skip = Grown.Pair(n + 2)
+        self.turn = nn.ModuleList([nn.Linear(6, 6) for _ in range(2)])
+
+    def forward(self, x):
+        for block in self.block:
+            x = block(x)
+        for level in self.level:
+            x = level(x)
+        for res in self.res:
+            x = res.skip(x) + res(x)
+        for number, turn in enumerate(self.turn):
+            for _ in range(2 * number + 1):
+                x = turn(x)
+        return x
+
+
+GROWN = {
+    "block": {
+        "through": {
+            "flow": {
+                "up": "Linear(6, 6 * (i + 1))",
+                "act": "Tanh",
+                "down": "Linear(6 * (i + 1), 6)",
+                "settle": {"loop": "Linear(6, 6)", "times": "i + 1"},
+            }
+        },
+        "repeat": indexed(2),
+    },
+    "level": {
+        "graph": {
+            "params": {"level": 1},
+            "inputs": {"x": ["B", 6]},
+            "flow": {"wide": "Linear(6, 3 * level)", "back": "Linear(3 * level, 6)"},
+        },
+        "with": {"level": "k + 1"},
+        "repeat": indexed(2, "k"),
+    },
+    "res": {
+        "also": {"flow": {"a": "Linear(6, n + 1)", "b": "Linear(n + 1, 6)"}},
+        "skip": {"flow": {"a": "Linear(6, n + 2)", "b": "Linear(n + 2, 6)"}},
+        "repeat": indexed(2, "n"),
+    },
+    "turn": {"loop": "Linear(6, 6)", "times": "2 * i + 1", "repeat": indexed(2)},
+}
+
+
+def test_an_index_reaches_nested_flows_mounted_graphs_skips_and_counts(same):
+    same(document(GROWN), Grown, rows(6))
+
+
+def test_a_copy_with_an_index_is_read_reused_frozen_and_initialized_by_its_number():
+    flow = {
+        "block": {**GROWN["block"], "init": {"up.weight": "constant(0.1 * (i + 1))"}, "frozen": "params"},
+        "again": {"reuse": "block.1.up"},
+        "out": "Linear(12, 6)",
+    }
+    graph = flowconf.build(document(flow, outputs={"out": "out", "first": "block.0.up", "second": "block.1.up"}))
+    found = graph(torch.randn(3, 6))
+    assert (found["first"].shape, found["second"].shape) == ((3, 6), (3, 12))
+    assert [float(block.up.weight[0, 0]) for block in graph.block] == [float(torch.tensor(x)) for x in (0.1, 0.2)]
+    assert graph.module_at("again") is graph.module_at("block.1.up")
+    assert graph.shapes["block.1.up"] == "[B, 12]"
+    assert graph.is_frozen("block")
+    assert not graph.is_frozen("out")
+    alone = {}
+    exec(compile(graph.source, "<alone>", "exec"), alone)
+    assert list(alone["Graph"]().state_dict()) == list(graph.state_dict())
+
+
+def test_the_values_of_copies_are_part_of_the_hash():
+    def hashed(call, index="i"):
+        flow = {"block": {"through": call, "repeat": indexed(2, index)}}
+        return structural_hash(flowconf.plan(document(flow, {"x": ["B", 6, 9]})))
+
+    assert hashed("Conv1d(6, 6, 2 * i + 1, padding=i)") == hashed("Conv1d(6, 6, 1 + 2 * n, padding=n)", "n")
+    assert hashed("Conv1d(6, 6, 2 * i + 1, padding=i)") != hashed("Conv1d(6, 6, 4 * i + 1, padding=2 * i)")
+
+
+def test_an_error_in_one_copy_names_its_number():
+    flow = {"block": {"through": "Linear(6, 6 - i)", "repeat": indexed(3)}}
+    (found,) = flowconf.check(document(flow))
+    assert (found.code, found.path) == ("FC0201", "block.2")
+    assert found.advice == "`i` is 2 in `block.2`"
+
+
+def test_an_index_that_nothing_uses_is_a_plain_repeat():
+    flow = {"block": {"through": "Linear(6, 6)", "repeat": indexed(3)}}
+    (found,) = flowconf.check(document(flow))
+    assert (found.code, found.severity) == ("FC0149", "warning")
+    assert flowconf.plan(document(flow)).step("block").copies == ()
+
+
+def test_the_builder_gives_an_index():
+    built = flowconf.flow("x", ["B", 6]).through("Linear(6 * (i + 1), 6)", name="block").repeat(1, index="i").build()
+    (block,) = built.plan.steps
+    assert (block.index, [copy.path for copy in block.copies]) == ("i", ["block.0"])

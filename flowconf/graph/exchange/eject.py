@@ -13,6 +13,7 @@ from pathlib import Path
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address
+from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
@@ -136,7 +137,7 @@ def _frozen_settings(plan: GraphPlan) -> dict[str, str]:
         home = path
         while home in homes:
             home = homes[home]
-        home = ".".join(name for name in home.split(".") if not name.isdigit())
+        home = without_copies(plan, home, of="equal")
         if _nearest(found, home) != _nearest(found, path):
             again[path] = _nearest(found, home)
     return found | again

@@ -82,7 +82,9 @@ def _copies(plan: GraphPlan, path: str) -> int:
     step = plan.step(path.partition(".")[0])
     if step is None:
         return 1
-    for applied in step.applied():
-        if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
-            return _repeats(step) * _copies(applied.module.graph, path[len(applied.path) + 1 :])
-    return _repeats(step)
+    repeats = 1 if step.copies else _repeats(step)
+    for copy in step.copies or (step,):
+        for applied in copy.applied():
+            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
+                return repeats * _copies(applied.module.graph, path[len(applied.path) + 1 :])
+    return repeats

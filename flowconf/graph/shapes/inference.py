@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import Sizes
+from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import KnownSizes
-from flowconf.language.plan import Value
+from flowconf.language.plan import GraphPlan, Value
 from flowconf.report import Reporter
+
+T = TypeVar("T", str, int)
 
 
 @dataclass
 class Inference:
     """The result of the check: shapes and parameter sizes by full path, the sizes inferred for `_`, and the errors."""
 
+    plan: GraphPlan | None = None
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
@@ -30,7 +36,19 @@ class Inference:
     @property
     def sizes(self) -> KnownSizes:
         """The sizes for source generation."""
-        return KnownSizes(self.holes, self.ranks, self.kinds)
+        return KnownSizes(self.holes, self._of_all_copies(self.ranks), self._of_all_copies(self.kinds))
+
+    def written(self, path: str) -> str:
+        """A full path without the numbers of copies with an index, which are constructed by the same line."""
+        return path if self.plan is None else without_copies(self.plan, path, of="indexed")
+
+    def _of_all_copies(self, found: Mapping[str, T]) -> dict[str, T]:
+        """What holds for all copies of a repeated step, by the path of the step."""
+        known: dict[str, set[T]] = {}
+        for name, value in found.items():
+            path = re.split(r"[(\[#]", name, maxsplit=1)[0]
+            known.setdefault(self.written(path) + name[len(path) :], set()).add(value)
+        return {name: next(iter(values)) for name, values in known.items() if len(values) == 1}
 
 
 @dataclass

@@ -9,7 +9,8 @@ import torch
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import as_list
 from flowconf.language.arguments import Call
-from flowconf.language.plan import GraphPlan, Start
+from flowconf.language.plan import GraphPlan
+from flowconf.language.settings import Start
 from flowconf.report import Reporter, suggest
 
 
@@ -24,7 +25,8 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
             if size is None:
                 message = f"`{path}` has no parameter `{start.parameter}`"
                 advice = suggest(start.parameter, below, "parameters")
-                reporter.error("FC0207", message, start.place, path=path, advice=advice)
+                cause = ("init", start.place)
+                reporter.error("FC0207", message, start.place, path=path, advice=advice, cause=cause)
             elif (wrong := _misfit(start, size, f"`{path}.{start.parameter}`")) is not None:
                 reporter.error("FC0207", wrong, start.how.place, path=path)
 

@@ -37,9 +37,10 @@ class ModuleMaker:
     def module(self, visit: Visit) -> nn.Module:
         """The module of a visit; a reused module has the path of its first use."""
         applied, scope = visit.applied, visit.scope
-        path = scope.standing(applied.home)
-        if path in self.result.holes and not isinstance(applied.module, Shared):
-            self._check_holes(visit, self.result.holes[path])
+        path = scope.home_of(applied)
+        written = self.result.written(path)
+        if written in self.result.holes and not isinstance(applied.module, Shared):
+            self._check_holes(visit, self.result.holes[written])
         if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
             built = self.standing[path]
         else:
@@ -65,7 +66,7 @@ class ModuleMaker:
         assert isinstance(call, Call)
         sizes = tuple(self._holes(call, visit))
         if sizes:
-            self.result.holes[path] = sizes
+            self.result.holes[self.result.written(path)] = sizes
         if self.trains:
             return self._construct(call, iter(sizes), visit)
         key = (call, sizes)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.shapes.fake_values import UNKNOWN, each, parts_of, stacked
-from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
+from flowconf.graph.source.demand import without_copies
+from flowconf.language.plan import Applied, GraphPlan, Input, Mount, Shared, Step, Value, join
 from flowconf.report import Place
 
 
@@ -48,6 +49,8 @@ class Held:
     single: Callable[[Tensor], Any] = identity
     count: int | None = None
     """The number of slices of a map."""
+    copies: list[Held] = field(default_factory=list)
+    """The intermediate values of each copy that differs by an index."""
 
 
 @dataclass
@@ -78,8 +81,14 @@ class Scope:
     before: Any = UNKNOWN
     """The state that the current step reads from the previous call: zeros like its stream."""
 
+    def home_of(self, applied: Applied) -> str:
+        """The full path at which a module of this graph was defined; equal copies have the same path."""
+        if isinstance(applied.module, Shared):
+            return self.standing(without_copies(self.graph, applied.module.path, of="equal"))
+        return self.standing(applied.path)
+
     def standing(self, path: str) -> str:
-        """The full path of a module of this graph or of the surrounding one; all copies have the same path."""
+        """The full path of a module of this graph or of the surrounding one; equal copies have the same path."""
         above = next((name for name in self.shared if f"{path}.".startswith(f"{name}.")), None)
         return join(self.home, path) if above is None else self.shared[above] + path[len(above) :]
 
@@ -87,7 +96,7 @@ class Scope:
         """The fake value of a reference."""
         if value.recurrent:
             return self.before
-        held = self.held.get(value.member)
+        held = self._held(value)
         if held is None or not (value.is_part or value.index is not None):
             return self.local.get(value.member, UNKNOWN)
         change = held.whole if value.index is None else held.single
@@ -101,6 +110,12 @@ class Scope:
             return self._field(each(held.once, held.single), value.key)
         return self._field(held.all_of_them, value.key)
 
+    def _held(self, value: Value) -> Held | None:
+        """The intermediate values of the step that a reference reads, of the copy that it names."""
+        held = self.held.get(value.member)
+        named = held.copies[value.copy : value.copy + 1] if held is not None and value.copy is not None else ()
+        return next(iter(named), held)
+
     def zeros(self, step: Step) -> Any:
         """The initial state that a step reads: zeros like its stream, or else like the first input."""
         first = Value(self.graph.inputs[0].name)
@@ -108,7 +123,7 @@ class Scope:
 
     def slices(self, value: Value) -> int | None:
         """The number of slices of the map that the index of a value refers to, if it is known."""
-        held = self.held.get(value.member)
+        held = self._held(value)
         if held is None:
             return None
         if value.index is not None:
@@ -123,7 +138,7 @@ class Scope:
 
     def seen(self, value: Value) -> Any:
         """The fake value as passed to a loss: all iterations, stacked after the batch dimension."""
-        step, held = self.graph.step(value.member), self.held.get(value.member)
+        step, held = self.graph.step(value.member), self._held(value)
         if step is None or held is None or not value.is_part:
             return self.value(value)
         if value.inner is None:
@@ -141,7 +156,7 @@ class Scope:
 
     def giver(self, value: Value) -> Giver:
         """The origin of the value of a reference."""
-        held = self.held.get(value.member)
+        held = self._held(value)
         below = held.scopes.get(value.spot) if held is not None else None
         known = self.places.get(value.member)
         if below is not None and value.inner is not None:

@@ -52,6 +52,7 @@ class Trial:
         values = {e.name: self._declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
         self.result.certain = not any(value is UNKNOWN for value in values.values())
         scope = Scope(graph)
+        self.result.plan = graph
         self.graph(scope, values, {})
         if not self.findings:
             check_initial_values(graph, self.result.parameters, self.result.reporter)
@@ -205,15 +206,21 @@ class Trial:
         held = scope.held[step.name] = Held()
         scope.before = scope.zeros(step)
         visit = Visit(step, scope, scope.value(step.stream), scope.giver(step.stream))
-        copies = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
-        for copy in range(copies):
+        count = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
+        done: list[Held] = []
+        for copy in range(count):
+            if step.copies:
+                held = scope.held[step.name] = Held(copies=done)
+                done.append(held)
+                visit = _numbered(visit, step, copy)
             before, known = visit.stream, len(self.findings)
             value = held.all_of_them = self.verbs.get(type(step), Trial.apply)(self, visit)
             if step.take is not None and not step.takes_each and value is not UNKNOWN:
                 value = self.taken(visit, value)
-            if difference(before, value) is None or len(self.findings) > known:
+            if (difference(before, value) is None and not step.copies) or len(self.findings) > known:
                 break
-            visit = _later_copy(visit).fed(value, Giver(f"{step.name}.{copy}", step.place))
+            visit = visit if step.copies else _later_copy(visit)
+            visit = visit.fed(value, Giver(f"{step.name}.{copy}", step.place))
         if not step.iterates:
             held.once = value
         self.note_kind(f"{join(scope.path, step.name)}[]", held.once)
@@ -271,8 +278,10 @@ class Trial:
         inner = Scope(
             mount.graph,
             join(scope.path, applied.path),
-            home=scope.standing(applied.home),
-            shared={mine: scope.standing(without_copies(scope.graph, theirs)) for mine, theirs in mount.shares},
+            home=scope.home_of(applied),
+            shared={
+                mine: scope.standing(without_copies(scope.graph, theirs, of="equal")) for mine, theirs in mount.shares
+            },
             mounted=mount if mount.graph.source_name else None,
             reused=scope.reused or (applied.module.place if isinstance(applied.module, Shared) else None),
             advice=scope.advice,
@@ -333,6 +342,12 @@ class Trial:
                 why, advice = f"{shown} has {len(entries)} values", f"write a number from 0 to {len(entries) - 1}"
             message = f"invalid `take: {take}`: {why}"
             self.findings.error(visit, "FC0201", message, visit.step.place_of("take"), advice=advice)
+
+
+def _numbered(visit: Visit, step: Step, copy: int) -> Visit:
+    """A copy of a repeated step whose copies differ by their number."""
+    advice = f"`{step.index}` is {copy} in `{step.path}.{copy}`"
+    return replace(visit, step=step.copies[copy], scope=replace(visit.scope, advice=advice))
 
 
 def _later_copy(visit: Visit) -> Visit:

@@ -9,7 +9,7 @@ from flowconf.language.plan import Chain, GraphPlan, Module, Mount, Shared, Step
 def address(graph: GraphPlan, path: str, each: bool = False) -> str:
     """The Python expression for a path of the graph, relative to `self`: attributes, `["branch"]` and `[index]`.
 
-    `each`: the path has no indices of repeated copies, and `[*]` is written for all of them.
+    `each`: the path has no indices of equal copies, and `[*]` is written for all of them.
     """
     head, *rest = path.split(".")
     step = graph.step(head)
@@ -20,7 +20,8 @@ def address(graph: GraphPlan, path: str, each: bool = False) -> str:
         home = head if shared.path == head else address(graph, shared.path)
         return home + _rest(shared.module, rest, each)
     if step.repeat is not None and rest:
-        text += "[*]" if each else f"[{rest.pop(0)}]"
+        of_all = each and not (step.copies and rest[0].isdigit())
+        text += "[*]" if of_all else f"[{rest.pop(0)}]"
     beside = step.beside()
     if not rest or rest[0] not in beside:
         return text + _rest(step.body.module, rest, each, in_dict(step))

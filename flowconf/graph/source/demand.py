@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
 
@@ -160,19 +161,23 @@ def lent_to(graph: GraphPlan, mount: Mount, path: str, lent: Mapping[str, str]) 
     return {mine: home_of(without_copies(graph, theirs), path, lent) for mine, theirs in mount.shares}
 
 
-def without_copies(graph: GraphPlan, path: str) -> str:
-    """A path of the graph without the indices of repeated copies."""
+def without_copies(graph: GraphPlan, path: str, of: Literal["all", "equal", "indexed"] = "all") -> str:
+    """A path of the graph without the numbers of copies: of all, of equal ones, or of those with an index.
+
+    With "indexed", the path has no numbers of equal copies.
+    """
     head, *rest = path.split(".")
     step = graph.step(head)
     if step is None or not rest:
         return path
-    if step.repeat is not None and rest[0].isdigit():
-        rest = rest[1:]
+    if step.repeat is not None and rest[0].isdigit() and (of != "indexed" or step.copies):
+        copy, *rest = rest
+        head = join(head, copy) if of == "equal" and step.copies else head
     spot = ""
     while rest and join(spot, rest[0]) in step.spots:
         spot, rest = join(spot, rest[0]), rest[1:]
     applied = step.spots.get(spot)
     inner = ".".join(rest)
     if applied is not None and isinstance(applied.target, Mount) and inner:
-        inner = without_copies(applied.target.graph, inner)
+        inner = without_copies(applied.target.graph, inner, of)
     return join(head, spot, inner)

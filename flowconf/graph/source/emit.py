@@ -209,7 +209,7 @@ class _Emitter:
         )
         one = self._module_dict(graph, step, path, children) if together else construct.get(step.path)
         if one is not None and step.repeat is not None:
-            one = f"nn.ModuleList([{one} for _ in range({step.repeat.text})])"
+            one = f"nn.ModuleList([{one} for {step.index or '_'} in range({step.repeat.text})])"
         if one is not None:
             yield f"self.{step.path} = {one}"
         for extra in () if together else step.extras:
@@ -217,8 +217,14 @@ class _Emitter:
             if step.repeat is None:
                 yield f"self.{extra.path} = {construct[extra.path]}"
             else:
-                yield f"for copy in self.{step.path}:"
-                yield f"    copy.{name} = {construct[extra.path]}"
+                copy = "copy" if step.index != "copy" else "made"
+                copies = f"self.{step.path}"
+                yield (
+                    f"for {copy} in {copies}:"
+                    if step.index is None
+                    else (f"for {step.index}, {copy} in enumerate({copies}):")
+                )
+                yield f"    {copy}.{name} = {construct[extra.path]}"
 
     def _module_dict(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> str | None:
         """The modules of a step under one path: its branches, or the members of a chain, and further modules."""
@@ -309,6 +315,8 @@ def _counts(graph: GraphPlan) -> dict[str, str]:
             attribute = literal and count_attribute(graph, step, key, literal)
             if literal is not None and attribute:
                 counts[attribute] = literal.text
+                if step.repeat is not None and step.by_index(literal):
+                    counts[attribute] = f"[{literal.text} for {step.index} in range({step.repeat.text})]"
     return counts
 
 
@@ -316,11 +324,11 @@ def free_parameters(graph: GraphPlan) -> list[str]:
     """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
     found: dict[str, None] = {}
     for step in graph.steps:
-        for literal in (*step.counts.values(), step.repeat):
-            if literal is not None:
-                found.update(dict.fromkeys(_names_of(literal.text)))
-        for applied in step.applied():
-            found.update(dict.fromkeys(_free_in(applied.module)))
+        own = [name for literal in step.counts.values() for name in _names_of(literal.text)]
+        own += [name for applied in step.applied() for name in _free_in(applied.module)]
+        repeat = [] if step.repeat is None else _names_of(step.repeat.text)
+        found.update(dict.fromkeys(name for name in own if name != step.index))
+        found.update(dict.fromkeys(repeat))
     return list(found)
 
 

@@ -169,7 +169,7 @@ def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) ->
         return None
     taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
     free = literal.text.isidentifier() and literal.text not in taken and refusal(literal.text) is None
-    own = literal.text if free else None
+    own = literal.text if free and not step.by_index(literal) else None
     return own or f"{step.name}_{key}"
 
 

@@ -13,7 +13,7 @@ from flowconf.graph.source.addresses import address, in_dict
 from flowconf.graph.source.block import Block, Surroundings
 from flowconf.graph.source.demand import LAST, LIST, OUTPUTS, STACK, Demand, Want, runs_whole
 from flowconf.graph.source.literals import quoted
-from flowconf.language.arguments import Call
+from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import (
     AlsoStep,
     Applied,
@@ -64,6 +64,8 @@ class StepWriter:
         body = self._once(target, target, self._address() if reused else copy)
         assert self.step.repeat is not None
         copies = f"range({self.around.count('repeat', self.step.repeat)})" if reused else self._address()
+        if any(self.step.by_index(literal) for literal in self.step.counts.values()):
+            copy, copies = f"{self._local('number')}, {copy}", f"enumerate({copies})"
         block = Block([f"{target} = {stream}"] if target != stream else [])
         before = self._gathered(body, block, "copies", sure=True)
         block.add(*before, f"for {copy} in {copies}:", *_indented(body.lines))
@@ -200,7 +202,7 @@ class StepWriter:
     def _turns(self, step: LoopStep, items: Mapping[Value, str]) -> str:
         """The head of a loop: a number of times, or once for each slice."""
         if step.times is not None:
-            return f"for _ in range({self.around.count('times', step.times)}):"
+            return f"for _ in range({self._count('times', step.times)}):"
         slices = [f"{self.around.text(value)}.unbind({step.dim})" for value in items]
         together = slices[0] if len(slices) == 1 else f"zip({', '.join(slices)}, strict=True)"
         return f"for {', '.join(items.values())} in {together}:"
@@ -236,7 +238,7 @@ class StepWriter:
         item = self.around.names.local("item" if step.slices is None else "piece")
         items = f"{stream}.unbind({step.dim})"
         if step.slices is not None:
-            items = f"{stream}.chunk({self.around.count('slices', step.slices)}, -1)"
+            items = f"{stream}.chunk({self._count('slices', step.slices)}, -1)"
         body = Block()
         part = self._local("part")
         value = self._taken_each(self._call(body, "", item, at, part))
@@ -421,6 +423,11 @@ class StepWriter:
             if member or (value.spot == spot and (bool(spot) or value.inner is not None)):
                 return True
         return False
+
+    def _count(self, key: str, literal: Literal) -> str:
+        """A number of the step, of the current copy if they differ."""
+        of_copy = f"[{self._local('number')}]" if self.step.by_index(literal) else ""
+        return self.around.count(key, literal) + of_copy
 
     def _local(self, what: str) -> str:
         return self.around.names.local(self.step.name, what)

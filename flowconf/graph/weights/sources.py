@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
-from flowconf.language.plan import Checkpoint
+from flowconf.language.settings import Checkpoint
 from flowconf.report import Advice, ConfigError, Diagnostic, Place, Suggestion, nearest, shown_path, why_not
 
 RECORD = "run.json"

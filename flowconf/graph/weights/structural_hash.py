@@ -41,6 +41,8 @@ def _step(step: Step) -> list[Any]:
     counts = [own.get("times"), step.repeat and step.repeat.value, own.get("slices")]
     rest = [step.take, own.get("dim"), own.get("batched", False), own.get("halt")]
     more = [[name, value] for name, value in own.items() if name not in PLACED]
+    if step.copies:
+        more.append(["copies", [_step(copy) for copy in step.copies]])
     return [step.name, step.verb, str(step.stream), parts, extras, own.get("merge"), counts, rest, *more]
 
 

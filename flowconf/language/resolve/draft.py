@@ -7,10 +7,24 @@ from dataclasses import dataclass, field, replace
 
 from flowconf.language import references
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import Input, Setting, Step, Value
+from flowconf.language.plan import Input, Step, Value
 from flowconf.language.references import Found, NamesNothing, NotFound
+from flowconf.language.settings import Setting
 from flowconf.report import Place, suggest
 from flowconf.report.origins import Document, Path
+
+
+class Params(dict[str, Literal]):
+    """The parameters of one document, and the names of those that are used."""
+
+    def __init__(self, given: dict[str, Literal]) -> None:
+        super().__init__(given)
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Literal:
+        found = super().__getitem__(name)
+        self.used.add(name)
+        return found
 
 
 @dataclass
@@ -43,6 +57,14 @@ class Draft:
         for name in (step.name, step.path, step.tag):
             if name is not None:
                 self.named.setdefault(name, step)
+
+    def numbered(self, index: str, number: int) -> tuple[Draft, Params]:
+        """This graph for one copy of a repeated step, whose number is the parameter `index`, and that parameter.
+
+        Everything but the settings is shared with this draft.
+        """
+        own = Params({index: Literal(number, index)})
+        return replace(self, scope=scope_of(own, self), settings=[]), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)
@@ -130,3 +152,8 @@ class Draft:
         if isinstance(flow, dict) and name in flow and flow[name] is None:
             return name, document.origins.value((*self.path, "flow", name))
         return self.around.removal(name, document) if self.around is not None else None
+
+
+def scope_of(params: Params, around: Draft | None) -> ChainMap[str, Literal]:
+    """The parameters visible in a document: its own before those of the outer graphs."""
+    return ChainMap(params, *(around.scope.maps if around is not None else ()))

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import Checkpoint, Setting, Start
 from flowconf.language.resolve.calls import CallParser, ParameterScope
+from flowconf.language.settings import Checkpoint, Setting, Start
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 

@@ -105,7 +105,7 @@ RUNTIME = (
 )  # fmt: skip
 """Functions of `flowconf.graph.runtime` that the generated source calls."""
 
-GENERATED = frozenset({"self", "super", "torch", "nn", "range", *RUNTIME})
+GENERATED = frozenset({"self", "super", "torch", "nn", "range", "enumerate", "zip", *RUNTIME})
 """Names that the generated source uses."""
 
 STATE = "between_calls"

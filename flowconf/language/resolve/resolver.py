@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import NoReturn, cast
 
 from flowconf.language import references, schema
 from flowconf.language.advice import other_tools
@@ -35,20 +34,19 @@ from flowconf.language.plan import (
     SwitchStep,
     ThroughStep,
     Value,
-    with_values,
     with_verb,
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
 from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, unused
-from flowconf.language.resolve.calls import CallParser
-from flowconf.language.resolve.draft import Draft
+from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
+from flowconf.language.resolve.reading import Reading, Unresolved
 from flowconf.language.resolve.step_inputs import GivenValues
 from flowconf.language.resolve.step_order import ordered
-from flowconf.language.resolve.unique_names import all_names, claim_names, labels
-from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
+from flowconf.language.resolve.unique_names import all_names, check_name, claim_names, labels
+from flowconf.report import Label, Reporter, Suggestion, nearest
 from flowconf.report.origins import Document, Path, dotted
 
 PLACED = ("take", "dim", "slices", "times", "merge")
@@ -82,16 +80,8 @@ def resolve_model(
     return _Resolver(document, reporter, asked).graph(model, at, model.label or "graph", None, {})
 
 
-class _Unresolved(Exception):
-    """The member cannot be resolved; the error is in the reporter."""
-
-
-class _Resolver:
+class _Resolver(Reading):
     """Resolves one document, with access to the places of its keys and values."""
-
-    def __init__(self, document: Document, reporter: Reporter, asked: Collection[str]) -> None:
-        self.document, self.reporter, self.asked = document, reporter, asked
-        self.unused = Reporter(reporter.origins)
 
     def graph(
         self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
@@ -106,13 +96,13 @@ class _Resolver:
         self, model: schema.GraphDocument, path: Path, label: str, around: Draft | None, given: dict[str, Literal]
     ) -> tuple[GraphPlan, Draft]:
         params = parameters.declared(model, path, self.reporter)
-        own = unused.Params(
+        own = Params(
             {
                 name: parameters.as_set(name, value, given.get(name), path, self.reporter)
                 for name, value in params.items()
             }
         )
-        scope = unused.scope_of(own, around)
+        scope = scope_of(own, around)
         inputs = read_inputs(model, path, scope, self.reporter)
         mount = self.reporter.origins.mounts.get(path)
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
@@ -128,7 +118,7 @@ class _Resolver:
             before = len(self.reporter.errors)
             try:
                 self._step(name, model.flow[name], draft)
-            except _Unresolved:
+            except Unresolved:
                 if len(self.reporter.errors) == before:
                     self.reporter.unchecked.append(dotted((*path, "flow", name)))
                 draft.failed |= all_names(name, model.flow[name], (*path, "flow", name))
@@ -170,7 +160,7 @@ class _Resolver:
             places = self.reporter.key(at), self.reporter.value(at)
             step = ThroughStep(name, name, draft.stream, (("body", body),), place=places[0], body_place=places[1])
         step_inputs.check_extras(step, self.reporter)
-        step = replace(step, record=step_inputs.record(step), stream_record=references.record_of(draft, step.stream))
+        step = _with_records(step, draft)
         if len(self.reporter.errors) > before:
             draft.failed |= {name, step.path}
         elif not draft.is_broken(step.stream.member):
@@ -181,6 +171,50 @@ class _Resolver:
 
     def _mapping_step(self, name: str, model: schema.Modifiers, at: Path, draft: Draft) -> Step:
         path = next((label for label, _ in labels(model, at)), name)
+        if isinstance(model.repeat, schema.Copies):
+            return self._with_index(name, path, model, model.repeat, at, draft)
+        return self._single(name, path, model, at, draft, self._count(model.repeat, (*at, "repeat"), draft))
+
+    def _with_index(
+        self, name: str, path: str, model: schema.Modifiers, repeat: schema.Copies, at: Path, draft: Draft
+    ) -> Step:
+        """A repeated step whose copies differ by their number: each is resolved with its own."""
+        index, where = repeat.index, (*at, "repeat")
+        times = self._count(repeat.times, (*where, "times"), draft)
+        assert times is not None
+        assert isinstance(times.value, int)
+        wrong = parameters.wrong_index(index, model.verb, times.value * self.copies, draft.scope)
+        if wrong is not None:
+            self._fail(wrong.code, wrong.message, self.reporter.value((*where, wrong.key)), name, wrong.advice)
+        before = len(self.reporter.errors)
+        check_name(index, self.reporter.value((*where, "index")), self.reporter, attribute=False, modules_too=True)
+        if len(self.reporter.errors) > before:
+            raise Unresolved
+        numbered, number = draft.numbered(index, 0)
+        step = replace(self._single(name, path, model, at, numbered, times), index=index)
+        if index not in number.used:
+            advice = f"use it in the step, or write `repeat: {repeat.times}`"
+            place = self.reporter.value((*where, "index"))
+            self.reporter.warn("FC0149", f"unused parameter `{index}`", place, at=(*where, "index"), advice=advice)
+            draft.settings += numbered.settings
+            return replace(step, index=None)
+        copies = []
+        for copy in range(times.value):
+            alone = _Resolver(self.document, Reporter(self.reporter.origins), self.asked)
+            alone.copies = self.copies * times.value
+            numbered, _ = draft.numbered(index, copy)
+            with suppress(Unresolved):
+                copies.append(alone._single(name, f"{path}.{copy}", model, at, numbered, times))
+            if alone.reporter.errors:
+                self.reporter.diagnostics += alone.reporter.errors
+                raise Unresolved
+            draft.settings += numbered.settings
+        return replace(step, copies=tuple(copies))
+
+    def _single(
+        self, name: str, path: str, model: schema.Modifiers, at: Path, draft: Draft, repeat: Literal | None
+    ) -> Step:
+        """A step, or one copy of it, with its modules at `path`."""
         self._settings(model, at, path, draft)
         stream = draft.stream if model.from_ is None else self._reference(model.from_, (*at, "from"), draft)
         step = Step(
@@ -189,7 +223,7 @@ class _Resolver:
             stream,
             tag=model.tag,
             take=model.take,
-            repeat=self._count(model.repeat, (*at, "repeat"), draft),
+            repeat=repeat,
             place=self.reporter.key(at),
             body_place=self.reporter.value((*at, model.verb)),
             places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
@@ -343,15 +377,6 @@ class _Resolver:
             self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
         return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)
 
-    def _count(self, value: int | str | None, at: Path, draft: Draft) -> Literal | None:
-        """A positive integer, or an expression of parameters."""
-        if value is None:
-            return None
-        found = parameters.count(value, at, self._parser(draft, at), self.reporter.value(at), self.reporter)
-        if found is None:
-            raise _Unresolved
-        return found
-
     # bodies
 
     def _part(
@@ -389,7 +414,7 @@ class _Resolver:
     ) -> Applied:
         calls = self._parser(draft, at).chain(text, self.reporter.value(at))
         if calls is None:
-            raise _Unresolved
+            raise Unresolved
         members = [
             self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)
         ]
@@ -460,7 +485,7 @@ class _Resolver:
         except NotFound as problem:
             head = model.reuse.split(".")[0]
             if draft.is_broken(head):
-                raise _Unresolved from None
+                raise Unresolved from None
             if draft.comes_later(head):
                 what = "is this step" if head == step.name else "comes later"
                 message = f"`reuse` requires an earlier step, but `{head}` {what}"
@@ -487,113 +512,12 @@ class _Resolver:
             taken.update(indexed)
         return Applied(step.path, Shared(path, module, place, found.home), accepted)
 
-    # references
 
-    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
-        """The arguments of `using` or `over` at `at` of the document, with their values."""
-        match given:
-            case None:
-                return []
-            case str(text):
-                return [(_written_name(text), self._reference(text, at, draft))]
-            case list(texts):
-                found = [self._reference(text, (*at, i), draft) for i, text in enumerate(texts)]
-                return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
-            case dict(mapping):
-                return [(name, self._reference(text, (*at, name), draft)) for name, text in mapping.items()]
-
-    def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
-        """The places of the references; in a mapping, of the names of their arguments."""
-        keys: list[Path] = [()] if not isinstance(given, list | dict) else []
-        if isinstance(given, list):
-            keys = [(index,) for index in range(len(given))]
-        elif isinstance(given, dict):
-            keys = [(name,) for name in given]
-        place = self.reporter.key if isinstance(given, dict) else self.reporter.value
-        return [place((*at, *key)) for key in keys]
-
-    def _reference(self, text: str, at: Path, draft: Draft) -> Value:
-        place = self.reporter.value(at)
-        try:
-            return replace(draft.find(text), place=place)
-        except NotFound as problem:
-            head = text.split(".")[0].split("[")[0]
-            if draft.is_broken(head):
-                raise _Unresolved from None
-            if draft.comes_later(head):
-                return draft.later(text.strip(), place)
-            self._nowhere(problem, text, place, dotted(at), draft)
-
-    def _meet_awaited(self, draft: Draft) -> None:
-        """Resolve references to later members, now that all members are known."""
-        met: dict[str, Value] = {}
-        for text, place in draft.awaited.items():
-            try:
-                met[text] = replace(references.find(draft, text), recurrent=True)
-            except NotFound as problem:
-                if draft.is_broken(references.split(text)[0][0]):
-                    continue
-                with suppress(_Unresolved):
-                    self._nowhere(problem, text, place, dotted(draft.path), draft)
-
-        def meant(value: Value) -> Value:
-            return replace(met[value.member], place=value.place) if value.recurrent and value.member in met else value
-
-        draft.steps = [with_values(step, meant) for step in draft.steps] if met else draft.steps
-
-    def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, draft: Draft) -> NoReturn:
-        """Report an unknown reference; several with the same cause are reported once."""
-        message = problem.seen_from(draft.title).message
-        advice, labels = problem.advice_for(text), cast(tuple[Label, ...], ())
-        first = text.split(".")[0].split("[")[0].strip()
-        removed = draft.removal(first, self.document)
-        if removed is not None:
-            message, labels = f"`{removed[0]}` is used here, but was removed", (Label("removed here", removed[1]),)
-            advice = "remove this as well, or use another value"
-        lacking = first if problem.wrong == first and removed is None else ""
-        cause = (first, draft.title, removed is not None)
-        self.reporter.missing(
-            lacking,
-            "FC0141",
-            message,
-            place,
-            path=path,
-            cause=cause,
-            advice=advice,
-            labels=labels,
-        )
-        raise _Unresolved
-
-    def _outputs(self, model: schema.GraphDocument, draft: Draft) -> tuple[tuple[str, Value], ...]:
-        if model.outputs is None:
-            return ((draft.stream.member, draft.stream),)
-        found = []
-        for name, text in model.outputs.items():
-            try:
-                found.append((name, self._reference(text, (*draft.path, "outputs", name), draft)))
-            except _Unresolved:
-                continue
-        return tuple(found)
-
-    def _parser(self, draft: Draft, at: Path) -> CallParser:
-        return CallParser(draft.scope, self.reporter, dotted(at), draft.named)
-
-    def _fail(
-        self,
-        code: str,
-        message: str,
-        place: Place,
-        path: str,
-        advice: Advice | None = None,
-        labels: tuple[Label, ...] = (),
-    ) -> NoReturn:
-        self.reporter.error(code, message, place, path=path, advice=advice, labels=labels)
-        raise _Unresolved
-
-
-def _written_name(text: str) -> str:
-    """The last name of a reference: the argument that the value fills."""
-    return text.split("[")[0].rsplit(".", 1)[-1].strip()
+def _with_records(step: Step, draft: Draft) -> Step:
+    """The step with the names in its stream and output."""
+    copies = tuple(_with_records(copy, draft) for copy in step.copies)
+    given = references.record_of(draft, step.stream)
+    return replace(step, record=step_inputs.record(step), stream_record=given, copies=copies)
 
 
 def _last(path: str) -> str:

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from flowconf.language.arguments import Literal
 from flowconf.language.plan import Value
-from flowconf.language.resolve.draft import Draft
+from flowconf.language.resolve.draft import Draft, Params
 from flowconf.report import NOWHERE, Advice, Place, Reporter, Suggestion
 from flowconf.report.origins import Path, dotted
-
-
-class Params(dict[str, Literal]):
-    """The parameters of one document, and the names of those that are used."""
-
-    def __init__(self, given: dict[str, Literal]) -> None:
-        super().__init__(given)
-        self.used: set[str] = set()
-
-    def __getitem__(self, name: str) -> Literal:
-        found = super().__getitem__(name)
-        self.used.add(name)
-        return found
-
-
-def scope_of(params: Params, around: Draft | None) -> ChainMap[str, Literal]:
-    """The parameters visible in a document: its own before those of the outer graphs."""
-    return ChainMap(params, *(around.scope.maps if around is not None else ()))
 
 
 def has_removed(path: Path, reporter: Reporter) -> bool:

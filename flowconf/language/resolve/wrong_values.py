@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Literal
-from flowconf.report import Label, Reporter
+from flowconf.report import NOWHERE, Label, Reporter
 
 Fits = Callable[[object], bool]
 
@@ -27,7 +27,8 @@ def cause(given: Literal, fits: Fits) -> Literal:
     A list of parameters does not contain lists.
     """
     holds = isinstance(given.value, tuple) and next(bare(given), None) is None
-    wrong = (of for of in given.of if not fits(of.value) or (holds and isinstance(of.value, tuple)))
+    written = [of for of in given.of if of.place != NOWHERE]  # the number of a copy is not written anywhere
+    wrong = (of for of in written if not fits(of.value) or (holds and isinstance(of.value, tuple)))
     found = next(wrong, None)
     return given if found is None else cause(found, fits)
 

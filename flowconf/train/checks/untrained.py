@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
-from flowconf.language.plan import Applied, GraphPlan, Setting, Step, join
+from flowconf.language.plan import Applied, GraphPlan, Step, join
+from flowconf.language.settings import Setting
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
 from flowconf.report import Label, Reporter
 from flowconf.train.checks.first_step import Reach
@@ -193,7 +194,8 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
             message = f"`{path}` is frozen at its random initial weights, but its input `{source}` is trained"
             labels = (Label(f"`{source}` is trained", step.place),)
             advice = "load weights with `checkpoint`, or remove `frozen`"
-            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice)
+            cause = ("frozen", setting.place)
+            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice, cause=cause)
 
 
 def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:

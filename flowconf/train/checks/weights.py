@@ -10,7 +10,8 @@ from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
 from flowconf.graph.weights.sources import check_source, locate
 from flowconf.language.config import Config
-from flowconf.language.plan import Checkpoint, GraphPlan
+from flowconf.language.plan import GraphPlan
+from flowconf.language.settings import Checkpoint
 from flowconf.report import Reporter
 
 RUNS = "runs"

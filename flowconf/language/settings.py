@@ -1,0 +1,45 @@
+"""The settings of the modules at a path of a Plan, besides what they compute: weights, initial values, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flowconf.language.arguments import Call, Literal
+from flowconf.report import NOWHERE, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The source of the weights of a subgraph; exactly one of `path` and `config` is set."""
+
+    path: str | None = None
+    config: str | None = None
+    at: str | None = None
+    rename: tuple[tuple[str, str], ...] = ()
+    missing: str = "error"
+    unused: str = "warn"
+    sha256: str | None = None
+    place: Place = field(default=NOWHERE, compare=False)
+    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
+    """The places of `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The initial value of a parameter: a function of `torch.nn.init`, a number, a list, or a scale of the default."""
+
+    parameter: str
+    how: Call | Literal
+    scale: float | None = None
+    place: Place = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
+
+    path: str
+    frozen: str | None = None
+    checkpoint: Checkpoint | None = None
+    init: tuple[Start, ...] = ()
+    place: Place = field(default=NOWHERE, compare=False)
