@@ -30,7 +30,7 @@ ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {
 }
 HEAVY = ("torch", "hydra", "omegaconf", "pydantic", "torchmetrics", "safetensors", "numpy", "tensorboard")
 WITHOUT_TORCH = ("report", "text", "language", "draw")
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "starter")
 
 
 def part_of(file: Path) -> str:

@@ -24,6 +24,7 @@ from flowconf.cli.explain import explain
 from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
 from flowconf.cli.imports import quicken_torch
+from flowconf.cli.init import init
 from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
@@ -55,6 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
+    init,
     train,
     check,
     explain,

@@ -77,6 +77,7 @@ CODES: dict[str, str] = {
     "FC0502": "the data set does not match the graph",
     # environment and runs
     "FC0601": "missing requirement of the machine",
+    "FC0602": "a file exists that would be overwritten",
     "FC0701": "unknown path in the graph",
     "FC0702": "a run failed",
 }
