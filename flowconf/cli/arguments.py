@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="A training config or a graph document.")]
+from flowconf.cli import completion
+
+File = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="A training config or a graph document.", autocompletion=completion.configs),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -21,7 +26,12 @@ TrustOption = Annotated[
     bool,
     typer.Option("--trust", help="Import the modules of the config's project even if called outside that project."),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a folder of runs (the newest run).")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run folder, or a folder of runs (the newest run).", autocompletion=completion.runs
+    ),
+]
 
 
 class Form(StrEnum):

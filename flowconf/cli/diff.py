@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from flowconf.cli.arguments import TrustOption, refuse_other_pictures, trust_project_of
+from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
 if TYPE_CHECKING:
@@ -28,12 +29,18 @@ def diff(
     before: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="A config, a graph document, a run folder, or a folder of runs (the newest run)."
+            metavar="A",
+            help="A config, a graph document, a run folder, or a folder of runs (the newest run).",
+            autocompletion=sources,
         ),
     ],
     rest: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[B] [OVERRIDES]...", help="The other side (default: A), and overrides for it."),
+        typer.Argument(
+            metavar="[B] [OVERRIDES]...",
+            help="The other side (default: A), and overrides for it.",
+            autocompletion=sources,
+        ),
     ] = None,
     given: Annotated[
         list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; repeatable.")

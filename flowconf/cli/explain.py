@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flowconf.cli.completion import codes
 from flowconf.report import CODES
 
 PACKAGE = Path(__file__).parent.parent
@@ -15,7 +16,10 @@ PACKAGE = Path(__file__).parent.parent
 
 def explain(
     code: Annotated[
-        str, typer.Argument(metavar="[CODE]", help="An error code such as FC0201. Default: list all codes.")
+        str,
+        typer.Argument(
+            metavar="[CODE]", help="An error code such as FC0201. Default: list all codes.", autocompletion=codes
+        ),
     ] = "",
 ) -> None:
     """Explain an error CODE with an example."""

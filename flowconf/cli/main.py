@@ -50,7 +50,6 @@ TRACE = "FLOWCONF_FULL_TRACE"
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
+from flowconf.cli.completion import sources
 
 
 def profile(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A training config, or a run folder.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A training config, or a run folder.", autocompletion=sources)
+    ],
     overrides: Overrides = None,
     output: Annotated[
         Path | None,

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
+from flowconf.cli import completion
+
 
 def runs(
     folder: Annotated[
-        str, typer.Argument(metavar="[FOLDER]", help="A folder of runs, or of the runs of one config.")
+        str,
+        typer.Argument(
+            metavar="[FOLDER]", help="A folder of runs, or of the runs of one config.", autocompletion=completion.runs
+        ),
     ] = "runs",
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="METRIC", help="Sort by this value, best first (default: by time).")

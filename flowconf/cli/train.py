@@ -7,11 +7,18 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
+from flowconf.cli.completion import configs, runs
 
 
 def train(
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE", show_default=False, help="A training config; omitted with --resume.")
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="A training config; omitted with --resume.",
+            autocompletion=configs,
+        ),
     ] = None,
     overrides: Overrides = None,
     multirun: Annotated[
@@ -19,7 +26,12 @@ def train(
     ] = False,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="RUN", help="Resume the run in this folder, or the newest run below it."),
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            help="Resume the run in this folder, or the newest run below it.",
+            autocompletion=runs,
+        ),
     ] = None,
     trust: TrustOption = False,
 ) -> None:
