@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
+from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
 from flowconf.report import Diagnostic, RunError, shown_path
 from flowconf.train.data.splits import Feed, in_parts
@@ -24,7 +25,7 @@ from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
-from flowconf.train.runs.state import load_checkpoint, save_checkpoint
+from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import undisturbed
 from flowconf.train.stopping import Interrupted, Stop
@@ -79,12 +80,12 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 stops = job.team.agree(stop.asked)
                 if saves or better or stops or ends:
                     save(job, run, screen, step, best, window)
-                if better:
-                    best.keep()
                 if ends:
                     break
                 if stops:
+                    run.wait()
                     raise Interrupted
+                run.check()
     screen.stop()
     early = f": nothing better for {best.waited} evaluations" if step < job.total_steps else ""
     steps = f"{step - first:,} step{'' if step - first == 1 else 's'}"
@@ -262,17 +263,33 @@ def where(job: Job, step: int) -> dict[str, object]:
 def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Window) -> None:
     """Save the weights and everything needed to resume, as one file that replaces the previous one.
 
-    Raises `RunError` if a weight or a loss is not finite; the previous checkpoint is then kept to find the cause.
+    The state is copied, and written while training continues; the next save waits for that. Raises `RunError` if a
+    weight or a loss is not finite; the previous checkpoint is then kept to find the cause.
     """
+    run.wait()
     tensors = {"window": job.team.average(table(window))} if window else {}
-    if not all(bool(tensor.isfinite().all()) for tensor in (*tensors.values(), *job.graph.parameters())):
+    if job.team.agree(not all_finite([*tensors.values(), *map(held, job.graph.parameters())])):
         log_losses(job, run, screen, step, window)
         raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", advice=advice_on_nan(run)))
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
-    save_checkpoint(run.checkpoints / LAST, run.id, job, progress_of(job, run, step, best), tensors)
-    run.saved()
+    state = whole_state(job, run.id, progress_of(job, run, step, best), tensors)
+    better = best.step == step
+
+    def write() -> None:
+        state.write(run.checkpoints / LAST)
+        if better:
+            state.weights().write(best.file)
+
+    run.save(write)
     run.flush()
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no element is infinite or NaN. Synchronizes with the device once."""
+    reals = (torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors)
+    extremes = [torch.stack(real.detach().aminmax()) for real in reals if real.is_floating_point() and real.numel()]
+    return not extremes or bool(torch.stack([found.isfinite().all() for found in extremes]).all())
 
 
 def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> int:

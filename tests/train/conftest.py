@@ -15,6 +15,7 @@ import pytest
 
 from flowconf.api import load
 from flowconf.train.commands.train import train
+from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
 
 TINY = """
@@ -71,11 +72,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def killed(call, at):
-    """Call in a process of its own that is killed, as by SIGKILL, when it has done step `at`."""
+    """Call in a process of its own that is killed, as by SIGKILL, when it has done step `at` and saved what was due."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads, of which none is in use
         child = os.fork()
     if child == 0:
+        begin = Writer.begin
+        Writer.begin = lambda self, write: (begin(self, write), self.wait())
         Screen.step = lambda self, step: os.kill(os.getpid(), signal.SIGKILL) if step == at else None
         try:
             call()

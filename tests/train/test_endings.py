@@ -56,8 +56,12 @@ PLACES = {
     "while the folder is made": (command, "create_run", lambda *args: True),
     "before the first step": (command, "header", lambda *args: True),
     "in an evaluation": (loop, "evaluate", lambda job, feed, split: split == "val"),
-    "in a save": (files, "write_atomically", lambda file, data: file.name == "last.safetensors"),
-    "in the save of the best weights": (files, "write_atomically", lambda file, data: file.name == "best.safetensors"),
+    "in a save": (files, "write_atomically", lambda file, *parts: file.name == "last.safetensors"),
+    "in the save of the best weights": (
+        files,
+        "write_atomically",
+        lambda file, *parts: file.name == "best.safetensors",
+    ),
     "in the last test": (loop, "evaluate", lambda job, feed, split: split == "test"),
 }
 

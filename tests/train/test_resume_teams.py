@@ -97,11 +97,11 @@ def test_a_full_disk_ends_both_and_the_earlier_checkpoint_goes_on(folder, capfd)
     saves = []
 
     def full(rank):
-        def fails(target, data):
+        def fails(target, *parts):
             saves.append(target)
             if len(saves) == 3:
                 raise OSError(28, "No space left on device")
-            write(target, data)
+            write(target, *parts)
 
         files.write_atomically = fails
         return main(["train", file, "trainer.devices=2"])

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save
+import torch
 from torch import Tensor
 
 from flowconf.graph.sharded import whole
-from flowconf.graph.weights.seal import sealed
+from flowconf.graph.weights.seal import data_of, sealed
+from flowconf.report import Diagnostic, Place, RunError
+
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "BOOL": torch.bool,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+"""The types of the safetensors format, by their names in a file."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+ALIGNMENT = 8
+"""The header of a safetensors file is padded to a multiple of this many bytes."""
 
 
-def write_atomically(file: Path, data: bytes) -> None:
-    """Replace `file` by `data` atomically. Raises `OSError`, and then leaves the earlier file unchanged."""
+def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
+    """Replace `file` by the concatenation of `parts`. Raises `OSError`, and then leaves the earlier file unchanged."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            for part in parts:
+                stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
@@ -36,17 +52,42 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def save_tensors(
-    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, writes: bool = True
-) -> None:
-    """Write tensors and metadata to a safetensors file, atomically, with their digests.
+def snapshot(tensors: Mapping[str, Tensor], *, kept: bool = True) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, independent of later changes.
 
-    If the tensors are sharded over several processes, all must call this, and one `writes`.
+    If the tensors are sharded over several processes, all must call this, and those without `kept` get nothing.
     """
-    ready = {}
+    copies = {}
     for name, tensor in tensors.items():
         found = whole(tensor.detach())
-        if writes:
-            ready[name] = found.cpu().contiguous()
-    if writes:
-        write_atomically(file, save(ready, sealed(ready, metadata)))
+        if kept:
+            copies[name] = torch.empty(found.shape, dtype=found.dtype).copy_(found)
+    return copies
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata to a safetensors file, atomically, with their digests.
+
+    Raises `OSError`, and `RunError` for a type that the format does not have.
+    """
+    write_atomically(file, *_serialized(file, tensors, sealed(tensors, metadata)))
+
+
+def _serialized(file: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """The parts of a safetensors file, which share memory with the tensors that are contiguous and on the CPU."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each one is aligned
+    header: dict[str, Any] = {"__metadata__": dict(texts)}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in NAMES:
+            message = f"cannot save `{name}`: safetensors does not support {str(tensor.dtype).removeprefix('torch.')}"
+            raise RunError(Diagnostic("FC0702", message, Place(str(file))))
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    yield struct.pack("<Q", len(text))
+    yield text
+    for name in names:
+        yield data_of(tensors[name])

@@ -12,13 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flowconf.graph.weights.files import DTYPES
 from flowconf.graph.weights.loading import NOT_A_WEIGHT
 from flowconf.graph.weights.reading import named_tensors, unreadable
 from flowconf.graph.weights.sources import weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
-
-DTYPES = {"BOOL": torch.bool, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
-KINDS = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +81,9 @@ def _headers(opened: Any) -> Iterator[StoredTensor]:
     for name in opened.keys():  # noqa: SIM118 - not a mapping
         header = opened.get_slice(name)
         shape = tuple(header.get_shape())
-        dtype = _dtype(header.get_dtype())
+        dtype = DTYPES.get(header.get_dtype(), header.get_dtype())
         width = dtype.itemsize if isinstance(dtype, torch.dtype) else 0
         yield StoredTensor(name, shape, str(dtype).removeprefix("torch."), torch.Size(shape).numel() * width)
-
-
-def _dtype(code: str) -> torch.dtype | str:
-    """The type in torch for a code such as `F32`, or the code itself if there is none."""
-    found: object = DTYPES.get(code) or getattr(torch, KINDS.get(code[0], "") + code[1:], None)
-    return found if isinstance(found, torch.dtype) else code
 
 
 def _of_tensor(name: str, tensor: Tensor) -> StoredTensor:

@@ -88,26 +88,19 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name in first}
 
 
-def save(
-    module: nn.Module,
-    plan: GraphPlan | None,
-    file: Path,
-    metadata: Mapping[str, str],
-    beside: Mapping[str, Tensor] | None = None,
-    *,
-    writes: bool = True,
-) -> None:
-    """Write the tensors below `module` to `file`, atomically. Raises `OSError`.
+def save(module: nn.Module, plan: GraphPlan | None, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write the tensors below `module` to `file`, atomically. Raises `OSError`."""
+    save_tensors(file, tensors_of(module), {**metadata, **texts_of(plan)})
 
-    `beside` are tensors that are not weights; their names begin with `NOT_A_WEIGHT`. If the tensors are sharded over
-    several processes, all must call this, and one `writes`.
-    """
-    texts = dict(metadata)
-    if plan is not None:
-        texts["graph"] = json.dumps(plan.document, default=str)
-        with suppress(ConfigError):  # a module from outside the document has no structure
-            texts["hash"] = structural_hash(plan)
-    save_tensors(file, {**tensors_of(module), **(beside or {})}, texts, writes=writes)
+
+def texts_of(plan: GraphPlan | None) -> dict[str, str]:
+    """The metadata of a file with the weights of a graph: its document, and its structural hash."""
+    if plan is None:
+        return {}
+    texts = {"graph": json.dumps(plan.document, default=str)}
+    with suppress(ConfigError):  # a module from outside the document has no structure
+        texts["hash"] = structural_hash(plan)
+    return texts
 
 
 def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:

@@ -26,7 +26,7 @@ class Broken(Exception):
 
 
 def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str, str]:
-    """The metadata with digests for a file with these tensors, which must be contiguous and on the CPU."""
+    """The metadata with digests for a file with these tensors."""
     digests = {name: digest_of(tensor) for name, tensor in tensors.items()}
     found = {**texts, FORMAT: f"flowconf {VERSION}", DIGESTS: json.dumps(digests)}
     return {**found, DIGEST: _digest_of_texts(found)}
@@ -35,9 +35,14 @@ def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str,
 def digest_of(tensor: Tensor) -> str:
     """The SHA-256 digest of the type, shape and data of a tensor."""
     found = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-    numbers: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    found.update(memoryview(numbers))
+    found.update(data_of(tensor))
     return found.hexdigest()
+
+
+def data_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, in memory that it shares if it is contiguous and on the CPU."""
+    numbers: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)
 
 
 def version_of(texts: Mapping[str, str]) -> int | None:

@@ -12,7 +12,7 @@ import torch
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, Place, RunError, printable_lines, render_text, shown_path
+from flowconf.report import Diagnostic, FlowconfError, Place, RunError, printable_lines, render_text, shown_path
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.checks import road
@@ -201,16 +201,23 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
     except BaseException as problem:
         if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
             launch.note_end(INTERRUPTED)
-            run.end("interrupted")
+            _end(run, "interrupted", screen)
             screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
             raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
         if run is not None:
-            run.end("failed")
+            _end(run, "failed", screen)
         failure.explain(problem, job)
         raise
     screen.say(f"run folder {shown_path(str(run.folder))}")
     return run
+
+
+def _end(run: Run, status: str, screen: Screen) -> None:
+    """End a run that was interrupted or has failed, and print the error of a save that has failed as well."""
+    unsaved = run.end(status)
+    if unsaved is not None:
+        screen.say(unsaved.diagnostics[0].message if isinstance(unsaved, FlowconfError) else str(unsaved))
 
 
 def _others_were_interrupted(problem: BaseException) -> bool:

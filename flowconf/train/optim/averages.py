@@ -50,13 +50,13 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """Tensors for a checkpoint, by name."""
-        return {f"average/{name}": value for name, value in zip(self.names, self.values, strict=True)}
+        return {average_of(name): value for name, value in zip(self.names, self.values, strict=True)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Restore `state()`; missing averages are initialized from the weights. Returns notes for the user."""
         anew = []
         for name, value, average, weights in zip(self.names, self.values, self._averages, self._weights, strict=True):
-            found = tensors.get(f"average/{name}")
+            found = tensors.get(average_of(name))
             if found is not None and found.shape == value.shape:
                 value.copy_(like(value, found))
             else:
@@ -67,3 +67,8 @@ class Averages:
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(self._weights, values)
+
+
+def average_of(name: str) -> str:
+    """The name of the average of a parameter in a checkpoint."""
+    return f"average/{name}"

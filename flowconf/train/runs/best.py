@@ -9,7 +9,7 @@ from flowconf.language.sections.checks import direction
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.saved import SavedBest
-from flowconf.train.runs.state import check_weights, save_weights, saved_step
+from flowconf.train.runs.state import best_weights, check_weights, saved_step
 
 
 class Best:
@@ -48,11 +48,16 @@ class Best:
 
     def keep(self) -> None:
         """Save the graph's weights, or their averages, as the best ones. Raises `RunError`."""
-        with self.job.averages.applied():
-            save_weights(self.job.graph, self.file, self.step, self.run.id, self.job.team.first)
+        found = best_weights(self.job, self.run.id, self.step)
+        self.run.save(lambda: found.write(self.file))
+        self.run.wait()
 
     def load(self, last_step: int) -> None:
-        """Load the best weights into the graph, which has those of `last_step`."""
+        """Load the best weights into the graph, which has those of `last_step`, once they are saved.
+
+        Raises `RunError` if they could not be saved.
+        """
+        self.run.wait()
         if not self.metrics:
             self.step = last_step
             self.keep()

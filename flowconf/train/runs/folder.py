@@ -14,7 +14,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +30,7 @@ from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
 from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
+from flowconf.train.runs.writer import Writer
 from flowconf.train.stopping import uninterrupted
 
 CHUNK = 1 << 16
@@ -50,6 +51,7 @@ class Run:
     """Who else is told the numbers."""
     _lines: TextIO | None = field(init=False, default=None, repr=False)
     _events: EventFile | None = field(init=False, default=None, repr=False)
+    _writer: Writer = field(init=False, default_factory=Writer, repr=False)
     _tensorboard: bool = field(init=False, default=False, repr=False)
     _began: bool = field(init=False, default=False, repr=False)
 
@@ -88,12 +90,11 @@ class Run:
         return [lost] if kept < size else []
 
     def size(self) -> int:
-        """The bytes of the log so far, which are then on the disk."""
+        """The bytes of the log so far."""
         with self._writing():
             self._check_there()
             assert self._lines is not None
             self._lines.flush()
-            os.fsync(self._lines.fileno())
             return self._lines.tell()
 
     def log(self, step: int, values: Mapping[str, float], **more: object) -> None:
@@ -115,11 +116,20 @@ class Run:
             if self._events is not None:
                 self._events.flush()
 
-    def saved(self) -> None:
-        """Note that there is a checkpoint, without which the run cannot go on any more."""
-        if not self.record.get("saved"):
-            with self._writing():
-                self.update(saved=True)
+    def save(self, write: Callable[[], None]) -> None:
+        """Call `write`, which saves a checkpoint, in the background, after the save before.
+
+        The log so far is on the disk before it, and afterwards the record notes that the run has a checkpoint.
+        """
+        self._writer.begin(lambda: self._save(write))
+
+    def check(self) -> None:
+        """Raise the `RunError` of a save that has failed."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until the latest checkpoint is on the disk. Raises `RunError` if it could not be saved."""
+        self._writer.wait()
 
     def update(self, **changes: object) -> None:
         """Change the record, whole or not at all."""
@@ -127,12 +137,14 @@ class Run:
         self._began = True
         _write_json(self.folder / RECORD, self.record)
 
-    def end(self, status: str, **changes: object) -> None:
+    def end(self, status: str, **changes: object) -> BaseException | None:
         """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`.
 
-        A run that has not begun is left as it was.
+        A run that has not begun is left as it was. Returns the error of a save that failed while the run was ending for
+        another reason.
         """
         with uninterrupted():
+            unsaved = self._writer.end()
             if status == "finished":
                 with self._writing():
                     self.flush()
@@ -144,14 +156,29 @@ class Run:
                 self.close()
         for logger in self.loggers:
             logger.close(status)
+        return unsaved
 
     def close(self) -> None:
-        """Close the logs, and let others write them."""
-        with ExitStack() as both:
+        """Close the logs once everything is written, and let others write them."""
+        with ExitStack() as block:
             if self._lines is not None:
-                both.callback(lock.release, self._lines)
+                block.callback(lock.release, self._lines)
             if self._events is not None:
-                both.callback(self._events.close)
+                block.callback(self._events.close)
+            block.callback(self._writer.end)
+
+    def _save(self, write: Callable[[], None]) -> None:
+        with self._writing():
+            assert self._lines is not None
+            os.fsync(self._lines.fileno())
+        try:
+            write()
+        except RunError:
+            self._check_there()
+            raise
+        if not self.record.get("saved"):
+            with self._writing():
+                self.update(saved=True)
 
     def _check_there(self) -> None:
         """Raise `RunError` when the folder has been moved or deleted: what is written would be lost."""
@@ -194,11 +221,11 @@ class Onlooker(Run):
 
     def flush(self) -> None: ...
 
-    def saved(self) -> None: ...
+    def save(self, write: Callable[[], None]) -> None: ...
 
     def update(self, **changes: object) -> None: ...
 
-    def end(self, status: str, **changes: object) -> None: ...
+    def end(self, status: str, **changes: object) -> BaseException | None: ...
 
 
 def create_run(

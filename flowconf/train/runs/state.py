@@ -13,7 +13,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from flowconf.graph.graph import Graph
 from flowconf.graph.weights import loading as weights
+from flowconf.graph.weights.files import save_tensors, snapshot
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST
@@ -30,6 +30,7 @@ from flowconf.language import registry
 from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, why_not
 from flowconf.train.job import Job
+from flowconf.train.optim.averages import average_of
 from flowconf.train.optim.state import restore_state, state_of
 from flowconf.train.runs.resume import way_on
 from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedRandom, SavedState
@@ -37,11 +38,35 @@ from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedRandom, Sav
 MARK = weights.NOT_A_WEIGHT
 
 
-def save_checkpoint(file: Path, run: str, job: Job, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
-    """Replace the checkpoint of the run with the id `run`. `tensors` go with it, by name.
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint will contain, copied to the CPU, so that it can be written while training continues."""
 
-    All processes of a team call this, and the first one writes.
-    Raises `RunError` when it cannot be written; the earlier checkpoint is then untouched.
+    step: int
+    tensors: Mapping[str, Tensor]
+    texts: Mapping[str, str]
+
+    def weights(self) -> Snapshot:
+        """The weights alone, or their averages if there are any: those that are evaluated."""
+        tensors = {
+            name: self.tensors.get(f"{MARK}own/{average_of(name)}", tensor)
+            for name, tensor in self.tensors.items()
+            if not name.startswith(MARK)
+        }
+        return Snapshot(self.step, tensors, {key: text for key, text in self.texts.items() if key != "state"})
+
+    def write(self, file: Path) -> None:
+        """Replace a checkpoint. Raises `RunError`; the earlier checkpoint is then unchanged."""
+        try:
+            save_tensors(file, self.tensors, self.texts)
+        except OSError as problem:
+            raise not_saved(file, self.step, problem) from problem
+
+
+def whole_state(job: Job, run: str, progress: Progress, tensors: Mapping[str, Tensor]) -> Snapshot:
+    """The state of the run with the id `run`, with further `tensors` by name.
+
+    All processes of a team call this, and the first one gets the tensors.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
     for path, name, tensor in _kept(job.graph):
@@ -53,11 +78,19 @@ def save_checkpoint(file: Path, run: str, job: Job, progress: Progress, tensors:
         scaler=None if scaler is None else scaler.state_dict(),
         random=_random_state(found),
     )
-    texts = {"step": str(progress.step), "run": run, "state": json.dumps(state.model_dump())}
-    try:
-        weights.save(job.graph, job.graph.plan, file, texts, found, writes=job.team.first)
-    except OSError as problem:
-        raise not_saved(file, progress.step, problem) from problem
+    texts = {"state": json.dumps(state.model_dump())}
+    return _taken(job, run, progress.step, found, texts)
+
+
+def best_weights(job: Job, run: str, step: int) -> Snapshot:
+    """The weights after `step` steps, or their averages. All processes of a team call this, like `whole_state`."""
+    averages = {f"{MARK}own/{name}": tensor for name, tensor in job.averages.state().items()}
+    return _taken(job, run, step, averages, {}).weights()
+
+
+def _taken(job: Job, run: str, step: int, beside: Mapping[str, Tensor], texts: Mapping[str, str]) -> Snapshot:
+    tensors = snapshot({**weights.tensors_of(job.graph), **beside}, kept=job.team.first)
+    return Snapshot(step, tensors, {"step": str(step), "run": run, **texts, **weights.texts_of(job.graph.plan)})
 
 
 def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str, Tensor], list[str]]:
@@ -83,17 +116,6 @@ def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str,
     except ConfigError as refused:
         raise _refused(refused, file) from None
     return state.progress, kinds["own"], notes
-
-
-def save_weights(graph: Graph, file: Path, step: int, run: str, writes: bool = True) -> None:
-    """Save the weights alone. Raises `RunError`; the earlier file is then untouched.
-
-    All processes of a team call this, and one `writes`.
-    """
-    try:
-        weights.save(graph, graph.plan, file, {"step": str(step), "run": run}, writes=writes)
-    except OSError as problem:
-        raise not_saved(file, step, problem) from problem
 
 
 def check_checkpoint(file: Path, run: str) -> None:
@@ -163,7 +185,7 @@ def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """Values that calls keep for the next one: the path of the graph that keeps it, its name there, and the tensor."""
     for path, module in graph.named_modules():
         for name, tensor in module.__dict__.get(STATE, {}).items():
-            yield path, name, tensor.detach().clone()
+            yield path, name, tensor
 
 
 def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.device) -> None:
