@@ -89,10 +89,9 @@ def test_a_run_folder_that_is_gone_ends_the_run(folder, monkeypatch, capsys, gon
     def take(self, step):
         if step == 6:
             run = folder.runs()[0]
+            run.rename(folder.path / "elsewhere")  # at once, so that a save finds all of it or nothing
             if gone == "deleted":
-                shutil.rmtree(run)
-            else:
-                run.rename(folder.path / "elsewhere")
+                shutil.rmtree(folder.path / "elsewhere")
             if gone == "moved and made anew":
                 shutil.copytree(folder.path / "elsewhere", run)
 
