@@ -312,7 +312,7 @@ class TrainerSection(Section):
     """The maximum absolute value of each element of a gradient, applied before `clip`; null: no limit."""
     accumulate: Positive = 1
     """The number of parts in which each batch is computed, for batches that do not fit into memory. The gradient is
-    that of the whole batch: the means of the parts are weighted by their rows."""
+    that of the whole batch, whatever is masked or ignored."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The decay of moving averages of the weights (such as 0.999), which are then evaluated and saved; null: none."""
     patience: Positive | None = None

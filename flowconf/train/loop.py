@@ -10,14 +10,16 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
-from flowconf.report import Diagnostic, RunError, shown_path
+from flowconf.report import Diagnostic, RunError, render_text, shown_path
 from flowconf.train.data.splits import Feed, in_parts
+from flowconf.train.insight import spoiled_rows
 from flowconf.train.job import Job
 from flowconf.train.objective.metering import named_numbers
 from flowconf.train.objective.parts import have_one_shape, unchanged, whole, wholes_of_fields
@@ -70,6 +72,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 if evaluates and "val" in job.held_out:
                     with job.averages.applied():
                         found = evaluate(job, job.held_out["val"], "val")
+                    refuse_data(job, job.held_out["val"], found["val/loss"])
                     better = best.offer(step, found)
                     job.phases.observe(step, found)
                     report(job, run, screen, step, found, "best" if better else "")
@@ -97,6 +100,9 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
         found = evaluate(job, job.held_out["test"], "test")
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found
+        if not math.isfinite(found["test/loss"]):
+            causes = spoiled_rows.in_split(job, job.held_out["test"])
+            screen.say(render_text([replace(cause, severity="warning") for cause in causes]))
     return results
 
 
@@ -211,17 +217,27 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     if not window:
         return
     first = step - len(window) + 1
-    means = job.team.average(table(window)).mean(0).tolist()
+    losses = job.team.average(table(window))
+    means = losses.mean(0).tolist()
     window.clear()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     values = dict(zip(names, means, strict=True))
     run.log(step, {**values, "lr": job.optimizer.param_groups[0]["lr"]}, **where(job, step))
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
+        begun = first - 1 + int(losses.isfinite().all(1).logical_not().nonzero()[0])
+        if causes := spoiled_rows.in_step(job, begun):
+            raise RunError(*causes)
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
         path = wrong[-1].removeprefix("train/").replace("/", ".")
         raise RunError(Diagnostic("FC0702", message, path=path, advice=advice_on_nan(run)))
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
+
+
+def refuse_data(job: Job, feed: Feed, loss: float) -> None:
+    """Raise `RunError` if the loss of a split is not finite because of a value of the data."""
+    if not math.isfinite(loss) and (causes := spoiled_rows.in_split(job, feed)):
+        raise RunError(*causes)
 
 
 def advice_on_nan(run: Run) -> str:

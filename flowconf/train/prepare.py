@@ -32,6 +32,7 @@ from flowconf.train.checks.weights import start_of, start_request
 from flowconf.train.data.run_data import feeds, make_data
 from flowconf.train.data.splits import Resident, Sampler, Split, seed_for
 from flowconf.train.data.streams import RowStream
+from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
 from flowconf.train.objective.metering import Metric, build_metrics
 from flowconf.train.objective.terms import Term, gives_mean, loss_terms
@@ -112,6 +113,7 @@ def prepare(
     _check_memory(job)
     _check_shares(job)
     _try_values(job)
+    check_data(job)
     for phase in training.phases:
         job.counting(phase)
     job.enter(None)

@@ -69,6 +69,7 @@ def test_a_page_is_true(code, tmp_path, monkeypatch, capsys):
     told = before[-1]
     if told.language == "console":
         command = told.text.splitlines()[0].removeprefix("$ ")
+        assert all(ran(block.text) == "" for block in before if block.language == "python")
         exit_code, printed = checked(command, capsys)
         shown = f"$ {command}\n{printed.rstrip()}\n"
         assert exit_code == (0 if code in WARNINGS else 2)

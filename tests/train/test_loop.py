@@ -113,10 +113,10 @@ def test_the_best_weights_are_tested(folder):
 
 
 def test_without_a_validation_split_the_last_weights_are_the_best(folder):
-    run = folder.train("+data.validation=0", "trainer.best=val/loss")
+    run = folder.train("+data.validation=0", "~trainer.best")
     assert same(weights(run), weights(run, "best"))
     assert set(run.record["metrics"]) == {"test/loss", "test/loss/label", "test/accuracy"}
-    assert folder.train("+data.validation=0", "+data.test=0").record["metrics"] == {}
+    assert folder.train("+data.validation=0", "~trainer.best", "+data.test=0").record["metrics"] == {}
 
 
 def test_frozen_parts_do_not_change(folder):

@@ -182,9 +182,12 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
 
 def _first_rows(step: FirstStep, tried: list[Tried]) -> Rows | None:
     """The first real rows; what makes data sets is imported for them alone."""
-    from flowconf.train.checks.real_rows import first_rows
+    from flowconf.train.checks.real_rows import RealRows
 
-    return first_rows(step.config, step.inference, [name for one in tried for name in one.term.references])
+    real = RealRows(step.config, step.inference)
+    batch = real.first_batch()
+    values = None if batch is None else real.values([name for t in tried for name in t.term.references], batch)
+    return None if values is None or batch is None else (values, batch)
 
 
 def _place_of_metric(origins: Origins, name: str) -> Place:

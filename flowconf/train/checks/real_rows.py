@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.report import FlowconfError
-from flowconf.train.checks.invented import Rows
+from flowconf.train.data.collate import Batch
 from flowconf.train.data.run_data import make_data
-from flowconf.train.data.splits import matching
+from flowconf.train.data.splits import Split, Splits, matching
 from flowconf.train.data.streams import RowStream, batch_of
 from flowconf.train.seeds import undisturbed
 
@@ -27,27 +29,55 @@ MOST_PARAMETERS = 10_000_000
 """Numbers in a graph up to which it is built for a check."""
 
 
-def first_rows(config: Config, inference: Inference, wanted: list[str]) -> Rows | None:
-    """The first batch of a config's training rows, with the graph's values `wanted`; None where they are not at hand.
+class RealRows:
+    """The first training rows of a config, and what its graph gives for them.
 
     Mistakes in the data are not reported here: a run reports them with their places.
     """
-    data = config.training.data
-    parameters = sum(math.prod(shape) for shape in inference.parameters.values())
-    if parameters > MOST_PARAMETERS or not _are_quick(registry.datasets.load(data.name), data.args):
-        return None
-    try:
-        split = make_data(config, CPU).train
-        if isinstance(split, RowStream):
+
+    def __init__(self, config: Config, inference: Inference) -> None:
+        self.config, self.inference = config, inference
+
+    @cached_property
+    def splits(self) -> Splits | None:
+        """The splits of the data set; None if they are not at hand."""
+        data = self.config.training.data
+        if not _are_quick(registry.datasets.load(data.name), data.args):
             return None
-        rows = torch.arange(min(data.batch_size, len(split)))
-        with torch.no_grad(), undisturbed(CPU):
-            batch = batch_of(split, rows, torch.Generator().manual_seed(config.training.seed))
-            graph = build_graph(config.model, inference).eval()
-            named = [name for name in dict.fromkeys(wanted) if references.names_value(config.model, name)]
-            return graph.view(named)(**{name: batch[name] for name in graph.inputs}), batch
-    except (FlowconfError, KeyError):
-        return None
+        try:
+            return make_data(self.config, CPU)
+        except FlowconfError:
+            return None
+
+    def batch(self, split: Split, rows: Tensor) -> Batch | None:
+        """Some rows of a split; None if they cannot be made."""
+        try:
+            with undisturbed(CPU):
+                return batch_of(split, rows, torch.Generator().manual_seed(self.config.training.seed))
+        except FlowconfError:
+            return None
+
+    def first_batch(self) -> Batch | None:
+        """The first batch of training rows, in their own order; None if they are not at hand."""
+        if self.splits is None or isinstance(self.splits.train, RowStream):
+            return None
+        split = self.splits.train
+        return self.batch(split, torch.arange(min(self.config.training.data.batch_size, len(split))))
+
+    def values(self, wanted: Sequence[str], batch: Batch) -> Mapping[str, Tensor] | None:
+        """What the graph gives for a batch, of the values `wanted`; None for a large graph, or one that fails."""
+        parameters = sum(math.prod(shape) for shape in self.inference.parameters.values())
+        if parameters > MOST_PARAMETERS:
+            return None
+        model = self.config.model
+        named = [name for name in dict.fromkeys(wanted) if references.names_value(model, name)]
+        try:
+            with torch.no_grad(), undisturbed(CPU):
+                graph = build_graph(model, self.inference).eval()
+                found: dict[str, Tensor] = graph.view(named)(**{name: batch[name] for name in graph.inputs})
+                return found
+        except (FlowconfError, KeyError):
+            return None
 
 
 def _are_quick(factory: Callable[..., Any], args: Mapping[str, Any]) -> bool:

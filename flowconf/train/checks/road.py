@@ -257,6 +257,13 @@ def _machine(walk: Walk) -> None:
     check_machine(walk.checked, walk.inference.parameters, walk.reporter)
 
 
+def _rows(walk: Walk) -> None:
+    from flowconf.train.checks.rows import check_rows
+
+    assert walk.inference is not None
+    check_rows(walk.checked, walk.inference, walk.reporter)
+
+
 def _prerequisites(walk: Walk) -> None:
     """Check every config that has to be trained before this one."""
     from flowconf.train.prerequisites import config_file, plan_prerequisites
@@ -268,7 +275,7 @@ def _prerequisites(walk: Walk) -> None:
         return walks[file].checked
 
     walk.prerequisites = plan_prerequisites(walk.checked, load)
-    walk.before = [walks[config_file(config)].to("machine") for config in walk.prerequisites.runs[:-1]]
+    walk.before = [walks[config_file(config)].to("rows") for config in walk.prerequisites.runs[:-1]]
     for source in walk.before:
         walk.reporter.diagnostics += source.warnings
         walk.reporter.notes += source.reporter.notes
@@ -283,11 +290,12 @@ STAGES = (
     Stage("objective", _objective, ends=False),
     Stage("weights", _weights, graph=True, ends=False),
     Stage("machine", _machine),
+    Stage("rows", _rows),
     Stage("prerequisites", _prerequisites),
 )
 """The road: the keys of the document; its graph; the training sections; the fields that the data set declares; the
-sizes in the graph; losses, metrics and the parameters they train; the weights to load; the machine; and the configs to
-train before this one."""
+sizes in the graph; losses, metrics and the parameters they train; the weights to load; the machine; the first rows of
+the data; and the configs to train before this one."""
 END = STAGES[-1].name
 BEFORE_TORCH = [stage.name for stage in STAGES if not stage.torch][-1]
 _NUMBERS = {stage.name: number for number, stage in enumerate(STAGES)}

@@ -12,11 +12,21 @@ import torch
 from flowconf.draw.dot import dot
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, FlowconfError, Place, RunError, printable_lines, render_text, shown_path
+from flowconf.report import (
+    Diagnostic,
+    FlowconfError,
+    Place,
+    Reporter,
+    RunError,
+    printable_lines,
+    render_text,
+    shown_path,
+)
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
+from flowconf.train.checks.rows import check_splits
 from flowconf.train.header import header
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
@@ -121,6 +131,7 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         anew = last_checkpoint(folder) is None
         job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=anew, team=team)
+        _check_splits(job, walk.warnings, screen)
         _carry_out(job, lambda: run, screen)
     team.wait()
 
@@ -144,9 +155,20 @@ def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
         job = prepare(config, runs, walk.inference, team=team)
+        _check_splits(job, walk.warnings, screen)
         run = _carry_out(job, lambda: _new_run(job, runs), screen)
     team.wait()
     return run.folder
+
+
+def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:
+    """Refuse or warn about settings that require a split that the data set does not have, unless already `said`."""
+    reporter = Reporter(job.config.composition.document.origins)
+    check_splits(job.config, job.held_out, reporter)
+    reporter.stop_on_errors()
+    for warning in reporter.mistakes():
+        if warning not in said:
+            screen.say(render_text([warning]))
 
 
 def _new_run(job: Job, runs: Path) -> Run:

@@ -16,7 +16,7 @@ from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
 from flowconf.train.data.collate import tensor_of
-from flowconf.train.data.splits import Declared, Resident, Splits, provides, seed_for, shares_of
+from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides, seed_for, shares_of
 
 __all__ = ["arrays", "digits", "synthetic"]
 
@@ -114,11 +114,11 @@ def arrays(
     """
     tensors = read_rows(train)
     shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
-    splits = _split(tensors, shares[0], shares[1], split_seed)
+    splits = _split(tensors, shares[0], shares[1], split_seed, train)
     return Splits(
         splits.train,
-        Resident(read_rows(validation)) if isinstance(validation, str) else splits.validation,
-        Resident(read_rows(test)) if isinstance(test, str) else splits.test,
+        _whole(validation) if isinstance(validation, str) else splits.validation,
+        _whole(test) if isinstance(test, str) else splits.test,
     )
 
 
@@ -183,14 +183,21 @@ def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
     return ConfigError(Diagnostic("FC0501", message, Place(file), "data", advice=advice))
 
 
-def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int) -> Splits:
+def _whole(file: str) -> Resident:
+    """All rows of a file."""
+    tensors = read_rows(file)
+    return Resident(tensors, source=Source(file, torch.arange(len(next(iter(tensors.values()))))))
+
+
+def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int, file: str | None = None) -> Splits:
     try:
         held, tested, rest = shares_of(len(next(iter(tensors.values()))), [validation, test], seed)
     except ValueError as problem:
         raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
 
     def part(rows: Tensor) -> Resident | None:
-        return Resident({name: tensor[rows] for name, tensor in tensors.items()}) if len(rows) else None
+        source = None if file is None else Source(file, rows)
+        return Resident({name: tensor[rows] for name, tensor in tensors.items()}, source=source) if len(rows) else None
 
     train = part(rest)
     assert train is not None

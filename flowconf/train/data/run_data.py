@@ -84,6 +84,15 @@ def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
         yield one if known else replace(one, place=place)
 
 
+def how_to_get(split: str, config: Config) -> str:
+    """What to write so that a data set has a split: the argument for it, if there is one that takes a share."""
+    name = config.training.data.name
+    types = {parameter.name: parameter.type for parameter in registry.datasets.signature(name).parameters}
+    if "Share" in types.get(split, ""):
+        return f"write `{split}: 0.1` in `data`"
+    return f"give `{name}` one: `flowconf.Splits(train, {split}=...)`"
+
+
 def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
     """The argument of the data set that names a file, a folder above it, or a pattern that matches it."""
     if file is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flowconf.report import ConfigError, Diagnostic, raised_at, raised_here, why_not
 from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, stream
+from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
@@ -42,6 +42,10 @@ class Split(Protocol):
         """The given rows (int64 [B]); `generator` is for noise and augmentation, seeded for this batch."""
 
 
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+"""The names of splits in logs and on the command line, and in messages."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """The parts of a data set: for training, for choosing the best weights, and for the final test."""
@@ -57,6 +61,14 @@ class Splits:
                 yield name, split
 
 
+@dataclass(frozen=True)
+class Source:
+    """The file that the rows of a split come from, and their numbers in it."""
+
+    file: str
+    rows: Tensor
+
+
 class Resident:
     """A split whose tensors stay on the device: a batch is one `index_select` per field.
 
@@ -69,12 +81,14 @@ class Resident:
         tensors: Mapping[str, Tensor],
         augment: Callable[[Batch, torch.Generator], Batch] | None = None,
         fields: Mapping[str, Field] | None = None,
+        source: Source | None = None,
     ) -> None:
         lengths = {name: len(tensor) for name, tensor in tensors.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the fields of a split must have the same number of rows, got {lengths}")
         self.tensors = dict(tensors)
         self.augment = augment
+        self.source = source
         self.fields: Mapping[str, Field] = fields or {
             name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in tensors.items()
         }
@@ -90,7 +104,13 @@ class Resident:
     def to(self, device: torch.device) -> Resident:
         """The same split with its tensors on `device`."""
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        return Resident(moved, self.augment, self.fields)
+        return Resident(moved, self.augment, self.fields, self.source)
+
+
+def place_of_row(split: Split, row: int) -> tuple[str | None, int]:
+    """The file of a row and its number there; without a file, its number in the split."""
+    source: Source | None = getattr(split, "source", None)
+    return (None, row) if source is None else (source.file, int(source.rows[row]))
 
 
 def seed_for(seed: int, *parts: object) -> int:
@@ -128,6 +148,12 @@ class Sampler:
         """Whether the last batch of the epoch has been yielded."""
         return self.position >= min(self.batches * self.batch_size, self.rows)
 
+    def batch_of(self, step: int) -> tuple[int, int, Tensor]:
+        """The epoch of a step, the position of its batch in the epoch, and the row numbers, on the CPU."""
+        epoch, number = divmod(step, self.batches)
+        start = number * self.batch_size
+        return epoch, start, epoch_order(self.rows, self.seed, epoch)[start : start + self.batch_size]
+
     def rest_of_epoch(self) -> Iterator[Tensor]:
         """The row numbers of each batch from `position` on; `epoch` is incremented after the last one."""
         end = min(self.batches * self.batch_size, self.rows)
@@ -137,6 +163,10 @@ class Sampler:
                 self.position = min(self.position + self.batch_size, end)
                 yield rows
         self.epoch, self.position = self.epoch + 1, 0
+
+
+LONGEST = 100_000
+"""Rows of a stream that are read once more to find one of them."""
 
 
 def shares_of(rows: int, shares: Sequence[float], seed: int) -> list[Tensor]:
@@ -202,9 +232,23 @@ class Feed:
             batch = self._batch(own, self._seed(number, self.team.rank, part))
         return batch if counts else Idle(batch)
 
+    def rows(self, rows: Tensor) -> Batch:
+        """Some rows, to try something on them: the same in every process, and at any time."""
+        return self._batch(rows.to(self.home), self._seed(0))
+
     def first_rows(self, count: int) -> Batch:
-        """The first rows, to try something on them: the same in every process, and at any time."""
-        return self._batch(torch.arange(min(count, len(self)), device=self.home), self._seed(0))
+        """The first rows, as `rows` gives them."""
+        return self.rows(torch.arange(min(count, len(self))))
+
+    def again(self, sampler: Sampler, step: int) -> tuple[Batch, Tensor] | None:
+        """The whole batch of a training step, made once more, and its rows; None if a long stream precedes it."""
+        epoch, start, rows = sampler.batch_of(step)
+        if not isinstance(self.split, RowStream):
+            return self._batch(rows.to(self.home), self._seed(step)), rows
+        if start > LONGEST:
+            return None
+        seed, stop = seed_for(self.seed, self.use, "epoch", epoch), start + len(rows)
+        return self._moved(read_again(self.split, epoch, seed, start, stop)), torch.arange(start, stop)
 
     def dealt(self, batch_size: int) -> bool:
         """Whether `in_order` distributes batches over the processes, if there are enough; otherwise each gets all."""

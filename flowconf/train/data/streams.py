@@ -85,7 +85,7 @@ class RowStream:
 
 def as_split(found: Any) -> Any:
     """A split unchanged, or a torch data set wrapped as one. Raises `ValueError` for anything else."""
-    if found is None or hasattr(found, "fields"):
+    if found is None or (hasattr(found, "fields") and hasattr(found, "batch")):
         return found
     if isinstance(found, IterableDataset):
         return RowStream(found)
@@ -200,6 +200,14 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
                     raise RunError(Diagnostic("FC0501", told, path="data.name", advice=advice))
                 yield collated(found, range(start, stop), self.fields)
                 at = stop
+
+
+def read_again(flow: RowStream, epoch: int, seed: int, start: int, stop: int) -> Batch:
+    """The rows from `start` to `stop` of a pass over an iterable data set, as a worker makes them."""
+    spans = [(first, min(first + 1024, start)) for first in range(0, start, 1024)] + [(start, stop)]
+    with seeded(seed):
+        *_, batch = _RemoteFlow(flow, [(epoch, seed, spans)])._batches()
+    return batch
 
 
 def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, device: torch.device) -> Iterator[Batch]:

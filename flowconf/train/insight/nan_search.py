@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from flowconf.graph.tracing import Trail
 from flowconf.report import NOWHERE, Diagnostic, RunError
 from flowconf.train.insight.measures import OUTSIDE
+from flowconf.train.insight.spoiled_rows import in_step
 from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job
 
@@ -128,6 +129,8 @@ def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking)
         wrong = [f"the gradient of `{name}`" for name in _wrong_gradients(job)][:1]
     if not wrong:
         return
+    if causes := in_step(job, step):
+        raise RunError(*causes)
     found = {"infinite value": looking.infinite, "NaN": looking.undefined}
     origins = {kind: origin for kind, origin in found.items() if origin is not None}
     told = "; ".join(f"the first {kind} comes from {origin}" for kind, origin in origins.items())

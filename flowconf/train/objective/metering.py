@@ -107,10 +107,15 @@ def build_metrics(
             metric = _torch_metric(term, section, device, place(name), reporter)
             found += [metric] if metric is not None else []
         else:
-            table = registry.metrics if section.fn in registry.metrics else registry.losses
-            term = metric_term(name, section, table.load(section.fn), fields, in_graph)
+            term = mean_term(name, section, fields, in_graph)
             found.append(Metric(term, _averaging(term)))
     return found
+
+
+def mean_term(name: str, section: MetricSection, fields: Collection[str], in_graph: Callable[[str], bool]) -> Term:
+    """A metric that is a mean over elements: a registered metric or loss."""
+    table = registry.metrics if section.fn in registry.metrics else registry.losses
+    return metric_term(name, section, table.load(section.fn), fields, in_graph)
 
 
 def _averaging(term: Term) -> Callable[[bool], Meter]:

@@ -143,7 +143,7 @@ class Term:
         found = source.read(values, batch)
         if mask is None or not source.in_batch or mask.shape != found.shape[: mask.ndim]:
             return found
-        return torch.where(_spread(mask != 0, found), found, 0)
+        return torch.where(spread(mask != 0, found), found, 0)
 
 
 def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -158,7 +158,7 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
                 f"a mask of shape {list(mask.shape)} does not match elements of shape {list(elements.shape)}: "
                 f"it must have their leading dimensions"
             )
-        mask = _spread(mask, elements).expand(elements.shape)
+        mask = spread(mask, elements).expand(elements.shape)
         weights = mask if weights is None else weights * mask
     if weights is None:
         return elements, None
@@ -166,7 +166,7 @@ def weighed(result: Result, mask: Tensor | None) -> tuple[Tensor, Tensor | None]
     return torch.where(weights != 0, elements, 0), weights
 
 
-def _spread(mask: Tensor, like: Tensor) -> Tensor:
+def spread(mask: Tensor, like: Tensor) -> Tensor:
     """A mask of the leading dimensions of `like`, with a dimension of size 1 for each of the others."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
 

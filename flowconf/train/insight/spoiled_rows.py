@@ -1,0 +1,64 @@
+"""The rows of the data that make a loss or metric not finite, found before the first step, or after the fact."""
+
+from __future__ import annotations
+
+import torch
+
+from flowconf.report import ConfigError, Diagnostic
+from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try, spoiled, told
+from flowconf.train.data.splits import Feed
+from flowconf.train.data.streams import RowStream
+from flowconf.train.job import Job
+from flowconf.train.objective.terms import Average
+from flowconf.train.seeds import undisturbed
+
+
+def check_data(job: Job) -> None:
+    """Raise `ConfigError` for values that make a loss or metric not finite, in the first rows or in data in memory."""
+    found = [told for feed in (job.train, *job.held_out.values()) for told in _in_feed(job, feed)]
+    if found:
+        raise ConfigError(*found)
+
+
+def in_step(job: Job, step: int) -> list[Diagnostic]:
+    """The values in the batch of a training step because of which its loss was not finite, if there are any."""
+    made = job.train.again(job.sampler, step)
+    if made is None:
+        return []
+    batch, rows = made
+    return told(spoiled(_losses(job), job.inputs, None, batch), job.config, job.train.split, "train", rows)
+
+
+def in_split(job: Job, feed: Feed) -> list[Diagnostic]:
+    """The first values of a split because of which its loss is not finite, if there are any."""
+    size = job.config.training.data.batch_size
+    for start in () if isinstance(feed.split, RowStream) else range(0, len(feed), size):
+        rows = torch.arange(start, min(start + size, len(feed)))
+        found = spoiled(_losses(job), job.inputs, None, feed.rows(rows))
+        if found:
+            return told(found, job.config, feed.split, feed.use, rows)
+    return []
+
+
+def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
+    terms = _losses(job) | _means(job)
+    rows = rows_to_try(terms, job.inputs, feed.split, 2 if feed.use == "train" else 0)
+    batch = feed.rows(rows[:MOST]) if len(rows) else {}
+    if not batch or not is_suspicious(terms, job.inputs, batch):
+        return []
+    job.graph.eval()
+    with torch.no_grad(), undisturbed(job.device):
+        found = spoiled(terms, job.inputs, job.values(job.evaluation_view, batch), batch)
+    job.graph.train()
+    job.graph.reset_state()
+    return told(found, job.config, feed.split, feed.use, rows, len(rows))
+
+
+def _losses(job: Job) -> Terms:
+    return {("loss", term.name): term for term in job.terms}
+
+
+def _means(job: Job) -> Terms:
+    """The metrics that are means over elements."""
+    means = [metric.term for metric in job.metrics if isinstance(metric.new_meter(False), Average)]
+    return {("metrics", term.name): term for term in means}
