@@ -145,8 +145,12 @@ class _Drawing:
         self.shapes = shapes
         self.marks = marks
         self.heat = heat
-        self.frozen = {path: setting.frozen for path, setting in plan.all_settings() if setting.frozen}
-        self.checkpoints = {path: setting.checkpoint for path, setting in plan.all_settings() if setting.checkpoint}
+        settings = [(_of_all_copies(path), setting) for path, setting in plan.all_settings()]
+        self.frozen = {path: setting.frozen for path, setting in settings if setting.frozen}
+        self.checkpoints = {path: setting.checkpoint for path, setting in settings if setting.checkpoint}
+        self.ties: dict[str, dict[str, str]] = {}
+        for tie in plan.all_ties():
+            self.ties.setdefault(_of_all_copies(tie.path), {})[tie.parameter] = f"{tie.parameter} is {tie.other}"
         self.lines: list[str] = []
         self.edges: list[tuple[Ends, str, dict[str, str]]] = []
         self.depth = 1
@@ -288,6 +292,7 @@ class _Drawing:
         else:
             label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
             label += _counts(step) if main else []
+            label += self.ties.get(path, {}).values()
         if main and path in self.shapes:
             label.append(f"→ {self.shapes[path]}")
         if path in self.heat:
@@ -338,6 +343,7 @@ class _Drawing:
         """The heading of a nested graph, whether it is drawn or folded into one node."""
         title = [_cluster_title(step, part, module) + self.mark(path)]
         title += _counts(step) if part is None else []
+        title += self.ties.get(path, {}).values()
         if path in self.checkpoints:
             title.append(f"weights: {_source(self.checkpoints[path])}")
         return title
@@ -445,6 +451,11 @@ def _counts(step: Step) -> list[str]:
     if step.take is not None:
         lines.append(f"takes {step.take}")
     return lines
+
+
+def _of_all_copies(path: str) -> str:
+    """The path of a step that is drawn once for all of its copies."""
+    return ".".join(name for name in path.split(".") if not name.isdigit())
 
 
 def _entries(graph: GraphPlan) -> list[str]:

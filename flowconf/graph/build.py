@@ -34,7 +34,7 @@ def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
     `inference` is the result of the shape check of the plan, if it was done before.
     """
     inference = inference or check_shapes(plan)
-    check_memory(plan, inference.parameters)
+    check_memory(plan, {name: size for name, size in inference.parameters.items() if name not in inference.tied})
     program = run(emit(plan, inference.sizes), CLASSES)
     try:
         graph = program.classes[program.main.name]()

@@ -211,6 +211,10 @@ class Flow:
         """Set the source of the weights of the step."""
         return self._say("checkpoint", source if isinstance(source, str) else dict(source))
 
+    def tie(self, **parameters: str) -> Flow:
+        """Make parameters of the step other parameters of the graph: `tie(weight="embedded.weight")`."""
+        return self._say("tie", dict(parameters))
+
     # results
 
     def document(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -49,10 +49,20 @@ class Summary(list[Row]):
 
 
 def rows(graph: GraphTree) -> Summary:
-    """Rows from the root down, graphs before their members, in declared order."""
+    """Rows from the root down, graphs before their members, in declared order.
+
+    A tied parameter is counted in every row that has it, and once in the first.
+    """
+    tied: dict[str, list[str]] = {}
+    for tie in graph.plan.all_ties():
+        tied.setdefault(tie.path, []).append(f"{tie.parameter} is {tie.other}")
     sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
-    return Summary([top, *_below(graph, "", sources, 1)])
+    return Summary([_with_ties(row, tied.get(row.path, ())) for row in (top, *_below(graph, "", sources, 1))])
+
+
+def _with_ties(row: Row, ties: Sequence[str]) -> Row:
+    return replace(row, text=", ".join([row.text, *ties])) if ties else row
 
 
 def _below(graph: GraphTree, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:

@@ -72,7 +72,8 @@ def swap(root: GraphTree, path: str, other: GraphTree) -> None:
     """Replace the graph at `path` below `root` by `other`, with its weights. Raises `ConfigError`."""
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
-    used_elsewhere = _reused(root.plan, path)
+    tied = (tie for tie in root.plan.all_ties() for one in (tie.path, tie.home) if f"{one}.".startswith(f"{path}."))
+    used_elsewhere = _reused(root.plan, path) or next((tie.path for tie in tied), None)
     if len(shared) > 1 or used_elsewhere:
         where = used_elsewhere or shared[1]
         message = f"`{path}` cannot be swapped: `{where}` uses the same module"

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.settings import Setting
+from flowconf.language.settings import Setting, Tie
 from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
@@ -493,6 +493,7 @@ class GraphPlan:
     steps: tuple[Step, ...]
     outputs: tuple[tuple[str, Value], ...]
     settings: tuple[Setting, ...] = ()
+    ties: tuple[Tie, ...] = ()
     shares: tuple[str, ...] = ()
     source_name: str | None = None
     inline: bool = False
@@ -555,13 +556,23 @@ class GraphPlan:
 
     def all_settings(self, prefix: str = "") -> Iterator[tuple[str, Setting]]:
         """All settings of the tree with their full paths, outer ones first."""
-        for setting in self.settings:
-            yield join(prefix, setting.path), setting
+        for path, graph in self.graphs(prefix):
+            for setting in graph.settings:
+                yield join(path, setting.path), setting
+
+    def all_ties(self) -> Iterator[Tie]:
+        """All tied parameters of the tree with their full paths, those of outer graphs first."""
+        for path, graph in self.graphs():
+            yield from (tie.below(path) for tie in graph.ties)
+
+    def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
+        """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""
+        yield prefix, self
         for step in self.steps:
             for copy in step.copies or (step,):
                 for applied in copy.applied():
                     if isinstance(applied.module, Mount):
-                        yield from applied.module.graph.all_settings(join(prefix, applied.path))
+                        yield from applied.module.graph.graphs(join(prefix, applied.path))
 
 
 def join(*parts: str) -> str:

@@ -106,6 +106,8 @@ class Settings(Model):
     """Parameter -> initial value: a function of torch.nn.init, a number, a list, or `{scale: factor}`."""
     checkpoint: CheckpointKey | None = None
     """The source of these weights."""
+    tie: dict[str, str] = {}
+    """Parameter -> another parameter of the graph, which it is: one tensor with both names."""
 
 
 class Copies(Model):

@@ -251,6 +251,10 @@ def _copies(plan: GraphPlan, names: list[str]) -> Iterator[str]:
     if step is None:
         yield ".".join(names)
         return
+    if step.copies and len(names) > 1:
+        copy = step.copies[int(names[1])]
+        yield from (join(names[0], rest) for rest in _below(copy.applied(), names) or [".".join(names[1:])])
+        return
     count = step.repeat.value if step.repeat is not None else None
     numbers = [str(number) for number in range(count)] if isinstance(count, int) else [""]
     below = _below(step.applied(), names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.report import NOWHERE, Place
@@ -35,6 +36,33 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """A parameter of the module at `path` that is the parameter `of` of the module at `home`: one tensor."""
+
+    path: str
+    parameter: str
+    home: str
+    of: str
+    place: Place = field(default=NOWHERE, compare=False)
+    key: Place = field(default=NOWHERE, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the parameter that is replaced."""
+        return f"{self.path}.{self.parameter}"
+
+    @property
+    def other(self) -> str:
+        """The name of the parameter that it is."""
+        return f"{self.home}.{self.of}"
+
+    def below(self, prefix: str) -> Tie:
+        """The same with the paths of a surrounding graph."""
+        start = f"{prefix}." if prefix else ""
+        return replace(self, path=f"{start}{self.path}", home=f"{start}{self.home}")
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
 
@@ -43,3 +71,10 @@ class Setting:
     checkpoint: Checkpoint | None = None
     init: tuple[Start, ...] = ()
     place: Place = field(default=NOWHERE, compare=False)
+
+
+def freezing_above(parameter: str, settings: Mapping[str, Setting]) -> Setting | None:
+    """The nearest of some `frozen` settings, by path, at or above a parameter."""
+    parts = parameter.split(".")
+    above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
+    return next((setting for setting in above if setting is not None), None)

@@ -54,6 +54,7 @@ CODES: dict[str, str] = {
     "FC0206": "an input does not have its declared shape",
     "FC0207": "an initial value does not match its parameter",
     "FC0208": "a step cannot be exported",
+    "FC0209": "a parameter that does not match the one that it is, or follows",
     # weights
     "FC0301": "a checkpoint cannot be found or read",
     "FC0302": "no tensor of a checkpoint matches",

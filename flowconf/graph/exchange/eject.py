@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
 from flowconf.graph.graph import Graph
-from flowconf.graph.source.addresses import address
+from flowconf.graph.source.addresses import reached
 from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.source.literals import docstring, quoted
@@ -106,7 +106,7 @@ def _frozen_lines(plan: GraphPlan) -> str:
         return ""
     lines = ["", "", "    def freeze(self):", '        """Switch gradients off (and on) as the document says."""']
     for path, frozen in settings.items():
-        lines += _reached(plan, path, f"requires_grad_({frozen == 'no'})")
+        lines += reached(plan, path, f".requires_grad_({frozen == 'no'})", " " * 8)
     modes = [
         (path, "False" if frozen == "all" else "mode")
         for path, frozen in settings.items()
@@ -120,7 +120,7 @@ def _frozen_lines(plan: GraphPlan) -> str:
             "        super().train(mode)",
         ]
         for path, mode in modes:
-            lines += _reached(plan, path, f"train({mode})")
+            lines += reached(plan, path, f".train({mode})", " " * 8)
     lines.append("        return self")
     return "\n".join(lines)
 
@@ -148,14 +148,3 @@ def _nearest(settings: Mapping[str, str], path: str) -> str:
     while path and path not in settings:
         path = path.rpartition(".")[0]
     return settings.get(path, "no")
-
-
-def _reached(plan: GraphPlan, path: str, call: str) -> list[str]:
-    """The lines that call a method of the module at a path of the document, in loops over repeated copies."""
-    lines, start, indent = [], "self.", " " * 8
-    *repeated, last = address(plan, path, each=True).split("[*]")
-    for depth, text in enumerate(repeated):
-        name = "copy" if depth == 0 else f"copy_{depth + 1}"
-        lines.append(f"{indent}for {name} in {start}{text}:")
-        start, indent = name, f"{indent}    "
-    return [*lines, f"{indent}{start}{last}.{call}"]

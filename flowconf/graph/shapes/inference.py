@@ -29,6 +29,8 @@ class Inference:
     ranks: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+    """Parameter -> the parameter that it is."""
     reporter: Reporter = field(default_factory=Reporter)
     certain: bool = True
     """Whether every value is known: no shape depends on data, and every input declares its shape."""

@@ -46,3 +46,22 @@ def _rest(module: Module, rest: list[str], each: bool, apart: bool = False) -> s
 def in_dict(step: Step) -> bool:
     """Whether the members of a chain are in a `ModuleDict`, because their path has other modules below it."""
     return bool(step.extras) and isinstance(step.body.module, Chain)
+
+
+def attribute(at: str, name: str) -> str:
+    """The expression for a dotted name inside of a module at an expression."""
+    return at + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))
+
+
+def reached(graph: GraphPlan, path: str, then: str, indent: str = "") -> list[str]:
+    """Lines that do something with the module at a path of the document, in loops over repeated copies.
+
+    `then` follows the module, as in `.weight = self.other.weight`.
+    """
+    lines, start, inner = [], "self.", indent
+    *repeated, last = address(graph, path, each=True).split("[*]")
+    for depth, text in enumerate(repeated):
+        name = "copy" if depth == 0 else f"copy_{depth + 1}"
+        lines.append(f"{inner}for {name} in {start}{text}:")
+        start, inner = name, f"{inner}    "
+    return [*lines, f"{inner}{start}{last}{then}"]

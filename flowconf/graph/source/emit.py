@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from flowconf.graph.source.addresses import address
+from flowconf.graph.source.addresses import address, attribute, reached
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.line_breaks import broken
@@ -198,7 +198,7 @@ class _Emitter:
             lines += [
                 Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)
             ]
-        return lines
+        return [*lines, *(Line(text) for text in tying(graph))]
 
     def _members(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
         """The assignments that construct the modules of a step."""
@@ -280,6 +280,18 @@ class _Emitter:
                 return f"[{', '.join(self._argument(item, sizes) for item in items)}]"
             case Call():
                 return self._call(argument, sizes)
+
+
+def tying(graph: GraphPlan) -> Iterable[str]:
+    """The lines of `__init__` that make parameters one, also those that nested graphs tie to one that is replaced."""
+    of = {tie.name: tie for tie in graph.all_ties()}
+    for tie in of.values():
+        last = tie
+        while last.other in of:
+            last = of[last.other]
+        if tie in graph.ties or last is not tie:
+            other = attribute(address(graph, last.home), last.of)
+            yield from reached(graph, tie.path, f"{attribute('', tie.parameter)} = self.{other}", " " * 8)
 
 
 def _camel(label: str) -> str:

@@ -88,6 +88,17 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name in first}
 
 
+def other_names(module: nn.Module) -> dict[str, list[str]]:
+    """Parameter or buffer -> the further names of the same tensor below `module`; only for those that have some."""
+    first: dict[int, str] = {}
+    found: dict[str, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        known = first.setdefault(id(tensor), name)
+        if known != name:
+            found.setdefault(known, []).append(name)
+    return found
+
+
 def save(module: nn.Module, plan: GraphPlan | None, file: Path, metadata: Mapping[str, str]) -> None:
     """Write the tensors below `module` to `file`, atomically. Raises `OSError`."""
     save_tensors(file, tensors_of(module), {**metadata, **texts_of(plan)})
@@ -130,6 +141,7 @@ def check(module: nn.Module, request: Request, at: str = "") -> None:
     with opened(file, request.place, "meta") as found:
         names = weights_in(found)
         target, mapping = tensors_of(module), _mapping(names, request)
+        _one_name_each(mapping, module)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         _account(report, target, mapping, names, found.shape_of)
@@ -148,11 +160,13 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     with opened(file, request.place) as found:
         names, target = weights_in(found), tensors_of(module)
         mapping = _mapping(names, request)
+        again = _one_name_each(mapping, module)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         pairs = _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
         ready = [(name, target[name], found.read(source)) for name, source in pairs]
+        _check_one(again, found, request, at)
         for name, old, new in ready:
             if old.dtype != new.dtype:
                 report.cast.append((name, _dtype(new), _dtype(old)))
@@ -190,6 +204,25 @@ def _mapping(names: list[str], request: Request) -> dict[str, str]:
                 break
         found[inner] = name
     return found
+
+
+def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str, str]]:
+    """Leave one source for a tensor with several names, under its first name; gives it with each other source."""
+    again = []
+    for name, others in other_names(module).items():
+        sources = [mapping.pop(other) for other in (name, *others) if other in mapping]
+        if sources:
+            mapping[name] = sources[0]
+            again += [(sources[0], source) for source in sources[1:]]
+    return again
+
+
+def _check_one(again: list[tuple[str, str]], file: TensorFile, request: Request, at: str) -> None:
+    """Raise `ConfigError` if a file has different values for the names of one tensor."""
+    for first, other in again:
+        if not torch.equal(file.read(first), file.read(other)):
+            message = f"`{first}` and `{other}` are one parameter here, but differ in `{shown_path(request.path)}`"
+            raise ConfigError(Diagnostic("FC0209", message, request.place, at, advice="remove `tie`, or one of them"))
 
 
 def _account(

@@ -31,7 +31,8 @@ def structural_hash(graph: GraphPlan) -> str:
 def _graph(graph: GraphPlan) -> list[Any]:
     inputs = [[given.name, given.shape, given.dtype] for given in graph.inputs]
     outputs = [[name if graph.fields else "", str(value)] for name, value in graph.outputs]
-    return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares)]
+    ties = sorted([tie.name, tie.other] for tie in graph.ties)
+    return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares), *([ties] if ties else [])]
 
 
 def _step(step: Step) -> list[Any]:

@@ -38,7 +38,7 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
-from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, unused
+from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, ties, unused
 from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
@@ -125,6 +125,7 @@ class _Resolver(Reading):
                 draft.stream = Value(name)
         outputs = self._outputs(model, draft)
         self._meet_awaited(draft)
+        ties.resolve(draft, self.reporter)
         asked = self.asked if not path[1:] else ()
         unused.check_params(own, draft, self.unused)
         within = dotted(path[:-1] if mount else path)
@@ -140,6 +141,7 @@ class _Resolver(Reading):
             outputs=outputs,
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(draft.settings),
+            ties=tuple(tie for tie in draft.ties if tie.home),
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
@@ -197,6 +199,7 @@ class _Resolver(Reading):
             place = self.reporter.value((*where, "index"))
             self.reporter.warn("FC0149", f"unused parameter `{index}`", place, at=(*where, "index"), advice=advice)
             draft.settings += numbered.settings
+            draft.ties += numbered.ties
             return replace(step, index=None)
         copies = []
         for copy in range(times.value):
@@ -209,6 +212,7 @@ class _Resolver(Reading):
                 self.reporter.diagnostics += alone.reporter.errors
                 raise Unresolved
             draft.settings += numbered.settings
+            draft.ties += numbered.ties
         return replace(step, copies=tuple(copies))
 
     def _single(
@@ -236,6 +240,7 @@ class _Resolver(Reading):
 
     def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
         """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
+        ties.add(model, at, path, draft, self.reporter)
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return
@@ -472,6 +477,7 @@ class _Resolver(Reading):
                 accepted.append((name, value))
                 taken.add(index)
         captured = [(name, value) for name, value in inner.captures.items()]
+        inner.hand_on_ties(path)
         asked = self.reporter.origins.mounts.get((*at, "graph"))
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))

@@ -64,6 +64,8 @@ class Reach:
     terms: dict[str, set[str]] = field(default_factory=dict)
     certain: bool = False
     kinds: dict[str, frozenset[str]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+    """Parameter -> the parameter that it is."""
 
     @cached_property
     def copies(self) -> dict[str, str]:
@@ -222,12 +224,16 @@ def _reach(step: FirstStep, terms: list[Term], check: TermCheck) -> Reach:
         for name, parameter in module.named_parameters()
     }
     moved = {term.name: {names[p] for p in _moved(term, check) if p in names} for term in terms}
+    tied = found.inference.tied
+    for names_of_term in moved.values():
+        for name, other in tied.items():
+            names_of_term |= {name, other} if names_of_term & {name, other} else set()
     certain = found.inference.certain and all(value is not UNKNOWN for value in check.values.values())
     sizes = {name: tuple(parameter.shape) for parameter, name in names.items()}
     kinds = {
         join(path, name): kinds for path, module in found.modules.items() for name, kinds in kinds_of(module).items()
     }
-    return Reach(step.config.model, sizes, moved, certain, kinds)
+    return Reach(step.config.model, sizes, moved, certain, kinds, tied)
 
 
 def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:

@@ -9,9 +9,10 @@ from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.plan import Applied, GraphPlan, Step, join
-from flowconf.language.settings import Setting
+from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
 from flowconf.report import Label, Reporter
+from flowconf.report.origins import Path
 from flowconf.train.checks.first_step import Reach
 
 
@@ -28,6 +29,7 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
     if reach.certain:
         _check_trained(config, reach, states, idle, reporter)
     _check_frozen(config, reach, states, reporter)
+    _check_tied(config, reach, states, reporter)
 
 
 class _State:
@@ -56,9 +58,7 @@ def _changed(trainable: set[str], section: PhaseSection, reach: Reach) -> set[st
 
 def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
     """Whether the nearest setting above a parameter freezes it."""
-    parts = name.split(".")
-    above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
-    nearest = next((setting for setting in above if setting is not None), None)
+    nearest = freezing_above(name, settings)
     return nearest is not None and nearest.frozen != "no"
 
 
@@ -73,6 +73,18 @@ def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
     if updates is None:
         return reach.terms[term]
     return reach.terms[term] & {reach.copies[name] for text in listed(updates) for name in reach.select(text)}
+
+
+def _check_tied(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
+    """Report phases that freeze one name of a tied parameter, but not the other."""
+    origins = config.composition.document.origins
+    for state in states[1:]:
+        for name, other in reach.tied.items():
+            if (name in state.trainable) != (other in state.trainable):
+                still, learns = sorted((name, other), key=lambda one: one in state.trainable)
+                message = f"`{still}` is frozen in phase `{state.phase}`, but `{learns}`, the same parameter, is not"
+                at: Path = ("phases", str(state.phase))
+                reporter.error("FC0209", message, origins.key(at), at=at, advice="freeze both, or neither")
 
 
 # unused members

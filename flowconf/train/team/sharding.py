@@ -57,7 +57,8 @@ def _candidates(plan: GraphPlan, prefix: str) -> Iterator[str]:
 
 
 def _shared(plan: GraphPlan, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every use of a shared module: the path of the user, and the path of the module."""
+    """Every use of a shared module or parameter: the path of the user, and the path of the module."""
+    yield from ((join(prefix, tie.path), join(prefix, tie.home)) for tie in plan.ties)
     for step in plan.steps:
         for part in step.applied():
             if isinstance(part.module, Shared) and part.module.path != part.path:
