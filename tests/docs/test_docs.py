@@ -6,6 +6,7 @@ order, in one empty folder with a copy of `configs/`, so that a later block may 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -13,15 +14,18 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 import flowconf
 from flowconf.cli.main import main
+from flowconf.language.registry import TABLES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,7 +71,22 @@ def folder(tmp_path, monkeypatch):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for module in [module for module in sys.modules.values() if is_below(tmp_path, module)]:
+        forget(module.__name__)
+
+
+def is_below(folder: Path, module: ModuleType) -> bool:
+    return getattr(module, "__file__", None) is not None and Path(module.__file__).is_relative_to(folder)
+
+
+def forget(module: str) -> None:
+    """Remove a module that a page has made, and the names that it has registered."""
+    del sys.modules[module]
+    for table in TABLES.values():
+        for name in [name for name, item in table.registered.items() if item.__module__ == module]:
+            del table.registered[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -106,7 +125,7 @@ def follow_document(block: Block, where: str) -> None:
     write(block, file)
     if "pivot" in file.parts:
         return
-    project = file.parent if (file.parent / "pyproject.toml").exists() else Path()
+    project = next(folder for folder in file.parents if (folder / "pyproject.toml").exists())
     with contextlib.chdir(project):  # what a project registers is imported in it
         found = flowconf.check(file.relative_to(project))
     refused = any(diagnostic.severity == "error" for diagnostic in found)
@@ -120,9 +139,11 @@ def follow_text(block: Block) -> None:
 
 
 def follow_python(block: Block, names: dict[str, object], where: str) -> None:
-    """Write it under its name, or run it; a page's blocks share their names."""
+    """Write it under its name, or run it; a page's blocks share their names. What is only shown is parsed."""
     if block.file is not None:
         write(block, Path(block.file))
+    elif block.words == ("shown",):
+        ast.parse(block.text)
     else:
         assert block.words == (), where
         exec(compile("\n" * block.line + block.text, where, "exec"), names)

@@ -45,7 +45,7 @@ def test_the_errors_are_all_listed(pages):
 
 def test_every_page_is_in_the_navigation(pages):
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    listed = re.findall(r"[\w/]+\.md", str(navigation))
+    listed = re.findall(r"[\w/-]+\.md", str(navigation))
     assert sorted(listed) == sorted(name for name in pages.pages() if not name.startswith("errors/FC"))
 
 
