@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         StepError,
     )
     from flowconf.train.data.splits import Resident, Splits, provides
-    from flowconf.train.python import data, train
+    from flowconf.train.python import data, evaluate, predict, train
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ _HOMES = {
         "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
         "register_optimizer", "register_schedule",
     ),
-    "flowconf.train.python": ("data", "train"),
+    "flowconf.train.python": ("data", "evaluate", "predict", "train"),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -71,11 +71,13 @@ __all__ = [
     "check",
     "compose",
     "data",
+    "evaluate",
     "flow",
     "load",
     "load_run",
     "offer",
     "plan",
+    "predict",
     "provides",
     "register",
     "register_dataset",

@@ -1,4 +1,4 @@
-"""`flowconf predict`: values of a run's graph for arrays in a file."""
+"""`flowconf predict`: values of a run's graph for a split of its data, or for arrays in a file."""
 
 from __future__ import annotations
 
@@ -6,29 +6,46 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import RunArgument, TrustOption, trust_project_of
+from flowconf.cli.arguments import Overrides, RunArgument, TrustOption, trust_project_of
+from flowconf.cli.evaluate import Part
 
 
 def predict(
     run: RunArgument,
+    overrides: Overrides = None,
+    split: Annotated[Part | None, typer.Option("--split", help="The rows: a split of the run's data.")] = None,
     source: Annotated[
-        str, typer.Option("--input", "-i", metavar="FILE", help="Arrays by input name: `.npz` or `.safetensors`.")
-    ],
+        str | None,
+        typer.Option("--input", "-i", metavar="FILE", help="Or arrays by input name: `.npz` or `.safetensors`."),
+    ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The file for the results: `.npz` or `.safetensors`.")
-    ],
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help="The results: `.npz`, `.safetensors`, `.csv` or `.jsonl`."),
+    ] = ...,  # type: ignore[assignment]  # required
     values: Annotated[
         list[str] | None,
         typer.Option("--value", metavar="REFERENCE", help="A value of the graph (default: its outputs); repeatable."),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="FIELD", help="A field of the data, or `row`, `file`: of each row; repeatable."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Compute the outputs or other values of a run's graph for the rows of FILE."""
+    """Compute the outputs or other values of a run's graph for the rows of a split or file."""
     trust_project_of(run, trust)
-    from flowconf.train.commands.predict import predict_file
+    from flowconf.train.commands.predict import predict_file, predict_split
 
-    found = predict_file(run, source, output, values or [], batch_size, last)
-    for name, tensor in found.items():
-        print(f"{name}  {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
+    if (split is None) == (source is None):
+        raise typer.BadParameter("expected one of `--split` and `--input`", param_hint="'--split'")
+    if split is None and (overrides or fields):
+        raise typer.BadParameter("overrides and `--with` apply only to `--split`", param_hint="'--input'")
+    if split is not None:
+        found = predict_split(run, split.value, output, values or [], fields or [], overrides or [], batch_size, last)
+    else:
+        assert source is not None
+        found = predict_file(run, source, output, values or [], batch_size, last)
+    for line in found:
+        print(line)

@@ -1,11 +1,16 @@
-"""`flowconf.train` and `flowconf.data`: what the command does, for Python."""
+"""`flowconf.train`, `evaluate`, `predict` and `data`: what the commands do, for Python."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
 
 from flowconf.train.checks import road
+from flowconf.train.commands.evaluate import evaluate_run
+from flowconf.train.commands.predict import predict_run
 from flowconf.train.commands.train import train_checked
 from flowconf.train.data.python import RunData
 from flowconf.train.runs.finished import TrainedRun
@@ -24,6 +29,51 @@ def train(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust:
     if trust:
         trust_project(file)
     return TrainedRun(train_checked(road.begin(file, overrides, trained=True)))
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    splits: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    *,
+    last: bool = False,
+    trust: bool = False,
+) -> dict[str, float]:
+    """The losses and metrics of a run's best (or `last`) weights, as `flowconf eval` prints them.
+
+    `run` is a run folder, or a folder of runs, of which the newest is meant; `splits` are `val` and `test` by default.
+    `overrides` change its config, such as its data; `trust` as in `train`. Raises `ConfigError`.
+
+        flowconf.evaluate("runs/digits", ["test"])["test/accuracy"]
+    """
+    if trust:
+        trust_project(run)
+    return evaluate_run(Path(run), overrides, splits, last)
+
+
+def predict(
+    run: str | os.PathLike[str],
+    inputs: str | Mapping[str, Tensor],
+    values: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    *,
+    fields: Sequence[str] = (),
+    batch_size: int = 256,
+    last: bool = False,
+    trust: bool = False,
+) -> dict[str, Tensor]:
+    """What the graph of a run gives for `inputs`: tensors [rows, ...] by name, or a split of its data.
+
+    `values` are references to any values of the graph (default: its outputs), on the CPU. Of a split, `train`, `val` or
+    `test`, the rows come in their own order, and `fields` of the data are given as well; `row` is the number of each
+    row. `overrides` change its config, such as its data; `trust` as in `train`. Raises `ConfigError`, `PathError`.
+
+        found = flowconf.predict("runs/digits", "test", fields=["label"])
+        wrong = found["logits"].argmax(1) != found["label"]
+    """
+    if trust:
+        trust_project(run)
+    return predict_run(Path(run), inputs, values, fields, overrides, batch_size, last)
 
 
 def data(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> RunData:

@@ -70,8 +70,12 @@ def test_predictions(folder, run, ending):
     found = load_file(output) if ending == "safetensors" else dict(numpy.load(output))
     (values,) = found.values()
     torch.testing.assert_close(torch.as_tensor(values), graph(image).detach())
-    found = predict_file(run.folder, "in.safetensors", output, ["hidden", "stem"])
-    torch.testing.assert_close(found["hidden"], found["stem"].relu())
+    assert predict_file(run.folder, "in.safetensors", output, ["hidden", "stem"]) == [
+        "hidden  [10, 16] float32",
+        "stem  [10, 16] float32",
+    ]
+    found = load_file(output) if ending == "safetensors" else dict(numpy.load(output))
+    assert numpy.array_equal(found["hidden"], found["stem"].clip(0))
 
 
 def test_predictions_that_cannot_be_made(folder, run):
@@ -80,7 +84,7 @@ def test_predictions_that_cannot_be_made(folder, run):
     for file, output, words in (
         ("lacking.safetensors", "out.npz", "there is no array for the input"),
         ("wide.safetensors", "out.npz", r"declared as \[B, 8\], but the array is \[3, 9\]"),
-        ("wide.safetensors", "out.csv", "the output file must end in"),
+        ("wide.safetensors", "out.txt", "the output file must end in"),
         ("nothing.npz", "out.npz", "there is no file"),
     ):
         with pytest.raises(ConfigError, match=words):

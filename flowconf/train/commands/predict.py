@@ -1,24 +1,35 @@
-"""`predict`: the outputs of a run's graph for the arrays in a file."""
+"""`predict`: values of a run's graph for the rows of a file, or for a split of its data."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.files import save_tensors, write_atomically
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.report import ConfigError, Diagnostic, Place, suggest
+from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.builtin import read_arrays
+from flowconf.train.data.collate import Batch
+from flowconf.train.data.python import RunData
+from flowconf.train.data.splits import Split, place_of_row
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.runs.loading import load_run
+from flowconf.train.runs.loading import load_run, walk_run, weights_of
+from flowconf.train.runs.resume import in_its_folder
+
+BATCH_SIZE = 256
+ROW, FILE = "row", "file"
+"""The number of a row in the file that it comes from, or in its split; and that file."""
+
+Take = Callable[[Columns], None]
+"""Takes the results for a batch, on the CPU."""
 
 
 def predict_file(
@@ -26,50 +37,160 @@ def predict_file(
     source: str,
     output: str,
     values: Sequence[str] = (),
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
+    last: bool = False,
+) -> list[str]:
+    """Write values of a run's graph for the arrays in `source` to `output`.
+
+    `values` are references to any values of the graph (default: its outputs). The suffix of `output` is `.npz`,
+    `.safetensors`, `.csv` or `.jsonl`. Returns the names that were written. Raises `ConfigError`, `PathError`.
+    """
+    with prediction_file(output) as file:
+        graph = load_run(find_run_folder(run), last)
+        arrays = check_inputs(graph, read_arrays(source), source)
+        for _, found in with_batches(graph, in_batches(arrays, batch_size), values):
+            file.add(found)
+    return file.summary
+
+
+def predict_split(
+    run: str | Path,
+    split: str,
+    output: str,
+    values: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    batch_size: int = BATCH_SIZE,
+    last: bool = False,
+) -> list[str]:
+    """The same for a split of a run's data, `train`, `val` or `test`, in the order of its rows.
+
+    `fields` are fields of the data to write beside the values; `row` is the number of each row in its file or split,
+    and `file` is that file. `overrides` change the run's config, such as its data.
+    """
+    with prediction_file(output) as file:
+        each_of_split(file.add, run, split, values, fields, overrides, batch_size, last)
+    return file.summary
+
+
+def each_of_split(
+    take: Take,
+    run: str | Path,
+    split: str,
+    values: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    batch_size: int = BATCH_SIZE,
+    last: bool = False,
+) -> None:
+    """Pass what `predict_split` writes to `take`, batch by batch."""
+    folder = find_run_folder(run).absolute()
+    weights = weights_of(folder, last)
+    walk = walk_run(folder, overrides, weights)
+    with in_its_folder(folder):
+        feed = RunData(walk.to("machine").checked).named(split).feed
+        assert walk.plan is not None
+        graph = build_graph(walk.plan, walk.inference)
+        graph.load(weights)
+        kept = _kept(fields, values or [name for name, _ in graph.plan.outputs], feed.split)
+        start = 0
+        for batch, found in with_batches(graph, feed.in_order(batch_size), values):
+            rows = range(start, start := start + len(next(iter(batch.values()))))
+            take({**{field: kept[field](batch, rows) for field in fields}, **found})
+
+
+def predict_run(
+    run: str | Path,
+    inputs: str | Mapping[str, Tensor],
+    values: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    batch_size: int = BATCH_SIZE,
     last: bool = False,
 ) -> dict[str, Tensor]:
-    """Write the outputs of a run's graph for the rows in `source` to `output`, both `.npz` or `.safetensors` files.
-
-    `values` are references to any values of the graph (default: its outputs). Returns the written tensors. Raises
-    `ConfigError`, `PathError`.
-    """
-    if Path(output).suffix not in (".npz", ".safetensors"):
-        message = f"the output file must end in `.npz` or `.safetensors`, got `{output}`"
-        raise ConfigError(Diagnostic("FC0501", message, Place(word=output)))
+    """The same as tensors on the CPU, for a split or for `inputs`: tensors [rows, ...] by name."""
+    if isinstance(inputs, str):
+        parts: list[Columns] = []
+        each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, last)
+        return joined(parts)
+    if fields or overrides:
+        raise ConfigError(Diagnostic("FC0502", "`fields` and `overrides` apply only to a split of the data"))
     graph = load_run(find_run_folder(run), last)
-    found = predict(graph, check_inputs(graph, read_arrays(source), source), values, batch_size)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    if output.endswith(".safetensors"):
-        save_tensors(Path(output), found, {})
-    else:
-        import numpy
-
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in found.items()}
-        numpy.savez(buffer, **arrays)
-        write_atomically(Path(output), buffer.getvalue())
-    return found
+    return predict(graph, check_inputs(graph, inputs), values, batch_size)
 
 
 def predict(
-    graph: Graph, inputs: Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = 256
+    graph: Graph, inputs: Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = BATCH_SIZE
 ) -> dict[str, Tensor]:
     """The outputs of `graph` for `inputs` (name -> [rows, ...]), computed in batches and returned on the CPU."""
+    return joined(found for _, found in with_batches(graph, in_batches(inputs, batch_size), values))
+
+
+def joined(parts: Iterable[Columns]) -> dict[str, Tensor]:
+    """The results for all batches. Raises `ConfigError` if their shapes differ."""
+    found: dict[str, list[Tensor]] = {}
+    for part in parts:
+        for name, values in part.items():
+            assert isinstance(values, Tensor)
+            others = found.setdefault(name, [])
+            if others and others[0].shape[1:] != values.shape[1:]:
+                message = (
+                    f"`{name}` is {list(others[0].shape[1:])} in the first row, and {list(values.shape[1:])} in others"
+                )
+                raise ConfigError(Diagnostic("FC0502", message, advice="pass rows of one shape at a time"))
+            others.append(values)
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def in_batches(arrays: Mapping[str, Tensor], batch_size: int) -> Iterator[Batch]:
+    """The rows of arrays in batches."""
+    rows = len(next(iter(arrays.values())))
+    for start in range(0, rows, batch_size):
+        yield {name: array[start : start + batch_size] for name, array in arrays.items()}
+
+
+def with_batches(graph: Graph, batches: Iterable[Batch], values: Sequence[str]) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch, and what the graph gives for it on the CPU: `values`, or its outputs. Raises `ConfigError`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph.to(device).eval()
     names = [name for name, _ in graph.plan.outputs]
     forward = graph.view(values) if values else graph
     memory = RecurrentState(graph)
-    parts: list[dict[str, Tensor]] = []
     with torch.inference_mode(), memory.aside():
-        for start in range(0, len(next(iter(inputs.values()))), batch_size):
-            batch = {name: tensor[start : start + batch_size].to(device) for name, tensor in inputs.items()}
-            memory.begin(len(next(iter(batch.values()))))
-            result = forward(**batch)
+        for batch in batches:
+            inputs = check_inputs(graph, batch)
+            memory.begin(len(next(iter(inputs.values()))))
+            result = forward(**{name: tensor.to(device) for name, tensor in inputs.items()})
             found = result if isinstance(result, dict) else {names[0] if names else "output": result}
-            parts.append({name: tensor.cpu() for name, tensor in found.items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            yield batch, {name: tensor.cpu() for name, tensor in found.items()}
+
+
+Field = Callable[[Batch, range], Tensor | list[str]]
+"""A field of a batch with these rows of a split."""
+
+
+def _kept(names: Sequence[str], values: Sequence[str], split: Split) -> dict[str, Field]:
+    """The fields to write beside the values of the graph. Raises `ConfigError` for an unknown one."""
+    known: dict[str, Field] = {
+        ROW: lambda batch, rows: torch.tensor([place_of_row(split, row)[1] for row in rows]),
+        FILE: lambda batch, rows: [str(place_of_row(split, row)[0]) for row in rows],
+    }
+    if place_of_row(split, 0)[0] is None:
+        del known[FILE]
+    for name in split.fields:
+        known[name] = partial(_field, name)
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                Diagnostic("FC0502", f"the data have no field `{name}`", advice=suggest(name, known, "fields"))
+            )
+        if name in values:
+            raise ConfigError(Diagnostic("FC0502", f"`{name}` is both a field of the data and a value of the graph"))
+    return {name: known[name] for name in names}
+
+
+def _field(name: str, batch: Batch, rows: range) -> Tensor:
+    return batch[name].cpu()
 
 
 def check_inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str | None = None) -> dict[str, Tensor]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.run_data import feeds, make_data
 from flowconf.train.data.splits import Feed, Sampler
-from flowconf.train.runs.loading import walk_run
-from flowconf.train.runs.resume import in_its_folder
 from flowconf.train.team.distributed import Team
 
 
@@ -79,20 +75,12 @@ class RunData:
     def test(self) -> Batches | None:
         return self.splits.get("test")
 
-    def rows(self, split: str, fields: Sequence[str]) -> dict[str, Tensor]:
-        """Some fields of all rows of a split, in their own order. Raises `ConfigError` for an unknown split."""
+    def named(self, split: str) -> Batches:
+        """The batches of `train`, `val` or `test`. Raises `ConfigError` for a split that the data set does not have."""
         if split not in self.splits:
             message = f"the data set `{self.config.training.data.name}` has no split `{split}`"
             raise ConfigError(Diagnostic("FC0502", message, advice=suggest(split, self.splits, "splits")))
-        batches = list(self.splits[split].feed.in_order(self.splits[split].batch_size))
-        return {field: torch.cat([batch[field] for batch in batches]) for field in fields}
+        return self.splits[split]
 
     def __repr__(self) -> str:
         return f"RunData({', '.join(f'{name}: {split.rows} rows' for name, split in self.splits.items())})"
-
-
-def data_of_run(folder: Path) -> RunData:
-    """The data that a run was trained on. Raises `ConfigError`."""
-    walk = walk_run(folder)
-    with in_its_folder(folder):
-        return RunData(walk.to("machine").checked)

@@ -63,17 +63,23 @@ class Splits:
 
 @dataclass(frozen=True)
 class Source:
-    """The file that the rows of a split come from, and their numbers in it."""
+    """Where the rows of a split come from: their numbers in a file, or the file of each of them."""
 
-    file: str
-    rows: Tensor
+    file: str | Sequence[str]
+    rows: Tensor | None = None
+
+    def of(self, row: int) -> tuple[str, int]:
+        """The file of a row, and its number there."""
+        file = self.file if isinstance(self.file, str) else self.file[row]
+        return file, row if self.rows is None else int(self.rows[row])
 
 
 class Resident:
     """A split whose tensors stay on the device: a batch is one `index_select` per field.
 
     `augment` is applied to each gathered batch, on the same device, with the batch's generator. It may add fields or
-    change shapes; `fields` then describes its output (default: the fields of the tensors).
+    change shapes; `fields` then describes its output (default: the fields of the tensors). `source` is where the rows
+    come from, for messages and predictions.
     """
 
     def __init__(
@@ -110,7 +116,7 @@ class Resident:
 def place_of_row(split: Split, row: int) -> tuple[str | None, int]:
     """The file of a row and its number there; without a file, its number in the split."""
     source: Source | None = getattr(split, "source", None)
-    return (None, row) if source is None else (source.file, int(source.rows[row]))
+    return (None, row) if source is None else source.of(row)
 
 
 def seed_for(seed: int, *parts: object) -> int:

@@ -57,18 +57,23 @@ class TrainedRun:
         return evaluate_run(self.folder, (), splits, last)
 
     def predict(
-        self, inputs: str | Mapping[str, Tensor], values: Sequence[str] = (), batch_size: int = 256
+        self,
+        inputs: str | Mapping[str, Tensor],
+        values: Sequence[str] = (),
+        batch_size: int = 256,
+        *,
+        fields: Sequence[str] = (),
     ) -> dict[str, Tensor]:
         """What the graph gives for `inputs`, tensors [rows, ...] by name, or for a split: `train`, `val` or `test`.
 
         `values` are references to any values of the graph; without them its outputs are given. The rows of a split come
-        in their own order. Raises `ConfigError` for inputs that do not fit, and `PathError` for an unknown value.
+        in their own order; `fields` of its data, such as the targets, and `row`, the number of each row, are given as
+        well. Raises `ConfigError` for inputs that do not fit, and `PathError` for an unknown value.
         """
-        from flowconf.train.commands.predict import check_inputs, predict
-        from flowconf.train.data.python import data_of_run
+        from flowconf.train.commands.predict import check_inputs, predict, predict_run
 
-        if isinstance(inputs, str):
-            inputs = data_of_run(self.folder).rows(inputs, self.graph.inputs)
+        if isinstance(inputs, str) or fields:
+            return predict_run(self.folder, inputs, values, fields, batch_size=batch_size)
         found = predict(self.graph, check_inputs(self.graph, inputs), values, batch_size)
         self.graph.cpu()
         return found

@@ -1,0 +1,181 @@
+"""Predictions for a split: in the order of its rows, written batch by batch, in every format."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import Dataset
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.language import registry
+from flowconf.report import ConfigError
+from flowconf.train.commands.predict import predict_split
+from flowconf.train.data.splits import Splits
+from tests.train.conftest import TINY
+
+FORMATS = ("npz", "safetensors", "csv", "jsonl")
+
+
+@pytest.fixture
+def run(folder):
+    return flowconf.train(folder.write(), ["trainer.epochs=1"])
+
+
+def read(file):
+    """The columns of a file of predictions, as arrays."""
+    if file.endswith("npz"):
+        return dict(numpy.load(file))
+    if file.endswith("safetensors"):
+        return {name: tensor.numpy() for name, tensor in load_file(file).items()}
+    with Path(file).open(encoding="utf-8", newline="") as stream:
+        if file.endswith("jsonl"):
+            rows = [json.loads(line) for line in stream]
+            return {name: numpy.array([row[name] for row in rows], dtype="float32") for name in rows[0]}
+        rows = list(csv.reader(stream))
+    columns = {}
+    for name, *cells in zip(*rows, strict=True):
+        columns.setdefault(name.split(".")[0], []).append(numpy.array(cells, dtype="float32"))
+    return {name: parts[0] if len(parts) == 1 else numpy.stack(parts, 1) for name, parts in columns.items()}
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("batch_size", [7, 256])
+def test_a_split_is_written_in_every_format(folder, run, ending, batch_size, capsys):
+    words = ["--split", "test", "-o", f"out/found.{ending}", "--batch-size", str(batch_size)]
+    assert main(["predict", str(run.folder), *words, "--with", "row", "--with", "label", "--value", "logits"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["row  [32] int64", "label  [32] int64", "logits  [32, 4] float32"]
+    rows = list(flowconf.data(folder.write()).test)
+    label, image = (torch.cat([batch[name] for batch in rows]) for name in ("label", "image"))
+    found = read(f"out/found.{ending}")
+    assert list(found) == ["row", "label", "logits"] or ending == "safetensors"
+    assert found["row"].tolist() == list(range(32))
+    assert found["label"].tolist() == label.tolist()
+    numpy.testing.assert_allclose(found["logits"], run.graph(image).detach(), rtol=1e-5)
+    assert [file.name for file in (folder.path / "out").iterdir()] == [f"found.{ending}"]
+
+
+def test_numbers_are_written_with_all_digits(run):
+    for name in ("a.csv", "a.npz", "a.jsonl"):
+        predict_split(run.folder, "val", name)
+    exact = read("a.npz")["logits"]
+    assert numpy.array_equal(read("a.csv")["logits"], exact)
+    assert numpy.array_equal(read("a.jsonl")["logits"], exact)
+
+
+def test_python_gives_the_same(folder, run):
+    predict_split(run.folder, "test", "a.npz", ["logits"], ["label"])
+    expected = read("a.npz")
+    for found in (
+        run.predict("test", ["logits"], fields=["label"]),
+        flowconf.predict(run.folder, "test", ["logits"], fields=["label"], batch_size=5),
+        flowconf.predict("runs/tiny", "test", ["logits"], fields=["label"]),
+    ):
+        torch.testing.assert_close(found["logits"], torch.from_numpy(expected["logits"]))
+        assert found["label"].tolist() == expected["label"].tolist()
+    images = torch.cat([batch["image"] for batch in flowconf.data(folder.write()).test])
+    torch.testing.assert_close(flowconf.predict(run.folder, {"image": images})["logits"], run.predict("test")["logits"])
+    last = flowconf.predict("runs/tiny", {"image": images}, last=True)["logits"]
+    torch.testing.assert_close(last, flowconf.load_run("runs/tiny", last=True)(images))
+    assert flowconf.evaluate(run.folder, ["test"]) == run.evaluate("test")
+    assert set(flowconf.evaluate(run.folder, overrides=["++data.test=0"])) == {
+        "val/loss",
+        "val/loss/label",
+        "val/accuracy",
+    }
+
+
+def test_overrides_change_the_data(run):
+    assert len(flowconf.predict(run.folder, "train", overrides=["data.rows=100"])["logits"]) == 80
+
+
+def test_rows_of_a_file_keep_their_numbers(folder):
+    numbers = numpy.random.default_rng(0)
+    image = numbers.normal(size=(40, 8)).astype("float32")
+    numpy.savez("rows.npz", image=image, label=numpy.arange(40) % 4)
+    text = TINY.replace("synthetic, shape: [8], classes: 4, rows: 320", "arrays, train: rows.npz, validation: 0.25")
+    run = flowconf.train(folder.write(text))
+    predict_split(run.folder, "val", "found.csv", ["image"], ["row", "label"])
+    found = read("found.csv")
+    assert sorted(found["row"].tolist()) != list(range(10))
+    numpy.testing.assert_allclose(found["image"], image[found["row"].astype(int)], rtol=1e-6)
+
+
+class Ragged(Dataset):
+    """Sequences of one length in each batch of two rows."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, row):
+        if row == 5:
+            raise ValueError("the last row")
+        return {"image": torch.ones(4 + row // 2, 8), "label": torch.zeros(4 + row // 2, dtype=torch.int64)}
+
+
+RAGGED = """
+model: {inputs: {image: [B, T, 8]}, flow: {logits: "Linear(8, 3)"}}
+data: {name: ragged, batch_size: 2}
+loss: {label: {fn: cross_entropy, input: logits, target: label, args: {dim: -1}}}
+trainer: {steps: 1, devices: cpu}
+"""
+
+
+@pytest.fixture
+def ragged(folder, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "ragged", lambda: Splits(Ragged()))
+    return folder.train(text=RAGGED, name="ragged.yaml").folder
+
+
+@pytest.mark.parametrize("output", ["found.csv", "found.npz"])
+def test_a_failure_leaves_the_file_that_was_there(folder, ragged, output, monkeypatch):
+    (folder.path / output).write_text("before")
+    with pytest.raises(ConfigError, match=r"`logits` is \[4, 3\] in the first row, and \[5, 3\] in a later one"):
+        predict_split(ragged, "train", output, batch_size=2)
+    assert (folder.path / output).read_text() == "before"
+    assert not list(folder.path.glob(".found*"))
+    with pytest.raises(flowconf.FlowconfError, match="row 5 cannot be loaded: ValueError: the last row"):
+        predict_split(ragged, "train", "found.jsonl", batch_size=2)
+    assert not list(folder.path.glob("*found.jsonl*"))
+
+
+def test_lines_may_have_different_shapes(folder, ragged, monkeypatch):
+    monkeypatch.setattr(Ragged, "__len__", lambda rows: 5)
+    predict_split(ragged, "train", "found.jsonl", batch_size=2)
+    rows = [json.loads(line) for line in (folder.path / "found.jsonl").read_text().splitlines()]
+    assert [len(row["logits"]) for row in rows] == [4, 4, 5, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--split", "test", "-o", "a.txt"], "the output file must end in `.npz`, `.safetensors`, `.csv`, `.jsonl`"),
+        (["--split", "test", "-o", "a.csv", "--with", "lable"], "the data have no field `lable`"),
+        (["--split", "test", "-o", "a.csv", "--with", "file"], "the data have no field `file`"),
+        (["--split", "test", "-o", "a.csv", "--with", "image", "--value", "image"], "`image` is both a field"),
+        (["--split", "test", "-o", "a.csv", "++data.test=0"], "has no split `test`"),
+        (["-o", "a.csv"], "expected one of `--split` and `--input`"),
+        (["--split", "test", "-i", "a.npz", "-o", "a.csv"], "expected one of `--split` and `--input`"),
+        (["-i", "a.npz", "-o", "a.csv", "--with", "label"], "apply only to `--split`"),
+        (["--split", "test"], "Missing option '--output'"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(folder, run, capsys, words, said):
+    before = sorted(folder.path.rglob("*"))
+    assert main(["predict", str(run.folder), *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert sorted(folder.path.rglob("*")) == before
+
+
+def test_a_row_of_many_numbers_is_no_table(folder):
+    text = TINY.replace("Linear(16, 4)", "Linear(16, 12000)").replace("classes: 4", "classes: 4")
+    run = flowconf.train(folder.write(text), ["trainer.steps=1"])
+    with pytest.raises(ConfigError, match="a row has 12,000 numbers") as caught:
+        predict_split(run.folder, "test", "a.csv")
+    assert caught.value.diagnostics[0].help == "write to an `.npz` or `.jsonl` file"
