@@ -1,0 +1,371 @@
+"""From a Plan to the members of a picture, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+from flowconf.draw.calls import calls_of, value_text
+from flowconf.draw.facts import Facts, SourceClass
+from flowconf.draw.members import Edge, Level, Member
+from flowconf.language.plan import (
+    Applied,
+    Chain,
+    GraphPlan,
+    Input,
+    LoopStep,
+    MapStep,
+    Mount,
+    Setting,
+    Shared,
+    SplitStep,
+    Step,
+    Value,
+    join,
+)
+from flowconf.report import Place
+
+MERGE_SIGNS = {"add": "+", "mul": "×"}
+NO_CLASS = SourceClass(())
+
+
+def picture(plan: GraphPlan, facts: Facts | None = None) -> Member:
+    """The whole graph as one member of kind "graph"; with `facts`, its shapes, parameters and source."""
+    return _Picture(plan, facts or Facts()).whole()
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """One graph of the tree: its plan, its path, its generated class, and the modules shared with outer graphs."""
+
+    plan: GraphPlan
+    path: str = ""
+    home: str = ""
+    shares: Mapping[str, str] = field(default_factory=dict)
+
+    def full(self, path: str) -> str:
+        """The path from the root of a module of this graph, or of one shared by an outer graph."""
+        return self.shares.get(path) or join(self.path, path)
+
+    def id_of(self, value: Value) -> str:
+        """The member of this level that gives a value."""
+        step = self.plan.step(value.member)
+        return f"{self.path} input {value.member}".strip() if step is None else join(self.path, step.path)
+
+    def part_of(self, value: Value) -> str:
+        """The name of the part that is read, below the member that gives it."""
+        names = (value.spot, value.key, None if value.inner is None else str(value.inner))
+        text = ".".join(name for name in names if name)
+        return text if value.index is None else f"{text}[{value.index}]"
+
+
+class _Picture:
+    def __init__(self, plan: GraphPlan, facts: Facts) -> None:
+        self.plan = plan
+        self.facts = facts
+        self.settings: dict[str, Setting] = {}
+        for path, setting in plan.all_settings():
+            self.settings[path] = _laid_over(self.settings.get(path), setting)
+        self.repeats: dict[str, int] = {}
+        self.shared: set[str] = set()
+        for path, step in plan.all_steps():
+            if step.repeat is not None and isinstance(step.repeat.value, int):
+                self.repeats[path] = step.repeat.value
+            prefix = path.removesuffix(step.path)
+            self.shared |= {prefix + one.path for one in step.applied() if isinstance(one.module, Shared)}
+
+    def whole(self) -> Member:
+        plan = self.plan
+        member = Member(
+            id="",
+            kind="graph",
+            name=plan.label,
+            source_name=plan.source_name or "",
+            params=tuple((name, value_text(value.value)) for name, value in plan.params),
+            place=plan.place,
+            inside=self.level(_Graph(plan, home=self.facts.main)),
+        )
+        return self.counted(replace(member, **self.set_at("")))
+
+    # Graphs
+
+    def level(self, graph: _Graph) -> Level:
+        """The members of a graph: its inputs, its steps, and its outputs."""
+        members = [self.input(graph, entry) for entry in graph.plan.inputs]
+        edges: list[Edge] = []
+        for step in graph.plan.steps:
+            members.append(self.step(graph, step))
+            edges += self.edges(graph, step)
+        single = len(graph.plan.outputs) == 1
+        for name, value in graph.plan.outputs:
+            output = f"{graph.path} output {name}".strip()
+            given = graph.plan.step(value.member)
+            place = value.place if given is None or value.place.file else given.place
+            members.append(Member(id=output, kind="output", name="" if single else name, place=place))
+            edges.append(self.edge(graph, value, output))
+        return Level(tuple(members), tuple(edges))
+
+    def input(self, graph: _Graph, entry: Input) -> Member:
+        shape = self.facts.shapes.get(join(graph.path, entry.name)) or _declared(entry)
+        notes = ["from the graph around it"] if entry.captured else []
+        notes += [] if entry.dtype == "float32" else [entry.dtype]
+        return Member(
+            id=f"{graph.path} input {entry.name}".strip(),
+            kind="input",
+            name=entry.name,
+            shape=shape,
+            notes=tuple(notes),
+            place=entry.place,
+        )
+
+    def edge(self, graph: _Graph, value: Value, target: str, kind: str = "stream", argument: str | None = None) -> Edge:
+        part = graph.part_of(value)
+        named = (
+            f"{part} as {argument}" if part and argument != value.name else argument if argument != value.name else part
+        )
+        shape = "" if value.is_part else self.facts.shapes.get(join(graph.path, value.member), "")
+        kind = "state" if value.recurrent else kind
+        return Edge(graph.id_of(value), target, kind, (named if argument else part) or "", shape)
+
+    def edges(self, graph: _Graph, step: Step) -> Iterator[Edge]:
+        """What a step reads, without duplicates."""
+        target = join(graph.path, step.path)
+        yield self.edge(graph, step.stream, target)
+        seen = set()
+        for applied in step.applied():
+            for argument, value in _using(applied):
+                if (argument, value) not in seen:
+                    seen.add((argument, value))
+                    yield self.edge(graph, value, target, "reference", argument)
+
+    # Steps
+
+    def step(self, graph: _Graph, step: Step) -> Member:
+        path = join(graph.path, step.path)
+        body = self.module(graph, step.body) if len(step.parts) == 1 else {}
+        inside = body.pop("inside", None)
+        if self.has_parts(step):
+            inside = self.parts(graph, step, path)
+        elif step.joins and isinstance(inside, Level):
+            inside = _joined(inside, path, step)
+        elif step.feeds_back and isinstance(inside, Level):
+            inside = _fed_back(inside, step.body, path)
+        member = Member(
+            id=path,
+            name=step.name,
+            verb=step.verb,
+            shape=self.facts.shapes.get(join(graph.path, step.name), ""),
+            tag=step.tag or "",
+            repeat=self.repeats.get(path, 0),
+            times=value_text(step.limit.value) if step.feeds_back and step.limit and step.decision is None else "",
+            notes=tuple(_notes(step)),
+            place=step.place,
+            home=graph.home,
+            inside=inside,
+            **body,
+        )
+        return self.counted(replace(member, **self.set_at(path)))
+
+    @staticmethod
+    def has_parts(step: Step) -> bool:
+        """Whether a step has several modules, which its box shows."""
+        beside = [] if step.iterates else list(step.modules_beside.values())
+        return len(step.parts) > 1 or bool(beside)
+
+    def module(self, graph: _Graph, applied: Applied) -> dict[str, Any]:
+        """The fields of a member that its module determines."""
+        module = applied.module
+        if isinstance(module, Mount):
+            return self.mount(graph, applied, module)
+        if isinstance(module, Chain) and any(isinstance(member.target, Mount) for member in module.members):
+            return {"inside": self.chain(graph, module)}
+        fields: dict[str, Any] = {"reuses": graph.full(module.path)} if isinstance(module, Shared) else {}
+        if isinstance(applied.target, Mount):
+            return fields | {"source_name": str(applied.target)}
+        calls = calls_of(applied, lambda path: self.facts.holes.get(join(graph.path, path), ()))
+        target = applied.target
+        written = tuple(str(one.module) for one in target.members) if isinstance(target, Chain) else (str(target),)
+        return fields | {"calls": calls, "written": () if written == calls else written}
+
+    def mount(self, graph: _Graph, applied: Applied, module: Mount) -> dict[str, Any]:
+        path = join(graph.path, applied.path)
+        shares = {mine: graph.full(theirs) for mine, theirs in module.shares}
+        home = self.facts.classes.get(graph.home, NO_CLASS).children.get(applied.path, "")
+        given = dict(module.graph.params) | dict(module.params)
+        return {
+            "source_name": module.graph.source_name or "",
+            "params": tuple((name, value_text(value.value)) for name, value in given.items()),
+            "inside": self.level(_Graph(module.graph, path, home, shares)),
+        }
+
+    def chain(self, graph: _Graph, chain: Chain) -> Level:
+        """The members of a chain that has graphs in it."""
+        members = [self.part(graph, member, member.path.rpartition(".")[2]) for member in chain.members]
+        ids = [member.id for member in members]
+        return Level(tuple(members), tuple(Edge(*two) for two in pairwise(ids)))
+
+    def parts(self, graph: _Graph, step: Step, path: str) -> Level:
+        """The branches of a step, and the modules beside them: a router, a skip, a merge."""
+        entry, joint = f"{path} entry", f"{path} joint"
+        merge = step.modules_beside.get("merge")
+        sign = "" if merge is not None else _joint_sign(step)
+        members = [Member(id=entry, kind="input", place=step.place)]
+        edges: list[Edge] = []
+        named = {"" if len(step.parts) == 1 else name: part for name, part in step.parts}
+        for name, applied in (named | step.modules_beside).items():
+            member = self.part(graph, applied, name or step.name, id=join(path, name) if name else f"{path} body")
+            members.append(member)
+            if applied is merge:
+                joint = member.id
+                continue
+            edges.append(Edge(entry, member.id))
+            weighs = "weights" if step.weighs else "picks"
+            edges.append(Edge(member.id, joint, "reference", weighs) if name == "router" else Edge(member.id, joint))
+        if merge is None:
+            members.append(Member(id=joint, kind="joint", name=sign, place=step.place))
+        return Level(tuple(members), tuple(edges))
+
+    def part(self, graph: _Graph, applied: Applied, name: str, id: str = "") -> Member:
+        path = join(graph.path, applied.path)
+        place = getattr(applied.module, "place", None)
+        member = Member(
+            id=id or path,
+            kind="part",
+            name=name,
+            place=place if isinstance(place, Place) else Place(),
+            home=graph.home,
+            **self.module(graph, applied),
+        )
+        return self.counted(replace(member, **self.set_at(path)), path)
+
+    # Facts by path
+
+    def set_at(self, path: str) -> dict[str, Any]:
+        setting = self.settings.get(path)
+        frozen = self.frozen_at(path)
+        written = "" if setting is None else setting.frozen or ""
+        thawed = written == "no" and not self.frozen_at(path.rpartition(".")[0])
+        checkpoint = None if setting is None else setting.checkpoint
+        return {"frozen": frozen, "setting": "" if thawed else written, "checkpoint": checkpoint}
+
+    def frozen_at(self, path: str) -> str:
+        """How the modules at `path` are frozen, by the nearest setting at or above it."""
+        while True:
+            setting = self.settings.get(path)
+            if setting is not None and setting.frozen:
+                return "" if setting.frozen == "no" else setting.frozen
+            if not path:
+                return ""
+            path = path.rpartition(".")[0]
+
+    def counted(self, member: Member, path: str | None = None) -> Member:
+        path = member.id if path is None else path
+        total, trainable = self.counts.get(path, (0, 0))
+        tensors = tuple(self.own_tensors.get(path, ())) if member.inside is None else ()
+        return replace(member, parameters=total, trainable=trainable, tensors=tensors)
+
+    @cached_property
+    def own_tensors(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+        """The tensors of the members without an inside, by path; those of a chain are named from the chain on."""
+        found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+        for tensor, shape in self.facts.parameters.items():
+            for path in _above(tensor):
+                found.setdefault(path, []).append((tensor[len(path) :].lstrip("."), shape))
+        return found
+
+    @cached_property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """The numbers of all and of trainable parameters below each path, with all copies."""
+        found: dict[str, tuple[int, int]] = {}
+        for tensor, shape in self.facts.parameters.items():
+            above = list(_above(tensor))
+            if not self.shared.isdisjoint(above):
+                continue
+            size = prod(shape) * prod(self.repeats.get(path, 1) for path in above)
+            trained = 0 if self.is_untrained(tensor, above[0] if above else "") else size
+            for path in above:
+                total, trainable = found.get(path, (0, 0))
+                found[path] = total + size, trainable + trained
+        return found
+
+    def is_untrained(self, tensor: str, owner: str) -> bool:
+        untrained = self.facts.untrained
+        return bool(self.frozen_at(owner)) if untrained is None else tensor in untrained
+
+
+def _above(tensor: str) -> Iterator[str]:
+    """The paths above a tensor, the innermost first; the last is that of the whole graph."""
+    while tensor:
+        tensor = tensor.rpartition(".")[0]
+        yield tensor
+
+
+def _laid_over(before: Setting | None, setting: Setting) -> Setting:
+    """Two settings of one path, of which the inner one takes precedence key by key."""
+    if before is None:
+        return setting
+    return replace(before, frozen=setting.frozen or before.frozen, checkpoint=setting.checkpoint or before.checkpoint)
+
+
+def _using(applied: Applied) -> Iterator[tuple[str, Value]]:
+    yield from applied.using
+    if isinstance(applied.target, Chain):
+        for member in applied.target.members:
+            yield from _using(member)
+
+
+def _joined(level: Level, path: str, step: Step) -> Level:
+    """The level of a residual's body: its output is added to its stream."""
+    joint = Member(id=f"{path} joint", kind="joint", name=step.joins, place=step.place)
+    outputs = {member.id for member in level.members if member.kind == "output"}
+    inputs = [member for member in level.members if member.kind == "input"]
+    edges = [replace(edge, target=joint.id) if edge.target in outputs else edge for edge in level.edges]
+    kept = [Edge(inputs[0].id, joint.id, "kept")] if inputs else []
+    return Level((*(member for member in level.members if member.id not in outputs), joint), (*edges, *kept))
+
+
+def _fed_back(level: Level, body: Applied, path: str) -> Level:
+    """The level of a loop's body: each output is the next input of its name, a single one the first input."""
+    assert isinstance(body.module, Mount)
+    plan = body.module.graph
+    inputs = [entry.name for entry in plan.inputs if not entry.captured]
+    edges = list(level.edges)
+    for name, _ in plan.outputs:
+        target = inputs[0] if len(plan.outputs) == 1 and inputs else name
+        if target in inputs:
+            edges.append(Edge(f"{path} output {name}", f"{path} input {target}", "state"))
+    return Level(level.members, tuple(edges))
+
+
+def _joint_sign(step: Step) -> str:
+    """What is shown where the branches of a step meet."""
+    if isinstance(step, SplitStep):
+        sign = MERGE_SIGNS.get(step.merged or "", step.merged or "")
+        return f"{sign} {step.dim}" if step.merged in ("cat", "stack") else sign
+    return step.joins or ("Σ" if step.weighs else "?")
+
+
+def _notes(step: Step) -> Iterable[str]:
+    """What the body runs over, what ends it, and which element of its output is taken."""
+    if isinstance(step, MapStep):
+        over = str(step.over) if step.over is not None else "the stream"
+        cut = (
+            f"{value_text(step.slices.value)} slices of"
+            if step.slices is not None
+            else f"each along axis {step.dim} of"
+        )
+        yield f"{cut} {over}"
+    yield from (f"each along axis {step.along} of {value}" for value in step.slices_of())
+    if isinstance(step, LoopStep) and step.condition is not None:
+        most = f", at most {value_text(step.times.value)} times" if step.times is not None else ""
+        yield f"{step.halt} {step.condition.module}{most}"
+    if step.take is not None:
+        yield f"takes {step.take}"
+
+
+def _declared(entry: Input) -> str:
+    return "" if entry.shape is None else f"[{', '.join(str(size) for size in entry.shape)}]"
