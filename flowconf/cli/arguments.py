@@ -41,11 +41,11 @@ class Form(StrEnum):
     JSON = "json"
 
 
-def refuse_other_pictures(output: Path | None) -> None:
-    """Raise `BadParameter` for a file without a known image suffix, before anything is computed."""
+def refuse_other_pictures(output: Path | None, *others: str) -> None:
+    """Raise `BadParameter` for a file without a known suffix, before anything is computed; `others` are known too."""
     from flowconf.draw.svg import IMAGE_SUFFIXES, TEXT_SUFFIXES
 
-    known = (*TEXT_SUFFIXES, *IMAGE_SUFFIXES)
+    known = (*others, *TEXT_SUFFIXES, *IMAGE_SUFFIXES)
     if output is not None and output.suffix.lower() not in known:
         raise typer.BadParameter(f"expected a file that ends in {', '.join(known)}, got `{output}`", param_hint="'-o'")
 

@@ -21,14 +21,22 @@ from flowconf.report import Place, shown_path
 VERSION = 1
 
 
-def as_data(whole: Member, facts: Facts, overlays: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The data of a whole picture: the members, the lines of the documents that they name, and the generated source."""
+def as_data(
+    whole: Member, facts: Facts, overlays: Mapping[str, Any] | None = None, depth: int | None = None
+) -> dict[str, Any]:
+    """The data of a whole picture: the members, the lines of the documents that they name, and the generated source.
+
+    `overlays` are shares of a whole by path, as `draw/heat.py` reads them. `depth` is the number of levels that a page
+    shows at first; None: as many as fit.
+    """
     data: dict[str, Any] = {"format": "flowconf graph", "version": VERSION}
     data["graph"] = _plain(whole)
     data["lines"] = _lines(whole)
     data["source"] = {name: [list(line) for line in one.lines] for name, one in facts.classes.items()}
     data["accounts"] = {path: list(lines) for path, lines in facts.accounts.items()}
     data["overlays"] = dict(overlays or {})
+    if depth is not None:
+        data["depth"] = depth
     return data
 
 

@@ -1,13 +1,15 @@
-"""The shares of time in a profile, as the colours of a drawing."""
+"""The shares of time, memory and operations in a profile, as the colours and overlays of a picture."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place, bytes_in_words
+
+T = TypeVar("T")
 
 NUMBERS = "profile.json"
 """The file with the numbers of `flowconf profile` and `trainer.profile`."""
@@ -25,14 +27,42 @@ def heat_of(data: Mapping[str, Any]) -> Heat:
     }
 
 
+def overlays_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The overlays of a page: time, time forward and backward, allocated memory, and operations, by path."""
+    unit = "device" if data["step"]["device"] else "cpu"
+    rows = data["graph"]
+
+    def overlay(title: str, way: str, key: str, text: Callable[[float], str]) -> dict[str, Any]:
+        most = rows[0][way][key] or 1.0
+        return {"title": title, "values": {row["path"]: [row[way][key] / most, text(row[way][key])] for row in rows}}
+
+    time = {path: list(one) for path, one in heat_of(data).items()}
+    return {
+        "time": {"title": "time of a step", "values": time},
+        "forward": overlay("time forward", "forward", unit, "{:.3g} ms".format),
+        "backward": overlay("time backward", "backward", unit, "{:.3g} ms".format),
+        "memory": overlay("memory allocated", "forward", "memory", bytes_in_words),
+        "operations": overlay("operations", "forward", "flops", "{:.3g} FLOPs".format),
+    }
+
+
 def read(path: Path) -> Heat:
     """The heat of a profile, from its file, its folder, or the folder of its run. Raises `ConfigError`."""
+    return _read(path, heat_of)
+
+
+def read_overlays(path: Path) -> dict[str, dict[str, Any]]:
+    """The overlays of a profile, as `read`."""
+    return _read(path, overlays_of)
+
+
+def _read(path: Path, made: Callable[[Mapping[str, Any]], T]) -> T:
     candidates = [path, path / NUMBERS, path / "profile" / NUMBERS]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         message, advice = f"`{path}` does not contain a profile", "create one with `flowconf profile`"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(path)), advice=advice))
     try:
-        return heat_of(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError):
+        return made(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, IndexError):
         raise ConfigError(Diagnostic("FC0301", f"`{file.name}` is not a profile", Place(str(file)))) from None

@@ -217,7 +217,7 @@ class _Picture:
         edges: list[Edge] = []
         named = {"" if len(step.parts) == 1 else name: part for name, part in step.parts}
         for name, applied in (named | step.modules_beside).items():
-            member = self.part(graph, applied, name or step.name, id=join(path, name) if name else f"{path} body")
+            member = self.part(graph, applied, name or "body", id=join(path, name) if name else f"{path} body")
             members.append(member)
             if applied is merge:
                 joint = member.id
@@ -227,6 +227,8 @@ class _Picture:
             edges.append(Edge(member.id, joint, "reference", weighs) if name == "router" else Edge(member.id, joint))
         if merge is None:
             members.append(Member(id=joint, kind="joint", name=sign, place=step.place))
+        if len(step.parts) == 1:
+            members[1] = _without(members[1], [member for member in members[2:] if member.kind == "part"])
         return Level(tuple(members), tuple(edges))
 
     def part(self, graph: _Graph, applied: Applied, name: str, id: str = "") -> Member:
@@ -295,6 +297,19 @@ class _Picture:
     def is_untrained(self, tensor: str, owner: str) -> bool:
         untrained = self.facts.untrained
         return bool(self.frozen_at(owner)) if untrained is None else tensor in untrained
+
+
+def _without(body: Member, beside: Iterable[Member]) -> Member:
+    """The body of a step, whose path is above the modules beside it, without their parameters."""
+    for other in beside:
+        prefix = f"{other.name}."
+        body = replace(
+            body,
+            parameters=body.parameters - other.parameters,
+            trainable=body.trainable - other.trainable,
+            tensors=tuple(tensor for tensor in body.tensors if not tensor[0].startswith(prefix)),
+        )
+    return body
 
 
 def _above(tensor: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,40 @@ def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Requ
 
 def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]) -> list[Diagnostic]:
     """The errors of loading these weights, each at a path; reads only headers and creates no tensors."""
+    found = (report for _, report in _reports(plan, inference, asked))
+    return [problem for error in found if isinstance(error, ConfigError) for problem in error.diagnostics]
+
+
+def accounts_of(plan: GraphPlan, inference: Inference, runs: str | Path = "runs") -> dict[str, tuple[str, ...]]:
+    """What loading the weights of the `checkpoint:` keys would report, by path: the lines of the report, or errors."""
+    found: dict[str, tuple[str, ...]] = {}
+    try:
+        asked = requests(plan, runs)
+    except ConfigError as error:
+        return {"": tuple(problem.message for problem in error.diagnostics)}
+    for path, report in _reports(plan, inference, asked):
+        messages = report.diagnostics if isinstance(report, ConfigError) else ()
+        found[path] = tuple(problem.message for problem in messages) or tuple(str(report).splitlines())
+    return found
+
+
+def _reports(
+    plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]
+) -> Iterator[tuple[str, WeightReport | ConfigError]]:
+    """What loading these weights would report, or raise, each with its path."""
     if not asked:
-        return []
+        return
     program = run(emit(plan, inference.sizes), CLASSES)
     with quiet(), torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
         graph = program.classes[program.main.name]()
         assert isinstance(graph, Graph)
         attach(graph, plan, inference.shapes)
-    problems: list[Diagnostic] = []
     for path, request in asked:
         for at, module in graph.modules_at(path) if path else [("", graph)]:
             try:
-                check(module, request, at)
+                yield path, check(module, request, at)
             except ConfigError as error:
-                problems += error.diagnostics
-    return problems
+                yield path, error
 
 
 def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:

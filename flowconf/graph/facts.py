@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flowconf.draw.facts import Facts, SourceClass
 from flowconf.graph.shapes.inference import Inference
-from flowconf.graph.source.emit import Program, emit
+from flowconf.graph.source.demand import without_copies
+from flowconf.graph.source.emit import KnownSizes, Program, emit
+from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan
 
 
-def facts_of(plan: GraphPlan, inference: Inference) -> Facts:
-    """The facts of a Plan whose sizes were checked; nothing is built."""
+def facts_of(plan: GraphPlan, inference: Inference, accounts: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
+    """The facts of a Plan whose sizes were checked; nothing is built. `accounts` are those of its weights, by path."""
     program = emit(plan, inference.sizes)
     return Facts(
         inference.shapes,
@@ -17,6 +21,21 @@ def facts_of(plan: GraphPlan, inference: Inference) -> Facts:
         inference.holes,
         classes=_classes(program),
         main=program.classes[-1].name,
+        accounts=accounts or {},
+    )
+
+
+def facts_of_graph(graph: GraphTree) -> Facts:
+    """The facts of a graph that was built, as it is now: what is frozen may differ from its document."""
+    named = {without_copies(graph.plan, name): one for name, one in reversed(list(graph.named_parameters()))}
+    sizes = graph.__dict__.get("_sizes", KnownSizes())
+    return Facts(
+        graph.shapes,
+        {name: tuple(one.shape) for name, one in reversed(named.items())},
+        sizes.holes,
+        frozenset(name for name, one in named.items() if not one.requires_grad),
+        classes=_classes(graph._program.program),
+        main=type(graph).__name__,
     )
 
 

@@ -14,9 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
+from flowconf.draw.data import as_data
 from flowconf.draw.dot import dot
+from flowconf.draw.levels import picture
+from flowconf.draw.page.assemble import graph_page, in_frame
 from flowconf.draw.svg import render
 from flowconf.graph import freezing, swapping, views
+from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.failed_step import add_notes
 from flowconf.graph.runtime import over
 from flowconf.graph.source.program import restore
@@ -174,9 +178,18 @@ class Graph(GraphTree):
         """One row for each path: kind, shape, parameters, frozen, checkpoint."""
         return rows(self)
 
+    def html(self) -> str:
+        """This graph as a page: one HTML file that folds, unfolds and searches, and needs no network.
+
+        Example:
+            Path("model.html").write_text(graph.html(), encoding="utf-8")
+        """
+        facts = facts_of_graph(self)
+        return graph_page(as_data(picture(self._plan, facts), facts))
+
     def _repr_html_(self) -> str:
-        """The summary, for notebooks."""
-        return self.summary()._repr_html_()
+        """The page, for notebooks, in a sandboxed frame."""
+        return in_frame(self.html())
 
     def dot(self, depth: int | None = None) -> str:
         """The diagram of the document of this graph, with its shapes, as DOT text.

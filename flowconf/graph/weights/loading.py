@@ -133,8 +133,8 @@ def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
     )
 
 
-def check(module: nn.Module, request: Request, at: str = "") -> None:
-    """Check that `load` would succeed, without loading tensors. Raises `ConfigError`."""
+def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
+    """What `load` would report, from the header of the file, without loading tensors. Raises `ConfigError`."""
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
@@ -146,6 +146,7 @@ def check(module: nn.Module, request: Request, at: str = "") -> None:
         report = WeightReport(str(file), at)
         _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
+        return report
 
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:

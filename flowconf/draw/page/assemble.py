@@ -1,0 +1,103 @@
+"""One HTML file from data, scripts and styles.
+
+The scripts are modules of plain JavaScript in this folder. They become one script, in which each module is a function
+with its own names, in the order of their imports.
+The content security policy allows that script and style by their hashes, and nothing else, not even a request.
+Data is JSON in an element that does not run; scripts write every text of it as text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from flowconf.report import printable
+
+HERE = files(__package__)
+NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
+IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:function\*?|const|class) (\w+))", re.MULTILINE)
+
+
+def graph_page(data: Mapping[str, Any]) -> str:
+    """The page of a graph, from the data of `draw/data.py`."""
+    return page(data, data["graph"].get("name") or "graph", "graph", "showGraph", ("dagre.min.js",))
+
+
+def page(data: Mapping[str, Any], title: str, module: str, show: str, vendored: tuple[str, ...]) -> str:
+    """A page that calls the function `show` of a module with `data` and the element to fill."""
+    calls = f'{module}_js.{show}(JSON.parse(document.getElementById("data").textContent), document.body);'
+    script = "\n".join([*(library(name) for name in vendored), *modules(module), calls])
+    style = text("page.css")
+    allowed = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; {NOTHING_ELSE}"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{escape(allowed)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{escape(printable(title))}</title>
+<style>{style}</style>
+</head>
+<body>
+<script type="application/json" id="data">{embedded(data)}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+def embedded(data: Mapping[str, Any]) -> str:
+    """`data` as JSON in ASCII that no HTML parser takes for markup."""
+    plain = json.dumps(data, separators=(",", ":"), default=str)
+    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def in_frame(page: str, height: int = 620) -> str:
+    """A page as an element of another page, such as a cell of a notebook, in a sandbox."""
+    style = f"width: 100%; height: {height}px; border: 1px solid #8884; border-radius: 6px"
+    return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{escape(page)}"></iframe>'
+
+
+@cache
+def modules(name: str) -> tuple[str, ...]:
+    """A module and all that it imports, each once, those that it imports first."""
+    return tuple(_scoped(one) for one in dict.fromkeys(_order(name)))
+
+
+def _order(name: str) -> Iterator[str]:
+    for _, imported in IMPORT.findall(text(f"{name}.js")):
+        yield from _order(imported)
+    yield name
+
+
+def _scoped(name: str) -> str:
+    """A module as an object of its exports, which is called like the file."""
+    module = text(f"{name}.js")
+    body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2_js;", module))
+    return f"const {name}_js = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(module))} }};\n}})();"
+
+
+@cache
+def library(name: str) -> str:
+    """A vendored library with its licence."""
+    licence = (HERE / "vendor" / f"{name.partition('.')[0]}.LICENSE.txt").read_text(encoding="utf-8")
+    code = (HERE / "vendor" / name).read_text(encoding="utf-8")
+    return f"/*\n{licence.strip()}\n*/\n{re.sub(r'^//# sourceMappingURL=.*$', '', code, flags=re.MULTILINE).strip()}"
+
+
+@cache
+def text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

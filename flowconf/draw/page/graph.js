@@ -1,0 +1,232 @@
+// The page of a graph: the map, the panel, the tools above them, and the keys.
+
+import { readAddress, writeAddress } from "./address.js";
+import { cardOf, sizeOf } from "./cards.js";
+import { cameraOf } from "./camera.js";
+import { draw, make } from "./dom.js";
+import { disturb, layOut } from "./layout.js";
+import { mapOf, matching, placeOf, visible } from "./map.js";
+import { overlaysOf } from "./overlays.js";
+import { panelOf } from "./panel.js";
+import { above, folds, pathOf, treeOf, walk } from "./tree.js";
+
+const SMALLEST = 0.72, TRIES = 60;
+
+/** Show the graph of `data` in the element `place`. */
+export function showGraph(data, place) {
+  const tree = treeOf(data.graph), { root } = tree;
+  const overlays = overlaysOf(tree, data.overlays);
+  const state = { selected: null, overlay: "", shapes: false, found: null, isDefault: true };
+  const stage = draw("g");
+  const arrow = draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, draw("path", { d: "M0 0.800L7 4L0 7.200z" }));
+  const svg = draw("svg", { class: "map", tabindex: "0", "aria-label": `map of ${root.name}` }, draw("defs", {}, arrow), stage);
+  const side = make("aside", { "aria-live": "polite" });
+  const search = make("input", { type: "search", placeholder: "search  /", "aria-label": "search members", autocomplete: "off", spellcheck: "false" });
+  const count = make("span", { class: "count", role: "status" });
+  const choice = make("select", { "aria-label": "overlay" }, make("option", { value: "" }, "no overlay"), Object.entries(overlays).map(([name, one]) => make("option", { value: name }, one.title)));
+  const shapes = make("button", { type: "button", "aria-pressed": "false" }, "shapes");
+  const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);
+  const view = cameraOf(svg, stage);
+  place.append(
+    make("header", {}, make("h1", {}, root.name || "graph"), make("div", { class: "find" }, search, count),
+      make("div", { class: "tools" }, choice, shapes, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
+    make("main", {}, svg, side),
+  );
+
+  const aspect = () => Math.min(2, Math.max(0.3, svg.clientWidth / (svg.clientHeight || 1)));
+  const arrange = () => layOut(root, { aspect: aspect(), overlay: overlays[state.overlay], shapes: state.shapes });
+
+  /** Draw all that has changed. `keeps`: a node that stays at its place of the window. */
+  function show(keeps) {
+    const before = keeps?.clean && keeps.at ? placeOf(keeps) : null;
+    arrange();
+    stage.replaceChildren(mapOf(root, state));
+    side.replaceChildren(...panelOf(tree, data, state, overlays[state.overlay || "parameters"], (one) => go(one)));
+    if (before) {
+      const after = placeOf(keeps);
+      view.pan((before.x - after.x) * view.camera.scale, (before.y - after.y) * view.camera.scale);
+    }
+    const open = [...walk(root)].filter((one) => one.open && one.parent).map((one) => one.id);
+    writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
+  }
+
+  function setOpen(one, open) {
+    if (!folds(one) || !one.parent || one.open === open) return;
+    one.open = open;
+    disturb(one);
+  }
+
+  function toggle(one) {
+    state.isDefault = false;
+    const corner = placeOf(one);
+    setOpen(one, !one.open);
+    arrange();
+    const now = placeOf(one);
+    view.pan((corner.x - now.x) * view.camera.scale, (corner.y - now.y) * view.camera.scale);
+    show();
+  }
+
+  /** Unfold the next level everywhere, or fold all. */
+  function deepen(step) {
+    state.isDefault = false;
+    const shut = [...visible(root)].filter((one) => folds(one) && !one.open);
+    if (step > 0) for (const one of shut.slice(0, 400)) setOpen(one, true);
+    else for (const one of walk(root)) setOpen(one, false);
+    show();
+    view.fit(root.size);
+  }
+
+  /** Select a node, or none: what is around it unfolds, and the map moves to it. */
+  function go(one, focus = true) {
+    state.selected = one;
+    for (const node of one ? above(one) : []) {
+      if (!node.open && node.parent) state.isDefault = false;
+      setOpen(node, true);
+    }
+    show();
+    if (!one) return;
+    view.reveal(placeOf(one));
+    if (focus) elementOf(one)?.focus({ preventScroll: true });
+  }
+
+  function elementOf(one) {
+    return stage.querySelector(`[data-id="${CSS.escape(one.id)}"]`);
+  }
+
+  function nodeAt(target) {
+    const element = target.closest?.("[data-id]");
+    return element ? tree.nodes.get(element.getAttribute("data-id")) : null;
+  }
+
+  svg.addEventListener("click", (event) => {
+    if (view.wasDragged()) return;
+    const one = nodeAt(event.target);
+    if (one && event.target.closest(".fold")) toggle(one);
+    else go(one);
+  });
+  svg.addEventListener("dblclick", (event) => {
+    const one = nodeAt(event.target);
+    if (one && folds(one) && !event.target.closest(".fold")) toggle(one);
+  });
+
+  let hits = [], hit = -1;
+  function find() {
+    hits = matching(root, search.value);
+    hit = -1;
+    state.found = hits.length ? new Set(hits) : null;
+    count.textContent = search.value ? `${hits.length} found` : "";
+    show();
+  }
+  function next(step) {
+    if (!hits.length) return;
+    hit = (hit + step + hits.length) % hits.length;
+    go(hits[hit], false);
+    count.textContent = `${hit + 1} of ${hits.length}`;
+  }
+  search.addEventListener("input", find);
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") next(event.shiftKey ? -1 : 1);
+    if (event.key === "Escape") {
+      search.value = "";
+      find();
+      svg.focus();
+    }
+    event.stopPropagation();
+  });
+  choice.addEventListener("change", () => setOverlay(choice.value));
+  shapes.addEventListener("click", () => setShapes(!state.shapes));
+
+  function setOverlay(name) {
+    state.overlay = name in overlays ? name : "";
+    choice.value = state.overlay;
+    show();
+  }
+  function setShapes(on) {
+    state.shapes = on;
+    shapes.setAttribute("aria-pressed", String(on));
+    svg.classList.toggle("shapes", on);
+    show();
+  }
+
+  /** The next node in a direction: the nearest one of those that lie there. */
+  function beside(dx, dy) {
+    const from = state.selected;
+    const others = [...visible(root)].filter((one) => one !== from && one.card.shape !== "joint" && one.kind !== "output");
+    if (!from) return others[0];
+    const centre = (one) => ({ x: placeOf(one).x + one.size.width / 2, y: placeOf(one).y + (one.open ? 12 : one.size.height / 2) });
+    const here = centre(from);
+    const far = (one) => {
+      const there = centre(one), along = (there.x - here.x) * dx + (there.y - here.y) * dy;
+      const off = Math.abs((there.x - here.x) * dy) + Math.abs((there.y - here.y) * dx);
+      return along < 4 ? Infinity : along + 2.5 * off;
+    };
+    const best = others.reduce((a, b) => (far(b) < far(a) ? b : a), others[0]);
+    return best && far(best) < Infinity ? best : from;
+  }
+
+  const keys = {
+    ArrowDown: () => go(beside(0, 1)), ArrowUp: () => go(beside(0, -1)), ArrowRight: () => go(beside(1, 0)), ArrowLeft: () => go(beside(-1, 0)),
+    Enter: () => state.selected && folds(state.selected) && (toggle(state.selected), elementOf(state.selected)?.focus()),
+    Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
+    0: () => view.fit(root.size), s: () => setShapes(!state.shapes), "/": () => search.focus(),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
+      if (event.key !== "/" || event.target === search) return;
+    }
+    if (!keys[event.key]) return;
+    event.preventDefault();
+    keys[event.key]();
+  });
+
+  const area = (one) => one.size.width * one.size.height;
+  const room = () => (svg.clientWidth * svg.clientHeight) / SMALLEST ** 2;
+  const insideArea = (one) => one.children.reduce((sum, child) => sum + area({ size: sizeOf(child, cardOf(child)) }), 0);
+
+  /** Unfold as many levels as fit into the window and stay legible. */
+  function unfoldWhatFits() {
+    root.open = true;
+    arrange();
+    let tries = TRIES;
+    let level = root.children;
+    while (level.length && tries > 0) {
+      for (const one of level) {
+        if (!folds(one) || tries <= 0 || area(root) + insideArea(one) > room()) continue;
+        tries -= 1;
+        setOpen(one, true);
+        arrange();
+        const scale = Math.min((svg.clientWidth - 48) / root.size.width, (svg.clientHeight - 48) / root.size.height);
+        if (scale < SMALLEST) setOpen(one, false);
+      }
+      level = level.filter((one) => one.open).flatMap((one) => one.children);
+    }
+    arrange();
+  }
+
+  function start() {
+    const given = readAddress();
+    root.open = true;
+    for (const one of walk(root)) if (one.parent) setOpen(one, given.open?.includes(one.id) ?? false);
+    state.overlay = given.show in overlays ? given.show : "";
+    choice.value = state.overlay;
+    if (given.open === null && data.depth) for (const one of walk(root)) setOpen(one, one.depth < data.depth);
+    else if (given.open === null) unfoldWhatFits();
+    state.isDefault = given.open === null;
+    setShapes(given.shapes);
+    view.fit(root.size);
+    const chosen = given.at && (tree.nodes.get(given.at) ?? [...walk(root)].find((one) => pathOf(one) === given.at));
+    if (chosen) go(chosen, false);
+  }
+
+  matchMedia("print").addEventListener("change", (event) => {
+    if (event.matches) {
+      stage.removeAttribute("transform");
+      svg.setAttribute("viewBox", `0 0 ${root.size.width} ${root.size.height}`);
+    } else {
+      svg.removeAttribute("viewBox");
+      view.apply();
+    }
+  });
+  addEventListener("hashchange", start);
+  start();
+}

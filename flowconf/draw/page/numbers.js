@@ -1,0 +1,19 @@
+// Numbers as they are shown.
+
+/** A count in three digits: 27.5 k, 1.20 M. */
+export function short(count) {
+  if (count < 1000) return String(Math.round(count * 100) / 100);
+  const units = ["", " k", " M", " G", " T"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(count) / 3));
+  return Number((count / 1000 ** power).toPrecision(3)) + units[power];
+}
+
+/** A count with all its digits: 27,530. */
+export function full(count) {
+  return count.toLocaleString("en-US");
+}
+
+/** A share between 0 and 1 as a percentage. */
+export function percent(share) {
+  return share > 0 && share < 0.001 ? "<0.1 %" : `${Number((100 * share).toPrecision(share >= 0.1 ? 3 : 2))} %`;
+}

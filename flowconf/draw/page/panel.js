@@ -1,0 +1,154 @@
+// The panel beside the map: the whole graph, or all about the selected member.
+
+import { make } from "./dom.js";
+import { weightNotes } from "./cards.js";
+import { full, percent } from "./numbers.js";
+import { largest } from "./overlays.js";
+import { above, isNamed, pathOf } from "./tree.js";
+
+/** What the panel shows; `go` selects a node. */
+export function panelOf(tree, data, state, overlay, go) {
+  return state.selected ? about(state.selected, tree, data, go) : overview(tree, overlay, go);
+}
+
+function overview(tree, overlay, go) {
+  const { root } = tree;
+  const trainable = root.trainable ?? 0;
+  const rows = [["file", placeText(root.place)], ["parameters", full(root.parameters)], ["trainable", full(trainable)]];
+  if (root.parameters > trainable) rows.push(["frozen", full(root.parameters - trainable)]);
+  for (const [name, value] of root.params ?? []) rows.push([name, value]);
+  const leaves = largest(root, overlay);
+  const top = overlay.shares.get(leaves[0]?.id) || 1;
+  return [
+    make("h2", {}, root.name || "graph"),
+    facts(rows),
+    leaves.length > 0 && make("h3", {}, `Largest by ${overlay.title}`),
+    leaves.length > 0 && make("ol", { class: "largest" }, leaves.map((one) => ranked(one, overlay, top, go))),
+    make("h3", {}, "How to read the map"),
+    notation(),
+  ].filter(Boolean);
+}
+
+function ranked(one, overlay, top, go) {
+  const share = overlay.shares.get(one.id);
+  const line = make("span", { class: "bar" });
+  line.style.width = `${(100 * share) / top}%`;
+  const figures = make("span", { class: "figures" }, overlay.texts?.get(one.id) ?? percent(share));
+  const calls = make("span", { class: "calls" }, (one.calls ?? [one.source_name ?? ""]).join(" · "));
+  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, pathOf(one)), figures, calls, make("span", { class: "place" }, placeText(one.place)), line));
+}
+
+function notation() {
+  const rows = [
+    ["solid line", "the stream from step to step"],
+    ["dashed line", "a reference: one more argument"],
+    ["dotted line", "the value of the previous iteration or call"],
+    ["thin line into +", "the stream that a residual is added to"],
+    ["dashed border and ✻", "frozen"],
+    ["cards in a stack, × n", "n copies in series, each with its own weights"],
+    ["double border", "a graph that unfolds: click ▸, or press Enter"],
+  ];
+  const keys = "arrows move, Enter folds, / searches, + and − zoom, 0 fits, s shows shapes, Esc clears";
+  return make("div", { class: "notation" }, facts(rows), make("p", {}, keys));
+}
+
+function about(one, tree, data, go) {
+  const around = above(one).filter((node) => node.parent && node.kind !== "range");
+  const crumbs = [make("button", { type: "button", onclick: () => go(null) }, tree.root.name || "graph")];
+  for (const node of around) crumbs.push(" › ", make("button", { type: "button", onclick: () => go(node) }, node.name));
+  return [
+    make("nav", { "aria-label": "around it" }, crumbs),
+    make("h2", {}, one.name || one.verb || one.kind),
+    facts(rowsOf(one)),
+    ...links(one, tree, go),
+    ...written(one, data),
+    ...tensors(one),
+    ...accounts(one, data),
+    ...generated(one, data),
+  ];
+}
+
+function rowsOf(one) {
+  const rows = [["path", one.kind === "range" ? "" : pathOf(one)], ["verb", one.verb], ["graph", one.source_name]];
+  rows.push(["calls", (one.calls ?? []).join("\n")], ["as written", (one.written ?? []).join("\n")]);
+  for (const [name, value] of one.params ?? []) rows.push([name, value]);
+  rows.push(["output", one.shape], ["tag", one.tag], ["runs", one.times && `${one.times} times`]);
+  rows.push(["copies", one.repeat && `${one.repeat} in series`], ["same weights as", one.reuses]);
+  for (const note of one.notes ?? []) rows.push(["runs over", note]);
+  if (one.parameters && !one.reuses) {
+    const each = one.copies > 1 ? ` (${full(one.parameters / one.copies)} in each of ${one.copies} copies)` : "";
+    rows.push(["parameters", full(one.parameters) + each]);
+    if (one.trainable !== one.parameters && one.kind !== "range") rows.push(["trainable", full(one.trainable ?? 0)]);
+  }
+  const how = { all: "no gradients, evaluation mode", params: "no gradients" }[one.frozen];
+  rows.push(["frozen", how && how + (one.setting ? "" : ", set above")], ["thawed", one.setting === "no" && "in a frozen graph"]);
+  for (const note of weightNotes(one)) rows.push(["weights", note.replace(/^weights /, "")]);
+  return rows;
+}
+
+/** What a member reads and what reads it. */
+function links(one, tree, go) {
+  const all = one.parent ? above(one).findLast((node) => node.all)?.all ?? [] : [];
+  const mine = one.kind === "range" ? [] : all;
+  const row = (link, other) => {
+    const node = tree.nodes.get(other);
+    const text = node?.name || { input: "input", output: "output", joint: "joint" }[node?.kind] || other;
+    const kind = link.kind === "stream" ? "" : link.kind === "kept" ? "residual" : link.kind;
+    const more = [kind, link.name, link.shape].filter(Boolean).join(" · ");
+    return make("li", {}, make("button", { type: "button", onclick: () => go(node) }, text), more && make("span", { class: "muted" }, ` ${more}`));
+  };
+  const into = mine.filter((link) => link.to === one.id).map((link) => row(link, link.from));
+  const out = mine.filter((link) => link.from === one.id).map((link) => row(link, link.to));
+  return [...listed("Reads", into), ...listed("Read by", out)];
+}
+
+function listed(title, rows) {
+  return rows.length ? [make("h3", {}, title), make("ul", { class: "links" }, rows)] : [];
+}
+
+/** The lines of the document that a member was written on. */
+function written(one, data) {
+  const { place } = one;
+  if (!place || one.kind === "range" || (!place.line && !place.word)) return [];
+  const lines = data.lines[place.file] ?? {};
+  const numbers = Object.keys(lines).map(Number).filter((line) => line >= place.line && line <= place.end);
+  const shown = numbers.map((line) => make("span", { class: "line" }, make("i", {}, line), lines[line]));
+  return [make("h3", {}, placeText(place)), shown.length > 0 && make("pre", { tabindex: "0" }, shown)].filter(Boolean);
+}
+
+function tensors(one) {
+  if (!one.tensors?.length || one.reuses) return [];
+  return [make("h3", {}, "Parameters"), facts(one.tensors.map(([name, shape]) => [name, `[${shape.join(", ")}]`]))];
+}
+
+function accounts(one, data) {
+  const lines = data.accounts[pathOf(one)];
+  return lines ? [make("h3", {}, "Weights"), block(lines)] : [];
+}
+
+/** The lines of generated source that belong to a step. */
+function generated(one, data) {
+  const lines = (data.source[one.home] ?? []).filter(([, step]) => step && step === one.id.split(".").at(-1));
+  if (!isNamed(one) || !lines.length) return [];
+  const indent = Math.min(...lines.map(([text]) => text.length - text.trimStart().length));
+  return [make("h3", {}, `Generated, in ${one.home}`), block(lines.map(([text]) => text.slice(indent)))];
+}
+
+function block(lines) {
+  return make("pre", { tabindex: "0" }, lines.map((line) => make("span", { class: "line" }, line)));
+}
+
+function facts(rows) {
+  const shown = rows.filter(([, value]) => value);
+  return make("dl", {}, shown.map(([name, value]) => [make("dt", {}, name), make("dd", {}, ...lined(String(value)))]));
+}
+
+function lined(text) {
+  return text.split("\n").flatMap((line, number) => (number ? [make("br"), line] : [line]));
+}
+
+function placeText(place) {
+  if (!place) return "";
+  if (place.word) return `command line, ${place.word}`;
+  return place.line ? `${place.file}:${place.line}` : place.file ?? "";
+}
