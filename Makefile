@@ -11,6 +11,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BIOME := @biomejs/biome@2.3.0
 DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
@@ -61,6 +62,8 @@ test-all: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if npx --yes --prefer-offline $(BIOME) --version >/dev/null 2>&1; then npx --prefer-offline $(BIOME) lint; \
+	else echo "the scripts of the page are not checked: npx cannot run $(BIOME)"; fi
 
 types: $(READY)
 	$(BIN)/mypy

@@ -112,7 +112,7 @@ COMMANDS = {
     "summary": Command(("summary", "small.yaml"), last="sizes"),
     "eject": Command(("eject", "small.yaml"), last="sizes"),
     "export": Command(("export", "small.yaml"), last="sizes"),
-    "draw": Command(("draw", "small.yaml"), last="sections"),
+    "draw": Command(("draw", "small.yaml"), last="sizes"),
 }
 PYTHON: dict[str, tuple[Callable[..., object], str]] = {
     "check": (flowconf.check, "prerequisites"),
@@ -251,7 +251,7 @@ INFERENCES = {
     "summary": (["summary", "small.yaml"], 1),
     "eject": (["eject", "small.yaml"], 1),
     "export": (["export", "small.yaml"], 1),
-    "draw": (["draw", "small.yaml"], 0),
+    "draw": (["draw", "small.yaml"], 1),
 }
 
 

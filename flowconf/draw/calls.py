@@ -28,9 +28,7 @@ def calls_of(applied: Applied, sizes: Callable[[str], Iterable[int]]) -> tuple[s
 
 
 def value_text(value: object) -> str:
-    """A plain value as a document writes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
+    """A plain value as a call writes it."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(value_text, value))}]"
     return repr(value)

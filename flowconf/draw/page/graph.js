@@ -89,6 +89,13 @@ export function showGraph(data, place) {
     if (focus) elementOf(one)?.focus({ preventScroll: true });
   }
 
+  /** Fold or unfold a node by key, and keep the focus on it. */
+  function turn(one) {
+    if (!one || !folds(one)) return;
+    toggle(one);
+    elementOf(one).focus({ preventScroll: true });
+  }
+
   function elementOf(one) {
     return stage.querySelector(`[data-id="${CSS.escape(one.id)}"]`);
   }
@@ -166,7 +173,7 @@ export function showGraph(data, place) {
 
   const keys = {
     ArrowDown: () => go(beside(0, 1)), ArrowUp: () => go(beside(0, -1)), ArrowRight: () => go(beside(1, 0)), ArrowLeft: () => go(beside(-1, 0)),
-    Enter: () => state.selected && folds(state.selected) && (toggle(state.selected), elementOf(state.selected)?.focus()),
+    Enter: () => turn(state.selected),
     Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
     0: () => view.fit(root.size), s: () => setShapes(!state.shapes), "/": () => search.focus(),
   };

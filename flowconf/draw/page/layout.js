@@ -50,14 +50,16 @@ function arranged(parent, { aspect, shapes }) {
     placed(columns);
     for (const route of routes) moveRoute(route, route.column);
     const crossing = flowing.filter((link) => known.get(link.from).column !== known.get(link.to).column);
-    crossing.forEach((link, number) => {
+    for (const [number, link] of crossing.entries()) {
       const from = known.get(link.from), to = known.get(link.to);
       routes.push({ ...link, points: across(from, to, columns, number, isFree(to, members)), curve: false });
-    });
+    }
   }
   const box = bounds(members, routes);
   const states = links.filter((link) => link.kind === "state");
-  states.forEach((link, number) => routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number) }));
+  for (const [number, link] of states.entries()) {
+    routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number) });
+  }
   const whole = bounds(members, routes);
   for (const member of members) member.at = { x: member.at.x - whole.left, y: member.at.y - whole.top };
   for (const route of routes) moveRoute(route, { x: -whole.left, y: -whole.top });
@@ -70,11 +72,11 @@ function ordered(members, links) {
   graph.setGraph({ rankdir: "TB", nodesep: GAP, ranksep: RANK, edgesep: 14 });
   for (const member of members) graph.setNode(member.id, { width: member.size.width, height: member.size.height });
   const inside = links.filter((link) => graph.hasNode(link.from) && graph.hasNode(link.to));
-  inside.forEach((link, number) => {
+  for (const [number, link] of inside.entries()) {
     const { width, height } = link.label;
     const room = width ? { width: width + 8, height, labelpos: "r", labeloffset: 4 } : {};
     graph.setEdge(link.from, link.to, { weight: link.kind === "stream" ? 3 : 1, ...room }, String(number));
-  });
+  }
   dagre.layout(graph);
   for (const member of members) {
     const { x, y } = graph.node(member.id);
@@ -179,7 +181,8 @@ function bounds(members, routes) {
     ys.push(at.y - size.height / 2, at.y + size.height / 2);
   }
   for (const { points, spot, label } of routes) {
-    for (const point of points) xs.push(point.x), ys.push(point.y);
+    xs.push(...points.map((point) => point.x));
+    ys.push(...points.map((point) => point.y));
     if (spot) xs.push(spot.x + label.width);
   }
   if (!xs.length) return { left: 0, right: 0, top: 0, bottom: 0 };
