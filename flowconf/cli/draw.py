@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import File, Overrides, TrustOption, refuse_other_pictures, trust_project_of
-from flowconf.cli.imports import import_torch
 from flowconf.report import json_line
 
 
@@ -57,10 +56,9 @@ def draw(
     from flowconf.draw.svg import write
     from flowconf.train.checks import road
 
-    walk = road.begin(file, overrides or []).to(road.BEFORE_TORCH)
+    walk = road.begin(file, overrides or []).to("sizes")
+    inference = walk.inference
     assert walk.plan is not None
-    import_torch()
-    inference = walk.to("sizes").inference
     assert inference is not None
     if form in (PictureForm.HTML, PictureForm.JSON):
         from flowconf.draw.data import as_data

@@ -15,7 +15,7 @@ from typing import Any
 
 from flowconf.draw.facts import Facts
 from flowconf.draw.members import Edge, Level, Member
-from flowconf.language.plan import Checkpoint
+from flowconf.language.settings import Checkpoint
 from flowconf.report import Place, shown_path
 
 VERSION = 1

@@ -20,13 +20,13 @@ from flowconf.language.plan import (
     LoopStep,
     MapStep,
     Mount,
-    Setting,
     Shared,
     SplitStep,
     Step,
     Value,
     join,
 )
+from flowconf.language.settings import Setting
 from flowconf.report import Place
 
 MERGE_SIGNS = {"add": "+", "mul": "×"}
@@ -72,11 +72,10 @@ class _Picture:
             self.settings[path] = _laid_over(self.settings.get(path), setting)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
-        for path, step in plan.all_steps():
-            if step.repeat is not None and isinstance(step.repeat.value, int):
-                self.repeats[path] = step.repeat.value
-            prefix = path.removesuffix(step.path)
-            self.shared |= {prefix + one.path for one in step.applied() if isinstance(one.module, Shared)}
+        for prefix, step in _all_steps(plan):
+            if step.repeat is not None and isinstance(step.repeat.value, int) and not step.copies:
+                self.repeats[join(prefix, step.path)] = step.repeat.value
+            self.shared |= {join(prefix, one.path) for one in step.applied() if isinstance(one.module, Shared)}
 
     def whole(self) -> Member:
         plan = self.plan
@@ -146,6 +145,8 @@ class _Picture:
 
     def step(self, graph: _Graph, step: Step) -> Member:
         path = join(graph.path, step.path)
+        if step.copies:
+            return self.copies(graph, step, path)
         body = self.module(graph, step.body) if len(step.parts) == 1 else {}
         inside = body.pop("inside", None)
         if self.has_parts(step):
@@ -167,6 +168,26 @@ class _Picture:
             home=graph.home,
             inside=inside,
             **body,
+        )
+        return self.counted(replace(member, **self.set_at(path)))
+
+    def copies(self, graph: _Graph, step: Step, path: str) -> Member:
+        """A repeated step of which each copy has values of its own: the copies in series."""
+        numbered = enumerate(step.copies)
+        members = [
+            self.step(graph, replace(copy, name=str(number), repeat=None, tag=None)) for number, copy in numbered
+        ]
+        ids = [member.id for member in members]
+        member = Member(
+            id=path,
+            name=step.name,
+            shape=self.facts.shapes.get(join(graph.path, step.name), ""),
+            tag=step.tag or "",
+            repeat=len(members),
+            notes=(f"{step.index} from 0 to {len(members) - 1}",),
+            place=step.place,
+            home=graph.home,
+            inside=Level(tuple(members), tuple(Edge(*two) for two in pairwise(ids))),
         )
         return self.counted(replace(member, **self.set_at(path)))
 
@@ -194,7 +215,8 @@ class _Picture:
     def mount(self, graph: _Graph, applied: Applied, module: Mount) -> dict[str, Any]:
         path = join(graph.path, applied.path)
         shares = {mine: graph.full(theirs) for mine, theirs in module.shares}
-        home = self.facts.classes.get(graph.home, NO_CLASS).children.get(applied.path, "")
+        children = self.facts.classes.get(graph.home, NO_CLASS).children
+        home = children.get(applied.path) or children.get(applied.path.rpartition(".")[0], "")
         given = dict(module.graph.params) | dict(module.params)
         return {
             "source_name": module.graph.source_name or "",
@@ -297,6 +319,18 @@ class _Picture:
     def is_untrained(self, tensor: str, owner: str) -> bool:
         untrained = self.facts.untrained
         return bool(self.frozen_at(owner)) if untrained is None else tensor in untrained
+
+
+def _all_steps(plan: GraphPlan, prefix: str = "") -> Iterator[tuple[str, Step]]:
+    """All steps of the tree, each with the path of its graph; copies with an index are steps too."""
+    for step in plan.steps:
+        yield prefix, step
+        for copy in step.copies or (step,):
+            if copy is not step:
+                yield prefix, replace(copy, repeat=None)
+            for applied in copy.applied():
+                if isinstance(applied.module, Mount):
+                    yield from _all_steps(applied.module.graph, join(prefix, applied.path))
 
 
 def _without(body: Member, beside: Iterable[Member]) -> Member:

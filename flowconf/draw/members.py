@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from flowconf.language.plan import Checkpoint
+from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, Place
 
 

@@ -541,14 +541,11 @@ class GraphPlan:
 
     def deciding(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
         """The steps of the tree that decide at run time what runs, with their full paths."""
-        return ((path, step) for path, step in self.all_steps(prefix) if step.decision is not None)
-
-    def all_steps(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
-        """All steps of the tree with their full paths, those of each graph before those of the graphs in it."""
         for step in self.steps:
-            yield join(prefix, step.path), step
+            if step.decision is not None:
+                yield join(prefix, step.path), step
         for path, mount in self.mounts():
-            yield from mount.graph.all_steps(join(prefix, path))
+            yield from mount.graph.deciding(join(prefix, path))
 
     def mounts(self) -> Iterator[tuple[str, Mount]]:
         """All directly nested graphs, with their paths."""

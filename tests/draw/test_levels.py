@@ -75,6 +75,16 @@ def test_copies_count_their_parameters():
     assert member(whole, "block.a").tensors == (("weight", (8, 8)), ("bias", (8,)))
 
 
+def test_copies_with_an_index_are_members_with_values_of_their_own():
+    step = {"also": "Conv1d(8, 8, 3, padding=2**i, dilation=2**i)", "repeat": {"times": 3, "index": "i"}}
+    whole, _ = drawn(graph({"wave": step}, {"x": ["B", 8, "T"]}))
+    assert whole.parameters == member(whole, "wave").parameters == 3 * 200
+    assert member(whole, "wave").notes == ("i from 0 to 2",)
+    assert member(whole, "wave.2").calls == ("Conv1d(8, 8, 3, padding=4, dilation=4)",)
+    assert member(whole, "wave.2").written == ("Conv1d(8, 8, 3, padding=2 ** i, dilation=2 ** i)",)
+    assert ("wave.0", "wave.1", "stream", "") in edges(member(whole, "wave"))
+
+
 def test_a_reused_module_counts_once():
     whole, _ = drawn(graph({"a": "Linear(8, 8)", "again": {"reuse": "a"}}))
     assert whole.parameters == 72

@@ -13,7 +13,7 @@ function node(member, parent, nodes) {
   const made = { ...member, parent, depth: parent ? parent.depth + 1 : 0, children: [], links: [], open: false };
   made.name ??= "";
   made.parameters ??= 0;
-  made.copies = (parent?.copies ?? 1) * (member.repeat ?? 1);
+  made.copies = (parent?.copies ?? 1) * (member.verb ? member.repeat ?? 1 : 1);
   nodes.set(made.id, made);
   if (member.inside) {
     made.children = member.inside.members.map((inner) => node(inner, made, nodes));
