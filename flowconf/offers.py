@@ -11,7 +11,7 @@ offer(
     metrics="flowconf.train.objective.metrics",
     optimizers="flowconf.train.optim.optimizers",
     schedules="flowconf.train.optim.schedules",
-    datasets=["flowconf.train.data.builtin", "flowconf.train.data.files"],
+    datasets=["flowconf.train.data.builtin", "flowconf.train.data.files", "flowconf.train.data.images"],
     loggers="flowconf.train.runs.loggers",
 )
 offer(

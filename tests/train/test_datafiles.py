@@ -11,9 +11,11 @@ import torch
 from safetensors.numpy import save_file
 
 import flowconf
+from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.data.builtin import read_rows
-from flowconf.train.data.files import idx, images, text
+from flowconf.train.data.files import idx, text
+from flowconf.train.data.images import images
 from flowconf.train.data.splits import Resident
 from flowconf.train.data.streams import closing_stream, stream
 from tests.train.conftest import TINY
@@ -106,7 +108,7 @@ def test_images_of_another_size_and_of_one_channel(pictures):
     from PIL import Image
 
     Image.new("RGB", (9, 9)).save(pictures / "dog" / "other.png")
-    with pytest.raises(ConfigError, match=r"(has size \[9, 9\]|has size \[4, 6\])"):
+    with pytest.raises(ConfigError, match=r"other.png` is \[9, 9\], but `.*0.png` is \[4, 6\]"):
         images(folder=str(pictures))
     assert len(images(folder=str(pictures), size=[4, 4]).train)
 
@@ -236,6 +238,182 @@ def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would
         with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is not an image") as refused:
             next(batches)
     assert refused.value.diagnostics[0].place.file == str(broken)
+
+
+PILLOW = pytest.importorskip("PIL.Image")
+BROKEN = {
+    "empty.png": (lambda data: b"", "is empty"),
+    "page.png": (lambda data: b"<!DOCTYPE html><html></html>", "is not an image"),
+    "short.png": (lambda data: data[: len(data) // 2], "is truncated"),
+    "short.jpg": (lambda data: data[: len(data) // 2], "is truncated"),
+    "short.gif": (lambda data: data[: len(data) // 2], "is truncated"),
+    "short.webp": (lambda data: data[: len(data) // 2], ""),
+    "short.bmp": (lambda data: data[: len(data) // 2], "is truncated"),
+    "short.tif": (lambda data: data[: len(data) // 2], ""),
+}
+
+
+def noise(width=40, height=30):
+    return PILLOW.fromarray(numpy.random.default_rng(0).integers(0, 256, (height, width, 3), "uint8"))
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """A folder of images with classes and splits."""
+    for split in ("train", "val"):
+        for kind in ("cat", "dog"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for number in range(3):
+                noise().save(tmp_path / split / kind / f"{number}.png")
+    return tmp_path
+
+
+def break_(file, change):
+    noise().save(file)
+    file.write_bytes(change(file.read_bytes()))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_image_that_cannot_be_decoded_is_named_before_training(noisy, name, resident):
+    change, why = BROKEN[name]
+    file = noisy / "val" / "dog" / name
+    break_(file, change)
+    with pytest.raises(ConfigError) as caught:
+        images(folder=str(noisy), resident=resident)
+    (told,) = caught.value.diagnostics
+    assert told.message.startswith(f"`{file}` {why}")
+    assert told.place.file == str(file)
+    assert told.help == "remove it, or save it again"
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_all_broken_images_are_counted(noisy, resident):
+    for number, split in enumerate(["train", "train", "val", "train", "val", "train", "val"]):
+        change, _ = list(BROKEN.values())[number % 3]
+        break_(noisy / split / "cat" / f"broken{number}.png", change)
+    with pytest.raises(ConfigError) as caught:
+        images(folder=str(noisy), resident=resident)
+    (told,) = caught.value.diagnostics
+    assert told.message == "7 of 19 images cannot be read"
+    assert told.labels[0].message == f"`{noisy / 'train' / 'cat' / 'broken0.png'}` is empty"
+    assert told.labels[-1].message == "and 2 more"
+
+
+def test_images_with_other_bytes_at_their_end_are_fine(noisy):
+    for ending in ("png", "jpg"):
+        file = noisy / "train" / "cat" / f"trailing.{ending}"
+        noise().save(file)
+        file.write_bytes(file.read_bytes() + b"something else" * 20)
+    assert len(images(folder=str(noisy), resident=False).train) == 8
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_of_different_sizes_are_both_named(noisy, split, resident):
+    for number in range(2):
+        noise(50, 20).save(noisy / split / "dog" / f"wide{number}.png")
+    with pytest.raises(ConfigError) as caught:
+        images(folder=str(noisy), resident=resident)
+    (told,) = caught.value.diagnostics
+    first = noisy / "train" / "cat" / "0.png"
+    assert told.message == f"`{noisy / split / 'dog' / 'wide0.png'}` is [20, 50], but `{first}` is [30, 40]"
+    assert told.labels[0].message == "2 of 14 images have another size than the first"
+    assert told.help == "write `size: [30, 40]` in `data`, to which all images are resized"
+    assert len(images(folder=str(noisy), size=(30, 40), resident=resident).train)
+
+
+KINDS = {
+    "L": lambda file: noise().convert("L").save(file, "png"),
+    "1": lambda file: noise().convert("1").save(file, "png"),
+    "P": lambda file: noise().convert("P").save(file, "png"),
+    "RGBA": lambda file: noise().convert("RGBA").save(file, "png"),
+    "LA": lambda file: noise().convert("LA").save(file, "png"),
+    "CMYK": lambda file: noise().convert("CMYK").save(file, "jpeg"),
+    "YCbCr": lambda file: noise().convert("YCbCr").save(file, "jpeg"),
+    "a gif": lambda file: noise().save(file, "gif"),
+    "float": lambda file: PILLOW.fromarray(numpy.ones((30, 40), "float32") / 4).save(file, "tiff"),
+    "16 bits": lambda file: PILLOW.fromarray(numpy.full((30, 40), 16384, "uint16")).save(file, "png"),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_every_mode_are_numbers_from_0_to_1(noisy, kind, channels):
+    """The suffix does not matter: the content does."""
+    file = noisy / "train" / "cat" / "0.png"
+    KINDS[kind](file)
+    found = []
+    for resident in (True, False):
+        train = images(folder=str(noisy), channels=channels, resident=resident, validation=0).train
+        found.append(train.batch(torch.tensor([0]), GENERATOR)["image"])
+    assert torch.equal(*found)
+    assert found[0].shape == (1, channels, 30, 40)
+    assert found[0].min() >= 0
+    assert found[0].max() <= 1
+    if kind in ("float", "16 bits"):
+        torch.testing.assert_close(found[0].mean(), torch.tensor(0.25), rtol=1e-4, atol=0)
+    else:
+        mode = "L" if channels == 1 else "RGB"
+        with PILLOW.open(file) as opened:
+            expected = numpy.asarray(opened.convert(mode), "float32").reshape(30, 40, channels) / 255
+        torch.testing.assert_close(found[0][0], torch.from_numpy(expected).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_a_turned_image_has_the_size_it_is_seen_in(noisy, ending, resident):
+    exif = PILLOW.Exif()
+    exif[0x112] = 6
+    noise(30, 40).save(noisy / "train" / "cat" / f"turned.{ending}", exif=exif)
+    assert images(folder=str(noisy), resident=resident).train.fields["image"][0] == (3, 30, 40)
+
+
+@pytest.mark.parametrize("junk", ["__MACOSX", "@eaDir", ".ipynb_checkpoints"])
+def test_folders_of_systems_are_no_classes(noisy, junk):
+    for where in (noisy, noisy / "train", noisy / "train" / "cat", noisy / "val"):
+        (where / junk / "cat").mkdir(parents=True)
+        (where / junk / "cat" / "._0.png").write_bytes(b"no image")
+        (where / junk / "cat" / "1.png").write_bytes(b"no image")
+    (noisy / "train" / "cat" / "Thumbs.db").write_bytes(b"")
+    (noisy / "train" / "Thumbs.db").write_bytes(b"")
+    splits = images(folder=str(noisy))
+    assert (len(splits.train), len(splits.validation)) == (6, 6)
+
+
+def test_a_folder_for_training_alone_gives_a_validation_split(noisy):
+    (noisy / "val").rename(noisy / "test")
+    splits = images(folder=str(noisy), validation=0.5)
+    assert {name: len(split) for name, split in splits.named()} == {"train": 3, "val": 3, "test": 6}
+    assert len(images(folder=str(noisy)).train) == 5
+    assert images(folder=str(noisy), validation=0).validation is None
+
+
+def test_a_share_beside_its_folder_is_refused(noisy):
+    with pytest.raises(ConfigError, match=r"`validation: 0.2` takes rows from .*, but there is a folder"):
+        images(folder=str(noisy), validation=0.2)
+
+
+def test_another_spelling_of_a_class_is_suggested(noisy):
+    (noisy / "val" / "cat").rename(noisy / "val" / "Cat")
+    with pytest.raises(ConfigError) as caught:
+        images(folder=str(noisy))
+    assert "the class `Cat`" in caught.value.diagnostics[0].message
+    assert caught.value.diagnostics[0].help == "write `cat`"
+
+
+def test_predictions_name_the_files(noisy, folder):
+    text = (
+        "model: {inputs: {image: [B, 3, 30, 40]}, flow: {logits: 'Flatten >> Linear(_, 2)'}}\n"
+        f"data: {{name: images, folder: '{noisy}'}}\n"
+        "loss: {label: {fn: cross_entropy, input: logits, target: label}}\n"
+        "trainer: {steps: 1, devices: cpu}\n"
+    )
+    run = folder.train(text=text, name="cats.yaml")
+    assert main(["predict", str(run.folder), "--split", "val", "-o", "found.csv", "--with", "file"]) == 0
+    rows = (folder.path / "found.csv").read_text().splitlines()
+    assert rows[0] == "file,logits.0,logits.1"
+    assert [row.split(",")[0] for row in rows[1:4]] == [str(noisy / "val" / "cat" / f"{n}.png") for n in range(3)]
 
 
 def test_characters(tmp_path):

@@ -1,0 +1,419 @@
+"""Folders of images, one for each class.
+
+Every file is examined before training starts: its header, its end, and all of it where images are kept in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from flowconf.language.value_types import Count, Positive, Share
+from flowconf.report import ConfigError, Diagnostic, Label, MachineError, Place, suggest, why_not
+from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.files import pictures, refused, scaled
+from flowconf.train.data.splits import Declared, Source, Split, Splits, provides, shares_of
+
+if TYPE_CHECKING:
+    import numpy
+    from PIL import Image
+
+__all__ = ["images"]
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+RESIDENT = 512 * 2**20
+"""Maximum bytes of decoded images that are kept in memory."""
+EXAMINED = 100_000
+"""Files of a split that are examined before training, if they are not all decoded: evenly spaced ones of more files."""
+FIRST = 8
+"""Files of a split of which one has to be an image, to know the size of its images."""
+THREADS = 4
+NAMED = 5
+"""Files that a message names."""
+AGAIN = "remove it, or save it again"
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The names of the split folders of an image data set, case-insensitive."""
+JUNK = ("__macosx", "@eadir", "$recycle.bin", "lost+found")
+"""Folders that systems create, besides hidden ones, in lower case."""
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that exchange the height and the width."""
+
+
+def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **others: object) -> Declared:
+    classes = len(_classes(Path(folder))[1])
+    image = {"image": ((channels, *size), torch.float32)} if size else {}
+    return {"label": ((), torch.int64, *([classes] if classes else [])), **image}
+
+
+@provides("image", "label", shapes=_image_fields, paths=("folder",))
+def images(
+    *,
+    folder: str,
+    size: tuple[Positive, Positive] | None = None,
+    channels: Literal[1, 3] = 3,
+    validation: Share | None = None,
+    test: Share | None = None,
+    split_seed: Count = 0,
+    resident: bool | None = None,
+) -> Splits:
+    """Images in one folder per class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` with `val` and `test`.
+
+    A validation folder may also be named `valid`, `validation` or `dev`; hidden files are skipped. Fields: `image`
+    [channels, H, W] in [0, 1] and `label`, the index of the class in sorted order. EXIF rotation is applied,
+    transparent images are composited on white, and 16-bit images keep their depth.
+    `channels` is 1 or 3; `size` is [H, W], or null if all images have the same size. `validation` and `test` are shares
+    of the rows, or of those in the folder `train`, if there are no such folders: 0.1 each by default, and `test` 0 if
+    there is a folder `train`. With `resident`, all images are decoded once (null: if they take less than 512 MB);
+    otherwise `data.workers` decode them batch by batch.
+    """
+    root = Path(folder)
+    parts = _split_folders(root)
+    base, classes = _classes(root)
+    if not classes:
+        advice = "put the images of each class in a folder with its name"
+        raise refused(f"`{base}` has no class folders", folder, advice)
+    found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
+    _refuse_empty(found, parts, base, classes)
+    shares = _shares(parts, validation, test, folder)
+    held, tested, rest = shares_of(len(found["train"]), shares, split_seed)
+    chosen = {"train": rest, "val": held, "test": tested}
+    taken = {name: [found["train"][row] for row in which.sort().values.tolist()] for name, which in chosen.items()}
+    rows = {name: taken[name] or found.get(name, []) for name in taken}
+    made = _made({name: files for name, files in rows.items() if files}, size, channels, resident, root)
+    return Splits(made["train"], made.get("val"), made.get("test"))
+
+
+def _shares(parts: Mapping[str, Path], validation: float | None, test: float | None, folder: str) -> list[float]:
+    """The shares of the training rows for validation and test. Raises `ConfigError` for one that has a folder too."""
+    for name, key, share in (("val", "validation", validation), ("test", "test", test)):
+        if name in parts and share:
+            message = f"`{key}: {share:g}` takes rows from `{parts['train']}`, but there is a folder `{parts[name]}`"
+            raise refused(message, folder, f"remove `{key}`, or the folder")
+    return [
+        0.0 if "val" in parts else 0.1 if validation is None else validation,
+        0.0 if "test" in parts else test if test is not None else 0.0 if parts else 0.1,
+    ]
+
+
+Files = Sequence[tuple[Path, int]]
+"""Image files, each with the number of its class."""
+
+
+def _made(
+    rows: Mapping[str, Files], size: Sequence[int] | None, channels: int, resident: bool | None, root: Path
+) -> dict[str, Split]:
+    """The splits. Raises `ConfigError` for files that cannot be decoded, and for different sizes."""
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 1 or 3, got {channels}")
+    decoder = Decoder(channels, None if size is None else (size[0], size[1]))
+    found = {name: _Images(files, decoder) for name, files in rows.items()}
+    first = next((shape for split in found.values() if (shape := split.first_shape()) is not None), None)
+    stays = {name: _stays(split, first, resident) for name, split in found.items()}
+    flaws: list[tuple[Path, str]] = []
+    shapes: dict[Path, tuple[int, ...]] = {}
+    for name, split in found.items():
+        for file, result in split.decoded() if stays[name] else split.examined():
+            if isinstance(result, str):
+                flaws.append((file, result))
+            else:
+                shapes[file] = result
+    _refuse_flaws(flaws, sum(map(len, rows.values())), root)
+    shape = (channels, *(_same_size(shapes, decoder) if size is None else size))
+    for split in found.values():
+        split.fields = {"image": (shape, torch.float32), "label": ((), torch.int64)}
+    return {name: split.kept() if stays[name] else split for name, split in found.items()}
+
+
+def _stays(split: _Images, shape: tuple[int, ...] | None, wanted: bool | None) -> bool:
+    """Whether to keep all images of a split in memory; `shape` is that of the first image."""
+    if wanted is not None or shape is None:
+        return bool(wanted)
+    return len(split) * math.prod(shape) <= RESIDENT
+
+
+class _Images:
+    """Image files that are decoded batch by batch, or kept in memory once they are decoded."""
+
+    def __init__(self, files: Files, decoder: Decoder) -> None:
+        self.files = list(files)
+        self.decoder = decoder
+        self.source = Source([str(file) for file, _ in files])
+        self.fields: Mapping[str, Field] = {}
+        self.pictures: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        chosen = [self.files[row] for row in rows.tolist()]
+        found = [self._decoded(file) for file, _ in chosen]
+        wanted = self.fields["image"][0]
+        for (file, _), picture in zip(chosen, found, strict=True):
+            if tuple(picture.shape) != wanted:
+                message = f"`{file}` is {list(picture.shape[1:])}, but the first image is {list(wanted[1:])}"
+                raise refused(message, str(file), _size_advice(wanted[1:]))
+        return {"image": scaled(_stacked(found)), "label": torch.tensor([label for _, label in chosen])}
+
+    def first_shape(self) -> tuple[int, ...] | None:
+        """The shape of the first image that can be decoded, among the first ones."""
+        for file, _ in self.files[:FIRST]:
+            with suppress(Flaw):
+                return tuple(self.decoder(file).shape)
+        return None
+
+    def decoded(self) -> Iterator[tuple[Path, tuple[int, ...] | str]]:
+        """Decode and keep every image: its height and width, or why it cannot be decoded."""
+        for file, _ in self.files:
+            try:
+                self.pictures.append(self.decoder(file))
+            except Flaw as flaw:
+                yield file, str(flaw)
+            else:
+                yield file, tuple(self.pictures[-1].shape[1:])
+
+    def examined(self) -> Iterator[tuple[Path, tuple[int, ...] | str]]:
+        """The height and width that the headers of files say, or why a file is no image."""
+        step = -(-len(self.files) // EXAMINED)
+        chosen = [file for file, _ in self.files[::step]]
+        with ThreadPoolExecutor(THREADS) as threads:
+            yield from zip(chosen, threads.map(examine, chosen, chunksize=64), strict=True)
+
+    def kept(self) -> Split:
+        """The decoded images, in memory."""
+        labels = torch.tensor([label for _, label in self.files])
+        return pictures({"image": _stacked(self.pictures), "label": labels}, flat=False, source=self.source)
+
+    def _decoded(self, file: Path) -> Tensor:
+        try:
+            return self.decoder(file)
+        except Flaw as flaw:
+            raise refused(f"`{file}` {flaw}", str(file), AGAIN) from None
+
+
+def _refuse_flaws(flaws: Sequence[tuple[Path, str]], count: int, root: Path) -> None:
+    """Raise `ConfigError` for files that are no images."""
+    if len(flaws) == 1:
+        file, why = flaws[0]
+        raise refused(f"`{file}` {why}", str(file), AGAIN)
+    if flaws:
+        labels = [Label(f"`{file}` {why}", Place()) for file, why in flaws[:NAMED]]
+        labels += [Label(f"and {len(flaws) - NAMED:,} more", Place())] if len(flaws) > NAMED else []
+        message = f"{len(flaws):,} of {count:,} images cannot be read"
+        advice = "remove them, or save them again"
+        raise ConfigError(Diagnostic("FC0501", message, Place(str(root)), "data", tuple(labels), advice=advice))
+
+
+def _same_size(shapes: Mapping[Path, tuple[int, ...]], decoder: Decoder) -> tuple[int, ...]:
+    """The size of all images. Raises `ConfigError` for different ones; a header alone does not decide."""
+    first = next(iter(shapes))
+    size = tuple(decoder(first).shape[1:])
+    others = [file for file, shape in shapes.items() if shape != size]
+    for file in others:
+        other = list(decoder(file).shape[1:])
+        if other == list(size):
+            continue
+        message = f"`{file}` is {other}, but `{first}` is {list(size)}"
+        more = f"{len(others):,} of {len(shapes):,} images have another size than the first"
+        labels = (Label(more, Place()),) if len(others) > 1 else ()
+        raise ConfigError(Diagnostic("FC0501", message, Place(str(file)), "data", labels, advice=_size_advice(size)))
+    return size
+
+
+def _size_advice(size: Sequence[int]) -> str:
+    return f"write `size: [{size[0]}, {size[1]}]` in `data`, to which all images are resized"
+
+
+# files
+
+
+def _classes(root: Path) -> tuple[Path, list[str]]:
+    """The folder of the training images, and its classes in the order of their numbers."""
+    base = _split_folders(root).get("train", root)
+    return base, sorted(inner.name for inner in _visible(base) if inner.is_dir()) if base.is_dir() else []
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The entries of a folder that are neither hidden nor made by a system, sorted by name."""
+    return sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits, if one is for training. Raises `ConfigError` for two folders of the same split."""
+    if not root.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    others = []
+    for folder in (entry for entry in _visible(root) if entry.is_dir()):
+        split = next((name for name, names in SPLITS.items() if folder.name.lower() in names), None)
+        if split is None:
+            others.append(folder)
+        elif split in found:
+            message = f"duplicate split in `{root}`: `{found[split].name}` and `{folder.name}`"
+            raise refused(message, str(root), "merge them, or move one of them")
+        else:
+            found[split] = folder
+    if found and "train" not in found and not others:
+        there = " and ".join(f"`{folder.name}`" for folder in found.values())
+        raise refused(f"`{root}` has {there}, but no `train`", str(root), "put the training images in `train/CLASS/`")
+    return found if "train" in found else {}
+
+
+def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    found = []
+    for inner in _visible(folder):
+        if inner.is_dir():
+            if inner.name not in classes:
+                advice = suggest(inner.name, classes, "classes")
+                raise refused(f"the class `{inner.name}` of `{folder}` has no training images", str(folder), advice)
+            label = classes.index(inner.name)
+            os.scandir(inner).close()  # an unreadable folder would seem to be empty
+            found += [(file, label) for file in sorted(inner.rglob("*")) if _is_image(file.relative_to(inner))]
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file has the suffix of an image, and neither it nor a folder above it is hidden."""
+    return path.suffix.lower() in SUFFIXES and not any(map(_is_hidden, path.parts))
+
+
+def _refuse_empty(found: Mapping[str, Files], parts: Mapping[str, Path], base: Path, classes: Sequence[str]) -> None:
+    """Raise `ConfigError` for a split without images, and for a class without training images."""
+    advice = f"supported suffixes: {', '.join(f'`{ending}`' for ending in SUFFIXES)}"
+    for name, files in found.items():
+        if not files:
+            where = str(parts.get(name, base))
+            raise refused(f"`{where}` has no images", where, advice)
+    learned = {label for _, label in found.get("train", ())}
+    for label, name in enumerate(classes):
+        if "train" in found and label not in learned:
+            raise refused(f"the class `{name}` has no images in `{base}`", str(base / name), advice)
+
+
+# decoding
+
+
+class Flaw(Exception):
+    """Why a file cannot be decoded, in words that follow its name."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes image files."""
+
+    channels: int
+    size: tuple[int, int] | None
+    """The height and width to which images are resized."""
+
+    def __call__(self, file: Path) -> Tensor:
+        """Bytes [channels, H, W], or floats in [0, 1] for a 16-bit image. Raises `Flaw`."""
+        import numpy
+
+        pillow = _pillow()
+        with _told(file), pillow.open(file) as opened:
+            picture = _flattened(_upright(opened), self.channels)
+            if self.size is not None and picture.size != self.size[::-1]:
+                picture = picture.resize(self.size[::-1], pillow.Resampling.BILINEAR)
+            found: numpy.ndarray[Any, Any] = numpy.array(picture)
+        decoded = torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
+        return decoded.expand(self.channels, -1, -1)
+
+
+def examine(file: Path) -> tuple[int, ...] | str:
+    """The height and width that the header of an image file says, or why it is no image.
+
+    A file without the bytes that end its format is decoded, which decides.
+    """
+    try:
+        with _told(file), _pillow().open(file) as opened:
+            width, height = opened.size
+            is_turned = (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(0x112) in TURNED
+            if not _has_end(file, opened.format or ""):
+                opened.load()
+    except Flaw as flaw:
+        return str(flaw)
+    return (width, height) if is_turned else (height, width)
+
+
+def _has_end(file: Path, form: str) -> bool:
+    """Whether a file has the bytes with which its format ends; false for formats that have none."""
+    marks = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b";"}
+    length = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(12)
+        stream.seek(max(0, length - 64))
+        tail = stream.read()
+    if form == "WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= length
+    return form in marks and marks[form] in tail
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """A block that reads an image file, whose exceptions become a `Flaw`."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise Flaw("is empty" if not file.stat().st_size else "is not an image") from None
+    except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise Flaw(f"cannot be read: {why_not(problem)}") from None
+        words = str(problem)
+        is_short = "truncated" in words.lower() or isinstance(problem, EOFError)
+        raise Flaw("is truncated" if is_short else f"cannot be read: {words[:1].lower()}{words[1:]}") from None
+
+
+def _pillow() -> ModuleType:
+    """The module `PIL.Image`. Raises `MachineError` if Pillow is missing."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        message = "the data set `images` requires Pillow"
+        raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
+    return Image
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """An image, turned as its EXIF orientation says."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture)
+
+
+def _flattened(picture: Image.Image, channels: int) -> Image.Image:
+    """An image without transparency and with `channels` channels; a 16-bit image has a single channel in [0, 1]."""
+    import numpy
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        return Image.fromarray(numpy.asarray(picture).astype(numpy.float32) / 65535)
+    mode = "L" if channels == 1 else "RGB"
+    if not picture.has_transparency_data:
+        return picture if picture.mode == "F" else picture.convert(mode)
+    drawn = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert(mode)
+
+
+def _stacked(found: Sequence[Tensor]) -> Tensor:
+    """Images of the same size as one tensor: bytes, or floats in [0, 1] if any of them is floating-point."""
+    deep = any(picture.is_floating_point() for picture in found)
+    return torch.stack([scaled(picture) for picture in found] if deep else list(found))
