@@ -148,9 +148,12 @@ class _Drawing:
         settings = [(_of_all_copies(path), setting) for path, setting in plan.all_settings()]
         self.frozen = {path: setting.frozen for path, setting in settings if setting.frozen}
         self.checkpoints = {path: setting.checkpoint for path, setting in settings if setting.checkpoint}
-        self.ties: dict[str, dict[str, str]] = {}
+        self.shared: dict[str, dict[str, str]] = {}
         for tie in plan.all_ties():
-            self.ties.setdefault(_of_all_copies(tie.path), {})[tie.parameter] = f"{tie.parameter} is {tie.other}"
+            self.shared.setdefault(_of_all_copies(tie.path), {})[tie.parameter] = f"{tie.parameter} is {tie.other}"
+        for follow in plan.all_follows():
+            text = f"follows {follow.home}, decay {follow.decay:g}"
+            self.shared.setdefault(_of_all_copies(follow.path), {})[""] = text
         self.lines: list[str] = []
         self.edges: list[tuple[Ends, str, dict[str, str]]] = []
         self.depth = 1
@@ -292,7 +295,7 @@ class _Drawing:
         else:
             label = [_title(step, part) + self.mark(path), *_call_lines(scope, applied)]
             label += _counts(step) if main else []
-            label += self.ties.get(path, {}).values()
+            label += self.shared.get(path, {}).values()
         if main and path in self.shapes:
             label.append(f"→ {self.shapes[path]}")
         if path in self.heat:
@@ -343,7 +346,7 @@ class _Drawing:
         """The heading of a nested graph, whether it is drawn or folded into one node."""
         title = [_cluster_title(step, part, module) + self.mark(path)]
         title += _counts(step) if part is None else []
-        title += self.ties.get(path, {}).values()
+        title += self.shared.get(path, {}).values()
         if path in self.checkpoints:
             title.append(f"weights: {_source(self.checkpoints[path])}")
         return title

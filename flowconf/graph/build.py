@@ -20,10 +20,10 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
-from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of
+from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of, tensors_of
 from flowconf.graph.weights.sources import has_run, locate
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import GraphPlan
+from flowconf.language.plan import GraphPlan, join
 from flowconf.language.settings import Checkpoint, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 
@@ -47,6 +47,7 @@ def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
     attach(graph, plan, inference.shapes)
     apply_starts(graph, plan)
     apply_frozen(graph, plan)
+    start_followers(graph, plan)
     return graph
 
 
@@ -77,7 +78,20 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
             source = locate(setting.checkpoint, runs)
             for at, module in graph.modules_at(path):
                 reports.append(load_checkpoint(module, setting.checkpoint, at, source))
+    start_followers(graph, plan, reports)
     return reports
+
+
+@torch.no_grad()
+def start_followers(graph: Graph, plan: GraphPlan, reports: Sequence[WeightReport] = ()) -> None:
+    """Give members that follow others the tensors of these, except those that `reports` list as loaded."""
+    loaded = {join(report.at, name) for report in reports for name in report.loaded}
+    for follow in plan.all_follows():
+        source = tensors_of(graph.module_at(follow.home))
+        for path, module in graph.modules_at(follow.path):
+            for name, tensor in tensors_of(module).items():
+                if join(path, name) not in loaded:
+                    tensor.copy_(source[name])
 
 
 def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Request]]:

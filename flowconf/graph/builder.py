@@ -215,6 +215,10 @@ class Flow:
         """Make parameters of the step other parameters of the graph: `tie(weight="embedded.weight")`."""
         return self._say("tie", dict(parameters))
 
+    def follows(self, path: str, decay: float) -> Flow:
+        """Make the parameters of the step moving averages of those of the step at `path`."""
+        return self._say("follows", {"path": path, "decay": decay})
+
     # results
 
     def document(self) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def is_frozen(module: nn.Module) -> bool:
     return _effective(module) == "all"
 
 
+def is_evaluating(module: nn.Module) -> bool:
+    """Whether `module` stays in evaluation mode, whatever the mode of the graph."""
+    return _effective(module) == "all"
+
+
 def keep_evaluating(module: nn.Module, mode: bool) -> None:
     """Set frozen modules back to evaluation mode after `train(mode)`."""
     for part in module.modules():

@@ -53,16 +53,18 @@ def rows(graph: GraphTree) -> Summary:
 
     A tied parameter is counted in every row that has it, and once in the first.
     """
-    tied: dict[str, list[str]] = {}
+    shared: dict[str, list[str]] = {}
     for tie in graph.plan.all_ties():
-        tied.setdefault(tie.path, []).append(f"{tie.parameter} is {tie.other}")
+        shared.setdefault(tie.path, []).append(f"{tie.parameter} is {tie.other}")
+    for follow in graph.plan.all_follows():
+        shared.setdefault(follow.path, []).append(f"follows {follow.home}")
     sources = dict(graph.plan.all_settings())
     top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
-    return Summary([_with_ties(row, tied.get(row.path, ())) for row in (top, *_below(graph, "", sources, 1))])
+    return Summary([_with_shared(row, shared.get(row.path, ())) for row in (top, *_below(graph, "", sources, 1))])
 
 
-def _with_ties(row: Row, ties: Sequence[str]) -> Row:
-    return replace(row, text=", ".join([row.text, *ties])) if ties else row
+def _with_shared(row: Row, notes: Sequence[str]) -> Row:
+    return replace(row, text=", ".join(filter(None, [row.text, *notes]))) if notes else row
 
 
 def _below(graph: GraphTree, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:

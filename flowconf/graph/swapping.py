@@ -10,6 +10,7 @@ from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree, attach, mounted
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
+from flowconf.language.settings import Follow, Tie
 from flowconf.report import ConfigError, Diagnostic
 
 
@@ -72,7 +73,8 @@ def swap(root: GraphTree, path: str, other: GraphTree) -> None:
     """Replace the graph at `path` below `root` by `other`, with its weights. Raises `ConfigError`."""
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
-    tied = (tie for tie in root.plan.all_ties() for one in (tie.path, tie.home) if f"{one}.".startswith(f"{path}."))
+    linked: list[Tie | Follow] = [*root.plan.all_ties(), *root.plan.all_follows()]
+    tied = (tie for tie in linked for one in (tie.path, tie.home) if f"{one}.".startswith(f"{path}."))
     used_elsewhere = _reused(root.plan, path) or next((tie.path for tie in tied), None)
     if len(shared) > 1 or used_elsewhere:
         where = used_elsewhere or shared[1]

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.settings import Setting, Tie
+from flowconf.language.settings import Follow, Setting, Tie
 from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
@@ -494,6 +494,7 @@ class GraphPlan:
     outputs: tuple[tuple[str, Value], ...]
     settings: tuple[Setting, ...] = ()
     ties: tuple[Tie, ...] = ()
+    follows: tuple[Follow, ...] = ()
     shares: tuple[str, ...] = ()
     source_name: str | None = None
     inline: bool = False
@@ -564,6 +565,11 @@ class GraphPlan:
         """All tied parameters of the tree with their full paths, those of outer graphs first."""
         for path, graph in self.graphs():
             yield from (tie.below(path) for tie in graph.ties)
+
+    def all_follows(self) -> Iterator[Follow]:
+        """All members of the tree that follow another one, with their full paths, those of outer graphs first."""
+        for path, graph in self.graphs():
+            yield from (follow.below(path) for follow in graph.follows)
 
     def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
         """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""

@@ -95,6 +95,15 @@ How = Annotated[
 ]
 
 
+class Follows(Model):
+    """Another member, whose parameters are averaged."""
+
+    path: str
+    """The path of the other member, which has the same parameters."""
+    decay: Annotated[float, Field(ge=0, lt=1)]
+    """The part of the average that each step keeps, such as 0.996."""
+
+
 class Settings(Model):
     """Settings of the modules at a path."""
 
@@ -108,6 +117,8 @@ class Settings(Model):
     """The source of these weights."""
     tie: dict[str, str] = {}
     """Parameter -> another parameter of the graph, which it is: one tensor with both names."""
+    follows: Follows | None = None
+    """Another member: the parameters are moving averages of those of that member, without gradients."""
 
 
 class Copies(Model):

@@ -63,6 +63,24 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """The parameters of the module at `path` are moving averages of those of the module at `home`.
+
+    After each step of a run they move by the part 1 - `decay` of the difference.
+    """
+
+    path: str
+    home: str
+    decay: float
+    place: Place = field(default=NOWHERE, compare=False)
+
+    def below(self, prefix: str) -> Follow:
+        """The same with the paths of a surrounding graph."""
+        start = f"{prefix}." if prefix else ""
+        return replace(self, path=f"{start}{self.path}", home=f"{start}{self.home}")
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
 

@@ -20,6 +20,7 @@ from flowconf.train.objective.routing import Routes, Targets
 from flowconf.train.objective.terms import Term, Values, means_of
 from flowconf.train.objective.weighting import weight_at
 from flowconf.train.optim.averages import Averages
+from flowconf.train.optim.followers import Followers
 from flowconf.train.optim.groups import LearningRate
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision
@@ -85,6 +86,7 @@ class Job:
     phases: Phases
     frozen: Frozen
     averages: Averages
+    followers: Followers
     memory: RecurrentState
     total_steps: int
     accounts: list[str]

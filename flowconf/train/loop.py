@@ -151,6 +151,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
         job.team.average_gradients(active.trained, active.used)
     job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
     job.averages.update(step, job.precision.skipped)
+    job.followers.update(job.precision.skipped)
     job.memory.cut()
     return losses
 

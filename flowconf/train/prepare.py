@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowconf.graph.build import build_graph, load_checkpoints
+from flowconf.graph.build import build_graph, load_checkpoints, start_followers
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import load as load_weights
@@ -37,6 +37,7 @@ from flowconf.train.job import Job, unique
 from flowconf.train.objective.metering import Metric, build_metrics
 from flowconf.train.objective.terms import Term, gives_mean, loss_terms
 from flowconf.train.optim.averages import Averages
+from flowconf.train.optim.followers import Followers
 from flowconf.train.optim.groups import LearningRate, parameter_groups
 from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
@@ -105,6 +106,7 @@ def prepare(
         phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
+        followers=Followers(graph),
         memory=RecurrentState(graph),
         total_steps=total,
         accounts=accounts,
@@ -132,6 +134,7 @@ def _graph(
         reports += load_checkpoints(graph, config.model, runs)
         start = start_of(config)
         reports += [] if start is None else [load_weights(graph, start_request(start))]
+        start_followers(graph, config.model, reports)
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)
     held = [*graph.parameters(), *graph.buffers()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,3 +87,146 @@ def test_a_group_takes_a_tied_parameter_by_either_name(folder):
     for name in ("square", "again"):
         run = folder.train(f"+optimizer.groups.{name}.lr=0.0", "trainer.ema=null", text=TIED)
         assert torch.equal(weights(run)["square.weight"], initial)
+
+
+# members that follow others
+
+ENCODER = """
+inputs: {x: [B, 8]}
+flow:
+  wide: Linear(8, 16)
+  norm: BatchNorm1d(16)
+  act: ReLU
+  narrow: Linear(16, 8)
+"""
+BYOL = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    one: Dropout(0.2)
+    student: {graph: encoder}
+    guess: Linear(8, 8)
+    two: {from: image, through: Dropout(0.2)}
+    teacher: {graph: encoder, follows: {path: student, decay: 0.9}}
+  outputs: {guess: guess, teacher: teacher}
+data: {name: synthetic, shape: [8], classes: 4, rows: 320, batch_size: 32}
+loss:
+  similar: {fn: mse, input: guess, target: teacher}
+optimizer: {name: adamw, lr: 0.01}
+trainer: {epochs: 2, best: val/loss, devices: cpu, evaluate_every: 5, checkpoint_every: 3, log_every: 4}
+"""
+
+
+@pytest.fixture
+def byol(folder):
+    folder.write(ENCODER, "graph/encoder.yaml")
+    return folder
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wide, self.norm, self.narrow = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        return self.narrow(self.norm(self.wide(x)).relu())
+
+
+def byol_by_hand(evaluates=False):
+    """BYOL as it is usually written: the teacher starts as a copy, and moves after each step of the optimizer."""
+    torch.manual_seed(0)
+    student, guess, teacher = Encoder(), nn.Linear(8, 8), Encoder()
+    teacher.load_state_dict(student.state_dict())
+    teacher.requires_grad_(False)
+    teacher.train(not evaluates)
+    optimizer = torch.optim.AdamW([*student.parameters(), *guess.parameters()], lr=0.01, fused=True)
+    for image, _ in batches():
+        guessed = guess(student(F.dropout(image, 0.2)))
+        wanted = teacher(F.dropout(image, 0.2))
+        optimizer.zero_grad()
+        F.mse_loss(guessed, wanted).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - 0.9)
+            if evaluates:
+                for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
+                    mine.copy_(theirs)
+    parts = {"student": student, "guess": guess, "teacher": teacher}
+    return {f"{path}.{name}": tensor for path, part in parts.items() for name, tensor in part.state_dict().items()}
+
+
+def test_a_moving_teacher_as_in_a_loop_written_by_hand(byol):
+    assert same(weights(byol.train(text=BYOL)), byol_by_hand())
+
+
+def test_the_buffers_of_a_teacher_in_evaluation_mode_are_those_of_the_student(byol):
+    text = BYOL.replace("teacher: {graph: encoder,", "teacher: {graph: encoder, frozen: true,")
+    assert same(weights(byol.train(text=text)), byol_by_hand(evaluates=True))
+
+
+def test_a_moving_teacher_after_sigkill_and_resume(byol):
+    whole = byol.train(text=BYOL)
+    assert same(weights(whole), byol_by_hand())
+    killed(lambda: byol.train(text=BYOL), 8)
+    assert_same(go_on(byol), whole)
+
+
+PLAIN_BYOL = BYOL.replace("Dropout(0.2)", "Identity")
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("ddp", marks=SLOW)])
+def test_a_moving_teacher_in_two_processes(byol, strategy):
+    byol.write(ENCODER.replace("BatchNorm1d", "LayerNorm"), "graph/encoder.yaml")
+    one = byol.train(text=PLAIN_BYOL)
+    assert_alike(one, team(byol, PLAIN_BYOL, f"trainer.strategy={strategy}"))
+
+
+def test_a_teacher_starts_like_the_loaded_student_and_keeps_what_it_loads_itself(byol):
+    first = byol.train("trainer.steps=4", text=BYOL)
+    start = weights(first, "best")
+    file = (first.folder / "checkpoints/best.safetensors").relative_to(byol.path)
+    text = BYOL.replace(
+        "student: {graph: encoder}", f"student: {{graph: encoder, checkpoint: {{path: {file}, at: student}}}}"
+    )
+    graph = flowconf.build(flowconf.load(byol.write(text, "second.yaml")).model)
+    assert torch.equal(graph.teacher.wide.weight, start["student.wide.weight"])
+    assert torch.equal(graph.teacher.norm.running_mean, start["student.norm.running_mean"])
+    text = text.replace(
+        "teacher: {graph: encoder,", f"teacher: {{graph: encoder, checkpoint: {{path: {file}, at: teacher}},"
+    )
+    graph = flowconf.build(flowconf.load(byol.write(text, "third.yaml")).model)
+    assert torch.equal(graph.teacher.wide.weight, start["teacher.wide.weight"])
+    assert not torch.equal(start["teacher.wide.weight"], start["student.wide.weight"])
+
+
+def test_a_phase_that_thaws_a_teacher_is_refused(byol):
+    text = BYOL + "phases: {warm: {until: {step: 4}, thaw: [teacher.wide]}}\n"
+    (found,) = flowconf.check(byol.write(text))
+    assert (found.code, found.path) == ("FC0209", "phases.warm.thaw")
+    assert "is thawed in phase `warm`, but follows `student`" in found.message
+
+
+def test_a_teacher_is_shown_copied_and_in_no_group(byol):
+    graph = flowconf.build(flowconf.load(byol.write(BYOL)).model)
+    assert "follows student, decay 0.9" in graph.dot()
+    assert {row.path: row.trainable for row in graph.summary()}["teacher"] == 0
+    twin = copy.deepcopy(graph)
+    assert not any(parameter.requires_grad for parameter in twin.teacher.parameters())
+    assert twin.teacher.norm.training
+
+
+def test_an_ejected_teacher_follows(byol, tmp_path):
+    from flowconf.graph.exchange.eject import ejected
+
+    graph = flowconf.build(flowconf.load(byol.write(BYOL)).model)
+    space = {"__name__": "alone"}
+    exec(compile(ejected(graph), "alone.py", "exec"), space)
+    alone = space["Graph"]()
+    alone.load_state_dict(graph.state_dict())
+    assert not any(parameter.requires_grad for parameter in alone.teacher.parameters())
+    with torch.no_grad():
+        alone.student.wide.weight.add_(1)
+    expected = alone.teacher.wide.weight.lerp(alone.student.wide.weight, 1 - 0.9)
+    alone.follow()
+    assert torch.equal(alone.teacher.wide.weight, expected)

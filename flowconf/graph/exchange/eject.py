@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
 from flowconf.graph.graph import Graph
-from flowconf.graph.source.addresses import reached
+from flowconf.graph.source.addresses import address, reached
 from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.source.literals import docstring, quoted
@@ -62,6 +62,10 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
         classes[-1] = (
             classes[-1].replace("\n\n    def forward", "\n        self.freeze()\n\n    def forward", 1) + frozen
         )
+    following = _following_lines(graph.plan)
+    if following:
+        sources.whole.add("torch")
+        classes[-1] += following
     head = docstring(f"The graph `{graph.plan.label}` as plain PyTorch, written by flowconf.")
     future = ["", "from __future__ import annotations"] if sources.postponed else []
     imports = [head, *future, "", *sources.import_lines(), *needed]
@@ -123,6 +127,25 @@ def _frozen_lines(plan: GraphPlan) -> str:
             lines += reached(plan, path, f".train({mode})", " " * 8)
     lines.append("        return self")
     return "\n".join(lines)
+
+
+def _following_lines(plan: GraphPlan) -> str:
+    """The method `follow`, for members whose parameters are moving averages of those of others."""
+    lines = []
+    for follow in plan.all_follows():
+        theirs = f"self.{address(plan, follow.home)}.parameters()"
+        reaching = reached(plan, follow.path, ".parameters()", " " * 8)
+        *loops, mine = reaching
+        indent = mine[: len(mine) - len(mine.lstrip())]
+        lines += [
+            *loops,
+            f"{indent}for mine, theirs in zip({mine.strip()}, {theirs}):",
+            f"{indent}    mine.lerp_(theirs, {1 - follow.decay!r})",
+        ]
+    if not lines:
+        return ""
+    says = '        """Move the members that follow others; to be called after each step of the optimizer."""'
+    return "\n".join(["", "", "    @torch.no_grad()", "    def follow(self):", says, *lines])
 
 
 def _frozen_settings(plan: GraphPlan) -> dict[str, str]:

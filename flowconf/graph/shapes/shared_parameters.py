@@ -1,13 +1,14 @@
-"""Checks tied parameters against the parameters of the modules."""
+"""Checks tied parameters, and members that follow others, against the parameters of the modules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import GraphPlan
-from flowconf.language.settings import Tie, freezing_above
+from flowconf.language.settings import Follow, Tie, freezing_above
 from flowconf.report import Diagnostic, Label, Place, Reporter, suggest
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -54,9 +55,61 @@ def _wrong(tie: Tie, graph: GraphPlan, parameters: Shapes) -> Iterator[Diagnosti
                 yield Diagnostic("FC0209", message, start.place, tie.path, labels, f"initialize `{tie.other}`")
 
 
+def check_follows(graph: GraphPlan, parameters: Shapes, reporter: Reporter) -> None:
+    """Report members that have other parameters than the one that they follow, or that something else sets."""
+    for follow in graph.all_follows():
+        follow = replace(follow, home=without_copies(graph, follow.home, of="equal"))
+        found = next(chain(_other_structure(follow, parameters), _set_otherwise(follow, graph, parameters)), None)
+        if found is not None:
+            reporter.add(found)
+
+
+def _other_structure(follow: Follow, parameters: Shapes) -> Iterator[Diagnostic]:
+    mine, theirs = (_below(path, parameters) for path in (follow.path, follow.home))
+    what = f"`{follow.path}` cannot follow `{follow.home}`"
+    if not theirs:
+        yield Diagnostic("FC0209", f"{what}, which has no parameters", follow.place, follow.path)
+    for name, size in theirs.items():
+        if name not in mine:
+            yield Diagnostic("FC0209", f"{what}: it has no parameter `{name}`", follow.place, follow.path)
+        elif mine[name] != size:
+            message = f"{what}: `{name}` has shape {list(mine[name])}, but {list(size)} in `{follow.home}`"
+            yield Diagnostic("FC0209", message, follow.place, follow.path)
+    for name in mine:
+        if name not in theirs:
+            message = f"{what}: its parameter `{name}` is not in `{follow.home}`"
+            yield Diagnostic("FC0209", message, follow.place, follow.path)
+
+
+def _set_otherwise(follow: Follow, graph: GraphPlan, parameters: Shapes) -> Iterator[Diagnostic]:
+    """Other settings of the parameters that follow: thawed, initialized or tied."""
+    mine = [f"{follow.path}.{name}" for name in _below(follow.path, parameters)]
+    labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
+    settings = {path: setting for path, setting in graph.all_settings() if setting.frozen is not None}
+    for name in mine:
+        above = freezing_above(name, settings)
+        if above is not None and above.frozen == "no":
+            message = f"`{name}` cannot be trained, because it follows `{follow.home}`"
+            yield Diagnostic("FC0209", message, above.place, follow.path, labels, "remove `frozen: false`")
+    for path, setting in graph.all_settings():
+        for start in setting.init:
+            if f"{path}.{start.parameter}" in mine:
+                message = f"`init` of `{path}.{start.parameter}` has no effect: it starts like `{follow.home}`"
+                yield Diagnostic("FC0209", message, start.place, path, labels, f"initialize `{follow.home}`")
+    for tie in ties_of(graph):
+        both = [name for name in (tie.name, tie.other) if name in mine]
+        if both:
+            message = f"`{both[0]}` follows `{follow.home}`, and cannot be tied"
+            yield Diagnostic("FC0209", message, tie.place, tie.path, labels, "remove one of them")
+
+
+def _below(path: str, parameters: Shapes) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix(f"{path}."): size for name, size in parameters.items() if name.startswith(f"{path}.")}
+
+
 def unknown_parameter(path: str, parameter: str, parameters: Shapes, place: Place) -> Diagnostic:
     """The diagnostic for a parameter that the module at a path does not have."""
-    below = [name.removeprefix(f"{path}.") for name in parameters if name.startswith(f"{path}.")]
+    below = _below(path, parameters)
     message = f"`{path}` has no parameter `{parameter}`"
     advice = suggest(parameter, below, "parameters") if below else f"`{path}` has no parameters"
     return Diagnostic("FC0209", message, place, path, advice=advice)

@@ -22,7 +22,7 @@ from flowconf.graph.shapes.locating import apart, call_place, made_at, says
 from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
 from flowconf.graph.shapes.module_maker import ModuleMaker
 from flowconf.graph.shapes.scope import Giver, Held, Scope
-from flowconf.graph.shapes.shared_parameters import check_ties, ties_of
+from flowconf.graph.shapes.shared_parameters import check_follows, check_ties, ties_of
 from flowconf.graph.shapes.sizes import Sizes, misfits
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
@@ -57,6 +57,7 @@ class Trial:
         self.graph(scope, values, {})
         if not self.findings:
             check_initial_values(graph, self.result.parameters, self.result.reporter)
+            check_follows(graph, self.result.parameters, self.result.reporter)
             check_ties(graph, self.result.parameters, self.result.reporter)
             self.result.tied = {tie.name: tie.other for tie in ties_of(graph)}
         self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)

@@ -9,7 +9,7 @@ from flowconf.language import references
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Input, Step, Value
 from flowconf.language.references import Found, NamesNothing, NotFound
-from flowconf.language.settings import Setting, Tie
+from flowconf.language.settings import Follow, Setting, Tie
 from flowconf.report import Place, suggest
 from flowconf.report.origins import Document, Path
 
@@ -46,6 +46,8 @@ class Draft:
     settings: list[Setting] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
     """Tied parameters; `of` is the path as written, and `home` is empty, until all members are known."""
+    follows: list[Follow] = field(default_factory=list)
+    """Members that follow others; `home` is the path as written until all members are known."""
     captures: dict[str, Value] = field(default_factory=dict)
     shares: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
@@ -63,10 +65,10 @@ class Draft:
     def numbered(self, index: str, number: int) -> tuple[Draft, Params]:
         """This graph for one copy of a repeated step, whose number is the parameter `index`, and that parameter.
 
-        Everything but settings and ties is shared with this draft.
+        Settings, ties and follows are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(self, scope=scope_of(own, self), settings=[], ties=[]), own
+        return replace(self, scope=scope_of(own, self), settings=[], ties=[], follows=[]), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)
@@ -138,11 +140,13 @@ class Draft:
         captures = tuple((name, self._captured(value, self.around)) for name, value in found.captures)
         return replace(found, path=known, home=known, captures=captures)
 
-    def hand_on_ties(self, path: str) -> None:
-        """Give ties to parameters of the graph around to it; `path` is the path of this graph there."""
+    def hand_on(self, path: str) -> None:
+        """Give ties and follows of members of the graph around to it; `path` is the path of this graph there."""
         if self.around is not None:
-            waiting = [tie for tie in self.ties if not tie.home]
-            self.around.ties += [replace(tie, path=f"{path}.{tie.path}") for tie in waiting]
+            ties = [tie for tie in self.ties if not tie.home]
+            self.around.ties += [replace(tie, path=f"{path}.{tie.path}") for tie in ties]
+            follows = [follow for follow in self.follows if follow.home.split(".")[0] not in self.members]
+            self.around.follows += [replace(follow, path=f"{path}.{follow.path}") for follow in follows]
 
     def is_broken(self, name: str) -> bool:
         """Whether `name` is a step, in this or the outer graphs, with an error in it or below it."""

@@ -29,10 +29,14 @@ def read_setting(
         if start is not None:
             init.append(start)
     checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), reporter)
-    if model.frozen is None and checkpoint is None and not init:
+    frozen = FROZEN[model.frozen]
+    if frozen is None and model.follows is not None:
+        frozen = "params"
+    if frozen is None and checkpoint is None and not init:
         return None
-    key = "frozen" if model.frozen is not None else "checkpoint" if checkpoint is not None else "init"
-    return Setting(path, FROZEN[model.frozen], checkpoint, tuple(init), reporter.key((*at, key)))
+    keys = {"frozen": model.frozen, "follows": model.follows, "checkpoint": checkpoint}
+    key = next((key for key, value in keys.items() if value is not None), "init")
+    return Setting(path, frozen, checkpoint, tuple(init), reporter.key((*at, key)))
 
 
 def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter: Reporter) -> Checkpoint | None:

@@ -38,7 +38,7 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
-from flowconf.language.resolve import loops, parameters, reserved_names, step_inputs, ties, unused
+from flowconf.language.resolve import follows, loops, parameters, reserved_names, step_inputs, ties, unused
 from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
@@ -126,6 +126,7 @@ class _Resolver(Reading):
         outputs = self._outputs(model, draft)
         self._meet_awaited(draft)
         ties.resolve(draft, self.reporter)
+        follows.resolve(draft, self.reporter)
         asked = self.asked if not path[1:] else ()
         unused.check_params(own, draft, self.unused)
         within = dotted(path[:-1] if mount else path)
@@ -142,6 +143,7 @@ class _Resolver(Reading):
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(draft.settings),
             ties=tuple(tie for tie in draft.ties if tie.home),
+            follows=tuple(follow for follow in draft.follows if follow.home.split(".")[0] in draft.members),
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
@@ -200,6 +202,7 @@ class _Resolver(Reading):
             self.reporter.warn("FC0149", f"unused parameter `{index}`", place, at=(*where, "index"), advice=advice)
             draft.settings += numbered.settings
             draft.ties += numbered.ties
+            draft.follows += numbered.follows
             return replace(step, index=None)
         copies = []
         for copy in range(times.value):
@@ -213,6 +216,7 @@ class _Resolver(Reading):
                 raise Unresolved
             draft.settings += numbered.settings
             draft.ties += numbered.ties
+            draft.follows += numbered.follows
         return replace(step, copies=tuple(copies))
 
     def _single(
@@ -241,6 +245,7 @@ class _Resolver(Reading):
     def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
         """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
         ties.add(model, at, path, draft, self.reporter)
+        follows.add(model, at, path, draft, self.reporter)
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return
@@ -477,7 +482,7 @@ class _Resolver(Reading):
                 accepted.append((name, value))
                 taken.add(index)
         captured = [(name, value) for name, value in inner.captures.items()]
-        inner.hand_on_ties(path)
+        inner.hand_on(path)
         asked = self.reporter.origins.mounts.get((*at, "graph"))
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
         return Applied(path, mount, (*accepted, *captured))

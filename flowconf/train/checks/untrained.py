@@ -29,7 +29,7 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
     if reach.certain:
         _check_trained(config, reach, states, idle, reporter)
     _check_frozen(config, reach, states, reporter)
-    _check_tied(config, reach, states, reporter)
+    _check_phases(config, reach, states, reporter)
 
 
 class _State:
@@ -75,8 +75,8 @@ def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
     return reach.terms[term] & {reach.copies[name] for text in listed(updates) for name in reach.select(text)}
 
 
-def _check_tied(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
-    """Report phases that freeze one name of a tied parameter, but not the other."""
+def _check_phases(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
+    """Report phases that freeze one name of a tied parameter but not the other, or thaw a member that follows."""
     origins = config.composition.document.origins
     for state in states[1:]:
         for name, other in reach.tied.items():
@@ -85,6 +85,17 @@ def _check_tied(config: Config, reach: Reach, states: Sequence[_State], reporter
                 message = f"`{still}` is frozen in phase `{state.phase}`, but `{learns}`, the same parameter, is not"
                 at: Path = ("phases", str(state.phase))
                 reporter.error("FC0209", message, origins.key(at), at=at, advice="freeze both, or neither")
+        for follow in config.model.all_follows():
+            thawed = next(
+                (name for name in reach.parameters if under(name, [follow.path]) and name in state.trainable), None
+            )
+            if thawed is not None:
+                message = f"`{thawed}` is thawed in phase `{state.phase}`, but follows `{follow.home}`"
+                labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
+                at = ("phases", str(state.phase), "thaw")
+                reporter.error(
+                    "FC0209", message, origins.value(at), at=at, labels=labels, advice="remove it from `thaw`"
+                )
 
 
 # unused members
@@ -194,6 +205,7 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
         return
     settings = list(config.model.all_settings())
     given = [path for path, setting in settings if setting.checkpoint is not None or setting.init]
+    given += [follow.path for follow in config.model.all_follows()]
     free = set().union(*(state.trainable for state in states))
     for path, setting in settings:
         below = [name for name in reach.parameters if under(name, [path])]
