@@ -16,9 +16,12 @@ def show(
     origin: Annotated[
         bool, typer.Option("--origin", help="Add the origin of each value, and the values that it overrides.")
     ] = False,
+    resolve: Annotated[
+        bool, typer.Option("--resolve", help="Print the values of environment variables instead of `${oc.env:...}`.")
+    ] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Print the composed config as YAML."""
+    """Print the composed config as YAML. Text from the environment may be secret: its reference is printed."""
     trust_project_of(file, trust)
     from flowconf.api import compose
     from flowconf.text.write import describe, dump
@@ -29,4 +32,5 @@ def show(
     def note(path: tuple[str | int, ...]) -> str:
         return describe(origins.value(path), origins.history(path))
 
-    sys.stdout.write(dump(document.data, note if origin else None))
+    data = document.data if resolve else origins.root.written()
+    sys.stdout.write(dump(data, note if origin else None))

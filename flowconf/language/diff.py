@@ -56,7 +56,7 @@ class _Side:
 
 def compare(before: Document, after: Document) -> list[Change]:
     """The changes from one composed document (a training config or a graph document) to another, in document order."""
-    old, new = (_Side(document.data, document.origins, ()) for document in (before, after))
+    old, new = (_Side(document.origins.root.written(), document.origins, ()) for document in (before, after))
     changes: list[Change] = []
     if "flow" in before.data and "flow" in after.data:
         return list(_graphs(old, new, ""))

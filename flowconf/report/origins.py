@@ -223,6 +223,11 @@ class Document:
             found = found[key] if isinstance(found, Mapping) and key in found else None
         return found
 
+    def written(self, path: Path) -> Any:
+        """The data at a path as it is stored: texts of the environment are the references to them."""
+        node = self.origins.root.at(path)
+        return None if node is None else node.written()
+
     @classmethod
     def of(cls, root: Node, file: str | None, warnings: tuple[Diagnostic, ...] = ()) -> Document:
         """The document of a tree whose root is a mapping."""

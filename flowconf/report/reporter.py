@@ -9,9 +9,9 @@ from typing import TypedDict, Unpack
 from flowconf.report.diagnostic import Diagnostic, Label
 from flowconf.report.errors import ConfigError
 from flowconf.report.grouping import Unused, grouped
-from flowconf.report.origins import NO_ORIGINS, Origins, Path, dotted
-from flowconf.report.places import Place
-from flowconf.report.suggestion import Advice
+from flowconf.report.origins import NO_ORIGINS, Node, Origins, Path, dotted
+from flowconf.report.places import Place, shown_path
+from flowconf.report.suggestion import Advice, Suggestion
 
 
 class More(TypedDict, total=False):
@@ -102,8 +102,11 @@ class Reporter:
         return [d for d in self.diagnostics if d.severity == "error"]
 
     def mistakes(self) -> list[Diagnostic]:
-        """The findings, grouped by cause."""
-        return grouped(self.diagnostics, self.unused)
+        """The findings, grouped by cause; of values from the environment they quote the reference."""
+        found = grouped(self.diagnostics, self.unused)
+        nodes = self.origins.items() if found else ()
+        secrets = {node.place: node for _, node in nodes if node.reference is not None}
+        return [_without(secrets[one.place], one) if one.place in secrets else one for one in found]
 
     def stop_on_errors(self) -> None:
         """Raise `ConfigError` if there are errors."""
@@ -111,3 +114,12 @@ class Reporter:
             error = ConfigError(*self.mistakes())
             error.unchecked = tuple(dict.fromkeys(self.unchecked))
             raise error
+
+
+def _without(secret: Node, finding: Diagnostic) -> Diagnostic:
+    """A finding about a value from the environment, with the reference in place of the value."""
+    message = finding.message
+    for value in (str(secret.value), shown_path(str(secret.value))):
+        message = message.replace(f"`{value}`", f"`{secret.reference}`")
+    fixes_value = isinstance(finding.advice, Suggestion) and finding.advice.instead_of == secret.value
+    return replace(finding, message=message, advice=None if fixes_value else finding.advice)

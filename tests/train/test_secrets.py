@@ -128,3 +128,62 @@ def test_a_default_is_a_reference_too(folder, monkeypatch):
     assert 'token: "${oc.env:MISSING,none}"' in (run / "config.yaml").read_text()
     with pytest.raises(ConfigError, match="`NOTHING` is not set"):
         load(folder.write(TEXT.replace("${oc.env:TOKEN}\n", "${oc.env:NOTHING}\n")))
+
+
+@pytest.fixture
+def quoting(tmp_path, monkeypatch):
+    """The config with secrets, in a file; and what a command prints about it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", SECRET)
+    return tmp_path / "tiny.yaml"
+
+
+def test_show_and_diff_print_references_unless_asked(quoting, capsys, monkeypatch):
+    quoting.write_text(TINY + "init_from: ${oc.env:TOKEN}\n")
+    assert main(["show", "tiny.yaml"]) == 0
+    assert 'init_from: "${oc.env:TOKEN}"' in capsys.readouterr().out
+    assert main(["show", "tiny.yaml", "--origin"]) == 0
+    assert SECRET not in capsys.readouterr().out
+    assert main(["show", "tiny.yaml", "--resolve"]) == 0
+    assert f"init_from: {SECRET}" in capsys.readouterr().out
+    for form in ("text", "json"):
+        assert main(["diff", "tiny.yaml", "init_from='x ${oc.env:TOKEN}'", "--format", form]) == 0
+        told = capsys.readouterr().out
+        assert "x ${oc.env:TOKEN}" in told
+        assert SECRET not in told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "`trainer.epochs` must be an integer, got the string `${oc.env:TOKEN}`"),
+        ("lr: 0.01", "lr: '${oc.env:TOKEN}'", "`optimizer.lr` must be a number, got the string `${oc.env:TOKEN}`"),
+        ("name: adamw", "name: '${oc.env:TOKEN}'", "unknown optimizer `${oc.env:TOKEN}`"),
+        ("input: logits", "input: '${oc.env:TOKEN}'", "${oc.env:TOKEN}"),
+        ("best: val/accuracy", "best: 'val/${oc.env:TOKEN}'", "unknown value `val/${oc.env:TOKEN}`"),
+        ("optimizer:", "init_from: '${oc.env:TOKEN}.pt'\noptimizer:", "the checkpoint `${oc.env:TOKEN}.pt` does not exist"),
+    ],
+)  # fmt: skip
+def test_errors_quote_the_reference(quoting, capsys, before, after, told):
+    quoting.write_text(TINY.replace(before, after, 1))
+    for form in ("text", "json", "plain"):
+        assert main(["check", "tiny.yaml", "--format", form]) == 2
+        found = capsys.readouterr()
+        assert told in found.out + found.err
+        assert SECRET not in found.out + found.err
+
+
+def test_a_long_secret_is_not_quoted_in_part(quoting, capsys, monkeypatch):
+    monkeypatch.setenv("TOKEN", "abcdefgh" * 20)
+    quoting.write_text(TINY.replace("devices: cpu", "devices: '${oc.env:TOKEN}'"))
+    assert main(["check", "tiny.yaml"]) == 2
+    found = capsys.readouterr()
+    assert "abcdefgh" not in found.out + found.err
+
+
+def test_checkpoints_hold_the_reference(folder, monkeypatch):
+    monkeypatch.setenv("TOKEN", SECRET)
+    text = TINY.replace("  inputs:", "  params: {note: '${oc.env:TOKEN}'}\n  inputs:", 1)
+    run = folder.train(text=text).folder
+    assert holding(run, SECRET) == []
+    assert "best.safetensors" in holding(run, "${oc.env:TOKEN}")

@@ -350,7 +350,7 @@ class _Report:
         elif problems[0]["type"] == "too_short":
             message = f"{subject} {wanted[0]}"
         else:
-            message = f"{subject} must be {' or '.join(wanted)}, got {shown(got)}"
+            message = f"{subject} must be {' or '.join(wanted)}, got {shown(self._written(where))}"
         meant = _meant(got, problems, _takes_null(field)) if isinstance(got, str) else None
         place = self._value(where)
         if (
@@ -365,6 +365,11 @@ class _Report:
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, advice=hint)
+
+    def _written(self, where: Path) -> object:
+        """The value at a path; of a value from the environment, its reference."""
+        node = self.reporter.origins.root.at((*self.base, *where))
+        return self._at(where) if node is None or node.reference is None else node.reference
 
     def _at(self, where: Path) -> object:
         node: Any = self.data

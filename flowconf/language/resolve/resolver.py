@@ -147,7 +147,7 @@ class _Resolver(Reading):
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
-            document=self.document.at(path),
+            document=self.document.written(path),
             place=self.reporter.key(path) if path else self.reporter.value(path),
         )
         return plan, draft
