@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import flowconf
 from flowconf.language import registry, schema
@@ -183,6 +185,13 @@ def test_listing_runs_needs_no_torch(tmp_path):
     run.mkdir(parents=True)
     (run / "run.json").write_text("{}")
     call = f"import sys; from flowconf.cli.main import main; sys.exit(main(['runs', {str(tmp_path / 'runs')!r}]))"
+    assert "torch" not in imported_by("-c", call)
+
+
+def test_listing_weights_needs_no_torch(tmp_path):
+    file = tmp_path / "small.safetensors"
+    save_file({"head.weight": torch.zeros(2, 3)}, file)
+    call = f"import sys; from flowconf.cli.main import main; sys.exit(main(['weights', {str(file)!r}]))"
     assert "torch" not in imported_by("-c", call)
 
 

@@ -22,7 +22,10 @@ def evaluate(
     run: RunArgument,
     overrides: Overrides = None,
     splits: Annotated[
-        list[Part] | None, typer.Option("--split", help="The split to evaluate (default: val and test); repeatable.")
+        list[Part] | None,
+        typer.Option(
+            "--split", help="The split to evaluate (default: val, and test unless `trainer.test` is false); repeatable."
+        ),
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",

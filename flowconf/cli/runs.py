@@ -18,11 +18,18 @@ def runs(
         ),
     ] = "runs",
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="METRIC", help="Sort by this value, best first (default: by time).")
+        str | None,
+        typer.Option(
+            "--sort", metavar="KEY", help="Sort by a metric (best first) or a setting, instead of by start time."
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", metavar="KEY=VALUE", help="Only runs with this status, config or setting; repeatable."),
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Only these runs, by status, config, setting or metric: status=failed, val/accuracy>0.9; repeatable.",
+        ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:

@@ -47,7 +47,8 @@ class CheckpointSource(Model):
     """The source of the weights of a subgraph; set either `path` or `config`."""
 
     path: str | None = None
-    """A `.safetensors` or `.pt` file, a folder of checkpoints, or a run folder (its best checkpoint)."""
+    """A `.safetensors` or `.pt` file, a folder of checkpoints, a run folder (its best checkpoint), or a folder of runs
+    (the newest one)."""
     config: str | None = None
     """A training config, relative to this file: load its newest finished run; it is trained first if there is none."""
     at: str | None = None

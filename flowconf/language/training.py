@@ -327,6 +327,9 @@ class TrainerSection(Section):
     """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
     mode: Literal["min", "max"] | None = None
     """Whether smaller or larger values are better; null: `min` for losses and errors, otherwise `max`."""
+    test: bool = True
+    """Evaluate the test split, if there is one, with the best weights at the end of the run, and in `flowconf eval`.
+    With `false`, only `flowconf eval RUN --split test` evaluates it."""
     progress: bool = True
     """Draw a progress bar if the output is a terminal."""
     tensorboard: bool = True

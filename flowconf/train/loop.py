@@ -96,7 +96,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
 
     best.load(step)
     results = dict(best.metrics)
-    if "test" in job.held_out:
+    if "test" in job.held_out and trainer.test:
         found = evaluate(job, job.held_out["test"], "test")
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found

@@ -14,7 +14,10 @@ from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.commands.evaluate import evaluate_run
 from flowconf.train.commands.predict import predict_file
+from flowconf.train.commands.train import resume
+from flowconf.train.runs.finished import TrainedRun
 from flowconf.train.runs.listing import list_runs
+from flowconf.train.screen import Screen
 
 
 @pytest.fixture
@@ -116,6 +119,16 @@ def test_runs_side_by_side(folder, capsys):
     assert {row["folder"] for row in rows} == {str(folder.path)}
 
 
+def test_runs_are_sorted_by_a_setting(folder):
+    for rate in (0.1, 0.001, 0.01):
+        folder.train(f"optimizer.lr={rate}", "trainer.epochs=1")
+    ((group,), _) = list_runs("runs", "optimizer.lr")
+    assert [run.settings["optimizer.lr"] for run in group.runs] == [0.001, 0.01, 0.1]
+    ((group,), _) = list_runs("runs", "val/loss/label")
+    losses = [run.record["metrics"]["val/loss/label"] for run in group.runs]
+    assert losses == sorted(losses)
+
+
 def test_runs_that_meet_conditions(folder, capsys):
     folder.train("optimizer.lr=0.001")
     other = folder.train("optimizer.lr=0.1", "trainer.epochs=1")
@@ -126,11 +139,23 @@ def test_runs_that_meet_conditions(folder, capsys):
     assert len(found("status=finished", "config=tiny")) == 2
     assert found("optimizer.lr=0.1") == found("trainer.epochs=1", "status=finished") == [other.folder.name]
     assert found("optimizer.lr=0.1", "trainer.epochs=2") == []
-    for condition, advice in (("statu=failed", "write `status`"), ("failed", "write `status=failed`")):
+    for condition, advice in (
+        ("statu=failed", "write `status`"),
+        ("failed", None),
+        ("val/acuracy>0.1", "write `val/accuracy`"),
+        ("val/accuracy>high", None),
+    ):
         with pytest.raises(ConfigError) as caught:
             found(condition)
         (told,) = caught.value.diagnostics
         assert (told.place.word, told.help) == (f"--where {condition}", advice)
+    values = {run.folder.name: run.metrics["val/loss"] for group in list_runs("runs")[0] for run in group.runs}
+    least, most = sorted(values.values())
+    assert found(f"val/loss<{most}") == found(f"val/loss <= {least}") == [min(values, key=values.get)]
+    assert found(f"val/loss>{least}") == [max(values, key=values.get)]
+    assert found("trainer.epochs>=2") == found("optimizer.lr!=0.1") == [folder.runs()[0].name]
+    assert found("optimizer.name>1") == found("val/loss<0") == []
+    assert len(found("val/loss/label<100")) == 2
     capsys.readouterr()
     assert main(["runs", "--where", "status=failed"]) == 0
     assert capsys.readouterr().out == "no runs in runs with status=failed\n"
@@ -172,7 +197,7 @@ def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, ru
 def test_runs_that_cannot_be_listed(folder, run):
     with pytest.raises(ConfigError, match="does not exist"):
         list_runs("nowhere")
-    with pytest.raises(ConfigError, match="no run has the value `val/acuracy`"):
+    with pytest.raises(ConfigError, match="no run has the setting or value `val/acuracy`"):
         list_runs("runs", "val/acuracy")
     (run.folder / "config.yaml").unlink()
     ((group,), (warning,)) = list_runs("runs")
@@ -181,3 +206,45 @@ def test_runs_that_cannot_be_listed(folder, run):
     assert warning.place.file == str(run.folder / "config.yaml")
     with pytest.raises(ConfigError, match="expected a folder, but"):
         list_runs(run.folder / "run.json")
+
+
+def test_a_run_is_not_tested_if_the_config_says_so(folder, capsys):
+    run = folder.train("trainer.test=false")
+    assert {name.partition("/")[0] for name in run.record["metrics"]} == {"val"}
+    assert "test/" not in folder.said.getvalue()
+    for words, splits in (([], {"val"}), (["--split", "test"], {"test"}), (["trainer.test=true"], {"val", "test"})):
+        capsys.readouterr()
+        assert main(["eval", str(run.folder), "--format", "json", *words]) == 0
+        assert {name.partition("/")[0] for name in json.loads(capsys.readouterr().out)} == splits
+    assert set(TrainedRun(run.folder).evaluate()) == set(run.record["metrics"])
+
+
+def test_a_test_that_was_not_made_is_made_later(folder):
+    run = folder.train("trainer.test=false")
+    resume(str(run.folder), ["trainer.test=true"], Screen(folder.said))
+    assert folder.run(run.folder).record["metrics"]["test/loss"] == folder.train().record["metrics"]["test/loss"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("data.test=0.0", "has no validation split, and no test split: choose a split: `--split train`"),
+        ("trainer.test=false", "has no validation split, and `trainer.test` is false: choose a split: `--split test`"),
+    ],
+)
+def test_a_run_without_a_split_to_evaluate(folder, capsys, words, told):
+    run = folder.train("data.validation=0.0", "trainer.best=val/loss", words)
+    assert main(["eval", str(run.folder), "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told.partition(": choose")[0] in err
+    assert told.partition(": ")[2] in err
+
+
+def test_the_newest_run_of_a_folder_has_the_weights(folder, capsys):
+    folder.train("seed=1", "trainer.epochs=1")
+    newest = folder.train("trainer.epochs=1")
+    assert main(["weights", "runs/tiny"]) == 0
+    assert newest.folder.name in capsys.readouterr().out
+    started = folder.train("init_from=runs/tiny", "trainer.epochs=1")
+    assert newest.folder.name in (started.folder / "weights.txt").read_text()

@@ -156,12 +156,12 @@ def test_show_and_diff_print_references_unless_asked(quoting, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "`trainer.epochs` must be an integer, got the string `${oc.env:TOKEN}`"),
+        ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "must be an integer, got the string `${oc.env:TOKEN}`"),
         ("lr: 0.01", "lr: '${oc.env:TOKEN}'", "`optimizer.lr` must be a number, got the string `${oc.env:TOKEN}`"),
         ("name: adamw", "name: '${oc.env:TOKEN}'", "unknown optimizer `${oc.env:TOKEN}`"),
         ("input: logits", "input: '${oc.env:TOKEN}'", "${oc.env:TOKEN}"),
         ("best: val/accuracy", "best: 'val/${oc.env:TOKEN}'", "unknown value `val/${oc.env:TOKEN}`"),
-        ("optimizer:", "init_from: '${oc.env:TOKEN}.pt'\noptimizer:", "the checkpoint `${oc.env:TOKEN}.pt` does not exist"),
+        ("optimizer:", "init_from: '${oc.env:TOKEN}.pt'\noptimizer:", "`${oc.env:TOKEN}.pt` does not exist"),
     ],
 )  # fmt: skip
 def test_errors_quote_the_reference(quoting, capsys, before, after, told):

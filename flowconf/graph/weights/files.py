@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 
 from flowconf.graph.sharded import whole
+from flowconf.graph.weights.listing import DTYPES
 from flowconf.graph.weights.seal import data_of, sealed
 from flowconf.report import Diagnostic, Place, RunError
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "BOOL": torch.bool,
-    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-}  # fmt: skip
-"""The types of the safetensors format, by their names in a file."""
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+NAMES: dict[torch.dtype, str] = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
+"""The names of types in the safetensors format."""
 ALIGNMENT = 8
 """The header of a safetensors file is padded to a multiple of this many bytes."""
 

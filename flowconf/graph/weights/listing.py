@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from flowconf.graph.weights.files import DTYPES
-from flowconf.graph.weights.loading import NOT_A_WEIGHT
-from flowconf.graph.weights.reading import named_tensors, unreadable
-from flowconf.graph.weights.sources import weights_file
+from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = {
+    "BOOL": ("bool", 1),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    **{f"F{bits}": (f"float{bits}", bits // 8) for bits in (16, 32, 64)},
+    **{f"I{bits}": (f"int{bits}", bits // 8) for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": (f"uint{bits}", bits // 8) for bits in (8, 16, 32, 64)},
+    "C64": ("complex64", 8),
+}
+"""The type of a safetensors file -> its name in torch, and the bytes of an element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,7 @@ class StoredTensor:
     @property
     def numbers(self) -> int:
         """The number of elements."""
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,16 @@ def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
     """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` if they cannot be read."""
     file = weights_file(path, place)
     if file.suffix != ".safetensors":
+        from flowconf.graph.weights.reading import named_tensors
+
         tensors = named_tensors(file, place, "meta")
         return Listing(file, tuple(_of_tensor(name, tensor) for name, tensor in tensors.items()), (), {})
     try:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="np") as opened:
             found, metadata = list(_headers(opened)), dict(opened.metadata() or {})
     except (SafetensorError, OSError) as problem:
+        from flowconf.graph.weights.reading import unreadable
+
         raise unreadable(file, place, problem) from None
     weights = tuple(entry for entry in found if not entry.name.startswith(NOT_A_WEIGHT))
     state = tuple(entry for entry in found if entry.name.startswith(NOT_A_WEIGHT))
@@ -81,9 +96,9 @@ def _headers(opened: Any) -> Iterator[StoredTensor]:
     for name in opened.keys():  # noqa: SIM118 - not a mapping
         header = opened.get_slice(name)
         shape = tuple(header.get_shape())
-        dtype = DTYPES.get(header.get_dtype(), header.get_dtype())
-        width = dtype.itemsize if isinstance(dtype, torch.dtype) else 0
-        yield StoredTensor(name, shape, str(dtype).removeprefix("torch."), torch.Size(shape).numel() * width)
+        code = header.get_dtype()
+        dtype, width = DTYPES.get(code, (code, 0))
+        yield StoredTensor(name, shape, dtype, math.prod(shape) * width)
 
 
 def _of_tensor(name: str, tensor: Tensor) -> StoredTensor:

@@ -20,14 +20,11 @@ from torch import Tensor, nn
 from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.reading import TensorFile, opened
-from flowconf.graph.weights.sources import weights_file
+from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest
-
-NOT_A_WEIGHT = "@"
-"""The prefix of tensors in a file that are not weights: the state of a run."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 ENDINGS = (".safetensors", ".pt", ".pth")
+NOT_A_WEIGHT = "@"
+"""The prefix of tensors in a file that are not weights: the state of a run."""
 
 
 def find_run(config: str | Path, runs: str | Path) -> Path | None:
@@ -36,11 +38,9 @@ def find_run(config: str | Path, runs: str | Path) -> Path | None:
 def find_run_folder(path: str | Path) -> Path:
     """The run folder `path`, or the newest one directly below it. Raises `ConfigError` if there is none."""
     folder = Path(path)
-    if (folder / RECORD).is_file():
-        return folder
-    runs = sorted(inner.parent for inner in folder.glob(f"*/{RECORD}"))
-    if runs:
-        return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name))
+    newest = newest_run(folder)
+    if newest is not None:
+        return newest
     others = [str(other) for other in folder.parent.glob("*") if other.is_dir() and other != folder]
     close = nearest(str(folder), sorted(others))
     advice = f"write `{close}`" if close else "a run folder is named `runs/CONFIG/DATE_TIME` and contains `run.json`"
@@ -48,6 +48,14 @@ def find_run_folder(path: str | Path) -> Path:
         advice = f"write a run folder: `flowconf train` creates those of a config in `runs/{folder.stem}`"
     message = f"`{shown_path(str(folder))}` is not a run folder"
     raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), advice=advice))
+
+
+def newest_run(folder: Path) -> Path | None:
+    """`folder`, if it is a run folder, or the newest run directly below it; None if there is none."""
+    if (folder / RECORD).is_file():
+        return folder
+    runs = (inner.parent for inner in folder.glob(f"*/{RECORD}"))
+    return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name), default=None)
 
 
 def record(run: Path) -> dict[str, Any]:
@@ -122,13 +130,14 @@ def _nearest_config(file: Path, written: str) -> Advice:
 
 
 def weights_file(path: str | Path, place: Place) -> Path:
-    """The file of tensors for a path: a file, a folder of checkpoints, or a run folder.
+    """The file of tensors for a path: a file, a folder of checkpoints, a run folder, or a folder of runs (the newest).
 
     Raises `ConfigError` if there is none.
     """
     found = Path(path)
     if found.is_dir():
-        found = best_checkpoint(found) if (found / RECORD).is_file() else _in_folder(found)
+        run = newest_run(found)
+        found = best_checkpoint(run) if run is not None else _in_folder(found)
     if found.exists() and not found.is_file() and not found.is_dir():
         message = f"the checkpoint `{shown_path(str(path))}` is not a regular file"
         raise ConfigError(Diagnostic("FC0301", message, place))

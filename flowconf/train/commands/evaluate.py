@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowconf.graph.weights.sources import find_run_folder
 from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
@@ -17,9 +18,10 @@ from flowconf.train.runs.resume import in_its_folder
 def evaluate_run(
     run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), last: bool = False
 ) -> dict[str, float]:
-    """The losses and metrics of a run's best (or last) weights, on `splits` (default: validation and test).
+    """The losses and metrics of a run's best (or last) weights, on `splits`.
 
-    `overrides` change the run's config, such as its data or metrics. Raises `ConfigError`.
+    The default is validation and test, and only validation with `trainer.test: false`. `overrides` change the run's
+    config, such as its data or metrics. Raises `ConfigError`.
     """
     folder = find_run_folder(run).absolute()
     file = weights_of(folder, last)
@@ -35,6 +37,18 @@ def evaluate_run(
                 raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
         found: dict[str, float] = {}
         with numbers(config.training.trainer.precision, job.device):
-            for name in splits or job.held_out:
+            for name in splits or _held_out(job):
                 found |= evaluate(job, feeds[name], name)
     return found
+
+
+def _held_out(job: Job) -> list[str]:
+    """The splits to evaluate by default. Raises `ConfigError` if there is none."""
+    section, trainer = job.config.training.data, job.config.training.trainer
+    names = [name for name in job.held_out if name != "test" or trainer.test]
+    if not names:
+        other = "`trainer.test` is false" if "test" in job.held_out else "no test split"
+        message = f"nothing to evaluate: the data set `{section.name}` has no validation split, and {other}"
+        split = "test" if "test" in job.held_out else "train"
+        raise ConfigError(Diagnostic("FC0502", message, advice=f"choose a split: `--split {split}`"))
+    return names

@@ -48,7 +48,8 @@ class TrainedRun:
         return load_run(self.folder)
 
     def evaluate(self, *splits: str, last: bool = False) -> dict[str, float]:
-        """The losses and metrics of the best (or `last`) weights; without `splits`, of `val` and `test`.
+        """The losses and metrics of the best (or `last`) weights; without `splits`, of `val` and `test`
+        (only of `val` with `trainer.test: false`).
 
         Raises `ConfigError` for a split that the data set does not have.
         """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +27,13 @@ LONGEST = 32
 DIED = "died"
 """The status of a running run whose process has died."""
 ABSENT = object()
+CONDITION = re.compile(r"(?P<key>[^=<>!]+)(?P<sign>[<>!]=|[=<>])(?P<value>.*)")
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 NO_SETTINGS = "the run's settings cannot be read, so it is not compared with others"
 
 
@@ -45,8 +54,14 @@ class Listed:
 
     @property
     def searched(self) -> dict[str, Any]:
-        """The keys and values that a condition can match."""
-        return {"config": Path(self.record["config"]).stem, "status": self.record["status"], **self.settings}
+        """The keys and values that a condition can match, and by which runs can be sorted."""
+        record = self.record
+        return {
+            "config": Path(record["config"]).stem,
+            "status": record["status"],
+            **self.settings,
+            **record["metrics"],
+        }
 
     def as_data(self) -> dict[str, Any]:
         """The run as plain data; `run` is its folder, `folder` the working directory it was started in."""
@@ -64,10 +79,11 @@ class Group:
 def list_runs(
     folder: str | Path, sort: str | None = None, where: Sequence[str] = ()
 ) -> tuple[list[Group], list[Diagnostic]]:
-    """The runs below `folder` by config, oldest first, or the best by the value `sort` first; and warnings.
+    """The runs below `folder` by config, oldest first; and warnings.
 
-    Each item of `where` is a condition KEY=VALUE on `status`, `config` or a setting. Raises `ConfigError` if the folder
-    does not exist, or if no run has the key or value.
+    `sort` is a metric (best first), or a setting, `status` or `config` (ascending). Each item of `where` is a condition
+    on one of these, such as `status=failed`, `seed!=0` or `val/accuracy>0.9`. Raises `ConfigError` if the folder does
+    not exist, or if no run has the key.
     """
     warnings: list[Diagnostic] = []
     runs = [run for file in _records(Path(folder)) if (run := _listed(file, warnings)) is not None]
@@ -138,16 +154,29 @@ def _has_died(run: Path, record: Mapping[str, Any]) -> bool:
 
 def _matching(runs: list[Listed], condition: str) -> list[Listed]:
     """The runs that match a condition. Raises `ConfigError` for a key that no run has."""
-    key, equals, value = condition.partition("=")
     place = Place(word=f"--where {condition}")
+    found = CONDITION.fullmatch(condition)
+    if found is None:
+        message = "expected a condition such as `status=failed`, `seed!=0` or `val/accuracy>0.9`"
+        raise ConfigError(Diagnostic("FC0402", message, place))
+    key, sign, value = (part.strip() for part in found.groups())
     known = dict.fromkeys(key for run in runs for key in run.searched)
-    if not equals:
-        message = "expected a condition KEY=VALUE"
-        raise ConfigError(Diagnostic("FC0402", message, place, advice="write `status=failed`"))
     if known and key not in known:
-        message = f"no run has the setting `{key}`"
-        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(key, known, "settings")))
-    return [run for run in runs if key in run.searched and value in _spellings(run.searched[key])]
+        message = f"no run has the setting or value `{key}`"
+        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(key, known, "settings and values")))
+    having = [run for run in runs if key in run.searched]
+    if sign in COMPARISONS:
+        try:
+            limit = float(value)
+        except ValueError:
+            message = f"`{sign}` requires a number, got `{value}`"
+            raise ConfigError(Diagnostic("FC0402", message, place)) from None
+        return [run for run in having if _holds(run.searched[key], COMPARISONS[sign], limit)]
+    return [run for run in having if (value in _spellings(run.searched[key])) == (sign == "=")]
+
+
+def _holds(value: object, compare: Callable[[float, float], bool], limit: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and compare(value, limit)
 
 
 def _spellings(value: object) -> tuple[str, str]:
@@ -179,23 +208,34 @@ def _flat(data: object, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _sorted(runs: list[Listed], value: str) -> list[Listed]:
-    """The runs sorted by a value, best first; whether smaller is better depends on the config."""
-    known = sorted({name for run in runs for name in run.metrics})
+    """The runs sorted by a metric, best first, or by a setting; which metrics are better if smaller says the config."""
+    metrics = sorted({name for run in runs for name in run.record["metrics"]})
+    known = dict.fromkeys([*metrics, *(key for run in runs for key in run.searched)])
     if value not in known:
-        message = f"no run has the value `{value}`"
+        message = f"no run has the setting or value `{value}`"
         place = Place(word=f"--sort {value}")
-        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(value, known, "values")))
+        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(value, known, "settings and values")))
+    if value not in metrics:
+        return sorted(runs, key=lambda run: _order(run.searched.get(value, ABSENT)))
     name = value.partition("/")[2]
+    is_loss = name.partition("/")[0] == "loss"
     wrong = {run.record["config"] for run in runs if run.settings.get(f"metrics.{name}.fn") in ERRORS}
-    return sorted(runs, key=lambda run: _rank(run, value, name == "loss" or run.record["config"] in wrong))
+    return sorted(runs, key=lambda run: _rank(run, value, is_loss or run.record["config"] in wrong))
 
 
 def _rank(run: Listed, value: str, smaller: bool) -> tuple[bool, float]:
     """Runs without the value come last."""
-    found = run.metrics.get(value)
+    found = run.record["metrics"].get(value)
     if found is None or found != found:
         return True, 0.0
     return False, found if smaller else -found
+
+
+def _order(value: object) -> tuple[int, float, str]:
+    """Numbers by size, then texts; runs without the value come last."""
+    if isinstance(value, int | float):
+        return 0, value, ""
+    return 2 if value is ABSENT else 1, 0.0, str(value)
 
 
 def _took(run: Listed) -> str:

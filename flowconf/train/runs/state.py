@@ -25,7 +25,7 @@ from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.files import save_tensors, snapshot
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
-from flowconf.graph.weights.sources import LAST
+from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
 from flowconf.language import registry
 from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, why_not
@@ -35,7 +35,7 @@ from flowconf.train.optim.state import restore_state, state_of
 from flowconf.train.runs.resume import way_on
 from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedRandom, SavedState
 
-MARK = weights.NOT_A_WEIGHT
+MARK = NOT_A_WEIGHT
 
 
 @dataclass(frozen=True)
