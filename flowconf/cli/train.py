@@ -33,6 +33,9 @@ def train(
             autocompletion=runs,
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Print parameters by member, optimizer, memory and seed of a run.")
+    ] = False,
     trust: TrustOption = False,
 ) -> None:
     """Train FILE, and before it all configs whose weights it requires."""
@@ -42,23 +45,23 @@ def train(
         source = file if resume is None else resume
         if source is not None:
             trust_project_of(source, trust)
-        _train(file, overrides or [], multirun, resume)
+        _train(file, overrides or [], multirun, resume, verbose)
 
 
-def _train(file: str | None, words: list[str], multirun: bool, resume: str | None) -> None:
+def _train(file: str | None, words: list[str], multirun: bool, resume: str | None, verbose: bool) -> None:
     if resume is not None:
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")
         from flowconf.train.commands.train import resume as go_on
 
-        go_on(resume, words if file is None else [file, *words])
+        go_on(resume, words if file is None else [file, *words], verbose=verbose)
         return
     if file is None:
         raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
     if multirun:
         from flowconf.train.commands.sweep import sweep
 
-        sweep(file, words)
+        sweep(file, words, verbose)
         return
     from flowconf.train.checks import road
     from flowconf.train.team.launch import given
@@ -68,6 +71,6 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
     from flowconf.train.commands import train as training
 
     if task is None:
-        training.train_checked(walk)
+        training.train_checked(walk, verbose=verbose)
     else:
         training.take_part(task)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
+from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, LossSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
@@ -89,7 +90,7 @@ class Job:
     followers: Followers
     memory: RecurrentState
     total_steps: int
-    accounts: list[str]
+    reports: list[WeightReport]
     """Reports on the weights that were loaded into the graph."""
     inputs: tuple[str, ...] = ()
     certain: bool = False

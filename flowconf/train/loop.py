@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     """
     trainer = job.config.training.trainer
     best = Best(job, run)
-    window: Window = []
+    window = Window()
     step = restore(job, run, screen, best, window)
     first, began = step, time.perf_counter()
 
@@ -69,13 +69,15 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     log_losses(job, run, screen, step, window)
                 better = False
                 evaluates = due(job, trainer.evaluate_every, step)
+                found: dict[str, float] = {}
                 if evaluates and "val" in job.held_out:
                     with job.averages.applied():
                         found = evaluate(job, job.held_out["val"], "val")
                     refuse_data(job, job.held_out["val"], found["val/loss"])
                     better = best.offer(step, found)
                     job.phases.observe(step, found)
-                    report(job, run, screen, step, found, "best" if better else "")
+                if evaluates:
+                    report(job, run, screen, step, found, "best" if better else "", recent_loss(job, window))
                 ends = step == job.total_steps or best.gives_up
                 if ends:
                     log_losses(job, run, screen, step, window)
@@ -219,7 +221,9 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
         return
     first = step - len(window) + 1
     losses = job.team.average(table(window))
-    means = losses.mean(0).tolist()
+    *means, total = torch.cat([losses.mean(0), losses[window.reported :, 0].sum(0, keepdim=True)]).tolist()
+    window.total, window.count = window.total + total, window.count + len(window) - window.reported
+    window.reported = 0
     window.clear()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     values = dict(zip(names, means, strict=True))
@@ -252,12 +256,30 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
     return torch.stack([value for row in window for value in row]).view(len(window), -1)
 
 
-def report(job: Job, run: Run, screen: Screen, step: int, found: dict[str, float], note: str) -> None:
-    """Log and print an evaluation; what is longer than a line is only logged."""
-    run.log(step, found, **where(job, step))
-    run.flush()
+def recent_loss(job: Job, window: Window) -> dict[str, float]:
+    """The mean training loss since the last evaluation."""
+    total, count = window.total, window.count + len(window) - window.reported
+    if len(window) > window.reported:
+        total += job.team.average(table(window[window.reported :]))[:, 0].sum().item()
+    window.total, window.count, window.reported = 0.0, 0, len(window)
+    return {"train/loss": total / count} if count else {}
+
+
+def report(
+    job: Job,
+    run: Run,
+    screen: Screen,
+    step: int,
+    found: dict[str, float],
+    note: str,
+    trained: Mapping[str, float] | None = None,
+) -> None:
+    """Log and print an evaluation, beside the training loss; what is longer than a line is only logged."""
+    if found:
+        run.log(step, found, **where(job, step))
+        run.flush()
     at = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
-    screen.say(f"{at}{shown(headline(found))}" + (f"  ({note})" if note else ""))
+    screen.say(f"{at}{shown({**(trained or {}), **headline(found)})}" + (f"  ({note})" if note else ""))
 
 
 def due(job: Job, every: int, step: int) -> bool:
@@ -330,6 +352,7 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
     notes += restore_window(job, progress, tensors, window)
     best.restore(progress.best, step)
+    window.reported = max(0, len(window) - (step - best.latest))
     notes += run.begin(progress.log, step)
     best.catch_up(step)
     for line in [f"goes on after step {step:,}", *notes]:

@@ -20,6 +20,7 @@ from torch import nn
 from flowconf.graph.build import build_graph, load_checkpoints, start_followers
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.weights.loading import WeightReport
 from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.config import Config
@@ -68,7 +69,7 @@ def prepare(
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)
-    graph, accounts = _graph(config, runs, inference, team, weights)
+    graph, reports = _graph(config, runs, inference, team, weights)
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
@@ -109,7 +110,7 @@ def prepare(
         followers=Followers(graph),
         memory=RecurrentState(graph),
         total_steps=total,
-        accounts=accounts,
+        reports=reports,
         certain=inference is not None and inference.certain,
     )
     _check_memory(job)
@@ -126,9 +127,10 @@ def prepare(
 
 def _graph(
     config: Config, runs: Path, inference: Inference | None, team: Team, weights: bool
-) -> tuple[Graph, list[str]]:
+) -> tuple[Graph, list[WeightReport]]:
     """The graph on its device, with its weights, and reports on what was loaded."""
-    trainer, reports = config.training.trainer, []
+    trainer = config.training.trainer
+    reports: list[WeightReport] = []
     graph = build_graph(config.model, inference)
     if weights:
         reports += load_checkpoints(graph, config.model, runs)
@@ -143,7 +145,7 @@ def _graph(
         if trainer.channels_last:
             graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     over_the_team(graph, team)
-    return graph, [str(report) for report in reports]
+    return graph, reports
 
 
 def _groups(

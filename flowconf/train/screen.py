@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REFRESH = 0.1
 """Seconds between two redraws of the bar."""
+WIDE = 60
+"""Columns of a terminal that has room for a bar beside the numbers."""
 SILENCE = 20.0
 """Seconds without output after which a run without a progress bar prints its progress."""
 
@@ -25,12 +27,13 @@ class Screen:
     """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end.
 
     An error while writing to the stream (closed pipe or terminal, full disk) does not end the run: it is reported once
-    on standard error, and the run continues without output.
+    on standard error, and the run continues without output. `verbose`: print all of a run's header.
     """
 
-    def __init__(self, stream: TextIO | None = None, bar: bool = True) -> None:
+    def __init__(self, stream: TextIO | None = None, bar: bool = True, verbose: bool = False) -> None:
         self.stream = sys.stdout if stream is None else stream
-        self.wants_bar = bar and self.stream.isatty()
+        self.wants_bar = bar and self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.verbose = verbose
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._drawn = 0.0
@@ -63,9 +66,10 @@ class Screen:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        values = TextColumn("{task.description}", markup=False)
-        columns = (BarColumn(), MofNCompleteColumn(), values, TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(file=drawn(self.stream)), auto_refresh=False, transient=True)
+        console = Console(file=drawn(self.stream))
+        bar = [BarColumn()] if console.width >= WIDE else []
+        columns = (*bar, MofNCompleteColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
         with self._speaking():
             self._bar.start()

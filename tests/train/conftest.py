@@ -51,7 +51,7 @@ class Folder:
 
     def train(self, *overrides: str, text: str = TINY, name: str = "tiny.yaml") -> SimpleNamespace:
         """Run a config; gives the folder, the record and the lines of the log."""
-        folder = self.path / train(load(self.write(text, name), overrides), Screen(self.said))
+        folder = self.path / train(load(self.write(text, name), overrides), Screen(self.said, verbose=True))
         return self.run(folder)
 
     def run(self, folder: Path) -> SimpleNamespace:

@@ -63,14 +63,22 @@ class WeightReport:
     cast: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
+        first, *others = self._lines()
+        loaded = (f"  {prefix}: {count} loaded" for prefix, count in _by_prefix(self.loaded))
+        return "\n".join([first, *loaded, *others])
+
+    def brief(self) -> str:
+        """The report without the paths of what was loaded."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
         where = f"`{self.at}`" if self.at else "the graph"
         lines = [f"weights of {where} from {shown_path(self.source)}: {len(self.loaded)} tensors loaded"]
-        lines += [f"  {prefix}: {count} loaded" for prefix, count in _by_prefix(self.loaded)]
         lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
         lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
         lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
         lines += [f"  {name}: cast from {old} to {new}" for name, old, new in self.cast]
-        return "\n".join(lines)
+        return lines
 
 
 def weights_in(file: TensorFile) -> list[str]:

@@ -20,7 +20,7 @@ from flowconf.train.checks.road import Walk
 from flowconf.train.commands.train import train_checked
 
 
-def sweep(file: str, overrides: Sequence[str]) -> None:
+def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:
     """`flowconf train -m FILE`: one run for each combination, with Hydra's sweepers and launchers.
 
     Raises `RunError` at the end if any run failed.

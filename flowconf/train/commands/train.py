@@ -67,13 +67,13 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     return train_checked(road.loaded(config), screen)
 
 
-def train_checked(walk: Walk, screen: Screen | None = None) -> Path:
-    """The same for a partly checked config; the remaining checks run first."""
+def train_checked(walk: Walk, screen: Screen | None = None, *, verbose: bool = False) -> Path:
+    """The same for a partly checked config; the remaining checks run first. `verbose`: print whole headers."""
     with joined() as member:
         walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
-        screen = screen or _screen(walk.checked, member)
+        screen = screen or _screen(walk.checked, member, verbose)
         for text in [*(render_text([warning]) for warning in walk.warnings), *prerequisites.lines()]:
             screen.say(text)
         runs = Path(walk.checked.training.trainer.runs)
@@ -85,14 +85,14 @@ def take_part(task: launch.Task) -> None:
     """`flowconf train` in each process of a team."""
     config = task.walk.checked
     with joined() as member:
-        screen = _screen(config, member)
+        screen = _screen(config, member, task.verbose)
         if task.run is not None:
             _go_on(task.walk, Path(task.run), task.overrides, screen, member)
         else:
             _begin(task.walk, Path(config.training.trainer.runs), screen, member)
 
 
-def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None) -> Path:
+def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None, *, verbose: bool = False) -> Path:
     """Resume a run from its checkpoint, or from the start if it has none. Returns its folder.
 
     `overrides` change its config from here on, such as more epochs. Raises `FlowconfError` if the run is finished and
@@ -114,10 +114,10 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         walk.to("machine")
     processes = launch.processes(walk.checked)
     if processes:
-        launch.start(launch.Task(walk, str(run_folder), tuple(overrides)), processes)
+        launch.start(launch.Task(walk, str(run_folder), tuple(overrides), verbose), processes)
         return run_folder
     with joined() as member:
-        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member), member)
+        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member, verbose), member)
     return run_folder
 
 
@@ -140,7 +140,7 @@ def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
     if processes:
-        return launch.start(launch.Task(walk), processes)
+        return launch.start(launch.Task(walk, verbose=screen.verbose), processes)
     return _begin(walk, runs, screen, member)
 
 
@@ -182,8 +182,8 @@ def _new_run(job: Job, runs: Path) -> Run:
 
 def _made(job: Job, runs: Path) -> Run:
     config = job.config
-    accounts = printable_lines("".join(f"{account}\n" for account in job.accounts))
-    texts = {"weights.txt": accounts, "graph.dot": dot(config.model)}
+    reports = printable_lines("".join(f"{report}\n" for report in job.reports))
+    texts = {"weights.txt": reports, "graph.dot": dot(config.model)}
     return create_run(
         runs,
         config_file(config),
@@ -201,10 +201,10 @@ def _note(folder: Path) -> None:
     note_run(folder.absolute())
 
 
-def _screen(config: Config, member: Team) -> Screen:
+def _screen(config: Config, member: Team, verbose: bool) -> Screen:
     """The console output; only rank 0 prints."""
     if member.first:
-        return Screen(bar=config.training.trainer.progress)
+        return Screen(bar=config.training.trainer.progress, verbose=verbose)
     return Screen(Path(os.devnull).open("w", encoding="utf-8"), bar=False)
 
 
@@ -250,7 +250,7 @@ def _others_were_interrupted(problem: BaseException) -> bool:
 def _announce(job: Job, run: Run, screen: Screen) -> None:
     """Print the header of the run."""
     screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
-    for line in [*job.accounts, *header(job)]:
+    for line in header(job, screen.verbose):
         screen.say(line)
     if job.config.training.trainer.compile:
         from flowconf.train.insight import compile_report

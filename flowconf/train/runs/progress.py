@@ -13,8 +13,16 @@ from flowconf.train.runs.folder import Run
 from flowconf.train.runs.resume import way_on
 from flowconf.train.runs.saved import Progress, SavedPhases
 
-Window = list[list[Tensor]]
-"""The loss and its terms of each step since they were read last."""
+
+class Window(list[list[Tensor]]):
+    """The loss and its terms of each step since they were logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported = 0
+        """How many of them the last evaluation has reported."""
+        self.total, self.count = 0.0, 0
+        """The sum of the losses that were logged since the last evaluation, and their number."""
 
 
 def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:

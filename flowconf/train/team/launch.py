@@ -40,6 +40,7 @@ class Task:
     walk: Walk
     run: str | None = None
     overrides: tuple[str, ...] = ()
+    verbose: bool = False
     projects: tuple[Path, ...] = field(default_factory=projects.imported)
     """The projects imported in the parent, to be imported in every process."""
 
