@@ -222,7 +222,8 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     first = step - len(window) + 1
     losses = job.team.average(table(window))
     *means, total = torch.cat([losses.mean(0), losses[window.reported :, 0].sum(0, keepdim=True)]).tolist()
-    window.total, window.count = window.total + total, window.count + len(window) - window.reported
+    window.logged_loss += total
+    window.logged_steps += len(window) - window.reported
     window.reported = 0
     window.clear()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
@@ -258,10 +259,10 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def recent_loss(job: Job, window: Window) -> dict[str, float]:
     """The mean training loss since the last evaluation."""
-    total, count = window.total, window.count + len(window) - window.reported
+    total, count = window.logged_loss, window.logged_steps + len(window) - window.reported
     if len(window) > window.reported:
         total += job.team.average(table(window[window.reported :]))[:, 0].sum().item()
-    window.total, window.count, window.reported = 0.0, 0, len(window)
+    window.logged_loss, window.logged_steps, window.reported = 0.0, 0, len(window)
     return {"train/loss": total / count} if count else {}
 
 

@@ -21,7 +21,7 @@ class Window(list[list[Tensor]]):
         super().__init__()
         self.reported = 0
         """How many of them the last evaluation has reported."""
-        self.total, self.count = 0.0, 0
+        self.logged_loss, self.logged_steps = 0.0, 0
         """The sum of the losses that were logged since the last evaluation, and their number."""
 
 
