@@ -4,22 +4,23 @@ Knows nothing of networks. Hydra is imported by the first composition that needs
 """
 
 from flowconf.report.origins import Document, MountOrigin, Origins, Path
-from flowconf.text.compose import Composition, Failed, compose, compose_graph_file, sweep, with_graphs
+from flowconf.text.compose import Composition, Turn, compose, compose_graph_file, sweep, sweep_folder, with_graphs
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
 
 __all__ = [
     "Composition",
     "Document",
-    "Failed",
     "MergeRules",
     "MountOrigin",
     "Origins",
     "Path",
+    "Turn",
     "compose",
     "compose_graph_file",
     "from_data",
     "read",
     "sweep",
+    "sweep_folder",
     "with_graphs",
 ]

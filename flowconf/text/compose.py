@@ -33,8 +33,6 @@ from flowconf.text.source import absolute, shown
 if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Lists
 
-FAILED = "failed.txt"
-"""In a sweep's folder: the overrides of each job that failed."""
 SWEEP = "multirun.yaml"
 """In a sweep's folder: what Hydra writes before it composes the first job."""
 MAX_ROUNDS = 8
@@ -58,6 +56,15 @@ class Composition:
     choices: dict[str, Any]
     file: str
     overruled: dict[Path, Node]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The place of a job in its sweep: its number from 1, the number of all, if it is known, and the sweep's folder."""
+
+    number: int
+    total: int | None
+    folder: File
 
 
 RunCheck = Callable[[Composition, str | None], object]
@@ -99,16 +106,15 @@ def sweep(
     file: str | os.PathLike[str],
     overrides: Sequence[str],
     rules: MergeRules,
-    job: Callable[[Composition], float],
-    folder: str | os.PathLike[str] = "runs",
+    job: Callable[[Composition, Turn], float],
+    folder: File,
     check: RunCheck | None = None,
-) -> list[str]:
+) -> None:
     """Calls `job` for each combination of the values in `overrides`, by Hydra's sweepers and launchers.
 
     All jobs see the files as they are now. Every combination is composed, and held against `check` together with the
     direction in which the sweeper looks (None: in none), before the first job starts. The sweeper's own files go to
-    `folder`/<name of the config>/sweep_<time>; logging is left alone. What `job` returns is the sweeper's objective.
-    Returns the overrides of each job that raised `Failed`, which does not stop the others.
+    `folder`; logging is left alone. What `job` returns is the sweeper's objective.
 
     Raises:
         ConfigError: as `compose` does, for any of the combinations.
@@ -118,28 +124,25 @@ def sweep(
     composer = _Composer(_library(file, overrides, rules))
     typed = words.parse(overrides)
     composer.check_settings(typed)
-    own = _sweep_folder(File(folder), composer.library.main.stem)
     quoted = [words.quoted(one.typed) for one in typed]
 
-    made = [folder for folder in (own, own.parent, own.parent.parent) if not folder.exists()]
+    made = [one for one in (folder, folder.parent, folder.parent.parent) if not one.exists()]
     try:
-        hydra_bridge.sweep(composer.library, own, quoted, _Check(composer, check), _Job(composer, job, own / FAILED))
+        hydra_bridge.sweep(composer.library, folder, quoted, _Check(composer, check), _Job(composer, job, folder))
     except FlowconfError:
         _remove(made)
         raise
     except hydra_bridge.HYDRA_ERRORS as error:
         _remove(made)
         raise ConfigError(composer.explained(error, typed)) from error
-    failed = own / FAILED
-    return failed.read_text(encoding="utf-8").splitlines() if failed.is_file() else []
 
 
-class Failed(Exception):
-    """A job of a sweep failed and has reported why; the sweeper gets `value`."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__(value)
-        self.value = value
+def sweep_folder(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> File:
+    """A folder for one sweep of a config that does not exist yet: `folder`/<name of the config>/sweep_<time>."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    base = File(folder).absolute() / File(file).stem
+    tries = (base / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
+    return next(one for one in tries if not one.exists())
 
 
 @dataclass(frozen=True)
@@ -159,20 +162,11 @@ class _Job:
     """What a launcher runs, perhaps in another process."""
 
     composer: _Composer
-    job: Callable[[Composition], float]
-    failed: File
+    job: Callable[[Composition, Turn], float]
+    folder: File
 
-    def __call__(self) -> float:
-        from flowconf.text import hydra_bridge
-
-        task = hydra_bridge.job_overrides()
-        try:
-            return self.job(self.composer.compose(task))
-        except Failed as failure:
-            self.failed.parent.mkdir(parents=True, exist_ok=True)
-            with self.failed.open("a", encoding="utf-8") as listing:
-                listing.write(f"{' '.join(task)}\n")
-            return failure.value
+    def __call__(self, task: Sequence[str], number: int, total: int | None) -> float:
+        return self.job(self.composer.compose(task), Turn(number, total, self.folder))
 
 
 class _Composer:
@@ -345,13 +339,6 @@ class _Composer:
                 break
             root = self.library.expand(resolve(root, names))
         return resolve(root)
-
-
-def _sweep_folder(folder: File, name: str) -> File:
-    """A folder for one sweep that does not exist yet."""
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    tries = (folder.absolute() / name / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
-    return next(one for one in tries if not one.exists())
 
 
 def _remove(made: Sequence[File]) -> None:

@@ -15,10 +15,12 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override as Parsed
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -199,6 +201,8 @@ class SweepLoader(ConfigLoaderImpl):
         self.lists = Lists(library)
         self.check = check
         self.settings = settings
+        self.total: int | None = None
+        """The number of jobs, if the sweeper is known to make that many."""
         self.repository = self.lists.repository
         self.config_search_path = self.repository.search_path
 
@@ -220,6 +224,8 @@ class SweepLoader(ConfigLoaderImpl):
         words = [str(one.input_line) for one in parsed if one.is_hydra_override()]
         words += [str(as_choice(one).input_line) for one in task if self.lists.chooses(one)]
         config = super().load_configuration(config_name, words, run_mode, from_shell, validate_sweep_overrides)
+        if run_mode == RunMode.MULTIRUN:
+            self.total = self.planned(config.hydra.sweeper, [str(one.input_line) for one in task])
         if look is not None:
             direction = config.hydra.sweeper.get("direction")
             look(None if direction is None else getattr(direction, "name", str(direction)))
@@ -227,6 +233,18 @@ class SweepLoader(ConfigLoaderImpl):
             config.hydra.overrides.task = [one.input_line for one in task]
             config.hydra.job.override_dirname = get_overrides_dirname(task, [], ",", "=")
         return config
+
+    def planned(self, sweeper: DictConfig, words: Sequence[str]) -> int | None:
+        """The number of jobs that Hydra's sweeper and Optuna's make; None for others."""
+        trials: int | None = sweeper.get("n_trials")
+        kind = str(sweeper.get("_target_"))
+        on_grid = "GridSampler" in str((sweeper.get("sampler") or {}).get("_target_"))
+        if not on_grid and not kind.endswith(BasicSweeper.__name__):
+            return trials
+        params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+        parsed = OverridesParser.create(config_loader=self).parse_overrides([*params, *words])
+        (combinations,) = BasicSweeper.split_arguments(parsed, None)
+        return min(len(combinations), trials or len(combinations))
 
     def refuse_settings(self, overrides: Sequence[Parsed]) -> None:
         """Refuse what must not reach Hydra in the words that a sweeper makes."""
@@ -248,7 +266,11 @@ def sweep_settings(folder: File) -> list[str]:
     ]
 
 
-def sweep(library: Library, folder: File, words: Sequence[str], check: SweepCheck, job: Callable[[], object]) -> None:
+SweepJob = Callable[[Sequence[str], int, int | None], object]
+"""Runs a job, given its overrides, its number from 1, and the number of all, if it is known."""
+
+
+def sweep(library: Library, folder: File, words: Sequence[str], check: SweepCheck, job: SweepJob) -> None:
     """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose.
 
     The files of Hydra go to `folder`.
@@ -256,18 +278,15 @@ def sweep(library: Library, folder: File, words: Sequence[str], check: SweepChec
     settings = sweep_settings(folder)
     loader = SweepLoader(library, check, settings)
     Hydra(task_name=library.main.stem, config_loader=loader).multirun(
-        library.main.name, _Task(job), [*settings, *words], with_log_configuration=False
+        library.main.name, _Task(job, loader), [*settings, *words], with_log_configuration=False
     )
 
 
 @dataclass(frozen=True)
 class _Task:
-    job: Callable[[], object]
+    job: SweepJob
+    loader: SweepLoader
 
     def __call__(self, config: object) -> object:
-        return self.job()
-
-
-def job_overrides() -> list[str]:
-    """The overrides of the sweep's job that is running."""
-    return [str(word) for word in HydraConfig.get().overrides.task]
+        running = HydraConfig.get()
+        return self.job([str(word) for word in running.overrides.task], running.job.num + 1, self.loader.total)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError
-from flowconf.text import Composition, MergeRules, sweep
+from flowconf.text import Composition, MergeRules, Turn, sweep, sweep_folder
 
 FILES = {
     "configs/main.yaml": "defaults: [_self_, {pivot: null}]\nmodel: {flow: {stem: ReLU}}\nseed: 0\n",
@@ -22,13 +22,14 @@ def run(files: Callable[[dict[str, str]], Path], rules: MergeRules) -> Callable[
     def make(*words: str, change: Callable[[Path], None] | None = None) -> list[Composition]:
         folder, seen = files(FILES), list[Composition]()
 
-        def job(composition: Composition) -> float:
+        def job(composition: Composition, turn: Turn) -> float:
             if change is not None:
                 change(folder)
             seen.append(composition)
             return 1.0
 
-        sweep(folder / "configs/main.yaml", words, rules, job, folder=folder / "runs")
+        file = folder / "configs/main.yaml"
+        sweep(file, words, rules, job, sweep_folder(folder / "runs", file))
         return seen
 
     return make

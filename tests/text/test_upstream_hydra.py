@@ -118,3 +118,13 @@ def test_the_words_of_hydras_complaints() -> None:
         " appears more than once in the final defaults list",
     ):
         assert words in text
+
+
+def test_the_sweeper_multiplies_what_is_swept() -> None:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(["seed=0,1,2", "a=range(0,4)", "b=5", "seed=0,1"])
+    (combinations,) = BasicSweeper.split_arguments(parsed, None)
+    assert len(combinations) == 8
+    assert combinations[-1] == ["seed=1", "a=3", "b=5"]

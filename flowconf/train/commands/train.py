@@ -67,8 +67,17 @@ def train(config: Config, screen: Screen | None = None) -> Path:
     return train_checked(road.loaded(config), screen)
 
 
-def train_checked(walk: Walk, screen: Screen | None = None, *, verbose: bool = False) -> Path:
-    """The same for a partly checked config; the remaining checks run first. `verbose`: print whole headers."""
+def train_checked(
+    walk: Walk,
+    screen: Screen | None = None,
+    *,
+    verbose: bool = False,
+    opened: Callable[[Path], object] = lambda folder: None,
+) -> Path:
+    """The same for a partly checked config; the remaining checks run first.
+
+    `verbose`: print whole headers. `opened` is called with the run folder once it exists.
+    """
     with joined() as member:
         walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
@@ -77,8 +86,9 @@ def train_checked(walk: Walk, screen: Screen | None = None, *, verbose: bool = F
         for text in [*(render_text([warning]) for warning in walk.warnings), *prerequisites.lines()]:
             screen.say(text)
         runs = Path(walk.checked.training.trainer.runs)
-        folders = [_run_stage(stage, runs, screen, member) for stage in (*walk.before, walk)]
-    return folders[-1]
+        for stage in walk.before:
+            _run_stage(stage, runs, screen, member)
+        return _run_stage(walk, runs, screen, member, opened)
 
 
 def take_part(task: launch.Task) -> None:
@@ -136,15 +146,21 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
     team.wait()
 
 
-def _run_stage(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
+def _run_stage(
+    walk: Walk, runs: Path, screen: Screen, member: Team, opened: Callable[[Path], object] = lambda folder: None
+) -> Path:
     """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
-    if processes:
-        return launch.start(launch.Task(walk, verbose=screen.verbose), processes)
-    return _begin(walk, runs, screen, member)
+    if not processes:
+        return _begin(walk, runs, screen, member, opened)
+    folder = launch.start(launch.Task(walk, verbose=screen.verbose), processes)
+    opened(folder)
+    return folder
 
 
-def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
+def _begin(
+    walk: Walk, runs: Path, screen: Screen, member: Team, opened: Callable[[Path], object] = lambda folder: None
+) -> Path:
     """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
     before = member.told(noted_run)
@@ -156,7 +172,7 @@ def _begin(walk: Walk, runs: Path, screen: Screen, member: Team) -> Path:
     with _torch_as_it_was(config, team):
         job = prepare(config, runs, walk.inference, team=team)
         _check_splits(job, walk.warnings, screen)
-        run = _carry_out(job, lambda: _new_run(job, runs), screen)
+        run = _carry_out(job, lambda: _new_run(job, runs, opened), screen)
     team.wait()
     return run.folder
 
@@ -171,12 +187,13 @@ def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:
             screen.say(render_text([warning]))
 
 
-def _new_run(job: Job, runs: Path) -> Run:
+def _new_run(job: Job, runs: Path, opened: Callable[[Path], object]) -> Run:
     """A run in a new folder, which is created and locked by rank 0."""
     made = job.team.told(lambda: _made(job, runs))
     run = made if job.team.first else Onlooker(made.folder, made.record)
     run.open(job.config.training.trainer.tensorboard)
     _note(run.folder)
+    opened(run.folder)
     return run
 
 

@@ -106,12 +106,15 @@ def table(group: Group) -> str:
         settings = [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
         values = [number(run.metrics[name]) if name in run.metrics else "-" for name in metrics]
         rows.append([run.folder.name, run.record["status"], _took(run), *settings, *values])
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(
-        [f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})", *lines]
-    )
+    title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
+    return "\n".join([title, *aligned(rows)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with aligned columns."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def _records(root: Path) -> list[Path]:
@@ -128,7 +131,7 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     """The run with the record `file`, or None, with a warning, if the record cannot be read."""
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
-    if not wrong and _has_died(file.parent, found):
+    if not wrong and has_died(file.parent, found):
         found["status"] = DIED
     if wrong:
         message = f"a run is not listed, because its record cannot be read: {wrong}"
@@ -142,7 +145,7 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     return Listed(file.parent, found, settings)
 
 
-def _has_died(run: Path, record: Mapping[str, Any]) -> bool:
+def has_died(run: Path, record: Mapping[str, Any]) -> bool:
     """Whether no process holds the lock of a running run; unknown, and False, for a run of another machine."""
     if record["status"] != "running" or record.get("host") != platform.node():
         return False
