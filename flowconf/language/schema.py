@@ -51,6 +51,9 @@ class CheckpointSource(Model):
     (the newest one)."""
     config: str | None = None
     """A training config, relative to this file: load its newest finished run; it is trained first if there is none."""
+    where: dict[str, Any] = {}
+    """With `config`: only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`. If
+    there is none, the config is trained with them."""
     at: str | None = None
     """Load only this path of the source."""
     rename: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.report import NOWHERE, Place
@@ -20,9 +21,11 @@ class Checkpoint:
     missing: str = "error"
     unused: str = "warn"
     sha256: str | None = None
+    where: tuple[tuple[str, Any], ...] = ()
+    """Dotted key -> the value that it has in the config of a run."""
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """The places of `at`, `sha256` and each old prefix of `rename` (as `rename.OLD`)."""
+    """The places of `at`, `sha256`, each old prefix of `rename` (as `rename.OLD`) and each key of `where`."""
 
 
 @dataclass(frozen=True, slots=True)

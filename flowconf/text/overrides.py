@@ -33,6 +33,9 @@ _COMMA = re.compile(r"([^=]+=-?\d+),(\d{2,})")
 _STRANGE = re.compile(r"[^\w.\[\]@:/$|\-]", re.ASCII)
 """What the key of an override cannot contain."""
 _ESCAPED = re.compile(r"\\.")
+_NAME = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
+_LITERALS = ("true", "false", "null", "inf", "nan")
+"""What Hydra's grammar reads as a value other than a string."""
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
 """What Hydra's grammar cannot read without quotes: `(`, `>`, letters beyond ASCII, and so on."""
@@ -321,6 +324,28 @@ def _to_add(override: Override) -> str | None:
 
 class _UnbalancedError(ValueError):
     """A bracket or quote that is not closed."""
+
+
+def word_of(key: str, value: Any) -> str:
+    """The override that sets `key` to plain data: a number, a string, a truth value, None, or a list of them.
+
+    Example:
+        >>> word_of("data.shape", [8, 8]), word_of("seed", 1), word_of("trainer.clip", None)
+        ('data.shape=[8,8]', 'seed=1', 'trainer.clip=null')
+    """
+    return f"{key}={_word(value)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value).lower()
+    if _NAME.fullmatch(value) and value.lower() not in _LITERALS:
+        return value
+    from flowconf.text import grammars
+
+    return grammars.quote(value)
 
 
 def quoted(word: str) -> str:

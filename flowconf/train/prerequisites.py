@@ -1,32 +1,49 @@
 """Prerequisites: a config whose weights another config needs is trained first, as a separate run.
 
-A `checkpoint: {config: X}` anywhere in the graph refers to the newest finished run of X. If there is none, X becomes a
-stage, with the same composition, seed and run folder as `flowconf train X`, and therefore the same weights. All stages
-are planned, checked and printed before the first one runs.
+A `checkpoint: {config: X}` anywhere in the graph refers to the newest finished run of X; `where` asks for one whose
+config has certain values. If there is none, X becomes a stage, with the same composition, seed and run folder as
+`flowconf train X`, with the values of `where` as overrides, and therefore the same weights. All stages are planned,
+checked and printed before the first one runs.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from flowconf.graph.weights.sources import beside, find_run, record
+from flowconf.graph.weights.sources import CONFIG, Values, beside, finished_runs, record
+from flowconf.language import config as configs
 from flowconf.language import references
 from flowconf.language.config import Config, GraphAloneError
 from flowconf.language.plan import GraphPlan
+from flowconf.language.values import ABSENT, same, value_of
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
+from flowconf.text import Composition, read
+from flowconf.text.overrides import word_of
+from flowconf.text.write import inline
+from flowconf.train.runs.listing import flat, is_ignored
 
-Load = Callable[[Path], Config]
-"""Loads the training config of a file."""
+KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+MOST = 5
+"""How many differing keys of a run are listed."""
+
+Source = tuple[Path, tuple[str, ...]]
+"""A training config and the overrides that it is trained with."""
+Load = Callable[[Source], Config]
+"""Loads the training config of a stage."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A config whose weights are needed: the config that needs them, the path in its graph, and the place of this.
 
-    `part` is the path in the graph of `file` whose weights are needed, None for the whole graph.
+    `part` is the path in the graph of `file` whose weights are needed, None for the whole graph. `where` are the values
+    that the config of a run has to have, and `places` where they are written.
     """
 
     asker: Path
@@ -35,6 +52,34 @@ class Wanted:
     place: Place
     part: str | None = None
     part_place: Place = NOWHERE
+    where: Values = ()
+    places: Sequence[Place] = ()
+
+    @contextmanager
+    def in_its_words(self) -> Iterator[None]:
+        """A block whose errors about the values of `where` have the places at which they are written."""
+        places = dict(zip(self.source[1], self.places, strict=True))
+
+        def moved(one: Diagnostic) -> Diagnostic:
+            labels = tuple(
+                replace(label, place=places.get(label.place.word or "", label.place)) for label in one.labels
+            )
+            return replace(one, place=places.get(one.place.word or "", one.place), labels=labels)
+
+        try:
+            yield
+        except ConfigError as error:
+            raise type(error)(*map(moved, error.diagnostics)) from None
+
+    @property
+    def source(self) -> Source:
+        """The config and its overrides."""
+        return self.file, tuple(word_of(key, value) for key, value in self.where)
+
+    @property
+    def command(self) -> str:
+        """The command that trains it."""
+        return f"flowconf train {shlex.join([shown_path(str(self.file)), *self.source[1]])}"
 
 
 @dataclass
@@ -42,21 +87,53 @@ class Prerequisites:
     """The configs to train, in order of dependency, and the finished runs to load weights from."""
 
     runs: list[Config] = field(default_factory=list)
-    reasons: dict[Path, Wanted] = field(default_factory=dict)
-    found: dict[Path, tuple[Path, Wanted]] = field(default_factory=dict)
+    reasons: dict[Source, Wanted] = field(default_factory=dict)
+    found: dict[Source, Found] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The plan as lines of text; empty for a single run without prerequisites."""
-        lines = [f"weights of `{wanted.at}`: {told(run)}" for run, wanted in self.found.values()]
-        lines += [_differs(run, wanted) for run, wanted in self.found.values() if record(run).get("overrides")]
+        lines = [line for found in self.found.values() for line in found.lines()]
         if len(self.runs) > 1:
             lines.append(f"{len(self.runs)} stages:")
             for number, config in enumerate(self.runs, 1):
-                file = config_file(config)
-                wanted = self.reasons.get(file)
+                file, words = source = source_of(config)
+                wanted = self.reasons.get(source)
                 why = f": required by `{wanted.at}`, no finished run" if wanted else ""
-                lines.append(f"  {number}. {shown_path(str(file))}{why}")
+                lines.append(f"  {number}. {' '.join([shown_path(str(file)), *(words if wanted else ())])}{why}")
         return lines
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished run to load weights from, the number of runs that it was chosen from, and how it differs.
+
+    `differences` are keys with their values in the run and in the config as it is now; None: it cannot be composed.
+    """
+
+    run: Path
+    wanted: Wanted
+    runs: int
+    differences: list[tuple[str, Any, Any]] | None
+
+    def lines(self) -> list[str]:
+        """Which run it is, and a warning if it differs from the config."""
+        newest = f", the newest of {self.runs} runs" if self.runs > 1 else ""
+        line = f"weights of `{self.wanted.at}`: {told(self.run)}{newest}"
+        file = shown_path(str(self.wanted.file))
+        if self.differences is None:
+            return [line, f"  warning: `{file}` has errors now, so that run was not compared with it"]
+        if not self.differences:
+            return [line]
+        several = self.differences[:MOST]
+        listed = [f"`{key}` is {_shown(mine)} in the run, {_shown(now)} now" for key, mine, now in several]
+        more = f"; and {len(self.differences) - MOST} more" if len(self.differences) > MOST else ""
+        asked = {key: now for key, _, now in several if now is not ABSENT}
+        where = f", or add `where: {inline(asked)}`" if asked else ""
+        return [
+            line,
+            f"  warning: that run differs from `{file}`: {'; '.join(listed)}{more}",
+            f"  to use the config as it is: `{self.wanted.command}`{where}",
+        ]
 
 
 def plan_prerequisites(config: Config, load: Load) -> Prerequisites:
@@ -76,13 +153,15 @@ def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Loa
         above = [here, *(link.asker for link in links)]
         if wanted.file in above:
             raise _circle([*links, wanted], wanted.file)
-        if wanted.file in needed.found or wanted.file in needed.reasons:
+        if wanted.source in needed.found or wanted.source in needed.reasons:
             continue
-        run = find_run(wanted.file, runs)
-        if run is not None:
-            needed.found[wanted.file] = (run, wanted)
+        now = _composed(wanted)
+        finished = finished_runs(wanted.file, runs, wanted.where)
+        if finished:
+            differences = None if now is None else differences_of(finished[0], now)
+            needed.found[wanted.source] = Found(finished[0], wanted, len(finished), differences)
             continue
-        needed.reasons[wanted.file] = wanted
+        needed.reasons[wanted.source] = wanted
         source = _loaded(wanted, load)
         _check_part(wanted, source.model)
         _visit(source, [*links, wanted], needed, load, runs)
@@ -91,11 +170,60 @@ def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Loa
 
 def _loaded(wanted: Wanted, load: Load) -> Config:
     try:
-        return load(wanted.file)
+        with wanted.in_its_words():
+            return load(wanted.source)
     except GraphAloneError:
         message = f"expected a training config, but `{shown_path(str(wanted.file))}` is a graph"
         advice = "write a training config, with `model`, `data` and `loss`"
         raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, advice=advice)) from None
+
+
+def _composed(wanted: Wanted) -> Composition | None:
+    """The config as it is now, None if it has errors.
+
+    Raises `ConfigError` for a key of `where` that it does not have (FC0102).
+    """
+    file = shown_path(str(wanted.file))
+    for (key, _), place in zip(wanted.where, wanted.places, strict=True):
+        if not KEY.fullmatch(key) or key.split(".")[0] in ("hydra", "defaults"):
+            raise _no_key(f"`{key}` is not a key of `{file}`", place, wanted, "write keys such as `trainer.epochs`")
+    try:
+        with wanted.in_its_words():
+            found = configs.compose(*wanted.source)
+    except ConfigError as error:
+        if any(one.place in wanted.places for one in error.diagnostics):
+            raise
+        return None
+    for (key, _), place in zip(wanted.where, wanted.places, strict=True):
+        if value_of(found.document.data, key) is ABSENT:
+            message = f"`{key}` is a config group of `{file}`, which has no value in the composed config"
+            raise _no_key(message, place, wanted, "write a value that the option sets")
+    return found
+
+
+def _no_key(message: str, place: Place, wanted: Wanted, advice: str) -> ConfigError:
+    return ConfigError(Diagnostic("FC0102", message, place, wanted.at, advice=advice))
+
+
+def differences_of(run: Path, now: Composition) -> list[tuple[str, Any, Any]]:
+    """The keys in which the config of a run differs from a config, with both values; checkpoints are left out."""
+    try:
+        mine = read(run / CONFIG).data
+    except ConfigError:
+        return []
+    other = now.document.origins.root.written()
+    keys = dict.fromkeys(key for data in (other, mine) for key, _ in flat(data))
+    pairs = [(key, value_of(mine, key), value_of(other, key)) for key in keys if not _is_beside_the_point(key)]
+    return [(key, one, two) for key, one, two in pairs if not same(one, two)]
+
+
+def _is_beside_the_point(key: str) -> bool:
+    """Whether a key changes no weights, or is a path that a run folder keeps in another form."""
+    return is_ignored(key) or "checkpoint" in key.split(".")
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is ABSENT else f"`{inline(value)}`"
 
 
 def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
@@ -134,6 +262,8 @@ def wanted_configs(config: Config) -> list[Wanted]:
             source.place,
             source.at,
             dict(source.places).get("at", source.place),
+            source.where,
+            [dict(source.places)[f"where.{key}"] for key, _ in source.where],
         )
         for path, setting in config.model.all_settings()
         if (source := setting.checkpoint) is not None and source.config is not None
@@ -145,14 +275,9 @@ def config_file(config: Config) -> Path:
     return Path(config.composition.file).resolve()
 
 
-def _differs(run: Path, wanted: Wanted) -> str:
-    """What to do about a run whose settings are not those of its config."""
-    file = shown_path(str(wanted.file))
-    words = shlex.join(record(run)["overrides"])
-    return (
-        f"  warning: that run differs from `{file}` by `{words}`; "
-        f"to use the config as it is: flowconf train {shlex.quote(file)}"
-    )
+def source_of(config: Config) -> Source:
+    """The file that a config was composed from, and its overrides."""
+    return config_file(config), config.composition.overrides
 
 
 def told(run: Path) -> str:

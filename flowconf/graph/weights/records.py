@@ -99,6 +99,7 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "saved": lambda value: isinstance(value, bool),
     "resumed": _are(_is_mapping),
     "metrics": _is_mapping,
+    "weights": _is_mapping,
     "git": _is_mapping_or_null,
     "environment": _is_mapping,
 }

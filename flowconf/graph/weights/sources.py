@@ -7,13 +7,28 @@ run, and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
 from __future__ import annotations
 
 import posixpath
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.language.settings import Checkpoint
-from flowconf.report import Advice, ConfigError, Diagnostic, Place, Suggestion, nearest, shown_path, why_not
+from flowconf.report import (
+    Advice,
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Place,
+    Suggestion,
+    nearest,
+    shown_path,
+    why_not,
+)
+from flowconf.text.overrides import word_of
 
+Values = Sequence[tuple[str, Any]]
+"""Dotted keys of a config, and their values."""
 RECORD = "run.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -24,15 +39,34 @@ NOT_A_WEIGHT = "@"
 """The prefix of tensors in a file that are not weights: the state of a run."""
 
 
-def find_run(config: str | Path, runs: str | Path) -> Path | None:
-    """The folder of the newest finished run of the training config `config` below `runs`, or None.
+def find_run(config: str | Path, runs: str | Path, where: Values = ()) -> Path | None:
+    """The newest of the `finished_runs`, or None."""
+    return next(iter(finished_runs(config, runs, where)), None)
 
-    Runs of another config with the same name are ignored.
+
+def finished_runs(config: str | Path, runs: str | Path, where: Values = ()) -> list[Path]:
+    """The folders of the finished runs of the training config `config` below `runs`, newest first.
+
+    `where` are dotted keys with the values that the config of a run has. Runs of another config with the same name are
+    ignored.
     """
     config = Path(config).resolve()
     folder = Path(runs) / config.stem
-    finished = [run for run in folder.glob("*/") if _is_finished_run_of(run, config)]
-    return max(finished, key=lambda run: (str(record(run).get("ended", "")), run.name), default=None)
+    finished = [run for run in folder.glob("*/") if _is_finished_run_of(run, config) and _has_values(run, where)]
+    return sorted(finished, key=lambda run: (str(record(run).get("ended", "")), run.name), reverse=True)
+
+
+def _has_values(run: Path, where: Values) -> bool:
+    if not where:
+        return True
+    from flowconf.language.values import same, value_of
+    from flowconf.text import read
+
+    try:
+        data = read(run / CONFIG).data
+    except FlowconfError:
+        return False
+    return all(same(value_of(data, key), value) for key, value in where)
 
 
 def find_run_folder(path: str | Path) -> Path:
@@ -107,17 +141,21 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
     if not config.is_file():
         message = f"the config `{checkpoint.config}` does not exist"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=_nearest_config(config, checkpoint.config)))
-    run = find_run(config, runs)
+    run = find_run(config, runs, checkpoint.where)
     if run is None:
-        message = f"`{checkpoint.config}` has no finished run in `{runs}`"
-        advice = f"run `flowconf train {shown_path(str(config))}` first"
+        words = [word_of(key, value) for key, value in checkpoint.where]
+        asked = f" with `{' '.join(words)}`" if words else ""
+        message = f"`{checkpoint.config}` has no finished run{asked} in `{runs}`"
+        advice = f"run `flowconf train {shlex.join([shown_path(str(config)), *words])}` first"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return run
 
 
 def has_run(checkpoint: Checkpoint, runs: str | Path) -> bool:
     """Whether the `config` of a `checkpoint:` key has a finished run."""
-    return checkpoint.config is not None and find_run(beside(checkpoint.config, checkpoint.place), runs) is not None
+    if checkpoint.config is None:
+        return False
+    return find_run(beside(checkpoint.config, checkpoint.place), runs, checkpoint.where) is not None
 
 
 def _nearest_config(file: Path, written: str) -> Advice:

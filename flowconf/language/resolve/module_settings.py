@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from flowconf.language import schema, signatures
@@ -55,8 +56,19 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         reporter.error("FC0122", message, place, at=at, advice=advice)
         return None
     key = "path" if model.path is not None else "config"
+    if model.where and key == "path":
+        message, place = "`where` applies only to `config`, not to `path`", reporter.key((*at, "where"))
+        reporter.error("FC0125", message, place, at=at, advice="remove it, or write `config`")
+        return None
+    where = list(_values(model.where, (*at, "where")))
+    if wrong := [path for path, value in where if not _is_plain(value)]:
+        message = f"`{reporter.dotted(wrong[0])}` must be a number, a string, true, false, null, or a list of them"
+        reporter.error("FC0123", message, at=wrong[0])
+        return None
+    keys = [(dotted(path[len(at) + 1 :]), value, path) for path, value in where]
     places = [(one, reporter.value((*at, one))) for one in ("at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
+    places += [(f"where.{name}", reporter.key(path)) for name, _, path in keys]
     return Checkpoint(
         model.path,
         model.config,
@@ -65,9 +77,25 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         model.missing,
         model.unused,
         model.sha256,
+        tuple((name, value) for name, value, _ in keys),
         reporter.value((*at, key)),
         tuple(places),
     )
+
+
+def _values(data: Mapping[str, object], at: Path) -> Iterator[tuple[Path, object]]:
+    """The values of a mapping, by path; their keys may be dotted, or mappings again."""
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _values(value, (*at, key))
+        else:
+            yield (*at, key), value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float)
 
 
 def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: ParameterScope) -> Start | None:

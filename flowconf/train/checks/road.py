@@ -266,19 +266,23 @@ def _rows(walk: Walk) -> None:
 
 def _prerequisites(walk: Walk) -> None:
     """Check every config that has to be trained before this one."""
-    from flowconf.train.prerequisites import config_file, plan_prerequisites
+    from flowconf.train.prerequisites import Source, plan_prerequisites, source_of
 
-    walks: dict[Path, Walk] = {}
+    walks: dict[Source, Walk] = {}
 
-    def load(file: Path) -> Config:
-        walks[file] = begin(file, trained=True).to(BEFORE_TORCH)
-        return walks[file].checked
+    def load(source: Source) -> Config:
+        file, words = source
+        walks[source] = begin(file, words, trained=True).to(BEFORE_TORCH)
+        return walks[source].checked
 
     walk.prerequisites = plan_prerequisites(walk.checked, load)
-    walk.before = [walks[config_file(config)].to("rows") for config in walk.prerequisites.runs[:-1]]
-    for source in walk.before:
-        walk.reporter.diagnostics += source.warnings
-        walk.reporter.notes += source.reporter.notes
+    for config in walk.prerequisites.runs[:-1]:
+        source = source_of(config)
+        with walk.prerequisites.reasons[source].in_its_words():
+            walk.before.append(walks[source].to("rows"))
+    for before in walk.before:
+        walk.reporter.diagnostics += before.warnings
+        walk.reporter.notes += before.reporter.notes
 
 
 STAGES = (

@@ -200,6 +200,7 @@ def _new_run(job: Job, runs: Path, opened: Callable[[Path], object]) -> Run:
 def _made(job: Job, runs: Path) -> Run:
     config = job.config
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
+    sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
     texts = {"weights.txt": reports, "graph.dot": dot(config.model)}
     return create_run(
         runs,
@@ -209,6 +210,7 @@ def _made(job: Job, runs: Path) -> Run:
         portable(config),
         _places(config.composition.document.origins),
         texts,
+        sources,
     )
 
 

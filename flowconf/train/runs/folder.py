@@ -236,8 +236,11 @@ def create_run(
     document: Mapping[str, Any],
     origins: Mapping[str, str],
     texts: Mapping[str, str] | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> Run:
     """Make the folder and write down what is about to be run; `texts` are further files of it.
+
+    `weights` are the files that weights were loaded from, by path in the graph; `""` is the whole graph.
 
     Raises `RunError` when that is not possible; the folder is then not there.
     """
@@ -249,6 +252,7 @@ def create_run(
         "status": "running",
         "host": platform.node(),
         "seed": seed,
+        **({"weights": dict(weights)} if weights else {}),
         "started": _now(),
         "ended": None,
         "metrics": {},

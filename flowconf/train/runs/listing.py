@@ -138,7 +138,7 @@ def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
         warnings.append(Diagnostic("FC0702", message, Place(str(file)), severity="warning"))
         return None
     try:
-        settings = dict(_flat(read(file.parent / CONFIG).data, ""))
+        settings = dict(flat(read(file.parent / CONFIG).data))
     except FlowconfError as error:
         settings = {}
         warnings += [replace(told, severity="warning", advice=NO_SETTINGS) for told in error.diagnostics]
@@ -189,7 +189,7 @@ def _spellings(value: object) -> tuple[str, str]:
 def _compared(runs: list[Listed]) -> list[Listed]:
     """Set `differs` of each run to the settings in which the runs differ."""
     known = [run for run in runs if run.settings]
-    for key in dict.fromkeys(key for run in known for key in run.settings if not _is_ignored(key)):
+    for key in dict.fromkeys(key for run in known for key in run.settings if not is_ignored(key)):
         values = [run.settings.get(key, ABSENT) for run in known]
         if any(value != values[0] for value in values):
             for run in known:
@@ -198,14 +198,16 @@ def _compared(runs: list[Listed]) -> list[Listed]:
     return runs
 
 
-def _is_ignored(key: str) -> bool:
+def is_ignored(key: str) -> bool:
+    """Whether a setting does not affect results."""
     return any(key == ignored or key.startswith(f"{ignored}.") for ignored in IGNORED)
 
 
-def _flat(data: object, path: str) -> Iterator[tuple[str, Any]]:
+def flat(data: object, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings in plain data by their dotted keys."""
     if isinstance(data, Mapping) and data:
         for key, value in data.items():
-            yield from _flat(value, f"{path}.{key}" if path else str(key))
+            yield from flat(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, data
 
