@@ -191,7 +191,11 @@ def _new_run(job: Job, runs: Path, opened: Callable[[Path], object]) -> Run:
     """A run in a new folder, which is created and locked by rank 0."""
     made = job.team.told(lambda: _made(job, runs))
     run = made if job.team.first else Onlooker(made.folder, made.record)
-    run.open(job.config.training.trainer.tensorboard)
+    try:
+        run.open(job.config.training.trainer.tensorboard)
+    except RunError:
+        run.end("failed")
+        raise
     _note(run.folder)
     opened(run.folder)
     return run

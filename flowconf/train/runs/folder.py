@@ -65,7 +65,8 @@ class Run:
 
     def open(self, tensorboard: bool) -> None:
         """Take the run. Raises `RunError` when another process has it."""
-        self._lines, self._tensorboard = lock.take(self.folder), tensorboard
+        with self._writing():
+            self._lines, self._tensorboard = lock.take(self.folder), tensorboard
 
     def begin(self, size: int = 0, step: int = 0) -> list[str]:
         """Write down that the run goes on after `step` steps, when its log had `size` bytes, and start the logs.
@@ -148,6 +149,7 @@ class Run:
             if status == "finished":
                 with self._writing():
                     self.flush()
+                    self._sync()
                     self.update(status=status, ended=_now(), **changes)
             elif self._began:
                 with suppress(OSError):  # what ended the run is being told; a disk that is full must not hide it
@@ -167,10 +169,14 @@ class Run:
                 block.callback(self._events.close)
             block.callback(self._writer.end)
 
+    def _sync(self) -> None:
+        """Flush what is written of the log to the disk."""
+        assert self._lines is not None
+        os.fsync(self._lines.fileno())
+
     def _save(self, write: Callable[[], None]) -> None:
         with self._writing():
-            assert self._lines is not None
-            os.fsync(self._lines.fileno())
+            self._sync()
         try:
             write()
         except RunError:
@@ -300,7 +306,7 @@ def whole_lines(file: Path, size: int) -> int:
 
 def _new_folder(parent: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(parent)
     number = 1
     while True:
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
@@ -311,6 +317,14 @@ def _new_folder(parent: Path) -> Path:
         else:
             sync_folder(parent)
             return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, which are then on the disk."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def _write_json(file: Path, data: Mapping[str, Any]) -> None:
