@@ -28,7 +28,7 @@ from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
 from flowconf.language import registry
 from flowconf.language.resolve.reserved_names import STATE
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, shown_path, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
 from flowconf.train.optim.state import restore_state, state_of
@@ -154,8 +154,9 @@ def not_saved(file: Path, step: int, problem: OSError) -> RunError:
     before = saved_step(last)
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
     first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
-    whole = f"{first}, then go on from step {before:,}, whose checkpoint is whole" if before is not None else None
-    return RunError(Diagnostic("FC0702", message, Place(str(last)), advice=whole))
+    then = "start again" if before is None else f"go on from step {before:,}"
+    advice = f"{first}, then {then}: flowconf train --resume {shown_path(str(file.parents[1]))}"
+    return RunError(Diagnostic("FC0702", message, Place(str(last)), advice=advice))
 
 
 def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
