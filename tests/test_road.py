@@ -276,7 +276,7 @@ def test_all_mistakes_of_losses_and_metrics_come_at_once(trained, monkeypatch):
         "loss.label.fn=mse",
         "+loss.other={fn: bce_with_logits, input: hidden, target: label}",
         "metrics.accuracy.target=image",
-        "+metrics.f1={fn: F1Score, input: logits, target: label, args: {task: multiclass}}",
+        "+metrics.f1={fn: F1Score, input: logits, target: label, args: {task: multiclass, num_classes: 1}}",
         "optimizer.lr=-1",
     ]
     found = flowconf.check("small.yaml", words)

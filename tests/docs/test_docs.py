@@ -25,6 +25,7 @@ import yaml
 
 import flowconf
 from flowconf.cli.main import main
+from flowconf.language import projects
 from flowconf.language.registry import TABLES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,6 +73,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(projects, "_trust", projects.Trust())
     yield tmp_path
     for module in [module for module in sys.modules.values() if is_below(tmp_path, module)]:
         forget(module.__name__)

@@ -192,6 +192,25 @@ def test_the_other_losses_are_torchs():
     torch.testing.assert_close(losses.cosine(x, p), 1 - F.cosine_similarity(x, p, dim=-1))
 
 
+@pytest.mark.parametrize(("shape", "dim"), [((5, 3), 1), ((5, 3, 4), 1), ((5, 4, 3), -1), ((5, 3, 4, 4), 1)])
+def test_each_label_has_its_weight_of_positive_targets(shape, dim):
+    torch.manual_seed(1)
+    logits, target = torch.randn(shape), torch.randint(2, shape)
+    weights = [1.0, 2.5, 0.0]
+    along = torch.tensor(weights).reshape([3 if axis == dim % len(shape) else 1 for axis in range(len(shape))])
+    factor = torch.where(target == 1, along.expand(shape), 1.0)
+    plain = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    torch.testing.assert_close(losses.bce_with_logits(logits, target, pos_weight=weights, dim=dim), plain * factor)
+    mean = losses.bce_with_logits(logits, target, pos_weight=weights, dim=dim, reduction="mean")
+    torch.testing.assert_close(mean, (plain * factor).mean())
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((5, 3), 1), ((5,), 1), ((5, 2, 2), 3)])
+def test_weights_that_are_not_one_for_each_label_are_refused(shape, dim):
+    with pytest.raises(ValueError, match="2 weights do not match"):
+        losses.bce_with_logits(torch.randn(shape), torch.ones(shape), pos_weight=[1.0, 2.0], dim=dim)
+
+
 def test_boolean_targets_are_numbers():
     logits = torch.randn(4)
     goal = torch.tensor([True, False, True, True])

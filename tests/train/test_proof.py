@@ -153,6 +153,67 @@ def test_a_number_of_a_metric_that_gives_one_is_refused(classes):
     assert errors(classes.write(CLASSES), ["trainer.best=val/accuracy/0"]) == [("FC0402", "trainer.best")]
 
 
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_number_of_classes_is_that_of_the_graph(folder, rows, task):
+    rows(y=numpy.arange(32) % 3 if task == "multiclass" else numpy.arange(96).reshape(32, 3) % 2)
+    written = CLASSES.replace("cross_entropy", "cross_entropy" if task == "multiclass" else "bce_with_logits")
+    written = written.replace("accuracy: {fn: accuracy, input: out, target: y}", "").replace("multiclass", task)
+    written = written.replace("num_classes", "num_classes" if task == "multiclass" else "num_labels")
+    left_out = written.replace(", num_classes: 3", "").replace(", num_labels: 3", "")
+    assert left_out != written
+    assert errors(folder.write(left_out)) == []
+    assert folder.train(text=left_out).record["metrics"] == folder.train(text=written).record["metrics"]
+
+
+def test_the_number_of_classes_is_required_where_the_graph_leaves_it_open(folder, rows):
+    rows(y=numpy.arange(32) % 3)
+    text = CLASSES.replace(", num_classes: 3", "").replace(
+        "confusion: {fn: ConfusionMatrix, input: out", "confusion: {fn: ConfusionMatrix, input: y"
+    )
+    assert errors(folder.write(text)) == [("FC0133", "metrics.confusion")]
+
+
+def test_a_metric_that_requires_integers_says_so(folder, rows):
+    rows(y=(numpy.arange(96).reshape(32, 3) % 2).astype("float32"))
+    text = CLASSES.partition("metrics:")[0].replace("cross_entropy", "bce_with_logits")
+    text += "metrics: {map: {fn: AveragePrecision, input: out, target: y, args: {task: multilabel}}}\n"
+    (told,) = flowconf.check(folder.write(text))
+    assert (told.code, told.help) == ("FC0406", "make `y` integers")
+
+
+@pytest.fixture
+def undeclared(monkeypatch):
+    """The text of `CLASSES` without its metrics, on a data set that does not declare its fields."""
+
+    def undeclared(*, rows: int = 8) -> flowconf.Splits:
+        fields = {"x": torch.rand(rows, 6), "y": torch.zeros(rows, dtype=torch.int64), "goal": torch.rand(rows, 3)}
+        return flowconf.Splits(flowconf.Resident(fields))
+
+    monkeypatch.setitem(registry.datasets.registered, "undeclared", undeclared)
+    text = CLASSES.partition("metrics:")[0] + "trainer: {epochs: 1, devices: cpu}"
+    return text.replace("arrays, train: rows.npz, validation: rows.npz", "undeclared")
+
+
+def test_terms_on_fields_that_are_not_declared_are_listed(folder, rows, undeclared):
+    rows(y=numpy.arange(32) % 3)
+    assert findings(folder.write(CLASSES.partition("metrics:")[0])).notes == ()
+    assert findings(folder.write(undeclared)).notes == ("checked when a run has read its data: `loss.fit`",)
+
+
+def test_an_input_may_be_a_field_that_is_not_declared(folder, undeclared):
+    text = undeclared.replace("cross_entropy, input: out, target: y", "mse, input: goal, target: out")
+    assert flowconf.check(folder.write(text)) == []
+    assert folder.train(text=text).record["status"] == "finished"
+
+
+def test_an_input_that_may_be_a_field_or_a_slip_is_a_warning(folder, undeclared):
+    text = undeclared.replace("target: y}", "target: y}, more: {fn: mse, input: oit, target: out}")
+    (told,) = flowconf.check(folder.write(text))
+    assert (told.code, told.severity, told.help) == ("FC0402", "warning", "write `out`")
+    with pytest.raises(ConfigError, match=r"FC0402.*`oit` is neither a value of the graph nor a field"):
+        folder.train(text=text)
+
+
 # ignored and masked elements
 
 

@@ -234,20 +234,31 @@ def _check_reference(
     try:
         references.find_anywhere(plan, reference)
     except references.NotFound as problem:
-        # A plain name may still be a field of a data set that does not declare its fields.
-        if fields is None and reference.isidentifier() and where[2] != "input":
-            return
         removed = reporter.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
-        advice = problem.advice_for(reference)
+        advice, severity = problem.advice_for(reference), "error"
+        message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
         if reference.isidentifier() and not isinstance(problem, references.Ambiguous):
             names = [*(fields or ()), *references.Planned(plan).names()]
             advice = suggest(reference, names, "fields and steps")
-        message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
+            if fields is None:  # it may be a field of a data set that does not declare its fields
+                if where[2] != "input" or (removed is None and nearest(reference, names) is None):
+                    return
+                message, severity = f"`{reference}` is not a value of the graph, and may not be a field", "warning"
         if removed is not None:
             message, labels = f"`{reference}` is used here, but was removed", (Label("removed here", removed),)
             advice = f"remove `{'.'.join(str(part) for part in where[:2])}` too"
         name, place = reference.split(".")[0], reporter.value(where)
-        reporter.missing(name, "FC0402", message, place, at=where, cause=(reference,), advice=advice, labels=labels)
+        reporter.missing(
+            name,
+            "FC0402",
+            message,
+            place,
+            at=where,
+            cause=(reference,),
+            advice=advice,
+            labels=labels,
+            severity=severity,
+        )
 
 
 def _is_removed(plan: GraphPlan, reference: str) -> bool:

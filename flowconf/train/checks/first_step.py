@@ -34,7 +34,7 @@ from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
-from flowconf.train.objective.terms import Average, Term, gives_mean, loss_terms
+from flowconf.train.objective.terms import Average, Operand, Term, gives_mean, loss_terms
 
 
 @dataclass
@@ -175,7 +175,8 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
             target = one.term.operands[-1]
             classes = known[target.name][2:] if target.in_batch and target.name in known else ()
             fakes.check(one.path, one.section, one.term, one.new_meter(), reporter, classes[0] if classes else None)
-    left = check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
+    left = [one.name for one in tried if one not in foreign and fakes.operands(one.path, one.section, one.term) is None]
+    left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
     if left:
         names = ", ".join(f"`{name}`" for name in left)
         reporter.notes.append(f"checked when a run has read its data: {names}")
@@ -229,11 +230,18 @@ def _reach(step: FirstStep, terms: list[Term], check: TermCheck) -> Reach:
         for name, other in tied.items():
             names_of_term |= {name, other} if names_of_term & {name, other} else set()
     certain = found.inference.certain and all(value is not UNKNOWN for value in check.values.values())
+    certain = certain and not any(_may_be_either(source, step) for term in terms for source in term.operands)
     sizes = {name: tuple(parameter.shape) for parameter, name in names.items()}
     kinds = {
         join(path, name): kinds for path, module in found.modules.items() for name, kinds in kinds_of(module).items()
     }
     return Reach(step.config.model, sizes, moved, certain, kinds, tied)
+
+
+def _may_be_either(source: Operand, step: FirstStep) -> bool:
+    """Whether a name is a value of the graph, and may be a field of data that does not declare its fields."""
+    declared_names = provided_fields(step.config.training.data.name) or step.known
+    return source.in_batch and not declared_names and references.names_value(step.config.model, source.name)
 
 
 def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:

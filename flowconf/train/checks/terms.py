@@ -93,7 +93,7 @@ class TermCheck:
         if operands is not None and self._tells_labels(path, section, term, operands, into):
             return
         if operands is not None and problem is not None:
-            self._tell(path, section, term, operands, problem, into)
+            self._tell(path, section, meter, operands, problem, into)
         elif operands is not None and classes is not None:
             self._tell_classes(path, section, term, classes, into)
 
@@ -111,9 +111,12 @@ class TermCheck:
             advice = f"they are {shown}" if len(known) > 1 else f"write {shown}"
             into.error("FC0402", message, self.origins.value(path), path=dotted(path), advice=advice)
 
-    def fits(self, term: Term) -> bool:
-        """Whether a term can be computed, as far as can be told."""
-        return self.problem(Average(term)) is None
+    def fits(self, meter: Meter, term: Term | None = None) -> bool:
+        """Whether a meter, or one like it of another `term`, can be computed, as far as can be told."""
+        if isinstance(meter, TorchMeter):
+            meter.metric.reset()
+            return self.problem(TorchMeter(term or meter.term, meter.metric)) is None
+        return self.problem(meter if term is None else Average(term)) is None
 
     def problem(self, meter: Meter) -> Exception | None:
         """What a term or metric is refused with."""
@@ -132,14 +135,14 @@ class TermCheck:
         self,
         path: Path,
         section: MetricSection,
-        term: Term,
+        meter: Meter,
         operands: Sequence[Given],
         why: Exception,
         into: Reporter,
     ) -> None:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
-        name = dotted(path)
-        guilty, advice = self._mended(term, operands)
+        name, term = dotted(path), meter.term
+        guilty, advice = self._mended(meter, operands)
         own = {operand.source: operand for operand in operands}.values()
         labels = (*(self._label(operand) for operand in own), *raised_here(why))
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
@@ -212,31 +215,33 @@ class TermCheck:
 
     # what to write
 
-    def _mended(self, term: Term, operands: Sequence[Given]) -> tuple[tuple[str, ...], str | None]:
+    def _mended(self, meter: Meter, operands: Sequence[Given]) -> tuple[tuple[str, ...], str | None]:
         """Which part of a term is at fault, as keys below it, and the text that mends it."""
-        if term.mask is not None and self.fits(replace(term, mask=None)):
-            return ("mask",), self._one("mask", [t for t in self._others(term, operands, "mask") if self.fits(t[1])])
-        for name in term.args:
-            if self.fits(replace(term, args={key: value for key, value in term.args.items() if key != name})):
+        term = meter.term
+        if term.mask is not None and self.fits(meter, replace(term, mask=None)):
+            return ("mask",), self._fitting("mask", meter, operands)
+        for name in () if isinstance(meter, TorchMeter) else term.args:
+            if self.fits(meter, replace(term, args={key: value for key, value in term.args.items() if key != name})):
                 return ("args", name), None
-        found = [(axis, t) for axis, t in self._axes(term, operands) if self.fits(t)]
+        found = [(axis, other) for axis, other in self._axes(term, operands) if self.fits(meter, other)]
         if len(found) == 1:
             text = f"dim: {found[0][0]}"
             return ("args", "dim"), f"write `{text}`" if "dim" in term.args else f"write `args: {{{text}}}`"
         target = operands[-1].source.name if operands and operands[-1].key == "target" else ""
         if target in self.batch and self.batch[target].dtype.is_floating_point:
             whole = {**self.batch, target: self.batch[target].long()}
-            if replace(self, batch=whole).fits(term):
+            if replace(self, batch=whole).fits(meter, term):
                 return ("target",), f"make `{target}` integers"
         for key in ("target", "input"):
-            advice = self._one(key, [t for t in self._others(term, operands, key) if self.fits(t[1])])
+            advice = self._fitting(key, meter, operands)
             if advice is not None:
                 return (key,), advice
         return ("fn" if _is_of_the_project(term) else "input",), self._reshaped(operands)
 
-    @staticmethod
-    def _one(key: str, found: Sequence[tuple[str, Term]]) -> str | None:
-        return f"write `{found[0][0]}`" if len(found) == 1 else None
+    def _fitting(self, key: str, meter: Meter, operands: Sequence[Given]) -> str | None:
+        """The advice to write the only other value that fits in the place of the one under a key."""
+        found = [text for text, other in self._others(meter.term, operands, key) if self.fits(meter, other)]
+        return f"write `{found[0]}`" if len(found) == 1 else None
 
     @staticmethod
     def _axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:

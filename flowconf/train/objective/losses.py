@@ -70,11 +70,19 @@ def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index
 
 
 def bce_with_logits(
-    logits: Tensor, target: Tensor, *, pos_weight: float | None = None, reduction: str = "none"
+    logits: Tensor,
+    target: Tensor,
+    *,
+    pos_weight: float | Sequence[float] | None = None,
+    dim: int = 1,
+    reduction: str = "none",
 ) -> Tensor:
-    """Binary cross entropy of `logits` with targets in [0, 1]; `pos_weight` is the weight of positive targets."""
+    """Binary cross entropy of `logits` with targets in [0, 1].
+
+    `pos_weight` is the weight of positive targets: a number, or one for each label along `dim`.
+    """
     _same_shape(logits, target)
-    factor = None if pos_weight is None else torch.tensor(pos_weight, dtype=logits.dtype, device=logits.device)
+    factor = None if pos_weight is None else _along(dim, pos_weight, logits)
     goal = _floating(target, logits)
     return F.binary_cross_entropy_with_logits(logits, goal, pos_weight=factor, reduction=reduction)
 
@@ -150,6 +158,18 @@ def _same_shape(predicted: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"predictions of shape {list(predicted.shape)} do not match targets of shape {list(target.shape)}"
         )
+
+
+def _along(dim: int, weight: float | Sequence[float], like: Tensor) -> Tensor:
+    """A weight for all of `like`, or one for each index along `dim`, in a shape that is broadcast to it."""
+    weights = torch.tensor(weight, dtype=like.dtype, device=like.device)
+    if weights.ndim == 0:
+        return weights
+    if not -like.ndim <= dim < like.ndim or like.shape[dim] != len(weights):
+        raise ValueError(f"{len(weights)} weights do not match {list(like.shape)} along dimension {dim}")
+    shape = [1] * like.ndim
+    shape[dim] = len(weights)
+    return weights.reshape(shape)
 
 
 def _classes_last(scores: Tensor, dim: int) -> Tensor:

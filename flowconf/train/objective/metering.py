@@ -21,7 +21,9 @@ MOST_NUMBERS = 10_000
 
 
 class Meter(Protocol):
-    """Accumulates batches and computes a number, or several."""
+    """Accumulates batches of a term and computes a number, or several."""
+
+    term: Term
 
     def update(self, values: Values, batch: Values) -> None: ...
 
