@@ -185,6 +185,36 @@ def test_a_mistake_in_a_file_mounted_twice_is_told_once(written):
     assert [d.code for d in raised.value.diagnostics] == ["FC0132"]
 
 
+TRAINING = """
+model:
+  inputs: {x: [B, 6]}
+  flow: {a: "Linear(6, 2)"}
+data: {name: digits}
+loss: {a: {fn: cross_entropy, input: a, target: label}}
+"""
+
+
+@pytest.mark.parametrize("within", ["{main}", "model:\n{indented}data: {{name: digits}}\nloss: {loss}\n"])
+@pytest.mark.parametrize("mount", ["g: {{graph: part.yaml}}", "g:\n    map: {{graph: part.yaml}}"])
+def test_a_training_config_in_the_place_of_a_graph_is_told_once(within, mount, written):
+    written(TRAINING, "part.yaml")
+    main = f"inputs: {{x: [B, 6]}}\nflow:\n  {mount.format()}\n"
+    indented = "".join(f"  {line}\n" for line in main.splitlines())
+    loss = "{a: {fn: cross_entropy, input: g, target: label}}"
+    (found,) = check(written(within.format(main=main, indented=indented, loss=loss), "main.yaml"))
+    assert found.code == "FC0121"
+    assert found.message == "expected a graph, got the training config `part.yaml`"
+    assert found.place.file.endswith("main.yaml")
+
+
+def test_sections_in_the_place_of_the_graph_belong_at_the_top_level(written):
+    written("inputs: {x: [B, 6]}\nflow: {a: 'Linear(6, 2)'}\n", "graph/part.yaml")
+    text = "defaults: [graph/part@model, _self_]\nmodel: {model: {flow: {a: GELU}}}\n"
+    text += "data: {name: digits}\nloss: {a: {fn: value, input: a}}\n"
+    found = check(written(text, "main.yaml"))
+    assert [d.message for d in found if "training config" in d.message] == []
+
+
 # one cause, one diagnostic; all causes at once
 
 

@@ -78,6 +78,7 @@ class _Report:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
+        self._mounted_configs(grouped)
         self._astray(model, grouped)
         if grouped and not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
             return
@@ -101,6 +102,20 @@ class _Report:
                 self._error("FC0123", message, self._key(first), first, advice=sections.example(section))
                 for path in [path for path in grouped if path[:1] == section]:
                     del grouped[path]
+
+    def _mounted_configs(self, grouped: dict[Path, list[Problem]]) -> None:
+        """Report a training config in the place of a graph once, and drop the errors that follow from it."""
+        for path, mount in self.reporter.origins.mounts.items():
+            owner = path[len(self.base) :]
+            if (*owner, "model") not in grouped or self._key((*owner, "model")).file != mount.file:
+                continue
+            message = f"expected a graph, got the training config `{mount.name}`"
+            labels = (Label("it is a training config", self._key((*owner, "model"))),)
+            advice = "move its `model` to `graph/NAME.yaml`, and mount that with `graph: NAME` here, and there with "
+            advice += "`- graph/NAME@model` in `defaults`"
+            self._error("FC0121", message, mount.place, owner, labels=labels, advice=advice)
+            for where in [where for where in grouped if where[: len(owner)] == owner]:
+                del grouped[where]
 
     def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
         """Report keys at the wrong level once, and drop the errors that follow from them."""
