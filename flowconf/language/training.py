@@ -288,6 +288,8 @@ class TrainerSection(Section):
     """The rendezvous of several machines: `host:port` of one of them."""
     restarts: Count = 2
     """How often all processes are restarted from the last checkpoint after one of them died."""
+    timeout: Positive = 600
+    """Seconds after which a process that waits for the others gives up. The error names those that do not respond."""
     shares: Shares | None = None
     """The share of each process in a batch: `auto` (by the speed of its first steps), or a number for each, such as
     `[3, 1]`; null: equal shares."""

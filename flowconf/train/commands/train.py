@@ -78,7 +78,7 @@ def train_checked(
 
     `verbose`: print whole headers. `opened` is called with the run folder once it exists.
     """
-    with joined() as member:
+    with joined(walk.checked) as member:
         walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
@@ -94,7 +94,7 @@ def train_checked(
 def take_part(task: launch.Task) -> None:
     """`flowconf train` in each process of a team."""
     config = task.walk.checked
-    with joined() as member:
+    with joined(config) as member:
         screen = _screen(config, member, task.verbose)
         if task.run is not None:
             _go_on(task.walk, Path(task.run), task.overrides, screen, member)
@@ -126,7 +126,7 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
     if processes:
         launch.start(launch.Task(walk, str(run_folder), tuple(overrides), verbose), processes)
         return run_folder
-    with joined() as member:
+    with joined(walk.checked) as member:
         _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member, verbose), member)
     return run_folder
 

@@ -23,19 +23,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, shown_path
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
+from flowconf.train.team.watch import Watch
 
 if TYPE_CHECKING:
     from flowconf.train.runs.saved import SavedShares
     from flowconf.train.team.sharded_view import Whole
 
 T = TypeVar("T")
-
-PATIENCE = timedelta(minutes=10)
-"""Timeout of communication."""
 
 _store: Store | None = None
 _lasting: Store | None = None
@@ -267,21 +265,31 @@ def most_restarts() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
+def joined(config: Config) -> Iterator[Team]:
     """Within the block, this process has joined its team, which has no device yet; a single process is a team of one.
 
-    gloo is used for CPU tensors, NCCL for CUDA tensors.
+    gloo is used for CPU tensors, NCCL for CUDA tensors. Raises `RunError` if another process does not respond for
+    `trainer.timeout` seconds.
     """
     global _store, _lasting
     if not is_member() or dist.is_initialized():
         yield Team(torch.device("cpu"))
         return
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    seconds = config.training.trainer.timeout
+    timeout = timedelta(seconds=seconds)
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
     _lasting = store
     _store = PrefixStore(f"flowconf/{restarts()}", store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=PATIENCE)
-    yield Team(torch.device("cpu"), rank, size)
+    dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=timeout)
+    watch = Watch(_store, rank, size, seconds)
+    try:
+        yield Team(torch.device("cpu"), rank, size)
+    except RuntimeError as problem:
+        found = watch.explained(problem, _command())
+        if found is None:
+            raise
+        raise found from problem
     # Not after an error: the others may be blocked in a collective, which fails when this process exits.
     dist.destroy_process_group()
 
@@ -321,6 +329,13 @@ def noted_run() -> Path | None:
     if _lasting is None or not restarts() or not _lasting.check(["flowconf/run"]):
         return None
     return Path(_lasting.get("flowconf/run").decode())
+
+
+def _command() -> str | None:
+    """The command that resumes the run of this team; None if it has none yet."""
+    if _lasting is None or not _lasting.check(["flowconf/run"]):
+        return None
+    return f"flowconf train --resume {shown_path(_lasting.get('flowconf/run').decode())}"
 
 
 def speaks_first() -> bool:
