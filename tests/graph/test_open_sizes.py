@@ -33,6 +33,21 @@ TALL = {
 }
 
 
+ONE_SKIP = {
+    "a": "Conv2d(1, 4, 3, stride=2, padding=1)",
+    "b": "Conv2d(4, 4, 3, stride=2, padding=1)",
+    "up": "Upsample(scale_factor=2)",
+    "skip": {"through": "Concat(1)", "using": {"other": "a"}},
+}
+"""Accepts sizes that leave the remainder 3 when divided by 4, too."""
+POOLED = {
+    "a": "MaxPool2d(2)",
+    "b": "MaxPool2d(2) >> Upsample(scale_factor=2)",
+    "skip": {"through": "Concat(1)", "using": {"other": "a"}},
+}
+"""Accepts sizes that leave the remainder 1 when divided by 4, too."""
+
+
 def graph(flow, *sizes):
     return {"inputs": {"image": ["B", 1, *sizes]}, "flow": flow}
 
@@ -54,6 +69,15 @@ def test_a_graph_that_fits_some_multiples_says_which(flow, notes, fits):
     assert checked(graph(flow, "H", "W")) == ([], notes)
     built = flowconf.build(graph(flow, "H", "W"))
     assert built(torch.zeros(2, 1, *fits)).shape[-2:] == fits
+
+
+@pytest.mark.parametrize("flow", [ONE_SKIP, POOLED])
+@pytest.mark.parametrize("sizes", [("H",), ("H", "W"), ("W", "H")])
+def test_a_size_that_happens_to_fit_is_no_proof(flow, sizes):
+    dimensions = [*sizes, *[8] * (2 - len(sizes))]
+    (note,) = checked(graph(flow, *dimensions))[1]
+    assert note.endswith("of 4")
+    assert all(f"`{size}`" in note for size in sizes)
 
 
 @pytest.mark.parametrize("sizes", [("2 * H", "2*W"), ("H * 4", "scale * W")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from flowconf.graph.shapes.sizes import Sizes
@@ -25,7 +25,7 @@ def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], si
     run = partial(run_graph, graph)
     first = run(sizes)
     symbols = _open(graph, sizes)
-    if not symbols or not _fails(first):
+    if not symbols or _fits_all(run, first, symbols):
         return first
     likeliest = None
     for multiple in MULTIPLES:
@@ -34,6 +34,8 @@ def fitting(graph: GraphPlan, run_graph: Callable[[GraphPlan, Sizes], Trial], si
         if not _fails(trial):
             return _least_multiples(run, trial, chosen)
         likeliest = likeliest or trial
+    if not _fails(first):
+        return first
     for small in SMALL:
         trial = run(sizes.at(dict.fromkeys(symbols, small)))
         if not _fails(trial):
@@ -54,13 +56,18 @@ def _fails(trial: Trial) -> bool:
     return bool(trial.result.reporter.errors)
 
 
+def _fits_all(run: Run, trial: Trial, symbols: Sequence[str]) -> bool:
+    """Whether a trial has accepted sizes, and its graph accepts others: one may happen to be divisible as needed."""
+    return not _fails(trial) and not any(_fails(run(sizes)) for sizes in trial.sizes.others(symbols))
+
+
 def _least_multiples(run: Run, fits: Trial, chosen: Mapping[str, int]) -> Trial:
     """The trial with the smallest accepted multiple of each symbol."""
     least = dict(chosen)
     for symbol, multiple in chosen.items():
         for smaller in [number for number in range(1, multiple) if multiple % number == 0]:
             trial = run(fits.sizes.at_multiples({**least, symbol: smaller}))
-            if not _fails(trial):
+            if _fits_all(run, trial, [symbol]):
                 least[symbol], fits = smaller, trial
                 break
     numbers: dict[int, list[str]] = {}

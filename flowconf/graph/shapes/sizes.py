@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,6 +100,17 @@ class Sizes:
         """The same sizes, except for some symbols, which are multiples of a prime."""
         others = {symbol: prime for symbol, prime in self.symbols.items() if symbol not in multiples}
         return Sizes(self.known, others, dict(multiples))
+
+    def others(self, symbols: Sequence[str]) -> Iterator[Sizes]:
+        """The same sizes, except for some symbols, whose primes leave each other remainder when divided by 8."""
+        for turn in range(1, 4):
+            changed = {symbol: self._turned(symbol, turn) for symbol in symbols if symbol in self.symbols}
+            yield replace(self, symbols={**self.symbols, **changed})
+
+    def _turned(self, symbol: str, turn: int) -> int:
+        primes = PRIMES if self.multiples.get(symbol, 1) == 1 else SMALLER_PRIMES
+        of_remainder = {prime % 8: prime for prime in reversed(primes)}
+        return of_remainder[(self.symbols[symbol] + 2 * turn) % 8]
 
     def at(self, numbers: Mapping[str, int]) -> Sizes:
         """The same sizes, except for some symbols with these numbers."""
