@@ -7,13 +7,14 @@ to its step.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 
 from flowconf.graph.source.addresses import address, attribute, reached
 from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
+from flowconf.graph.source.hole_sizes import HoleSizes
 from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
@@ -84,7 +85,7 @@ class Program:
 
 def emit(graph: GraphPlan, sizes: KnownSizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
-    emitter = _Emitter(sizes, set(_used_names(graph)), Demands(graph, {"": demand}))
+    emitter = _Emitter(sizes, HoleSizes(graph, sizes.holes), set(_used_names(graph)), Demands(graph, {"": demand}))
     emitter.graph_class(graph, "", {})
     return Program(emitter.header(), tuple(emitter.classes.values()), emitter.objects)
 
@@ -115,6 +116,7 @@ def _names_in(module: Module | Argument) -> Iterable[str]:
 @dataclass
 class _Emitter:
     sizes: KnownSizes
+    holes: HoleSizes
     taken: set[str]
     demands: Demands
     classes: dict[str, GraphClass] = field(default_factory=dict)
@@ -164,7 +166,7 @@ class _Emitter:
         lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]
         key = "\n".join([*shared.values(), *(line.text for line in lines)])
         if key not in self.classes:
-            name = self._class_name(graph.label, around)
+            name = self._class_name(self.holes.label(path, graph), around)
             documented = f"    {_documented(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
             members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
@@ -187,8 +189,8 @@ class _Emitter:
     def _init(self, graph: GraphPlan, path: str, children: Mapping[str, str]) -> list[Line]:
         own = dict(graph.params)
         outer = [name for name in free_parameters(graph) if name not in own]
-        defaults = [f"{name}={value.value!r}" for name, value in graph.params]
-        signature = ", ".join(["self", *graph.shares, *outer, *defaults])
+        defaults = [f"{name}={self.holes.default(path, name, value.value)!r}" for name, value in graph.params]
+        signature = ", ".join(["self", *graph.shares, *outer, *self.holes.parameters(path), *defaults])
         lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
         for name, expression in _counts(graph).items():
             lines.append(Line(f"        self.{name} = {expression}"))
@@ -243,13 +245,14 @@ class _Emitter:
             case Mount():
                 given = [f"{name}={_lent(graph, theirs)}" for name, theirs in applied.module.shares]
                 given += [f"{name}={name}" for name in self._inherited(applied.module)]
+                given += self.holes.given(path, applied.path)
                 given += [f"{name}={value.text}" for name, value in applied.module.params]
                 return f"{children[applied.path]}({', '.join(given)})"
             case Chain(members):
                 made = [self._construct(graph, member, path, children) for member in members]
                 return f"nn.Sequential({', '.join(text for text in made if text)})"
             case Call():
-                return self._call(applied.module, iter(self.sizes.holes.get(join(path, applied.path), ())))
+                return self._call(applied.module, self.holes.texts(path, applied.path))
             case Instance():
                 name = f"_instance_{len(self.objects)}"
                 self.objects[name] = applied.module.module
@@ -260,7 +263,7 @@ class _Emitter:
         own = {name for name, _ in mount.graph.params}
         return [name for name in free_parameters(mount.graph) if name not in own]
 
-    def _call(self, call: Call, sizes: Iterable[int]) -> str:
+    def _call(self, call: Call, sizes: Iterator[str]) -> str:
         source, name = modules.home(call.name), call.name
         if source.startswith("torch.nn.modules."):
             name = f"nn.{call.name}"
@@ -270,12 +273,12 @@ class _Emitter:
         given += [f"{key}={self._argument(argument, sizes)}" for key, argument in call.kwargs]
         return f"{name}({', '.join(given)})"
 
-    def _argument(self, argument: Argument, sizes: Iterable[int]) -> str:
+    def _argument(self, argument: Argument, sizes: Iterator[str]) -> str:
         match argument:
             case Literal(text=text):
                 return text
             case Hole():
-                return str(next(iter(sizes)))
+                return next(sizes)
             case ListArgument(items):
                 return f"[{', '.join(self._argument(item, sizes) for item in items)}]"
             case Call():

@@ -1,0 +1,124 @@
+"""The sizes of `_` in generated classes: numbers, or arguments of the classes of a file that is mounted several times.
+
+A file that is mounted with different sizes is one class, which takes the sizes that differ: `Block(conv_in=8)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from flowconf.language.plan import GraphPlan, Mount, join
+from flowconf.language.resolve.reserved_names import RUNTIME
+
+Hole = tuple[str, int]
+"""The path of a call below a mounted file, and the number of the `_` in it."""
+
+
+@dataclass
+class HoleSizes:
+    """The sizes of all `_` of a graph as text, in terms of the class in which they are written.
+
+    `sizes`: path of a call -> the sizes of its `_`. The *home* of a graph is the nearest mounted file at or around it.
+    """
+
+    graph: GraphPlan
+    sizes: Mapping[str, tuple[int, ...]]
+    homes: dict[str, str] = field(default_factory=dict)
+    """Path of a graph -> the path of its home."""
+    mounts: dict[str, list[Mount]] = field(default_factory=dict)
+    """Path of a home -> all mounts of its file with the same holes."""
+    names: dict[str, dict[Hole, str]] = field(default_factory=dict)
+    """Path of a home -> the names of the sizes that differ between the mounts of its file."""
+
+    def __post_init__(self) -> None:
+        mounted: dict[str, Mount] = {}
+        self._walk(self.graph, "", "", mounted)
+        holes: dict[str, dict[Hole, int]] = {home: {} for home in mounted}
+        for path, sizes in self.sizes.items():
+            for home in _above(path):
+                if home in holes:
+                    holes[home] |= {(path[len(home) + 1 :], number): size for number, size in enumerate(sizes)}
+        files: dict[object, list[str]] = {}
+        for home, mount in mounted.items():
+            files.setdefault((mount.graph.source_name, mount.graph.params, frozenset(holes[home])), []).append(home)
+        taken = set(_reserved(self.graph))
+        for several in files.values():
+            differ = [hole for hole in holes[several[0]] if len({holes[home][hole] for home in several}) > 1]
+            named = _named(differ, taken)
+            for home in several:
+                self.names[home] = named
+                self.mounts[home] = [mounted[other] for other in several]
+
+    def texts(self, path: str, call: str) -> Iterator[str]:
+        """The sizes of the `_` of a call in the graph at `path`, in the order in which they are written."""
+        at = join(path, call)
+        for number, size in enumerate(self.sizes.get(at, ())):
+            yield self._text(self.homes[path], at, number, size)
+
+    def parameters(self, path: str) -> list[str]:
+        """The sizes that the class of the graph at `path` takes."""
+        home = self.homes[path]
+        inner = f"{path}."
+        return [name for (call, _), name in self.names.get(home, {}).items() if f"{join(home, call)}".startswith(inner)]
+
+    def given(self, path: str, child: str) -> list[str]:
+        """The arguments for these sizes where the graph at `path` makes the nested graph `child`."""
+        below, home = join(path, child), self.homes[path]
+        if self.homes[below] == home:
+            return [f"{name}={name}" for name in self.parameters(below)]
+        sizes = ((join(below, call), number, name) for (call, number), name in self.names[below].items())
+        return [f"{name}={self._text(home, at, number, self.sizes[at][number])}" for at, number, name in sizes]
+
+    def default(self, path: str, name: str, declared: object) -> object:
+        """The default of a parameter: the value that all mounts give, which the numbers in the class are made for."""
+        mounts = self.mounts.get(path, [])
+        given = [dict(mount.params).get(name) for mount in mounts]
+        values = [declared if literal is None else literal.value for literal in given]
+        plain = all(isinstance(value, bool | int | float | str) for value in values)
+        return values[0] if values and plain and len(set(map(repr, values))) == 1 else declared
+
+    def label(self, path: str, graph: GraphPlan) -> str:
+        """The name of the class of a graph: its label, or its file if that is mounted under several labels."""
+        labels = {mount.graph.label for mount in self.mounts.get(path, ())}
+        return PurePosixPath(graph.source_name or "").stem if len(labels) > 1 else graph.label
+
+    def _text(self, home: str, at: str, number: int, size: int) -> str:
+        local = at[len(home) + 1 :] if home else at
+        return self.names.get(home, {}).get((local, number), str(size))
+
+    def _walk(self, graph: GraphPlan, path: str, home: str, mounted: dict[str, Mount]) -> None:
+        self.homes[path] = home
+        for child, mount in graph.mounts():
+            below = join(path, child)
+            if mount.graph.source_name is not None:
+                mounted[below] = mount
+                self._walk(mount.graph, below, below, mounted)
+            else:
+                self._walk(mount.graph, below, home, mounted)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The paths around a path."""
+    parts = path.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts)))
+
+
+def _named(holes: list[Hole], taken: set[str]) -> dict[Hole, str]:
+    """A name for each size, such as `conv_in`."""
+    named: dict[Hole, str] = {}
+    for call, number in holes:
+        name = f"{call.replace('.', '_')}_in{number + 1 if number else ''}"
+        while name in taken or name in named.values():
+            name += "_"
+        named[call, number] = name
+    return named
+
+
+def _reserved(graph: GraphPlan) -> Iterator[str]:
+    """The names that `__init__` uses in any class of a graph."""
+    yield from ("self", "torch", "nn", *RUNTIME, *graph.shares, *(name for name, _ in graph.params))
+    yield from (step.index for step in graph.steps if step.index)
+    for _, mount in graph.mounts():
+        yield from _reserved(mount.graph)
