@@ -72,11 +72,14 @@ def diff(
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
         from flowconf.draw.dot import dot
+        from flowconf.draw.levels import picture
         from flowconf.draw.svg import write
+        from flowconf.graph.facts import facts_of
 
         shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
         marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-        write(dot(new.plan, shapes, marks), output)
+        facts = facts_of(new.plan, new.inference)
+        write(dot(picture(new.plan, replace(facts, shapes={**facts.shapes, **shapes})), marks), output)
 
 
 def _is_override(word: str) -> bool:

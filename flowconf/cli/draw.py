@@ -19,10 +19,18 @@ class PictureForm(StrEnum):
     DOT = "dot"
     HTML = "html"
     JSON = "json"
+    MERMAID = "mermaid"
+    TEXT = "text"
 
 
-SUFFIXES = {".html": PictureForm.HTML, ".htm": PictureForm.HTML, ".json": PictureForm.JSON}
-"""Files that are written as they are; those of `draw/svg.py` are DOT, or rendered from it."""
+SUFFIXES = {
+    ".html": PictureForm.HTML,
+    ".htm": PictureForm.HTML,
+    ".json": PictureForm.JSON,
+    ".mmd": PictureForm.MERMAID,
+    ".txt": PictureForm.TEXT,
+}
+"""The forms of files, besides DOT and what is rendered from it (`draw/svg.py`)."""
 
 
 def draw(
@@ -30,11 +38,11 @@ def draw(
     overrides: Overrides = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .html page, a .svg, .png or .pdf image, a .dot or .json file."),
+        typer.Option("-o", "--output", help="A .html page, a .svg, .png or .pdf image, or .dot, .mmd, .json, .txt."),
     ] = None,
     form: Annotated[
         PictureForm | None,
-        typer.Option("--format", show_default=False, help="Default: by the suffix of -o; DOT on standard output."),
+        typer.Option("--format", show_default=False, help="Default: by the suffix of -o; text on standard output."),
     ] = None,
     heat: Annotated[
         Path | None,
@@ -53,30 +61,33 @@ def draw(
     if form is None:
         refuse_other_pictures(output, *SUFFIXES)
     from flowconf.draw import heat as profiles
+    from flowconf.draw.data import as_data
+    from flowconf.draw.dot import dot
+    from flowconf.draw.levels import picture
+    from flowconf.draw.mermaid import mermaid
+    from flowconf.draw.outline import outline
+    from flowconf.draw.page.assemble import graph_page
     from flowconf.draw.svg import write
+    from flowconf.graph.build import accounts_of
+    from flowconf.graph.facts import facts_of
     from flowconf.train.checks import road
 
     walk = road.begin(file, overrides or []).to("sizes")
     inference = walk.inference
     assert walk.plan is not None
     assert inference is not None
-    if form in (PictureForm.HTML, PictureForm.JSON):
-        from flowconf.draw.data import as_data
-        from flowconf.draw.levels import picture
-        from flowconf.draw.page.assemble import graph_page
-        from flowconf.graph.build import accounts_of
-        from flowconf.graph.facts import facts_of
-
-        runs = "runs" if walk.config is None else walk.config.training.trainer.runs
-        facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
-        overlays = profiles.read_overlays(heat) if heat is not None else None
-        data = as_data(picture(walk.plan, facts), facts, overlays, depth)
+    runs = "runs" if walk.config is None else walk.config.training.trainer.runs
+    facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
+    whole = picture(walk.plan, facts)
+    if form is PictureForm.MERMAID:
+        text = mermaid(whole, depth)
+    elif form is PictureForm.TEXT or (form is None and output is None):
+        text = outline(whole, depth)
+    elif form in (PictureForm.HTML, PictureForm.JSON):
+        data = as_data(whole, facts, profiles.read_overlays(heat) if heat is not None else None, depth)
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
-        from flowconf.draw.dot import dot
-
-        shown = profiles.read(heat) if heat is not None else None
-        text = dot(walk.plan, inference.shapes, heat=shown, depth=depth)
+        text = dot(whole, heat=profiles.read(heat) if heat is not None else None, depth=depth)
     if output is None:
         sys.stdout.write(text)
     else:

@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
             return {"members": [_plain(one) for one in value.members], "edges": [_plain(one) for one in value.edges]}
         case Edge():
             named = {"from": value.source, "to": value.target, "kind": value.kind}
-            return named | {key: text for key in ("name", "shape") if (text := getattr(value, key))}
+            return named | {key: text for key in ("name", "part", "argument", "shape") if (text := getattr(value, key))}
         case Checkpoint():
             named = {key: getattr(value, key) for key in ("config", "path", "at")} | {"rename": dict(value.rename)}
             return {key: text for key, text in named.items() if text}

@@ -70,6 +70,12 @@ class _Picture:
         self.settings: dict[str, Setting] = {}
         for path, setting in plan.all_settings():
             self.settings[path] = _laid_over(self.settings.get(path), setting)
+        self.relations: dict[str, list[str]] = {}
+        for tie in plan.all_ties():
+            self.relations.setdefault(_drawn(tie.path), []).append(f"{tie.parameter} is {tie.other}")
+        for follow in plan.all_follows():
+            text = f"follows {follow.home}, decay {follow.decay:g}"
+            self.relations.setdefault(_drawn(follow.path), []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
         for prefix, step in _all_steps(plan):
@@ -121,14 +127,10 @@ class _Picture:
             place=entry.place,
         )
 
-    def edge(self, graph: _Graph, value: Value, target: str, kind: str = "stream", argument: str | None = None) -> Edge:
-        part = graph.part_of(value)
-        named = (
-            f"{part} as {argument}" if part and argument != value.name else argument if argument != value.name else part
-        )
+    def edge(self, graph: _Graph, value: Value, target: str, kind: str = "stream", argument: str = "") -> Edge:
         shape = "" if value.is_part else self.facts.shapes.get(join(graph.path, value.member), "")
         kind = "state" if value.recurrent else kind
-        return Edge(graph.id_of(value), target, kind, (named if argument else part) or "", shape)
+        return Edge(graph.id_of(value), target, kind, graph.part_of(value), argument, shape)
 
     def edges(self, graph: _Graph, step: Step) -> Iterator[Edge]:
         """What a step reads, without duplicates."""
@@ -246,7 +248,10 @@ class _Picture:
                 continue
             edges.append(Edge(entry, member.id))
             weighs = "weights" if step.weighs else "picks"
-            edges.append(Edge(member.id, joint, "reference", weighs) if name == "router" else Edge(member.id, joint))
+            if name == "router":
+                edges.append(Edge(member.id, joint, "reference", argument=weighs))
+            else:
+                edges.append(Edge(member.id, joint))
         if merge is None:
             members.append(Member(id=joint, kind="joint", name=sign, place=step.place))
         if len(step.parts) == 1:
@@ -274,7 +279,9 @@ class _Picture:
         written = "" if setting is None else setting.frozen or ""
         thawed = written == "no" and not self.frozen_at(path.rpartition(".")[0])
         checkpoint = None if setting is None else setting.checkpoint
-        return {"frozen": frozen, "setting": "" if thawed else written, "checkpoint": checkpoint}
+        set_here = "" if thawed else written
+        relations = tuple(self.relations.get(_drawn(path), ()))
+        return {"frozen": frozen, "setting": set_here, "checkpoint": checkpoint, "relations": relations}
 
     def frozen_at(self, path: str) -> str:
         """How the modules at `path` are frozen, by the nearest setting at or above it."""
@@ -344,6 +351,11 @@ def _without(body: Member, beside: Iterable[Member]) -> Member:
             tensors=tuple(tensor for tensor in body.tensors if not tensor[0].startswith(prefix)),
         )
     return body
+
+
+def _drawn(path: str) -> str:
+    """A path without the numbers of copies and of members of chains."""
+    return ".".join(name for name in path.split(".") if not name.isdigit())
 
 
 def _above(tensor: str) -> Iterator[str]:

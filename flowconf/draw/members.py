@@ -18,15 +18,22 @@ class Edge:
     """A value that goes from one member of a level to another one.
 
     `kind` is "stream", "reference" (an argument besides the stream), "state" (the value of the previous iteration or
-    call) or "kept" (the stream that a residual is added to). `name` is the part of the source or the argument, if it is
-    not evident; `shape` that of the value, if it is known.
+    call) or "kept" (the stream that a residual is added to). `part` is what is read of the source, if it is not its
+    value; `argument` the argument that a reference fills; `shape` that of the value, if it is known.
     """
 
     source: str
     target: str
     kind: str = "stream"
-    name: str = ""
+    part: str = ""
+    argument: str = ""
     shape: str = ""
+
+    @property
+    def name(self) -> str:
+        """The part and the argument, as far as they are not evident."""
+        evident = self.argument in ("", (self.part or self.source).split("[")[0].split(".")[-1].split(" ")[-1])
+        return " as ".join(name for name in (self.part, "" if evident else self.argument) if name)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Member:
     reuses: str = ""
     """The path of the module that is applied once more."""
     checkpoint: Checkpoint | None = None
+    relations: tuple[str, ...] = ()
+    """What its parameters are besides its own: `weight is embedded.weight`."""
     place: Place = NOWHERE
     home: str = ""
     """The generated class in which the member has its lines."""

@@ -196,7 +196,7 @@ class Graph(GraphTree):
 
         `depth` is the number of levels of graphs that are drawn, 1 for only this one.
         """
-        return dot(self._plan, self._shapes, depth=depth)
+        return dot(picture(self._plan, facts_of_graph(self)), depth=depth)
 
     def svg(self, file: str | PathLike[str], depth: int | None = None) -> None:
         """Write the diagram as an SVG image. Raises `MachineError` if no renderer is available, and `OSError`."""

@@ -143,19 +143,35 @@ def test_show_takes_a_graph_document(capsys):
 
 
 @pytest.mark.usefixtures("folder")
-def test_draw_prints_dot(capsys):
+def test_draw_prints_a_tree(capsys):
     assert main(["draw", "graph.yaml"]) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith('digraph "small" {')
-    assert '"head.out"' in shown
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["small", "154"]
+    assert lines[2].split("  ")[0] == "├─ stem"
+    assert lines[2].endswith("Linear(16, 8)  → [B, 8]   136")
+    assert any(line.startswith(("   ├─ out ❄", "   └─ out ❄")) for line in lines)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("form", "first"), [("dot", 'digraph "small" {'), ("mermaid", "flowchart TB"), ("text", "small")]
+)
+def test_draw_prints_other_forms(form, first, capsys):
+    assert main(["draw", "graph.yaml", "--format", form]) == 0
+    assert capsys.readouterr().out.startswith(first)
 
 
 @pytest.mark.usefixtures("folder")
 def test_draw_folds_graphs_below_a_depth(capsys):
-    assert main(["draw", "graph.yaml", "--depth", "1"]) == 0
+    assert main(["draw", "graph.yaml", "--depth", "1", "--format", "dot"]) == 0
     shown = capsys.readouterr().out
     assert '"head"' in shown
     assert '"head.out"' not in shown
+    for form in ("text", "mermaid"):
+        assert main(["draw", "graph.yaml", "--depth", "1", "--format", form]) == 0
+        shown = capsys.readouterr().out
+        assert "head" in shown
+        assert "out ❄" not in shown
     assert main(["draw", "graph.yaml", "--depth", "0"]) == 2
 
 

@@ -100,6 +100,22 @@ def test_frozen_parts_are_those_of_the_nearest_setting():
     assert whole.trainable == 72
 
 
+def test_parameters_that_are_those_of_another_member_say_so():
+    inner = graph({"a": "Linear(8, 8)"})
+    flow = {
+        "in": "Linear(8, 8, bias=false)",
+        "out": {"through": "Linear(8, 8)", "tie": {"weight": "in.weight"}},
+        "student": {"graph": inner},
+        "teacher": {"fork": inner, "follows": {"path": "student", "decay": 0.99}},
+    }
+    whole, _ = drawn(graph(flow))
+    assert member(whole, "out").relations == ("weight is in.weight",)
+    assert member(whole, "teacher").relations == ("follows student, decay 0.99",)
+    built = flowconf.build(graph(flow))
+    assert whole.parameters == sum(one.numel() for one in built.parameters())
+    assert whole.trainable == sum(one.numel() for one in built.parameters() if one.requires_grad)
+
+
 def test_what_a_built_graph_trains_is_what_it_trains_now():
     built = flowconf.build(graph({"block": {"through": "Linear(8, 8)", "repeat": 2}, "b": "Linear(8, 8)"}))
     built.freeze("block")

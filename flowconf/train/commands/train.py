@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from flowconf.draw.dot import dot
+from flowconf.draw.levels import picture
+from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
 from flowconf.report import (
@@ -205,7 +207,7 @@ def _made(job: Job, runs: Path) -> Run:
     config = job.config
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
     sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
-    texts = {"weights.txt": reports, "graph.dot": dot(config.model)}
+    texts = {"weights.txt": reports, "graph.dot": dot(picture(config.model, facts_of_graph(job.graph)))}
     return create_run(
         runs,
         config_file(config),

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowconf.draw.dot import dot
 from flowconf.draw.heat import NUMBERS, heat_of
+from flowconf.draw.levels import picture
 from flowconf.draw.svg import write
 from flowconf.graph.tracing import Trail
 from flowconf.language.training import ProfileSection
@@ -113,10 +114,10 @@ def leave(report: Profile, job: Job, folder: Path) -> None:
     """Write the numbers and the table of a profile, and a picture of the graph coloured by share of time."""
     (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
     (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
-    picture = dot(job.config.model, heat=heat_of(report.as_data()))
-    write(picture, folder / "graph.dot")
+    drawing = dot(picture(job.config.model), heat=heat_of(report.as_data()))
+    write(drawing, folder / "graph.dot")
     with suppress(MachineError):  # without Graphviz, only the DOT text is written
-        write(picture, folder / "graph.svg")
+        write(drawing, folder / "graph.svg")
 
 
 def _range(path: str) -> AbstractContextManager[object]:

@@ -1,0 +1,67 @@
+"""A picture as a Mermaid flowchart, which Markdown of GitHub, GitLab and notebooks shows.
+
+Members are numbered, so that no name is ever read as Mermaid; labels are in quotes, with entities for what quotes and
+markup are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flowconf.draw.members import Edge, Member
+from flowconf.report import printable
+
+ARROWS = {"stream": "-->", "kept": "-->", "reference": "-.->", "state": "-. previous .->"}
+EMPTY = '""'
+PLAIN = " .,_-+×→❄[]()=/:…Σ?"
+FROZEN = "classDef frozen stroke-dasharray: 5 3"
+
+
+def mermaid(whole: Member, depth: int | None = None) -> str:
+    """Draw a picture as a flowchart. `depth` is the number of levels of graphs to draw, 1 for the outermost only."""
+    numbers = {member.id: f"n{number}" for number, member in enumerate(whole.walk())}
+    return "\n".join(["flowchart TB", f"  {FROZEN}", *_level(whole, numbers, depth, 1)]) + "\n"
+
+
+def _level(parent: Member, numbers: dict[str, str], deepest: int | None, depth: int) -> Iterator[str]:
+    assert parent.inside is not None
+    indent = "  " * depth
+    for member in parent.inside.members:
+        number = numbers[member.id]
+        if member.inside is not None and depth != deepest:
+            yield f"{indent}subgraph {number}[{_label(_lines(member, is_open=True))}]"
+            yield from _level(member, numbers, deepest, depth + 1)
+            yield f"{indent}end"
+        elif member.kind in ("input", "output"):
+            yield f"{indent}{number}([{_label([member.name or member.kind, member.shape])}])"
+        elif member.kind == "joint":
+            yield f"{indent}{number}(({_label([member.name])}))"
+        else:
+            yield f"{indent}{number}[{_label(_lines(member))}]"
+        if member.frozen:
+            yield f"{indent}class {number} frozen"
+    yield from (f"{indent}{_edge(edge, numbers)}" for edge in parent.inside.edges)
+
+
+def _edge(edge: Edge, numbers: dict[str, str]) -> str:
+    label = _label([edge.name, edge.shape])
+    return f"{numbers[edge.source]} {ARROWS[edge.kind]}{f'|{label}|' if label != EMPTY else ''} {numbers[edge.target]}"
+
+
+def _lines(member: Member, is_open: bool = False) -> list[str]:
+    verb = "" if member.verb in ("through", "graph") else member.verb
+    times = f"× {member.times or member.repeat}" if member.times or member.repeat else ""
+    title = " ".join(part for part in (verb, member.name, times, "❄" if member.frozen else "") if part)
+    return [title, *([] if is_open else member.calls), *member.notes]
+
+
+def _label(lines: list[str]) -> str:
+    """A label in quotes: every letter that Mermaid or HTML could read is an entity."""
+    return f'"{"<br>".join(_escaped(line) for line in lines if line)}"'
+
+
+def _escaped(text: str) -> str:
+    def entity(letter: str) -> str:
+        return letter if letter.isalnum() or letter in PLAIN else f"#{ord(letter)};"
+
+    return "".join(map(entity, printable(text)))

@@ -1,0 +1,82 @@
+"""A picture as text for a terminal: a tree of the members, with what each of them computes, gives and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flowconf.draw.members import Level, Member
+
+LONGEST = 60
+Row = tuple[str, str, str, str]
+
+
+def outline(whole: Member, depth: int | None = None) -> str:
+    """The members as a tree. `depth` is the number of levels of graphs to show, 1 for the outermost only."""
+    rows: list[Row] = [(whole.name or "graph", whole.source_name, "", _count(whole)), *_level(whole, "", depth)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "".join(f"{_line(row, widths)}\n" for row in rows)
+
+
+def _line(row: Row, widths: list[int]) -> str:
+    name, computes, gives, count = row
+    cells = (name.ljust(widths[0]), computes.ljust(widths[1]), gives.ljust(widths[2]), count.rjust(widths[3]))
+    return "  ".join(cells).rstrip()
+
+
+def _level(parent: Member, indent: str, depth: int | None) -> Iterator[Row]:
+    inside = parent.inside or Level()
+    reads = _reads(inside)
+    shown = [member for member in inside.members if member.name and member.kind != "joint"]
+    for member in shown:
+        is_last = member is shown[-1]
+        branch, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
+        yield indent + branch + _name(member), _computes(member, reads[member.id]), _gives(member), _count(member)
+        if member.inside is not None and depth != 1:
+            yield from _level(member, indent + below, None if depth is None else depth - 1)
+
+
+def _name(member: Member) -> str:
+    verb = member.kind if member.kind in ("input", "output") else member.verb
+    verb = "" if verb in ("through", "graph") else verb
+    times = f"× {member.times or member.repeat}" if member.times or member.repeat else ""
+    tag = f"‹{member.tag}›" if member.tag else ""
+    return " ".join(part for part in (verb, member.name, times, tag, "❄" if member.frozen else "") if part)
+
+
+def _computes(member: Member, reads: list[str]) -> str:
+    calls = " >> ".join(member.calls) or member.source_name
+    calls = calls if len(calls) <= LONGEST else calls[: LONGEST - 1] + "…"
+    same = f"the module of {member.reuses}" if member.reuses else ""
+    return ", ".join(part for part in (calls, same, *member.notes, *member.relations, *reads) if part)
+
+
+def _reads(level: Level) -> dict[str, list[str]]:
+    """Member -> what it reads besides the stream of the member before it."""
+    names = {member.id: member.name for member in level.members}
+    before = _before(level)
+    found: dict[str, list[str]] = {member.id: [] for member in level.members}
+    for edge in level.edges:
+        if edge.kind == "stream" and not edge.part and before[edge.target] == edge.source:
+            continue
+        value = ".".join(name for name in (names[edge.source], edge.part) if name)
+        how = {"state": "the previous", "kept": "plus"}.get(edge.kind, "with" if edge.argument else "from")
+        found[edge.target].append(f"{how} {value}")
+    return found
+
+
+def _before(level: Level) -> dict[str, str]:
+    """Member -> the one before it that gives the stream; empty for the first."""
+    found, last = {}, ""
+    for member in level.members:
+        found[member.id] = last
+        if member.verb != "fork":
+            last = member.id
+    return found
+
+
+def _gives(member: Member) -> str:
+    return f"→ {member.shape}" if member.shape else ""
+
+
+def _count(member: Member) -> str:
+    return f"{member.parameters:,}" if member.parameters and not member.reuses else ""
