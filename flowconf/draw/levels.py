@@ -70,6 +70,8 @@ class _Picture:
         self.settings: dict[str, Setting] = {}
         for path, setting in plan.all_settings():
             self.settings[path] = _laid_over(self.settings.get(path), setting)
+        self.tied = {tie.name for tie in plan.all_ties()}
+        self.followers = {follow.path for follow in plan.all_follows()}
         self.relations: dict[str, list[str]] = {}
         for tie in plan.all_ties():
             self.relations.setdefault(_drawn(tie.path), []).append(f"{tie.parameter} is {tie.other}")
@@ -314,18 +316,19 @@ class _Picture:
         found: dict[str, tuple[int, int]] = {}
         for tensor, shape in self.facts.parameters.items():
             above = list(_above(tensor))
-            if not self.shared.isdisjoint(above):
+            if tensor in self.tied or not self.shared.isdisjoint(above):
                 continue
             size = prod(shape) * prod(self.repeats.get(path, 1) for path in above)
-            trained = 0 if self.is_untrained(tensor, above[0] if above else "") else size
+            trained = 0 if self.is_untrained(tensor, above) else size
             for path in above:
                 total, trainable = found.get(path, (0, 0))
                 found[path] = total + size, trainable + trained
         return found
 
-    def is_untrained(self, tensor: str, owner: str) -> bool:
-        untrained = self.facts.untrained
-        return bool(self.frozen_at(owner)) if untrained is None else tensor in untrained
+    def is_untrained(self, tensor: str, above: list[str]) -> bool:
+        if self.facts.untrained is not None:
+            return tensor in self.facts.untrained
+        return bool(self.frozen_at(above[0])) or not self.followers.isdisjoint(above)
 
 
 def _all_steps(plan: GraphPlan, prefix: str = "") -> Iterator[tuple[str, Step]]:

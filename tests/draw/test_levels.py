@@ -103,13 +103,13 @@ def test_frozen_parts_are_those_of_the_nearest_setting():
 def test_parameters_that_are_those_of_another_member_say_so():
     inner = graph({"a": "Linear(8, 8)"})
     flow = {
-        "in": "Linear(8, 8, bias=false)",
-        "out": {"through": "Linear(8, 8)", "tie": {"weight": "in.weight"}},
+        "first": "Linear(8, 8, bias=false)",
+        "out": {"through": "Linear(8, 8)", "tie": {"weight": "first.weight"}},
         "student": {"graph": inner},
         "teacher": {"fork": inner, "follows": {"path": "student", "decay": 0.99}},
     }
     whole, _ = drawn(graph(flow))
-    assert member(whole, "out").relations == ("weight is in.weight",)
+    assert member(whole, "out").relations == ("weight is first.weight",)
     assert member(whole, "teacher").relations == ("follows student, decay 0.99",)
     built = flowconf.build(graph(flow))
     assert whole.parameters == sum(one.numel() for one in built.parameters())
