@@ -79,15 +79,17 @@ def draw(
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
     facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
     whole = picture(walk.plan, facts)
-    if form is PictureForm.MERMAID:
-        text = mermaid(whole, depth)
-    elif form is PictureForm.TEXT or (form is None and output is None):
-        text = outline(whole, depth)
-    elif form in (PictureForm.HTML, PictureForm.JSON):
+    if form in (PictureForm.HTML, PictureForm.JSON):
         data = as_data(whole, facts, profiles.read_overlays(heat) if heat is not None else None, depth)
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
-        text = dot(whole, heat=profiles.read(heat) if heat is not None else None, depth=depth)
+        shown = profiles.read(heat) if heat is not None else None
+        if form is PictureForm.MERMAID:
+            text = mermaid(whole, depth, shown)
+        elif form is PictureForm.TEXT or (form is None and output is None):
+            text = outline(whole, depth, shown)
+        else:
+            text = dot(whole, heat=shown, depth=depth)
     if output is None:
         sys.stdout.write(text)
     else:

@@ -6,8 +6,9 @@ markup are made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from flowconf.draw.heat import Heat
 from flowconf.draw.members import Edge, Member
 from flowconf.report import printable
 
@@ -17,33 +18,37 @@ PLAIN = " .,_-+×→❄[]()=/:…Σ?"
 FROZEN = "classDef frozen stroke-dasharray: 5 3"
 
 
-def mermaid(whole: Member, depth: int | None = None) -> str:
-    """Draw a picture as a flowchart. `depth` is the number of levels of graphs to draw, 1 for the outermost only."""
+def mermaid(whole: Member, depth: int | None = None, heat: Heat | None = None) -> str:
+    """Draw a picture as a flowchart. `depth` is the number of levels of graphs to draw, 1 for the outermost only.
+
+    `heat` adds its text to each member that it has.
+    """
     numbers = {member.id: f"n{number}" for number, member in enumerate(whole.walk())}
-    return "\n".join(["flowchart TB", f"  {FROZEN}", *_level(whole, numbers, depth, 1)]) + "\n"
+    return "\n".join(["flowchart TB", f"  {FROZEN}", *_level(whole, numbers, heat or {}, depth, 1)]) + "\n"
 
 
-def _level(parent: Member, numbers: dict[str, str], deepest: int | None, depth: int) -> Iterator[str]:
+def _level(parent: Member, numbers: Mapping[str, str], heat: Heat, deepest: int | None, depth: int) -> Iterator[str]:
     assert parent.inside is not None
     indent = "  " * depth
     for member in parent.inside.members:
         number = numbers[member.id]
+        share = [heat[member.id][1]] if member.id in heat else []
         if member.inside is not None and depth != deepest:
-            yield f"{indent}subgraph {number}[{_label(_lines(member, is_open=True))}]"
-            yield from _level(member, numbers, deepest, depth + 1)
+            yield f"{indent}subgraph {number}[{_label([*_lines(member, is_open=True), *share])}]"
+            yield from _level(member, numbers, heat, deepest, depth + 1)
             yield f"{indent}end"
         elif member.kind in ("input", "output"):
             yield f"{indent}{number}([{_label([member.name or member.kind, member.shape])}])"
         elif member.kind == "joint":
             yield f"{indent}{number}(({_label([member.name])}))"
         else:
-            yield f"{indent}{number}[{_label(_lines(member))}]"
+            yield f"{indent}{number}[{_label([*_lines(member), *share])}]"
         if member.frozen:
             yield f"{indent}class {number} frozen"
     yield from (f"{indent}{_edge(edge, numbers)}" for edge in parent.inside.edges)
 
 
-def _edge(edge: Edge, numbers: dict[str, str]) -> str:
+def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
     label = _label([edge.name, edge.shape])
     return f"{numbers[edge.source]} {ARROWS[edge.kind]}{f'|{label}|' if label != EMPTY else ''} {numbers[edge.target]}"
 

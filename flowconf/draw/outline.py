@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flowconf.draw.heat import Heat
 from flowconf.draw.members import Level, Member
 
 LONGEST = 60
-Row = tuple[str, str, str, str]
+Row = tuple[str, str, str, str, str]
 
 
-def outline(whole: Member, depth: int | None = None) -> str:
-    """The members as a tree. `depth` is the number of levels of graphs to show, 1 for the outermost only."""
-    rows: list[Row] = [(whole.name or "graph", whole.source_name, "", _count(whole)), *_level(whole, "", depth)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+def outline(whole: Member, depth: int | None = None, heat: Heat | None = None) -> str:
+    """The members as a tree. `depth` is the number of levels of graphs to show, 1 for the outermost only.
+
+    `heat` adds its text to each member that it has.
+    """
+    heat = heat or {}
+    top = whole.name or "graph", whole.source_name, "", _count(whole), _heat(whole, heat)
+    rows: list[Row] = [top, *_level(whole, "", depth, heat)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "".join(f"{_line(row, widths)}\n" for row in rows)
 
 
 def _line(row: Row, widths: list[int]) -> str:
-    name, computes, gives, count = row
-    cells = (name.ljust(widths[0]), computes.ljust(widths[1]), gives.ljust(widths[2]), count.rjust(widths[3]))
-    return "  ".join(cells).rstrip()
+    *texts, count, heat = row
+    cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
+    return "  ".join([*cells, count.rjust(widths[3]), heat.rjust(widths[4])]).rstrip()
 
 
-def _level(parent: Member, indent: str, depth: int | None) -> Iterator[Row]:
+def _level(parent: Member, indent: str, depth: int | None, heat: Heat) -> Iterator[Row]:
     inside = parent.inside or Level()
     reads = _reads(inside)
     shown = [member for member in inside.members if member.name and member.kind != "joint"]
     for member in shown:
         is_last = member is shown[-1]
         branch, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
-        yield indent + branch + _name(member), _computes(member, reads[member.id]), _gives(member), _count(member)
+        computes = _computes(member, reads[member.id])
+        yield indent + branch + _name(member), computes, _gives(member), _count(member), _heat(member, heat)
         if member.inside is not None and depth != 1:
-            yield from _level(member, indent + below, None if depth is None else depth - 1)
+            yield from _level(member, indent + below, None if depth is None else depth - 1, heat)
 
 
 def _name(member: Member) -> str:
@@ -76,6 +83,10 @@ def _before(level: Level) -> dict[str, str]:
 
 def _gives(member: Member) -> str:
     return f"→ {member.shape}" if member.shape else ""
+
+
+def _heat(member: Member, heat: Heat) -> str:
+    return heat[member.id][1] if member.id in heat else ""
 
 
 def _count(member: Member) -> str:

@@ -229,8 +229,9 @@ def test_a_config_is_measured_without_a_run(folder, capsys):
     assert main(["profile", file, "-o", "there", "--format", "json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     assert numbers == json.loads((folder.path / "there" / "profile.json").read_text())
-    assert main(["draw", file, "--heat", "there"]) == 0
-    assert f"{rows(numbers)['again']['share']:.1%}" in capsys.readouterr().out
+    for form in ("text", "dot", "mermaid", "html", "json"):
+        assert main(["draw", file, "--heat", "there", "--format", form]) == 0
+        assert f"{rows(numbers)['again']['share']:.1%}".rstrip("%") in capsys.readouterr().out
 
 
 def test_a_run_is_measured_with_its_weights_and_left_as_it_is(folder):
