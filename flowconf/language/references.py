@@ -123,6 +123,31 @@ def names_value(graph: GraphPlan, text: str) -> bool:
     return True
 
 
+def members(graph: GraphPlan, text: str) -> list[str]:
+    """References to each branch, copy or output of what `text` refers to. Raises `NotFound` if it has none."""
+    names = _members(graph, find_anywhere(graph, text))
+    if not names:
+        raise NotFound(f"`{text}` has no branches, copies or outputs", Suggestion(text, instead_of=f"{text}.*"))
+    return [f"{text}.{name}" for name in names]
+
+
+def _members(graph: GraphPlan, value: Value) -> list[str]:
+    step = graph.step(value.member)
+    if step is None or value.index is not None:
+        return []
+    if value.inner is not None:
+        return _members(graph_at(step, value), value.inner)
+    if value.key is not None:
+        return []
+    if step.repeat is not None and value.copy is None and isinstance(step.repeat.value, int) and not value.spot:
+        return [str(copy) for copy in range(step.repeat.value)]
+    if not value.spot and len(step.parts) > 1:
+        return [] if step.chooses else [name for name, _ in step.parts]
+    applied = step.spots.get(value.spot)
+    inner = None if applied is None else graph_of(applied)
+    return [] if inner is None else [name for name, _ in inner.outputs if name]
+
+
 def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
     for step in graph.steps:
         for spot, applied in step.spots.items():

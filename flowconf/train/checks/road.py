@@ -18,6 +18,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import checks
+from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, from_data, with_graphs
 
@@ -201,6 +202,7 @@ def _sections(walk: Walk) -> None:
     assert isinstance(walk.keys, ConfigDocument)
     assert walk.composition is not None
     assert walk.plan is not None
+    walk.keys = with_members(walk.keys, walk.plan, walk.reporter)
     checks.check(walk.keys, walk.plan, walk.reporter)
     walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
 
