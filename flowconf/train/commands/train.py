@@ -80,7 +80,7 @@ def train_checked(
 
     `verbose`: print whole headers. `opened` is called with the run folder once it exists.
     """
-    with joined(walk.checked) as member:
+    with joined(walk.to(road.BEFORE_TORCH).checked) as member:
         walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
