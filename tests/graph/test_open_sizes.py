@@ -127,5 +127,117 @@ def test_a_largest_size_is_found(most, monkeypatch):
     assert checked(document) == ([], (f"`T` must be at most {most}",))
 
 
+VALID = {  # a U-Net of convolutions that do not pad: 572 -> 388
+    "a1": "Conv2d(1, 2, 3) >> Conv2d(2, 2, 3)",
+    "a2": "MaxPool2d(2) >> Conv2d(2, 2, 3) >> Conv2d(2, 2, 3)",
+    "a3": "MaxPool2d(2) >> Conv2d(2, 2, 3) >> Conv2d(2, 2, 3)",
+    "a4": "MaxPool2d(2) >> Conv2d(2, 2, 3) >> Conv2d(2, 2, 3)",
+    "a5": "MaxPool2d(2) >> Conv2d(2, 2, 3) >> Conv2d(2, 2, 3)",
+    "c4": {"from": "a4", "through": "ZeroPad2d(-4)"},
+    "b4": {"from": "a5", "through": "ConvTranspose2d(2, 2, 2, stride=2)"},
+    "j4": {"through": "Concat(1)", "using": {"other": "c4"}},
+    "c3": {"from": "a3", "through": "ZeroPad2d(-16)"},
+    "b3": {"from": "j4", "through": "Conv2d(4, 2, 3) >> Conv2d(2, 2, 3) >> ConvTranspose2d(2, 2, 2, stride=2)"},
+    "j3": {"through": "Concat(1)", "using": {"other": "c3"}},
+    "c2": {"from": "a2", "through": "ZeroPad2d(-40)"},
+    "b2": {"from": "j3", "through": "Conv2d(4, 2, 3) >> Conv2d(2, 2, 3) >> ConvTranspose2d(2, 2, 2, stride=2)"},
+    "j2": {"through": "Concat(1)", "using": {"other": "c2"}},
+    "c1": {"from": "a1", "through": "ZeroPad2d(-88)"},
+    "b1": {"from": "j2", "through": "Conv2d(4, 2, 3) >> Conv2d(2, 2, 3) >> ConvTranspose2d(2, 2, 2, stride=2)"},
+    "j1": {"through": "Concat(1)", "using": {"other": "c1"}},
+    "out": "Conv2d(4, 2, 3) >> Conv2d(2, 2, 3)",
+}
+ODD = {
+    "down": "Conv2d(1, 4, 3, stride=2)",
+    "up": "ConvTranspose2d(4, 1, 3, stride=2)",
+    "sum": {"through": "Concat(1)", "using": {"other": "image"}},
+}
+TWICE = {
+    "d1": "Conv2d(1, 4, 3, stride=2)",
+    "d2": "Conv2d(4, 4, 3, stride=2)",
+    "u2": "ConvTranspose2d(4, 4, 3, stride=2)",
+    "s2": {"through": "Concat(1)", "using": {"other": "d1"}},
+    "u1": "ConvTranspose2d(8, 1, 3, stride=2)",
+    "s1": {"through": "Concat(1)", "using": {"other": "image"}},
+}
+TALL_ODD = {
+    "down": "Conv2d(1, 4, [3, 1], stride=[2, 1])",
+    "up": "ConvTranspose2d(4, 1, [3, 1], stride=[2, 1])",
+    "sum": {"through": "Concat(1)", "using": {"other": "image"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("flow", "note", "fits", "fails"),
+    [
+        (VALID, "`H` and `W` must be 16 * k + 12, at least 188", [(188, 188), (572, 204)], [(172, 188), (580, 572)]),
+        (ODD, "`H` and `W` must be 2 * k + 1, at least 3", [(3, 5), (101, 7)], [(3, 4), (1, 3)]),
+        (TWICE, "`H` and `W` must be 4 * k + 3, at least 7", [(7, 7), (15, 23)], [(9, 7), (7, 3)]),
+        (TALL_ODD, "`H` must be 2 * k + 1, at least 3", [(3, 4), (5, 1)], [(4, 4)]),
+    ],
+)
+def test_sizes_with_an_offset_are_found_with_the_smallest(flow, note, fits, fails):
+    document = graph(flow, "H", "W")
+    assert checked(document) == ([], (note,))
+    built = flowconf.build(document)
+    with torch.no_grad():
+        for size in fits:
+            built(torch.zeros(1, 1, *size))
+        for size in fails:
+            with pytest.raises(RuntimeError):
+                built(torch.zeros(1, 1, *size))
+
+
+def test_the_u_net_of_the_paper_gives_388():
+    with torch.no_grad():
+        assert flowconf.build(graph(VALID, "H", "W"))(torch.zeros(1, 1, 572, 572)).shape[-2:] == (388, 388)
+
+
+FIXED = {"a": "Conv2d(1, 8, 3) >> MaxPool2d(2)", "out": "Flatten >> Linear(1352, 10)"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "sizes", "note"),
+    [
+        (FIXED, ("H", "W"), "`H` and `W` must both be 28 or 29"),
+        (FIXED, ("H", 28), "`H` must be 28 or 29"),
+        ({"out": "Flatten >> Linear(64, 10)"}, ("T",), "`T` must be 64"),
+        ({"a": "MaxPool2d(4)", "out": "Flatten >> Linear(9, 10)"}, ("H", "W"), "`H` and `W` must both be 12 to 15"),
+        ({"out": "Flatten(2) >> Linear(144, 10)"}, ("H", "W"), "`H` and `W` must both be 12"),
+    ],
+)
+def test_a_graph_that_fits_one_size_says_which(flow, sizes, note):
+    document = graph(flow, *sizes)
+    assert checked(document) == ([], (note,))
+    size = int(note.split(" be ")[1].split()[0])
+    flowconf.build(document)(torch.zeros(2, 1, *(s if isinstance(s, int) else size for s in sizes)))
+
+
+@pytest.mark.parametrize("sizes", [("H", "W"), ("T",)])
+def test_what_fits_no_size_is_refused_with_the_smallest_example(sizes):
+    flow = {**UNET, "deep": "MaxPool2d(2) >> Conv2d(4, 4, 3) >> Upsample(scale_factor=2)"}
+    flow = flow if len(sizes) == 2 else {k: str(v).replace("2d", "1d") if k != "both" else v for k, v in flow.items()}
+    (told,) = findings(graph(flow, *sizes)).mistakes
+    note = told.labels[-1].message
+    assert note.startswith("at 8 for ")
+    assert "[B, 4, 4, 4], `other` [B, 4, 8, 8]" in note or "[B, 4, 4], `other` [B, 4, 8]" in note
+
+
+def test_a_hole_is_not_filled_from_an_open_size():
+    flow = {"a": "Conv2d(1, 4, 3) >> Flatten >> Linear(_, 10)"}
+    (told,) = findings(graph(flow, "H", 9)).mistakes
+    assert (told.code, told.path) == ("FC0204", "a.2")
+    assert told.message.endswith("it depends on `H`, which may have any size")
+    pooled = {"a": "Conv2d(1, 4, 3) >> AdaptiveAvgPool2d(1) >> Flatten >> Linear(_, 10)"}
+    for size in ("H", 9):
+        assert checked(graph(pooled, size, 9)) == ([], ())
+    assert checked(graph(flow, 8, 9)) == ([], ())
+
+
+def test_a_hole_behind_the_only_size_that_fits_is_known():
+    flow = {**FIXED, "side": {"from": "a", "through": "Flatten >> Linear(_, 3)"}}
+    assert checked(graph(flow, "H", "W")) == ([], ("`H` and `W` must both be 28 or 29",))
+
+
 def test_a_graph_that_fits_every_size_has_no_note():
     assert checked(graph({"a": "Conv2d(1, 4, 3, padding=1)", "b": "AdaptiveAvgPool2d(1)"}, "H", "W")) == ([], ())

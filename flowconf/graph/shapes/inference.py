@@ -13,6 +13,7 @@ from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import KnownSizes
+from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.report import Reporter
 
@@ -26,6 +27,8 @@ class Inference:
     plan: GraphPlan | None = None
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    filled: dict[str, Call] = field(default_factory=dict)
+    """The calls with these `_`, by the same paths."""
     ranks: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)

@@ -67,6 +67,7 @@ class ModuleMaker:
         sizes = tuple(self._holes(call, visit))
         if sizes:
             self.result.holes[self.result.written(path)] = sizes
+            self.result.filled[self.result.written(path)] = call
         if self.trains:
             return self._construct(call, iter(sizes), visit)
         key = (call, sizes)

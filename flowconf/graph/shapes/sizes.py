@@ -121,7 +121,7 @@ class Sizes:
         found: list[str] = []
         share = 1
         for symbol, prime in self.symbols.items():
-            while size and size % prime == 0:
+            while prime > 1 and size and size % prime == 0:
                 found.append(symbol)
                 share *= self.multiples.get(symbol, 1)
                 size //= prime
