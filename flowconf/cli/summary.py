@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
 
 if TYPE_CHECKING:
+    from flowconf.graph.graph import Graph
     from flowconf.graph.summary import Row
+    from flowconf.language.config import Config
 
 HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights from")
 NUMBERS = ("parameters",)
@@ -19,12 +21,26 @@ LONGEST = 48
 def summary(file: File, overrides: Overrides = None, trust: TrustOption = False) -> None:
     """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
     trust_project_of(file, trust)
-    from flowconf.api import build
+    from flowconf.graph.build import build_graph
+    from flowconf.train.checks import road
 
-    graph = build(file, overrides or [], weights=False)
+    walk = road.begin(file, overrides or []).to("sizes")
+    assert walk.plan is not None
+    graph = build_graph(walk.plan, walk.inference)
     sys.stdout.write(table(graph.summary()))
-    for note in graph.__dict__["_notes"]:
-        print(note)
+    for line in [*graph.__dict__["_notes"], *(_groups(walk.config, graph) if walk.config is not None else ())]:
+        print(line)
+
+
+def _groups(config: Config, graph: Graph) -> Iterator[str]:
+    """What each selector of the optimizer's groups takes."""
+    from flowconf.train.optim.groups import by_selector, groups_of, taken
+
+    section = config.training.optimizer
+    if section.groups:
+        named = {name: parameter for name, parameter in graph.named_parameters() if parameter.requires_grad}
+        for members in by_selector(groups_of(config, graph, named), section).values():
+            yield f"{members[0].section.name or section.name}: {taken(members)}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -30,6 +30,10 @@ def _kind_of_value(value: object) -> str:
     return "<number>" if isinstance(value, int) else _kind_of_references(value)
 
 
+def _mapping_or_list(value: object) -> str:
+    return "<list>" if isinstance(value, list) else "<mapping>"
+
+
 def _number_or_mapping(value: object) -> str:
     return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
@@ -192,7 +196,7 @@ class Convergence(Section):
     """The maximum difference of the largest and smallest value in the window, as a fraction of their mean."""
 
 
-class Condition(Section):
+class Point(Section):
     """A point of a run. Exactly one key is set."""
 
     epoch: Factor | None = None
@@ -201,6 +205,11 @@ class Condition(Section):
     """After this number of steps from the start of the run."""
     fraction: Fraction | None = None
     """After this fraction of the run's steps."""
+
+
+class Condition(Point):
+    """A point of a run, or a trend of a value. Exactly one key is set."""
+
     stalled: Trend | None = None
     """When the last epochs did not improve on the best value before them."""
     improving: Trend | None = None
@@ -233,23 +242,54 @@ class PhaseSection(Section):
     """Term -> its weight during the phase. A term with weight 0 is not computed."""
 
 
-class OptimizerSection(OpenSection):
-    """The optimizer and its arguments, with the names of torch."""
-
-    name: Annotated[str, named_in("optimizers")] = "adamw"
-    """The registered name of the optimizer, such as `adamw`."""
-    groups: Annotated[dict[str, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
-    """Selector -> different arguments for the parameters that it selects, such as `{letter.read: {lr: 1.0e-4}}` or
-    `{"**:bias": {weight_decay: 0}}`. The first selector that fits takes a parameter."""
-
-
 class ScheduleSection(OpenSection):
-    """The learning rate schedule, as a factor of the optimizer's `lr`, and its arguments."""
+    """A learning rate schedule, as a factor of the optimizer's `lr`, and its arguments."""
 
     name: Annotated[str, named_in("schedules")] = "constant"
     """The registered name of the schedule, such as `cosine`."""
     warmup: Count = 0
     """Steps in which the factor first increases linearly to 1; the schedule spans the remaining steps."""
+    until: Point | None = None
+    """The end, after which the next schedule of a list begins; null: the end of the run."""
+
+
+Schedule = Annotated[
+    Annotated[ScheduleSection, Tag("<mapping>")] | Annotated[list[ScheduleSection], Field(min_length=1), Tag("<list>")],
+    Discriminator(_mapping_or_list),
+    InWords("a schedule, or a list of them"),
+]
+
+
+class GroupSection(OpenSection):
+    """Arguments of the optimizer for some parameters; with a `name`, an optimizer of their own and its arguments."""
+
+    name: Annotated[str, named_in("optimizers")] | None = None
+    """The registered name of an optimizer for these parameters; null: that of all."""
+    schedule: Schedule | None = None
+    """The learning rate schedule of these parameters; null: that of all."""
+
+
+class LayerDecay(Section):
+    """Learning rates that decrease from the last layer to the first."""
+
+    layers: Selectors
+    """Selectors of the layers, in the order of the graph, such as `block.*`."""
+    factor: Annotated[float, Field(gt=0, le=1)]
+    """The learning rate of a layer, relative to that of the layer after it."""
+
+
+class OptimizerSection(OpenSection):
+    """The optimizer and its arguments, with the names of torch."""
+
+    name: Annotated[str, named_in("optimizers")] = "adamw"
+    """The registered name of the optimizer, such as `adamw`."""
+    groups: Annotated[dict[str, GroupSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Selector -> different arguments for the parameters that it selects, such as `{letter.read: {lr: 1.0e-4}}` or
+    `{"**:bias": {weight_decay: 0}}`, or another optimizer: `{"body:matrix": {name: muon, lr: 0.02}}`. The first
+    selector that fits takes a parameter."""
+    layer_decay: LayerDecay | None = None
+    """Layer-wise decay of the learning rate: of `n` layers, that of layer `i` (from 0) is multiplied by
+    `factor ** (n - i)`, before the first one by `factor ** (n + 1)`, and after the last one by 1."""
 
 
 class ProfileSection(Section):
@@ -351,8 +391,8 @@ class TrainingConfig(Section):
     """Name -> metric of the validation and test splits."""
     optimizer: Annotated[OptimizerSection, Field(default_factory=OptimizerSection)]
     """The optimizer, its arguments, and arguments by path."""
-    schedule: Annotated[ScheduleSection, Field(default_factory=ScheduleSection)]
-    """The learning rate schedule."""
+    schedule: Annotated[Schedule, Field(default_factory=ScheduleSection)]
+    """The learning rate schedule, or a list of schedules, one after the other."""
     phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> a part of the run with different frozen parts, loss weights or learning rates."""
     loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
@@ -371,6 +411,11 @@ class TrainingConfig(Section):
         sections = (*self.loss.values(), *self.metrics.values())
         texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
         return {text.split(".")[0].split("[")[0].strip() for text in texts}
+
+
+def schedules(written: ScheduleSection | list[ScheduleSection]) -> list[ScheduleSection]:
+    """A schedule or a list of them as a list."""
+    return written if isinstance(written, list) else [written]
 
 
 def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:

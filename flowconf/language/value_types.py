@@ -27,6 +27,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+LoggedValue = Annotated[str, Field(min_length=1)]
+"""The name of a value that a run reports, such as `val/loss`."""
 
 WORDS: dict[Any, str] = {
     int: "an integer",
@@ -76,6 +78,7 @@ NAMES: dict[str, Any] = {
     "Factor": Factor,
     "Fraction": Fraction,
     "Share": Share,
+    "LoggedValue": LoggedValue,
     "_size_any_t": Annotated[int | Sequence[int], InWords("an integer or a list")],
     "_size_1_t": Annotated[int | tuple[int], InWords("an integer")],
     "_size_2_t": Annotated[int | tuple[int, int], InWords("an integer or a list of 2")],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from flowconf.graph.sharded import held
-from flowconf.language import registry
-from flowconf.language.training import OptimizerSection
+from flowconf.language.training import schedules
 from flowconf.report import bytes_in_words
 from flowconf.train.job import Job
+from flowconf.train.optim.groups import Group, by_selector, taken
+from flowconf.train.optim.state import SIZES, state_shapes
 
 
 def header(job: Job, verbose: bool) -> list[str]:
@@ -19,8 +21,9 @@ def header(job: Job, verbose: bool) -> list[str]:
     reports = [str(report) if verbose else report.brief() for report in job.reports]
     unused = [f"unused     {', '.join(names)}"] if (names := job.unused()) else []
     first = parameter_table(job.graph.named_parameters()) if verbose else [f"model      {parameters(job.graph)}"]
+    by_part = optimizer_lines(job) if job.config.training.optimizer.groups else []
     more = _details(job) if verbose else []
-    return [*reports, *first, *_size(job), *unused, *more]
+    return [*reports, *first, *_size(job), *by_part, *unused, *more]
 
 
 def _size(job: Job) -> list[str]:
@@ -44,27 +47,52 @@ def _size(job: Job) -> list[str]:
 
 
 def _details(job: Job) -> list[str]:
-    training, groups = job.config.training, job.optimizer.param_groups
-    fused = ", fused" if any(group.get("fused") for group in groups) else ", not fused"
-    grouped = f", {len(groups)} groups" if len(groups) > 1 else ""
-    rate, schedule = job.learning_rate.base[0], training.schedule.name
     return [
-        f"optimizer  {training.optimizer.name}{fused}, lr {rate:g}{grouped}, {schedule} schedule",
+        *([] if job.config.training.optimizer.groups else optimizer_lines(job)),
         *(f"sizes      {note}" for note in job.graph.__dict__["_notes"]),
         f"memory     {memory(job)}",
-        f"seed       {training.seed}",
+        f"seed       {job.config.training.seed}",
+    ]
+
+
+def optimizer_lines(job: Job) -> list[str]:
+    """A line for each selector of parameters: their optimizer, learning rate and schedule; without any, one line."""
+    section, schedule = job.config.training.optimizer, job.config.training.schedule
+    lines: dict[str | None, str] = {}
+    for selector, members in by_selector(job.groups, section).items():
+        settings = [job.learning_rate.groups[job.groups.index(group)] for group in members]
+        how = "fused" if any(group.get("fused") for group in settings) else "not fused"
+        rates = sorted({job.learning_rate.base[job.groups.index(group)] for group in members})
+        rate = f"lr {rates[-1]:g}" + (f" down to {rates[0]:g}" if len(rates) > 1 else "")
+        names = " then ".join(one.name for one in schedules(members[0].section.schedule or schedule))
+        lines[selector] = f"{members[0].section.name or section.name}, {how}, {rate}, {names} schedule"
+        if section.groups:
+            lines[selector] += f": {taken(members)}"
+    idle = [selector for selector in section.groups if selector not in lines]
+    found = [*lines.values(), *(f"no trainable parameters by `{selector}`" for selector in idle)]
+    return [f"{'' if number else 'optimizer':11}{line}" for number, line in enumerate(found)]
+
+
+def group_records(job: Job) -> list[dict[str, object]]:
+    """What each selector of parameters got, as plain data for the record of the run."""
+    return [
+        {
+            "selector": selector,
+            "optimizer": groups[0].section.name or job.config.training.optimizer.name,
+            "parameters": [name for group in groups for name in group.named],
+        }
+        for selector, groups in by_selector(job.groups, job.config.training.optimizer).items()
     ]
 
 
 def memory(job: Job) -> str:
     """The memory of a process without batches: weights, gradients, optimizer state and averages."""
     there = [*job.graph.parameters(), *job.graph.buffers()]
-    learned = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
-    trained = sum(held(parameter).nbytes for parameter in learned)
+    learned = [parameter for group in job.groups for parameter in group.named.values()]
     parts = {
         "weights": sum(held(tensor).nbytes for tensor in there),
-        "gradients": trained,
-        "optimizer": trained * state_copies(job.config.training.optimizer),
+        "gradients": sum(held(parameter).nbytes for parameter in learned),
+        "optimizer": sum(state_bytes(job, group) for group in job.groups),
         "averages": sum(held(value).nbytes for value in job.averages.values),
     }
     listed = " + ".join(f"{bytes_in_words(number)} {name}" for name, number in parts.items() if number)
@@ -72,13 +100,21 @@ def memory(job: Job) -> str:
     return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}, plus what a batch needs"
 
 
-def state_copies(section: OptimizerSection) -> int:
-    """The number of tensors that an optimizer keeps per parameter, determined by a step with a small one."""
-    probe = nn.Parameter(torch.zeros(2))
-    probe.grad = torch.zeros(2)
-    small: optim.Optimizer = registry.optimizers.load(section.name)([{"params": [probe]}], **section.args)
-    small.step()
-    return sum(isinstance(value, torch.Tensor) and value.shape == probe.shape for value in small.state[probe].values())
+def state_bytes(job: Job, group: Group) -> int:
+    """The memory of an optimizer's state for a group, determined by a step with small parameters of the same rank."""
+    make = job.maker(next(iter(group.named)))
+    settings = {key: value for key, value in group.as_torch.items() if key != "params"}
+    history = job.learning_rate.groups[job.groups.index(group)].get("history_size")
+    copies = 0 if history is None else 2 * history + 3  # LBFGS keeps directions and differences of gradients
+    kept: dict[int, list[tuple[int, ...]]] = {}
+    found = 0
+    for parameter in map(held, group.named.values()):
+        if parameter.ndim not in kept:
+            kept[parameter.ndim] = list((state_shapes(parameter, settings, make) or {}).values())
+        sizes = dict(zip(SIZES, parameter.shape, strict=False))
+        numbers = sum(math.prod(sizes.get(size, size) for size in shape) for shape in kept[parameter.ndim] if shape)
+        found += (numbers + copies * parameter.numel()) * parameter.itemsize
+    return found
 
 
 def _compiled(mode: bool | str) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
@@ -22,7 +24,8 @@ from flowconf.train.objective.terms import Term, Values, means_of
 from flowconf.train.objective.weighting import weight_at
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.followers import Followers
-from flowconf.train.optim.groups import LearningRate
+from flowconf.train.optim.groups import Group, optimizer_of
+from flowconf.train.optim.rates import LearningRate
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision
 from flowconf.train.recurrent import RecurrentState
@@ -80,10 +83,12 @@ class Job:
     """The terms of the loss that are active in any phase."""
     metrics: list[Metric]
     evaluation_view: Callable[..., dict[str, Tensor]]
-    optimizer: optim.Optimizer
+    groups: list[Group]
+    """The trained parameters by their settings, in the order of the groups of all `optimizers`."""
+    optimizers: list[optim.Optimizer]
+    repeating: list[optim.Optimizer]
+    """Optimizers that compute the loss several times in a step; they come after the others."""
     learning_rate: LearningRate
-    factors: dict[str | None, list[float]]
-    """Phase -> its learning rate factor for each of the optimizer's groups."""
     phases: Phases
     frozen: Frozen
     averages: Averages
@@ -114,7 +119,8 @@ class Job:
         training = self.config.training
         weights, trained = self.counting(phase)
         terms = [term for term in self.terms if weights[term.name] != 0]
-        self.learning_rate.factors = self.factors[phase]
+        number = list(training.phases).index(phase) if phase is not None else None
+        self.learning_rate.factors = [1.0 if number is None else group.factors[number] for group in self.groups]
         view = self.graph.view(unique(reference for term in terms for reference in term.references))
         targets = [_targets(self.graph, training.loss[term.name]) for term in terms]
         routes = Routes(targets, trained, divided=self.team.whole is not None)
@@ -131,6 +137,23 @@ class Job:
             weighing=_weighing(self, view, terms) if divides else ["rows"] * len(terms),
         )
 
+    def learning_rates(self) -> dict[str, float]:
+        """The current learning rates: `lr` of the first group, and `lr/SELECTOR` of those that selectors take."""
+        rates = [group["lr"] for group in self.learning_rate.groups]
+        named = {f"lr/{group.selector}": rate for group, rate in zip(self.groups, rates, strict=True) if group.selector}
+        return {"lr": rates[0], **named}
+
+    def optimizer_name(self, parameter: str) -> str:
+        """The registered name of the optimizer of a trained parameter."""
+        return self._group(parameter).section.name or self.config.training.optimizer.name
+
+    def maker(self, parameter: str) -> Callable[[list[dict[str, Any]]], optim.Optimizer]:
+        """A function that makes the optimizer of a trained parameter for other groups of parameters."""
+        return partial(optimizer_of, self.config.training.optimizer, self._group(parameter).section)
+
+    def _group(self, parameter: str) -> Group:
+        return next(group for group in self.groups if parameter in group.named)
+
     def unused(self) -> list[str]:
         """The modules with trainable parameters that no active term of the loss reaches."""
         used = self.active.used
@@ -145,8 +168,8 @@ class Job:
         self.frozen.enter(section)
         changed = section.loss if section is not None else {}
         weights = {term.name: changed.get(term.name, training.loss[term.name].weight) for term in self.terms}
-        groups = self.optimizer.param_groups
-        trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        ever = {parameter for group in self.groups for parameter in group.named.values()}
+        trained = [parameter for parameter in self.graph.parameters() if parameter in ever and parameter.requires_grad]
         if not trained or not any(weight != 0 for weight in weights.values()):
             where = f" in the phase `{phase}`" if phase is not None else ""
             lacks = "every term of the loss has weight 0" if trained else "every parameter is frozen"
@@ -159,7 +182,7 @@ def _targets(graph: Graph, loss: LossSection) -> Targets:
     """The parameters that a term may update. Raises `PathError`."""
     if loss.updates is None:
         return None
-    return frozenset(parameter for path in listed(loss.updates) for parameter in graph.parameters_at(path))
+    return frozenset(parameter for text in listed(loss.updates) for parameter in graph.parameters_at(text))
 
 
 def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:

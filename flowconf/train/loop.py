@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +77,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     refuse_data(job, job.held_out["val"], found["val/loss"])
                     better = best.offer(step, found)
                     job.phases.observe(step, found)
+                    job.learning_rate.observe(found)
                 if evaluates:
                     report(job, run, screen, step, found, "best" if better else "", recent_loss(job, window))
                 ends = step == job.total_steps or best.gives_up
@@ -129,6 +131,19 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     """Forward, backward and optimizer step for one batch; returns its loss and the terms of it."""
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
+    losses = gradients(job, rows, step)
+    job.precision.step(job.optimizers, active.trained, trainer.clip, trainer.clip_value)
+    for optimizer in job.repeating:
+        optimizer.step(computed_again(job, rows, step, losses))
+    job.averages.update(step, job.precision.skipped)
+    job.followers.update(job.precision.skipped)
+    job.memory.cut()
+    return losses
+
+
+def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
+    """Forward and backward for one batch, in its parts; returns its loss and the terms of it."""
+    active, trainer = job.active, job.config.training.trainer
     weights = active.weights_at(step / job.total_steps)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
@@ -145,17 +160,29 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
             means = means_of(active.terms, values, batch, wholes, len(some) / len(rows))
             total, lots = active.routes.total(means, weights)
             if number == 0:
-                job.optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
+                for optimizer in (*job.optimizers, *job.repeating):
+                    optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
     if job.team.averages_after(len(active.routes.passes)):
         job.team.average_gradients(active.trained, active.used)
-    job.precision.step(job.optimizer, active.trained, trainer.clip, trainer.clip_value)
-    job.averages.update(step, job.precision.skipped)
-    job.followers.update(job.precision.skipped)
-    job.memory.cut()
     return losses
+
+
+def computed_again(job: Job, rows: Tensor, step: int, losses: list[Tensor]) -> Callable[[], Any]:
+    """The loss of a batch for an optimizer that computes it several times: the first time it is known already."""
+    known, trainer = [losses], job.config.training.trainer
+
+    def closure() -> Tensor:
+        if known:
+            found = known.pop()
+        else:
+            found = gradients(job, rows, step)
+            job.precision.clip(job.active.trained, trainer.clip, trainer.clip_value)
+        return job.team.average(found[0].clone())
+
+    return closure
 
 
 def wholes_of_graph(job: Job, batches: Sequence[Values]) -> Wholes:
@@ -228,7 +255,7 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     window.clear()
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     values = dict(zip(names, means, strict=True))
-    run.log(step, {**values, "lr": job.optimizer.param_groups[0]["lr"]}, **where(job, step))
+    run.log(step, {**values, **job.learning_rates()}, **where(job, step))
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         begun = first - 1 + int(losses.isfinite().all(1).logical_not().nonzero()[0])
@@ -237,6 +264,7 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
         message = f"`{wrong[-1]}` is not finite between steps {first:,} and {step:,}"
         path = wrong[-1].removeprefix("train/").replace("/", ".")
         raise RunError(Diagnostic("FC0702", message, path=path, advice=advice_on_nan(run)))
+    job.learning_rate.observe(values)
     screen.reading(step, job.total_steps, {"loss": values["train/loss"]})
 
 
@@ -349,6 +377,7 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     job.team.restore_shares(progress.shares)
     notes += job.phases.restore(progress.phases.model_dump())
     job.enter(job.phases.current)
+    notes += job.learning_rate.restore(progress.schedules)
     job.learning_rate.set(step - 1)
     notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
     notes += restore_window(job, progress, tensors, window)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -108,24 +108,33 @@ class Precision:
 
     def step(
         self,
-        optimizer: optim.Optimizer,
+        optimizers: Sequence[optim.Optimizer],
         parameters: list[nn.Parameter],
         clip: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        """One optimizer step, after clipping each gradient to `clip_value` and their norm to `clip`."""
-        if self.scaler is not None and (clip is not None or clip_value is not None):
-            self.scaler.unscale_(optimizer)
+        """One step of each optimizer, after clipping each gradient to `clip_value` and their norm to `clip`."""
+        if self.scaler is None:
+            self.clip(parameters, clip, clip_value)
+            for optimizer in optimizers:
+                optimizer.step()
+            return
+        optimizers = [optimizer for optimizer in optimizers if _has_gradients(optimizer)]
+        if clip is not None or clip_value is not None:
+            for optimizer in optimizers:
+                self.scaler.unscale_(optimizer)
+            self.clip(parameters, clip, clip_value)
+        self._scale = self.scaler.scale(self._one)
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def clip(self, parameters: list[nn.Parameter], clip: float | None, clip_value: float | None) -> None:
+        """Clip each gradient to `clip_value`, and then their norm to `clip`."""
         if clip_value is not None:
             nn.utils.clip_grad_value_(parameters, clip_value)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
-        if self.scaler is None:
-            optimizer.step()
-            return
-        self._scale = self.scaler.scale(self._one)
-        self.scaler.step(optimizer)
-        self.scaler.update()
 
     def skipped(self) -> bool:
         """Whether the last optimizer step was skipped, because gradients overflowed in `fp16`.
@@ -133,6 +142,10 @@ class Precision:
         The scale of the loss is then reduced for the next step. Synchronizes with the device.
         """
         return self.scaler is not None and self.scaler.get_scale() < self._scale.item()
+
+
+def _has_gradients(optimizer: optim.Optimizer) -> bool:
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _full(value: Any, short: torch.dtype) -> Any:

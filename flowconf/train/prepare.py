@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import optim
 
 from flowconf.graph.build import build_graph, load_checkpoints, start_followers
 from flowconf.graph.graph import Graph
@@ -25,7 +25,7 @@ from flowconf.graph.weights.loading import load as load_weights
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
-from flowconf.language.training import LossSection, TrainingConfig
+from flowconf.language.training import LossSection, TrainingConfig, schedules
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.terms import problems_of
@@ -39,7 +39,8 @@ from flowconf.train.objective.metering import Metric, build_metrics
 from flowconf.train.objective.terms import Term, gives_mean, loss_terms
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.followers import Followers
-from flowconf.train.optim.groups import LearningRate, parameter_groups
+from flowconf.train.optim.groups import Group, groups_of, needs_closure, optimizers_of
+from flowconf.train.optim.rates import LearningRate, Schedule
 from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
@@ -73,19 +74,18 @@ def prepare(
     frozen = Frozen(graph)
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
-    groups, factors = _groups(config, graph, named)
+    groups = groups_of(config, graph, named)
     splits = make_data(config, team.device)
     fields = dict(splits.train.fields)
     _check_against_data(config, fields)
     terms, metrics = _measured(config, fields, team.device)
     terms = [replace(term, reduces=term.reduces and not _may_ignore(term, config, splits.train)) for term in terms]
-    optimizer = registry.optimizers.load(training.optimizer.name)(groups, **training.optimizer.args)
+    optimizers = _optimizers(config, groups)
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
     sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
     total = _total_steps(config, sampler)
     _check_profile(config, total)
-    shape = functools.partial(registry.schedules.load(training.schedule.name), **training.schedule.args)
     needed = [reference for term in terms for reference in term.references]
     watched = unique([*needed, *(reference for metric in metrics for reference in metric.references)])
     job = Job(
@@ -101,9 +101,10 @@ def prepare(
         terms=team.terms(terms),
         metrics=metrics,
         evaluation_view=team.through(graph.view(watched)),
-        optimizer=optimizer,
-        learning_rate=LearningRate(optimizer, shape, training.schedule.warmup, total),
-        factors=factors,
+        groups=groups,
+        optimizers=[optimizer for optimizer in optimizers if not needs_closure(optimizer)],
+        repeating=[optimizer for optimizer in optimizers if needs_closure(optimizer)],
+        learning_rate=_learning_rate(training, groups, optimizers, total, sampler.batches),
         phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
@@ -148,21 +149,26 @@ def _graph(
     return graph, reports
 
 
-def _groups(
-    config: Config, graph: Graph, named: Mapping[str, nn.Parameter]
-) -> tuple[list[dict[str, Any]], dict[str | None, list[float]]]:
-    """The optimizer's groups, and their learning rate factors in each phase."""
-    training, origins = config.training, config.composition.document.origins
-    groups, factors = parameter_groups(
-        named.items(),
-        training.optimizer.groups,
-        graph.parameters_at,
-        lambda path: origins.key(("optimizer", "groups", path)),
-        [_by_path(phase.lr) for phase in training.phases.values()],
-    )
-    of_phases: dict[str | None, list[float]] = {None: [1.0] * len(groups)}
-    of_phases |= {name: [of[number] for of in factors] for number, name in enumerate(training.phases)}
-    return groups, of_phases
+def _optimizers(config: Config, groups: list[Group]) -> list[optim.Optimizer]:
+    """The optimizers. Raises `ConfigError` for groups that one of them rejects."""
+    try:
+        return optimizers_of(config.training.optimizer, groups)
+    except (ValueError, TypeError, RuntimeError) as problem:
+        place = config.composition.document.origins.value(("optimizer", "name"))
+        message = f"the optimizer rejects its {len(groups)} groups: {problem}"
+        raise ConfigError(Diagnostic("FC0123", message, place, "optimizer")) from None
+
+
+def _learning_rate(
+    training: TrainingConfig, groups: list[Group], optimizers: list[optim.Optimizer], total: int, steps_per_epoch: int
+) -> LearningRate:
+    """The learning rates of the groups: by their own schedules, or that of the config."""
+    written = {None: training.schedule} | {
+        selector: group.schedule for selector, group in training.optimizer.groups.items() if group.schedule is not None
+    }
+    numbers = {selector: number for number, selector in enumerate(written)}
+    found = [Schedule(schedules(one), total, steps_per_epoch) for one in written.values()]
+    return LearningRate(optimizers, found, [numbers.get(group.selector, 0) for group in groups])
 
 
 def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
@@ -191,10 +197,6 @@ def _may_ignore(term: Term, config: Config, split: Split) -> bool:
     return True
 
 
-def _by_path(factor: float | dict[str, float]) -> dict[str, float]:
-    return factor if isinstance(factor, dict) else {"": factor}
-
-
 def _ever_counts(name: str, loss: LossSection, training: TrainingConfig) -> bool:
     return loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
 
@@ -219,6 +221,10 @@ def _check_memory(job: Job) -> None:
         place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph with recurrent state does not support `accumulate`"
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", advice="write `accumulate: 1`"))
+    if job.memory.kept and job.repeating:
+        place = job.config.composition.document.origins.value(("optimizer", "name"))
+        message = "a graph with recurrent state does not support an optimizer that computes the loss several times"
+        raise ConfigError(Diagnostic("FC0123", message, place, "optimizer.name"))
     if job.memory.kept and job.team.size > 1:
         place = job.config.composition.document.origins.value(("trainer", "devices"))
         message = "a graph with recurrent state cannot be trained with several processes"

@@ -259,7 +259,7 @@ def test_state_belongs_to_a_name(run, folder):
 
         job = next(found for found in get_objects() if isinstance(found, Job))
         names = {parameter: name for name, parameter in job.graph.named_parameters()}
-        return {names[p]: state["exp_avg"] for p, state in job.optimizer.state.items()}
+        return {names[p]: state["exp_avg"] for p, state in job.optimizers[0].state.items()}
 
     before = {name: load_file(last(run))[f"@optimizer/{name}/exp_avg"] for name in ("stem.bias", "logits.bias")}
     with pytest.MonkeyPatch.context() as patch:

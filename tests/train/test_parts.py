@@ -15,20 +15,23 @@ from torch import nn
 
 import flowconf
 from flowconf.api import build
+from flowconf.language.training import GroupSection, ScheduleSection
 from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim import optimizers, schedules
-from flowconf.train.optim.groups import LearningRate, parameter_groups
-from flowconf.train.optim.schedules import factor_at
+from flowconf.train.optim.groups import parameter_groups
+from flowconf.train.optim.rates import LearningRate, Schedule, Stretch
 from flowconf.train.optim.state import restore_state, state_of
 from flowconf.train.runs.tensorboard import EventFile, crc32c
 from flowconf.train.seeds import undisturbed
 
 CONFIGS = Path(flowconf.__file__).parent / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)
+PLAIN = [name for name in ALL_OPTIMIZERS if name not in ("lbfgs", "sparseadam")]
+"""Those that take dense gradients, computed once."""
 
 
 def factors(shape, total=10, warmup=0):
-    return [factor_at(step, total, warmup, shape) for step in range(total)]
+    return [Stretch("", shape, warmup, 0, total).factor(step) for step in range(total)]
 
 
 def test_schedules_begin_at_one_and_end_near_final():
@@ -70,9 +73,9 @@ def test_optimizers_have_torchs_arguments_and_defaults(name):
             assert parameter.default == theirs[argument].default, argument
 
 
-@pytest.mark.parametrize("name", ALL_OPTIMIZERS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_optimizers_train_and_are_fused_where_torch_can(name):
-    layer = nn.Linear(3, 1)
+    layer = nn.Linear(3, 1, bias=name != "muon")
     before = layer.weight.detach().clone()
     optimizer = getattr(optimizers, name)([{"params": list(layer.parameters())}], lr=0.1)
     layer(torch.ones(2, 3)).sum().backward()
@@ -90,7 +93,7 @@ def test_fused_can_be_refused():
 def test_the_learning_rate_scales_every_group():
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
     optimizer = torch.optim.SGD(groups)
-    rate = LearningRate(optimizer, schedules.linear, 0, 4)
+    rate = LearningRate([optimizer], [Schedule([ScheduleSection(name="linear")], 4, 4)], [0, 0])
     rate.set(2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.05]
 
@@ -110,9 +113,10 @@ class Tree(nn.Module):
             raise PathError(Diagnostic("FC0701", f"no `{path}`", advice="write `reader`")) from None
 
     def groups(self, **groups):
-        groups = {path.replace("_", "."): args for path, args in groups.items()}
+        sections = {path.replace("_", "."): GroupSection(**args) for path, args in groups.items()}
         named = [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
-        return parameter_groups(named, groups, self.at, lambda path: Place("x.yaml", 3, 1))[0]
+        found = parameter_groups(named, sections, self.at, lambda path: Place("x.yaml", 3, 1))
+        return [group.as_torch for group in found]
 
 
 def test_the_first_selector_that_fits_takes_a_parameter():
@@ -138,11 +142,11 @@ def test_frozen_parameters_are_left_out():
 def test_groups_are_split_where_factors_differ():
     tree = Tree()
     scales = [{"reader.eye": 2.0, "reader": 0.5}, {"": 3.0}, {}]
-    groups, factors = parameter_groups(tree.named_parameters(), {"head": {"lr": 1}}, tree.at, Place, scales)
-    found = {parameter: factor for group, factor in zip(groups, factors, strict=True) for parameter in group["params"]}
-    assert found[tree.reader["eye"].weight] == [2.0, 3.0, 1.0]
-    assert found[tree.reader["hand"].weight] == [0.5, 3.0, 1.0]
-    assert found[tree.head.weight] == [1.0, 3.0, 1.0]
+    groups = parameter_groups(tree.named_parameters(), {"head": GroupSection(lr=1)}, tree.at, Place, scales)
+    found = {parameter: group.factors for group in groups for parameter in group.named.values()}
+    assert found[tree.reader["eye"].weight] == (2.0, 3.0, 1.0)
+    assert found[tree.reader["hand"].weight] == (0.5, 3.0, 1.0)
+    assert found[tree.head.weight] == (1.0, 3.0, 1.0)
     assert len(groups) == 3
 
 
@@ -156,7 +160,7 @@ def test_a_group_that_names_nothing_is_refused_with_its_place():
     ("name", "args"),
     [
         (name, args)
-        for name in ALL_OPTIMIZERS
+        for name in PLAIN
         for args in ({}, {"momentum": 0.9}, {"weight_decay": 0.1})
         if args.keys() <= inspect.signature(getattr(optimizers, name)).parameters.keys()
     ],
@@ -165,9 +169,11 @@ def test_the_state_of_an_optimizer_goes_on_bit_by_bit(name, args):
     def make(groups):
         return getattr(optimizers, name)(groups, lr=0.01, **args)
 
+    layer = "Linear(4, 6, bias=false) >> Linear(6, 4, bias=false)" if name == "muon" else "Linear(4, 4)"
+
     def prepared(order):
         torch.manual_seed(3)
-        graph = build({"inputs": {"x": ["B", 4]}, "flow": {"hidden": "Linear(4, 4)", "y": "Linear(4, 4)"}})
+        graph = build({"inputs": {"x": ["B", 4]}, "flow": {"hidden": layer, "y": layer}})
         names = {parameter: name for name, parameter in graph.named_parameters()}
         return graph, make([{"params": sorted(names, key=names.__getitem__, reverse=order)}]), names
 

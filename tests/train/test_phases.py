@@ -188,12 +188,12 @@ def test_learning_rates_of_a_phase(folder):
     job = prepare(load(folder.write(phased("slow: {when: {step: 4}, lr: {stem: 0.5, '': 0.1}}"))), folder.path)
     job.enter("slow")
     job.learning_rate.set(4)
-    rates = {p: group["lr"] for group in job.optimizer.param_groups for p in group["params"]}
+    rates = {p: group["lr"] for group in job.learning_rate.groups for p in group["params"]}
     assert rates[job.graph.module_at("stem").weight] == pytest.approx(0.005)
     assert rates[job.graph.module_at("logits").weight] == pytest.approx(0.001)
     job.enter(None)
     job.learning_rate.set(4)
-    assert {group["lr"] for group in job.optimizer.param_groups} == {0.01}
+    assert {group["lr"] for group in job.learning_rate.groups} == {0.01}
 
 
 def test_a_term_without_weight_does_not_run_and_is_evaluated_all_the_same(folder):

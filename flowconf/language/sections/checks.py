@@ -13,14 +13,24 @@ from typing import Any
 
 from flowconf.language import references, registry, signatures, value_types
 from flowconf.language.advice import other_tools, sections
+from flowconf.language.advice.sections import SECTIONS
 from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import phases, selections
+from flowconf.language.sections import phases, rates, selections
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
-from flowconf.language.training import MetricSection, TrainingConfig, listed
+from flowconf.language.training import (
+    DataSection,
+    GroupSection,
+    MetricSection,
+    OptimizerSection,
+    ScheduleSection,
+    Section,
+    TrainingConfig,
+    listed,
+)
 from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Node, Path, dotted
 
@@ -31,9 +41,9 @@ EVERY_METRIC = (
 )  # fmt: skip
 """Arguments that all classes of torchmetrics take."""
 NO_LABELS: tuple[Label, ...] = ()
-OWN_KEYS = {
-    section: [key for key in TrainingConfig.model_fields[section].annotation.model_fields if key != "name"]  # type: ignore[union-attr]
-    for section in ("data", "optimizer", "schedule")
+OWN_KEYS: dict[type[Section], list[str]] = {
+    section: [key for key in section.model_fields if key != "name"]
+    for section in (DataSection, OptimizerSection, GroupSection, ScheduleSection)
 }
 ERRORS = {"mae", "mse"}
 """Metrics of which smaller values are better, as for all losses."""
@@ -47,6 +57,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     _check_devices(training, reporter)
     _check_vain(training, reporter)
     phases.check(training, reporter)
+    rates.check(training, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
@@ -66,12 +77,9 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
     """Report unknown data sets, losses, metrics, optimizers and schedules, and invalid arguments of these."""
     checker = _Names(plan, fields, reporter)
     checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
-    checker.section(registry.schedules, ("schedule",), training.schedule.name, training.schedule.args, given=1)
-    checker.section(registry.optimizers, ("optimizer",), training.optimizer.name, training.optimizer.args, given=1)
-    if training.optimizer.name in registry.optimizers:
-        signature = registry.optimizers.signature(training.optimizer.name)
-        for path, args in training.optimizer.groups.items():
-            checker.arguments(training.optimizer.name, signature, args, ("optimizer", "groups", path), given=1)
+    for path, schedule in rates.written(training):
+        checker.section(registry.schedules, path, schedule.name, schedule.args, given=1)
+    _check_optimizer(training.optimizer, checker)
     for name, loss in training.loss.items():
         checker.function([registry.losses], ("loss", name), loss)
     for name, metric in training.metrics.items():
@@ -82,6 +90,18 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
     for name, args in training.loggers.items():
         checker.logger(name, args)
     _check_best(training, reporter)
+
+
+def _check_optimizer(section: OptimizerSection, checker: _Names) -> None:
+    """Report unknown optimizers, and invalid arguments of them and of groups."""
+    checker.section(registry.optimizers, ("optimizer",), section.name, section.args, given=1)
+    for selector, group in section.groups.items():
+        path = ("optimizer", "groups", selector)
+        if group.name is not None:
+            checker.section(registry.optimizers, path, group.name, group.args, given=1)
+        elif section.name in registry.optimizers:
+            signature = registry.optimizers.signature(section.name)
+            checker.arguments(section.name, signature, group.args, path, given=1, own=OWN_KEYS[GroupSection])
 
 
 def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
@@ -349,6 +369,18 @@ def natural_direction(training: TrainingConfig, value: str) -> str:
     return "min" if lower else "max"
 
 
+def _section(path: Path) -> str:
+    """The section whose table has the name at a path."""
+    return "schedule" if "schedule" in path else str(path[0])
+
+
+def own_keys(path: Path) -> list[str]:
+    """The keys of the section at a path that are not arguments of its registered name."""
+    if _section(path) == "schedule":
+        return OWN_KEYS[ScheduleSection]
+    return OWN_KEYS[GroupSection if len(path) > 1 else SECTIONS[str(path[0])]]
+
+
 class _Names:
     """Looks up names in the registry and checks arguments. `given` is the number of positional arguments."""
 
@@ -371,7 +403,7 @@ class _Names:
             return
         signature = table.signature(name)
         lacking = signature.missing(given, {*args, *supplied})
-        unknown = self.arguments(name, signature, args, path, given, own=OWN_KEYS[str(path[0])], lacking=lacking)
+        unknown = self.arguments(name, signature, args, path, given, own=own_keys(path), lacking=lacking)
         self.required(name, lacking[1:] if unknown else lacking, path)
 
     def logger(self, name: str, args: Mapping[str, Any]) -> None:
@@ -501,7 +533,7 @@ class _Names:
             return Suggestion(close, instead_of=argument)
         if lacking is not None:
             return f"write `{lacking}`, which is missing"
-        table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(str(path[0]))
+        table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
             elsewhere = sections.NOT_NEEDED.get(argument) or sections.belongs(argument)

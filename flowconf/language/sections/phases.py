@@ -29,13 +29,15 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
     phase_order.check(training, reporter)
 
 
-def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter) -> None:
-    """Report a name that is not a value of the validation split."""
-    known = ["val/loss", *(f"val/loss/{name}" for name in training.loss), *(f"val/{name}" for name in training.metrics)]
+def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter, trained: bool = False) -> None:
+    """Report a name that is not a value of the validation split; `trained`: nor of the training losses."""
+    splits = ("val", "train") if trained else ("val",)
+    known = [f"{split}/loss{term}" for split in splits for term in ("", *(f"/{name}" for name in training.loss))]
+    known += [f"val/{name}" for name in training.metrics]
     own = (registry.metrics, registry.losses)
     several = [f"val/{metric}/" for metric, s in training.metrics.items() if not any(s.fn in table for table in own)]
     if name not in known and not name.startswith(tuple(several)):
-        message = f"unknown value `{name}` of the validation split"
+        message = f"unknown value `{name}` of {'a run' if trained else 'the validation split'}"
         reporter.error("FC0402", message, at=path, advice=suggest(name, known, "values"))
 
 
@@ -89,7 +91,7 @@ def _check_phase(
 
 
 def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:
-    key = _only_key(condition, where, reporter)
+    key = only_key(condition, where, reporter)
     if key in TRENDS:
         check_value(training, getattr(condition, key).metric, (*where, key, "metric"), reporter)
 
@@ -97,7 +99,7 @@ def _check_condition(training: TrainingConfig, condition: Condition, where: Path
 def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
     if not isinstance(weight, Changing):
         return
-    key = _only_key(weight, where, reporter)
+    key = only_key(weight, where, reporter)
     if key == "steps" and weight.steps is not None:
         stairs, at = weight.steps, (*where, "steps")
         if len(stairs.values) != len(stairs.at) + 1:
@@ -109,7 +111,7 @@ def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
             reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
 
 
-def _only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
+def only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
     """The only key that is set; reports none and several."""
     keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
     if len(keys) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
@@ -30,6 +30,8 @@ def written(training: TrainingConfig) -> Iterator[Written]:
     """All selectors of the training sections."""
     for text in training.optimizer.groups:
         yield Written(text, ("optimizer", "groups", text), "the optimizer group", is_key=True)
+    decay = training.optimizer.layer_decay
+    yield from _listed(decay.layers if decay is not None else None, ("optimizer", "layer_decay", "layers"))
     for name, loss in training.loss.items():
         yield from _listed(loss.updates, ("loss", name, "updates"))
     for name, phase in training.phases.items():
@@ -52,7 +54,12 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     for one in written(training):
         place = one.place(reporter.origins)
         try:
-            names = parse(one.text).head
+            selector = parse(one.text)
+            names = selector.head
+            if selector.kind is not None and "layer_decay" in one.where:
+                path = replace(selector, kind=None)
+                message = f"`{one.text}` names parameters of `{path}`, not layers"
+                reporter.error("FC0405", message, place, at=one.where, advice=f"write `{path}`")
             if names:
                 references.find_path(references.Planned(plan), names)
         except SelectorError as problem:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,28 +14,32 @@ from torch import nn
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
+from flowconf.language.sections import rates
 from flowconf.language.sections.selections import written
 from flowconf.language.selectors import first_that_fits, parse
-from flowconf.report import Label, Reporter, raised_here
+from flowconf.language.training import GroupSection
+from flowconf.report import Label, Place, Reporter, raised_here
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.train.checks.first_step import Reach
-from flowconf.train.checks.untrained import is_frozen
+from flowconf.train.checks.untrained import is_frozen, trainable
+from flowconf.train.optim.groups import needs_closure
+from flowconf.train.optim.rates import made
 
 
 def check_optimization(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Report what prevents training, and what has no effect on it."""
-    origins, schedule = config.composition.document.origins, config.training.schedule
+    origins = config.composition.document.origins
     _check_selections(config, reach, origins, reporter)
     _check_trainable(config.model, reach.parameters, reporter)
-    _check_optimizer(config, origins, reporter)
-    shape = registry.schedules.load(schedule.name)
-    _takes(lambda **args: _factors(shape, args), schedule.args, ("schedule",), origins, reporter)
+    _check_optimizers(config, reach, origins, reporter)
+    for where, section in rates.written(config.training):
+        _takes(lambda name=section.name, **args: _factors(made(name, args)), section.args, where, origins, reporter)
 
 
-def _factors(shape: Callable[..., float], args: Mapping[str, Any]) -> None:
+def _factors(shape: Callable[[float], float]) -> None:
     """Raise `ValueError` for a schedule whose factor is negative or not finite."""
     for progress in (0.0, 0.5, 1.0):
-        factor = shape(progress, **args)
+        factor = shape(progress)
         if not 0 <= factor < math.inf:
             raise ValueError(f"the learning rate factor is {factor:g} at {progress:.0%} of the run")
 
@@ -57,19 +63,94 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
     )
 
 
-def _check_optimizer(config: Config, origins: Origins, reporter: Reporter) -> None:
+def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: Reporter) -> None:
+    """Report arguments and parameters that an optimizer rejects."""
     section = config.training.optimizer
-    make = registry.optimizers.load(section.name)
-
-    def made(**args: Any) -> object:
-        return make([{"params": [nn.Parameter(torch.zeros(1))]}], **args)
-
-    if not _takes(made, section.args, ("optimizer",), origins, reporter):
+    trained = trainable(config, reach)
+    owners = first_that_fits({text: sorted(reach.select(text) & trained) for text in section.groups})
+    taken: dict[str | None, list[str]] = {}
+    for name in sorted(trained):
+        taken.setdefault(owners.get(name), []).append(name)
+    own = {text: group for text, group in section.groups.items() if group.name is not None}
+    shared = [text for text in (None, *section.groups) if text not in own]
+    parts: dict[str | None, list[list[str]]] = {None: [taken[text] for text in shared if text in taken]}
+    parts |= {text: [taken.get(text, [])] for text in own}
+    for text, names in parts.items():
+        part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
+        part.check(origins, reporter)
+    if reporter.errors:
         return
-    for path, args in section.groups.items():
-        where = ("optimizer", "groups", path)
-        # Passed as arguments of the whole optimizer, because torch does not validate the values of a group.
-        _takes(lambda **own: made(**{**section.args, **own}), args, where, origins, reporter)
+    for text in shared:
+        if text is not None:
+            # Passed as arguments of the whole optimizer, because torch does not validate the values of a group.
+            args, where = section.groups[text].args, ("optimizer", "groups", text)
+            whole = partial(registry.optimizers.load(section.name), [{"params": [_probe((2, 2))]}])
+            _takes(lambda whole=whole, **new: whole(**{**section.args, **new}), args, where, origins, reporter)
+
+
+@dataclass
+class _Part:
+    """One of the optimizers, and the parameters of each of its groups."""
+
+    config: Config
+    reach: Reach
+    selector: str | None
+    own: GroupSection | None
+    groups: list[list[str]]
+
+    def check(self, origins: Origins, reporter: Reporter) -> None:
+        """Report arguments that the optimizer rejects, or else parameters, groups, and settings of the run."""
+        section = self.own if self.own is not None else self.config.training.optimizer
+        where: Path = ("optimizer",) if self.selector is None else ("optimizer", "groups", self.selector)
+        make = registry.optimizers.load(str(section.name))
+        if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, origins, reporter):
+            return
+        place = origins.value((*where, "name"))
+        sizes = {name: self.reach.parameters[self.reach.copies[name]] for group in self.groups for name in group}
+        first = {len(shape): name for name, shape in reversed(sizes.items())}
+        for name in reversed(first.values()):
+            shape = sizes[name]
+            problem = _complaint(partial(make, [{"params": [_probe(shape)]}]), section.args)
+            if problem is not None:
+                message = f"`{section.name}` rejects the parameter `{name}`: {_words(problem)}"
+                reporter.error("FC0123", message, place, path=dotted(where), advice=self._narrower())
+                return
+        groups = [{"params": [_probe((2, 2))]} for group in self.groups if group]
+        problem = _complaint(partial(make, groups), section.args) if groups else None
+        if problem is not None:
+            message = f"`{section.name}` rejects {len(groups)} groups of parameters: {_words(problem)}"
+            labels = tuple(
+                Label("a group", origins.key(("optimizer", "groups", text)))
+                for text, group in self.config.training.optimizer.groups.items()
+                if group.name is None
+            )
+            advice = "give each group an optimizer with `name`"
+            reporter.error("FC0123", message, place, path=dotted(where), labels=labels, advice=advice)
+            return
+        if groups and needs_closure(make(groups, **section.args)):
+            self._check_repeating(str(section.name), place, origins, reporter)
+
+    def _narrower(self) -> str:
+        """The advice for an optimizer that rejects some of its parameters."""
+        path = (self.selector or "**").partition(":")[0]
+        if self.selector is None:
+            return 'write it in a group: `groups: {"**:matrix": {name: ...}}`, and another optimizer for the rest'
+        return f"write `{path}:matrix`, or a selector of other parameters"
+
+    def _check_repeating(self, name: str, place: Place, origins: Origins, reporter: Reporter) -> None:
+        """Report settings that do not fit an optimizer that computes the loss several times in a step."""
+        trainer = self.config.training.trainer
+        for key, wrong in (("precision", "fp16"), ("strategy", "fsdp")):
+            if getattr(trainer, key) == wrong:
+                message = f"`{name}` computes the loss several times in a step, which `{wrong}` does not support"
+                labels = (Label(f"`{key}` is set here", origins.value(("trainer", key))),)
+                reporter.error("FC0123", message, place, path="optimizer", labels=labels)
+
+
+def _probe(shape: tuple[int, ...]) -> nn.Parameter:
+    """A parameter of a shape, without memory for its numbers if there are many."""
+    device = "cpu" if math.prod(shape) <= 16 else "meta"
+    return nn.Parameter(torch.zeros(shape, device=device))
 
 
 def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: Reporter) -> None:
@@ -113,10 +194,15 @@ def _takes(
     alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
     refused = next(((name, told) for name, told in alone if told is not None), None)
     path, problem = (where, problem) if refused is None else ((*where, refused[0]), refused[1])
-    words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-    message = f"`{dotted(path)}` is rejected: {words[:1].lower()}{words[1:]}"
+    message = f"`{dotted(path)}` is rejected: {_words(problem)}"
     reporter.error("FC0123", message, origins.value(path), path=dotted(path), labels=raised_here(problem))
     return False
+
+
+def _words(problem: Exception) -> str:
+    """The first line of an exception, within a sentence."""
+    words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return words if words[1:2].isupper() else f"{words[:1].lower()}{words[1:]}"
 
 
 def _complaint(call: Callable[..., object], args: Mapping[str, Any]) -> Exception | None:

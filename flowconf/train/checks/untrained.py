@@ -46,6 +46,14 @@ class _State:
         self.trained = {name for term in self.terms for name in moves(training, reach, term)} & self.trainable
 
 
+def trainable(config: Config, reach: Reach) -> set[str]:
+    """The parameters of the built graph that are trainable in the config or in any phase."""
+    settings = {path: setting for path, setting in config.model.all_settings() if setting.frozen is not None}
+    thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
+    found = thawed.union(*(_changed(thawed, section, reach) for section in config.training.phases.values()))
+    return {name for name, of in reach.copies.items() if of in found}
+
+
 def _changed(trainable: set[str], section: PhaseSection, reach: Reach) -> set[str]:
     """The parameters of which a copy is trainable in a phase, which overrides the settings of the document."""
     frozen, thawed = listed(section.freeze), listed(section.thaw)

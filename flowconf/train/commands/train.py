@@ -29,7 +29,7 @@ from flowconf.text.write import describe
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
-from flowconf.train.header import header
+from flowconf.train.header import group_records, header
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
 from flowconf.train.loop import fit
@@ -243,6 +243,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
+            run.record["groups"] = group_records(job)
             metrics = fit(job, run, screen)
         run.end("finished", metrics=metrics)
     except BaseException as problem:

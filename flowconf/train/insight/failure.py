@@ -31,8 +31,10 @@ DOING = {
 IN_THE_GRAPH = ("in the forward pass", "in the backward pass")
 MEASURING = (terms.means_of.__code__, terms.Term.sums.__code__, terms.Average.update.__code__)
 """The functions that compute losses and metrics."""
-COMPUTING = (loop.one_step.__code__, loop.wholes_of_graph.__code__, loop.evaluate.__code__)
+COMPUTING = (loop.gradients.__code__, loop.wholes_of_graph.__code__, loop.evaluate.__code__)
 """Those that call them, with the values of the graph and the batch."""
+KNOWING = (loop.gradients.__code__, loop.evaluate.__code__, loop.one_step.__code__)
+"""Those that know the rows and the step, the ones that know most first."""
 
 
 def add_notes(problem: BaseException, job: Job) -> None:
@@ -44,10 +46,10 @@ def add_notes(problem: BaseException, job: Job) -> None:
         problem.diagnostics = tuple(placed(problem.diagnostics, job.config))
     with suppress(Exception):  # an error while adding notes must not hide the exception itself
         frames = list(_frames(problem))
-        at = next((frame for frame in frames if frame.f_code in (loop.one_step.__code__, loop.evaluate.__code__)), None)
+        at = next((frame for code in KNOWING for frame in frames if frame.f_code is code), None)
         if at is None:
             return
-        trains = at.f_code is loop.one_step.__code__
+        trains = at.f_code is not loop.evaluate.__code__
         doing = next((DOING[frame.f_code] for frame in frames if frame.f_code in DOING), None)
         known = at.f_locals
         if doing in IN_THE_GRAPH and trains and "batch" in known and _says_no_place(problem, job):

@@ -47,7 +47,7 @@ def watched(job: Job, visit: OnVisit) -> Iterator[Trail]:
         for name, owner, method in (
             ("data", job.train, "batch"),
             ("backward", active.routes, "backward"),
-            ("optimizer", job.optimizer, "zero_grad"),
+            *(("optimizer", optimizer, "zero_grad") for optimizer in (*job.optimizers, *job.repeating)),
             ("optimizer", job.precision, "step"),
             ("averages", job.averages, "update"),
         ):

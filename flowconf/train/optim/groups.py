@@ -1,53 +1,97 @@
-"""The parameter groups of the optimizer, and their learning rates over the steps."""
+"""The parameter groups of a run, and the optimizers that have them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn, optim
 
+from flowconf.graph.graph import Graph
+from flowconf.graph.selecting import parts_of
+from flowconf.language import registry
+from flowconf.language.config import Config
 from flowconf.language.selectors import first_that_fits
+from flowconf.language.training import GroupSection, OptimizerSection, listed
 from flowconf.report import ConfigError, Diagnostic, PathError, Place
-from flowconf.train.optim.schedules import factor_at
 
 Select = Callable[[str], Iterable[nn.Parameter]]
 
 
+@dataclass
+class Group:
+    """Parameters with the same settings."""
+
+    selector: str | None
+    """The selector that takes them; None for those that no selector takes."""
+    section: GroupSection
+    factors: tuple[float, ...] = ()
+    """The learning rate factor of each phase."""
+    decay: float = 1.0
+    """The learning rate factor of the layer."""
+    named: dict[str, nn.Parameter] = field(default_factory=dict)
+
+    @property
+    def as_torch(self) -> dict[str, Any]:
+        """The group for an optimizer of torch."""
+        own = self.section.args if self.section.name is None else {}
+        return {"params": list(self.named.values()), **own}
+
+
+def groups_of(config: Config, graph: Graph, named: Mapping[str, nn.Parameter]) -> list[Group]:
+    """The trained parameters of a config by their settings. Raises `ConfigError`."""
+    training, origins = config.training, config.composition.document.origins
+    decay = training.optimizer.layer_decay
+    layers = [
+        part.parameters()
+        for text in (listed(decay.layers) if decay is not None else ())
+        for part in parts_of(graph, graph.plan, text, graph.modules_at)[0]
+    ]
+    return parameter_groups(
+        named.items(),
+        training.optimizer.groups,
+        graph.parameters_at,
+        lambda text: origins.key(("optimizer", "groups", text)),
+        [_by_selector(phase.lr) for phase in training.phases.values()],
+        None if decay is None else layer_decay(named, layers, decay.factor),
+    )
+
+
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]],
-    groups: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, GroupSection],
     select: Select,
     place: Callable[[str], Place],
     scales: Sequence[Mapping[str, float]] = (),
-) -> tuple[list[dict[str, Any]], list[list[float]]]:
-    """The trained parameters as optimizer groups: first those that no selector takes, then those of each selector.
+    decay: Mapping[nn.Parameter, float] | None = None,
+) -> list[Group]:
+    """The trained parameters as groups: those that no selector takes first, those with another optimizer last.
 
     The first selector that selects a parameter takes it; one that takes no trained parameters has no group. Each of
-    `scales` is selector -> learning rate factor; groups are split so that each has a single factor for each of them,
-    and these factors are returned with the groups. `select` raises `PathError` for a selector that selects nothing.
-    Raises `ConfigError` for these (FC0405), and if nothing is trained (FC0403).
+    `scales` is selector -> learning rate factor, `decay` parameter -> learning rate factor; groups are split so that
+    each has single factors. `select` raises `PathError` for a selector that selects nothing. Raises `ConfigError` for
+    these (FC0405), and if nothing is trained (FC0403).
     """
     wrong: list[Diagnostic] = []
     owners = first_that_fits(_selected(groups, select, place, wrong))
     scaled = [first_that_fits(_selected(scale, select, place, wrong)) for scale in scales]
     if wrong:
         raise ConfigError(*wrong)
-    order = [None, *groups]
-    members: dict[tuple[int, tuple[str | None, ...]], list[nn.Parameter]] = {}
-    for _, parameter in named:
-        selectors = tuple(owner.get(parameter) for owner in scaled)
-        members.setdefault((order.index(owners.get(parameter)), selectors), []).append(parameter)
-    if not members:
+    sections: dict[str | None, GroupSection] = {None: GroupSection()} | dict(groups)
+    order = sorted(sections, key=lambda selector: sections[selector].name is not None)
+    found: dict[tuple[int, tuple[str | None, ...], float], Group] = {}
+    for name, parameter in named:
+        selector, own = owners.get(parameter), tuple(owner.get(parameter) for owner in scaled)
+        layer = (decay or {}).get(parameter, 1.0)
+        factors = tuple(1.0 if one is None else scale[one] for scale, one in zip(scales, own, strict=True))
+        empty = Group(selector, sections[selector], factors, layer)
+        found.setdefault((order.index(selector), own, layer), empty).named[name] = parameter
+    if not found:
         message = "nothing to train: every parameter is frozen, or the graph has none"
         raise ConfigError(Diagnostic("FC0403", message, advice="thaw a part with `frozen: false`"))
-    keys = sorted(members, key=lambda key: key[0])
-    factors = [
-        [1.0 if own is None else scale[own] for scale, own in zip(scales, selectors, strict=True)]
-        for _, selectors in keys
-    ]
-    settings = [{}, *groups.values()]
-    return [{"params": members[key], **settings[key[0]]} for key in keys], factors
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
 def _selected(
@@ -64,20 +108,69 @@ def _selected(
     return found
 
 
-class LearningRate:
-    """Sets the learning rate of every group before each step: its `lr` times the factors of schedule and phase."""
+def _by_selector(factor: float | dict[str, float]) -> dict[str, float]:
+    return factor if isinstance(factor, dict) else {"": factor}
 
-    def __init__(self, optimizer: optim.Optimizer, shape: Callable[[float], float], warmup: int, total: int) -> None:
-        self.optimizer = optimizer
-        self.shape = shape
-        self.warmup = warmup
-        self.total = total
-        self.base = [float(group["lr"]) for group in optimizer.param_groups]
-        self.factors = [1.0] * len(self.base)
-        """The factor of the current phase for each group."""
 
-    def set(self, step: int) -> None:
-        """Set the learning rates for `step` (the first is 0)."""
-        factor = factor_at(step, self.total, self.warmup, self.shape)
-        for group, base, own in zip(self.optimizer.param_groups, self.base, self.factors, strict=True):
-            group["lr"] = base * factor * own
+def layer_decay(
+    named: Mapping[str, nn.Parameter], layers: Sequence[Iterable[nn.Parameter]], factor: float
+) -> dict[nn.Parameter, float]:
+    """The learning rate factor of each parameter, for `layers` in order: 1 after the last one, less before it.
+
+    Parameters between two layers belong to the one before them.
+    """
+    order = {parameter: position for position, parameter in enumerate(named.values())}
+    numbers = {parameter: number for number, layer in enumerate(layers, 1) for parameter in layer if parameter in order}
+    end = max((order[parameter] for parameter in numbers), default=-1)
+    found, current = {}, 0
+    for parameter, position in order.items():
+        current = numbers.get(parameter, current)
+        found[parameter] = factor ** (len(layers) + 1 - current) if position <= end else 1.0
+    return found
+
+
+def by_selector(groups: Sequence[Group], section: OptimizerSection) -> dict[str | None, list[Group]]:
+    """The groups of each selector, in the order written; those that no selector takes come first."""
+    found = {text: [group for group in groups if group.selector == text] for text in (None, *section.groups)}
+    return {text: members for text, members in found.items() if members}
+
+
+def taken(groups: Sequence[Group]) -> str:
+    """What a selector took, in words: `3 parameters (36) by `**:bias``."""
+    parameters = [parameter for group in groups for parameter in group.named.values()]
+    numbers = sum(parameter.numel() for parameter in parameters)
+    whose = f" by `{groups[0].selector}`" if groups[0].selector is not None else ""
+    return f"{len(parameters):,} parameter{'s' * (len(parameters) > 1)} ({numbers:,}){whose}"
+
+
+def optimizers_of(section: OptimizerSection, groups: Sequence[Group]) -> list[optim.Optimizer]:
+    """The optimizers of a config for groups in the order of `parameter_groups`; each has some of them.
+
+    Raises what the optimizers raise for their arguments.
+    """
+    parts: dict[str | None, list[Group]] = {}
+    for group in groups:
+        parts.setdefault(group.selector if group.section.name is not None else None, []).append(group)
+    found = []
+    for members in parts.values():
+        optimizer = optimizer_of(section, members[0].section, [group.as_torch for group in members])
+        for group, torchs in zip(members, optimizer.param_groups, strict=True):
+            if group.decay != 1.0:
+                torchs["lr"] = torchs["lr"] * group.decay
+        found.append(optimizer)
+    return found
+
+
+def optimizer_of(section: OptimizerSection, own: GroupSection, groups: list[dict[str, Any]]) -> optim.Optimizer:
+    """The optimizer of a group for groups of torch: its own, or else that of the config."""
+    if own.name is None:
+        found: optim.Optimizer = registry.optimizers.load(section.name)(groups, **section.args)
+    else:
+        found = registry.optimizers.load(own.name)(groups, **own.args)
+    return found
+
+
+def needs_closure(optimizer: optim.Optimizer) -> bool:
+    """Whether an optimizer computes the loss several times in a step: `step` requires a function for that."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

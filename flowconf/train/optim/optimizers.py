@@ -18,7 +18,10 @@ Groups = list[dict[str, Any]]
 EVERYWHERE = {"cpu", "cuda", "mps"}
 FUSED_ADAGRAD = {"cpu", "cuda"} if TorchVersion(torch.__version__) >= "2.13" else {"cpu"}
 
-__all__ = ["adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"]
+__all__ = [
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "lbfgs", "muon", "nadam", "radam", "rmsprop",
+    "rprop", "sgd", "sparseadam",
+]  # fmt: skip
 
 
 def adamw(
@@ -178,6 +181,107 @@ def radam(
     """Rectified Adam."""
     first, second = betas
     return optim.RAdam(params, lr, (first, second), eps, weight_decay, decoupled_weight_decay)
+
+
+def adamax(
+    params: Groups,
+    *,
+    lr: float = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Adam with the infinity norm."""
+    first, second = betas
+    return optim.Adamax(params, lr, (first, second), eps, weight_decay)
+
+
+def adadelta(
+    params: Groups, *, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0
+) -> optim.Optimizer:
+    """Adadelta."""
+    return optim.Adadelta(params, lr, rho, eps, weight_decay)
+
+
+def adafactor(
+    params: Groups,
+    *,
+    lr: float = 1e-2,
+    beta2_decay: float = -0.8,
+    eps: tuple[float | None, float] = (None, 1e-3),
+    d: float = 1.0,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Adafactor: second moments of matrices are kept as their rows and columns."""
+    first, second = eps
+    return optim.Adafactor(params, lr, beta2_decay, (first, second), d, weight_decay)
+
+
+def asgd(
+    params: Groups,
+    *,
+    lr: float = 1e-2,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    weight_decay: float = 0.0,
+) -> optim.Optimizer:
+    """Averaged stochastic gradient descent."""
+    return optim.ASGD(params, lr, lambd, alpha, t0, weight_decay)
+
+
+def rprop(
+    params: Groups,
+    *,
+    lr: float = 1e-2,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50.0),
+) -> optim.Optimizer:
+    """Resilient backpropagation, for batches of all rows."""
+    return optim.Rprop(params, lr, (etas[0], etas[1]), (step_sizes[0], step_sizes[1]))
+
+
+def sparseadam(
+    params: Groups, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> optim.Optimizer:
+    """Adam for sparse gradients, such as those of `Embedding(n, size, sparse=true)`."""
+    return optim.SparseAdam(params, lr, (betas[0], betas[1]), eps)
+
+
+def muon(
+    params: Groups,
+    *,
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+    eps: float = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: str | None = None,
+) -> optim.Optimizer:
+    """Momentum orthogonalized by Newton-Schulz iterations, for matrices; requires torch 2.9."""
+    if not hasattr(optim, "Muon"):
+        raise ValueError(f"`muon` requires torch 2.9 or newer, and {torch.__version__} is installed")
+    one, two, three = ns_coefficients
+    return optim.Muon(
+        params, lr, weight_decay, momentum, nesterov, (one, two, three), eps, ns_steps, adjust_lr_fn=adjust_lr_fn
+    )
+
+
+def lbfgs(
+    params: Groups,
+    *,
+    lr: float = 1.0,
+    max_iter: int = 20,
+    max_eval: int | None = None,
+    tolerance_grad: float = 1e-7,
+    tolerance_change: float = 1e-9,
+    history_size: int = 100,
+    line_search_fn: str | None = None,
+) -> optim.Optimizer:
+    """Limited-memory BFGS: each step computes loss and gradient several times; `line_search_fn: strong_wolfe`."""
+    return optim.LBFGS(params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn)
 
 
 def _fused(groups: Groups, wanted: bool | None, devices: set[str], divided: bool = False) -> bool | None:

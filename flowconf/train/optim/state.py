@@ -1,4 +1,4 @@
-"""The state of an optimizer by parameter name, restored for every parameter that it matches."""
+"""The state of optimizers by parameter name, restored for every parameter that it matches."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from flowconf.report import listing
 
 Make = Callable[[list[dict[str, Any]]], optim.Optimizer]
 Kept = Mapping[str, Any]
-"""Name of a value -> the value, a tensor or plain data."""
+"""Name of a value -> the value: a tensor, plain data, or containers of both."""
 FEW = 4
+SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
+"""The sizes of a parameter that an optimizer is tried with, all different."""
+TENSOR = "@"
+"""The key of a tensor's name where plain data has a tensor."""
 
 
 def state_of(optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, dict[str, Any]]:
@@ -22,13 +26,34 @@ def state_of(optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str]) -> d
     return {names[parameter]: dict(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)}
 
 
+def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A value as plain data, with its tensors in `tensors`, by names that begin with `name`."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {TENSOR: name}
+    if isinstance(value, Mapping):
+        return {key: packed(one, f"{name}.{key}", tensors) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(one, f"{name}.{number}", tensors) for number, one in enumerate(value)]
+    return value
+
+
+def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The value that `packed` has packed. Raises `KeyError` for a tensor that is not there."""
+    if isinstance(value, Mapping):
+        if value.keys() == {TENSOR}:
+            return tensors[value[TENSOR]]
+        return {key: unpacked(one, tensors) for key, one in value.items()}
+    return [unpacked(one, tensors) for one in value] if isinstance(value, list) else value
+
+
 def restore_state(
-    optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str], saved: Mapping[str, Kept], make: Make
+    optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str], saved: Mapping[str, Kept], make: Make | None
 ) -> list[str]:
     """Restore `state_of`; settings such as learning rates stay those of `optimizer`. Returns notes for the user.
 
     The state of a parameter is restored if it has the values and shapes that the optimizer has for it with its current
-    settings. `make` makes such an optimizer for other parameter groups.
+    settings. `make` makes such an optimizer for other parameter groups; None: the state is restored as it is.
     """
     groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Any]] = {}
@@ -41,9 +66,9 @@ def restore_state(
             if found is None:
                 joining.append(name)
             elif found:
-                if parameter.ndim not in expected:
-                    expected[parameter.ndim] = _kept_for(parameter, group, make)
-                if _fits(found, parameter, expected[parameter.ndim]):
+                if make is not None and parameter.ndim not in expected:
+                    expected[parameter.ndim] = state_shapes(parameter, group, make)
+                if make is None or _fits(found, parameter, expected[parameter.ndim]):
                     state[number] = {key: _as_held(parameter, value) for key, value in found.items()}
                 else:
                     anew.append(name)
@@ -54,11 +79,9 @@ def restore_state(
         if parameter not in optimizer.state and parameter in kept:
             optimizer.state[parameter] = kept[parameter]  # initialized by the optimizer before the first step
         _lay_out(optimizer, parameter)
-    leaving = sorted(saved.keys() - {names[parameter] for parameter in _parameters(optimizer)})
     return [
-        *_said(anew, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
-        *_said(joining, "optimizer state starts with this step for", "not trained before"),
-        *_said(leaving, "optimizer state is dropped for", "no longer trained"),
+        *said(anew, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
+        *said(joining, "optimizer state starts with this step for", "not trained before"),
     ]
 
 
@@ -66,16 +89,18 @@ def _parameters(optimizer: optim.Optimizer) -> Iterable[nn.Parameter]:
     return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
-def _said(names: list[str], what: str, why: str) -> list[str]:
+def said(names: list[str], what: str, why: str) -> list[str]:
+    """A note on some parameters, if there are any."""
     return [f"{what} {listing(names, FEW)}: {why}"] if names else []
 
 
-def _kept_for(parameter: nn.Parameter, group: Mapping[str, Any], make: Make) -> Mapping[str, tuple[int, ...]] | None:
-    """The names and shapes of an optimizer's state for a parameter of the same rank, with all dimensions of size 2.
+def state_shapes(parameter: Tensor, group: Mapping[str, Any], make: Make) -> Mapping[str, tuple[int, ...]] | None:
+    """The names and shapes of an optimizer's state for a parameter of the same rank, with `SIZES`.
 
     Determined by a step with a small parameter; None if the optimizer fails on it.
     """
-    small = nn.Parameter(torch.zeros([2] * parameter.ndim, dtype=parameter.dtype, device=parameter.device))
+    sizes = SIZES[: parameter.ndim]
+    small = nn.Parameter(torch.zeros(sizes, dtype=parameter.dtype, device=parameter.device))
     small.grad = torch.zeros_like(small)
     try:
         optimizer = make([{**group, "params": [small]}])
@@ -86,12 +111,11 @@ def _kept_for(parameter: nn.Parameter, group: Mapping[str, Any], make: Make) -> 
 
 
 def _fits(saved: Kept, parameter: nn.Parameter, expected: Mapping[str, tuple[int, ...]] | None) -> bool:
-    like_it = (2,) * parameter.ndim
     if expected is None:
         return all(_shape(value) in ((), tuple(parameter.shape)) for value in saved.values())
+    sizes = dict(zip(SIZES, parameter.shape, strict=False))
     return saved.keys() == expected.keys() and all(
-        _shape(saved[name]) == tuple(parameter.shape) if shape == like_it else len(_shape(saved[name])) == len(shape)
-        for name, shape in expected.items()
+        _shape(saved[name]) == tuple(sizes.get(size, size) for size in shape) for name, shape in expected.items()
     )
 
 

@@ -34,6 +34,7 @@ def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:
         rows=job.sampler.rows,
         phases=SavedPhases(**job.phases.state()),
         best=best.state(),
+        schedules=job.learning_rate.state(),
         shares=job.team.shares.state(),
         terms=[term.name for term in job.active.terms],
         log=run.size(),

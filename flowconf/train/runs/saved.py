@@ -48,6 +48,8 @@ class Progress(Section):
     """Of the training split."""
     phases: SavedPhases
     best: SavedBest
+    schedules: list[tuple[str, dict[str, Any]]] = []
+    """The name and state of each learning rate schedule that depends on values of the run."""
     shares: SavedShares | None
     terms: list[str]
     """Those of the loss, in the order of the losses that have not been read yet."""
@@ -55,12 +57,21 @@ class Progress(Section):
     """Bytes of the log."""
 
 
-class SavedOptimizer(Section):
-    """What an optimizer keeps that is no tensor."""
+class SavedPart(Section):
+    """One of the optimizers."""
 
     name: str
+    parameters: list[str]
+    settings: dict[str, Any] = {}
+    """Those that its state depends on as a whole."""
+
+
+class SavedOptimizer(Section):
+    """What the optimizers keep that is no tensor."""
+
+    parts: list[SavedPart]
     state: dict[str, dict[str, Any]]
-    """Name of a parameter -> what is kept for it; every parameter of the optimizer is there."""
+    """Name of a parameter -> what is kept for it; every parameter of the optimizers is there."""
 
 
 class SavedRandom(Section):

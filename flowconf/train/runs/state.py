@@ -8,7 +8,6 @@ and as JSON in the file's metadata. No pickle. The file is replaced in one step:
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import random
 import sys
@@ -20,20 +19,20 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.files import save_tensors, snapshot
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
-from flowconf.language import registry
 from flowconf.language.resolve.reserved_names import STATE
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, shown_path, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shown_path, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
-from flowconf.train.optim.state import restore_state, state_of
+from flowconf.train.optim.state import FEW, packed, restore_state, said, state_of, unpacked
 from flowconf.train.runs.resume import way_on
-from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedRandom, SavedState
+from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedRandom, SavedState
 
 MARK = NOT_A_WEIGHT
 
@@ -204,22 +203,62 @@ def _names(job: Job) -> dict[nn.Parameter, str]:
 
 def _optimizer_state(job: Job, tensors: dict[str, Tensor]) -> SavedOptimizer:
     plain: dict[str, dict[str, Any]] = {}
-    for name, kept in state_of(job.optimizer, _names(job)).items():
-        plain[name] = {key: value for key, value in kept.items() if not isinstance(value, Tensor)}
-        tensors |= {f"{MARK}optimizer/{name}/{key}": kept[key] for key in kept.keys() - plain[name].keys()}
-    return SavedOptimizer(name=job.config.training.optimizer.name, state=plain)
+    parts, names = [], _names(job)
+    for optimizer in (*job.optimizers, *job.repeating):
+        state = state_of(optimizer, names)
+        parts.append(_part(job, optimizer, list(state)))
+        for name, kept in state.items():
+            found: dict[str, Tensor] = {}
+            plain[name] = {
+                key: packed(value, key, found) for key, value in kept.items() if not isinstance(value, Tensor)
+            }
+            found |= {key: value for key, value in kept.items() if isinstance(value, Tensor)}
+            tensors |= {f"{MARK}optimizer/{name}/{key}": tensor for key, tensor in found.items()}
+    return SavedOptimizer(parts=parts, state=plain)
+
+
+def _part(job: Job, optimizer: Optimizer, parameters: list[str]) -> SavedPart:
+    """An optimizer as a checkpoint describes it; with its settings, if its state is one for all parameters."""
+    settings = optimizer.param_groups[0].items() if optimizer in job.repeating else ()
+    kept = {key: value for key, value in settings if key not in ("params", "lr")}
+    return SavedPart(name=job.optimizer_name(parameters[0]), parameters=parameters, settings=kept)
 
 
 def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Tensor]) -> list[str]:
-    section = job.config.training.optimizer
-    if saved.name != section.name:
-        return [f"optimizer state starts fresh: the config has `{section.name}`, and the checkpoint `{saved.name}`"]
-    kept: dict[str, dict[str, Any]] = {name: dict(plain) for name, plain in saved.state.items()}
+    held: dict[str, dict[str, Tensor]] = {}
     for at, tensor in tensors.items():
         name, _, key = at.rpartition("/")
-        kept.setdefault(name, {})[key] = tensor
-    make = functools.partial(registry.optimizers.load(section.name), **section.args)
-    return restore_state(job.optimizer, _names(job), kept, make)
+        held.setdefault(name, {})[key] = tensor.clone()  # aligned as torch allocates it, on which sums depend
+    kept = {name: _whole_state(plain, held.get(name, {})) for name, plain in saved.state.items()}
+    before = {name: part.name for part in saved.parts for name in part.parameters}
+    changed: dict[tuple[str, str], list[str]] = {}
+    notes: list[str] = []
+    names = _names(job)
+    for optimizer in (*job.optimizers, *job.repeating):
+        own = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+        now = job.optimizer_name(own[0])
+        for name in own:
+            if name in kept and before[name] != now:
+                changed.setdefault((now, before[name]), []).append(name)
+                kept[name] = {}
+        if optimizer in job.optimizers:
+            notes += restore_state(optimizer, names, kept, job.maker(own[0]))
+        elif _part(job, optimizer, own) in saved.parts:
+            notes += restore_state(optimizer, names, kept, None)
+        elif any(kept.get(name) for name in own):
+            notes.append(f"optimizer state starts fresh: `{now}` had other settings or parameters")
+    everywhere = len(changed) == 1 and sum(map(len, changed.values())) == len(before)
+    for (now, then), found in changed.items():
+        whom = "" if everywhere else f" for {listing(found, FEW)}"
+        notes.append(f"optimizer state starts fresh{whom}: the config has `{now}`, and the checkpoint `{then}`")
+    leaving = sorted(before.keys() - {name for group in job.groups for name in group.named})
+    return [*notes, *said(leaving, "optimizer state is dropped for", "no longer trained")]
+
+
+def _whole_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The state of a parameter: plain values, tensors, and containers of both."""
+    inside = {key: unpacked(value, tensors) for key, value in plain.items()}
+    return inside | {key: tensor for key, tensor in tensors.items() if key.partition(".")[0] not in plain}
 
 
 def _restore_scaler(job: Job, saved: dict[str, int | float] | None) -> list[str]:

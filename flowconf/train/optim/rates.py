@@ -1,0 +1,120 @@
+"""Learning rates over the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import optim
+
+from flowconf.language import registry
+from flowconf.language.training import Point, ScheduleSection
+from flowconf.report import listing
+
+Shape = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A schedule for the steps from `begin` to `end`."""
+
+    name: str
+    shape: Shape
+    warmup: int
+    begin: int
+    end: int
+
+    def factor(self, step: int) -> float:
+        """The factor for a step: linear up to 1 in the last step of the warmup, then by the schedule."""
+        done, length = step - self.begin, self.end - self.begin
+        if done < self.warmup:
+            return (done + 1) / self.warmup
+        return self.shape(min((done - self.warmup) / max(length - self.warmup, 1), 1.0))
+
+
+class Schedule:
+    """Schedules one after the other."""
+
+    def __init__(self, sections: Sequence[ScheduleSection], total: int, steps_per_epoch: int) -> None:
+        self.stretches: list[Stretch] = []
+        begin = 0
+        for section in sections:
+            end = total if section.until is None else step_of(section.until, total, steps_per_epoch)
+            shape = made(section.name, section.args)
+            self.stretches.append(Stretch(section.name, shape, section.warmup, begin, end))
+            begin = end
+
+    def factor(self, step: int) -> float:
+        """The factor for `step` (the first is 0)."""
+        for stretch in self.stretches:
+            if step < stretch.end:
+                return stretch.factor(step)
+        return self.stretches[-1].factor(step)
+
+
+def made(name: str, args: Mapping[str, Any]) -> Shape:
+    """A registered schedule with its arguments. Raises what its class raises."""
+    schedule = registry.schedules.load(name)
+    found: Shape = schedule(**args) if isinstance(schedule, type) else partial(schedule, **args)
+    return found
+
+
+def step_of(point: Point, total: int, steps_per_epoch: int) -> int:
+    """The number of steps before a point of the run."""
+    if point.step is not None:
+        return point.step
+    if point.epoch is not None:
+        return math.ceil(point.epoch * steps_per_epoch)
+    assert point.fraction is not None
+    return math.ceil(point.fraction * total)
+
+
+class LearningRate:
+    """Sets the learning rate of every group before each step: its `lr` times the factors of schedule and phase."""
+
+    def __init__(
+        self, optimizers: Iterable[optim.Optimizer], schedules: Sequence[Schedule], of_groups: Sequence[int]
+    ) -> None:
+        """`of_groups` is the number of the schedule of each parameter group."""
+        self.optimizers = list(optimizers)
+        self.schedules = schedules
+        self.of_groups = of_groups
+        self.base = [float(group.get("lr", 1.0)) for group in self.groups]
+        self.factors = [1.0] * len(self.base)
+        """The factor of the current phase for each group."""
+        stretches = [stretch for schedule in schedules for stretch in schedule.stretches]
+        self._watching: list[tuple[str, Any]] = [
+            (one.name, one.shape) for one in stretches if hasattr(one.shape, "observe")
+        ]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers, which replace them when their state is loaded."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def set(self, step: int) -> None:
+        """Set the learning rates for `step` (the first is 0)."""
+        factors = [schedule.factor(step) for schedule in self.schedules]
+        for group, base, number, own in zip(self.groups, self.base, self.of_groups, self.factors, strict=True):
+            group["lr"] = base * factors[number] * own
+
+    def observe(self, values: Mapping[str, float]) -> None:
+        """Pass a report of the run to the schedules that depend on values."""
+        for _, shape in self._watching:
+            shape.observe(values)
+
+    def state(self) -> list[tuple[str, dict[str, Any]]]:
+        """The name and plain data of each schedule that depends on values, for a checkpoint."""
+        return [(name, shape.state()) for name, shape in self._watching]
+
+    def restore(self, states: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Restore `state()` where the schedules are the same. Returns notes for the user."""
+        if [name for name, _ in states] != [name for name, _ in self._watching]:
+            names = listing(list(dict.fromkeys(name for name, _ in self._watching)))
+            return [f"schedules start fresh: {names}"] if states and names else []
+        for (_, shape), (_, state) in zip(self._watching, states, strict=True):
+            shape.restore(state)
+        return []
