@@ -161,7 +161,9 @@ class Lists:
 
     def chooses(self, override: Parsed) -> bool:
         """Whether an override chooses options of a config group that exists."""
-        return not isinstance(override.value(), dict) and bool(self.repository.group_exists(override.key_or_group))
+        value = override.value()
+        names = not any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value]))
+        return names and bool(self.repository.group_exists(override.key_or_group))
 
     def options(self, group: str) -> list[str]:
         """The options of a group, Hydra's own groups as well."""
