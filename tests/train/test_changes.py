@@ -382,7 +382,8 @@ def test_the_data(folder, monkeypatch, change):
 
 EFFECTS: dict[str, Any] = {
     "threads": 1, "clip": 0.5, "clip_value": 0.1, "accumulate": 2, "patience": 1, "evaluate_every": 4,
-    "checkpoint_every": 2, "log_every": 3, "progress": False, "tensorboard": False, "mode": "min", "find_nan": True,
+    "checkpoint_every": 2, "log_every": 3, "test": False, "timeout": 500,
+    "progress": False, "tensorboard": False, "mode": "min", "find_nan": True,
     "channels_last": True,
 }  # fmt: skip
 TRAINER = {
