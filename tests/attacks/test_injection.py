@@ -252,6 +252,7 @@ COMMANDS = [
     ("explain",), ("runs",), ("runs", ".", "--sort"), ("runs", ".", "--where"), ("weights",), ("eval",),
     ("predict", ".", "-o", "x.npz", "-i"), ("profile",), ("train",), ("train", "--resume"), ("train", "a.yaml", "-m"),
     ("import",), ("import", "torch.nn:ReLU", "--input"), ("schema", "--no"), ("no",),
+    ("init",), ("init", "seals", "--name"), ("init", "--name", "seals"),
 ]  # fmt: skip
 
 
