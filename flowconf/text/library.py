@@ -229,10 +229,14 @@ class _Expansion:
         document = self.library.read(file).origins.root
         listed = document.child("defaults")
         if listed is not None:
-            message = (
-                f"`{node.value}` has a defaults list, which a graph named by `{self.library.rules.mount}:` cannot have"
-            )
-            advice = f"mount it in the config's own defaults: `- {self.library.rules.mount}@...: {node.value}`"
+            key = self.library.rules.mount
+            message = f"`{node.value}` has a defaults list, which a graph named by `{key}:` cannot have"
+            advice = f"mount it in the config's own defaults: `- {key}@...: {node.value}`"
+            if File(node.value).suffix in SUFFIXES:
+                advice = (
+                    f"move the graph itself to `{key}/NAME.yaml`, and mount that with `{key}: NAME` here, and there "
+                )
+                advice += f"with `- {key}/NAME@...`"
             raise ConfigError(
                 Diagnostic(
                     "FC0104", message, node.place, dotted(path), (Label("its defaults list", listed.key),), advice

@@ -207,6 +207,20 @@ def test_a_training_config_in_the_place_of_a_graph_is_told_once(within, mount, w
     assert found.place.file.endswith("main.yaml")
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "advice"),
+    [
+        ("part.yaml", "part.yaml", "move the graph itself to `graph/NAME.yaml`"),
+        ("graph/part.yaml", "part", "mount it in the config's own defaults: `- graph@...: part`"),
+    ],
+)
+def test_a_mounted_graph_with_a_defaults_list_is_refused_with_what_to_do(file, name, advice, written):
+    written("defaults: [_self_]\nflow: {a: GELU}\n", file)
+    (found,) = check(written(f"inputs: {{x: [B, 6]}}\nflow:\n  g: {{graph: {name}}}\n", "main.yaml"))
+    assert found.code == "FC0104"
+    assert found.help.startswith(advice)
+
+
 def test_sections_in_the_place_of_the_graph_belong_at_the_top_level(written):
     written("inputs: {x: [B, 6]}\nflow: {a: 'Linear(6, 2)'}\n", "graph/part.yaml")
     text = "defaults: [graph/part@model, _self_]\nmodel: {model: {flow: {a: GELU}}}\n"
