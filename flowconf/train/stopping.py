@@ -7,9 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+SWEEP = "FLOWCONF_SWEEP"
+"""The environment variable with the process of a sweep, and the file that it makes to end the runs of its launcher."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -73,6 +77,43 @@ def leave_signals_to_the_parent() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+@contextmanager
+def ending_together(file: Path, alone: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, a signal makes `file`, which ends the runs that a launcher trains in other processes.
+
+    They finish their step and save. A second signal raises `KeyboardInterrupt`, and so does the first one if the runs
+    are trained `alone`, in this process, or if there are none yet. Raises `KeyboardInterrupt` at the end if the file
+    was made.
+    """
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if alone() or file.exists() or not file.parent.is_dir():
+            raise KeyboardInterrupt
+        file.touch()
+
+    os.environ[SWEEP] = f"{os.getpid()} {file}"
+    try:
+        with handled(heard):
+            yield
+    except Exception as problem:
+        if file.exists():  # a process of the launcher that trained nothing may have been killed by the same signal
+            raise KeyboardInterrupt from problem
+        raise
+    finally:
+        del os.environ[SWEEP]
+        asked = file.exists()
+        file.unlink(missing_ok=True)
+    if asked:
+        raise KeyboardInterrupt
+
+
+def survive_signals() -> None:
+    """From now on, let signals do nothing in this process of a launcher, except within other blocks."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -80,18 +121,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 class Stop:
     """Within the block, a signal only sets `asked`; a second one ends the run immediately.
 
-    `asked` is also set when the process `parent` has exited.
+    `asked` is also set when the process `parent` has exited, or the sweep that this process belongs to is ending.
     """
 
     def __init__(self, told: Callable[[], None] = lambda: None, parent: int | None = None) -> None:
         self.told = told
-        self.parent = parent
+        sweep, _, file = os.environ.get(SWEEP, "").partition(" ")
+        self.parent = os.getppid() if sweep == str(os.getppid()) else parent
+        self.file = Path(file) if file else None
         self._asked = False
         self._block = ExitStack()
 
     @property
     def asked(self) -> bool:
-        return self._asked or (self.parent is not None and os.getppid() != self.parent)
+        return (
+            self._asked
+            or (self.parent is not None and os.getppid() != self.parent)
+            or (self.file is not None and self.file.exists())
+        )
 
     def __enter__(self) -> Stop:
         self._block.enter_context(handled(self._heard))

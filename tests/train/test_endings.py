@@ -258,6 +258,52 @@ def test_a_signal_to_a_team(folder, to, number):
 
 
 @SLOW
+@pytest.mark.parametrize(
+    ("to", "number"),
+    [
+        ("parent", signal.SIGTERM),
+        ("group", signal.SIGINT),
+        ("parent", signal.SIGUSR1),
+        ("one job", signal.SIGTERM),
+        ("parent", signal.SIGKILL),
+    ],
+)
+def test_a_signal_to_a_sweep_with_parallel_jobs(folder, to, number):
+    """All jobs finish their step and save; those that have not started do not start."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    folder.write(TEXT.replace("epochs: 2", "epochs: 4000"))
+    words = ["seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words = ["seed=0,1", *words[1:], "trainer.epochs=400"] if to == "one job" else words
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowconf", "train", "tiny.yaml", "-m", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=folder.path,
+        env={**ENVIRONMENT, "FLOWCONF_TEST": str(folder.path)},
+    )  # fmt: skip
+    said = []
+    while len(list(folder.path.glob("runs/tiny/*/checkpoints/last.safetensors"))) < 2:
+        said.append(process.stdout.readline())
+        assert said[-1], "".join(said)
+    jobs = [member for member in members(folder) if "popen_loky" in Path(f"/proc/{member}/cmdline").read_text()]
+    if to == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(jobs[0] if to == "one job" else process.pid, number)
+    more, _ = process.communicate(timeout=300)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), more
+    assert "Traceback" not in more
+    runs = [folder.run(file.parent) for file in folder.path.glob("runs/tiny/*/run.json")]
+    assert len(runs) == 2
+    assert sorted(run.record["status"] for run in runs) == (
+        ["finished", "interrupted"] if to == "one job" else ["interrupted"] * 2
+    )
+    assert not any(is_held(run.folder) for run in runs)
+    assert list(folder.path.glob("runs/tiny/*/ending")) == []
+    interrupted = next(run for run in runs if run.record["status"] == "interrupted")
+    steps = saved_step(interrupted.folder / "checkpoints" / "last.safetensors") + 3
+    assert main(["train", "--resume", str(interrupted.folder), f"trainer.steps={steps}"]) == 0
+
+
+@SLOW
 def test_ranks_end_when_their_parent_is_killed(folder):
     process = started(folder, "trainer.devices=2")
     os.kill(process.pid, signal.SIGKILL)

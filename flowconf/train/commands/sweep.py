@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,10 +34,13 @@ from flowconf.train.checks.road import Walk
 from flowconf.train.commands.train import train_checked
 from flowconf.train.runs.listing import DIED, aligned, has_died
 from flowconf.train.screen import Screen, number
+from flowconf.train.stopping import ending_together, interruptible, survive_signals
 
 LINES = "runs.jsonl"
 """In a sweep's folder: a line when a run has its folder, and one when it fails."""
-FAILED = "failed"
+FAILED, INTERRUPTED = "failed", "interrupted"
+ENDING = "ending"
+"""In a sweep's folder: a file that ends the runs of a launcher's processes."""
 
 
 def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:
@@ -49,11 +53,14 @@ def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:
         sys.stderr.write(f"{render_text(warnings)}\n\n")
     jobs, folder, screen = Jobs(verbose), sweep_folder("runs", file), Screen()
     try:
-        sweep_text(file, overrides, RULES, jobs.run, folder, check=jobs.check)
+        with ending_together(folder / ENDING, lambda: jobs.trains):
+            sweep_text(file, overrides, RULES, jobs.run, folder, check=jobs.check)
     finally:
         begun = read_runs(folder)
         for line in table(begun, list(jobs.walks)) if begun else []:
             screen.say(line)
+    if any(run.status == INTERRUPTED for run in begun):
+        raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]
     if failed:
         message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
@@ -68,6 +75,9 @@ class Jobs:
         self.verbose = verbose
         self.common: set[str] | None = None
         """The words that all runs have, of a sweep whose runs are known before the first one."""
+        self.process = os.getpid()
+        self.trains = False
+        """Whether a run is being trained in this process, not in one of a launcher."""
         self.projects = projects.imported()
         """The projects imported in this process, to be imported in each process that a launcher starts."""
 
@@ -88,7 +98,26 @@ class Jobs:
         walk.to(road.END)
 
     def run(self, composition: Composition, turn: Turn) -> float:
-        """Train one run; returns the objective of the sweeper, the best value of `trainer.best`."""
+        """Train one run; returns the objective of the sweeper, the best value of `trainer.best`.
+
+        In a process of a launcher it is NaN if the run is interrupted: an exception would end the other processes,
+        which may still be saving.
+        """
+        asked = (turn.folder / ENDING).exists()
+        if os.getpid() != self.process:
+            survive_signals()
+            with suppress(KeyboardInterrupt), interruptible():
+                return math.nan if asked else self._train(composition, turn)
+            return math.nan
+        if asked:
+            raise KeyboardInterrupt
+        self.trains = True
+        try:
+            return self._train(composition, turn)
+        finally:
+            self.trains = False
+
+    def _train(self, composition: Composition, turn: Turn) -> float:
         projects.import_again(self.projects)
         walk = self.walks[composition.overrides]
         training = walk.checked.training

@@ -56,9 +56,6 @@ from flowconf.train.team.distributed import (
     team_for,
 )
 
-INTERRUPTED = 130
-"""The exit code of an interrupted run."""
-
 
 def train(config: Config, screen: Screen | None = None) -> Path:
     """Train `config`, after every config whose weights it needs. Returns the run folder.
@@ -248,7 +245,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
         run.end("finished", metrics=metrics)
     except BaseException as problem:
         if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
-            launch.note_end(INTERRUPTED)
+            launch.note_end(launch.INTERRUPTED)
             _end(run, "interrupted", screen)
             screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
             raise KeyboardInterrupt from problem
@@ -270,7 +267,7 @@ def _end(run: Run, status: str, screen: Screen) -> None:
 
 def _others_were_interrupted(problem: BaseException) -> bool:
     """Whether an exception only means that another process of the team has exited, because it was interrupted."""
-    return lost_contact(problem) and launch.noted_end() == INTERRUPTED
+    return lost_contact(problem) and launch.noted_end() == launch.INTERRUPTED
 
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:

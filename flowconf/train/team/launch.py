@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = "FLOWCONF_LAUNCH"
 PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """The environment variable with the seconds that torch's agent waits for the processes to save when it is stopped."""
+INTERRUPTED = 130
+"""The exit code of an interrupted run."""
 TASK, RUN, ENDED = "task.pickle", "run", "ended"
 
 
@@ -63,6 +65,8 @@ def start(task: Task, processes: int) -> Path:
             ):
                 _launch(task, processes, folder)
         except ChildFailedError as failure:
+            if noted_end(folder) == INTERRUPTED:
+                raise KeyboardInterrupt from None
             raise _failed(failure, folder) from None
         except SignalException:
             raise KeyboardInterrupt from None
@@ -113,9 +117,9 @@ def note_end(code: int) -> None:
         own.replace(folder / ENDED)
 
 
-def noted_end() -> int | None:
-    """The recorded exit code of the team; None if it has not ended."""
-    folder = _folder()
+def noted_end(folder: Path | None = None) -> int | None:
+    """The recorded exit code of the team; None if it has not ended. `folder` is that of a launch of this process."""
+    folder = folder or _folder()
     if folder is None or not (folder / ENDED).is_file():
         return None
     return int((folder / ENDED).read_text(encoding="utf-8"))
