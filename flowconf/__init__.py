@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StepError,
     )
     from flowconf.train.data.splits import Resident, Splits, provides
+    from flowconf.train.objective.gradients import differentiates
     from flowconf.train.python import data, evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ _HOMES = {
     ),
     "flowconf.train.python": ("data", "evaluate", "predict", "train"),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
+    "flowconf.train.objective.gradients": ("differentiates",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -71,6 +73,7 @@ __all__ = [
     "check",
     "compose",
     "data",
+    "differentiates",
     "evaluate",
     "flow",
     "load",

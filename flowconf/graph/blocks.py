@@ -61,6 +61,40 @@ class Zeros(nn.Module):
         return ", ".join(str(size) for size in self.size)
 
 
+class Noise(nn.Module):
+    """Normal random numbers for each row of the stream."""
+
+    def __init__(self, *size: int) -> None:
+        """`size` is the shape of one row."""
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, ...]: [B, *size], with the device of `x`, and its type if that is a floating-point type."""
+        dtype = x.dtype if x.is_floating_point() else None
+        return torch.randn(x.shape[0], *self.size, dtype=dtype, device=x.device)
+
+    def extra_repr(self) -> str:
+        return ", ".join(str(size) for size in self.size)
+
+
+class Mix(nn.Module):
+    """A random point between the stream and another value, another one for each row."""
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """`x` and `other` [B, ...]: [B, ...]."""
+        share = torch.rand(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+        return share * x + (1 - share) * other
+
+
+class Differentiable(nn.Module):
+    """The stream, with a gradient where none comes from before it: for losses that need the gradient of a value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [...]: [...]."""
+        return x.detach().requires_grad_() if torch.is_grad_enabled() and not x.requires_grad else x
+
+
 class CausalMask(nn.Module):
     """A causal mask for `attn_mask` of attention: true for later positions."""
 

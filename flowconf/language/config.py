@@ -36,14 +36,14 @@ RULES = MergeRules(
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
-        | {"loss.*.*", "metrics.*.*", "phases.*.*", "loggers.*", "loggers.*.*"}
+        | {"loss.*.*", "metrics.*.*", "phases.*.*", "turns.*.*", "loggers.*", "loggers.*.*"}
     ),
     known=(
         *(f"{section}.{key}" for section, model in SECTIONS.items() for key in schema.keys_of(model)),
         "optimizer.lr",
     ),
     tops=TOP,
-    removable=frozenset({"loss.*", "metrics.*", "phases.*", "optimizer.groups.*"}),
+    removable=frozenset({"loss.*", "metrics.*", "phases.*", "turns.*", "optimizer.groups.*"}),
 )
 """What composition has to know about the language."""
 

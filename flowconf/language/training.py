@@ -44,6 +44,11 @@ References = Annotated[
     InWords("a reference or a list of them"),
 ]
 Selectors = Annotated[References, InWords("a selector or a list of them")]
+Names = Annotated[
+    Annotated[Identifier, Tag("<text>")] | Annotated[list[Identifier], Field(min_length=1), Tag("<list>")],
+    Discriminator(_kind_of_references),
+    InWords("a name or a list of them"),
+]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
@@ -242,6 +247,20 @@ class PhaseSection(Section):
     """Term -> its weight during the phase. A term with weight 0 is not computed."""
 
 
+class TurnSection(Section):
+    """Steps in which only some terms of the loss are computed, and only some parameters move.
+
+    The turns take place in the order in which they are written, again and again; each step has a batch of its own.
+    """
+
+    loss: Names
+    """The terms of the loss that are computed in this turn."""
+    updates: Selectors | None = None
+    """Selectors of the parameters that move in this turn; null: all."""
+    steps: Positive = 1
+    """The number of steps before the next turn."""
+
+
 class ScheduleSection(OpenSection):
     """A learning rate schedule, as a factor of the optimizer's `lr`, and its arguments."""
 
@@ -395,6 +414,8 @@ class TrainingConfig(Section):
     """The learning rate schedule, or a list of schedules, one after the other."""
     phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> a part of the run with different frozen parts, loss weights or learning rates."""
+    turns: Annotated[dict[Identifier, TurnSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Name -> a turn: adversarial training, alternating minimisation. Without turns, each step computes all terms."""
     loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Logger -> its arguments: services that get the metrics besides the run folder, such as
     `{wandb: {project: digits}}`."""

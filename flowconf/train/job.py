@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -13,7 +13,7 @@ from torch import Tensor, nn, optim
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.config import Config
-from flowconf.language.training import Changing, LossSection, Weight, listed
+from flowconf.language.training import Changing, TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.compiling import compiled, mode_of
 from flowconf.train.data.splits import Feed, Sampler
@@ -33,12 +33,17 @@ from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
+T = TypeVar("T")
+
 
 @dataclass
 class Active:
-    """What is active in the current phase."""
+    """What is active in a turn of the current phase."""
 
     phase: str | None
+    turn: str | None
+    """None: the config has no turns."""
+    steps: int
     terms: list[Term]
     weights: list[Weight]
     view: Callable[..., dict[str, Tensor]]
@@ -49,6 +54,11 @@ class Active:
     weighing: list[Weighing]
     """What the weights of the elements of each term follow from, which parts of a batch count by."""
     routes: Routes
+    optimizers: list[optim.Optimizer]
+    repeating: list[optim.Optimizer]
+    """Those of the job that have a parameter in `trained`."""
+    averages_after: bool
+    """Whether gradients are averaged over the team after the backward passes, not within them."""
 
     def __post_init__(self) -> None:
         self._fixed = None if any(isinstance(weight, Changing) for weight in self.weights) else self._at(0.0)
@@ -68,7 +78,10 @@ class Active:
 
 @dataclass
 class Job:
-    """A prepared run. `enter` sets `active` for a phase; initially it is that outside of all phases."""
+    """A prepared run. `enter` sets `active` for a phase; initially it is that outside of all phases.
+
+    With turns, `take_turn` sets it for every step.
+    """
 
     config: Config
     graph: Graph
@@ -101,6 +114,10 @@ class Job:
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
     active: Active = field(init=False)
+    round: list[Active] = field(init=False)
+    """What is active in each step of a round; without turns, a round is one step."""
+    columns: list[str] = field(init=False)
+    """The names of the losses of a step, after the loss itself: the terms, and the loss of each turn."""
 
     def values(self, view: Callable[..., dict[str, Tensor]], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs of `view` for a batch, computed in the run's precision."""
@@ -118,24 +135,87 @@ class Job:
         """Apply a phase; None is outside of all phases. Raises `ConfigError` if nothing is left to train."""
         training = self.config.training
         weights, trained = self.counting(phase)
-        terms = [term for term in self.terms if weights[term.name] != 0]
         number = list(training.phases).index(phase) if phase is not None else None
         self.learning_rate.factors = [1.0 if number is None else group.factors[number] for group in self.groups]
+        turns: list[tuple[str | None, TurnSection | None]] = [*training.turns.items()] or [(None, None)]
+        found = [self._active(phase, name, turn, weights, trained) for name, turn in turns]
+        acting = [active for active in found if active.terms and active.trained]
+        self.round = [active for active in acting for _ in range(active.steps)]
+        self.active = self.round[0]
+        names = unique(f"loss/{term.name}" for active in acting for term in active.terms)
+        self.columns = [*names, *(f"turn/{active.turn}" for active in acting if active.turn is not None)]
+        self._trained = trained
+        self._taken: Active | None = None
+
+    def _active(
+        self,
+        phase: str | None,
+        name: str | None,
+        turn: TurnSection | None,
+        weights: Mapping[str, Weight],
+        trained: list[nn.Parameter],
+    ) -> Active:
+        """What is active in a turn of a phase."""
+        training = self.config.training
+        terms = [term for term in self.terms if weights[term.name] != 0]
+        if turn is not None:
+            terms = [term for term in terms if term.name in listed(turn.loss)]
+            selected = _selected(self.graph, turn.updates)
+            trained = [one for one in trained if selected is None or one in selected]
         view = self.graph.view(unique(reference for term in terms for reference in term.references))
-        targets = [_targets(self.graph, training.loss[term.name]) for term in terms]
+        targets = [_selected(self.graph, training.loss[term.name].updates) for term in terms]
         routes = Routes(targets, trained, divided=self.team.whole is not None)
         used = _used(self, view, terms, routes)
         divides = training.trainer.accumulate > 1 and any(not term.reduces or term.mask is not None for term in terms)
-        self.active = Active(
+        passes = len(routes.passes) if turn is None else max(len(routes.passes), 2)
+        own = set(trained)
+        return Active(
             phase=phase,
+            turn=name,
+            steps=1 if turn is None else turn.steps,
             terms=terms,
             weights=[weights[term.name] for term in terms],
-            view=_averaging(self, view, used, routes),
+            view=_averaging(self, view, used, passes),
             trained=trained,
             used=used,
             routes=routes,
             weighing=_weighing(self, view, terms) if divides else ["rows"] * len(terms),
+            optimizers=[one for one in self.optimizers if _has_any(one, own)],
+            repeating=[one for one in self.repeating if _has_any(one, own)],
+            averages_after=self.team.averages_after(passes),
         )
+
+    def turn_at(self, step: int) -> Active:
+        """What is active in a step of the current phase."""
+        return self.round[step % len(self.round)]
+
+    def take_turn(self, step: int) -> None:
+        """With turns: make the one of `step` the active one, in which only its parameters have gradients."""
+        turning = self.turn_at(step)
+        if turning.turn is None or turning is self._taken:
+            return
+        self.active = self._taken = turning
+        own = set(turning.trained)
+        for parameter in self._trained:
+            parameter.requires_grad_(parameter in own)
+
+    def in_columns(self, losses: list[Tensor]) -> list[Tensor]:
+        """The losses of a step under `columns`; with turns, those of the others are 0."""
+        if self.active.turn is None:
+            return losses
+        total, *means = losses
+        found = {f"loss/{term.name}": mean for term, mean in zip(self.active.terms, means, strict=True)}
+        found[f"turn/{self.active.turn}"] = total
+        zero = torch.zeros_like(total)
+        return [total, *(found.get(name, zero) for name in self.columns)]
+
+    def steps_of(self, begin: int, end: int) -> list[int]:
+        """The number of steps from `begin` to before `end` in which each of `columns` was computed."""
+        if self.active.turn is None:
+            return [end - begin] * len(self.columns)
+        turns = [self.turn_at(step) for step in range(begin, end)]
+        computed = [{f"turn/{turn.turn}", *(f"loss/{term.name}" for term in turn.terms)} for turn in turns]
+        return [sum(name in names for names in computed) for name in self.columns]
 
     def learning_rates(self) -> dict[str, float]:
         """The current learning rates: `lr` of the first group, and `lr/SELECTOR` of those that selectors take."""
@@ -156,8 +236,9 @@ class Job:
 
     def unused(self) -> list[str]:
         """The modules with trainable parameters that no active term of the loss reaches."""
-        used = self.active.used
-        learns = {parameter for parameter in self.active.trained if used is not None and parameter not in used}
+        learns = set(self._trained)
+        for active in self.round:
+            learns -= learns if active.used is None else active.used.intersection(active.trained)
         named = self.graph.named_parameters()
         return unique(name.rpartition(".")[0] for name, parameter in named if parameter in learns)
 
@@ -175,14 +256,30 @@ class Job:
             lacks = "every term of the loss has weight 0" if trained else "every parameter is frozen"
             place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
             raise ConfigError(Diagnostic("FC0403", f"nothing to train{where}: {lacks}", place))
+        acting = [
+            turn
+            for turn in training.turns.values()
+            if any(weights.get(term, 0) != 0 for term in listed(turn.loss))
+            and (turn.updates is None or not (_selected(self.graph, turn.updates) or set()).isdisjoint(trained))
+        ]
+        if training.turns and not acting:
+            where = f"in the phase `{phase}`" if phase is not None else "in any turn"
+            message = f"nothing to train {where}: every turn has only terms of weight 0, or only frozen parameters"
+            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("turns",))
+            raise ConfigError(Diagnostic("FC0403", message, place))
         return weights, trained
 
 
-def _targets(graph: Graph, loss: LossSection) -> Targets:
-    """The parameters that a term may update. Raises `PathError`."""
-    if loss.updates is None:
+def _selected(graph: Graph, selectors: str | list[str] | None) -> Targets:
+    """The parameters that selectors select; None: all. Raises `PathError`."""
+    if selectors is None:
         return None
-    return frozenset(parameter for text in listed(loss.updates) for parameter in graph.parameters_at(text))
+    return frozenset(parameter for text in listed(selectors) for parameter in graph.parameters_at(text))
+
+
+def _has_any(optimizer: optim.Optimizer, parameters: set[nn.Parameter]) -> bool:
+    """Whether an optimizer has one of some parameters."""
+    return any(one in parameters for group in optimizer.param_groups for one in group["params"])
 
 
 def _used(job: Job, view: Graph, terms: list[Term], routes: Routes) -> set[nn.Parameter] | None:
@@ -217,17 +314,15 @@ def _tried(job: Job, view: Graph) -> tuple[Values, Values]:
     return values, batch
 
 
-def _averaging(
-    job: Job, view: Graph, used: set[nn.Parameter] | None, routes: Routes
-) -> Callable[..., dict[str, Tensor]]:
+def _averaging(job: Job, view: Graph, used: set[nn.Parameter] | None, passes: int) -> Callable[..., dict[str, Tensor]]:
     """The view for training: its gradients are averaged over the team, and it is compiled if the config says so."""
-    wrapped = job.team.wrap(view, used, len(routes.passes))
+    wrapped = job.team.wrap(view, used, passes)
     compile_ = job.config.training.trainer.compile
     if not compile_:
         return wrapped
     return compiled(wrapped, mode_of(compile_, job.adds_up), job.device)
 
 
-def unique(names: Iterable[str]) -> list[str]:
+def unique(names: Iterable[T]) -> list[T]:
     """The names without duplicates, in order of first occurrence."""
     return list(dict.fromkeys(names))

@@ -22,6 +22,7 @@ from flowconf.report import Diagnostic, RunError, render_text, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
 from flowconf.train.job import Job
+from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import named_numbers
 from flowconf.train.objective.parts import have_one_shape, unchanged, whole, wholes_of_fields
 from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_of
@@ -62,7 +63,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
             for rows in job.sampler.rest_of_epoch():
                 if step >= job.phases.due and job.phases.advance(step):
                     change_phase(job, run, screen, step, window)
-                window.append(take(job, rows, step))
+                job.take_turn(step)
+                window.append(job.in_columns(take(job, rows, step)))
                 step += 1
 
                 screen.step(step)
@@ -132,8 +134,8 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
     losses = gradients(job, rows, step)
-    job.precision.step(job.optimizers, active.trained, trainer.clip, trainer.clip_value)
-    for optimizer in job.repeating:
+    job.precision.step(active.optimizers, active.trained, trainer.clip, trainer.clip_value)
+    for optimizer in active.repeating:
         optimizer.step(computed_again(job, rows, step, losses))
     job.averages.update(step, job.precision.skipped)
     job.followers.update(job.precision.skipped)
@@ -165,7 +167,7 @@ def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
             active.routes.backward(lots, job.precision.scaled)
         found = [total.detach(), *(mean.detach() for mean in means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
-    if job.team.averages_after(len(active.routes.passes)):
+    if active.averages_after:
         job.team.average_gradients(active.trained, active.used)
     return losses
 
@@ -208,14 +210,17 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     meters = {metric.name: metric.new_meter(dealt) for metric in job.metrics}
     job.team.equalize(job.graph)
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device), job.memory.aside():
+    with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():
         for batch in feed.in_order(batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
             values = job.values(job.evaluation_view, batch)
             if isinstance(batch, Idle):
                 continue
-            for meter in (*terms, *meters.values()):
-                meter.update(values, batch)
+            for term in terms:
+                term.update(values, batch)
+            with torch.no_grad():
+                for meter in meters.values():
+                    meter.update(values, batch)
     job.graph.train()
     if dealt:
         job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
@@ -253,8 +258,10 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     window.logged_steps += len(window) - window.reported
     window.reported = 0
     window.clear()
-    names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
-    values = dict(zip(names, means, strict=True))
+    values = {"train/loss": means[0]}
+    for name, mean, steps in zip(job.columns, means[1:], job.steps_of(first - 1, step), strict=True):
+        if steps:
+            values[f"train/{name}"] = mean if steps == len(losses) else mean * (len(losses) / steps)
     run.log(step, {**values, **job.learning_rates()}, **where(job, step))
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:

@@ -35,6 +35,7 @@ from flowconf.train.data.splits import Resident, Sampler, Split, seed_for
 from flowconf.train.data.streams import RowStream
 from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
+from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Metric, build_metrics
 from flowconf.train.objective.terms import Term, gives_mean, loss_terms
 from flowconf.train.optim.averages import Averages
@@ -272,7 +273,7 @@ def _problems(job: Job, count: int) -> list[Diagnostic]:
     """The errors of losses and metrics on the first rows."""
     batch = job.train.first_rows(count)
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device):
+    with gradients_for(job.terms), undisturbed(job.device):
         found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
     job.graph.reset_state()
     return found

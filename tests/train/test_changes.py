@@ -26,6 +26,7 @@ from flowconf.train.optim import optimizers, schedules
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, Folder, killed
 from tests.train.test_checkpoints import snapshot
+from tests.train.test_turns import WGAN
 
 TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
 PHASED = """
@@ -322,6 +323,52 @@ MEMBERS = {
 
 @pytest.mark.parametrize("change", [*PHASES.values(), *MEMBERS.values()], ids=[*PHASES, *MEMBERS])
 def test_phases(folder, monkeypatch, change):
+    carried(change, folder, monkeypatch)
+
+
+# turns and parts
+
+PAIR = WGAN.replace("steps: 60", "steps: 24").replace("rows: 800", "rows: 320")
+TURNS = {
+    "loss": Change(
+        ("turns.critic.loss=[real, fake]",), lambda job: len(job.round[0].terms), 2,
+        text=PAIR.replace("  generator: {loss: fool", "  spare: {loss: penalty}\n  generator: {loss: fool"),
+    ),
+    "updates": Change(("turns.critic.updates=critic.two",), lambda job: len(job.round[0].trained), 2, text=PAIR),
+    "steps": Change(("turns.critic.steps=2",), lambda job: len(job.round), 3, text=PAIR),
+}  # fmt: skip
+NO_TURNS = Change(
+    ("turns.critic=null", "turns.generator=null"), lambda job: [one.turn for one in job.round], [None], text=PAIR
+)
+OF_GROUPS = {
+    "name": Change(
+        ("optimizer.groups.generator.name=rmsprop", "~optimizer.groups.generator.betas"),
+        lambda job: [type(one).__name__ for one in job.optimizers], ["Adam", "RMSprop"], text=PAIR,
+        anew="optimizer state starts fresh for `generator.one.0.weight`",
+    ),
+    "schedule": Change(
+        ("optimizer.groups.generator.schedule.final=0.25",),
+        lambda job: job.learning_rate.schedules[1].stretches[0].shape.keywords["final"], 0.25, text=PAIR,
+    ),
+}  # fmt: skip
+DECAYED = TEXT.replace("lr: 0.01}", "lr: 0.01, layer_decay: {layers: [stem, logits], factor: 0.5}}")
+DECAYS = {
+    "layers": Change(("optimizer.layer_decay.layers=[logits]",), lambda job: group(job)["lr"], 0.0025, text=DECAYED),
+    "factor": Change(("optimizer.layer_decay.factor=1.0",), lambda job: group(job)["lr"], 0.01, text=DECAYED),
+}
+
+
+def test_every_key_of_turns_groups_and_layers_is_decided():
+    assert TURNS.keys() == training.TurnSection.model_fields.keys()
+    assert OF_GROUPS.keys() == training.GroupSection.model_fields.keys()
+    assert DECAYS.keys() == training.LayerDecay.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "change", [*TURNS.values(), NO_TURNS, *OF_GROUPS.values(), *DECAYS.values()],
+    ids=[*TURNS, "none", *OF_GROUPS, *DECAYS],
+)  # fmt: skip
+def test_turns_groups_and_layers(folder, monkeypatch, change):
     carried(change, folder, monkeypatch)
 
 

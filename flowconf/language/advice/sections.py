@@ -17,6 +17,7 @@ from flowconf.language.training import (
     Section,
     TrainerSection,
     TrainingConfig,
+    TurnSection,
 )
 from flowconf.report import nearest
 from flowconf.report.origins import Path
@@ -38,6 +39,8 @@ EXAMPLES: dict[Path, str] = {
     ("phases", "*"): "write `{until: {epoch: 2}, freeze: PATH}`",
     ("phases", "*", "until"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
     ("phases", "*", "when"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
+    ("turns",): "name each turn: `turns: {NAME: {loss: TERM, updates: PATH}}`",
+    ("turns", "*"): "write `{loss: TERM, updates: PATH}`",
     ("trainer",): "write `trainer: {epochs: 10}`",
 }
 """The advice for a missing mapping, by path in the config; `*` is any name."""
@@ -52,7 +55,12 @@ SECTIONS: dict[str, type[Section]] = {
 }  # fmt: skip
 """The sections that have keys instead of named members."""
 
-MEMBERS: dict[Path, type[Section]] = {("loss",): LossSection, ("metrics",): MetricSection, ("phases",): PhaseSection}
+MEMBERS: dict[Path, type[Section]] = {
+    ("loss",): LossSection,
+    ("metrics",): MetricSection,
+    ("phases",): PhaseSection,
+    ("turns",): TurnSection,
+}
 """The models of the named members of a section."""
 
 

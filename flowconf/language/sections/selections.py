@@ -34,6 +34,8 @@ def written(training: TrainingConfig) -> Iterator[Written]:
     yield from _listed(decay.layers if decay is not None else None, ("optimizer", "layer_decay", "layers"))
     for name, loss in training.loss.items():
         yield from _listed(loss.updates, ("loss", name, "updates"))
+    for name, turn in training.turns.items():
+        yield from _listed(turn.updates, ("turns", name, "updates"))
     for name, phase in training.phases.items():
         yield from _listed(phase.freeze, ("phases", name, "freeze"))
         yield from _listed(phase.thaw, ("phases", name, "thaw"))

@@ -32,6 +32,7 @@ from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
 from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Declared, declared
+from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
 from flowconf.train.objective.terms import Average, Operand, Term, gives_mean, loss_terms
@@ -176,7 +177,10 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
             classes = known[target.name][2:] if target.in_batch and target.name in known else ()
             fakes.check(one.path, one.section, one.term, one.new_meter(), reporter, classes[0] if classes else None)
     left = [one.name for one in tried if one not in foreign and fakes.operands(one.path, one.section, one.term) is None]
+    later = [one for one in foreign if getattr(one.term.function, MARK, False)]  # invented rows have no gradients
+    foreign = [one for one in foreign if one not in later]
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
+    left += [one.name for one in later]
     if left:
         names = ", ".join(f"`{name}`" for name in left)
         reporter.notes.append(f"checked when a run has read its data: {names}")

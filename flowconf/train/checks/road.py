@@ -231,6 +231,7 @@ def _objective(walk: Walk) -> None:
     from flowconf.train.checks.classes import with_counts
     from flowconf.train.checks.first_step import measured
     from flowconf.train.checks.optimization import check_optimization
+    from flowconf.train.checks.turns import check_turns
     from flowconf.train.checks.untrained import check_untrained
 
     assert walk.step is not None
@@ -238,6 +239,7 @@ def _objective(walk: Walk) -> None:
     walk.config = walk.step.config = with_counts(walk.checked, walk.step.found)
     reach = measured(walk.step, walk.reporter)
     check_optimization(walk.checked, reach, walk.reporter)
+    check_turns(walk.checked, reach, walk.reporter)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None

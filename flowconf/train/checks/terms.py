@@ -23,6 +23,7 @@ from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
 from flowconf.report import Diagnostic, Label, Place, Reporter, raised_here
 from flowconf.report.origins import Path, dotted
+from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers
 from flowconf.train.objective.terms import Average, Operand, Term
 
@@ -357,9 +358,10 @@ def problems_of(
     """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
     training, reporter = config.training, Reporter()
     tried = TermCheck(config, values, batch, show_rows)
-    with torch.no_grad():
-        for term in terms:
+    for term in terms:
+        with gradients_for([term]):
             tried.check(("loss", term.name), training.loss[term.name], term, Average(term), reporter)
+    with torch.no_grad():
         for metric in metrics:
             path = ("metrics", metric.name)
             tried.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)

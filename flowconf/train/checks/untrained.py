@@ -76,11 +76,17 @@ def under(name: str, paths: Iterable[str]) -> bool:
 
 
 def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
-    """The parameters that a term may update: those it reaches, limited to its `updates`."""
-    updates = training.loss[term].updates
-    if updates is None:
-        return reach.terms[term]
-    return reach.terms[term] & {reach.copies[name] for text in listed(updates) for name in reach.select(text)}
+    """The parameters that a term may update: those it reaches, limited to its `updates` and those of its turns."""
+    turns = [turn.updates for turn in training.turns.values() if term in listed(turn.loss)]
+    found = reach.terms[term] & selected(training.loss[term].updates, reach)
+    return found & set().union(*(selected(updates, reach) for updates in turns)) if turns else found
+
+
+def selected(selectors: str | list[str] | None, reach: Reach) -> set[str]:
+    """The parameters of which some selectors select a copy; None: all."""
+    if selectors is None:
+        return set(reach.parameters)
+    return {reach.copies[name] for text in listed(selectors) for name in reach.select(text)}
 
 
 def _check_phases(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
@@ -185,6 +191,10 @@ def _reasons(config: Config, reach: Reach, path: str, states: Sequence[_State]) 
         if loss.updates is not None:
             yield Label(f"`loss.{term}` only updates other parts", origins.value(("loss", term, "updates")))
             continue
+        for name, turn in training.turns.items():
+            if term in listed(turn.loss) and turn.updates is not None:
+                where = origins.value(("turns", name, "updates"))
+                yield Label(f"`loss.{term}` only updates other parts in the turn `{name}`", where)
         for state in states:
             if state.phase is not None and term in state.terms:
                 where = origins.key(("phases", state.phase))

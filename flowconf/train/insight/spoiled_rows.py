@@ -9,6 +9,7 @@ from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try
 from flowconf.train.data.splits import Feed
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
+from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.terms import Average
 from flowconf.train.seeds import undisturbed
 
@@ -55,7 +56,7 @@ def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
 
 
 def _losses(job: Job) -> Terms:
-    return {("loss", term.name): term for term in job.terms}
+    return {("loss", term.name): term for term in job.terms if not getattr(term.function, MARK, False)}
 
 
 def _means(job: Job) -> Terms:

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flowconf.language.value_types import Factor
+from flowconf.train.objective.gradients import differentiates
+
 Result = Tensor | tuple[Tensor, Tensor]
 """One value per element, or these and the weight of each element."""
 
@@ -147,6 +150,22 @@ def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
 def value(values: Tensor) -> Tensor:
     """The values themselves: for penalties and rewards computed by the graph (a reward has a negative weight)."""
     return values
+
+
+@differentiates
+def gradient_penalty(score: Tensor, point: Tensor, *, norm: Factor = 1.0) -> Tensor:
+    """The squared difference of `norm` and the norm of the gradient of `score` with respect to `point`: [B].
+
+    `score` [B, ...] is computed from `point` [B, ...], a value that has passed through `Differentiable`. WGAN-GP has a
+    norm of 1, the R1 and R2 penalties 0.
+    """
+    if not point.requires_grad:
+        raise ValueError("the point has no gradient: let it pass through `Differentiable` before the score is computed")
+    (gradient,) = torch.autograd.grad(score.sum(), point, create_graph=True, allow_unused=True)
+    if gradient is None:
+        raise ValueError("the score does not depend on the point")
+    lengths: Tensor = gradient.flatten(1).norm(dim=1)
+    return (lengths - norm) ** 2
 
 
 def _kind(value: Tensor) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.terms import Sums, Term, Values, Wholes
 
 Weighing = Literal["rows", "fields", "graph"]
@@ -27,6 +28,8 @@ def weighing(term: Term, values: Values, batch: Values) -> Weighing:
     """What the weights of a term follow from, tried on a batch and the graph's values for it."""
     if term.reduces and term.mask is None:
         return "rows"
+    if getattr(term.function, MARK, False):  # it needs the gradients of the values as they are
+        return "rows" if term.elements(values, batch)[1] is None else "graph"
     marked = {name: values[name].detach().as_subclass(_OfGraph) for name in term.references}
     elements, weights = term.elements(marked, batch)
     if weights is None:

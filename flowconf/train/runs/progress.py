@@ -36,7 +36,7 @@ def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:
         best=best.state(),
         schedules=job.learning_rate.state(),
         shares=job.team.shares.state(),
-        terms=[term.name for term in job.active.terms],
+        terms=job.columns,
         log=run.size(),
     )
 
@@ -63,7 +63,7 @@ def restore_window(job: Job, progress: Progress, tensors: Mapping[str, Tensor], 
     """Put back the losses since they were read last, if they are of the terms that count now; gives what is lost."""
     if "window" not in tensors:
         return []
-    if progress.terms != [term.name for term in job.active.terms]:
+    if progress.terms != job.columns:
         return ["losses since the last log line are not logged: the terms of the loss have changed"]
     window += [list(row) for row in tensors["window"].to(job.device)]
     return []

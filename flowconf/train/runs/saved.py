@@ -52,7 +52,7 @@ class Progress(Section):
     """The name and state of each learning rate schedule that depends on values of the run."""
     shares: SavedShares | None
     terms: list[str]
-    """Those of the loss, in the order of the losses that have not been read yet."""
+    """The columns of the losses that have not been logged yet, after the loss itself."""
     log: Count
     """Bytes of the log."""
 
