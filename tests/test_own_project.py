@@ -153,8 +153,8 @@ def test_a_prerequisite_with_other_settings_is_reported(project, capsys):
     capsys.readouterr()
     assert main(["train", "student.yaml"]) == 0
     said = capsys.readouterr().out
-    assert "that run differs from `own.yaml` by `trainer.epochs=1`" in said
-    assert "to use the config as it is: flowconf train own.yaml" in said
+    assert "that run differs from `own.yaml`: `trainer.epochs` is `1` in the run, `2` now" in said
+    assert "to use the config as it is: `flowconf train own.yaml`, or add `where: {trainer.epochs: 2}`" in said
     trained("own.yaml")
     capsys.readouterr()
     assert main(["train", "student.yaml"]) == 0

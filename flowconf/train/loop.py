@@ -392,6 +392,6 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     window.reported = max(0, len(window) - (step - best.latest))
     notes += run.begin(progress.log, step)
     best.catch_up(step)
-    for line in [f"goes on after step {step:,}", *notes]:
+    for line in [f"resuming after step {step:,}", *notes]:
         screen.say(line)
     return step

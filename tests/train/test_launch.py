@@ -112,7 +112,7 @@ def test_a_process_that_dies_is_started_anew_from_the_checkpoint(here, whole):
     done = command(here, "train", "tiny.yaml", DIES="0")
     assert (done.code, done.err) == (0, "")
     assert "a process died: restart 1 of 1\n" in done.out
-    assert "goes on after step 3\n" in done.out
+    assert "resuming after step 3\n" in done.out
     (run,) = here.runs()
     assert_same(here.run(run), whole)
 

@@ -135,7 +135,7 @@ def assert_goes_on(folder, whole, saved, capfd, at):
     resumed = main(RESUME)
     said = capfd.readouterr()
     if resumed == 0:
-        gone_on = int((said.out.split("goes on after step ")[1:] or ["0"])[0].split("\n")[0])
+        gone_on = int((said.out.split("resuming after step ")[1:] or ["0"])[0].split("\n")[0])
         assert gone_on >= saved, (at, said)
     elif "is finished" not in said.err:
         assert saved == 0, (at, said)

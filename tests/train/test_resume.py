@@ -114,7 +114,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(folder, whole, m
     assert run.record["status"] == "interrupted"
     assert signal.getsignal(number) is not None
     assert main(["train", "--resume", str(run.folder)]) == 0
-    assert "goes on after step 7" in capsys.readouterr().out
+    assert "resuming after step 7" in capsys.readouterr().out
     assert_same(folder.run(run.folder), whole)
 
 

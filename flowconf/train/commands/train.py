@@ -82,8 +82,9 @@ def train_checked(
         prerequisites = walk.prerequisites
         assert prerequisites is not None
         screen = screen or _screen(walk.checked, member, verbose)
-        for text in [*(render_text([warning]) for warning in walk.warnings), *prerequisites.lines()]:
-            screen.say(text)
+        blocks = [render_text(walk.warnings), "\n".join(prerequisites.lines())]
+        if any(blocks):
+            screen.say("\n\n".join(filter(None, blocks)))
         runs = Path(walk.checked.training.trainer.runs)
         for stage in walk.before:
             _run_stage(stage, runs, screen, member)
