@@ -165,6 +165,34 @@ def test_the_number_of_classes_is_that_of_the_graph(folder, rows, task):
     assert folder.train(text=left_out).record["metrics"] == folder.train(text=written).record["metrics"]
 
 
+@pytest.mark.parametrize(("out", "labels", "task"), [("out", 3, "multiclass"), ("one", 2, "binary")])
+def test_the_task_is_that_of_the_shapes(folder, rows, out, labels, task):
+    rows(y=numpy.arange(32) % labels)
+    flow = 'flow: {out: "Linear(6, 3)", one: {from: x, fork: "Linear(6, 1) >> Reshape()"}}'
+    text = (
+        CLASSES.partition("  accuracy")[0].replace('flow: {out: "Linear(6, 3)"}', flow).replace(", average: none", "")
+    )
+    text = text.replace("{fn: F1Score, input: out", f"{{fn: F1Score, input: {out}")
+    text = text.replace("{fn: ConfusionMatrix, input: out", f"{{fn: ConfusionMatrix, input: {out}")
+    left_out = text.replace(", args: {task: multiclass, num_classes: 3}", "")
+    written = text.replace(
+        "task: multiclass, num_classes: 3", f"task: {task}" + (", num_classes: 3" if labels == 3 else "")
+    )
+    assert left_out != written
+    found = [folder.train(text=one).record["metrics"] for one in (left_out, written)]
+    assert found[0] == found[1]
+    assert "val/f1" in found[0]
+
+
+def test_a_task_that_is_not_certain_is_required(folder, rows):
+    rows(y=numpy.arange(96).reshape(32, 3) % 2)
+    text = CLASSES.partition("metrics:")[0].replace("cross_entropy", "bce_with_logits")
+    text += "metrics: {f1: {fn: F1Score, input: out, target: y}}\n"
+    (told,) = flowconf.check(folder.write(text))
+    assert (told.code, told.message) == ("FC0133", "`F1Score` requires the argument `task`")
+    assert "`multilabel`" in told.help
+
+
 def test_the_number_of_classes_is_required_where_the_graph_leaves_it_open(folder, rows):
     rows(y=numpy.arange(32) % 3)
     text = CLASSES.replace(", num_classes: 3", "").replace(

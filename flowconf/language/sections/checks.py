@@ -421,11 +421,12 @@ class _Names:
             self.reporter.error("FC0133", message, self.reporter.key(path), at=path, advice=advice)
 
     def torchmetric(self, path: Path, section: MetricSection) -> None:
-        """Check the arguments of a class of torchmetrics."""
+        """Check the arguments of a class of torchmetrics; its task may follow from the shapes."""
         signature = signatures.read_constructor(TORCHMETRICS, section.fn, EVERY_METRIC)
         lacking = signature.missing(0, set(section.args))
         unknown = self.arguments(section.fn, signature, section.args, (*path, "args"), 0, lacking=lacking)
-        self.required(section.fn, lacking[1:] if unknown else lacking, path)
+        lacking = lacking[1:] if unknown else lacking
+        self.required(section.fn, [argument for argument in lacking if argument != "task"], path)
 
     def function(self, tables: list[Table], path: Path, section: MetricSection) -> None:
         """Check a loss or metric: its name, the number of references, its arguments."""

@@ -1,12 +1,15 @@
-"""The number of classes or labels of a metric of torchmetrics, which the graph knows as well."""
+"""The task and the number of classes of a metric of torchmetrics, which the graph and the data know as well."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from flowconf.graph.shapes.inference import Rehearsal
+from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, signatures
 from flowconf.language.config import Config
 from flowconf.language.sections.checks import TORCHMETRICS, uses_torchmetrics
@@ -16,27 +19,45 @@ COUNTS = {"multiclass": "num_classes", "multilabel": "num_labels"}
 """Task -> the argument for the number of scores, which are along dimension 1."""
 
 
-def with_counts(config: Config, found: Rehearsal) -> Config:
-    """The config with the number of classes of each metric that leaves it out and reads scores of a known size."""
+def completed(config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> Config:
+    """The config with the `task` and the number of classes of each metric that leaves out what is certain.
+
+    `batch` has the declared fields of the data.
+    """
     training = config.training
-    metrics = {name: _with_count(section, config, found) for name, section in training.metrics.items()}
+    metrics = {name: _completed(section, config, found, batch) for name, section in training.metrics.items()}
     if metrics == training.metrics:
         return config
     return replace(config, training=training.model_copy(update={"metrics": metrics}))
 
 
-def _with_count(section: MetricSection, config: Config, found: Rehearsal) -> MetricSection:
-    count = COUNTS.get(section.args.get("task", ""))
-    if count is None or count in section.args or not uses_torchmetrics(section.fn):
+def _completed(section: MetricSection, config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> MetricSection:
+    inputs, targets = listed(section.input), listed(section.target)
+    if not uses_torchmetrics(section.fn) or not references.names_value(config.model, inputs[0]):
         return section
-    scores = listed(section.input)[0]
-    takes = signatures.read_constructor(TORCHMETRICS, section.fn).takes(count)
-    if not takes or not references.names_value(config.model, scores):
+    scores = found.value(references.find_anywhere(config.model, inputs[0]))
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
         return section
-    value = found.value(references.find_anywhere(config.model, scores))
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim < 2:
-        return section
-    size = value.shape[1]
-    if found.sizes.number(size) != str(size):
-        return section
-    return section.model_copy(update={"args": {**section.args, count: size}})
+    signature = signatures.read_constructor(TORCHMETRICS, section.fn)
+    args: dict[str, Any] = dict(section.args)
+    if "task" not in args and signature.takes("task") and len(inputs) == len(targets) == 1 and targets[0] in batch:
+        args |= _task(scores, batch[targets[0]])
+    count = COUNTS.get(args.get("task", ""))
+    if count is not None and count not in args and signature.takes(count):
+        args |= _count(count, scores, found.sizes)
+    return section if args == section.args else section.model_copy(update={"args": args})
+
+
+def _task(scores: Tensor, target: Tensor) -> dict[str, str]:
+    """The task that follows from the shapes; labels for each of several scores may be one task or another."""
+    if target.is_floating_point():
+        return {}
+    if scores.ndim > 1 and (scores.shape[0], *scores.shape[2:]) == target.shape:
+        return {"task": "multiclass"}
+    return {"task": "binary"} if scores.ndim == 1 and scores.shape == target.shape else {}
+
+
+def _count(count: str, scores: Tensor, sizes: Sizes) -> dict[str, int]:
+    """The number of scores, if it is not an open size."""
+    size = scores.shape[1] if scores.ndim > 1 else 0
+    return {count: size} if size and sizes.number(size) == str(size) else {}

@@ -228,7 +228,7 @@ def _sizes(walk: Walk) -> None:
 
 
 def _objective(walk: Walk) -> None:
-    from flowconf.train.checks.classes import with_counts
+    from flowconf.train.checks.classes import completed
     from flowconf.train.checks.first_step import measured
     from flowconf.train.checks.optimization import check_optimization
     from flowconf.train.checks.turns import check_turns
@@ -236,7 +236,7 @@ def _objective(walk: Walk) -> None:
 
     assert walk.step is not None
     errors = len(walk.reporter.errors)
-    walk.config = walk.step.config = with_counts(walk.checked, walk.step.found)
+    walk.config = walk.step.config = completed(walk.checked, walk.step.found, walk.step.batch)
     reach = measured(walk.step, walk.reporter)
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)

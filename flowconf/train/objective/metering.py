@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import registry
-from flowconf.language.sections.checks import uses_torchmetrics
+from flowconf.language import registry, signatures
+from flowconf.language.sections.checks import TORCHMETRICS, uses_torchmetrics
 from flowconf.language.training import MetricSection
 from flowconf.report import Diagnostic, MachineError, Place, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
@@ -132,6 +132,11 @@ def _torch_metric(
     except ModuleNotFoundError:
         message = f"the metric `{section.fn}` requires torchmetrics"
         raise MachineError(Diagnostic("FC0601", message, place, advice="run `pip install torchmetrics`")) from None
+    if "task" in signatures.read_constructor(TORCHMETRICS, section.fn).missing(0, set(section.args)):
+        message = f"`{section.fn}` requires the argument `task`"
+        advice = "write `args: {task: ...}` with `binary`, `multiclass` or `multilabel`"
+        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=advice)
+        return None
     try:
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
