@@ -34,6 +34,10 @@ def _mapping_or_list(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<mapping>"
 
 
+def _text_or_mapping(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict | BaseModel) else "<text>"
+
+
 def _number_or_mapping(value: object) -> str:
     return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
@@ -399,6 +403,22 @@ class TrainerSection(Section):
     """The folder for run folders, relative to the current folder."""
 
 
+class StartSource(Section):
+    """A config whose run gives the initial weights."""
+
+    config: str
+    """A training config, relative to this file: its newest finished run; it is trained first if there is none."""
+    where: dict[str, Any] = {}
+    """Only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`."""
+
+
+StartKey = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[StartSource, Tag("<mapping>")],
+    Discriminator(_text_or_mapping),
+    InWords("a path, or a mapping with `config`"),
+]
+
+
 class TrainingConfig(Section):
     """Everything in a training config except `model`."""
 
@@ -423,9 +443,10 @@ class TrainingConfig(Section):
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of weights, data order, noise and dropout."""
-    init_from: str | None = None
+    init_from: StartKey | None = None
     """An earlier run (or a weights file) from which to initialise: tensors that match by path and shape are loaded,
-    after those of `checkpoint:` keys, and the others are listed. Relative to this file or the current folder."""
+    after those of `checkpoint:` keys, and the others are listed. Relative to this file or the current folder. A mapping
+    `{config: FILE, where: {...}}` names a run by its config."""
 
     def named(self) -> set[str]:
         """The first names of all references in losses and metrics."""

@@ -137,7 +137,8 @@ def _graph(
     if weights:
         reports += load_checkpoints(graph, config.model, runs)
         start = start_of(config)
-        reports += [] if start is None else [load_weights(graph, start_request(start))]
+        request = None if start is None else start_request(start, config)
+        reports += [] if request is None else [load_weights(graph, request)]
         start_followers(graph, config.model, reports)
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)

@@ -26,6 +26,7 @@ from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, show
 from flowconf.text import Composition, read
 from flowconf.text.overrides import word_of
 from flowconf.text.write import inline
+from flowconf.train.checks.weights import start_of
 from flowconf.train.runs.listing import flat, is_ignored
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
@@ -253,7 +254,9 @@ def _circle(links: list[Wanted], start: Path) -> ConfigError:
 
 
 def wanted_configs(config: Config) -> list[Wanted]:
-    """The configs that the graph of `config` loads weights from, in the order of the graph."""
+    """The configs that `config` loads weights from, in the order of its graph; that of `init_from` comes last."""
+    start = start_of(config)
+    asked = [(path, setting.checkpoint) for path, setting in config.model.all_settings()]
     return [
         Wanted(
             config_file(config),
@@ -265,8 +268,8 @@ def wanted_configs(config: Config) -> list[Wanted]:
             source.where,
             [dict(source.places)[f"where.{key}"] for key, _ in source.where],
         )
-        for path, setting in config.model.all_settings()
-        if (source := setting.checkpoint) is not None and source.config is not None
+        for path, source in (*asked, ("init_from", start))
+        if source is not None and source.config is not None
     ]
 
 

@@ -223,3 +223,57 @@ def test_values_of_keys():
     assert value_of(data, "schedule.name") == "constant"
     for key in ("optimizer.lr", "list.1", "loss", "model.flow", "trainer.nothing"):
         assert value_of(data, key) is ABSENT
+
+
+def start(where=""):
+    return f"init_from: {{config: teacher.yaml{where}}}\n" + TEACHER
+
+
+def test_a_run_starts_from_a_run_of_a_config(project):
+    teacher, _ = taught(project, "teacher.yaml", "seed=1")
+    taught(project, "teacher.yaml")
+    project.write(start(", where: {seed: 1}"), "next.yaml")
+    run, said = taught(project, "next.yaml", "optimizer.lr=0.0", "trainer.steps=1")
+    assert f"weights of `init_from`: {teacher.folder.relative_to(Path.cwd())} (finished" in said
+    assert torch.equal(weights(run), weights(teacher))
+    assert run.record["weights"] == {"": str(teacher.folder / "checkpoints/best.safetensors")}
+    kept = load(run.folder / "config.yaml").training.init_from
+    assert (kept.config, kept.where) == (str(project.path / "teacher.yaml"), {"seed": 1})
+
+
+def test_the_config_to_start_from_is_trained_first(project):
+    project.write(start(", where: {seed: 2}"), "next.yaml")
+    run, said = taught(project, "next.yaml", "optimizer.lr=0.0", "trainer.steps=1")
+    assert "  1. teacher.yaml seed=2: required by `init_from`, no finished run" in said
+    alone, _ = taught(project, "teacher.yaml", "seed=2")
+    assert torch.equal(weights(run), weights(alone))
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "marked"),
+    [
+        ("{config: teecher.yaml}", "FC0301", "teecher.yaml"),
+        ("{config: teacher.yaml, where: {sed: 1}}", "FC0102", "sed"),
+        ("{config: teacher.yaml, where: {trainer: {epoch: 1}}}", "FC0121", "epoch"),
+        ("{config: teacher.yaml, where: {seed: {}}}", "FC0123", "{}"),
+        ("{config: next.yaml}", "FC0404", "next.yaml"),
+        ("{configs: teacher.yaml}", "FC0121", "configs"),
+        ("[teacher.yaml]", "FC0123", "[teacher.yaml]"),
+    ],
+)
+def test_mistakes_of_a_start_are_reported_where_they_are_written(project, source, code, marked):
+    file = project.write(f"init_from: {source}\n{TEACHER}", "next.yaml")
+    with pytest.raises(ConfigError) as caught:
+        taught(project, "next.yaml")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.place.file, found.place.line) == (code, file, 1)
+    assert f"init_from: {source}"[found.place.column - 1 :].startswith(marked)
+    assert not Path("runs").exists()
+
+
+def test_a_path_from_the_environment_is_kept_as_a_reference(project, monkeypatch):
+    teacher, _ = taught(project, "teacher.yaml")
+    monkeypatch.setenv("TEACHER", str(teacher.folder))
+    project.write(STUDENT.replace("{config: teacher.yaml}", "{path: '${oc.env:TEACHER}'}"), "student.yaml")
+    run, _ = taught(project, "student.yaml")
+    assert 'path: "${oc.env:TEACHER}"' in (run.folder / "config.yaml").read_text()

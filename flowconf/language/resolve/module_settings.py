@@ -10,7 +10,7 @@ from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
 from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.language.settings import Checkpoint, Setting, Start
-from flowconf.report import Reporter
+from flowconf.report import Place, Reporter
 from flowconf.report.origins import Path, dotted
 
 INITIALIZERS = (
@@ -60,15 +60,10 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         message, place = "`where` applies only to `config`, not to `path`", reporter.key((*at, "where"))
         reporter.error("FC0125", message, place, at=at, advice="remove it, or write `config`")
         return None
-    where = list(_values(model.where, (*at, "where")))
-    if wrong := [path for path, value in where if not _is_plain(value)]:
-        message = f"`{reporter.dotted(wrong[0])}` must be a number, a string, true, false, null, or a list of them"
-        reporter.error("FC0123", message, at=wrong[0])
-        return None
-    keys = [(dotted(path[len(at) + 1 :]), value, path) for path, value in where]
+    where, keys = read_where(model.where, (*at, "where"), reporter)
     places = [(one, reporter.value((*at, one))) for one in ("at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
-    places += [(f"where.{name}", reporter.key(path)) for name, _, path in keys]
+    places += keys
     return Checkpoint(
         model.path,
         model.config,
@@ -77,10 +72,24 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         model.missing,
         model.unused,
         model.sha256,
-        tuple((name, value) for name, value, _ in keys),
+        where,
         reporter.value((*at, key)),
         tuple(places),
     )
+
+
+def read_where(
+    data: Mapping[str, object], at: Path, reporter: Reporter
+) -> tuple[tuple[tuple[str, object], ...], list[tuple[str, Place]]]:
+    """The values that a run has to have, by dotted key, and the place of each key (as `where.KEY`)."""
+    found = list(_values(data, at))
+    for path, value in found:
+        if not _is_plain(value):
+            message = f"`{reporter.dotted(path)}` must be a number, a string, true, false, null, or a list of them"
+            reporter.error("FC0123", message, at=path)
+    named = [(dotted(path[len(at) :]), value, path) for path, value in found]
+    values = tuple((name, value) for name, value, _ in named)
+    return values, [(f"where.{name}", reporter.key(path)) for name, _, path in named]
 
 
 def _values(data: Mapping[str, object], at: Path) -> Iterator[tuple[Path, object]]:

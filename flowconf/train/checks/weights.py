@@ -8,9 +8,10 @@ from flowconf.graph.build import check_weights as fits
 from flowconf.graph.build import requests
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
-from flowconf.graph.weights.sources import check_source, locate
+from flowconf.graph.weights.sources import check_source, has_run, locate
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
+from flowconf.language.resolve.module_settings import read_where
 from flowconf.language.settings import Checkpoint
 from flowconf.report import Reporter
 
@@ -31,7 +32,8 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
         reporter.diagnostics += absent
         return
     asked = requests(plan, RUNS if config is None else config.training.trainer.runs)
-    asked += [("", start_request(start))] if start is not None else []
+    request = None if start is None or config is None else start_request(start, config)
+    asked += [("", request)] if request is not None else []
     reporter.diagnostics += fits(plan, inference, asked)
 
 
@@ -41,14 +43,25 @@ def check_run_weights(file: Path, plan: GraphPlan, inference: Inference, reporte
 
 
 def start_of(config: Config) -> Checkpoint | None:
-    """The checkpoint of `init_from`."""
-    if config.training.init_from is None:
+    """The checkpoint of `init_from`. Raises `ConfigError` for a value in `where` that is not plain."""
+    source, reporter = config.training.init_from, Reporter(config.composition.document.origins)
+    if source is None:
         return None
-    place = config.composition.document.origins.value(("init_from",))
-    return Checkpoint(path=config.training.init_from, place=place)
+    if isinstance(source, str):
+        return Checkpoint(path=source, place=reporter.value(("init_from",)))
+    where, places = read_where(source.where, ("init_from", "where"), reporter)
+    reporter.stop_on_errors()
+    place = reporter.value(("init_from", "config"))
+    return Checkpoint(config=source.config, where=where, place=place, places=tuple(places))
 
 
-def start_request(start: Checkpoint) -> Request:
-    """The request of `init_from`: every tensor whose path and shape match. Raises `ConfigError`."""
-    file = str(locate(start, ""))
+def start_request(start: Checkpoint, config: Config) -> Request | None:
+    """The request of `init_from`: every tensor whose path and shape match; None for a config without a finished run.
+
+    Raises `ConfigError`.
+    """
+    runs = config.training.trainer.runs
+    if start.config is not None and not has_run(start, runs):
+        return None
+    file = str(locate(start, runs))
     return Request(file, missing="ignore", unused="ignore", mismatched="ignore", place=start.place)

@@ -66,8 +66,8 @@ def portable(config: Config) -> dict[str, Any]:
     sources = [setting.checkpoint for _, setting in config.model.all_settings() if setting.checkpoint is not None]
     places = {source.place for source in sources}
     for path, node in document.origins.items():
-        written = "checkpoint" in path[-2:] and path[-1] in ("checkpoint", "path", "config")
-        if written and isinstance(node.value, str) and node.place in places:
+        written = "checkpoint" in path[-2:] and path[-1] in ("checkpoint", "path", "config") and node.place in places
+        if (written or path == ("init_from", "config")) and isinstance(node.value, str) and node.reference is None:
             near = beside(node.value, node.place)
             # Like `sources.locate`: a path that is not beside the file lies in the current folder.
             absolute = near if near.exists() or path[-1] == "config" else Path(node.value).absolute()
