@@ -277,3 +277,10 @@ def test_a_path_from_the_environment_is_kept_as_a_reference(project, monkeypatch
     project.write(STUDENT.replace("{config: teacher.yaml}", "{path: '${oc.env:TEACHER}'}"), "student.yaml")
     run, _ = taught(project, "student.yaml")
     assert 'path: "${oc.env:TEACHER}"' in (run.folder / "config.yaml").read_text()
+
+
+def test_a_sweep_trains_what_its_runs_need_once(project):
+    project.write(student(", where: {seed: 7}"), "student.yaml")
+    assert main(["train", "student.yaml", "-m", "seed=0,1,2"]) == 0
+    assert len(project.runs("teacher")) == 1
+    assert len([run for run in project.runs("student") if (run / "run.json").exists()]) == 3

@@ -282,6 +282,7 @@ def _prerequisites(walk: Walk) -> None:
         return walks[source].checked
 
     walk.prerequisites = plan_prerequisites(walk.checked, load)
+    walk.before = []
     for config in walk.prerequisites.runs[:-1]:
         source = source_of(config)
         with walk.prerequisites.reasons[source].in_its_words():
