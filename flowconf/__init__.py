@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowconf.language.registry import (
         offer,
         register,
+        register_adapter,
         register_dataset,
         register_logger,
         register_loss,
@@ -47,8 +48,8 @@ _HOMES = {
     "flowconf.graph.weights.loading": ("WeightReport",),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
-        "offer", "register", "register_dataset", "register_logger", "register_loss", "register_metric",
-        "register_optimizer", "register_schedule",
+        "offer", "register", "register_adapter", "register_dataset", "register_logger", "register_loss",
+        "register_metric", "register_optimizer", "register_schedule",
     ),
     "flowconf.train.python": ("data", "evaluate", "predict", "train"),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
@@ -83,6 +84,7 @@ __all__ = [
     "predict",
     "provides",
     "register",
+    "register_adapter",
     "register_dataset",
     "register_logger",
     "register_loss",

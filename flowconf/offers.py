@@ -13,6 +13,7 @@ offer(
     schedules="flowconf.train.optim.schedules",
     datasets=["flowconf.train.data.builtin", "flowconf.train.data.files", "flowconf.train.data.images"],
     loggers="flowconf.train.runs.loggers",
+    adapters="flowconf.graph.adapters",
 )
 offer(
     modules="torch.nn.modules",

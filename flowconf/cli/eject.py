@@ -21,6 +21,7 @@ def eject(
             help="A weights file, checkpoint folder or run; its weights are written next to the Python file.",
         ),
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")] = False,
     trust: TrustOption = False,
 ) -> None:
     """Write the graph as plain PyTorch code that does not need flowconf."""
@@ -33,5 +34,9 @@ def eject(
     graph = build(file, overrides or [], weights=False)
     if weights is not None:
         print(graph.load(weights))
+    if merge:
+        from flowconf.graph.exchange.merging import merged
+
+        graph = merged(graph)
     beside = write(graph, output, weights is not None)
     print(f"wrote {output}" + (f" and {beside}" if beside is not None else " (without weights; use --weights)"))

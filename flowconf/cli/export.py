@@ -25,6 +25,7 @@ def export(
         list[str] | None,
         typer.Option("--size", metavar="NAME=NUMBER", help="Fix a symbolic size of the inputs; repeatable."),
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")] = False,
     trust: TrustOption = False,
 ) -> None:
     """Write the graph as a program with dynamic symbolic sizes, and compare its outputs with the graph's."""
@@ -38,6 +39,10 @@ def export(
         print(graph.load(weights))
     elif all(setting.checkpoint is None for _, setting in graph.plan.all_settings()):
         print("the weights are initial values; use --weights for trained ones")
+    if merge:
+        from flowconf.graph.exchange.merging import merged
+
+        graph = merged(graph)
     print(write(graph.subgraph(at), output, closed))
 
 

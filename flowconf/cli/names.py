@@ -24,6 +24,7 @@ class TableName(StrEnum):
     OPTIMIZERS = "optimizers"
     SCHEDULES = "schedules"
     DATA = "data"
+    ADAPTERS = "adapters"
     LOGGERS = "loggers"
 
 

@@ -78,6 +78,10 @@ class _Picture:
         for follow in plan.all_follows():
             text = f"follows {follow.home}, decay {follow.decay:g}"
             self.relations.setdefault(_drawn(follow.path), []).append(text)
+        for adapter in plan.all_adapters():
+            text = f"+ {adapter.name}({', '.join(f'{name}={value.text}' for name, value in adapter.args)})"
+            for path in dict.fromkeys(map(_drawn, adapter.paths)):
+                self.relations.setdefault(path, []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
         for prefix, step in _all_steps(plan):

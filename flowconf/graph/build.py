@@ -65,6 +65,8 @@ def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
         if setting.frozen is not None:
             for _, module in graph.modules_at(path):
                 freezing.set_frozen(graph, module, setting.frozen)
+    if any(True for _ in plan.all_adapters()):
+        freezing.thaw_adapters(graph)
 
 
 def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -> list[WeightReport]:

@@ -219,6 +219,10 @@ class Flow:
         """Make the parameters of the step moving averages of those of the step at `path`."""
         return self._say("follows", {"path": path, "decay": decay})
 
+    def adapt(self, selector: str, name: str, **arguments: object) -> Flow:
+        """Extend the modules of the graph that a selector means by adapters, and freeze its other parameters."""
+        return self._say("adapt", {selector: {"name": name, **arguments}})
+
     # results
 
     def document(self) -> dict[str, Any]:

@@ -18,6 +18,15 @@ def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 
+def thaw_adapters(root: nn.Module) -> None:
+    """Train all adapters, whatever is frozen above them."""
+    for module in list(root.modules()):
+        kind = getattr(type(module), "adapter", None)
+        if isinstance(kind, str):
+            module._modules[kind].__dict__[SETTING] = "no"
+    _spread(root, root.__dict__.get(INHERITED), root.training, set())
+
+
 FrozenParts = tuple[list[tuple[nn.Module, dict[str, str | None]]], list[tuple[nn.Parameter, bool]]]
 """The frozen parts of a graph: the settings of its modules, and which parameters require gradients."""
 

@@ -166,10 +166,16 @@ class Graph(GraphTree):
         return weights.load(self.module_at(at), request, at)
 
     def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:
-        """Save the module at `at` as safetensors, atomically, with the document of the graph in the metadata."""
+        """Save the module at `at` as safetensors, atomically, with the document of the graph in the metadata.
+
+        `at` may be a selector such as `encoder.**.lora`: then what it means is saved with its full names.
+        """
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        if "*" in at:
+            weights.save_some(self, self.parameters_at(at), Path(file), metadata or {})
+            return
         module = self.module_at(at)
         plan = module._plan if isinstance(module, Graph) else None
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
         weights.save(module, plan, Path(file), metadata or {})
 
     # diagrams and tables

@@ -7,10 +7,11 @@ tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowconf.report import Diagnostic, StepError
 
@@ -148,3 +149,43 @@ def recall(state: dict[str, Values], name: str, like: Values) -> Values:
         message = f"the state `{name}` has {kept.shape[0]} rows, but this batch has {given.shape[0]}"
         refuse(message, "call `reset_state()` between sequences")
     return before
+
+
+ADAPTED = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
+"""The modules that adapters extend, if they do not say so themselves."""
+
+
+def adapted(module: nn.Module, make: Callable[..., nn.Module], **options: Any) -> None:
+    """Extend the weights of each linear map, convolution and attention at and below a module by adapters.
+
+    Wherever such a module reads a weight, it gets the adapted one; `make(weight, **options)` gives the adapter of one.
+    The names of the weights do not change, and the adapters are below the name of `make`. A module that has adapters
+    is not extended again.
+    """
+    kind, wanted = make.__name__, getattr(make, "adapts", ADAPTED)
+    for part in list(module.modules()):
+        if isinstance(part, wanted) and not hasattr(part, "adapter"):
+            own = {name: weight for name, weight in part.named_parameters(recurse=False) if weight.dim() > 1}
+            part.add_module(kind, nn.ModuleDict({name: make(weight, **options) for name, weight in own.items()}))
+            base: Any = type(part)
+            part.__class__ = adapted_class(base, kind, tuple(own))
+
+
+@cache
+def adapted_class(base: Any, kind: str, weights: tuple[str, ...]) -> type[nn.Module]:
+    """The class of modules of `base` that read adapted weights; the adapters are in a dict at the name `kind`."""
+
+    def read(name: str) -> property:
+        return property(lambda module: module._modules[kind][name](module._parameters[name]))
+
+    def reduced(module: nn.Module, protocol: object) -> tuple[Any, ...]:
+        return new_adapted, (base, kind, weights), module.__dict__
+
+    own = {"adapter": kind, "__reduce_ex__": reduced, "__module__": base.__module__}
+    return type(base.__name__, (base,), own | {name: read(name) for name in weights})
+
+
+def new_adapted(base: Any, kind: str, weights: tuple[str, ...]) -> nn.Module:
+    """An empty module of an adapted class, for copies and unpickling."""
+    made = adapted_class(base, kind, weights)
+    return made.__new__(made)

@@ -77,6 +77,7 @@ TABLES = {
     "optimizers": (registry.optimizers, "The registered name of an optimizer."),
     "schedules": (registry.schedules, "The registered name of a schedule."),
     "datasets": (registry.datasets, "The registered name of a data set."),
+    "adapters": (registry.adapters, "The registered name of an adapter."),
 }
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.settings import Follow, Setting, Tie
+from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
 
@@ -495,6 +495,7 @@ class GraphPlan:
     settings: tuple[Setting, ...] = ()
     ties: tuple[Tie, ...] = ()
     follows: tuple[Follow, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     shares: tuple[str, ...] = ()
     source_name: str | None = None
     inline: bool = False
@@ -570,6 +571,17 @@ class GraphPlan:
         """All members of the tree that follow another one, with their full paths, those of outer graphs first."""
         for path, graph in self.graphs():
             yield from (follow.below(path) for follow in graph.follows)
+
+    def all_adapters(self) -> Iterator[Adapter]:
+        """All adapters of the tree, with their full paths, those of outer graphs first."""
+        for path, graph in self.graphs():
+            yield from (adapter.below(path) for adapter in graph.adapters)
+
+    def freezing(self) -> dict[str, Setting]:
+        """The `frozen` settings of the tree, by path; adapters are trained wherever they are (`**.lora`)."""
+        found = {path: setting for path, setting in self.all_settings() if setting.frozen is not None}
+        trained = {f"**.{adapter.name}": adapter.place for adapter in self.all_adapters()}
+        return found | {path: Setting(path, "no", place=place) for path, place in trained.items()}
 
     def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
         """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""

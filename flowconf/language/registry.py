@@ -204,6 +204,7 @@ optimizers = Table("optimizer", "FC0401")
 schedules = Table("schedule", "FC0401")
 datasets = Table("data set", "FC0501")
 loggers = Table("logger", "FC0401")
+adapters = Table("adapter", "FC0132")
 
 TABLES: dict[str, Table] = {
     "modules": modules,
@@ -213,6 +214,7 @@ TABLES: dict[str, Table] = {
     "schedules": schedules,
     "datasets": datasets,
     "loggers": loggers,
+    "adapters": adapters,
 }
 
 
@@ -237,6 +239,7 @@ register_optimizer = _registrar(optimizers)
 register_schedule = _registrar(schedules)
 register_dataset = _registrar(datasets)
 register_logger = _registrar(loggers)
+register_adapter = _registrar(adapters)
 
 
 def offer(
@@ -248,6 +251,7 @@ def offer(
     schedules: Sources = (),
     datasets: Sources = (),
     loggers: Sources = (),
+    adapters: Sources = (),
     without: Iterable[str] = (),
 ) -> None:
     """Make the public names of other modules usable in configs, without importing them.
@@ -268,6 +272,7 @@ def offer(
         "schedules": schedules,
         "datasets": datasets,
         "loggers": loggers,
+        "adapters": adapters,
     }
     for table, sources in given.items():
         for source in [sources] if isinstance(sources, str) else sources:

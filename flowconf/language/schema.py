@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import REMOVABLE, Section, named_in, without_removed
+from flowconf.language.training import REMOVABLE, OpenSection, Section, named_in, without_removed
 from flowconf.language.value_types import Identifier, InWords, Reference
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -108,6 +108,13 @@ class Follows(Model):
     """The part of the average that each step keeps, such as 0.996."""
 
 
+class Adapt(OpenSection):
+    """An adapter and its arguments."""
+
+    name: Annotated[str, named_in("adapters")]
+    """The registered name of the adapter, such as `lora`."""
+
+
 class Settings(Model):
     """Settings of the modules at a path."""
 
@@ -123,6 +130,8 @@ class Settings(Model):
     """Parameter -> another parameter of the graph, which it is: one tensor with both names."""
     follows: Follows | None = None
     """Another member: the parameters are moving averages of those of that member, without gradients."""
+    adapt: Annotated[dict[str, Adapt], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Selector -> an adapter for the modules of the graph that it selects, whose other parameters are frozen."""
 
 
 class Copies(Model):

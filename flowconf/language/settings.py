@@ -84,6 +84,24 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """Adapters of the modules at `paths`, all in the graph at `path`: a registered name, and its arguments."""
+
+    path: str
+    selector: str
+    name: str
+    args: tuple[tuple[str, Literal], ...] = ()
+    paths: tuple[str, ...] = ()
+    place: Place = field(default=NOWHERE, compare=False)
+    name_place: Place = field(default=NOWHERE, compare=False)
+
+    def below(self, prefix: str) -> Adapter:
+        """The same with the paths of a surrounding graph."""
+        start = f"{prefix}." if prefix else ""
+        return replace(self, path=f"{start}{self.path}", paths=tuple(f"{start}{path}" for path in self.paths))
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The settings of the modules at a path. `frozen` is "all", "params" or "no"."""
 
@@ -95,7 +113,10 @@ class Setting:
 
 
 def freezing_above(parameter: str, settings: Mapping[str, Setting]) -> Setting | None:
-    """The nearest of some `frozen` settings, by path, at or above a parameter."""
+    """The nearest of some `frozen` settings, by path, at or above a parameter; those of adapters are the nearest."""
     parts = parameter.split(".")
+    adapter = next((found for part in parts if (found := settings.get(f"**.{part}")) is not None), None)
+    if adapter is not None:
+        return adapter
     above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
     return next((setting for setting in above if setting is not None), None)

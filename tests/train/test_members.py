@@ -230,3 +230,54 @@ def test_an_ejected_teacher_follows(byol, tmp_path):
     expected = alone.teacher.wide.weight.lerp(alone.student.wide.weight, 1 - 0.9)
     alone.follow()
     assert torch.equal(alone.teacher.wide.weight, expected)
+
+
+# adapters
+
+ADAPTED = """
+model:
+  inputs: {image: [B, 8]}
+  flow:
+    body: {graph: encoder, adapt: {"**.wide": {name: lora, rank: 2}, narrow: {name: lora, rank: 3}}}
+    logits: Linear(8, 4)
+""" + TIED[TIED.index("data:") :]
+
+
+@pytest.fixture
+def encoder(folder):
+    folder.write(ENCODER.replace("BatchNorm1d", "LayerNorm"), "graph/encoder.yaml")
+    return folder
+
+
+def test_adapters_are_trained_and_resumed_after_sigkill(encoder):
+    whole = encoder.train(text=ADAPTED)
+    torch.manual_seed(0)
+    start = flowconf.build(flowconf.load(encoder.write(ADAPTED)).model).state_dict()
+    moved = {name for name, tensor in weights(whole).items() if not torch.equal(tensor, start[name])}
+    assert moved == {name for name in start if ".lora." in name or name.startswith("logits.")}
+    killed(lambda: encoder.train(text=ADAPTED), 8)
+    assert_same(go_on(encoder), whole)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("ddp", marks=SLOW)])
+def test_adapters_in_two_processes(encoder, strategy):
+    one = encoder.train(text=ADAPTED)
+    assert_alike(one, team(encoder, ADAPTED, f"trainer.strategy={strategy}"))
+
+
+def test_a_group_and_a_phase_select_adapters(encoder):
+    text = ADAPTED.replace("lr: 0.01}", 'lr: 0.01, groups: {"body.**.lora": {lr: 0.1}}}')
+    text += 'phases: {warm: {until: {step: 4}, freeze: ["body.**.lora"]}}\n'
+    file = encoder.write(text)
+    assert [one for one in flowconf.check(file) if one.severity == "error"] == []
+    plain, own = weights(encoder.train(text=ADAPTED)), weights(encoder.train(text=text))
+    assert not torch.equal(plain["body.wide.lora.weight.up"], own["body.wide.lora.weight.up"])
+
+
+def test_a_base_is_loaded_below_its_adapters(encoder):
+    base = encoder.train("~model.flow.body.adapt", "trainer.steps=4", text=ADAPTED)
+    file = (base.folder / "checkpoints/best.safetensors").relative_to(encoder.path)
+    source = "checkpoint: {path: " + str(file) + ", at: body}, adapt"
+    config = flowconf.load(encoder.write(ADAPTED.replace("adapt", source), "tuned.yaml"))
+    graph = flowconf.build(config.model)
+    assert torch.equal(graph.state_dict()["body.wide.weight"], weights(base, "best")["body.wide.weight"])

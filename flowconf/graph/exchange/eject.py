@@ -111,6 +111,12 @@ def _frozen_lines(plan: GraphPlan) -> str:
     lines = ["", "", "    def freeze(self):", '        """Switch gradients off (and on) as the document says."""']
     for path, frozen in settings.items():
         lines += reached(plan, path, f".requires_grad_({frozen == 'no'})", " " * 8)
+    for kind in dict.fromkeys(adapter.name for adapter in plan.all_adapters()):
+        lines += [
+            "        for name, parameter in self.named_parameters():",
+            f"            if {quoted(f'.{kind}.')} in name:",
+            "                parameter.requires_grad_(True)",
+        ]
     modes = [
         (path, "False" if frozen == "all" else "mode")
         for path, frozen in settings.items()

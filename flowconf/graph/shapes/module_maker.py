@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from flowconf.graph.shapes import faults
+from flowconf.graph.shapes import adapting, faults
 from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
@@ -19,6 +19,7 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
 from flowconf.language.resolve import wrong_values
+from flowconf.language.settings import Adapter
 from flowconf.report import Label, Reporter, raised_here
 
 
@@ -30,7 +31,8 @@ class ModuleMaker:
     sizes: Sizes
     findings: ShapeFindings
     trains: bool
-    made: dict[tuple[Call, tuple[int, ...]], nn.Module] = field(default_factory=dict)
+    made: dict[tuple[Call, tuple[int, ...], Adapter | None], nn.Module] = field(default_factory=dict)
+    adapters: dict[str, Adapter] | None = None
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
 
@@ -68,12 +70,20 @@ class ModuleMaker:
         if sizes:
             self.result.holes[self.result.written(path)] = sizes
             self.result.filled[self.result.written(path)] = call
+        adapter = self.adapter_of(path)
         if self.trains:
-            return self._construct(call, iter(sizes), visit)
-        key = (call, sizes)
+            return adapting.extended(self._construct(call, iter(sizes), visit), adapter, path, self.findings)
+        key = (call, sizes, adapter)
         if key not in self.made:
-            self.made[key] = self._construct(call, iter(sizes), visit)
+            made = self._construct(call, iter(sizes), visit)
+            self.made[key] = adapting.extended(made, adapter, path, self.findings)
         return self.made[key]
+
+    def adapter_of(self, path: str) -> Adapter | None:
+        """The adapter that extends the module at a path, or one of its copies."""
+        if self.adapters is None:
+            self.adapters = adapting.by_path(self.result.plan)
+        return self.adapters.get(path)
 
     def _construct(self, call: Call, sizes: Iterator[int], visit: Visit) -> nn.Module:
         def value(argument: Argument) -> Any:

@@ -38,7 +38,7 @@ def _wrong(tie: Tie, graph: GraphPlan, parameters: Shapes) -> Iterator[Diagnosti
     if mine != theirs:
         message = f"`{tie.name}` has shape {list(mine)}, but `{tie.other}` has shape {list(theirs)}"
         yield Diagnostic("FC0209", message, tie.place, tie.path)
-    settings = {path: setting for path, setting in graph.all_settings() if setting.frozen is not None}
+    settings = graph.freezing()
     above = {name: freezing_above(name, settings) for name in (tie.name, tie.other)}
     frozen = {name: setting is not None and setting.frozen != "no" for name, setting in above.items()}
     if frozen[tie.name] != frozen[tie.other]:
@@ -85,7 +85,7 @@ def _set_otherwise(follow: Follow, graph: GraphPlan, parameters: Shapes) -> Iter
     """Other settings of the parameters that follow: thawed, initialized or tied."""
     mine = [f"{follow.path}.{name}" for name in _below(follow.path, parameters)]
     labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
-    settings = {path: setting for path, setting in graph.all_settings() if setting.frozen is not None}
+    settings = graph.freezing()
     for name in mine:
         above = freezing_above(name, settings)
         if above is not None and above.frozen == "no":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.graph.shapes.adapting import check_adapted
 from flowconf.graph.shapes.fake_values import UNKNOWN, difference, kind_of, parts_of, repeat_rows
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
@@ -59,6 +60,7 @@ class Trial:
             check_initial_values(graph, self.result.parameters, self.result.reporter)
             check_follows(graph, self.result.parameters, self.result.reporter)
             check_ties(graph, self.result.parameters, self.result.reporter)
+            check_adapted(graph, self.result.parameters, self.result.reporter)
             self.result.tied = {tie.name: tie.other for tie in ties_of(graph)}
         self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)
         return scope

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from flowconf.graph.source.addresses import address, attribute, reached
-from flowconf.graph.source.demand import OUTPUTS, Demand, Demands, home_of, lent_to, needed_inputs, needs
+from flowconf.graph.source.demand import (
+    OUTPUTS,
+    Demand,
+    Demands,
+    home_of,
+    lent_to,
+    needed_inputs,
+    needs,
+    without_copies,
+)
 from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.hole_sizes import HoleSizes
 from flowconf.graph.source.line_breaks import broken
@@ -20,7 +29,7 @@ from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
-from flowconf.language.registry import modules
+from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME, STATE
 from flowconf.report import Place
 
@@ -200,7 +209,19 @@ class _Emitter:
             lines += [
                 Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)
             ]
-        return [*lines, *(Line(text) for text in tying(graph))]
+        return [*lines, *(Line(text) for text in (*tying(graph), *self._adapting(graph)))]
+
+    def _adapting(self, graph: GraphPlan) -> Iterable[str]:
+        """The lines of `__init__` that extend modules by adapters, in loops over copies that are all extended."""
+        around: list[str] = []
+        for adapter in graph.adapters:
+            self.imports.setdefault(adapters.home(adapter.name), set()).add(adapter.name)
+            options = "".join(f", {name}={value.text}" for name, value in adapter.args)
+            for path in collapsed(graph, adapter.paths):
+                *loops, last = reached(graph, path, "", " " * 8)
+                yield from loops if loops != around else ()
+                module, around = last.strip(), loops
+                yield f"{last[: len(last) - len(module)]}adapted({module}, {adapter.name}{options})"
 
     def _members(self, graph: GraphPlan, step: Step, path: str, children: Mapping[str, str]) -> Iterable[str]:
         """The assignments that construct the modules of a step."""
@@ -285,6 +306,28 @@ class _Emitter:
                 return self._call(argument, sizes)
 
 
+def collapsed(graph: GraphPlan, paths: Iterable[str]) -> list[str]:
+    """Paths of modules, with one path without a number for all equal copies that are among them."""
+    alike: dict[str, list[str]] = {}
+    for path in paths:
+        alike.setdefault(without_copies(graph, path, of="equal"), []).append(path)
+    return [path for home, own in alike.items() for path in ([home] if len(own) == copies_at(graph, home) else own)]
+
+
+def copies_at(graph: GraphPlan, path: str) -> int:
+    """The number of equal copies of the module at a path without their numbers."""
+    step = graph.step(path.partition(".")[0])
+    if step is None:
+        return 1
+    count = step.repeat.value if step.repeat is not None and not step.copies else 1
+    for copy in step.copies or (step,):
+        for applied in copy.applied():
+            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
+                inner = copies_at(applied.module.graph, path[len(applied.path) + 1 :])
+                return inner * count if isinstance(count, int) else inner
+    return count if isinstance(count, int) else 1
+
+
 def tying(graph: GraphPlan) -> Iterable[str]:
     """The lines of `__init__` that make parameters one, also those that nested graphs tie to one that is replaced."""
     of = {tie.name: tie for tie in graph.all_ties()}
@@ -344,6 +387,8 @@ def free_parameters(graph: GraphPlan) -> list[str]:
         repeat = [] if step.repeat is None else _names_of(step.repeat.text)
         found.update(dict.fromkeys(name for name in own if name != step.index))
         found.update(dict.fromkeys(repeat))
+    for adapter in graph.adapters:
+        found.update(dict.fromkeys(name for _, value in adapter.args for name in _names_of(value.text)))
     return list(found)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from flowconf.graph import runtime
 from flowconf.graph.source.emit import GraphClass, Program
-from flowconf.language.registry import modules
+from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME
 from flowconf.report import Place
 
@@ -43,7 +43,7 @@ class CompiledProgram:
         namespace: dict[str, Any] = module.__dict__
         namespace |= {"torch": torch, "nn": nn, **program.objects}
         namespace |= {name: getattr(runtime, name) for name in RUNTIME}
-        namespace |= {name: modules.load(name) for name in _called(program)}
+        namespace |= {name: _loaded(source, name) for source, name in _called(program)}
         self.classes: dict[str, type[nn.Module]] = {}
         nested, outermost = bases
         offset = 0
@@ -119,10 +119,16 @@ def restore(program: CompiledProgram, name: str) -> nn.Module:
     return cls.__new__(cls)
 
 
-def _called(program: Program) -> list[str]:
-    """The registered names that the header imports."""
-    found: list[str] = []
+def _called(program: Program) -> list[tuple[str, str]]:
+    """The registered names that the header imports, with the modules that define them."""
+    found: list[tuple[str, str]] = []
     for line in program.header:
         if line.startswith("from ") and " import " in line and line != "from torch import nn":
-            found += [name.strip() for name in line.split(" import ")[1].split(",")]
-    return [name for name in found if name not in RUNTIME]
+            source, _, names = line.removeprefix("from ").partition(" import ")
+            found += [(source, name.strip()) for name in names.split(",") if name.strip() not in RUNTIME]
+    return found
+
+
+def _loaded(source: str, name: str) -> Any:
+    """A module class or an adapter by its name and the module that defines it."""
+    return adapters.load(name) if adapters.home(name) == source else modules.load(name)

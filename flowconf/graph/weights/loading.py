@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -109,6 +109,12 @@ def save(module: nn.Module, plan: GraphPlan | None, file: Path, metadata: Mappin
     save_tensors(file, tensors_of(module), {**metadata, **texts_of(plan)})
 
 
+def save_some(module: nn.Module, some: Iterable[Tensor], file: Path, metadata: Mapping[str, str]) -> None:
+    """Write some of the tensors below `module` to `file`, with their names there. Raises `OSError`."""
+    wanted = {id(tensor) for tensor in some}
+    save_tensors(file, {name: one for name, one in tensors_of(module).items() if id(one) in wanted}, metadata)
+
+
 def texts_of(plan: GraphPlan | None) -> dict[str, str]:
     """The metadata of a file with the weights of a graph: its document, and its structural hash."""
     if plan is None:
@@ -147,6 +153,7 @@ def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
         names = weights_in(found)
         target, mapping = tensors_of(module), _mapping(names, request)
         _one_name_each(mapping, module)
+        target = _without_new(target, mapping, module)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         _account(report, target, mapping, names, found.shape_of)
@@ -167,6 +174,7 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
         names, target = weights_in(found), tensors_of(module)
         mapping = _mapping(names, request)
         again = _one_name_each(mapping, module)
+        target = _without_new(target, mapping, module)
         _check_renames(request, names, at)
         report = WeightReport(str(file), at)
         pairs = _account(report, target, mapping, names, found.shape_of)
@@ -221,6 +229,14 @@ def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str
             mapping[name] = sources[0]
             again += [(sources[0], source) for source in sources[1:]]
     return again
+
+
+def _without_new(target: dict[str, Tensor], mapping: Mapping[str, str], module: nn.Module) -> dict[str, Tensor]:
+    """The tensors to load: without those of adapters, if the source has none of these."""
+    kinds = {path: getattr(type(part), "adapter", None) for path, part in module.named_modules()}
+    above = tuple(f"{join(path, kind)}." for path, kind in kinds.items() if isinstance(kind, str))
+    added = {name for name in target if name.startswith(above)} if above else set()
+    return target if added & mapping.keys() else {name: one for name, one in target.items() if name not in added}
 
 
 def _check_one(again: list[tuple[str, str]], file: TensorFile, request: Request, at: str) -> None:

@@ -32,7 +32,11 @@ def _graph(graph: GraphPlan) -> list[Any]:
     inputs = [[given.name, given.shape, given.dtype] for given in graph.inputs]
     outputs = [[name if graph.fields else "", str(value)] for name, value in graph.outputs]
     ties = sorted([tie.name, tie.other] for tie in graph.ties)
-    return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares), *([ties] if ties else [])]
+    added: list[Any] = [["tie", *ties]] if ties else []
+    for adapter in graph.adapters:
+        args = sorted((name, value.value) for name, value in adapter.args)
+        added.append(["adapt", adapter.name, args, sorted(adapter.paths)])
+    return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares), *added]
 
 
 def _step(step: Step) -> list[Any]:

@@ -9,7 +9,7 @@ from flowconf.language import references
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Input, Step, Value
 from flowconf.language.references import Found, NamesNothing, NotFound
-from flowconf.language.settings import Follow, Setting, Tie
+from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.report import Place, suggest
 from flowconf.report.origins import Document, Path
 
@@ -48,6 +48,7 @@ class Draft:
     """Tied parameters; `of` is the path as written, and `home` is empty, until all members are known."""
     follows: list[Follow] = field(default_factory=list)
     """Members that follow others; `home` is the path as written until all members are known."""
+    adapters: list[Adapter] = field(default_factory=list)
     captures: dict[str, Value] = field(default_factory=dict)
     shares: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
@@ -65,10 +66,10 @@ class Draft:
     def numbered(self, index: str, number: int) -> tuple[Draft, Params]:
         """This graph for one copy of a repeated step, whose number is the parameter `index`, and that parameter.
 
-        Settings, ties and follows are not shared with this draft, everything else is.
+        Settings and the like are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(self, scope=scope_of(own, self), settings=[], ties=[], follows=[]), own
+        return replace(self, scope=scope_of(own, self), settings=[], ties=[], follows=[], adapters=[]), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)

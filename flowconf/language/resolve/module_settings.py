@@ -31,11 +31,11 @@ def read_setting(
             init.append(start)
     checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), reporter)
     frozen = FROZEN[model.frozen]
-    if frozen is None and model.follows is not None:
+    if frozen is None and (model.follows is not None or model.adapt):
         frozen = "params"
     if frozen is None and checkpoint is None and not init:
         return None
-    keys = {"frozen": model.frozen, "follows": model.follows, "checkpoint": checkpoint}
+    keys = {"frozen": model.frozen, "follows": model.follows, "adapt": model.adapt or None, "checkpoint": checkpoint}
     key = next((key for key, value in keys.items() if value is not None), "init")
     return Setting(path, frozen, checkpoint, tuple(init), reporter.key((*at, key)))
 

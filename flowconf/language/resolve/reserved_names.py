@@ -100,8 +100,8 @@ DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"
 """Further attributes of `torch.nn.ModuleDict`, which cannot be the names of branches."""
 
 RUNTIME = (
-    "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "recall", "route", "stack_each",
-    "unbind_each", "unflatten_each",
+    "adapted", "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "recall", "route",
+    "stack_each", "unbind_each", "unflatten_each",
 )  # fmt: skip
 """Functions of `flowconf.graph.runtime` that the generated source calls."""
 

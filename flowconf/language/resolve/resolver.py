@@ -38,7 +38,7 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
-from flowconf.language.resolve import follows, loops, parameters, reserved_names, step_inputs, ties, unused
+from flowconf.language.resolve import adapters, follows, loops, parameters, reserved_names, step_inputs, ties, unused
 from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
@@ -127,6 +127,7 @@ class _Resolver(Reading):
         self._meet_awaited(draft)
         ties.resolve(draft, self.reporter)
         follows.resolve(draft, self.reporter)
+        adapters.resolve(draft, self.reporter)
         asked = self.asked if not path[1:] else ()
         unused.check_params(own, draft, self.unused)
         within = dotted(path[:-1] if mount else path)
@@ -143,6 +144,7 @@ class _Resolver(Reading):
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(draft.settings),
             ties=tuple(tie for tie in draft.ties if tie.home),
+            adapters=tuple(draft.adapters),
             follows=tuple(follow for follow in draft.follows if follow.home.split(".")[0] in draft.members),
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
@@ -203,6 +205,7 @@ class _Resolver(Reading):
             draft.settings += numbered.settings
             draft.ties += numbered.ties
             draft.follows += numbered.follows
+            draft.adapters += numbered.adapters
             return replace(step, index=None)
         copies = []
         for copy in range(times.value):
@@ -217,6 +220,7 @@ class _Resolver(Reading):
             draft.settings += numbered.settings
             draft.ties += numbered.ties
             draft.follows += numbered.follows
+            draft.adapters += numbered.adapters
         return replace(step, copies=tuple(copies))
 
     def _single(
@@ -246,6 +250,7 @@ class _Resolver(Reading):
         """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
         ties.add(model, at, path, draft, self.reporter)
         follows.add(model, at, path, draft, self.reporter)
+        adapters.add(model, at, path, draft, self._parser(draft, at))
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return

@@ -45,7 +45,7 @@ def _factors(shape: Callable[[float], float]) -> None:
 
 
 def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter: Reporter) -> None:
-    settings = {path: setting for path, setting in plan.all_settings() if setting.frozen is not None}
+    settings = plan.freezing()
     if any(not is_frozen(name, settings) for name in parameters):
         return
     if not parameters:

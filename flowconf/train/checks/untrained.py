@@ -39,7 +39,7 @@ class _State:
         training = config.training
         self.phase = phase
         section = training.phases[phase] if phase is not None else PhaseSection()
-        settings = {path: setting for path, setting in config.model.all_settings() if setting.frozen is not None}
+        settings = config.model.freezing()
         thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
         self.trainable = _changed(thawed, section, reach)
         self.terms = [name for name, loss in training.loss.items() if section.loss.get(name, loss.weight) != 0]

@@ -66,6 +66,18 @@ def dip(progress: float, *, depth: float = 0.5) -> float:
     return 1 - depth * math.sin(math.pi * progress)
 
 
+@flowconf.register_adapter
+class shift(nn.Module):
+    """Adds one number to each row of a weight."""
+
+    def __init__(self, weight: Tensor, *, start: float = 0.0):
+        super().__init__()
+        self.by = nn.Parameter(torch.full((weight.shape[0], 1), start))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.by
+
+
 class Rows(torch.utils.data.Dataset):
     def __init__(self, x: Tensor, y: Tensor):
         self.x, self.y = x, y

@@ -1,0 +1,62 @@
+"""Merges adapters into the weights that they change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from flowconf.graph.build import build_graph
+from flowconf.graph.graph import Graph
+from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
+
+Module = TypeVar("Module", bound=object)
+
+
+@torch.no_grad()
+def merged(graph: Graph) -> Graph:
+    """The same graph without adapters: its weights are the adapted ones."""
+    with torch.random.fork_rng(devices=[]):
+        plain = build_graph(without_adapters(graph.plan))
+    plain.load_state_dict(_adapted_state(graph))
+    return plain.train(graph.training)
+
+
+def _adapted_state(graph: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a graph without its adapters, with the weights that they give."""
+    state = dict(graph.state_dict())
+    for path, module in graph.named_modules(remove_duplicate=False):
+        kind = getattr(type(module), "adapter", None)
+        if isinstance(kind, str):
+            start = f"{path}." if path else ""
+            held = module._modules[kind]
+            assert held is not None
+            state |= {f"{start}{name}": getattr(module, name).detach() for name in held._modules}
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{start}{kind}.")}
+    return state
+
+
+def without_adapters(plan: GraphPlan) -> GraphPlan:
+    """The plan of the same graph without adapters, at any depth."""
+    return replace(plan, steps=tuple(_step(step) for step in plan.steps), adapters=())
+
+
+def _step(step: Step) -> Step:
+    parts = tuple((name, _applied(part)) for name, part in step.parts)
+    own = {name: _applied(part) for name, part in step.modules_beside.items()}
+    copies = tuple(_step(copy) for copy in step.copies)
+    return replace(step, parts=parts, copies=copies, **own)  # type: ignore[arg-type]
+
+
+def _applied(applied: Applied) -> Applied:
+    return replace(applied, module=_module(applied.module))
+
+
+def _module(module: Module) -> Module:
+    if isinstance(module, Mount):
+        return replace(module, graph=without_adapters(module.graph))
+    if isinstance(module, Chain):
+        return replace(module, members=tuple(_applied(member) for member in module.members))
+    return replace(module, module=_module(module.module)) if isinstance(module, Shared) else module

@@ -1,0 +1,131 @@
+"""Adapters: `adapt: {"**.attend": {name: lora, rank: 8}}`, resolved to the modules that they extend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from flowconf.language import schema, value_types
+from flowconf.language.advice import call_slips
+from flowconf.language.arguments import Call, Literal
+from flowconf.language.plan import Chain, GraphPlan, Mount, Step, join
+from flowconf.language.registry import adapters
+from flowconf.language.resolve import parameters
+from flowconf.language.resolve.calls import CallParser
+from flowconf.language.resolve.draft import Draft
+from flowconf.language.selectors import SelectorError, Tree, parse
+from flowconf.language.settings import Adapter
+from flowconf.report import Reporter, suggest
+from flowconf.report.origins import Path
+
+
+def add(model: schema.Settings, at: Path, path: str, draft: Draft, parser: CallParser) -> None:
+    """Add the adapters of the graph at `path` to the draft, with their arguments; what they select is known later."""
+    reporter = parser.reporter
+    for selector, given in model.adapt.items():
+        where = (*at, "adapt", selector)
+        if given.name not in adapters:
+            place = reporter.value((*where, "name"))
+            reporter.add(adapters.unknown(given.name, place, path))
+            continue
+        args = tuple(_arguments(given, where, parser))
+        place, name_place = reporter.key(where), reporter.value((*where, "name"))
+        draft.adapters.append(Adapter(path, selector, given.name, args, (), place, name_place))
+
+
+def _arguments(given: schema.Adapt, where: Path, parser: CallParser) -> Iterator[tuple[str, Literal]]:
+    """The arguments of an adapter, after the weight; texts for numbers are expressions of parameters."""
+    reporter, signature = parser.reporter, adapters.signature(given.name)
+    own = signature.parameters[1:]
+    types = {parameter.name: parameter.type for parameter in own}
+    for name, value in given.args.items():
+        at = (*where, name)
+        if name not in types:
+            message = f"`{given.name}` takes no argument `{name}`"
+            reporter.error("FC0133", message, reporter.key(at), at=at, advice=suggest(name, list(types), "arguments"))
+            continue
+        wants_text = "str" in types[name] or "Literal" in types[name]
+        literal = parameters.literal(value, reporter.value(at))
+        if isinstance(value, str) and not wants_text:
+            found = parser.value(value, reporter.value(at))
+            if found is None:
+                continue
+            literal = found
+        wanted = value_types.misfit(types[name], literal.value, required=True)
+        if wanted is not None:
+            message = f"`{name}` of `{given.name}` must be {wanted}, got {call_slips.shown(literal.value)}"
+            reporter.error("FC0123", message, reporter.value(at), at=at)
+        yield name, literal
+    for name in signature.missing(1, set(given.args)):
+        message = f"`{given.name}` requires `{name}`"
+        reporter.error("FC0122", message, reporter.value((*where, "name")), at=where, advice=f"write `{name}: ...`")
+
+
+def resolve(draft: Draft, reporter: Reporter) -> None:
+    """Find the modules that adapters select, now that all members are known."""
+    found, taken = [], dict[str, Adapter]()
+    for adapter in draft.adapters:
+        step = draft.step(adapter.path.split(".")[0])
+        if step is None or draft.is_broken(step.name):
+            continue
+        graph = _graph_at(step, adapter.path)
+        if graph is None:
+            message = f"`adapt` requires a graph, but `{adapter.path}` is none"
+            advice = "mount the module in a graph, or write `adapt` at the graph around it"
+            reporter.error("FC0125", message, adapter.place, path=adapter.path, advice=advice)
+            continue
+        paths = _selected(adapter, graph, reporter)
+        left = tuple(path for path in paths if path not in taken)
+        if paths and not left:
+            message = f"`{adapter.selector}` has no effect: `{taken[paths[0]].selector}` adapts the same modules"
+            reporter.error("FC0405", message, adapter.place, path=adapter.path, advice="remove one of them")
+        taken |= dict.fromkeys(left, adapter)
+        found.append(replace(adapter, paths=left))
+    draft.adapters[:] = found
+
+
+def _graph_at(step: Step, path: str) -> GraphPlan | None:
+    """The graph that a step, or one of its copies, mounts at a path."""
+    for copy in (step, *step.copies):
+        for applied in copy.applied():
+            if applied.path == path and isinstance(applied.module, Mount):
+                return applied.module.graph
+    return None
+
+
+def _selected(adapter: Adapter, graph: GraphPlan, reporter: Reporter) -> list[str]:
+    """The paths of the modules that an adapter selects; none after an error."""
+    try:
+        selector = parse(adapter.selector)
+    except SelectorError as problem:
+        reporter.error("FC0405", problem.message, adapter.place, path=adapter.path, advice=problem.advice)
+        return []
+    if selector.kind is not None:
+        message = f"`:{selector.kind}` selects parameters, but adapters extend modules"
+        reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=f"remove `:{selector.kind}`")
+        return []
+    names = list(_modules(graph))
+    tree = Tree(graph, names)
+    paths = [name for name in tree.select(selector) if name in set(names)]
+    if not paths:
+        message = f"`{adapter.selector}` selects no module of `{adapter.path}`"
+        reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=tree.instead(selector))
+    return [join(adapter.path, path) for path in paths]
+
+
+def _modules(graph: GraphPlan, prefix: str = "") -> Iterator[str]:
+    """The paths of all modules of a graph, with those of each copy."""
+    for step in graph.steps:
+        count = step.repeat.value if step.repeat is not None and not step.copies else None
+        numbers = [f".{number}" for number in range(count)] if isinstance(count, int) else [""]
+        for copy in step.copies or (step,):
+            for number in numbers:
+                for applied in copy.applied():
+                    path = join(prefix, f"{step.path}{number}{applied.path[len(step.path) :]}")
+                    path = path if not step.copies else join(prefix, applied.path)
+                    if isinstance(applied.module, Mount):
+                        yield from _modules(applied.module.graph, path)
+                    elif isinstance(applied.module, Chain):
+                        yield from (join(path, str(i)) for i in range(len(applied.module.members)))
+                    elif isinstance(applied.module, Call):
+                        yield path
