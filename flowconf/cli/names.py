@@ -24,8 +24,8 @@ class TableName(StrEnum):
     OPTIMIZERS = "optimizers"
     SCHEDULES = "schedules"
     DATA = "data"
-    ADAPTERS = "adapters"
     LOGGERS = "loggers"
+    ADAPTERS = "adapters"
 
 
 def list_names(
