@@ -25,7 +25,7 @@ ALIGNMENT = 8
 
 def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
     """Replace `file` by the concatenation of `parts`. Raises `OSError`, and then leaves the earlier file unchanged."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(temporary_name(file.name, str(os.getpid())))
     try:
         with temporary.open("wb") as stream:
             for part in parts:
@@ -36,6 +36,11 @@ def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(file.parent)
+
+
+def temporary_name(name: str, process: str) -> str:
+    """The name under which a process writes a file before it takes its place."""
+    return f".{name}.{process}.tmp"
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from flowconf.report import why_not
 
+LARGEST = 1 << 24
+"""The maximum size of a record in bytes."""
 DEEPEST = 20
 """The maximum nesting depth of a record."""
 
@@ -18,6 +21,11 @@ def read_record(file: Path) -> tuple[dict[str, Any], str | None]:
     """The record in a file, or an empty one with the reason why it is invalid."""
     found: object = None
     try:
+        known = file.stat()
+        if not stat.S_ISREG(known.st_mode):
+            return {}, "it is not a regular file"
+        if known.st_size > LARGEST:
+            return {}, f"it is larger than {LARGEST:,} bytes"
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as problem:
         return {}, why_not(problem)

@@ -35,10 +35,13 @@ from flowconf.train.commands.train import train_checked
 from flowconf.train.runs.listing import DIED, aligned, has_died
 from flowconf.train.screen import Screen, number
 from flowconf.train.stopping import ending_together, interruptible, survive_signals
+from flowconf.train.team.launch import environment
 
 LINES = "runs.jsonl"
 """In a sweep's folder: a line when a run has its folder, and one when it fails."""
 FAILED, INTERRUPTED = "failed", "interrupted"
+SAFE_PATH = "PYTHONSAFEPATH"
+"""With this environment variable, processes of a launcher import nothing from the current folder when they start."""
 ENDING = "ending"
 """In a sweep's folder: a file that ends the runs of a launcher's processes."""
 
@@ -53,7 +56,7 @@ def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:
         sys.stderr.write(f"{render_text(warnings)}\n\n")
     jobs, folder, screen = Jobs(verbose), sweep_folder("runs", file), Screen()
     try:
-        with ending_together(folder / ENDING, lambda: jobs.trains):
+        with environment({SAFE_PATH: "1"}), ending_together(folder / ENDING, lambda: jobs.trains):
             sweep_text(file, overrides, RULES, jobs.run, folder, check=jobs.check)
     finally:
         begun = read_runs(folder)
@@ -76,6 +79,7 @@ class Jobs:
         self.common: set[str] | None = None
         """The words that all runs have, of a sweep whose runs are known before the first one."""
         self.process = os.getpid()
+        self.safe_path = SAFE_PATH in os.environ
         self.trains = False
         """Whether a run is being trained in this process, not in one of a launcher."""
         self.projects = projects.imported()
@@ -103,6 +107,8 @@ class Jobs:
         In a process of a launcher it is NaN if the run is interrupted: an exception would end the other processes,
         which may still be saving.
         """
+        if not self.safe_path:
+            os.environ.pop(SAFE_PATH, None)
         asked = (turn.folder / ENDING).exists()
         if os.getpid() != self.process:
             survive_signals()

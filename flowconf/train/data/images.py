@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["images"]
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its suffix: for other formats it starts programs, such as Ghostscript."""
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 RESIDENT = 512 * 2**20
 """Maximum bytes of decoded images that are kept in memory."""
@@ -327,7 +329,7 @@ class Decoder:
         import numpy
 
         pillow = _pillow()
-        with _told(file), pillow.open(file) as opened:
+        with _told(file), pillow.open(file, formats=FORMATS) as opened:
             picture = _flattened(_upright(opened), self.channels)
             if self.size is not None and picture.size != self.size[::-1]:
                 picture = picture.resize(self.size[::-1], pillow.Resampling.BILINEAR)
@@ -342,7 +344,7 @@ def examine(file: Path) -> tuple[int, ...] | str:
     A file without the bytes that end its format is decoded, which decides.
     """
     try:
-        with _told(file), _pillow().open(file) as opened:
+        with _told(file), _pillow().open(file, formats=FORMATS) as opened:
             width, height = opened.size
             is_turned = (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(0x112) in TURNED
             if not _has_end(file, opened.format or ""):

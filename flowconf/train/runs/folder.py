@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.graph.weights.files import sync_folder, write_atomically
-from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, RECORD, known_record
+from flowconf.graph.weights.files import sync_folder, temporary_name, write_atomically
+from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, known_record
 from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
 from flowconf.text.write import dump
 from flowconf.train.runs import lock
@@ -76,8 +76,9 @@ class Run:
         """
         with self._writing():
             assert self._lines is not None
-            for leftover in self.checkpoints.glob(".*.tmp"):
-                leftover.unlink()
+            for name in (LAST, BEST):
+                for leftover in self.checkpoints.glob(temporary_name(name, "*")):
+                    leftover.unlink()
             self.checkpoints.mkdir(exist_ok=True)
             kept = whole_lines(self.folder / lock.LINES, size)
             self._lines.truncate(kept)

@@ -20,7 +20,13 @@ _locks: set[int] = set()
 
 
 def take(folder: Path) -> TextIO:
-    """Lock a run, and open its log for writing. Raises `RunError` if another process holds the lock."""
+    """Lock a run, and open its log for writing.
+
+    Raises `RunError` if another process holds the lock, or if the log leads out of the folder or to a pipe.
+    """
+    if not _is_own(folder / LINES):
+        message = f"`{LINES}` is not a regular file, so the run cannot be resumed"
+        raise RunError(Diagnostic("FC0702", message, Place(str(folder / LINES)), advice="remove it"))
     lines = (folder / LINES).open("a", encoding="utf-8")
     if not _locks_alone(lines):
         time.sleep(MOMENT)
@@ -45,6 +51,8 @@ def release(lines: TextIO) -> None:
 
 def is_held(folder: Path) -> bool:
     """Whether a process of this machine holds the lock of a run. Raises `OSError` if this cannot be determined."""
+    if not _is_own(folder / LINES):
+        return False
     try:
         with (folder / LINES).open("rb") as lines:
             fcntl.flock(lines, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -60,6 +68,11 @@ def release_locks() -> None:
     for number in _locks:
         os.close(number)
     _locks.clear()
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a file is missing or a regular one, not a link, a pipe or a device."""
+    return not file.is_symlink() and (file.is_file() or not file.exists())
 
 
 def _locks_alone(lines: TextIO) -> bool:

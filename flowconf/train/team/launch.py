@@ -60,7 +60,7 @@ def start(task: Task, processes: int) -> Path:
         (folder / TASK).write_bytes(pickle.dumps(task))
         try:
             with (
-                _environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **_threads(processes)}),
+                environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **_threads(processes)}),
                 _quiet(),
             ):
                 _launch(task, processes, folder)
@@ -206,7 +206,8 @@ def _threads(processes: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _environment(more: Mapping[str, str]) -> Iterator[None]:
+def environment(more: Mapping[str, str]) -> Iterator[None]:
+    """A block with further environment variables."""
     before = {name: os.environ.get(name) for name in more}
     os.environ.update(more)
     try:
@@ -214,7 +215,7 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
