@@ -51,13 +51,14 @@ def compare(folder, text, *overrides, size=2):
     assert_alike(folder.train(text=text), team(folder, text, "trainer.strategy=fsdp", *overrides, size=size))
 
 
+FROM_TEAMS = ("phases", "odd", "routed", "accumulated", "selected", "clipped", "averaged", "frozen")
 FSDP = {
     "nested": NESTED,
-    **{name: CASES[name] for name in ("phases", "odd", "routed", "accumulated", "clipped", "averaged", "frozen")},
+    **{name: CASES[name] for name in FROM_TEAMS},
     "nested phases": NESTED + "\nphases: {warm: {until: {step: 6}, freeze: [body, stem]}, last: {freeze: [norm]}}\n",
     "nested routes": with_keys(NESTED.replace("weight: 0.5}", "weight: 0.5, updates: [side, body]}"), ema=0.9),
 }
-QUICK = ("nested",)
+QUICK = ("nested", "selected")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in FSDP])

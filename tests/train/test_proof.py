@@ -130,7 +130,7 @@ def test_values_for_each_class_are_logged_by_name(classes):
     assert sum(matrix) == 32
     said = classes.said.getvalue()
     assert "mean val/f1" in said
-    assert "confusion" not in said
+    assert "val/confusion" not in said
 
 
 def test_curves_are_logged_by_name(classes):
