@@ -61,6 +61,7 @@ FSDP = {
 QUICK = ("nested", "selected")
 
 
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor")
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in FSDP])
 def test_case(folder, name):
     compare(folder, FSDP[name])

@@ -100,6 +100,21 @@ def test_a_metric_that_refuses_real_rows_ends_before_the_first_step(folder, rows
         folder.train(text=BINARY.replace("F1Score", "never").replace(", args: {task: binary}", ""))
 
 
+@pytest.mark.parametrize(("scores", "codes"), [(1, []), (2, ["FC0406"])])
+def test_real_rows_of_small_files_say_what_a_data_set_does_not_declare(folder, monkeypatch, scores, codes):
+    @flowconf.provides("x", "y", paths=("file",))
+    def mine(*, file: str) -> flowconf.Splits:
+        return flowconf.Splits(flowconf.Resident({"x": torch.rand(20, 6), "y": torch.rand(20, 1)}))
+
+    monkeypatch.setitem(registry.datasets.registered, "mine", mine)
+    (folder.path / "rows.csv").write_text("x,y")
+    text = BINARY.partition("metrics")[0].replace("arrays, train: rows.npz", "mine, file: rows.csv")
+    text = text.replace("Linear(16, 1) >> Reshape()", f"Linear(16, {scores})").replace("bce_with_logits", "mse")
+    found = findings(folder.write(text))
+    assert [told.code for told in found.mistakes] == codes
+    assert found.notes == ()
+
+
 # metrics with several numbers
 
 CLASSES = """

@@ -6,7 +6,7 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -67,6 +67,8 @@ class Reach:
     kinds: dict[str, frozenset[str]] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
+    open: list[str] = field(default_factory=list)
+    """The losses and metrics that are only known once there are real rows."""
 
     @cached_property
     def copies(self) -> dict[str, str]:
@@ -109,8 +111,8 @@ def first_step(config: Config) -> FirstStep:
 def measured(step: FirstStep, reporter: Reporter) -> Reach:
     """Note every loss and metric that cannot be computed, and give what the losses would train."""
     with faked(grad=True, mode=step.mode):
-        check, terms = _try_terms(step, reporter)
-        return _reach(step, terms, check)
+        check, terms, left = _try_terms(step, reporter)
+        return replace(_reach(step, terms, check), open=left)
 
 
 def check_declared(config: Config, reporter: Reporter) -> None:
@@ -152,8 +154,8 @@ def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
     return {name: torch.empty((rows, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
 
 
-def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Term]]:
-    """Note every loss and metric that cannot be computed; gives the losses, and what they were tried on."""
+def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Term], list[str]]:
+    """Note every loss and metric that cannot be computed; gives what they were tried on, the losses, and those left."""
     config, known, sizes = step.config, step.known, step.found.sizes
     training, plan = config.training, config.model
     fields = _field_names(training, plan, known)
@@ -181,10 +183,7 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     foreign = [one for one in foreign if one not in later]
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
     left += [one.name for one in later]
-    if left:
-        names = ", ".join(f"`{name}`" for name in left)
-        reporter.notes.append(f"checked when a run has read its data: {names}")
-    return fakes, terms
+    return fakes, terms, left
 
 
 def _first_rows(step: FirstStep, tried: list[Tried]) -> Rows | None:

@@ -63,6 +63,8 @@ class Walk:
     """None for a graph document."""
     step: FirstStep | None = None
     inference: Inference | None = None
+    open_terms: list[str] = field(default_factory=list)
+    """The losses and metrics that are only known once there are real rows."""
     prerequisites: Prerequisites | None = None
     before: list[Walk] = field(default_factory=list)
     """The walks of the configs to train before this one, in that order."""
@@ -238,6 +240,7 @@ def _objective(walk: Walk) -> None:
     errors = len(walk.reporter.errors)
     walk.config = walk.step.config = completed(walk.checked, walk.step.found, walk.step.batch)
     reach = measured(walk.step, walk.reporter)
+    walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)
     if len(walk.reporter.errors) == errors:
@@ -267,7 +270,10 @@ def _rows(walk: Walk) -> None:
     from flowconf.train.checks.rows import check_rows
 
     assert walk.inference is not None
-    check_rows(walk.checked, walk.inference, walk.reporter)
+    left = check_rows(walk.checked, walk.inference, walk.open_terms, walk.reporter)
+    if left:
+        names = ", ".join(f"`{name}`" for name in left)
+        walk.reporter.notes.append(f"checked when a run has read its data: {names}")
 
 
 def _prerequisites(walk: Walk) -> None:

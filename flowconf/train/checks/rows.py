@@ -13,22 +13,31 @@ from flowconf.language.sections.phases import wanted_values
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try, spoiled, told
-from flowconf.train.checks.real_rows import RealRows
+from flowconf.train.checks.real_rows import CPU, RealRows
+from flowconf.train.checks.terms import problems_of
 from flowconf.train.data.run_data import how_to_get
 from flowconf.train.data.streams import RowStream
-from flowconf.train.objective.metering import mean_term
+from flowconf.train.objective.gradients import MARK
+from flowconf.train.objective.metering import build_metrics, mean_term
 from flowconf.train.objective.terms import gives_mean, loss_terms
 
 
-def check_rows(config: Config, inference: Inference, reporter: Reporter) -> None:
-    """Report values of the data that make a loss not finite, and settings that require a missing split."""
+def check_rows(config: Config, inference: Inference, open_terms: list[str], reporter: Reporter) -> list[str]:
+    """Report what the data shows: losses that cannot be computed or are not finite, and settings without their split.
+
+    Returns those of the `open_terms` that are still open, because the data is not at hand.
+    """
     real = RealRows(config, inference)
     if real.splits is None:
-        return
+        return open_terms
     check_splits(config, [name for name, _ in real.splits.named()], reporter)
+    errors = len(reporter.errors)
+    left = _check_open(config, real, open_terms, reporter) if open_terms else []
+    if len(reporter.errors) > errors:
+        return left
     fields = real.splits.train.fields
     inputs = [given.name for given in config.model.inputs if given.name in fields]
-    terms = _means(config, fields)
+    terms = {path: term for path, term in _means(config, fields).items() if dotted(path) not in left}
     wanted = [name for term in terms.values() for name in term.references]
     for use, split in real.splits.named():
         first = 0 if isinstance(split, RowStream) or use != "train" else config.training.data.batch_size
@@ -40,6 +49,26 @@ def check_rows(config: Config, inference: Inference, reporter: Reporter) -> None
         if values is not None:
             found = spoiled(terms, inputs, values, batch)
             reporter.diagnostics += told(found, config, split, use, rows, len(rows))
+    return left
+
+
+def _check_open(config: Config, real: RealRows, open_terms: list[str], reporter: Reporter) -> list[str]:
+    """Report the open losses and metrics that cannot be computed of the first batch; returns those still open."""
+    batch = real.first_batch()
+    if batch is None:
+        return open_terms
+    training, in_graph = config.training, partial(references.names_value, config.model)
+    losses = loss_terms(training.loss, registry.losses.load, gives_mean, batch, in_graph)
+    place = config.composition.document.origins.value
+    metrics = build_metrics(training.metrics, batch, in_graph, CPU, lambda name: place(("metrics", name)), Reporter())
+    wanted = [name for term in (*losses, *(metric.term for metric in metrics)) for name in term.references]
+    values = real.values(wanted, batch)
+    if values is None:
+        return open_terms
+    later = [f"loss.{term.name}" for term in losses if getattr(term.function, MARK, False)]  # no gradients here
+    found = problems_of(config, [term for term in losses if f"loss.{term.name}" not in later], metrics, values, batch)
+    reporter.diagnostics += [one for one in found if one.path in open_terms]
+    return later
 
 
 def _means(config: Config, fields: Collection[str]) -> Terms:

@@ -9,7 +9,7 @@ from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try
 from flowconf.train.data.splits import Feed
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
-from flowconf.train.objective.gradients import MARK
+from flowconf.train.objective.gradients import MARK, gradients_for
 from flowconf.train.objective.terms import Average
 from flowconf.train.seeds import undisturbed
 
@@ -48,7 +48,7 @@ def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
     if not batch or not is_suspicious(terms, job.inputs, batch):
         return []
     job.graph.eval()
-    with torch.no_grad(), undisturbed(job.device):
+    with gradients_for(terms.values()), undisturbed(job.device):
         found = spoiled(terms, job.inputs, job.values(job.evaluation_view, batch), batch)
     job.graph.train()
     job.graph.reset_state()
