@@ -308,7 +308,7 @@ def _tried(job: Job, view: Graph) -> tuple[Values, Values]:
     job.graph.eval()
     view.eval()
     with undisturbed(job.device):
-        values = job.values(view, batch)
+        values = job.values(job.team.through(view), batch)
     job.graph.train()
     view.train()
     return values, batch
