@@ -34,7 +34,7 @@ SECTIONS = {
     "Training from Python": ("flowconf.train.python",),
     "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
     "Graphs written step by step": ("flowconf.graph.builder",),
-    "Registering": ("flowconf.language.registry",),
+    "Registering": ("flowconf.language.registry", "flowconf.train.objective.gradients"),
     "Data sets": ("flowconf.train.data.splits",),
     "Errors": ("flowconf.report",),
 }
