@@ -24,7 +24,7 @@ from flowconf.report.reporter import Reporter
 from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
 from flowconf.report.suggestion import Advice, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, printable, printable_lines
+from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, nearest_of, printable, printable_lines
 
 __all__ = [
     "AND_HERE",
@@ -56,6 +56,7 @@ __all__ = [
     "json_line",
     "listing",
     "nearest",
+    "nearest_of",
     "of_system",
     "printable",
     "printable_lines",

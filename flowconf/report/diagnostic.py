@@ -58,7 +58,7 @@ class Diagnostic:
 
     @property
     def fix(self) -> Fix | None:
-        """The edit that `check --fix` applies, or None without a certain one."""
+        """The edit of a file that `check --fix` applies, or None without a certain one."""
         meant = self.advice
         if not isinstance(meant, Suggestion) or (meant.at is None and meant.instead_of is None):
             return None
@@ -66,3 +66,23 @@ class Diagnostic:
         if meant.instead_of is not None and not place.holds(meant.instead_of):
             return None
         return Fix(place, meant.write)
+
+    @property
+    def is_about_key(self) -> bool:
+        """Whether its suggestion renames the key at its path."""
+        meant = self.advice
+        return isinstance(meant, Suggestion) and meant.instead_of == self.path.rpartition(".")[2]
+
+    @property
+    def better_word(self) -> str | None:
+        """The word of the command line that its suggestion means instead of the one at its place, or None."""
+        meant, word = self.advice, self.place.word
+        if not isinstance(meant, Suggestion) or word is None or meant.at is not None:
+            return None
+        if meant.instead_of is None:
+            return meant.write
+        key, equals, value = word.partition("=")
+        if self.is_about_key and meant.instead_of in key:
+            before, _, after = key.rpartition(meant.instead_of)
+            return f"{before}{meant.write}{after}{equals}{value}"
+        return f"{key}{equals}{value.replace(meant.instead_of, meant.write, 1)}" if meant.instead_of in value else None

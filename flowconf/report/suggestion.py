@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from flowconf.report.places import Place
-from flowconf.report.wording import listing, nearest, printable
+from flowconf.report.wording import listing, nearest_of, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +16,17 @@ class Suggestion:
 
     `instead_of` is the text to replace at the place of the diagnostic; `at` is the place to replace, if it is a
     different one. Without either, the suggestion is not applied automatically. `why` is appended to the help text.
+
+    A suggestion is tried before it is given. If the config has another error at that place then, the texts in `others`
+    are tried in order, and `otherwise` is the advice if none of them holds.
     """
 
     write: str
     instead_of: str | None = None
     at: Place | None = None
     why: str = ""
+    others: tuple[str, ...] = ()
+    otherwise: str | None = None
 
     def __str__(self) -> str:
         return printable(f"write `{self.write}`{self.why}")
@@ -30,8 +35,13 @@ class Suggestion:
         """The same suggestion for the whole dotted `text`, of which `instead_of` is one name."""
         if self.instead_of is None:
             return self
-        name = rf"(?<![^.]){re.escape(self.instead_of)}(?![^.\[])"
-        return replace(self, write=re.sub(name, self.write, text.strip(), count=1), instead_of=text.strip())
+        name, whole = re.compile(rf"(?<![^.]){re.escape(self.instead_of)}(?![^.\[])"), text.strip()
+        write, *others = (name.sub(new, whole, count=1) for new in (self.write, *self.others))
+        return replace(self, write=write, others=tuple(others), instead_of=whole)
+
+    def candidates(self) -> list[Suggestion]:
+        """The suggestion with each of its texts, in the order in which they are tried."""
+        return [replace(self, write=text, others=()) for text in (self.write, *self.others)]
 
 
 Advice = str | Suggestion
@@ -41,7 +51,6 @@ Advice = str | Suggestion
 def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> Advice | None:
     """The advice for an unknown name: the nearest allowed name, or the list of names."""
     options = list(dict.fromkeys(allowed))
-    close = nearest(name, options)
-    if close is not None:
-        return Suggestion(close, instead_of=name)
-    return f"available {what}: {listing(options, most)}" if options else None
+    listed = f"available {what}: {listing(options, most)}" if options else None
+    close, *others = nearest_of(name, options) or [None]
+    return listed if close is None else Suggestion(close, name, others=tuple(others), otherwise=listed)

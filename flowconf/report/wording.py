@@ -14,14 +14,18 @@ _UNUSUAL = re.compile(r"[^\n\t -~]")
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name closest to `name`, or None if none is close."""
+    return next(iter(nearest_of(name, allowed)), None)
+
+
+def nearest_of(name: str, allowed: Iterable[str]) -> tuple[str, ...]:
+    """The allowed names that are close to `name`, at most three, the closest first."""
     return _nearest(name, tuple(allowed))
 
 
 @lru_cache(maxsize=512)
-def _nearest(name: str, options: tuple[str, ...]) -> str | None:
+def _nearest(name: str, options: tuple[str, ...]) -> tuple[str, ...]:
     folded = {option.lower(): option for option in reversed(options)}
-    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    return tuple(folded[found] for found in get_close_matches(name.lower(), folded, n=3, cutoff=0.6))
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from flowconf.report import Diagnostic, Place
-from flowconf.text.source import MAX_BYTES
+from flowconf.report import Diagnostic, Fix, Place
+from flowconf.text.source import MAX_BYTES, edited_text
 
 PACKAGE = Path(__file__).parent.parent
 BOM = b"\xef\xbb\xbf"
 
 
+@dataclass(frozen=True)
+class Mended:
+    """Files with fixes in them: the new texts, and the places that were mended, in order."""
+
+    texts: Mapping[str, str]
+    places: tuple[Place, ...]
+
+
 def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:
-    """Write the fixes into their files; gives the places that were mended. Raises `OSError`.
+    """Write the fixes into their files; gives the places that were mended. Raises `OSError`."""
+    made = mended(fix for d in diagnostics if (fix := d.fix) is not None)
+    for file, text in made.texts.items():
+        mark = BOM if Path(file).read_bytes().startswith(BOM) else b""
+        Path(file).write_bytes(mark + text.encode())
+    return list(made.places)
+
+
+def mended(fixes: Iterable[Fix]) -> Mended:
+    """What the files of `fixes` would be with them.
 
     Files that come with flowconf are left alone, and of two fixes that overlap the later one in the line is made.
     """
-    fixes = {d.fix.place: d.fix for d in diagnostics if d.fix is not None and _text_at(d.fix.place) is not None}
-    ordered = sorted(fixes, key=lambda place: (place.file or "", place.line, place.column), reverse=True)
-    mended: list[Place] = []
+    of_place = {fix.place: fix for fix in fixes if _text_at(fix.place) is not None}
+    ordered = sorted(of_place, key=lambda place: (place.file or "", place.line, place.column), reverse=True)
+    texts: dict[str, list[str]] = {}
+    places: list[Place] = []
     for place in ordered:
         assert place.file is not None
-        file = Path(place.file)
-        if file.is_relative_to(PACKAGE) or (mended and _overlap(place, mended[-1])):
+        if Path(place.file).is_relative_to(PACKAGE) or (places and _overlap(place, places[-1])):
             continue
-        lines = _lines(file)
+        lines = texts.setdefault(place.file, _lines(Path(place.file)))
         line, start = lines[place.line - 1], place.column - 1
-        lines[place.line - 1] = line[:start] + fixes[place].text + line[start + place.length :]
-        mark = BOM if file.read_bytes().startswith(BOM) else b""
-        file.write_bytes(mark + "\n".join(lines).encode())
-        mended.append(place)
-    return mended[::-1]
+        lines[place.line - 1] = line[:start] + of_place[place].text + line[start + place.length :]
+        places.append(place)
+    return Mended({file: "\n".join(lines) for file, lines in texts.items()}, tuple(places[::-1]))
 
 
 def _overlap(place: Place, behind: Place) -> bool:
@@ -40,7 +56,8 @@ def _overlap(place: Place, behind: Place) -> bool:
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_bytes().decode("utf-8-sig").split("\n")
+    text = edited_text(file)
+    return (file.read_bytes().decode("utf-8-sig") if text is None else text).split("\n")
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +75,8 @@ def _text_at(place: Place) -> str | None:
         known = file.stat()
         if known.st_size > MAX_BYTES:
             return None
-        lines = _lines_then(file, known.st_size, known.st_mtime_ns)
+        is_edited = edited_text(file) is not None
+        lines = _lines(file) if is_edited else _lines_then(file, known.st_size, known.st_mtime_ns)
     except (OSError, UnicodeDecodeError):
         return None
     if place.line > len(lines):

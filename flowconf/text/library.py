@@ -12,13 +12,14 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path as File
 
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Suggestion, nearest, suggest
 from flowconf.report.origins import MAX_DEPTH, Document, MountOrigin, Node, Origins, Path, dotted
 from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
-from flowconf.text.source import shown
+from flowconf.text.source import edited_text, shown
 
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
@@ -70,7 +71,8 @@ class Library:
         """The first characters of a file, which hold its `# @package` line; read once."""
         name = str(file)
         if name not in self._heads:
-            with file.open(encoding="utf-8-sig", errors="replace") as lines:
+            text = edited_text(name)
+            with file.open(encoding="utf-8-sig", errors="replace") if text is None else StringIO(text) as lines:
                 self._heads[name] = lines.read(512)
         return self._heads[name]
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from flowconf.report import Advice, ConfigError, Diagnostic, Place, Reporter, Suggestion, nearest, why_not
 
@@ -65,6 +69,25 @@ def shown(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+_edited: ContextVar[Mapping[str, str]] = ContextVar("edited", default=MappingProxyType({}))
+"""Absolute file -> the text that is read instead of its own."""
+
+
+@contextmanager
+def edited(texts: Mapping[str, str]) -> Iterator[None]:
+    """A block in which files have other texts than on the disk, so that a change can be checked before it is made."""
+    before = _edited.set(MappingProxyType({**texts}))
+    try:
+        yield
+    finally:
+        _edited.reset(before)
+
+
+def edited_text(file: str | os.PathLike[str]) -> str | None:
+    """The text that a file has in a block of `edited`, or None for its own."""
+    return _edited.get().get(os.fspath(file))
+
+
 def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
     """The text of a file as UTF-8, or `text` as its content.
 
@@ -95,6 +118,9 @@ def absolute(file: str | os.PathLike[str]) -> Path:
 
 def _decoded(name: str) -> str:
     path = Path(name)
+    text = edited_text(name)
+    if text is not None:
+        return text
     try:
         if not path.exists():
             raise _unreadable(name, f"there is no file `{path.name}`", _neighbour(path))
@@ -146,7 +172,7 @@ def within(place: Place, text: str, offset: int, length: int) -> Place | None:
     escapes. None where it is unclear.
     """
     try:
-        changed = Path(str(place.file)).stat().st_mtime_ns
+        changed = edited_text(str(place.file)) or Path(str(place.file)).stat().st_mtime_ns
         where = _where(str(place.file), changed, place.line, place.column, text)
     except (OSError, ConfigError):
         return None
@@ -157,7 +183,7 @@ def within(place: Place, text: str, offset: int, length: int) -> Place | None:
 
 
 @lru_cache(maxsize=16)
-def _where(file: str, changed: int, line: int, column: int, text: str) -> tuple[int, ...]:
+def _where(file: str, changed: int | str, line: int, column: int, text: str) -> tuple[int, ...]:
     """The offset of each character of `text`, a value that begins there, as far as file and value agree."""
     raw = _raw(file, changed)
     at = raw.offset(line, column)
@@ -198,6 +224,6 @@ def _length_of(sign: str, text: str, at: int, quote: str) -> int:
 
 
 @lru_cache(maxsize=4)
-def _raw(file: str, changed: int) -> Source:
-    """The text of a file as it was at the time `changed`."""
+def _raw(file: str, changed: int | str) -> Source:
+    """The text of a file as it was at the time `changed`, or as it is edited."""
     return load(file)

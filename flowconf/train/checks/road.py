@@ -21,6 +21,7 @@ from flowconf.language.sections import checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, from_data, with_graphs
+from flowconf.train.checks.trial import tried
 
 if TYPE_CHECKING:
     from flowconf.graph.shapes.inference import Inference
@@ -84,6 +85,15 @@ class Walk:
 
         Raises `ConfigError` with the errors of the first stage that has any, and `MachineError`.
         """
+        try:
+            return self._to(last)
+        except FlowconfError as error:
+            if self.composition is None:
+                raise
+            stage = STAGES[max(self.position, _NUMBERS[BEFORE_TORCH] + 1) - 1].name
+            raise _tried(error, self.composition.file, self.composition.overrides, stage, self.run_weights) from None
+
+    def _to(self, last: str) -> Walk:
         end = _NUMBERS[last] + 1
         while self.position < end:
             stage = STAGES[self.position]
@@ -123,7 +133,27 @@ def begin(
     if isinstance(source, Mapping):
         folder = "configs" if Path("configs").is_dir() else "."
         return _walk(with_graphs(from_data(dict(source), origin), folder, configs.RULES), None)
-    return composed(configs.compose(source, overrides), trained=trained)
+    try:
+        return composed(configs.compose(source, overrides), trained=trained)
+    except ConfigError as error:
+        raise _tried(error, os.fspath(source), overrides, BEFORE_TORCH) from None
+
+
+def _tried(
+    error: FlowconfError, file: str, overrides: Sequence[str], last: str, run_weights: Path | None = None
+) -> FlowconfError:
+    """The error with advice that was tried: the config with it has no error at that place, up to the stage `last`."""
+
+    def errors(words: Sequence[str]) -> Sequence[Diagnostic]:
+        try:
+            composed(configs.compose(file, words), trained=False, run_weights=run_weights)._to(last)
+        except FlowconfError as left:
+            return left.diagnostics
+        except OSError as problem:
+            return [of_system(problem)]
+        return []
+
+    return tried(error, overrides, file, errors)
 
 
 def composed(composition: Composition, *, trained: bool = True, run_weights: Path | None = None) -> Walk:

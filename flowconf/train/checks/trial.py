@@ -1,0 +1,173 @@
+"""The trial of suggestions: before a help text is given, the config with it is checked.
+
+Nothing is written: files have the suggested texts only while they are checked. All suggestions are tried together, as
+`check --fix` applies them. One that leads to another error at its place is replaced by its next candidate, and is not
+given if there is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from flowconf.report import Diagnostic, FlowconfError, Place, Suggestion
+from flowconf.text.fixes import mended
+from flowconf.text.source import edited
+
+E = TypeVar("E", bound=FlowconfError)
+Check = Callable[[Sequence[str]], Iterable[Diagnostic]]
+"""Gives the errors of a config with these words of the command line."""
+
+ROUNDS = 3
+"""The maximum number of checks for one choice of candidates: a suggestion may uncover other mistakes in its line."""
+MOST = 12
+"""The maximum number of checks for all of them."""
+EFFORT = 500_000
+"""The maximum number of characters of all these checks together, unless the first one has more."""
+
+_is_running: ContextVar[bool] = ContextVar("running", default=False)
+
+
+def tried(error: E, words: Sequence[str], file: str | None, check: Check) -> E:
+    """The same error with the advice that holds; `file` is the config. Within a trial, nothing is tried."""
+    trial = _Trial(error.diagnostics, tuple(words), check, _size(error, file))
+    if _is_running.get() or not trial.candidates:
+        return error
+    running = _is_running.set(True)
+    try:
+        better = type(error)(*trial.given())
+    finally:
+        _is_running.reset(running)
+    better.unchecked = error.unchecked
+    return better.with_traceback(error.__traceback__)
+
+
+def _size(error: FlowconfError, file: str | None) -> int:
+    """The number of bytes of the config and of the files with errors."""
+    files = {one for one in (file, *(found.place.file for found in error.diagnostics)) if one is not None}
+    return sum(os.path.getsize(one) for one in files if os.path.isfile(one))
+
+
+@dataclass(frozen=True)
+class _State:
+    """A config with changes: its words of the command line, and the texts of files that were changed."""
+
+    words: tuple[str, ...]
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def applies(self, found: Diagnostic) -> bool:
+        """Whether the advice of an error is an edit of this config."""
+        return found.severity == "error" and (found.fix is not None or self._replaces(found))
+
+    def with_advice(self, found: Iterable[Diagnostic]) -> _State:
+        """The state after the advice of all of these errors."""
+        applied = [one for one in found if self.applies(one)]
+        with edited(self.texts):
+            texts = mended(fix for one in applied if (fix := one.fix) is not None).texts
+        better = {one.place.word: one.better_word for one in applied}
+        return _State(tuple(better.get(word) or word for word in self.words), {**self.texts, **texts})
+
+    def _replaces(self, found: Diagnostic) -> bool:
+        return found.place.word in self.words and found.better_word is not None
+
+
+class _Trial:
+    """`candidates` are the suggestions that are not refuted yet, by the position of their error in `found`."""
+
+    def __init__(self, found: Sequence[Diagnostic], words: tuple[str, ...], check: Check, size: int) -> None:
+        self.found, self.check = found, check
+        self.before = _State(words)
+        self.checks = max(1, min(MOST, EFFORT // max(size, 1)))
+        self.known = {(one.code, one.message) for one in found}
+        self.candidates = {
+            number: one.advice.candidates()
+            for number, one in enumerate(found)
+            if isinstance(one.advice, Suggestion) and self.before.applies(one)
+        }
+
+    def given(self) -> list[Diagnostic]:
+        """The errors with the advice that holds."""
+        refuted: set[int] = set()
+        while self.checks and any(self.candidates.values()):
+            chosen = {n: replace(self.found[n], advice=left[0]) for n, left in self.candidates.items() if left}
+            refuted = self.refuted(chosen)
+            for number in refuted:
+                del self.candidates[number][0]
+            if not refuted:
+                break
+        return [self.advised(number, is_untried=number in refuted) for number in range(len(self.found))]
+
+    def advised(self, number: int, is_untried: bool) -> Diagnostic:
+        """An error with the candidate that holds."""
+        one = self.found[number]
+        if number not in self.candidates:
+            return one
+        assert isinstance(one.advice, Suggestion)
+        left = self.candidates[number]
+        return replace(one, advice=one.advice.otherwise if is_untried or not left else left[0])
+
+    def refuted(self, chosen: dict[int, Diagnostic]) -> set[int]:
+        """The positions of the errors whose chosen advice leads to another error at its place."""
+        state = self.before.with_advice(chosen.values())
+        left = self.errors(state)
+        places = {number: _after(one, chosen.values()) for number, one in chosen.items()}
+        wrong = {n for n, one in chosen.items() if any(self.is_at(e, one, places[n]) for e in left)}
+        for _ in range(ROUNDS - 1):
+            near = [e for e in left if any(self.is_near(e, one, places[n]) for n, one in chosen.items())]
+            if wrong or not self.checks or not any(state.applies(e) for e in near):
+                break
+            state = state.with_advice(near)
+            left = self.errors(state)
+        return wrong | {n for n, one in chosen.items() if any(self.is_near(e, one, places[n]) for e in left)}
+
+    def errors(self, state: _State) -> list[Diagnostic]:
+        self.checks -= 1
+        with edited(state.texts):
+            return [found for found in self.check(state.words) if found.severity == "error"]
+
+    def is_at(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
+        """Whether an error that is left is about the new text of `one`, at `place`, or about the value of its key."""
+        if (error.code, error.message) in self.known and error.message != one.message:
+            return False
+        path = _renamed(one)
+        return _overlaps(error.place, place) or (path is not None and f"{error.path}.".startswith(f"{path}."))
+
+    def is_near(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
+        """Whether an error is a new one about the line or the path of `one`."""
+        if (error.code, error.message) in self.known:
+            return False
+        lines = [_line(error.place), *(_line(label.place) for label in error.labels)]
+        return (place.is_exact and _line(place) in lines) or (bool(one.path) and error.path == one.path)
+
+
+def _after(one: Diagnostic, applied: Iterable[Diagnostic]) -> Place:
+    """The place of the new text of an error when all of `applied` are."""
+    fix = one.fix
+    if fix is None:
+        return Place(word=one.better_word)
+    place = fix.place
+    fixes = {other.place: other for each in applied if (other := each.fix) is not None}
+    left = [other for at, other in fixes.items() if _line(at) == _line(place) and at.column < place.column]
+    column = place.column + sum(len(other.text) - other.place.length for other in left)
+    return replace(place, column=column, length=max(len(fix.text), 1))
+
+
+def _renamed(one: Diagnostic) -> str | None:
+    """The path with the new name, if the advice renames the key."""
+    if not one.is_about_key:
+        return None
+    assert isinstance(one.advice, Suggestion)
+    above, dot, _ = one.path.rpartition(".")
+    return f"{above}{dot}{one.advice.write}"
+
+
+def _line(place: Place) -> tuple[str | None, int, str | None]:
+    return place.file, place.line, place.word
+
+
+def _overlaps(one: Place, other: Place) -> bool:
+    same = one.is_exact and _line(one) == _line(other)
+    return same and one.column < other.column + other.length and other.column < one.column + one.length
