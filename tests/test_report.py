@@ -248,7 +248,11 @@ def test_only_known_codes_are_used():
 def test_suggestions():
     assert nearest("linear", ["Linear", "Bilinear"]) == "Linear"
     assert nearest("zzz", ["Linear"]) is None
-    assert suggest("frozn", ["frozen", "from"]) == Suggestion("frozen", instead_of="frozn")
+    listed = "available names: `frozen`, `from`"
+    assert suggest("frozn", ["frozen", "from"]) == Suggestion("frozen", instead_of="frozn", otherwise=listed)
+    assert suggest("cosine_restarts", ["constant", "steps"]) == "available names: `constant`, `steps`"
+    several = suggest("hiden", ["hidden", "hide"])
+    assert [each.write for each in several.candidates()] == ["hidden", "hide"]
     assert suggest("zzz", ["a", "b"]) == "available names: `a`, `b`"
     assert (
         suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2) == "available modules: `m0`, `m1` and 12 more"

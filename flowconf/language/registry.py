@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 from flowconf.language import projects, signatures
 from flowconf.language.advice import other_tools
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Place, Suggestion, suggest
+from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Place, Suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
@@ -120,7 +120,7 @@ class Table:
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """The advice for a name that is not in the table; `also` are further allowed names."""
-        return suggest(name, [*also, *self.names()], self.plural)
+        return other_tools.for_name(self.kind, self.plural, name, [*also, *self.names()])
 
     def signature(self, name: str) -> Signature:
         """The signature of a function, or of the constructor of a class."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from flowconf.report.codes import CODES
@@ -77,12 +78,13 @@ class Diagnostic:
     def better_word(self) -> str | None:
         """The word of the command line that its suggestion means instead of the one at its place, or None."""
         meant, word = self.advice, self.place.word
-        if not isinstance(meant, Suggestion) or word is None or meant.at is not None:
+        if not isinstance(meant, Suggestion) or word is None or meant.instead_of is None:
             return None
-        if meant.instead_of is None:
+        if meant.instead_of == word:
             return meant.write
         key, equals, value = word.partition("=")
-        if self.is_about_key and meant.instead_of in key:
-            before, _, after = key.rpartition(meant.instead_of)
-            return f"{before}{meant.write}{after}{equals}{value}"
-        return f"{key}{equals}{value.replace(meant.instead_of, meant.write, 1)}" if meant.instead_of in value else None
+        if self.is_about_key and re.split(r"[.+~]", key)[-1] == meant.instead_of:
+            return f"{key.removesuffix(meant.instead_of)}{meant.write}{equals}{value}"
+        name = re.compile(rf"(?<![\w.]){re.escape(meant.instead_of)}(?!\w)")
+        better = name.sub(lambda _: meant.write, value, count=1)
+        return f"{key}{equals}{better}" if better != value else None

@@ -59,6 +59,13 @@ class Reporter:
         """The place of the last key of a path."""
         return self.origins.key((*self.base, *at))
 
+    def pair(self, at: Path) -> Place | None:
+        """The place of `key: value` at a path, or None if it is not text on one line of a file."""
+        key, value = self.key(at), self.value(at)
+        if key.file is None or not key.line or (key.file, key.line) != (value.file, value.line) or not value.length:
+            return None
+        return replace(key, length=max(value.column + value.length - key.column, key.length))
+
     def dotted(self, at: Path) -> str:
         """A path of the document with dots."""
         return dotted((*self.base, *at))

@@ -48,9 +48,12 @@ Advice = str | Suggestion
 """What to do about an error: a sentence, or the text to write."""
 
 
-def suggest(name: str, allowed: Iterable[str], what: str = "names", most: int = 40) -> Advice | None:
-    """The advice for an unknown name: the nearest allowed name, or the list of names."""
+def suggest(
+    name: str, allowed: Iterable[str], what: str = "names", most: int = 40, listed: Iterable[str] | None = None
+) -> Advice | None:
+    """The advice for an unknown name: the nearest allowed name, or the list of names (`listed`, if it is another)."""
     options = list(dict.fromkeys(allowed))
-    listed = f"available {what}: {listing(options, most)}" if options else None
-    close, *others = nearest_of(name, options) or [None]
-    return listed if close is None else Suggestion(close, name, others=tuple(others), otherwise=listed)
+    names = options if listed is None else list(dict.fromkeys(listed))
+    otherwise = f"available {what}: {listing(names, most)}" if names else None
+    found = nearest_of(name, options)
+    return Suggestion(found[0], name, others=found[1:], otherwise=otherwise) if found else otherwise

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 
 FEW = 12
 """The number of names that are listed of a set that is too large to list completely."""
+CLOSE, CLOSE_IF_SHORT = 0.7, 0.6
+"""The similarity from which one name may be meant by another, and for names of up to four letters."""
+ALIKE = 0.1
+"""The difference of similarities up to which several names may be meant."""
 _UNUSUAL = re.compile(r"[^\n\t -~]")
 
 
@@ -18,14 +22,18 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def nearest_of(name: str, allowed: Iterable[str]) -> tuple[str, ...]:
-    """The allowed names that are close to `name`, at most three, the closest first."""
+    """The allowed names that are about as close to `name` as the closest one, at most three, the closest first."""
     return _nearest(name, tuple(allowed))
 
 
 @lru_cache(maxsize=512)
 def _nearest(name: str, options: tuple[str, ...]) -> tuple[str, ...]:
     folded = {option.lower(): option for option in reversed(options)}
-    return tuple(folded[found] for found in get_close_matches(name.lower(), folded, n=3, cutoff=0.6))
+    cutoff = CLOSE if len(name) > 4 else CLOSE_IF_SHORT
+    close = get_close_matches(name.lower(), folded, n=3, cutoff=cutoff)
+    ratios = [SequenceMatcher(None, found, name.lower()).ratio() for found in close]
+    alike = [found for found, ratio in zip(close, ratios, strict=True) if ratio > ratios[0] - ALIKE]
+    return tuple(folded[found] for found in alike)
 
 
 def listing(names: Sequence[str], most: int = 40) -> str:

@@ -306,7 +306,7 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
     if found is not None:
         key = found[1] or found[2]
         place, override = _group_place(library, key, overrides)
-        typed = Suggestion(override.typed.lstrip("+")) if override else None
+        typed = Suggestion(override.typed.lstrip("+"), override.typed) if override else None
         advice_twice = typed or f"write `- override {key}: ...` for the second"
         return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice_twice)
     found = re.search(r"interpolation '([^']+)'", message)

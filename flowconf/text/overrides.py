@@ -189,7 +189,7 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
         return _delete(root, override, path, old, rules, groups)
     if parsed.is_add() and old is not None and old.value is not None and not isinstance(parsed.value(), dict):
         message = f"`{override.key}` already exists"
-        advice = Suggestion(override.typed.lstrip("+"))
+        advice = Suggestion(override.typed.lstrip("+"), override.typed)
         labels = (Label("set here", old.place),)
         raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
     adds = parsed.is_add() or parsed.is_force_add()
@@ -281,7 +281,7 @@ def _unknown(
     labels: tuple[Label, ...] = ()
     group = nearest(wrong, [*allowed, *groups()]) if known == 0 else None
     if group is not None and group not in allowed:
-        meant = Suggestion(override.typed.replace(wrong, group, 1))
+        meant = Suggestion(override.typed.replace(wrong, group, 1), override.typed)
         return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), meant))
     message = f"`{failing}` does not exist"
     if parent.value is None and above:
@@ -294,12 +294,12 @@ def _unknown(
     home = _home(root, wrong, rules) if known == 0 else None
     if home is not None:
         better = dotted((*home, *path[1:]))
-        advice: Advice = Suggestion(override.typed.replace(key, better, 1))
+        advice: Advice = Suggestion(override.typed.replace(key, better, 1), override.typed)
     elif close == wrong:  # a key that the config leaves out
-        advice = Suggestion(f"+{override.typed}")
+        advice = Suggestion(f"+{override.typed}", override.typed)
     elif close is not None:
         better = dotted((*above, close, *path[known + 1 :]))
-        advice = Suggestion(override.typed.replace(key, better, 1))
+        advice = Suggestion(override.typed.replace(key, better, 1), override.typed)
     else:
         listed = suggest(wrong, allowed, "keys")
         to_add = _to_add(override) if known and _can_hold(root, path, rules) else None

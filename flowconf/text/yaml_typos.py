@@ -52,7 +52,9 @@ def _bracket(line: str, at: int) -> Typo | None:
     sign, missing = line[at : at + 1], {"}": "]", "]": "}"}
     if sign not in missing:
         return None
-    return Typo(f"expected `{missing[sign]}`, got `{sign}`", at, 1, Suggestion(missing[sign], instead_of=sign))
+    both = f"{missing[sign]}{sign}"
+    advice = Suggestion(missing[sign], instead_of=sign, others=(both,))
+    return Typo(f"expected `{missing[sign]}`, got `{sign}`", at, 1, advice)
 
 
 def _sign_first(line: str, at: int) -> Typo | None:

@@ -332,7 +332,10 @@ def test_all_mistakes_of_one_call_come_at_once():
         ("Linear(wdith, 2)", "write `width`"),
         ("Linear(1, 2, basi=true)", "write `bias`"),
         ("LazyLinear(3)", "write `Linear(_, ...)`: `_` is inferred from the shape of the input"),
-        ("Linear(1)", "write `Linear(in_features, out_features)`"),
+        (
+            "Linear(1)",
+            "write `Linear(in_features, out_features)`, or `Linear(_, 1)` to infer `in_features` from the input",
+        ),
     ],
 )
 def test_what_to_write_instead(text, advice):

@@ -193,7 +193,9 @@ def test_torchmetrics_by_class_name(folder):
 def test_torchmetrics_are_named_in_suggestions(folder):
     with pytest.raises(ConfigError) as caught:
         folder.train("metrics.accuracy.fn=F1Scor")
-    assert [(d.code, d.help) for d in caught.value.diagnostics] == [("FC0401", "write `F1Score`")]
+    assert [(d.code, d.help) for d in caught.value.diagnostics] == [
+        ("FC0401", "write `F1Score`, and `args: {task: ...}`")
+    ]
 
 
 def test_losses_and_metrics_that_do_not_fit_are_told_before_the_first_step(folder):

@@ -280,7 +280,7 @@ def _judge(
     if not report.loaded and target and not (report.mismatched and strict):
         part = f" below `{request.at}`" if request.at else ""
         message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
-        advice = _would_match(target, names)
+        advice = _would_match(target, names, is_whole=request.mismatched == "ignore" and not report.at)
         if request.at and set(names) & set(target):
             advice = "remove `at`: the names in the file match without it"
         place = request.place_of("at") if request.at else request.place
@@ -315,8 +315,8 @@ def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, 
         reporter.error(code, message, place, path=path, advice=advice)
 
 
-def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
-    """The advice for a source whose names do not match those of the target."""
+def _would_match(target: Mapping[str, Tensor], names: list[str], is_whole: bool) -> str | None:
+    """The advice for a source whose names do not match those of the target; `is_whole`: a part cannot be selected."""
     counts: dict[str, int] = {}
     for name in names:
         for wanted in target:
@@ -325,7 +325,8 @@ def _would_match(target: Mapping[str, Tensor], names: list[str]) -> str | None:
                 counts[prefix] = counts.get(prefix, 0) + 1
     if counts:
         best = max(counts, key=lambda prefix: counts[prefix])
-        return f"add `at: {best}` ({counts[best]} of {len(target)} would match)"
+        count = f"({counts[best]} of {len(target)} would match)"
+        return f"save the weights without `{best}.` in their names {count}" if is_whole else f"add `at: {best}` {count}"
     shorter = {name.split(".", 1)[1] for name in target if "." in name}
     heads = {name.split(".", 1)[0] for name in target if "." in name}
     if len(heads) == 1 and shorter & set(names):

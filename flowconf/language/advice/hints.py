@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from flowconf.language import schema
-from flowconf.language.advice import other_tools
+from flowconf.language.advice import foreign_calls, other_tools, vocabulary
 from flowconf.language.registry import modules
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, Suggestion
@@ -44,15 +44,15 @@ YES = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", 
 YES |= {"false": "false", "1": "true", "0": "false"}
 
 
-def for_unknown_key(key: str, owner: object, value: object, allowed: Collection[str]) -> str | None:
+def for_unknown_key(key: str, owner: object, value: object, allowed: Collection[str]) -> Advice | None:
     """The advice for a key of other tools, or for one that belongs in the call of a step."""
-    if "tag" not in allowed:
-        close = other_tools.meant(key, other_tools.DOCUMENT, allowed)
-        of_a_step = other_tools.NO_STEP_KEYS.get(key) if "frozen" in allowed else None
-        return f"use `{close}`" if close else of_a_step
-    argument = _for_argument(key, owner, value)
-    close = other_tools.meant(key, other_tools.STEP, allowed)
-    return argument or (f"use `{close}`" if close else other_tools.NO_STEP_KEYS.get(key))
+    is_step = "tag" in allowed
+    argument = _for_argument(key, owner, value) if is_step else None
+    if argument is not None:
+        return argument
+    otherwise = vocabulary.NO_STEP_KEYS.get(key) if is_step or "frozen" in allowed else None
+    close = other_tools.meant(key, vocabulary.STEP if is_step else vocabulary.DOCUMENT, allowed)
+    return Suggestion(close, instead_of=key, otherwise=otherwise) if close else otherwise
 
 
 def _for_argument(key: str, step: object, value: object) -> str | None:
@@ -67,25 +67,32 @@ def _for_argument(key: str, step: object, value: object) -> str | None:
     return f"write arguments in the call, as in `{name}(..., {key}={_written(value)})`" if key in known else None
 
 
-def for_missing_verb(step: Mapping[str, object], unknown: Sequence[str]) -> tuple[str, str] | None:
+def for_missing_verb(step: Mapping[str, object], unknown: Sequence[str]) -> tuple[str, Advice] | None:
     """The key that was meant as the verb of a step without one, and the advice."""
     for key in unknown:
-        known = key if key in modules else other_tools.meant(key, other_tools.MODULES, modules.names())
-        if known is not None and key not in other_tools.VERBS:
+        verb = other_tools.meant(key, vocabulary.VERBS, schema.VERBS)
+        known = None if verb else _module(key)
+        if known is not None:
             return key, f"write `through: {_call(known, step[key])}`"
         if key == "flow":
             return key, "write it under `graph` or another verb"
-        verb = other_tools.meant(key, other_tools.VERBS, schema.VERBS)
         if verb is None:
             continue
         value = step[key]
         name = value.rsplit(".", 1)[-1] if isinstance(value, str) else ""
         if verb == "through" and name.isidentifier():
-            name = name if name in modules else other_tools.meant(name, other_tools.MODULES, modules.names()) or name
             rest = {other: step[other] for other in unknown if other != key}
-            return key, f"write `through: {_call(name, rest)}`"
-        return key, f"use `{verb}`"
+            return key, f"write `through: {_call(_module(name) or name, rest)}`"
+        return key, Suggestion(verb, instead_of=key)
     return None
+
+
+def _module(name: str) -> str | None:
+    """The module with a name, or with that name in another tool."""
+    if name in modules:
+        return name
+    known = foreign_calls.module_named(name, modules.names()) or vocabulary.MODULES.get(name.lower())
+    return known if known in modules else None
 
 
 def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from flowconf.language import registry, schema
 from flowconf.language.advice import other_tools
+from flowconf.language.advice.vocabulary import LOSS_ARGUMENTS, NOT_NEEDED
 from flowconf.language.schema import keys_of
 from flowconf.language.training import (
     DataSection,
@@ -19,7 +20,7 @@ from flowconf.language.training import (
     TrainingConfig,
     TurnSection,
 )
-from flowconf.report import nearest
+from flowconf.report import Advice, Place, Reporter, Suggestion, nearest
 from flowconf.report.origins import Path
 
 EXAMPLES: dict[Path, str] = {
@@ -47,9 +48,6 @@ EXAMPLES: dict[Path, str] = {
 
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 
-NOT_NEEDED = {"shuffle": "remove it: training data is always shuffled, validation and test data never"}
-"""Keys of other tools without a counterpart."""
-
 SECTIONS: dict[str, type[Section]] = {
     "data": DataSection, "optimizer": OptimizerSection, "schedule": ScheduleSection, "trainer": TrainerSection,
 }  # fmt: skip
@@ -69,6 +67,25 @@ def meant(key: str, allowed: Collection[str]) -> str | None:
     return other_tools.for_key(key, allowed) or nearest(key, allowed)
 
 
+def pair(where: Path, value: object, allowed: Collection[str], reporter: Reporter) -> Advice | None:
+    """The advice for a key and its value that other tools write for an `allowed` key with another value."""
+    key, word = str(where[-1]), reporter.key(where).word
+    found = other_tools.for_pair(key, value, allowed)
+    if found is None:
+        return None
+    if found[0] == key:
+        return Suggestion(found[1], instead_of=other_tools.written(value))
+    left = "" if word is None else word.partition("=")[0]
+    if word is not None and left.endswith(key):
+        return Suggestion(f"{left.removesuffix(key)}{found[0]}={found[1]}", instead_of=word)
+    return Suggestion(": ".join(found), at=reporter.pair(where))
+
+
+def taken(key: str, ours: str) -> str:
+    """The advice for a word of other tools for a key that is set as well."""
+    return f"`{key}` is `{ours}` here, which is already set: keep one of them"
+
+
 def example(path: Path) -> str | None:
     """The advice for a missing mapping."""
     return next((text for shape, text in EXAMPLES.items() if _fits(shape, path)), None)
@@ -86,7 +103,9 @@ def is_unnamed(section: Path, members: object) -> bool:
 
 
 def belongs(key: str) -> str | None:
-    """The advice for a key that belongs elsewhere in a training config."""
+    """The advice for a key that belongs elsewhere in a training config, or that is not needed."""
+    if key in NOT_NEEDED:
+        return NOT_NEEDED[key]
     levels = [level for level, keys in _levels() if key in keys]
     if not levels:
         return f"`{key}` belongs at the top level of a config" if key in TOP else None
@@ -100,10 +119,18 @@ def other_owners(table: registry.Table, argument: str) -> str | None:
     return f"`{argument}` is an argument of {', '.join(owners)}" if owners else None
 
 
-def argument_of(fn: object, key: str) -> bool:
-    """Whether the loss or metric `fn` takes an argument `key`."""
+def for_argument(fn: object, key: str, place: Place) -> Advice | None:
+    """The advice for an argument of the loss or metric `fn` that is written beside it, perhaps by another name."""
     tables = (table for table in (registry.losses, registry.metrics) if isinstance(fn, str) and fn in table)
-    return any(table.signature(str(fn)).takes(key) for table in tables)
+    signatures = [table.signature(str(fn)) for table in tables]
+    taken = [p.name for signature in signatures for p in signature.parameters if p.kind == "keyword"]
+    argument = key if key in taken else other_tools.meant(key, LOSS_ARGUMENTS, taken)
+    if argument is None:
+        return None
+    left, equals, value = (place.word or "").partition("=")
+    if equals and left.endswith(f".{key}"):
+        return Suggestion(f"{left.removesuffix(key)}args.{argument}={value}", instead_of=place.word)
+    return f"write it under `args`: `args: {{{argument}: ...}}`"
 
 
 def _levels() -> Iterator[tuple[str, Collection[str]]]:

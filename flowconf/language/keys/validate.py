@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from flowconf.language import schema
 from flowconf.language.advice import hints, other_tools, sections
+from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
 from flowconf.language.training import Changing
 from flowconf.language.value_types import WORDS, InWords, Module
@@ -236,24 +237,33 @@ class _Report:
     def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
         """Report an unknown key, and suggest a key that is `free` here, or the `lacking` one."""
         key, owner, place = str(where[-1]), self._at(where[:-1]), self._key(where)
-        is_argument = isinstance(owner, dict) and "args" in allowed and sections.argument_of(owner.get("fn"), key)
-        free = [*free, "defaults"] if self.is_config and len(where) == 1 else free
-        told = (
-            None if self.is_config and "flow" not in where else hints.for_unknown_key(key, owner, self._at(where), free)
-        )
-        known = None if told else other_tools.for_key(key, free)
-        close = None if told or known or is_argument else nearest(key, free)
-        if told:
-            hint: Advice = told
-        elif is_argument:
-            hint = f"write it under `args`: `args: {{{key}: ...}}`"
-        elif known or close:
-            hint = Suggestion(str(known or close), instead_of=key)
-        elif lacking is not None:
+        free = [*allowed] if place.word is not None else [*free]
+        free += ["defaults"] if self.is_config and len(where) == 1 else []
+        fn = owner.get("fn") if isinstance(owner, dict) and "args" in allowed else None
+        is_graph = not self.is_config or "flow" in where
+        hint = hints.for_unknown_key(key, owner, self._at(where), free) if is_graph else None
+        hint = hint or sections.for_argument(fn, key, place)
+        hint = hint or self._of_another_tool(where, allowed, free)
+        if hint is None and lacking is not None and nearest(key, free) is None:
             hint = f"write `{lacking}`, which is missing"
-        else:
-            hint = self._belongs(key) or suggest(key, allowed, "keys") or ""
+        hint = (
+            hint
+            or (None if nearest(key, free) else self._belongs(key))
+            or suggest(key, free, "keys", listed=allowed)
+            or ""
+        )
         self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, advice=hint)
+
+    def _of_another_tool(self, where: Path, allowed: Sequence[str], free: Sequence[str]) -> Advice | None:
+        """The advice for a key of another tool in a section of a config."""
+        key = str(where[-1])
+        known = other_tools.for_key(key, free)
+        pair = sections.pair(where, self._at(where), free, self.reporter)
+        if pair is not None or known is not None:
+            otherwise = NOT_NEEDED.get(key, f"use `{known}`")
+            return pair or Suggestion(str(known), instead_of=key, otherwise=otherwise)
+        taken = other_tools.for_key(key, allowed)
+        return sections.taken(key, taken) if taken is not None else NOT_NEEDED.get(key)
 
     def _belongs(self, key: str) -> str | None:
         if self.is_config:
@@ -375,6 +385,12 @@ class _Report:
         ):
             message, place = f"{message}; null removes the last one here", removals[-1]
         hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
+        read = self.reporter.origins.root.at((*self.base, *where))
+        if read is not None and read.reference is not None:
+            decoded = f"${{oc.decode:{read.reference}}}"
+            hint = Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
+        if self.is_config and where and "model" not in where:
+            hint = sections.pair(where, got, [str(where[-1])], self.reporter) or hint
         if hint is None and WORDS[dict] in wanted:
             hint = sections.example((*self.base, *where))
         if hint is None and (not self.is_config or "model" in where):

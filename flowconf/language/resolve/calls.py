@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from flowconf.language import value_types
-from flowconf.language.advice import call_slips, other_tools
+from flowconf.language.advice import call_slips, foreign_calls, other_tools, vocabulary
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
 from flowconf.language.resolve import wrong_values
@@ -37,6 +37,8 @@ OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]]
     ast.Mod: ("%", operator.mod),
     ast.Pow: ("**", operator.pow),
 }
+INPUT_SIZES = ("in_", "input_size", "num_features", "normalized_shape")
+"""How the names of arguments begin that are sizes of the input."""
 PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "**": 3}
 
 
@@ -84,7 +86,7 @@ class CallParser:
             name = node.func if isinstance(node, ast.Call) else node
             if not isinstance(name, ast.Name) or name.id not in allowed:
                 shown = ast.unparse(name)
-                close = other_tools.meant(shown.removesuffix("_"), other_tools.STARTS, allowed)
+                close = other_tools.meant(shown.removesuffix("_"), vocabulary.STARTS, allowed)
                 advice = (
                     Suggestion(close, instead_of=shown) if close else suggest(shown.split(".")[-1], allowed, "ways")
                 )
@@ -136,10 +138,11 @@ class CallParser:
         if not isinstance(name, ast.Name):
             shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
             message = f"expected the name of a module or a call, got `{shown}`"
-            self._refuse("FC0131", message, spot(node), call_slips.no_call(node, modules.names()))
+            in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, modules.names())
+            self._refuse("FC0131", message, spot(node), in_our_words)
         assert isinstance(name, ast.Name)
         if name.id not in modules:
-            advice = None
+            advice = self._in_our_words(node, spot)
             if name.id in self.scope:
                 advice = f"`{name.id}` is a parameter, but a step requires a module"
             elif name.id in self.steps:
@@ -152,6 +155,18 @@ class CallParser:
             call = self._arguments(name.id, node, spot)
         self._check(call, node, spot)
         return call
+
+    @staticmethod
+    def _in_our_words(node: ast.expr, spot: _Spot) -> Advice | None:
+        """The advice for a whole call: of another tool, or with the package of its module."""
+        text, called = spot.part(node), node.func if isinstance(node, ast.Call) else node
+        written, why = foreign_calls.translated(node, modules.names()), ""
+        if written is None and isinstance(called, ast.Attribute):
+            is_other = other_tools.for_module(called.attr, modules.names()) is not None
+            close = None if is_other else nearest(called.attr, modules.names())
+            written = f"{close}{text[len(ast.unparse(called)) :]}" if close else None
+            why = ": modules are written without a package"
+        return Suggestion(written, instead_of=text, at=spot(node), why=why) if written is not None else None
 
     def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
         args: list[Argument] = []
@@ -275,12 +290,8 @@ class CallParser:
         missing = signature.missing(len(call.args), {name for name, _ in call.kwargs})
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
-            self._refuse(
-                "FC0133",
-                f"`{call.name}` requires {listed}",
-                spot(node),
-                Suggestion(_usage(call.name, signature)),
-            )
+            usage = _usage(call.name, signature, spot.part(node))
+            self._refuse("FC0133", f"`{call.name}` requires {listed}", spot(node), usage)
 
     def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
         """Report numbers, strings and modules of the wrong type; `slip` is the advice for a possible cause."""
@@ -322,7 +333,11 @@ class CallParser:
             name = str(keyword.arg)
             place = spot.span(keyword.col_offset, len(name))
             if not signature.takes(name):
+                free = [known for known in signature.names if known not in seen]
+                known_as = other_tools.meant(name, vocabulary.ARGUMENTS, free)
                 advice = suggest(name, signature.names, "arguments")
+                if known_as is not None:
+                    advice = Suggestion(known_as, instead_of=name, otherwise=f"use `{known_as}`")
                 self.reporter.error(
                     "FC0133", f"`{call.name}` has no argument `{name}`", place, path=self.path, advice=advice
                 )
@@ -401,9 +416,15 @@ def _wrapped(node: ast.expr, operand: Literal, sign: str, right_side: bool = Fal
     return operand.text if binds > 0 or (binds == 0 and not right_side and sign != "**") else f"({operand.text})"
 
 
-def _usage(name: str, signature: Signature) -> str:
+def _usage(name: str, signature: Signature, text: str) -> str:
+    """How a call with too few arguments is written, and with `_` for the size of the input if only that is missing."""
     required = [p.name for p in signature.parameters if p.required]
-    return f"{name}({', '.join(required)})"
+    usage = f"write `{name}({', '.join(required)})`"
+    if not required[0].startswith(INPUT_SIZES) or "_" in text:
+        return usage
+    given = text.removeprefix(name).strip().removeprefix("(").removesuffix(")")
+    short = f"{name}(_, {given})" if given else f"{name}(_{', ...' * (len(required) > 1)})"
+    return f"{usage}, or `{short}` to infer `{required[0]}` from the input"
 
 
 def _short(text: str, most: int = 60) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowconf.language import schema
-from flowconf.language.advice import call_slips, other_tools
+from flowconf.language.advice import call_slips, other_tools, vocabulary
 from flowconf.language.open_size import open_size, products
 from flowconf.language.plan import Input
 from flowconf.language.resolve import reserved_names, wrong_values
@@ -32,7 +32,7 @@ def read_inputs(model: schema.GraphDocument, path: Path, scope: ParameterScope, 
         dtype = given.dtype if isinstance(given, schema.InputSpec) else "float32"
         if dtype not in DTYPES:
             place = reporter.value((*at, "dtype"))
-            meant = other_tools.meant(dtype.removeprefix("torch."), other_tools.DTYPES, DTYPES)
+            meant = other_tools.meant(dtype.removeprefix("torch."), vocabulary.DTYPES, DTYPES)
             meant = dtype.removeprefix("torch.") if dtype.removeprefix("torch.") in DTYPES else meant
             advice = Suggestion(meant, instead_of=dtype) if meant else suggest(dtype, DTYPES, "dtypes")
             reporter.error("FC0123", f"unknown dtype `{dtype}`", place, at=at, advice=advice)

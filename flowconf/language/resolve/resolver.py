@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from flowconf.language import references, schema
-from flowconf.language.advice import other_tools
+from flowconf.language.advice import other_tools, vocabulary
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.keys.validate import validate
 from flowconf.language.plan import (
@@ -387,7 +387,7 @@ class _Resolver(Reading):
             dim = " with `dim: ...` beside it" if name in ("cat", "stack") else ""
             self._fail("FC0131", f"`{name}` takes no arguments here", place, step.name, f"write `merge: {name}`{dim}")
         if name.isidentifier() and name not in modules:
-            close = other_tools.meant(name, other_tools.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
+            close = other_tools.meant(name, vocabulary.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
             self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
         return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flowconf.language import references, registry, signatures, value_types
-from flowconf.language.advice import other_tools, sections
+from flowconf.language.advice import other_tools, sections, vocabulary
 from flowconf.language.advice.sections import SECTIONS
 from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
@@ -382,6 +382,12 @@ def own_keys(path: Path) -> list[str]:
     return OWN_KEYS[GroupSection if len(path) > 1 else SECTIONS[str(path[0])]]
 
 
+def _with_required(advice: Suggestion, lacking: Sequence[str], form: str = "{}") -> Advice:
+    """The advice to write a name, with the arguments that it requires."""
+    arguments = form.format(", ".join(f"{argument}: ..." for argument in lacking))
+    return f"write `{advice.write}`, and `{arguments}`" if lacking else advice
+
+
 class _Names:
     """Looks up names in the registry and checks arguments. `given` is the number of positional arguments."""
 
@@ -400,7 +406,10 @@ class _Names:
     ) -> None:
         """Check a section with a name and its arguments; the trainer passes the first `given` ones, and `supplied`."""
         if name not in table:
-            self.reporter.add(table.unknown(name, self.reporter.value((*path, "name")), dotted(path)))
+            advice = table.advice_for(name)
+            if isinstance(advice, Suggestion):
+                advice = _with_required(advice, table.signature(advice.write).missing(given, {*args, *supplied}))
+            self.reporter.add(table.unknown(name, self.reporter.value((*path, "name")), dotted(path), advice))
             return
         signature = table.signature(name)
         lacking = signature.missing(given, {*args, *supplied})
@@ -432,7 +441,7 @@ class _Names:
         """Check a loss or metric: its name, the number of references, its arguments."""
         table = next((table for table in tables if section.fn in table), None)
         if table is None:
-            self.unknown_function(tables, path, section.fn)
+            self.unknown_function(tables, path, section.fn, section.args)
             return
         signature = table.signature(section.fn)
         given = len(listed(section.input)) + len(listed(section.target))
@@ -463,13 +472,16 @@ class _Names:
         key = "target" if section.target is not None and len(listed(section.input)) * 2 == len(takes) else "input"
         return message, self.reporter.value((*path, key))
 
-    def unknown_function(self, tables: list[Table], path: Path, name: str) -> None:
+    def unknown_function(self, tables: list[Table], path: Path, name: str, args: Collection[str]) -> None:
         """Report a name that is in none of the tables; registered names are suggested before torchmetrics' classes."""
         kind = tables[0].kind
         known = [name for table in tables for name in table.names()]
         known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
         place = self.reporter.value((*path, "fn"))
-        advice = suggest(name, known, tables[0].plural)
+        advice = other_tools.for_name(kind, tables[0].plural, name, known)
+        if isinstance(advice, Suggestion) and uses_torchmetrics(advice.write):
+            signature = signatures.read_constructor(TORCHMETRICS, advice.write, EVERY_METRIC)
+            advice = _with_required(advice, signature.missing(0, set(args)), "args: {{{}}}")
         variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
         if variant is not None and variant[2] in known:
             advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
@@ -528,18 +540,21 @@ class _Names:
         self, argument: str, free: list[str], allowed: Collection[str], path: Path, lacking: str | None
     ) -> Advice | None:
         """The advice for an unknown argument: a `free` one, the `lacking` one, another level, or the list."""
-        close = other_tools.for_key(argument, free) or nearest(argument, free)
-        if close is None and len(path) == 1:
-            close = other_tools.for_key(argument, ["name"])
-        if close is not None:
-            return Suggestion(close, instead_of=argument)
+        known = other_tools.meant(argument, vocabulary.LOSS_ARGUMENTS, free) or other_tools.for_key(argument, free)
+        if known is None and len(path) == 1:
+            known = other_tools.for_key(argument, ["name"])
+        listed = suggest(argument, free, "arguments", listed=allowed)
+        if known is not None:
+            return Suggestion(known, instead_of=argument, otherwise=f"use `{known}`")
+        if isinstance(listed, Suggestion):
+            return listed
         if lacking is not None:
             return f"write `{lacking}`, which is missing"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
-            elsewhere = sections.NOT_NEEDED.get(argument) or sections.belongs(argument)
-        return elsewhere or suggest(argument, allowed, "arguments")
+            elsewhere = vocabulary.NOT_NEEDED.get(argument) or sections.belongs(argument)
+        return elsewhere or listed
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
         """Report missing required arguments."""

@@ -8,9 +8,10 @@ from itertools import pairwise
 from pydantic import BaseModel
 
 from flowconf.language import registry
+from flowconf.language.advice import other_tools
 from flowconf.language.sections import phase_order
 from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
-from flowconf.report import Label, Reporter, suggest
+from flowconf.report import Label, Reporter, Suggestion, suggest
 from flowconf.report.origins import Path, dotted
 
 TRENDS = ("stalled", "improving", "converged")
@@ -38,7 +39,9 @@ def check_value(training: TrainingConfig, name: str, path: Path, reporter: Repor
     several = [f"val/{metric}/" for metric, s in training.metrics.items() if not any(s.fn in table for table in own)]
     if name not in known and not name.startswith(tuple(several)):
         message = f"unknown value `{name}` of {'a run' if trained else 'the validation split'}"
-        reporter.error("FC0402", message, at=path, advice=suggest(name, known, "values"))
+        _, meant = other_tools.for_pair("best", name, ["best"]) or ("", name)
+        advice = Suggestion(meant, instead_of=name) if meant in known else suggest(name, known, "values")
+        reporter.error("FC0402", message, at=path, advice=advice)
 
 
 def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:

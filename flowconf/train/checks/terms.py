@@ -16,12 +16,12 @@ from torch import Tensor
 from flowconf.graph.shapes.fake_values import WantsNumbers, quiet
 from flowconf.graph.shapes.locating import number_in
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import references
+from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
-from flowconf.report import Diagnostic, Label, Place, Reporter, raised_here
+from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers
@@ -143,7 +143,7 @@ class TermCheck:
     ) -> None:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
         name, term = dotted(path), meter.term
-        guilty, advice = self._mended(meter, operands)
+        guilty, advice = self._mended(section.fn, meter, operands)
         own = {operand.source: operand for operand in operands}.values()
         labels = (*(self._label(operand) for operand in own), *raised_here(why))
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
@@ -216,8 +216,8 @@ class TermCheck:
 
     # what to write
 
-    def _mended(self, meter: Meter, operands: Sequence[Given]) -> tuple[tuple[str, ...], str | None]:
-        """Which part of a term is at fault, as keys below it, and the text that mends it."""
+    def _mended(self, fn: str, meter: Meter, operands: Sequence[Given]) -> tuple[tuple[str, ...], Advice | None]:
+        """Which part of a term is at fault, as keys below it, and what mends it."""
         term = meter.term
         if term.mask is not None and self.fits(meter, replace(term, mask=None)):
             return ("mask",), self._fitting("mask", meter, operands)
@@ -233,16 +233,29 @@ class TermCheck:
             whole = {**self.batch, target: self.batch[target].long()}
             if replace(self, batch=whole).fits(meter, term):
                 return ("target",), f"make `{target}` integers"
-        for key in ("target", "input"):
+        picking = self._picking(term, operands)
+        if picking is not None:
+            return ("fn",), Suggestion(picking, instead_of=fn)
+        reshaped = self._reshaped(operands)
+        for key in ("target", "input") if reshaped is None else ():
             advice = self._fitting(key, meter, operands)
             if advice is not None:
                 return (key,), advice
-        return ("fn" if _is_of_the_project(term) else "input",), self._reshaped(operands)
+        return ("fn" if _is_of_the_project(term) else "input",), reshaped
 
-    def _fitting(self, key: str, meter: Meter, operands: Sequence[Given]) -> str | None:
+    def _picking(self, term: Term, operands: Sequence[Given]) -> str | None:
+        """The loss that takes scores of classes and the number of a class, if these are what a loss is given."""
+        is_loss = any(operand.where[0] == "loss" for operand in operands)
+        if not is_loss or term.args or operands[-1].value.dtype.is_floating_point:
+            return None
+        tried = replace(term, function=registry.losses.load(PICKING[0]))
+        return PICKING[0] if term.function is not tried.function and self.fits(Average(tried)) else None
+
+    def _fitting(self, key: str, meter: Meter, operands: Sequence[Given]) -> Suggestion | None:
         """The advice to write the only other value that fits in the place of the one under a key."""
         found = [text for text, other in self._others(meter.term, operands, key) if self.fits(meter, other)]
-        return f"write `{found[0]}`" if len(found) == 1 else None
+        current = next((operand.source.name for operand in operands if operand.key == key), "")
+        return Suggestion(found[0], instead_of=current) if len(found) == 1 else None
 
     @staticmethod
     def _axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:

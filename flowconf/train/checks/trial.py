@@ -7,10 +7,11 @@ given if there is none.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 from flowconf.report import Diagnostic, FlowconfError, Place, Suggestion
@@ -47,8 +48,11 @@ def tried(error: E, words: Sequence[str], file: str | None, check: Check) -> E:
 
 def _size(error: FlowconfError, file: str | None) -> int:
     """The number of bytes of the config and of the files with errors."""
-    files = {one for one in (file, *(found.place.file for found in error.diagnostics)) if one is not None}
-    return sum(os.path.getsize(one) for one in files if os.path.isfile(one))
+    size = 0
+    for one in {file, *(found.place.file for found in error.diagnostics)}:
+        with suppress(OSError, ValueError):
+            size += 0 if one is None else Path(one).stat().st_size
+    return size
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class _Trial:
         self.checks = max(1, min(MOST, EFFORT // max(size, 1)))
         self.known = {(one.code, one.message) for one in found}
         self.candidates = {
-            number: one.advice.candidates()
+            number: [text for each in one.advice.candidates() for text in _with_quotes(each, one.place)]
             for number, one in enumerate(found)
             if isinstance(one.advice, Suggestion) and self.before.applies(one)
         }
@@ -141,6 +145,12 @@ class _Trial:
             return False
         lines = [_line(error.place), *(_line(label.place) for label in error.labels)]
         return (place.is_exact and _line(place) in lines) or (bool(one.path) and error.path == one.path)
+
+
+def _with_quotes(suggestion: Suggestion, place: Place) -> list[Suggestion]:
+    """A suggestion, and the same in quotes for a text that is written in quotes."""
+    is_quoted = suggestion.at is None and place.length - len(suggestion.instead_of or "") == 2
+    return [suggestion, replace(suggestion, write=f'"{suggestion.write}"')] if is_quoted else [suggestion]
 
 
 def _after(one: Diagnostic, applied: Iterable[Diagnostic]) -> Place:

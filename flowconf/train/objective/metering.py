@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -140,8 +142,12 @@ def _torch_metric(
     try:
         metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
+        takes = inspect.signature(getattr(torchmetrics, section.fn)).parameters
+        lacking = [name for name in re.findall(r"`(\w+)`", str(problem)) if name in takes and name not in section.args]
         message = f"invalid arguments for `{section.fn}` of torchmetrics: {first_line(problem)}"
-        reporter.error("FC0133", message, place, path=f"metrics.{term.name}")
+        message = f"`{section.fn}` requires the argument `{lacking[0]}`" if lacking else message
+        advice = f"write `args: {{{lacking[0]}: ...}}`" if lacking else None
+        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=advice)
         return None
 
     def new_meter(dealt: bool) -> Meter:
