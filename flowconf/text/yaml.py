@@ -316,8 +316,7 @@ class _Builder:
         call = self.whole_call(start)
         message = f"`{shown(event.value)}` is only part of a call: a comma splits it inside braces or brackets"
         if call is None:
-            advice = "inside { } or [ ], quote the whole call"
-            self.notes.error("FC0007", message, self.place(event), advice=advice)
+            self.notes.error("FC0007", message, self.place(event), advice="inside { } or [ ], quote the whole call")
             return
         quote = "'" if '"' in call else '"'
         in_mapping = isinstance(self.frames[-1].items, dict)
@@ -326,7 +325,9 @@ class _Builder:
         chain = [call, *(_MODULE.findall(rest.group()) if rest is not None else ())]
         text = f"{quote}{' >> '.join(chain)}{quote}"
         place = self.source.place(start, start + length)
-        self.notes.error("FC0007", message, place, advice=Suggestion(text, at=place))
+        is_tuple = call.startswith("(") and len(chain) == 1
+        advice = Suggestion(f"[{call[1:-1]}]" if is_tuple else text, at=place, others=(text,) if is_tuple else ())
+        self.notes.error("FC0007", message, place, advice=advice)
 
     def whole_call(self, start: int) -> str | None:
         """The call that begins at `start`, up to a comma or bracket outside of its parentheses, in one line."""

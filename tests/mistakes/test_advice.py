@@ -66,6 +66,7 @@ def wrong_advice(config: str, words: list[str]) -> str | None:
         for one in left
         if (one.code, one.message) not in before
         and ((one.place.file, one.place.line) == (place.file, place.line) if place.line else one.place.word == new)
+        and (one.path in ("", given.path) or not place.line or one.place.column <= place.column + place.length)
     ]
     return f"{render_text([given])}\n\nleads to\n\n{render_text(here)}" if here else None
 

@@ -14,7 +14,8 @@ def translated(node: ast.expr, names: Collection[str]) -> str | None:
     called = node.func if isinstance(node, ast.Call) else node
     name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
     theirs, ours = _patterns().get(_folded(name), (None, None))
-    if theirs is None or ours is None:
+    is_ours = name != (theirs and ast.unparse(theirs.func)) and _folded(name) in map(_folded, names)
+    if theirs is None or ours is None or is_ours:
         return None
     given = _given(theirs, node)
     chain = _filled(ours, given)

@@ -20,7 +20,7 @@ from flowconf.language.training import (
     TrainingConfig,
     TurnSection,
 )
-from flowconf.report import Advice, Place, Reporter, Suggestion, nearest
+from flowconf.report import Advice, Reporter, Suggestion, nearest
 from flowconf.report.origins import Path
 
 EXAMPLES: dict[Path, str] = {
@@ -108,6 +108,11 @@ def belongs(key: str) -> str | None:
         return NOT_NEEDED[key]
     levels = [level for level, keys in _levels() if key in keys]
     if not levels:
+        known = ((other_tools.for_key(key, keys), level) for level, keys in _levels())
+        ours, level = next(((ours, level) for ours, level in known if ours), (None, ""))
+        top = other_tools.for_key(key, TOP)
+        if ours is not None or top is not None:
+            return f"write `{ours}`, a key of {level}" if ours else f"write `{top}` at the top level of the config"
         return f"`{key}` belongs at the top level of a config" if key in TOP else None
     *others, last = levels
     return f"`{key}` is a key of {', '.join(others)}{' and ' if others else ''}{last}"
@@ -119,17 +124,23 @@ def other_owners(table: registry.Table, argument: str) -> str | None:
     return f"`{argument}` is an argument of {', '.join(owners)}" if owners else None
 
 
-def for_argument(fn: object, key: str, place: Place) -> Advice | None:
-    """The advice for an argument of the loss or metric `fn` that is written beside it, perhaps by another name."""
+def for_argument(fn: object, where: Path, value: object, is_first: bool, reporter: Reporter) -> Advice | None:
+    """The advice for an argument of the loss or metric `fn` that is written beside it, perhaps by another name.
+
+    `is_first`: there are no `args` yet.
+    """
+    key, place = str(where[-1]), reporter.key(where)
     tables = (table for table in (registry.losses, registry.metrics) if isinstance(fn, str) and fn in table)
     signatures = [table.signature(str(fn)) for table in tables]
     taken = [p.name for signature in signatures for p in signature.parameters if p.kind == "keyword"]
     argument = key if key in taken else other_tools.meant(key, LOSS_ARGUMENTS, taken)
     if argument is None:
         return None
-    left, equals, value = (place.word or "").partition("=")
+    left, equals, typed = (place.word or "").partition("=")
     if equals and left.endswith(f".{key}"):
-        return Suggestion(f"{left.removesuffix(key)}args.{argument}={value}", instead_of=place.word)
+        return Suggestion(f"{left.removesuffix(key)}args.{argument}={typed}", instead_of=place.word)
+    if is_first and isinstance(value, bool | int | float):
+        return Suggestion(f"args: {{{argument}: {other_tools.written(value)}}}", at=reporter.pair(where))
     return f"write it under `args`: `args: {{{argument}: ...}}`"
 
 

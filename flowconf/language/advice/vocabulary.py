@@ -331,7 +331,7 @@ CONFIG: dict[str, str] = {
     "size": "imgsz img_size image_size input_size",
     "length": "block_size seq_len sequence_length max_length context_length max_seq_len",
     "fn": "function _target_ type name loss metric cls class class_name",
-    "name": "_target_ type cls class class_name fn kind",
+    "name": "_target_ type cls class class_name fn kind dataset dataset_name",
     "input": "pred preds prediction predictions output outputs source logits y_pred",
     "target": "y labels truth ground_truth gold targets y_true",
     "weight": "coefficient coef scale factor lambda loss_weight",
@@ -406,6 +406,8 @@ PAIRS: dict[str, dict[str, str]] = {
     "early_stopping": {r"([1-9]\d*)": r"patience: \1"},
     "early_stop": {r"([1-9]\d*)": r"patience: \1"},
     "greater_is_better": {"true": "mode: max", "false": "mode: min"},
+    "evaluate_every": {"epoch": "evaluate_every: 0"},
+    "checkpoint_every": {"epoch": "checkpoint_every: 0"},
     "verbose": {"0|false": "progress: false", "1|2|true": "progress: true"},
     "disable_tqdm": {"true": "progress: false", "false": "progress: true"},
 }
@@ -413,7 +415,7 @@ PAIRS: dict[str, dict[str, str]] = {
 
 NOT_NEEDED = {
     "shuffle": "remove it: training data is always shuffled, validation and test data never",
-    "pin_memory": "remove it: batches are copied to the device in the background",
+    "pin_memory": "remove it: memory is pinned where the device is a GPU",
     "persistent_workers": "remove it: workers stay until the run ends",
     "sampler": "remove it: the rows of each process are chosen by the trainer",
     "deterministic": "remove it: a run is determined by its config and `seed`",
@@ -442,6 +444,13 @@ NOT_NEEDED = {
     "zero_grad": "remove it: gradients are cleared before every step",
     "retain_graph": "remove it: all terms of the loss share one backward pass",
     "check_val_every_n_epoch": "write `evaluate_every`, a number of steps; without it, every epoch is evaluated",
+    "T_max": "remove it: a schedule spans the whole run",
+    "t_max": "remove it: a schedule spans the whole run",
+    "num_training_steps": "remove it: a schedule spans the whole run",
+    "max_lr": "remove it: the highest rate is `optimizer.lr`",
+    "warmup_ratio": "write `warmup`, a number of steps",
+    "wandb": "write `loggers: {wandb: {}}` at the top level of the config",
+    "mlflow": "write `loggers: {mlflow: {}}` at the top level of the config",
     "num_classes": "the last module of the graph gives the classes, as in `Linear(_, 10)`",
 }
 """Keys of other tools without a counterpart, or with another meaning -> the advice."""

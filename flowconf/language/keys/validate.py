@@ -240,9 +240,9 @@ class _Report:
         free = [*allowed] if place.word is not None else [*free]
         free += ["defaults"] if self.is_config and len(where) == 1 else []
         fn = owner.get("fn") if isinstance(owner, dict) and "args" in allowed else None
-        is_graph = not self.is_config or "flow" in where
+        is_graph = not self.is_config or where[0] == "model"
         hint = hints.for_unknown_key(key, owner, self._at(where), free) if is_graph else None
-        hint = hint or sections.for_argument(fn, key, place)
+        hint = hint or sections.for_argument(fn, where, self._at(where), "args" in free, self.reporter)
         hint = hint or self._of_another_tool(where, allowed, free)
         if hint is None and lacking is not None and nearest(key, free) is None:
             hint = f"write `{lacking}`, which is missing"
@@ -262,7 +262,7 @@ class _Report:
         if pair is not None or known is not None:
             otherwise = NOT_NEEDED.get(key, f"use `{known}`")
             return pair or Suggestion(str(known), instead_of=key, otherwise=otherwise)
-        taken = other_tools.for_key(key, allowed)
+        taken, _ = other_tools.for_pair(key, self._at(where), allowed) or (other_tools.for_key(key, allowed), "")
         return sections.taken(key, taken) if taken is not None else NOT_NEEDED.get(key)
 
     def _belongs(self, key: str) -> str | None:

@@ -166,7 +166,8 @@ class CallParser:
             close = None if is_other else nearest(called.attr, modules.names())
             written = f"{close}{text[len(ast.unparse(called)) :]}" if close else None
             why = ": modules are written without a package"
-        return Suggestion(written, instead_of=text, at=spot(node), why=why) if written is not None else None
+        others = tuple(written.partition("(")[:1]) if written is not None and why else ()
+        return Suggestion(written, text, spot(node), why, others) if written is not None else None
 
     def _arguments(self, name: str, node: ast.Call, spot: _Spot) -> Call:
         args: list[Argument] = []

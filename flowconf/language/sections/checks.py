@@ -458,7 +458,8 @@ class _Names:
         if any(argument in takes for argument in lacking) or (given > len(takes) and not signature.variadic):
             if unknown_there:  # unknown references are reported first
                 return
-            self.reporter.error("FC0133", *self.count(section, given, takes, path), at=path)
+            advice = "write `target: ...`" if section.target is None and given < len(takes) else None
+            self.reporter.error("FC0133", *self.count(section, given, takes, path), at=path, advice=advice)
         else:
             self.required(section.fn, lacking[1:] if unknown else lacking, path)
 

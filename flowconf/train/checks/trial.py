@@ -140,11 +140,13 @@ class _Trial:
         return _overlaps(error.place, place) or (path is not None and f"{error.path}.".startswith(f"{path}."))
 
     def is_near(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
-        """Whether an error is a new one about the line or the path of `one`."""
+        """Whether an error is a new one about the path of `one`, or about its line and nothing else."""
         if (error.code, error.message) in self.known:
             return False
-        lines = [_line(error.place), *(_line(label.place) for label in error.labels)]
-        return (place.is_exact and _line(place) in lines) or (bool(one.path) and error.path == one.path)
+        is_beside = place.is_exact and _line(place) == _line(error.place)
+        is_label = place.is_exact and _line(place) in [_line(label.place) for label in error.labels]
+        are_same = error.path == one.path
+        return is_label or (is_beside and (are_same or not error.path)) or (are_same and bool(one.path))
 
 
 def _with_quotes(suggestion: Suggestion, place: Place) -> list[Suggestion]:
