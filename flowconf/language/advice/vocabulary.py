@@ -64,6 +64,11 @@ NAMES: dict[str, dict[str, str]] = {
         "linear": "linearwithwarmup linearwarmup warmuplinear lineardecay getlinearschedulewithwarmup",
         "constant": "constantwithwarmup fixed none getconstantschedulewithwarmup",
         "exponential": "exponentialdecay exp",
+        "warm_restarts": "cosineannealingwarmrestarts cosinerestarts cosinewithrestarts cosinedecayrestarts sgdr "
+        "cosinewithhardrestarts getcosinewithhardrestartsschedulewithwarmup",
+        "plateau": "reducelronplateau reduceonplateau",
+        "polynomial": "poly polynomialdecay getpolynomialdecayschedulewithwarmup",
+        "one_cycle": "1cycle superconvergence",
         "steps": "step multistep stepdecay piecewiseconstant piecewiseconstantdecay",
     },
     "data set": {
@@ -98,11 +103,8 @@ ABSENT = {
     "loss": "focal sigmoidfocal dice tversky iou giou triplet tripletmargin contrastive infonce ntxent ctc hinge "
     "marginranking multimargin softmargin lpips perceptual arcface wasserstein quantile pinball logcosh",
     "metric": "dice dicescore map meanaverageprecision map50 fid",
-    "optimizer": "adamax adadelta asgd rprop lbfgs lion lamb lars adafactor adabelief muon sophia shampoo adan ftrl "
-    "sparseadam",
-    "schedule": "cosineannealingwarmrestarts cosinerestarts cosinewithrestarts cosinedecayrestarts sgdr "
-    "cosinewithhardrestarts onecycle reduceonplateau reducelronplateau plateau cyclic polynomial poly polynomialdecay "
-    "inversesqrt sequential chained lambda multiplicative",
+    "optimizer": "lion lamb lars adabelief sophia shampoo adan ftrl",
+    "schedule": "inversesqrt sequential chained lambda multiplicative",
     "data set": "cifar10 cifar100 svhn coco voc imagenet celeba stl10 imdb wikitext parquet csv web",
     "logger": "comet neptune clearml aim dvclive",
 }
@@ -447,7 +449,6 @@ NOT_NEEDED = {
     "T_max": "remove it: a schedule spans the whole run",
     "t_max": "remove it: a schedule spans the whole run",
     "num_training_steps": "remove it: a schedule spans the whole run",
-    "max_lr": "remove it: the highest rate is `optimizer.lr`",
     "warmup_ratio": "write `warmup`, a number of steps",
     "wandb": "write `loggers: {wandb: {}}` at the top level of the config",
     "mlflow": "write `loggers: {mlflow: {}}` at the top level of the config",
