@@ -146,8 +146,8 @@ def _torch_metric(
         lacking = [name for name in re.findall(r"`(\w+)`", str(problem)) if name in takes and name not in section.args]
         message = f"invalid arguments for `{section.fn}` of torchmetrics: {first_line(problem)}"
         message = f"`{section.fn}` requires the argument `{lacking[0]}`" if lacking else message
-        advice = f"write `args: {{{lacking[0]}: ...}}`" if lacking else None
-        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=advice)
+        needs = f"write `args: {{{lacking[0]}: ...}}`" if lacking else None
+        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=needs)
         return None
 
     def new_meter(dealt: bool) -> Meter:
