@@ -146,6 +146,18 @@ def test_only_its_own_leftovers_are_removed(folder, run):
     assert not (others / ".last.safetensors.123.tmp").exists()
 
 
+def test_a_folder_whose_name_is_not_unicode(tmp_path, monkeypatch, capsys):
+    place = tmp_path / os.fsdecode(b"\xff\xe9 name")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    run = Folder(place).train(text=TINY).folder
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 0
+    for command in (["eval", str(run)], ["weights", str(run)], ["runs", str(run.parent)]):
+        assert main(command) == 0
+    assert "\udcff" not in capsys.readouterr().out
+
+
 def test_no_image_starts_a_program(folder, monkeypatch, capsys):
     """PostScript under the name of an image, which Pillow would give to Ghostscript."""
     image = pytest.importorskip("PIL.Image")

@@ -16,7 +16,7 @@ from flowconf.report import RunError
 from flowconf.train.commands.train import resume
 from flowconf.train.runs.folder import whole_lines
 from flowconf.train.screen import Screen
-from tests.train.conftest import killed
+from tests.train.conftest import TINY, killed
 from tests.train.test_changes import TEXT
 from tests.train.test_checkpoints import in_state, last, snapshot
 
@@ -106,6 +106,22 @@ def test_a_run_folder_that_is_gone_ends_the_run(folder, monkeypatch, capsys, gon
         monkeypatch.undo()
         monkeypatch.chdir(folder.path)
         assert main(["train", "--resume", "elsewhere"]) == 0
+
+
+def test_a_run_whose_folder_is_deleted_does_not_wait_for_its_next_log_or_save(folder, monkeypatch, capsys):
+    steps = []
+
+    def take(self, step):
+        steps.append(step)
+        if step == 6:
+            folder.runs()[0].rename(folder.path / "elsewhere")
+
+    monkeypatch.setattr("flowconf.train.runs.folder.BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(Screen, "step", take)
+    text = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 1000, evaluate_every: 1000, log_every: 1000")
+    assert main(["train", folder.write(text)]) == 1
+    assert "was moved or deleted during the run" in capsys.readouterr().err
+    assert steps[-1] == 6
 
 
 RECORDS = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
+from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
         tensors = named_tensors(file, place, "meta")
         return Listing(file, tuple(_of_tensor(name, tensor) for name, tensor in tensors.items()), (), {})
     try:
-        with safe_open(file, framework="np") as opened:
+        with as_unicode(file) as path, safe_open(path, framework="np") as opened:
             found, metadata = list(_headers(opened)), dict(opened.metadata() or {})
     except (SafetensorError, OSError) as problem:
         from flowconf.graph.weights.reading import unreadable

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flowconf.graph.weights.seal import Broken, digest_of, digests_in
+from flowconf.graph.weights.sources import as_unicode
 from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
 
 _UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
@@ -47,7 +48,7 @@ def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile
         yield TensorFile(list(tensors), {}, lambda name: tuple(tensors[name].shape), lambda name: tensors[name])
         return
     try:
-        with safe_open(file, framework="pt") as found:
+        with as_unicode(file) as path, safe_open(path, framework="pt") as found:
             names, texts = list(found.keys()), dict(found.metadata() or {})
             digests = digests_in(texts, names)
 

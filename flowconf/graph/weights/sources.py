@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,18 @@ def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
         message = f"`{name}` cannot be read: {why_not(problem)}"
         return [Diagnostic("FC0301", message, checkpoint.place)]
     return []
+
+
+@contextmanager
+def as_unicode(file: Path) -> Iterator[str]:
+    """The path of a file, or of its descriptor if the path has bytes that are not UTF-8, which safetensors refuses.
+
+    Raises `OSError`.
+    """
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with file.open("rb") as stream:
+            yield f"/dev/fd/{stream.fileno()}"
+    else:
+        yield str(file)

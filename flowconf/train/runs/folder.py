@@ -14,6 +14,7 @@ import os
 import platform
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from flowconf.train.runs.writer import Writer
 from flowconf.train.stopping import uninterrupted
 
 CHUNK = 1 << 16
+BETWEEN_LOOKS = 1.0
+"""Seconds."""
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Run:
     _lines: TextIO | None = field(init=False, default=None, repr=False)
     _events: EventFile | None = field(init=False, default=None, repr=False)
     _writer: Writer = field(init=False, default_factory=Writer, repr=False)
+    _next_look: float = field(init=False, default=0.0, repr=False)
     _tensorboard: bool = field(init=False, default=False, repr=False)
     _began: bool = field(init=False, default=False, repr=False)
 
@@ -126,8 +130,12 @@ class Run:
         self._writer.begin(lambda: self._save(write))
 
     def check(self) -> None:
-        """Raise the `RunError` of a save that has failed."""
+        """Raise `RunError` if a save has failed or, looking once a second, if the folder was moved or deleted."""
         self._writer.check()
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + BETWEEN_LOOKS
+            self._check_there()
 
     def wait(self) -> None:
         """Wait until the latest checkpoint is on the disk. Raises `RunError` if it could not be saved."""
@@ -227,6 +235,8 @@ class Onlooker(Run):
     def log(self, step: int, values: Mapping[str, float], **more: object) -> None: ...
 
     def flush(self) -> None: ...
+
+    def check(self) -> None: ...
 
     def save(self, write: Callable[[], None]) -> None: ...
 
@@ -329,7 +339,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_json(file: Path, data: Mapping[str, Any]) -> None:
-    write_atomically(file, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(file, text.encode(errors="backslashreplace"))  # paths may have bytes that are not UTF-8
 
 
 def _now() -> str:
