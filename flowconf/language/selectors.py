@@ -20,6 +20,8 @@ from flowconf.report import Advice, Suggestion, nearest
 
 KINDS = ("bias", "norm", "embedding", "matrix")
 ONE, ANY = "*", "**"
+MOST = 100
+"""The maximum number of names in a selector."""
 S = TypeVar("S")
 T = TypeVar("T")
 Kinds = Mapping[str, Collection[str]]
@@ -65,6 +67,8 @@ def parse(text: str) -> Selector:
         advice = Suggestion(f"{path}:{close}", instead_of=text) if close else f"available kinds: {known}"
         raise SelectorError(f"unknown kind `:{kind}` in `{text}`", advice)
     names = tuple(path.split(".")) if path else ()
+    if len(names) > MOST:
+        raise SelectorError(f"`{text[:40]}...` has {len(names):,} names, the maximum is {MOST}", None)
     for name in names:
         if "*" in name and name not in (ONE, ANY):
             message = f"`{name}` in `{text}` is not a name: `*` cannot be a part of one"

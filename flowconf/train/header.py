@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flowconf.graph.sharded import held
-from flowconf.language.training import schedules
+from flowconf.language.training import listed, schedules
 from flowconf.report import bytes_in_words
 from flowconf.train.job import Job
 from flowconf.train.optim.groups import Group, by_selector, taken
@@ -23,7 +23,7 @@ def header(job: Job, verbose: bool) -> list[str]:
     first = parameter_table(job.graph.named_parameters()) if verbose else [f"model      {parameters(job.graph)}"]
     by_part = optimizer_lines(job) if job.config.training.optimizer.groups else []
     more = _details(job) if verbose else []
-    return [*reports, *first, *_size(job), *by_part, *unused, *more]
+    return [*reports, *first, *_size(job), *by_part, *turn_lines(job), *unused, *more]
 
 
 def _size(job: Job) -> list[str]:
@@ -53,6 +53,16 @@ def _details(job: Job) -> list[str]:
         f"memory     {memory(job)}",
         f"seed       {job.config.training.seed}",
     ]
+
+
+def turn_lines(job: Job) -> list[str]:
+    """A line for each turn: its steps, its terms, and the parameters that it moves."""
+    lines: list[str] = []
+    for name, turn in job.config.training.turns.items():
+        whom = ", ".join(f"`{text}`" for text in listed(turn.updates)) or "all parameters"
+        steps = f"{turn.steps} step{'s' * (turn.steps > 1)}"
+        lines.append(f"{'' if lines else 'turns':11}{name}: {steps} of {', '.join(listed(turn.loss))} for {whom}")
+    return lines
 
 
 def optimizer_lines(job: Job) -> list[str]:

@@ -27,6 +27,7 @@ from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
 from flowconf.language.training import LossSection, TrainingConfig, schedules
 from flowconf.report import ConfigError, Diagnostic, Reporter
+from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of, start_request
@@ -105,7 +106,7 @@ def prepare(
         groups=groups,
         optimizers=[optimizer for optimizer in optimizers if not needs_closure(optimizer)],
         repeating=[optimizer for optimizer in optimizers if needs_closure(optimizer)],
-        learning_rate=_learning_rate(training, groups, optimizers, total, sampler.batches),
+        learning_rate=_learning_rate(config, groups, optimizers, total, sampler.batches),
         phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
@@ -162,14 +163,28 @@ def _optimizers(config: Config, groups: list[Group]) -> list[optim.Optimizer]:
 
 
 def _learning_rate(
-    training: TrainingConfig, groups: list[Group], optimizers: list[optim.Optimizer], total: int, steps_per_epoch: int
+    config: Config, groups: list[Group], optimizers: list[optim.Optimizer], total: int, steps_per_epoch: int
 ) -> LearningRate:
-    """The learning rates of the groups: by their own schedules, or that of the config."""
+    """The learning rates of the groups: by their own schedules, or that of the config.
+
+    Raises `ConfigError` for a schedule of a list that never begins.
+    """
+    training, origins = config.training, config.composition.document.origins
     written = {None: training.schedule} | {
         selector: group.schedule for selector, group in training.optimizer.groups.items() if group.schedule is not None
     }
     numbers = {selector: number for number, selector in enumerate(written)}
     found = [Schedule(schedules(one), total, steps_per_epoch) for one in written.values()]
+    for selector, schedule in zip(written, found, strict=True):
+        for number, stretch in enumerate(schedule.stretches):
+            if stretch.begin >= min(stretch.end, total):
+                above = ("schedule",) if selector is None else ("optimizer", "groups", selector, "schedule")
+                message = (
+                    f"the schedule `{stretch.name}` never begins: the one before it ends at step {stretch.begin:,}"
+                )
+                rest = f", and it at step {stretch.end:,}" if stretch.end < total else f" of {total:,}"
+                place = origins.value((*above, number))
+                raise ConfigError(Diagnostic("FC0123", message + rest, place, dotted((*above, number))))
     return LearningRate(optimizers, found, [numbers.get(group.selector, 0) for group in groups])
 
 

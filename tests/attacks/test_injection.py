@@ -64,7 +64,12 @@ CONFIG: dict[str, Any] = {
     "data": {"name": "synthetic", "shape": [8], "classes": 4, "rows": 64, "batch_size": 32},
     "loss": {"label": {"fn": "cross_entropy", "input": "logits", "target": "label"}},
     "metrics": {"accuracy": {"fn": "accuracy", "input": "logits", "target": "label"}},
-    "optimizer": {"name": "adamw", "lr": 0.01, "groups": {"stem": {"lr": 0.1}}},
+    "optimizer": {
+        "name": "adamw",
+        "lr": 0.01,
+        "groups": {"stem": {"lr": 0.1}, "logits:bias": {"name": "sgd", "schedule": [{"name": "linear"}]}},
+    },
+    "turns": {"all": {"loss": ["label"], "updates": "**"}},
     "schedule": {"name": "constant"},
     "phases": {"warm": {"until": {"epoch": 1}, "freeze": "stem"}},
     "trainer": {"epochs": 1, "best": "val/accuracy", "devices": "cpu", "runs": "runs", "progress": False},

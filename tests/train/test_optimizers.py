@@ -12,6 +12,7 @@ from torch import nn
 
 import flowconf
 from flowconf.api import load
+from flowconf.cli.main import main
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import layer_decay
 from flowconf.train.prepare import prepare
@@ -275,6 +276,37 @@ def test_schedules_one_after_the_other(folder):
     assert found == pytest.approx([*rise, *[1.0] * 4, *fall, *[0.25] * 4])
 
 
+def test_a_schedule_that_never_begins_is_refused(folder):
+    text = TINY + "schedule: [{name: linear, until: {step: %d}}, {name: cosine%s}]\n"
+    for step, until, said in (
+        (9, ", until: {fraction: 0.5}", "ends at step 9, and it at step 8"),
+        (40, "", "ends at step 40 of 16"),
+    ):
+        with pytest.raises(flowconf.ConfigError, match=said) as caught:
+            prepare(load(folder.write(text % (step, until))), folder.path)
+        assert caught.value.diagnostics[0].place.line == text.count("\n")
+
+
+def test_a_plateau_goes_on_before_its_value_is_known(folder):
+    whole = folder.train(text=WATCHING % "val/loss")
+    killed(lambda: folder.train(text=WATCHING % "val/loss", name="again.yaml"), 2)
+    assert_same(go_on(folder, folder.runs("again")[0]), whole)
+
+
+def test_arguments_that_no_parameter_is_left_for_are_reported(folder, capsys):
+    given = "optimizer:\n  lr: 0.01\n  groups: {'**': {name: sgd, lr: 0.1}}"
+    assert main(["check", folder.write(TINY.replace("optimizer: {name: adamw, lr: 0.01}", given))]) == 0
+    assert "warning[FC0410]: `optimizer.lr` has no effect: groups with other optimizers" in capsys.readouterr().out
+
+
+def test_a_hundred_names_are_the_most(folder, capsys):
+    updates = ".".join(["**"] * 20_000)
+    assert (
+        main(["check", folder.write(TINY.replace("target: label}", f"target: label, updates: '{updates}'}}", 1))]) == 2
+    )
+    assert "has 20,000 names, the maximum is 100" in capsys.readouterr().out
+
+
 # optimizers of a project
 
 
@@ -314,6 +346,25 @@ def test_an_optimizer_of_a_project_may_need_a_closure(folder):
                         "checkpoint_every: 1")  # fmt: skip
     whole = folder.train(text=text)
     killed(lambda: folder.train(text=text, name="again.yaml"), 11)
+    assert_same(go_on(folder, folder.runs("again")[0]), whole)
+
+
+def test_a_run_with_sparse_gradients(folder):
+    text = """
+model:
+  inputs: {tokens: {shape: [B, T], dtype: int64}}
+  flow:
+    table: Embedding(32, 8, sparse=true)
+    logits: Linear(8, 32)
+data: {name: text, file: text.txt, length: 8, batch_size: 4}
+loss:
+  next: {fn: cross_entropy, input: logits, target: target, args: {dim: -1}}
+optimizer: {name: adamw, lr: 0.01, groups: {table: {name: sparseadam, lr: 0.1}}}
+trainer: {steps: 8, checkpoint_every: 1, devices: cpu}
+"""
+    (folder.path / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 20)
+    whole = folder.train(text=text)
+    killed(lambda: folder.train(text=text, name="again.yaml"), 5)
     assert_same(go_on(folder, folder.runs("again")[0]), whole)
 
 

@@ -119,6 +119,9 @@ def test_two_processes_equal_one(folder):
 
 def test_each_turn_moves_only_its_parameters_and_has_its_own_curves(folder):
     run = folder.train(text=WGAN.replace("log_every: 6", "log_every: 1"))
+    said = folder.said.getvalue()
+    assert "turns      critic: 5 steps of real, fake, penalty for `critic`\n" in said
+    assert "           generator: 1 step of fool for `generator`\n" in said
     lines = [line for line in run.log if "train/loss" in line]
     critic = {"train/loss/real", "train/loss/fake", "train/loss/penalty", "train/turn/critic"}
     for line in lines:

@@ -75,6 +75,10 @@ class Reach:
         """Each parameter of the built graph, and its name without the numbers of copies."""
         return copies(self.plan, self.parameters)
 
+    def size_of(self, name: str) -> tuple[int, ...]:
+        """The size of a parameter of the built graph."""
+        return self.parameters[name] if name in self.parameters else self.parameters[self.copies[name]]
+
     def select(self, text: str) -> set[str]:
         """The parameters of the built graph that a selector means, possibly none."""
         return set(self._tree.select(parse(text), self._kinds))

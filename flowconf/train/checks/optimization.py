@@ -67,6 +67,8 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     """Report arguments and parameters that an optimizer rejects."""
     section = config.training.optimizer
     trained = trainable(config, reach)
+    if section.groups:
+        trained = {name for name, of in reach.copies.items() if of in trained}
     owners = first_that_fits({text: sorted(reach.select(text) & trained) for text in section.groups})
     taken: dict[str | None, list[str]] = {}
     for name in sorted(trained):
@@ -75,6 +77,7 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     shared = [text for text in (None, *section.groups) if text not in own]
     parts: dict[str | None, list[list[str]]] = {None: [taken[text] for text in shared if text in taken]}
     parts |= {text: [taken.get(text, [])] for text in own}
+    _check_left(config, bool(parts[None]), origins, reporter)
     for text, names in parts.items():
         part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
         part.check(origins, reporter)
@@ -86,6 +89,21 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
             args, where = section.groups[text].args, ("optimizer", "groups", text)
             whole = partial(registry.optimizers.load(section.name), [{"params": [_probe((2, 2))]}])
             _takes(lambda whole=whole, **new: whole(**{**section.args, **new}), args, where, origins, reporter)
+
+
+def _check_left(config: Config, some: bool, origins: Origins, reporter: Reporter) -> None:
+    """Report arguments of the optimizer in the file whose groups have optimizers of their own for all parameters."""
+    section = config.training.optimizer
+    for name in section.args if section.groups and not some else ():
+        place, group = (
+            origins.key(("optimizer", name)),
+            origins.key(("optimizer", "groups", next(iter(section.groups)))),
+        )
+        if place.file is not None and place.file == group.file:
+            message = f"`optimizer.{name}` has no effect: groups with other optimizers take all parameters"
+            labels = (Label("the groups begin here", group),)
+            reporter.warn("FC0410", message, place, path=f"optimizer.{name}", labels=labels, advice="remove it")
+            return
 
 
 @dataclass
@@ -106,7 +124,7 @@ class _Part:
         if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, origins, reporter):
             return
         place = origins.value((*where, "name"))
-        sizes = {name: self.reach.parameters[self.reach.copies[name]] for group in self.groups for name in group}
+        sizes = {name: self.reach.size_of(name) for group in self.groups for name in group}
         first = {len(shape): name for name, shape in reversed(sizes.items())}
         for name in reversed(first.values()):
             shape = sizes[name]

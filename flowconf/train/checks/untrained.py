@@ -47,11 +47,10 @@ class _State:
 
 
 def trainable(config: Config, reach: Reach) -> set[str]:
-    """The parameters of the built graph that are trainable in the config or in any phase."""
+    """The parameters that are trainable in the config or in any phase, of which a copy is enough."""
     settings = {path: setting for path, setting in config.model.all_settings() if setting.frozen is not None}
     thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
-    found = thawed.union(*(_changed(thawed, section, reach) for section in config.training.phases.values()))
-    return {name for name, of in reach.copies.items() if of in found}
+    return thawed.union(*(_changed(thawed, section, reach) for section in config.training.phases.values()))
 
 
 def _changed(trainable: set[str], section: PhaseSection, reach: Reach) -> set[str]:

@@ -57,6 +57,7 @@ def profile(
             for step, rows in zip(range(section.end), _batches(job), strict=False):
                 if step >= job.phases.due and job.phases.advance(step):
                     job.enter(job.phases.current)
+                job.take_turn(step)
                 take(job, rows, step)
     return folder, json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
 
