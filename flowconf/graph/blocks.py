@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -183,15 +184,55 @@ class Transpose(nn.Module):
 
 
 class Concat(nn.Module):
-    """Concatenates the stream and another value."""
+    """Concatenates the stream and further values, in the order of `using`."""
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
         self.dim = dim
 
-    def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """`x` and `other` must have the same sizes except for `dim`."""
-        return torch.cat([x, other], self.dim)
+    def forward(self, stream: Tensor, **others: Tensor) -> Tensor:
+        """The stream and the `others`, at least one, must have the same sizes except for `dim`."""
+        if not others:
+            raise ValueError("there is nothing to concatenate with the stream: `using` names the other values")
+        return torch.cat([stream, *others.values()], self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Detach(nn.Module):
+    """The stream without its history: no gradient passes through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape: the same values."""
+        return x.detach()
+
+
+class _Sampled(NamedTuple):
+    """A sample of a normal distribution, with its parameters, all of one shape."""
+
+    sample: Tensor
+    mean: Tensor
+    log_variance: Tensor
+
+
+class Gaussian(nn.Module):
+    """Samples a normal distribution, whose mean and log-variance are the halves of the stream along a dimension.
+
+    In evaluation mode, the sample is the mean. The loss `gaussian_kl` takes `mean` and `log_variance`.
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> _Sampled:
+        """`x` [B, ..., 2 * N, ...]: `sample`, `mean` and `log_variance`, each [B, ..., N, ...]."""
+        mean, log_variance = x.chunk(2, self.dim)
+        if mean.shape != log_variance.shape:
+            raise ValueError(f"the size of dimension {self.dim}, means and log-variances, is odd: {x.shape[self.dim]}")
+        sample = mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if self.training else mean
+        return _Sampled(sample, mean, log_variance)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -223,6 +264,23 @@ class SoftmaxRouter(nn.Module):
     def forward(self, x: Tensor, **added: Tensor) -> Tensor:
         """`x` [..., in_features], to which further values are added: [..., experts]."""
         return torch.softmax(self.score(_total(x, added)), -1)
+
+
+class TopRouter(nn.Module):
+    """One weight for each expert: a softmax over the `k` highest scores, and 0 for the others."""
+
+    def __init__(self, in_features: int, experts: int, k: int) -> None:
+        super().__init__()
+        if not 1 <= k <= experts:
+            raise ValueError(f"`k` must be from 1 to {experts}, the number of experts, got {k}")
+        self.in_features, self.experts, self.k = in_features, experts, k
+        self.score = nn.Linear(in_features, experts)
+
+    def forward(self, x: Tensor, **added: Tensor) -> Tensor:
+        """`x` [..., in_features], to which further values are added: [..., experts]."""
+        scores = self.score(_total(x, added))
+        kept = scores.topk(self.k, -1)
+        return torch.zeros_like(scores).scatter(-1, kept.indices, torch.softmax(kept.values, -1))
 
 
 class SigmoidRouter(nn.Module):

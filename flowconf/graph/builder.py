@@ -107,10 +107,17 @@ class Flow:
         changed = self._say("merge", how)
         return changed if dim is None else changed._say("dim", dim)
 
-    def gate(self, experts: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
-        """Run all experts; the router weights their outputs."""
+    def gate(
+        self,
+        experts: Mapping[str, BodyLike],
+        router: BodyLike,
+        *,
+        top: InputSize | None = None,
+        name: str | None = None,
+    ) -> Flow:
+        """Run all experts, or the `top` ones of each row; the router weights their outputs."""
         step = {"gate": _all_written(experts), "router": _written(router)}
-        return self._add(name, "gate", step)
+        return self._add(name, "gate", step if top is None else step | {"top": top})
 
     def switch(self, branches: Mapping[str, BodyLike], router: BodyLike, *, name: str | None = None) -> Flow:
         """Run the branch that the router selects, for the batch or for each row."""

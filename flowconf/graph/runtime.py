@@ -131,6 +131,36 @@ def route(
     return over(lambda *parts: torch.cat(parts)[order], outputs)
 
 
+def top_experts(
+    x: Values,
+    weights: Tensor,
+    count: int,
+    experts: Sequence[Callable[..., Values]],
+    names: Sequence[str],
+    *besides: Values,
+) -> Tensor:
+    """The outputs of the `count` experts with the largest weights for each row, weighted and added.
+
+    `weights` is [..., experts]; the dimensions before the last are those of the rows of `x`. An expert gets its rows as
+    [rows, ...] in one call, and an expert without rows is not called. `besides` are further inputs of the experts.
+    """
+    one_for_each(weights, len(names))
+    chosen = torch.zeros_like(weights, dtype=torch.bool).scatter(-1, weights.topk(count, -1).indices, True)
+    total: Tensor | None = None
+    for number, expert in enumerate(experts):
+        rows = chosen[..., number].nonzero(as_tuple=True)
+        if not len(rows[0]):
+            continue
+        value = expert(*(over(lambda part, rows=rows: part[rows], [given]) for given in (x, *besides)))
+        term = weights[..., number][rows].view(-1, *[1] * (value.dim() - 1)) * value
+        if total is None:
+            total = term.new_zeros(*weights.shape[:-1], *term.shape[1:])
+        total = total.index_put(rows, total[rows] + term)
+    if total is None:
+        refuse("a gate with `top` needs at least one row")
+    return total
+
+
 def halts(value: Tensor) -> bool:
     """Whether the condition of a loop is positive, which ends the loop. More than one element is an error."""
     if value.numel() != 1:

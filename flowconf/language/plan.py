@@ -352,10 +352,15 @@ class RoutedStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class GateStep(RoutedStep):
-    """Runs all experts; a router weights their outputs."""
+    """Runs all experts, or the `top` ones of each row; a router weights their outputs."""
 
     verb: ClassVar[str] = "gate"
     weighs: ClassVar[bool] = True
+    top: Literal | None = None
+
+    @property
+    def decision(self) -> str | None:
+        return None if self.top is None else "top_experts"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,11 +227,12 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
 
 
 def _refusal(step: Step, spot: str) -> NotFound | None:
-    """The error for a branch of a switch, which has no value: it sees only the rows that the router sends there."""
+    """The error for a branch of a switch, or of a gate with `top`, which has no value: it sees only some rows."""
     branch = spot.split(".")[0]
-    if not step.chooses or branch not in dict(step.parts):
+    if step.decision is None or len(step.parts) < 2 or branch not in dict(step.parts):
         return None
-    message = f"`{step.path}.{branch}` has no value: a switch runs a branch only for the rows that its router selects"
+    what = "a switch runs a branch" if step.chooses else "a gate with `top` runs an expert"
+    message = f"`{step.path}.{branch}` has no value: {what} only for the rows that its router selects"
     return NotFound(message, f"use `{step.path}`, the output of the selected branches, or `{step.path}.router`")
 
 

@@ -308,6 +308,8 @@ class Gate(Modifiers):
     """Expert -> module."""
     router: Body
     """A module that returns one weight for each expert in the last dimension."""
+    top: Size | None = None
+    """Run only this number of experts for each row, those with the largest weights; default: all."""
 
 
 class Switch(Modifiers):

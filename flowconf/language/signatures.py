@@ -102,7 +102,18 @@ def read_class(module: str, name: str) -> ClassSource:
     if isinstance(node, ast.FunctionDef):
         made = node.returns.id if isinstance(node.returns, ast.Name) else ""
         return _of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
-    return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"))
+    gives = _fields_given(module, node)
+    return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"), gives)
+
+
+def _fields_given(module: str, node: ast.AST | None) -> tuple[str, ...] | None:
+    """The fields of the NamedTuple that `forward` of a class returns, if its module defines it."""
+    methods = {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
+    returned = methods["forward"].returns if "forward" in methods else None
+    given = _definitions(module).get(returned.id) if isinstance(returned, ast.Name) else None
+    if not isinstance(given, ast.ClassDef) or "NamedTuple" not in map(ast.unparse, given.bases):
+        return None
+    return tuple(ast.unparse(item.target) for item in given.body if isinstance(item, ast.AnnAssign))
 
 
 @lru_cache(maxsize=512)

@@ -58,13 +58,28 @@ def residuals(draw, body, calls):
 
 def may_repeat(step):
     """A split's branches are copied one by one, and have no body to repeat."""
-    return "split" not in step
+    return "split" not in step and "gate" not in step
 
 
 @st.composite
 def steps(draw, depth, calls, earlier, repeated):
     """One step that keeps the width of its stream; `earlier` are names it may read, here or in the graphs around."""
-    verbs = ["call", "through", "also", "fork", "split", "loop", "slices", "graph", "repeat", "index", "state", "mix"]
+    verbs = [
+        "call",
+        "through",
+        "also",
+        "fork",
+        "split",
+        "loop",
+        "slices",
+        "graph",
+        "repeat",
+        "index",
+        "mixture",
+        "adapted",
+        "state",
+        "mix",
+    ]
     verb = draw(st.sampled_from(verbs if earlier else verbs[:-2]))
     iterated = bodies(depth, calls, earlier, repeated)
     body = bodies(depth, calls, earlier, repeated)
@@ -83,6 +98,16 @@ def steps(draw, depth, calls, earlier, repeated):
         "repeat": lambda: {
             "through": draw(bodies(depth, calls, earlier, True)),
             "repeat": draw(st.integers(1, 3)),
+        },
+        "mixture": lambda: {
+            "gate": {name: draw(st.sampled_from(calls)) for name in ("a", "b", "c")},
+            "router": draw(st.sampled_from(["SoftmaxRouter(4, 3)", "TopRouter(4, 3, k=2)"])),
+            **draw(st.sampled_from([{}, {"top": 1}, {"top": 2}])),
+        },
+        "adapted": lambda: {
+            "graph": {"flow": {"a": draw(st.sampled_from(calls)), "b": "Linear(4, 4)", "c": "Linear(width, 4)"}}
+            | {"params": {"width": 4}},
+            **draw(st.sampled_from([{}, {"adapt": {"**": {"name": "lora", "rank": 2}}}])),
         },
         "index": lambda: {
             draw(st.sampled_from(["through", "also"])): draw(st.sampled_from(BY_INDEX)),
@@ -113,12 +138,20 @@ def flows(draw, depth, calls, around, repeated=False):
     return flow
 
 
+LAST = [
+    {},
+    {"last": {"through": "Linear(4, 4)", "tie": {"weight": "first.weight"}}},
+    {"last": {"fork": "Linear(4, 4)", "follows": {"path": "first", "decay": 0.9}}},
+]
+"""What may come last: nothing, a step that shares a parameter with the first, or one that follows it."""
+
+
 def documents(calls=tuple(CALLS), depth=2):
-    return flows(depth, list(calls), ["image", "first"]).map(
-        lambda flow: {
+    return st.tuples(flows(depth, list(calls), ["image", "first"]), st.sampled_from(LAST)).map(
+        lambda parts: {
             "params": {"width": WIDTH, "turns": 2},
             "inputs": {"image": ["B", WIDTH]},
-            "flow": {"first": "Linear(4, 4)", **flow},
+            "flow": {"first": "Linear(4, 4)", **parts[0], **parts[1]},
         }
     )
 
@@ -169,6 +202,11 @@ def run_once(graph, step, path, x, seen, using):
         parts = [run_body(graph, part, f"{path}.{name}", x, seen, using) for name, part in step["split"].items()]
         both = torch.stack(parts)
         return {"add": both.sum(0), "mean": both.mean(0), "mul": both.prod(0), "max": both.amax(0)}[step["merge"]]
+    if "gate" in step:
+        weights = graph.module_at(f"{path}.router")(x)
+        kept = torch.zeros_like(weights).scatter(-1, weights.topk(step.get("top", 3), -1).indices, 1.0)
+        parts = [run_body(graph, part, f"{path}.{name}", x, seen, {}) for name, part in step["gate"].items()]
+        return (torch.stack(parts, -1) * (weights * kept).unsqueeze(-2)).sum(-1)
     if "also" in step:
         return (body("skip", x, f"{path}.skip") if "skip" in step else x) + body("also", x)
     if "loop" in step:

@@ -127,6 +127,8 @@ def _reasons(step: Step) -> Iterator[tuple[str, str]]:
             "the selected branches depend on the data",
             "use a `gate`, which runs all of them, or export the branches with `--at`",
         )
+    if step.decision == runtime.top_experts.__name__:
+        yield "which experts run depends on the data", "remove `top`, so that all experts run"
     if step.decision == runtime.halts.__name__:
         yield "the number of iterations depends on the data", f"write `times: {step.limit and step.limit.text}`"
     for value in step.reads():

@@ -187,11 +187,16 @@ def _select(built: blocks.Select, arrival: Arrival) -> Fault | None:
 
 
 def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
-    other, stream = arrival.tensor("other"), arrival.stream
+    found = (_joined(built, arrival, name) for name in arrival.using)
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+def _joined(built: blocks.Concat, arrival: Arrival, name: str) -> Fault | None:
+    other, stream = arrival.tensor(name), arrival.stream
     if other is None:
         return None
     if other.dim() != stream.dim():
-        return Fault(f"`other` must have {stream.dim()} dimensions like the stream, got {other.dim()}", "other")
+        return Fault(f"`{name}` must have {stream.dim()} dimensions like the stream, got {other.dim()}", name)
     along = built.dim % stream.dim()
     apart = [dim for dim in range(stream.dim()) if dim != along and stream.shape[dim] != other.shape[dim]]
     if not apart:
@@ -201,7 +206,7 @@ def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
     message = f"all sizes except dimension {built.dim} must match, but dimension {dim} has {sizes}"
     if len(apart) == 1 and dim and stream.shape[along] == other.shape[along]:
         return Fault(message, "dim", f"write `Concat({dim})`")
-    return Fault(message, "other")
+    return Fault(message, name)
 
 
 def _halved(built: nn.GLU, arrival: Arrival) -> Fault | None:

@@ -124,6 +124,9 @@ class StepWriter:
 
     def _gate(self, step: GateStep, block: Block, stream: str, target: str, at: str) -> None:
         """The outputs of the experts, weighted by the router and added one by one."""
+        if step.top is not None:
+            self._top(step, step.top, block, stream, target, at)
+            return
         weights, record = self._local("weights"), self.step.stream_record
         if self.whole or self._wants_of("router"):
             routed = self._call(block, "router", stream, f'{at}["router"]', weights, record)
@@ -144,19 +147,31 @@ class StepWriter:
         if self.whole:
             self._finish(block, running, target)
 
+    def _top(self, step: GateStep, top: Literal, block: Block, stream: str, target: str, at: str) -> None:
+        """The experts with the largest weights, each on its rows."""
+        weights = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
+        if self.whole:
+            branches, names, besides = self._chosen(at)
+            given = [stream, weights, self._count("top", top), branches, names, *besides]
+            self._finish(block, f"top_experts({', '.join(given)})", target)
+
     def _switch(self, step: SwitchStep, block: Block, stream: str, target: str, at: str) -> None:
         index = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
-        if not self.whole:
-            return
+        if self.whole:
+            branches, names, besides = self._chosen(at)
+            self._finish(block, f"route({', '.join([stream, index, branches, names, *besides])})", target)
+
+    def _chosen(self, at: str) -> tuple[str, str, list[str]]:
+        """The callables of branches of which only some run, their names, and the further inputs of all of them."""
+        step = self.step
         besides: dict[Value, str] = {}
-        for _, part in self.step.parts:
+        for _, part in step.parts:
             for name, value in part.using:
                 taken = {"x", *(other for known, other in besides.items() if known != value)}
                 besides.setdefault(value, f"{name}_" if name in taken else name)
-        branches = [self._branch(name, f"{at}[{quoted(name)}]", besides) for name, _ in self.step.parts]
-        given = [stream, index, f"[{', '.join(branches)}]", _listed(name for name, _ in self.step.parts)]
-        given += [self.around.text(value) for value in besides]
-        self._finish(block, f"route({', '.join(given)})", target)
+        branches = [self._branch(name, f"{at}[{quoted(name)}]", besides) for name, _ in step.parts]
+        names = _listed(name for name, _ in step.parts)
+        return f"[{', '.join(branches)}]", names, [self.around.text(value) for value in besides]
 
     def _branch(self, name: str, at: str, besides: Mapping[Value, str]) -> str:
         """The callable for the rows of a branch: its module, or a function if it has further inputs or outputs."""

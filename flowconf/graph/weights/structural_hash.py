@@ -45,7 +45,7 @@ def _step(step: Step) -> list[Any]:
     extras = [own.get(name) for name in EXTRAS]
     counts = [own.get("times"), step.repeat and step.repeat.value, own.get("slices")]
     rest = [step.take, own.get("dim"), own.get("batched", False), own.get("halt")]
-    more = [[name, value] for name, value in own.items() if name not in PLACED]
+    more = [[name, value] for name, value in own.items() if name not in PLACED and value is not None]
     if step.copies:
         more.append(["copies", [_step(copy) for copy in step.copies]])
     return [step.name, step.verb, str(step.stream), parts, extras, own.get("merge"), counts, rest, *more]

@@ -101,7 +101,7 @@ DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"
 
 RUNTIME = (
     "adapted", "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "recall", "route",
-    "stack_each", "unbind_each", "unflatten_each",
+    "stack_each", "top_experts", "unbind_each", "unflatten_each",
 )  # fmt: skip
 """Functions of `flowconf.graph.runtime` that the generated source calls."""
 

@@ -284,12 +284,14 @@ class _Resolver(Reading):
                     message = f"`dim` does not apply to `merge: {model.merge}`"
                     self._fail("FC0125", message, self.reporter.key((*at, "dim")), step.name, "remove it")
                 return with_verb(step, SplitStep, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
-            case schema.Gate() | schema.Switch():
-                kind = GateStep if isinstance(model, schema.Gate) else SwitchStep
-                parts = branches(getattr(model, model.verb), [])
-                return with_verb(
-                    step, kind, parts=parts, router=part(model.router, "router", f"{step.path}.router", using)
-                )
+            case schema.Gate():
+                parts = branches(model.gate, [])
+                router = part(model.router, "router", f"{step.path}.router", using)
+                return with_verb(step, GateStep, parts=parts, router=router, top=self._top(model, at, draft))
+            case schema.Switch():
+                parts = branches(model.switch, [])
+                router = part(model.router, "router", f"{step.path}.router", using)
+                return with_verb(step, SwitchStep, parts=parts, router=router)
             case schema.Also():
                 skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
                 return with_verb(step, AlsoStep, parts=whole(model.also), skip=skip)
@@ -341,6 +343,16 @@ class _Resolver(Reading):
         return tuple(
             (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
         )
+
+    def _top(self, model: schema.Gate, at: Path, draft: Draft) -> Literal | None:
+        """The number of experts that a gate runs for each row."""
+        top, most = self._count(model.top, (*at, "top"), draft), len(model.gate)
+        if top is not None and isinstance(top.value, int) and top.value > most:
+            message = f"`top` must be at most {most}, the number of experts, got `{top.value}`"
+            self._fail(
+                "FC0123", message, self.reporter.value((*at, "top")), str(at[-1]), "remove it to run all experts"
+            )
+        return top
 
     def _loop(self, step: LoopStep, model: schema.Loop, at: Path, draft: Draft) -> LoopStep:
         """The step with the fields that determine its number of iterations."""

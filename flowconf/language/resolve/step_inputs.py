@@ -30,7 +30,7 @@ def check_taken(
         offered = _arguments(reader)
         free = [argument for argument in offered if argument not in [given for given, _ in using]]
         message = f"`{reader.target}` takes no argument `{name}`"
-        advice = "it takes only its stream; `from` selects another value, and `Concat` concatenates two"
+        advice = "it takes only its stream; `from` selects another value, and `Concat` concatenates several"
         if offered:
             listed = ", ".join(f"`{argument}`" for argument in offered)
             meant = nearest(name, offered) or (free or offered)[0]

@@ -84,6 +84,8 @@ def _steps(view: Graph, function: str) -> Iterator[tuple[str, Step]]:
 def _deciding(step: Step) -> str:
     if step.decision == runtime.route.__name__:
         return "data-dependent routing; a `gate` runs all branches and has no graph break"
+    if step.decision == runtime.top_experts.__name__:
+        return "data-dependent routing; a `gate` without `top` runs all experts and has no graph break"
     return "data-dependent iterations; `times` without a condition has no graph break"
 
 

@@ -147,6 +147,29 @@ def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
     return 1 - F.cosine_similarity(predicted, target, dim=dim)
 
 
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of normal distributions from the standard one, summed over all but the batch.
+
+    One value per row: of a `Gaussian` named `latent`, `input` is `[latent.mean, latent.log_variance]`.
+    """
+    _same_shape(mean, log_variance)
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
+
+
+def load_balance(weights: Tensor, *, k: int = 1) -> Tensor:
+    """How unevenly a router uses its experts, as in Switch Transformer: 1 if all are used alike, more otherwise.
+
+    `weights` [..., experts] are those of the router of a `gate`, `input: experts.router`. This is the sum over experts
+    of their mean weight times the share of the rows for which they are among the `k` highest, times the number of
+    experts. There is one value per row, whose mean that is; the shares are those of the batch.
+    """
+    if not 1 <= k <= weights.shape[-1]:
+        raise ValueError(f"`k` must be from 1 to {weights.shape[-1]}, the number of weights, got {k}")
+    chosen = torch.zeros_like(weights).scatter(-1, weights.topk(k, -1).indices, 1.0)
+    shares = chosen.flatten(0, -2).mean(0) / k
+    return weights.shape[-1] * (weights @ shares)
+
+
 def value(values: Tensor) -> Tensor:
     """The values themselves: for penalties and rewards computed by the graph (a reward has a negative weight)."""
     return values
