@@ -272,7 +272,7 @@ class TopRouter(nn.Module):
     def __init__(self, in_features: int, experts: int, k: int) -> None:
         super().__init__()
         if not 1 <= k <= experts:
-            raise ValueError(f"`k` must be from 1 to {experts}, the number of experts, got {k}")
+            raise ValueError(f"`k` must be from 1 to {experts}, got {k}")
         self.in_features, self.experts, self.k = in_features, experts, k
         self.score = nn.Linear(in_features, experts)
 

@@ -369,6 +369,8 @@ def test_adding_a_frozen_mark_moves_no_weight_and_stops_all_gradients(document):
     for _, setting in graph.plan.all_settings():
         if setting.frozen == "no":
             return
+    if any(graph.plan.all_adapters()):  # they are trained in any case
+        return
     graph.train()
     out = graph(torch.randn(3, WIDTH, requires_grad=True))
     out.square().sum().backward()
