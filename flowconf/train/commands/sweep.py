@@ -112,9 +112,12 @@ class Jobs:
         asked = (turn.folder / ENDING).exists()
         if os.getpid() != self.process:
             survive_signals()
+            parent, result = os.getppid(), math.nan
             with suppress(KeyboardInterrupt), interruptible():
-                return math.nan if asked else self._train(composition, turn)
-            return math.nan
+                result = result if asked else self._train(composition, turn)
+            if os.getppid() != parent:
+                os._exit(0)  # the sweep was killed, and would leave this process behind
+            return result
         if asked:
             raise KeyboardInterrupt
         self.trains = True
