@@ -206,6 +206,15 @@ def test_alternating_minimisation_with_lbfgs_and_one_shared_optimizer(folder):
 OTHERS = ["trainer.clip=0.5", "trainer.accumulate=2", "trainer.ema=0.9", "trainer.precision=bf16"]
 
 
+def test_a_plateau_of_the_loss_of_a_turn_goes_on_after_a_kill(folder):
+    plateau = "{name: plateau, value: train/turn/generator, factor: 0.5, patience: 1, by: 0.05}"
+    text = WGAN.replace("{name: linear, final: 0.5}", plateau)
+    whole = folder.train(text=text)
+    assert len({line["lr/generator"] for line in whole.log if "lr/generator" in line}) > 1
+    killed(lambda: folder.train(text=text, name="again.yaml"), 40)
+    assert_same(go_on(folder, folder.runs("again")[0]), whole)
+
+
 @pytest.mark.parametrize("word", OTHERS)
 def test_turns_with_other_settings(folder, word):
     assert folder.train(word, text=WGAN).record["status"] == "finished"

@@ -35,6 +35,7 @@ def check_value(training: TrainingConfig, name: str, path: Path, reporter: Repor
     splits = ("val", "train") if trained else ("val",)
     known = [f"{split}/loss{term}" for split in splits for term in ("", *(f"/{name}" for name in training.loss))]
     known += [f"val/{name}" for name in training.metrics]
+    known += [f"train/turn/{name}" for name in training.turns] if trained else []
     own = (registry.metrics, registry.losses)
     several = [f"val/{metric}/" for metric, s in training.metrics.items() if not any(s.fn in table for table in own)]
     if name not in known and not name.startswith(tuple(several)):
