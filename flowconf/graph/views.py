@@ -30,6 +30,8 @@ def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Wa
         try:
             value = find_anywhere(graph.plan, text)
             _check_slices(graph.plan, value, graph.__dict__.get("_sizes", KnownSizes()).kinds)
+            if gather == STACK:
+                check_stacked(graph.plan, value, graph.shapes)
         except NotFound as problem:
             raise PathError(Diagnostic("FC0701", problem.message, NOWHERE, text, advice=problem.advice)) from None
         wants.append(Want(value, gather, alias=text))
@@ -55,6 +57,21 @@ def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above
         raise NotFound(message, f"the last is `[{int(count) - 1}]`")
     if value.inner is not None:
         _check_slices(graph_at(step, value), value.inner, kinds, join(above, step.path, value.spot))
+
+
+def check_stacked(plan: GraphPlan, value: Value, shapes: Mapping[str, str], above: str = "") -> None:
+    """Check that a value inside of copies with an index has one shape, if `shapes` has them. Raises `NotFound`."""
+    step = plan.step(value.member)
+    if step is None or value.inner is None:
+        return
+    inner = str(value.inner)
+    if step.copies and value.copy is None:
+        found = {shapes.get(join(above, copy.path, value.spot, inner)) for copy in step.copies}
+        if len(found - {None}) > 1:
+            message = f"`{value}` has another shape in each copy of `{join(above, step.path)}`"
+            raise NotFound(message, f"write one of them: `{join(step.path, '0', value.spot, inner)}`")
+    copy = None if value.copy is None else str(value.copy)
+    check_stacked(graph_at(step, value), value.inner, shapes, join(above, step.path, copy or "", value.spot))
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def steps(draw, depth=2):
         "after": NAMES, "label": NAMES, "frozen": scalars, "init": values, "take": scalars, "over": scalars,
         "dim": scalars,
         "until": body, "max": scalars, "slices": scalars, "batched": scalars, "with": values, "checkpoint": values,
-        "skip": body,
+        "skip": body, "tie": values, "follows": values, "adapt": values, "top": scalars,
     }  # fmt: skip
     for key in draw(st.lists(st.sampled_from(sorted(extras)), max_size=3, unique=True)):
         step[key] = draw(extras[key])

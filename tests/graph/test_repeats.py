@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -347,3 +348,11 @@ def test_the_builder_gives_an_index():
     built = flowconf.flow("x", ["B", 6]).through("Linear(6 * (i + 1), 6)", name="block").repeat(1, index="i").build()
     (block,) = built.plan.steps
     assert (block.index, [copy.path for copy in block.copies]) == ("i", ["block.0"])
+
+
+def test_a_value_of_another_shape_in_each_copy_is_not_stacked():
+    graph = flowconf.build(document(GROWN))
+    assert graph.view(["block.down"])(torch.zeros(2, 6))["block.down"].shape == (2, 2, 6)
+    assert graph.view(["block.1.up"])(torch.zeros(2, 6))["block.1.up"].shape == (2, 12)
+    with pytest.raises(flowconf.PathError, match=r"`block\.up` has another shape in each copy of `block`"):
+        graph.view(["block.up"])

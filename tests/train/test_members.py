@@ -281,3 +281,12 @@ def test_a_base_is_loaded_below_its_adapters(encoder):
     config = flowconf.load(encoder.write(ADAPTED.replace("adapt", source), "tuned.yaml"))
     graph = flowconf.build(config.model)
     assert torch.equal(graph.state_dict()["body.wide.weight"], weights(base, "best")["body.wide.weight"])
+
+
+def test_a_loss_on_values_of_another_shape_in_each_copy_is_refused(folder):
+    flow = "{flow: {up: 'Linear(8, 8 * (i + 1))', down: 'Linear(8 * (i + 1), 8)'}}"
+    deep = f"    deep: {{through: {flow}, repeat: {{times: 2, index: i}}}}\n"
+    text = TIED.replace("    stem: ", deep + "    stem: ")
+    (found,) = flowconf.check(folder.write(text.replace("input: logits,", "input: deep.up,", 1)))
+    assert (found.code, found.path) == ("FC0402", "loss.label.input")
+    assert found.advice == "write one of them: `deep.0.up`"

@@ -6,6 +6,7 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -19,6 +20,7 @@ from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real
 from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
+from flowconf.graph.views import check_stacked
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.open_size import bound
@@ -172,6 +174,7 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     tried += [
         Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
     ]
+    tried = [one for one in tried if _is_stackable(one, plan, step.inference.shapes, in_graph, reporter)]
     named = [member.name for member in plan.steps]
     named += [name for one in tried for name in one.term.references if in_graph(name)]
     values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
@@ -188,6 +191,21 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
     left += [one.name for one in later]
     return fakes, terms, left
+
+
+def _is_stackable(
+    tried: Tried, plan: GraphPlan, shapes: Mapping[str, str], in_graph: Callable[[str], bool], reporter: Reporter
+) -> bool:
+    """Whether all values that a term reads have one shape in all copies of a repeated step; others are reported."""
+    for name in tried.term.references:
+        try:
+            if in_graph(name):
+                check_stacked(plan, references.find_anywhere(plan, name), shapes)
+        except references.NotFound as problem:
+            given = [key for key in ("input", "target", "mask") if name in listed(getattr(tried.section, key))]
+            reporter.error("FC0402", problem.message, at=(*tried.path, *given[:1]), advice=problem.advice)
+            return False
+    return True
 
 
 def _first_rows(step: FirstStep, tried: list[Tried]) -> Rows | None:
