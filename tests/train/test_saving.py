@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
-from flowconf.graph.weights.files import DTYPES, save_tensors, snapshot
+from flowconf.graph.weights.files import NAMES, save_tensors, snapshot
 from flowconf.graph.weights.seal import data_of
 from flowconf.report import RunError
 from flowconf.train import loop
@@ -235,7 +235,7 @@ def test_without_a_validation_split_the_last_weights_are_the_best(folder):
     assert torch.equal(saved["stem.weight"], state["@own/average/stem.weight"])
 
 
-NUMBERS = {name: torch.arange(6).reshape(2, 3).to(dtype) for name, dtype in DTYPES.items()}
+NUMBERS = {name: torch.arange(6).reshape(2, 3).to(dtype) for dtype, name in NAMES.items()}
 
 
 def test_files_are_read_by_the_library(tmp_path):
