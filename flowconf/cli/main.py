@@ -28,6 +28,7 @@ from flowconf.cli.init import init
 from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
+from flowconf.cli.report import report
 from flowconf.cli.runs import runs
 from flowconf.cli.schema import schema
 from flowconf.cli.show import show
@@ -63,6 +64,7 @@ for command in (
     show,
     summary,
     runs,
+    report,
     predict,
     profile,
     weights,

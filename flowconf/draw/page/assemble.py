@@ -28,14 +28,23 @@ EXPORT = re.compile(r"^export (?=(?:function\*?|const|class) (\w+))", re.MULTILI
 
 def graph_page(data: Mapping[str, Any]) -> str:
     """The page of a graph, from the data of `draw/data.py`."""
-    return page(data, data["graph"].get("name") or "graph", "graph", "showGraph", ("dagre.min.js",))
+    return page(data, data["graph"].get("name") or "graph", "graph.showGraph", ("dagre.min.js",), ("page.css",))
 
 
-def page(data: Mapping[str, Any], title: str, module: str, show: str, vendored: tuple[str, ...]) -> str:
-    """A page that calls the function `show` of a module with `data` and the element to fill."""
-    calls = f'{module}_js.{show}(JSON.parse(document.getElementById("data").textContent), document.body);'
-    script = "\n".join([*(library(name) for name in vendored), *modules(module), calls])
-    style = text("page.css")
+def report_page(data: Mapping[str, Any]) -> str:
+    """The page of one or more runs, from the data of `train/runs/report_data.py`."""
+    runs = data["runs"]
+    title = runs[0]["name"] if len(runs) == 1 else f"{len(runs)} runs"
+    libraries = ("dagre.min.js", "uPlot.iife.min.js")
+    return page(data, title, "report.showReport", libraries, ("page.css", "vendor/uPlot.min.css", "report.css"))
+
+
+def page(data: Mapping[str, Any], title: str, show: str, libraries: tuple[str, ...], styles: tuple[str, ...]) -> str:
+    """A page that calls `show`, a function of a module, with `data` and the element to fill."""
+    module, name = show.split(".")
+    calls = f'{module}_js.{name}(JSON.parse(document.getElementById("data").textContent), document.body);'
+    script = "\n".join([*(library(name) for name in libraries), *modules(module), calls])
+    style = "\n".join(map(text, styles))
     allowed = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; {NOTHING_ELSE}"
     return f"""<!DOCTYPE html>
 <html lang="en">

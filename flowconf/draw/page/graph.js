@@ -27,6 +27,7 @@ export function showGraph(data, place) {
   const shapes = make("button", { type: "button", "aria-pressed": "false" }, "shapes");
   const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);
   const view = cameraOf(svg, stage);
+  place.classList.add("graph");
   place.append(
     make("header", {}, make("h1", {}, root.name || "graph"), make("div", { class: "find" }, search, count),
       make("div", { class: "tools" }, choice, shapes, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
@@ -177,7 +178,7 @@ export function showGraph(data, place) {
     Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
     0: () => view.fit(root.size), s: () => setShapes(!state.shapes), "/": () => search.focus(),
   };
-  document.addEventListener("keydown", (event) => {
+  place.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
       if (event.key !== "/" || event.target === search) return;
     }

@@ -241,6 +241,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
+                run.write_report = _reports(job, run)
             run.record["groups"] = group_records(job)
             metrics = fit(job, run, screen)
         run.end("finished", metrics=metrics)
@@ -257,6 +258,15 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
         raise
     screen.say(f"run folder {shown_path(str(run.folder))}")
     return run
+
+
+def _reports(job: Job, run: Run) -> Callable[[bool], None] | None:
+    """What writes the report of a run, if `trainer.report` asks for it."""
+    if not job.config.training.trainer.report:
+        return None
+    from flowconf.train.runs.report_page import Reports
+
+    return Reports(run.folder, job.graph).write
 
 
 def _end(run: Run, status: str, screen: Screen) -> None:

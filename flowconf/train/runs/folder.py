@@ -52,6 +52,8 @@ class Run:
     """A changed config, which takes the place of the one that the run was started with."""
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
     """Who else is told the numbers."""
+    write_report: Callable[[bool], None] | None = field(init=False, default=None, repr=False)
+    """Writes the report of the run so far; at the end, with True."""
     _lines: TextIO | None = field(init=False, default=None, repr=False)
     _events: EventFile | None = field(init=False, default=None, repr=False)
     _writer: Writer = field(init=False, default_factory=Writer, repr=False)
@@ -121,6 +123,8 @@ class Run:
             self._lines.flush()
             if self._events is not None:
                 self._events.flush()
+            if self.write_report is not None:
+                self.write_report(False)
 
     def save(self, write: Callable[[], None]) -> None:
         """Call `write`, which saves a checkpoint, in the background, after the save before.
@@ -159,15 +163,20 @@ class Run:
                 with self._writing():
                     self.flush()
                     self._sync()
-                    self.update(status=status, ended=_now(), **changes)
+                    self._note_end(status, changes)
             elif self._began:
                 with suppress(OSError):  # what ended the run is being told; a disk that is full must not hide it
-                    self.update(status=status, ended=_now(), **changes)
+                    self._note_end(status, changes)
             with suppress(OSError):
                 self.close()
         for logger in self.loggers:
             logger.close(status)
         return unsaved
+
+    def _note_end(self, status: str, changes: Mapping[str, object]) -> None:
+        self.update(status=status, ended=_now(), **changes)
+        if self.write_report is not None:
+            self.write_report(True)
 
     def close(self) -> None:
         """Close the logs once everything is written, and let others write them."""

@@ -21,7 +21,7 @@ from flowconf.text.write import inline
 from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number
 
-IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "loggers")
+IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "trainer.report", "loggers")
 """Settings that do not affect results."""
 LONGEST = 32
 DIED = "died"
@@ -86,7 +86,7 @@ def list_runs(
     not exist, or if no run has the key.
     """
     warnings: list[Diagnostic] = []
-    runs = [run for file in _records(Path(folder)) if (run := _listed(file, warnings)) is not None]
+    runs = [run for file in _records(Path(folder)) if (run := listed(file, warnings)) is not None]
     for condition in where:
         runs = _matching(runs, condition)
     if sort is not None and runs:
@@ -94,7 +94,7 @@ def list_runs(
     groups: dict[str, list[Listed]] = {}
     for run in sorted(runs, key=lambda run: str(run.record["config"])):
         groups.setdefault(run.record["config"], []).append(run)
-    return [Group(config, _compared(found)) for config, found in groups.items()], warnings
+    return [Group(config, compared(found)) for config, found in groups.items()], warnings
 
 
 def table(group: Group) -> str:
@@ -127,7 +127,7 @@ def _records(root: Path) -> list[Path]:
     return sorted(file for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for file in root.glob(pattern))
 
 
-def _listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
+def listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
     """The run with the record `file`, or None, with a warning, if the record cannot be read."""
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
@@ -186,7 +186,7 @@ def _spellings(value: object) -> tuple[str, str]:
     return str(value), inline(value)
 
 
-def _compared(runs: list[Listed]) -> list[Listed]:
+def compared(runs: list[Listed]) -> list[Listed]:
     """Set `differs` of each run to the settings in which the runs differ."""
     known = [run for run in runs if run.settings]
     for key in dict.fromkeys(key for run in known for key in run.settings if not is_ignored(key)):

@@ -1,0 +1,43 @@
+"""`flowconf report`: runs as a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowconf.cli import completion
+from flowconf.cli.arguments import TrustOption, trust_project_of
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, or folders of runs (the newest run).", autocompletion=completion.runs
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The page. Default: report.html in the run folder; of several runs, here."),
+    ] = None,
+    trust: TrustOption = False,
+) -> None:
+    """Write a page with the curves, results, settings and graph of a run, or a comparison of several."""
+    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.report import render_text, wants_colour, write_drawn
+    from flowconf.train.runs.report_data import report_data
+    from flowconf.train.runs.report_page import REPORT, graph_of, write_page
+
+    for run in runs:
+        trust_project_of(run, trust)
+    folders = list(dict.fromkeys(find_run_folder(run) for run in runs))
+    graphs, warnings = graph_of(folders[0])
+    data, more = report_data(folders, graphs)
+    if warnings or more:
+        write_drawn(f"{render_text([*warnings, *more], wants_colour())}\n\n", sys.stderr)
+    file = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
+    write_page(data, file)
+    print(file)

@@ -1,0 +1,75 @@
+"""The report of a run: a page in its folder, with what is known of the run so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flowconf.draw.data import as_data
+from flowconf.draw.heat import NUMBERS, read_overlays
+from flowconf.draw.levels import picture
+from flowconf.draw.page.assemble import report_page
+from flowconf.graph.facts import facts_of, facts_of_graph
+from flowconf.graph.graph import Graph
+from flowconf.graph.weights.files import write_atomically
+from flowconf.graph.weights.sources import CONFIG
+from flowconf.report import Diagnostic, FlowconfError
+from flowconf.train.runs.report_data import report_data
+
+REPORT = "report.html"
+SHARE = 0.01
+"""The share of a run's time that its reports may take, apart from the last one."""
+
+
+@dataclass
+class Reports:
+    """Writes the report of a run at its evaluations.
+
+    Each takes some milliseconds, so one is left out if they would take more than `SHARE` of the time of the run so far.
+    """
+
+    folder: Path
+    graph: Graph
+    began: float = field(default_factory=time.monotonic)
+    spent: float = 0.0
+    _picture: dict[str, Any] | None = None
+
+    def write(self, last: bool) -> None:
+        """Write the report if it is due, or the `last` one. Raises `OSError`."""
+        start = time.monotonic()
+        if not last and self.spent > SHARE * (start - self.began):
+            return
+        if self._picture is None:
+            facts = facts_of_graph(self.graph)
+            self._picture = as_data(picture(self.graph.plan, facts), facts)
+        self._picture["overlays"] = _overlays(self.folder)
+        data, _ = report_data([self.folder], {self.folder: self._picture})
+        write_page(data, self.folder / REPORT)
+        self.spent += time.monotonic() - start
+
+
+def write_page(data: Mapping[str, Any], file: Path) -> None:
+    """Write the page of a report, in place of the one before. Raises `OSError`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, report_page(data).encode())
+
+
+def graph_of(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[Diagnostic]]:
+    """The data of the graph of a finished run, from its config, by its folder; or warnings why there is none."""
+    from flowconf.train.checks import road
+
+    try:
+        walk = road.begin(folder / CONFIG).to("sizes")
+    except FlowconfError as error:
+        return {}, [replace(one, severity="warning") for one in error.diagnostics]
+    assert walk.plan is not None
+    assert walk.inference is not None
+    facts = facts_of(walk.plan, walk.inference)
+    return {folder: as_data(picture(walk.plan, facts), facts, _overlays(folder))}, []
+
+
+def _overlays(folder: Path) -> dict[str, Any]:
+    return read_overlays(folder) if (folder / "profile" / NUMBERS).is_file() else {}

@@ -1,0 +1,129 @@
+"""The page of runs, in a browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowconf.draw.data import as_data
+from flowconf.draw.facts import Facts
+from flowconf.draw.levels import picture
+from flowconf.draw.page.assemble import report_page
+from flowconf.language.resolve.resolver import resolve
+from flowconf.text.documents import read
+
+HOSTILE = "</script><script>window.ran=1</script><img src=x onerror=window.ran=2>\u202e\x1b"
+GRAPH = "label: small\ninputs: {x: [B, 4]}\nflow: {stem: 'Linear(4, 8)', head: 'Linear(8, 2)'}\n"
+
+
+def run(name: str, scale: float, **more):
+    steps = list(range(0, 400, 10))
+    curves = {
+        "train/loss": {"steps": steps, "values": [scale / (1 + step / 50) for step in steps]},
+        "val/loss": {"steps": steps[::4], "values": [1.2 * scale / (1 + step / 50) for step in steps[::4]]},
+        "val/accuracy": {"steps": steps[::4], "values": [1 - 0.9 / (1 + step / 50) for step in steps[::4]]},
+        "lr/body": {"steps": steps, "values": [0.001] * len(steps)},
+    }
+    phases = [{"name": "warm up", "from": 0, "to": 200}, {"name": "whole", "from": 200, "to": 390}]
+    found = {"name": name, "status": "finished", "facts": [["config", "a.yaml"]], "metrics": {"val/loss": scale}}
+    found |= {"curves": curves, "thinned": False, "phases": phases, "steps_per_epoch": 20, "weights": ["2 tensors"]}
+    settings = [["optimizer.lr", str(scale), "a.yaml:3:5"]]
+    return found | {"settings": settings, "environment": [["python", "3.11"]], "graph": None} | more
+
+
+def report(*runs, differs=()):
+    return {"format": "flowconf report", "version": 1, "runs": list(runs), "differs": list(differs)}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return as_data(picture(resolve(read("a.yaml", GRAPH))), Facts())
+
+
+def is_painted(tab, selector: str) -> bool:
+    return tab.locator(selector).first.evaluate(
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part)"
+    )
+
+
+def test_one_run_has_curves_by_quantity_and_split(graph, shows):
+    tab = shows(report_page(report(run("first", 1.0, graph=graph))))
+    assert tab.locator("h1").first.text_content() == "first"
+    assert tab.locator("figcaption").all_text_contents() == ["loss", "accuracy", "lr/body"]
+    labels = tab.locator("figure").first.locator(".u-label").all_text_contents()
+    assert [label.rstrip(":") for label in labels] == ["step", "train", "val"]
+    assert is_painted(tab, "figure canvas")
+    assert tab.locator('.graph [data-id="stem"]').count() == 1
+    assert "a.yaml:3:5" in tab.locator("table.settings").inner_text()
+    assert "2 tensors" in tab.locator("pre").first.inner_text()
+
+
+def test_curves_are_filtered_and_follow_the_axis(shows):
+    tab = shows(report_page(report(run("first", 1.0))))
+    tab.get_by_label("filter curves").fill("acc")
+    assert tab.locator("figcaption").all_text_contents() == ["accuracy"]
+    tab.get_by_label("filter curves").fill("")
+    tab.get_by_label("axis").select_option("epoch")
+    assert tab.locator(".u-label").first.text_content().startswith("epoch")
+    tab.get_by_label("logarithmic").check()
+    assert tab.locator("figure").count() == 3
+
+
+def test_phases_are_bands(shows):
+    with_phases = shows(report_page(report(run("first", 1.0))))
+    without = shows(report_page(report(run("first", 1.0, phases=[]))))
+    painted = "canvas => canvas.toDataURL()"
+    assert with_phases.locator("canvas").first.evaluate(painted) != without.locator("canvas").first.evaluate(painted)
+
+
+def test_several_runs_begin_with_what_differs(shows):
+    differs = [{"key": "optimizer.lr", "values": ["1", "2"]}]
+    tab = shows(report_page(report(run("first", 1.0), run("second", 2.0), differs=differs)))
+    assert tab.locator("h2").first.text_content() == "What differs"
+    assert tab.locator("table").first.inner_text().split() == [
+        "setting",
+        "A",
+        "first",
+        "B",
+        "second",
+        "optimizer.lr",
+        "1",
+        "2",
+    ]
+    labels = tab.locator("figure").first.locator(".u-label").all_text_contents()
+    assert [label.rstrip(":") for label in labels] == ["step", "A train", "A val", "B train", "B val"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_narrow_window(scheme, graph, shows):
+    tab = shows(
+        report_page(report(run("first", 1.0, graph=graph))), viewport={"width": 320, "height": 640}, color_scheme=scheme
+    )
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_it_prints_without_tools(graph, shows):
+    tab = shows(report_page(report(run("first", 1.0, graph=graph))))
+    tab.emulate_media(media="print")
+    assert not tab.get_by_label("filter curves").is_visible()
+    assert tab.locator("figure").first.is_visible()
+
+
+def test_hostile_texts_are_only_texts(shows):
+    one = run(HOSTILE, 1.0, weights=[HOSTILE], status=HOSTILE, facts=[[HOSTILE, HOSTILE]])
+    one["curves"] = {f"val/{HOSTILE}": one["curves"]["val/loss"], HOSTILE: one["curves"]["val/loss"]}
+    one["phases"] = [{"name": HOSTILE, "from": 0, "to": 200}]
+    one["settings"] = one["environment"] = [[HOSTILE, HOSTILE, HOSTILE]]
+    differs = [{"key": HOSTILE, "values": [HOSTILE, HOSTILE]}]
+    tab = shows(report_page(report(one, one, differs=differs)))
+    assert tab.evaluate("window.ran") is None
+    assert tab.locator("script").count() == 2
+    assert tab.locator("img").count() == 0
+    assert "\\u202e" in tab.locator("table").first.inner_text()
+
+
+def test_many_points_are_drawn(shows):
+    long = {"steps": list(range(1500)), "values": [1 / (1 + step) for step in range(1500)]}
+    runs = [run(f"run {number}", 1.0, curves={"val/loss": long}) for number in range(40)]
+    tab = shows(report_page(report(*runs)))
+    assert is_painted(tab, "figure canvas")
+    assert tab.locator("figure").first.locator(".u-series").count() == 41

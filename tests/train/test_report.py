@@ -1,0 +1,143 @@
+"""The report of a run: what is in it, when it is written, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from flowconf.cli.main import main
+from flowconf.train.runs import report_data as module
+from flowconf.train.runs import report_page
+from flowconf.train.runs.report_data import MOST_POINTS, report_data
+
+PHASES = "{first: {until: {epoch: 1}}, second: {}}"
+
+
+def data_in(page: str):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def files(run):
+    return {file.name for file in run.folder.iterdir()}
+
+
+def test_a_report_is_written_if_asked_for(folder):
+    assert "report.html" not in files(folder.train())
+    run = folder.train("trainer.report=true")
+    [shown] = data_in((run.folder / "report.html").read_text(encoding="utf-8"))["runs"]
+    assert shown["status"] == "finished"
+    assert shown["metrics"] == run.record["metrics"]
+    accuracy = [(line["step"], line["val/accuracy"]) for line in run.log if "val/accuracy" in line]
+    assert shown["curves"]["val/accuracy"]["steps"] == [step for step, _ in accuracy]
+    assert shown["curves"]["val/accuracy"]["values"] == pytest.approx([value for _, value in accuracy], rel=1e-5)
+    assert shown["graph"]["graph"]["parameters"] == 8 * 16 + 16 + 16 * 4 + 4
+    [rate] = [row for row in shown["settings"] if row[0] == "optimizer.lr"]
+    assert rate[1] == "0.01"
+    assert rate[2].startswith("tiny.yaml:")
+
+
+def test_a_run_that_fails_has_a_report_too(folder):
+    with pytest.raises(Exception, match="not finite"):
+        folder.train("trainer.report=true", "optimizer.lr=1e30", "trainer.log_every=1")
+    [shown] = data_in((folder.runs()[0] / "report.html").read_text(encoding="utf-8"))["runs"]
+    assert shown["status"] == "failed"
+
+
+def test_reports_of_a_run_take_a_hundredth_of_its_time(folder, monkeypatch):
+    run = folder.train()
+    clock = [0.0]
+    written = []
+    monkeypatch.setattr(report_page.time, "monotonic", lambda: clock[0])
+
+    def write(data, file):
+        written.append(clock[0])
+        clock[0] += 0.5
+
+    monkeypatch.setattr(report_page, "write_page", write)
+    monkeypatch.setattr(report_page, "facts_of_graph", lambda graph: None)
+    monkeypatch.setattr(report_page, "picture", lambda plan, facts: None)
+    monkeypatch.setattr(report_page, "as_data", lambda whole, facts: {})
+
+    class Graph:
+        plan = None
+
+    reports = report_page.Reports(run.folder, Graph(), began=0.0)
+    for _ in range(1000):
+        clock[0] += 1
+        reports.write(False)
+    assert 0 < reports.spent <= 0.01 * clock[0] + 0.5
+    before = len(written)
+    reports.write(True)
+    assert len(written) == before + 1
+
+
+def test_phases_are_the_steps_between_their_changes(folder):
+    run = folder.train(f"+phases={PHASES}", "trainer.log_every=5")
+    data, _ = report_data([run.folder], {})
+    [shown] = data["runs"]
+    assert [phase["name"] for phase in shown["phases"]] == ["first", "second"]
+    assert shown["phases"][0]["from"] == 0
+    assert shown["phases"][0]["to"] == shown["phases"][1]["from"]
+    assert shown["phases"][1]["to"] == run.log[-1]["step"]
+    assert shown["steps_per_epoch"] == pytest.approx(run.log[-1]["step"] / run.log[-1]["epoch"], rel=0.01)
+
+
+def test_a_long_curve_keeps_its_peaks(folder):
+    run = folder.train()
+    lines = [{"step": step, "train/loss": 100.0 if step == 33_333 else 1.0 / step} for step in range(1, 50_001)]
+    (run.folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    [shown] = report_data([run.folder], {})[0]["runs"]
+    curve = shown["curves"]["train/loss"]
+    assert shown["thinned"]
+    assert len(curve["steps"]) <= MOST_POINTS
+    assert curve["values"][curve["steps"].index(33_333)] == 100
+    assert curve["steps"] == sorted(curve["steps"])
+
+
+def test_what_is_no_number_is_no_point(folder):
+    run = folder.train()
+    with (run.folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 99, "val/loss": NaN, "val/accuracy": "high"}\n[1]\n{"step": 100, "val/lo')
+    [shown] = report_data([run.folder], {})[0]["runs"]
+    assert 99 not in shown["curves"]["val/loss"]["steps"]
+    json.dumps(shown["curves"], allow_nan=False)
+
+
+def test_the_command_writes_into_the_run_folder(folder, capsys):
+    run = folder.train()
+    assert main(["report", str(run.folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(run.folder / "report.html")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert data_in(page)["runs"][0]["graph"]["graph"]["name"]
+    assert len(page) <= 250_000
+
+
+def test_several_runs_are_compared(folder, capsys):
+    one, two = folder.train("seed=1"), folder.train("seed=2")
+    assert main(["report", str(one.folder), str(two.folder), "-o", "both.html"]) == 0
+    data = data_in((folder.path / "both.html").read_text(encoding="utf-8"))
+    assert data["differs"] == [{"key": "seed", "values": ["1", "2"]}]
+    assert [run["name"] for run in data["runs"]] == [one.folder.name, two.folder.name]
+
+
+def test_what_is_no_run_is_refused(folder, capsys):
+    assert main(["report", "nowhere"]) == 2
+    assert "error[FC0301]" in capsys.readouterr().err
+    assert not (folder.path / "report.html").exists()
+
+
+def test_a_run_whose_graph_is_unknown_is_reported_without_it(folder, capsys):
+    run = folder.train()
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace("ReLU", "RelU"), encoding="utf-8")
+    assert main(["report", str(run.folder)]) == 0
+    assert "warning[FC0132]: unknown module `RelU`" in capsys.readouterr().err
+    assert data_in((run.folder / "report.html").read_text(encoding="utf-8"))["runs"][0]["graph"] is None
+
+
+def test_the_version_is_part_of_the_data(folder):
+    run = folder.train()
+    data, warnings = report_data([run.folder], {})
+    assert (data["format"], data["version"], warnings) == ("flowconf report", module.VERSION, [])
