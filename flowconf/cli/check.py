@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,7 @@ from flowconf.report import (
 if TYPE_CHECKING:
     from flowconf.train.checks.road import Findings
 
+PAGES = (".html", ".htm")
 ROUNDS = 20
 """The maximum number of rounds of `--fix`: fixing an error may uncover others."""
 
@@ -40,10 +42,15 @@ def check(
     overrides: Overrides = None,
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
+    draw: Annotated[
+        Path | None, typer.Option("--draw", metavar="PAGE", help="A .html page of the graph with the mistakes marked.")
+    ] = None,
     trust: TrustOption = False,
 ) -> None:
     """Report all errors in FILE without running anything."""
     trust_project_of(file, trust)
+    if draw is not None and draw.suffix.lower() not in PAGES:
+        raise typer.BadParameter(f"expected a file that ends in .html, got `{draw}`", param_hint="'--draw'")
     from flowconf.text.fixes import apply
     from flowconf.train.checks.road import findings
 
@@ -62,8 +69,29 @@ def check(
         print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
         for note in seen.notes:
             print(f"  {note}", file=sys.stderr)
+    if draw is not None:
+        _draw(seen, draw)
     if seen.exit_code:
         raise typer.Exit(seen.exit_code)
+
+
+def _draw(seen: Findings, file: Path) -> None:
+    """Write the graph, with its shapes up to the mistakes, as a page on which they are marked."""
+    if seen.plan is None:
+        print(f"{file} was not written: the errors are in the document, before its graph", file=sys.stderr)
+        return
+    from flowconf.draw.data import as_data
+    from flowconf.draw.facts import Facts
+    from flowconf.draw.levels import picture
+    from flowconf.draw.mistakes import marks_of
+    from flowconf.draw.page.assemble import graph_page
+    from flowconf.draw.svg import write
+    from flowconf.graph.shapes.check import infer
+
+    inference = infer(seen.plan)
+    facts = Facts(inference.shapes, inference.parameters, inference.holes)
+    whole = picture(seen.plan, facts)
+    write(graph_page(as_data(whole, facts, marks=marks_of(whole, seen.mistakes))), file)
 
 
 def _rendered(found: list[Diagnostic], form: Format) -> str:

@@ -15,6 +15,7 @@ from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
 if TYPE_CHECKING:
+    from flowconf.draw.data import Marks
     from flowconf.graph.weights.carried_over import CarriedOver
     from flowconf.language.diff import Change
     from flowconf.report import Diagnostic, Place
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PAGES = (".html", ".htm")
+NOT_NOTES = ("no differences", "shape of ")
 SIGNS = {"added": "+", "removed": "-", "moved": ">", "changed": "~"}
 
 
@@ -46,14 +49,16 @@ def diff(
         list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; repeatable.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw B with the changes in colour.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw B with the changes: a .html page, or an image.")
+    ] = None,
     trust: TrustOption = False,
 ) -> None:
     """Show the differences from A to B: steps, shapes, weights, settings."""
     from flowconf.graph.weights.carried_over import carry_over
     from flowconf.language.diff import compare
 
-    refuse_other_pictures(output)
+    refuse_other_pictures(output, *PAGES)
     if form not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     words = list(rest or [])
@@ -71,15 +76,42 @@ def diff(
     lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
-        from flowconf.draw.dot import dot
-        from flowconf.draw.levels import picture
         from flowconf.draw.svg import write
-        from flowconf.graph.facts import facts_of
 
-        shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
-        marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-        facts = facts_of(new.plan, new.inference)
-        write(dot(picture(new.plan, replace(facts, shapes={**facts.shapes, **shapes})), marks), output)
+        write(_drawn(new, changes, carry, output.suffix.lower() in PAGES), output)
+
+
+def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver, page: bool) -> str:
+    """The graph of B with what has changed, as a page or as DOT."""
+    from flowconf.draw.data import as_data
+    from flowconf.draw.dot import dot
+    from flowconf.draw.levels import picture
+    from flowconf.draw.page.assemble import graph_page
+    from flowconf.graph.facts import facts_of
+
+    assert new.plan
+    assert new.inference
+    facts = facts_of(new.plan, new.inference)
+    if page:
+        return graph_page(as_data(picture(new.plan, facts), facts, marks=_marks(changes, carry)))
+    shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
+    marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
+    return dot(picture(new.plan, replace(facts, shapes={**facts.shapes, **shapes})), marks)
+
+
+def _marks(changes: Sequence[Change], carry: CarriedOver) -> Marks:
+    """The changes of steps, and those of shapes, by path; the others, and what becomes of the weights, as notes."""
+    from flowconf.draw.data import Marks
+
+    found: dict[str, tuple[str, list[str]]] = {}
+    for path, before, after in carry.shapes:
+        found[path] = ("resized", [f"{before} -> {after}"])
+    for change in changes:
+        if change.member:
+            texts = found.get(change.path, ("", []))[1]
+            found[change.path] = (change.kind, [f"{_what(change).lstrip(': ')}{_where(change)}", *texts])
+    others = [change for change in changes if not change.member]
+    return Marks("Changes", found, [line for line in _text_lines(others, carry) if not line.startswith(NOT_NOTES)])
 
 
 def _is_override(word: str) -> bool:

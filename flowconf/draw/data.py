@@ -7,7 +7,7 @@ removed or changes its meaning; new keys may appear at any time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -21,8 +21,21 @@ from flowconf.report import Place, shown_path
 VERSION = 1
 
 
+@dataclass(frozen=True)
+class Marks:
+    """What a picture says about some members: under a `title`, path -> kind and texts, and notes on the whole."""
+
+    title: str
+    members: Mapping[str, tuple[str, list[str]]]
+    notes: list[str] = field(default_factory=list)
+
+
 def as_data(
-    whole: Member, facts: Facts, overlays: Mapping[str, Any] | None = None, depth: int | None = None
+    whole: Member,
+    facts: Facts,
+    overlays: Mapping[str, Any] | None = None,
+    depth: int | None = None,
+    marks: Marks | None = None,
 ) -> dict[str, Any]:
     """The data of a whole picture: the members, the lines of the documents that they name, and the generated source.
 
@@ -37,6 +50,9 @@ def as_data(
     data["overlays"] = dict(overlays or {})
     if depth is not None:
         data["depth"] = depth
+    if marks is not None:
+        data["title"], data["notes"] = marks.title, marks.notes
+        data["marks"] = {path: {"kind": kind, "texts": texts} for path, (kind, texts) in marks.members.items()}
     return data
 
 

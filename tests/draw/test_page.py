@@ -339,6 +339,21 @@ def test_many_members_are_folded_into_ranges(count, shows, tmp_path):
     assert tab.locator(".member").count() <= 200
 
 
+def test_marked_members_are_unfolded_and_listed(data, shows):
+    marks = {
+        "teacher.hidden": {"kind": "changed", "texts": ["Linear(12, 6) -> Linear(12, 8)"]},
+        "gone": {"kind": "removed", "texts": ["ReLU"]},
+    }
+    tab = shows(graph_page(data | {"marks": marks, "title": "Changes", "notes": ["weights: 2 of 4"]}))
+    assert card(tab, "teacher.hidden").locator(".mark").text_content() == "changed"
+    assert card(tab, "block").get_attribute("class").find("open") == -1
+    panel = tab.locator("aside")
+    assert "removed gone" in panel.inner_text()
+    assert "weights: 2 of 4" in panel.inner_text()
+    panel.get_by_role("button", name="teacher.hidden").first.click()
+    assert "Linear(12, 6) -> Linear(12, 8)" in panel.inner_text()
+
+
 def test_hostile_texts_are_only_texts(data, shows):
     tab = shows(graph_page(hostile(data)), "shapes=1&show=parameters")
     assert tab.evaluate("window.ran") is None

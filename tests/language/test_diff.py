@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,23 @@ def test_the_picture_shows_what_was_removed_and_what_has_another_shape(tmp_path:
     assert "removed" in nodes["middle.move"]
     assert "[B, 3], was [B, 2]" in nodes["head"]
     assert "#9c36b5" not in nodes["stem"]
+
+
+def test_the_page_marks_what_has_changed(tmp_path: Path) -> None:
+    file, page = tmp_path / "graph.yaml", tmp_path / "diff.html"
+    file.write_text(GRAPH)
+    words = ["~flow.middle.loop.flow.move", "flow.head='Linear(4, 3)'", "+flow.tail=ReLU"]
+    assert main(["diff", str(file), *words, "-o", str(page)]) == 0
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)[1])
+    assert {path: mark["kind"] for path, mark in data["marks"].items()} == {
+        "middle.move": "removed",
+        "head": "changed",
+        "tail": "added",
+    }
+    assert data["marks"]["head"]["texts"][0].startswith("Linear(4, 2) -> Linear(4, 3)  (command line")
+    assert data["marks"]["head"]["texts"][1] == "[B, 2] -> [B, 3]"
+    assert data["title"] == "Changes"
+    assert data["notes"][0].startswith("weights: ")
 
 
 def test_a_run_stands_for_its_config_and_a_folder_of_runs_for_the_newest(tmp_path: Path, capsys: Capture) -> None:

@@ -14,7 +14,7 @@ const SMALLEST = 0.72, TRIES = 60;
 
 /** Show the graph of `data` in the element `place`. */
 export function showGraph(data, place) {
-  const tree = treeOf(data.graph), { root } = tree;
+  const tree = treeOf(data.graph, data.marks), { root } = tree;
   const overlays = overlaysOf(tree, data.overlays);
   const state = { selected: null, overlay: "", shapes: false, found: null, isDefault: true };
   const stage = draw("g");
@@ -217,7 +217,9 @@ export function showGraph(data, place) {
     for (const one of walk(root)) if (one.parent) setOpen(one, given.open?.includes(one.id) ?? false);
     state.overlay = given.show in overlays ? given.show : "";
     choice.value = state.overlay;
-    if (given.open === null && data.depth) for (const one of walk(root)) setOpen(one, one.depth < data.depth);
+    const marked = [...walk(root)].filter((one) => one.mark);
+    if (given.open === null && marked.length) for (const one of marked.flatMap(above)) setOpen(one, true);
+    else if (given.open === null && data.depth) for (const one of walk(root)) setOpen(one, one.depth < data.depth);
     else if (given.open === null) unfoldWhatFits();
     state.isDefault = given.open === null;
     setShapes(given.shapes);

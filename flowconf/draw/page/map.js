@@ -23,7 +23,7 @@ function member(one, state) {
   const { width, height } = one.size;
   const selected = state.selected === one;
   const card = one.card.shape === "card";
-  const names = ["member", one.kind, one.verb === "map" ? "map-verb" : one.verb, one.frozen && "frozen", one.open && "open", selected && "selected", state.found?.has(one) && "found"];
+  const names = ["member", one.kind, one.verb === "map" ? "map-verb" : one.verb, one.frozen && "frozen", one.open && "open", one.mark && `marked mark-${one.mark.kind}`, selected && "selected", state.found?.has(one) && "found"];
   const group = draw("g", {
     class: names.filter(Boolean).join(" "),
     transform: `translate(${one.at.x - width / 2} ${one.at.y - height / 2})`,
@@ -37,6 +37,7 @@ function member(one, state) {
   if (one.card.shape === "joint") group.append(joint(one));
   else if (one.card.shape === "pill") group.append(...pill(one));
   else group.append(...(card && one.open ? box(one, state) : leaf(one)));
+  if (one.mark) group.append(draw("text", { class: "mark", x: 8, y: -5 }, one.mark.kind));
   return group;
 }
 
@@ -180,7 +181,7 @@ function spot({ x, y }) {
 /** A member in words, for readers that speak. */
 function spoken(one) {
   const words = [one.name, one.card.verb, ...(one.calls ?? []), one.repeat && `${one.repeat} copies`, one.shape];
-  return [...words, one.parameters && `${full(one.parameters)} parameters`, one.frozen && "frozen"].filter(Boolean).join(", ");
+  return [...words, one.parameters && `${full(one.parameters)} parameters`, one.frozen && "frozen", one.mark?.kind].filter(Boolean).join(", ");
 }
 
 /** The nodes that the map shows. */
@@ -207,6 +208,6 @@ export function matching(root, text) {
 }
 
 function searched(one) {
-  one.searched ??= [one.id, one.name, one.verb, one.tag, one.source_name, ...(one.calls ?? []), ...(one.written ?? []), one.frozen && "frozen"].filter(Boolean).join("\n").toLowerCase();
+  one.searched ??= [one.id, one.name, one.verb, one.tag, one.source_name, ...(one.calls ?? []), ...(one.written ?? []), one.frozen && "frozen", one.mark?.kind].filter(Boolean).join("\n").toLowerCase();
   return one.searched;
 }

@@ -8,10 +8,10 @@ import { above, isNamed, pathOf } from "./tree.js";
 
 /** What the panel shows; `go` selects a node. */
 export function panelOf(tree, data, state, overlay, go) {
-  return state.selected ? about(state.selected, tree, data, go) : overview(tree, overlay, go);
+  return state.selected ? about(state.selected, tree, data, go) : overview(tree, data, overlay, go);
 }
 
-function overview(tree, overlay, go) {
+function overview(tree, data, overlay, go) {
   const { root } = tree;
   const trainable = root.trainable ?? 0;
   const rows = [["file", placeText(root.place)], ["parameters", full(root.parameters)], ["trainable", full(trainable)]];
@@ -22,11 +22,24 @@ function overview(tree, overlay, go) {
   return [
     make("h2", {}, root.name || "graph"),
     facts(rows),
+    ...marked(tree, data, go),
     leaves.length > 0 && make("h3", {}, `Largest by ${overlay.title}`),
     leaves.length > 0 && make("ol", { class: "largest" }, leaves.map((one) => ranked(one, overlay, top, go))),
     make("h3", {}, "How to read the map"),
     notation(),
   ].filter(Boolean);
+}
+
+/** What is marked, and notes on the whole. */
+function marked(tree, data, go) {
+  const row = ([id, { kind, texts }]) => {
+    const one = tree.nodes.get(id);
+    const name = one ? make("button", { type: "button", onclick: () => go(one) }, pathOf(one) || tree.root.name || "graph") : make("span", {}, id);
+    return make("li", {}, make("b", {}, `${kind} `), name, texts.map((text) => make("div", { class: "muted" }, text)));
+  };
+  const marks = Object.entries(data.marks ?? {}), notes = data.notes ?? [];
+  const list = marks.length > 0 && make("ul", { class: "links marks" }, marks.map(row));
+  return list || notes.length ? [make("h3", {}, data.title ?? "Marked"), list, notes.length > 0 && block(notes)].filter(Boolean) : [];
 }
 
 function ranked(one, overlay, top, go) {
@@ -59,13 +72,14 @@ function about(one, tree, data, go) {
   return [
     make("nav", { "aria-label": "around it" }, crumbs),
     make("h2", {}, one.name || one.verb || one.kind),
+    one.mark && make("div", { class: "marks" }, make("b", {}, one.mark.kind), one.mark.texts.map((text) => make("div", {}, text))),
     facts(rowsOf(one)),
     ...links(one, tree, go),
     ...written(one, data),
     ...tensors(one),
     ...accounts(one, data),
     ...generated(one, data),
-  ];
+  ].filter(Boolean);
 }
 
 function rowsOf(one) {

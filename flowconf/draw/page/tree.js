@@ -2,10 +2,14 @@
 
 const MOST = 40;
 
-/** The tree of a picture: `root`, and every node by its id. */
-export function treeOf(whole) {
+/** The tree of a picture: `root`, and every node by its id; `marks` are what is said about some of them. */
+export function treeOf(whole, marks = {}) {
   const nodes = new Map();
   const root = node(whole, null, nodes);
+  for (const [id, mark] of Object.entries(marks)) {
+    const one = nodes.get(id);
+    if (one) one.mark = mark;
+  }
   return { root, nodes };
 }
 

@@ -188,6 +188,8 @@ class Findings:
     notes: tuple[str, ...] = ()
     """What the checks leave open; see `Reporter.notes`."""
     exit_code: int = 0
+    plan: GraphPlan | None = None
+    """The graph, if it could be resolved."""
 
 
 def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> Findings:
@@ -206,7 +208,7 @@ def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | N
     except OSError as problem:
         found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
     notes = tuple(dict.fromkeys(walk.reporter.notes))
-    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code)
+    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code, walk.plan)
 
 
 # the stages
