@@ -96,7 +96,7 @@ def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver, page: bool)
         return graph_page(as_data(picture(new.plan, facts), facts, marks=_marks(changes, carry)))
     shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
     marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-    return dot(picture(new.plan, replace(facts, shapes={**facts.shapes, **shapes})), marks)
+    return dot(picture(new.plan, facts), marks, notes=shapes)
 
 
 def _marks(changes: Sequence[Change], carry: CarriedOver) -> Marks:

@@ -63,14 +63,15 @@ def dot(
     marks: Mapping[str, str] | None = None,
     heat: Mapping[str, tuple[float, str]] | None = None,
     depth: int | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> str:
     """Draw a picture as DOT text.
 
     `marks` colours members by their change: "added", "changed", "moved", "resized", or "removed" for steps that no
-    longer exist. `heat` colours members by a share between 0 and 1, and adds its text. `depth` is the number of levels
-    of graphs to draw, 1 for the outermost only; each deeper graph is one node.
+    longer exist. `notes` adds a line to members. `heat` colours members by a share between 0 and 1, and adds its text.
+    `depth` is the number of levels of graphs to draw, 1 for the outermost only; each deeper graph is one node.
     """
-    return _Drawing(whole, marks or {}, heat or {}, depth).text()
+    return _Drawing(whole, marks or {}, heat or {}, depth, notes or {}).text()
 
 
 class _Drawing:
@@ -80,8 +81,9 @@ class _Drawing:
         marks: Mapping[str, str],
         heat: Mapping[str, tuple[float, str]],
         deepest: int | None,
+        notes: Mapping[str, str],
     ) -> None:
-        self.whole, self.marks, self.heat, self.deepest = whole, marks, heat, deepest
+        self.whole, self.marks, self.heat, self.deepest, self.notes = whole, marks, heat, deepest, notes
         self.lines: list[str] = []
         self.edges: list[str] = []
         self.filled: dict[str, set[str]] = {}
@@ -178,6 +180,7 @@ class _Drawing:
             lines.append(f"weights: {source}" + (f" at {member.checkpoint.at}" if member.checkpoint.at else ""))
         if member.parameters and not member.reuses:
             lines.append(f"{member.parameters:,} parameters")
+        lines += [self.notes[member.id]] if member.id in self.notes else []
         if member.id in self.heat:
             lines.append(self.heat[member.id][1])
         return lines

@@ -331,6 +331,7 @@ def test_it_fits_a_narrow_window(page, shows):
 def test_many_members_are_folded_into_ranges(count, shows, tmp_path):
     tab = shows(graph_page(data_of(long_document(count), str(tmp_path / "long.yaml"))))
     assert 10 <= tab.locator(".member").count() <= 120
+    assert re.fullmatch(r"m0 … m\d+", tab.locator(".range > .name").first.text_content())
     assert scale(tab) >= 0.5
     search = tab.get_by_role("searchbox")
     search.fill(f"m{count // 2}")

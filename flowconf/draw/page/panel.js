@@ -48,7 +48,7 @@ function ranked(one, overlay, top, go) {
   line.style.width = `${(100 * share) / top}%`;
   const figures = make("span", { class: "figures" }, overlay.texts?.get(one.id) ?? percent(share));
   const calls = make("span", { class: "calls" }, (one.calls ?? [one.source_name ?? ""]).join(" · "));
-  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, pathOf(one)), figures, calls, make("span", { class: "place" }, placeText(one.place)), line));
+  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, breakable(pathOf(one))), figures, calls, make("span", { class: "place" }, placeText(one.place)), line));
 }
 
 function notation() {
@@ -155,6 +155,11 @@ function block(lines) {
 function facts(rows) {
   const shown = rows.filter(([, value]) => value);
   return make("dl", {}, shown.map(([name, value]) => [make("dt", {}, name), make("dd", {}, ...lined(String(value)))]));
+}
+
+/** A path that breaks after its dots. */
+function breakable(path) {
+  return path.split(/(?<=\.)/).flatMap((name) => [name, make("wbr")]);
 }
 
 function lined(text) {

@@ -40,11 +40,12 @@ function divide(parent, nodes) {
     const part = steps.slice(first, first + size);
     const range = {
       ...{ id: `${part[0].id} to ${part.at(-1).id}`, kind: "range", open: false, links: [], children: part, parent },
-      ...{ name: `${part[0].name} … ${part.at(-1).name}`, depth: parent.depth + 1, copies: parent.copies },
+      ...{ first: part[0].first ?? part[0].name, last: part.at(-1).last ?? part.at(-1).name, depth: parent.depth + 1, copies: parent.copies },
       parameters: part.reduce((sum, one) => sum + one.parameters, 0),
       count: part.reduce((sum, one) => sum + (one.count ?? 1), 0),
       shape: part.at(-1).shape,
     };
+    range.name = `${range.first} … ${range.last}`;
     nodes.set(range.id, range);
     for (const one of part) {
       one.parent = range;
