@@ -192,6 +192,17 @@ def test_the_other_losses_are_torchs():
     torch.testing.assert_close(losses.cosine(x, p), 1 - F.cosine_similarity(x, p, dim=-1))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_class_indices_may_be_any_integers(dtype):
+    logits, label = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    for loss, weight in ((losses.cross_entropy, None), (losses.cross_entropy, [1.0, 2.0, 3.0]), (losses.nll, None)):
+        args = {} if weight is None else {"weight": weight}
+        found, expected = (loss(logits, given, **args) for given in (label.to(dtype), label))
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    with pytest.raises(ValueError, match="class indices must be integers"):
+        losses.nll(logits, label.float())
+
+
 @pytest.mark.parametrize(("shape", "dim"), [((5, 3), 1), ((5, 3, 4), 1), ((5, 4, 3), -1), ((5, 3, 4, 4), 1)])
 def test_each_label_has_its_weight_of_positive_targets(shape, dim):
     torch.manual_seed(1)

@@ -368,6 +368,12 @@ trainer: {steps: 8, checkpoint_every: 1, devices: cpu}
     assert_same(go_on(folder, folder.runs("again")[0]), whole)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "nadam", "radam", "sparseadam"])
+def test_whole_numbers_are_floats(name):
+    made = getattr(optimizers, name)([{"params": [nn.Parameter(torch.zeros(2, 2))]}], lr=1, betas=[0, 0.9])
+    assert repr(made.defaults["betas"]) == "(0.0, 0.9)"
+
+
 def test_sparse_gradients():
     table = nn.Embedding(10, 4, sparse=True)
     mine = optimizers.sparseadam([{"params": list(table.parameters())}], lr=0.1)

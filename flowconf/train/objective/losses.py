@@ -50,6 +50,7 @@ def cross_entropy(
                 f"targets of shape {list(target.shape)} do not match logits of shape {list(logits.shape)} "
                 f"with classes along dimension {dim}"
             )
+        target = target.long()
         goal = target if target.ndim == 1 else target.reshape(-1)
     values = F.cross_entropy(_flat(rows), goal, classes, None, ignore_index, None, reduction, label_smoothing)
     if reduction != "none":
@@ -67,7 +68,9 @@ def cross_entropy(
 
 def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
     """Negative log-likelihood of class indices under log-probabilities along `dim`."""
-    rows = _flat(_classes_last(log_probabilities, dim))
+    if target.is_floating_point():
+        raise ValueError(f"class indices must be integers, got targets of type {_kind(target)}")
+    rows, target = _flat(_classes_last(log_probabilities, dim)), target.long()
     values = F.nll_loss(rows, target.reshape(-1), None, None, ignore_index, None, "none")
     return values.view(target.shape), target != ignore_index
 

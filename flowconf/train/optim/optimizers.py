@@ -39,7 +39,7 @@ def adamw(
     return optim.AdamW(
         params,
         lr,
-        (first, second),
+        (float(first), float(second)),
         eps,
         weight_decay,
         amsgrad,
@@ -62,7 +62,7 @@ def adam(
     return optim.Adam(
         params,
         lr,
-        (first, second),
+        (float(first), float(second)),
         eps,
         weight_decay,
         amsgrad,
@@ -166,7 +166,9 @@ def nadam(
 ) -> optim.Optimizer:
     """Adam with Nesterov momentum."""
     first, second = betas
-    return optim.NAdam(params, lr, (first, second), eps, weight_decay, momentum_decay, decoupled_weight_decay)
+    return optim.NAdam(
+        params, lr, (float(first), float(second)), eps, weight_decay, momentum_decay, decoupled_weight_decay
+    )
 
 
 def radam(
@@ -180,7 +182,7 @@ def radam(
 ) -> optim.Optimizer:
     """Rectified Adam."""
     first, second = betas
-    return optim.RAdam(params, lr, (first, second), eps, weight_decay, decoupled_weight_decay)
+    return optim.RAdam(params, lr, (float(first), float(second)), eps, weight_decay, decoupled_weight_decay)
 
 
 def adamax(
@@ -193,7 +195,7 @@ def adamax(
 ) -> optim.Optimizer:
     """Adam with the infinity norm."""
     first, second = betas
-    return optim.Adamax(params, lr, (first, second), eps, weight_decay)
+    return optim.Adamax(params, lr, (float(first), float(second)), eps, weight_decay)
 
 
 def adadelta(
@@ -238,14 +240,14 @@ def rprop(
     step_sizes: tuple[float, float] = (1e-6, 50.0),
 ) -> optim.Optimizer:
     """Resilient backpropagation, for batches of all rows."""
-    return optim.Rprop(params, lr, (etas[0], etas[1]), (step_sizes[0], step_sizes[1]))
+    return optim.Rprop(params, lr, (float(etas[0]), float(etas[1])), (float(step_sizes[0]), float(step_sizes[1])))
 
 
 def sparseadam(
     params: Groups, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> optim.Optimizer:
     """Adam for sparse gradients, such as those of `Embedding(n, size, sparse=true)`."""
-    return optim.SparseAdam(params, lr, (betas[0], betas[1]), eps)
+    return optim.SparseAdam(params, lr, (float(betas[0]), float(betas[1])), eps)
 
 
 def muon(
