@@ -218,6 +218,8 @@ def test_overlays_show_shares(data, shows):
     tab.get_by_label("overlay").select_option("time")
     assert "3 ms" in texts(tab, "stem")
     assert "Largest by time of a step" in tab.locator("aside").inner_text()
+    card(tab, "stem").click()
+    assert "time of a step\n3 ms" in tab.locator("aside dl").first.inner_text()
 
 
 def test_shapes_appear_on_edges_when_asked(page, shows):

@@ -73,7 +73,7 @@ function about(one, tree, data, go) {
     make("nav", { "aria-label": "around it" }, crumbs),
     make("h2", {}, one.name || one.verb || one.kind),
     one.mark && make("div", { class: "marks" }, make("b", {}, one.mark.kind), one.mark.texts.map((text) => make("div", {}, text))),
-    facts(rowsOf(one)),
+    facts([...rowsOf(one), ...measured(one, data)]),
     ...links(one, tree, go),
     ...written(one, data),
     ...tensors(one),
@@ -98,6 +98,11 @@ function rowsOf(one) {
   rows.push(["frozen", how && how + (one.setting ? "" : ", set above")], ["thawed", one.setting === "no" && "in a frozen graph"]);
   for (const note of weightNotes(one)) rows.push(["weights", note.replace(/^weights /, "")]);
   return rows;
+}
+
+/** The figures of a member in the overlays that the data brings. */
+function measured(one, data) {
+  return Object.values(data.overlays).filter(({ values }) => one.id in values).map(({ title, values }) => [title, values[one.id][1]]);
 }
 
 /** What a member reads and what reads it. */
