@@ -57,7 +57,10 @@ class ModuleMaker:
         assert isinstance(call, Call)
         for first, now in zip(filled, self._holes(call, visit), strict=True):
             if first != now:
-                message = f"`_` in `{call}` is {first} first, but {now} when `{visit.path}` runs again"
+                differs = f"{first} first, but {now} when `{visit.path}` runs again"
+                if self.result.written(visit.path) != visit.path:
+                    differs = f"one size for all copies: {first} first, but {now} in `{visit.path}`"
+                message = f"`_` in `{call}` is {differs}"
                 self.findings.error(visit, "FC0204", message, call.place, (visit.arrives(self.sizes),))
 
     def _new(self, visit: Visit, path: str) -> nn.Module:
