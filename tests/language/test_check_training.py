@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+import flowconf
 from flowconf.api import load
 from flowconf.language import registry
-from flowconf.report import ConfigError
+from flowconf.report import ConfigError, Suggestion
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.prepare import prepare
 
@@ -166,3 +167,32 @@ def test_symbolic_sizes_agree_between_inputs(tmp_path, monkeypatch):
     )
     with pytest.raises(ConfigError):
         prepare(load(file), tmp_path)
+
+
+def test_a_loss_names_a_value_and_not_an_output(tmp_path):
+    file = tmp_path / "config.yaml"
+    text = CONFIG.replace("data: {name", "  outputs: {scores: logits, label: stem}\ndata: {name")
+    file.write_text(text, encoding="utf-8")
+    assert flowconf.check(file) == []
+    file.write_text(text.replace("cross_entropy, input: logits", "cross_entropy, input: scores"), encoding="utf-8")
+    (found,) = flowconf.check(file)
+    assert (found.code, found.message) == (
+        "FC0402",
+        "`scores` is the name of an output, which is `logits` in the graph",
+    )
+    assert isinstance(found.advice, Suggestion)
+    assert found.advice.write == "logits"
+
+
+def test_a_target_of_undeclared_data_may_have_the_name_of_an_output(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "mine", lambda: Splits(Resident({"label": torch.zeros(4)})))
+    file = tmp_path / "config.yaml"
+    text = CONFIG.replace("data: {name", "  outputs: {label: logits}\ndata: {name")
+    file.write_text(text.replace("{name: synthetic, shape: [8], classes: 4}", "{name: mine}"), encoding="utf-8")
+    assert "FC0402" not in [found.code for found in flowconf.check(file)]
+
+
+def test_a_step_with_the_name_of_the_default_input():
+    (found,) = flowconf.check({"flow": {"x": "Linear(8, 4)"}})
+    assert (found.code, found.message, found.labels) == ("FC0142", "duplicate name `x`", ())
+    assert found.advice == "a graph without `inputs` has the input `x`: rename the step, or declare `inputs`"

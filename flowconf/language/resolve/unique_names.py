@@ -8,7 +8,7 @@ from flowconf.language import schema
 from flowconf.language.registry import modules
 from flowconf.language.resolve import reserved_names
 from flowconf.language.resolve.draft import Draft
-from flowconf.report import Label, Place, Reporter
+from flowconf.report import NOWHERE, Label, Place, Reporter
 from flowconf.report.origins import Path
 
 SPOTS = ("skip", "router", "while_", "until")
@@ -30,8 +30,11 @@ def claim_names(model: schema.GraphDocument, draft: Draft, reporter: Reporter) -
         check_name(name, place, reporter, attribute=bool(owner))
         first = draft.members.get(name)
         if first is not None and owners[name] != owner:
-            label = Label(f"`{name}` is first defined here", first)
-            reporter.error("FC0142", f"duplicate name `{name}`", place, path=name, labels=(label,))
+            implicit = first == NOWHERE
+            labels = () if implicit else (Label(f"`{name}` is first defined here", first),)
+            known = f"a graph without `inputs` has the input `{name}`"
+            advice = f"{known}: rename the step, or declare `inputs`" if implicit else None
+            reporter.error("FC0142", f"duplicate name `{name}`", place, path=name, labels=labels, advice=advice)
         draft.members.setdefault(name, place)
         owners.setdefault(name, owner)
 

@@ -258,7 +258,11 @@ def _check_reference(
         removed = reporter.key(("model", "flow", reference)) if _is_removed(plan, reference) else None
         advice, severity = problem.advice_for(reference), "error"
         message, labels = f"`{reference}` is neither a value of the graph nor a field of the data", NO_LABELS
-        if reference.isidentifier() and not isinstance(problem, references.Ambiguous):
+        output = dict(plan.outputs).get(reference)
+        if output is not None and (fields is not None or where[2] == "input"):
+            message = f"`{reference}` is the name of an output, which is `{output}` in the graph"
+            advice, severity = Suggestion(str(output), reference), "warning" if fields is None else "error"
+        elif reference.isidentifier() and not isinstance(problem, references.Ambiguous):
             names = [*(fields or ()), *references.Planned(plan).names()]
             advice = suggest(reference, names, "fields and steps")
             if fields is None:  # it may be a field of a data set that does not declare its fields
