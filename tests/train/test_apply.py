@@ -176,7 +176,7 @@ def test_runs_that_meet_conditions(folder, capsys):
             '{"config": "a", "status": "b", "metrics": {}, "ended": "2026-01-01"}',
             "`ended` is not a time with a time zone",
         ),
-        (None, "is a directory"),
+        (None, "it is not a regular file"),
     ],
 )
 def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, run, capsys, text, words):

@@ -431,7 +431,7 @@ EFFECTS: dict[str, Any] = {
     "threads": 1, "clip": 0.5, "clip_value": 0.1, "accumulate": 2, "patience": 1, "evaluate_every": 4,
     "checkpoint_every": 2, "log_every": 3, "test": False, "timeout": 500,
     "progress": False, "tensorboard": False, "mode": "min", "find_nan": True,
-    "channels_last": True,
+    "channels_last": True, "report": True,
 }  # fmt: skip
 TRAINER = {
     **{key: Change((f"trainer.{key}={str(value).lower()}",), trainer(key), value) for key, value in EFFECTS.items()},

@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 from flowconf.api import load
-from flowconf.language.training import OptimizerSection
 from flowconf.report import MachineError, Place
 from flowconf.train import header
 from flowconf.train.commands.train import resume
-from flowconf.train.optim import optimizers
 from flowconf.train.optim.averages import Averages
 from flowconf.train.precision import Precision, numbers
 from flowconf.train.prepare import prepare
@@ -92,7 +90,7 @@ def test_a_step_that_the_scaler_skips_leaves_averages_alone():
         before, weight = averages.values[0].clone(), layer.weight.detach().clone()
         optimizer.zero_grad()
         precision.scaled(layer(torch.ones(1, 1)).sum() * factor).backward()
-        precision.step(optimizer, list(layer.parameters()))
+        precision.step([optimizer], list(layer.parameters()))
         averages.update(step, precision.skipped)
         told.append(precision.skipped())
         assert told[-1] == torch.equal(weight, layer.weight) == torch.equal(before, averages.values[0])
@@ -128,14 +126,17 @@ def test_tf32_needs_cuda_and_the_file_is_named(folder):
     ("name", "settings", "copies"),
     [("adamw", {}, 2), ("sgd", {}, 0), ("sgd", {"momentum": 0.9}, 1), ("adagrad", {}, 1), ("rmsprop", {}, 1)],
 )
-def test_what_an_optimizer_keeps_is_foretold(name, settings, copies):
-    layer = nn.Linear(3, 2)
-    optimizer = getattr(optimizers, name)([{"params": list(layer.parameters())}], **settings)
-    assert header.state_copies(OptimizerSection(name=name, **settings)) == copies
-    layer(torch.ones(1, 3)).sum().backward()
+def test_what_an_optimizer_keeps_is_foretold(folder, name, settings, copies):
+    words = [f"optimizer.name={name}", *(f"++optimizer.{key}={value}" for key, value in settings.items())]
+    job = prepare(load(folder.write(), words), folder.path)
+    weights = sum(parameter.nbytes for parameter in job.graph.parameters())
+    assert sum(header.state_bytes(job, group) for group in job.groups) == copies * weights
+    (optimizer,) = job.optimizers
+    for parameter in job.graph.parameters():
+        parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     kept = sum(value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim)
-    assert kept == copies * sum(parameter.nbytes for parameter in layer.parameters())
+    assert kept == copies * weights
 
 
 def test_the_memory_is_said_before_the_first_step(folder):
