@@ -62,7 +62,8 @@ def test_the_names_of_torch_say_what_they_are():
 
 
 def test_an_entry_shows_arguments_and_a_sentence(capsys):
-    assert "cosine(*, final: float = 0.0)\n    Cosine decay from 1 to `final`." in printed(capsys, "schedules")
+    entry = "cosine(*, start: Factor = 1.0, final: Factor = 0.0)\n    Half a cosine from `start` to `final`."
+    assert entry in printed(capsys, "schedules")
     assert "Linear(in_features: int, out_features: int, bias: bool = True, device=None, dtype=None)\n" in printed(
         capsys, "modules"
     )

@@ -29,9 +29,11 @@ PRIVATE = {
     "torch._dynamo.eval_frame.OptimizedModule._orig_mod",
     "torch._foreach_copy_",
     "torch._foreach_lerp_",
+    "torch._inductor",
     "torch._subclasses.fake_tensor",
     "torch.autograd.graph.Node._sequence_nr",
     "torch.fx.experimental.symbolic_shapes",
+    "torch.nn.Module._buffers",
     "torch.nn.Module._call_impl",
     "torch.nn.Module._compiled_call_impl",
     "torch.nn.Module._modules",
@@ -71,6 +73,8 @@ def own_names() -> set[str]:
 def names_in(node: ast.AST) -> list[str]:
     """The names that a node reads of somebody else: an attribute, parts of an import, a name in `getattr`, a logger."""
     match node:
+        case ast.Attribute(value=ast.Name(id="os" | "sys")):  # documented, with an underscore
+            return []
         case ast.Attribute(attr=name):
             return [name]
         case ast.ImportFrom(module=str(module), names=aliases) if module.startswith("torch"):

@@ -68,6 +68,7 @@ GRAPH_ATTRIBUTES = frozenset(
     [
         "dot",
         "freeze",
+        "html",
         "inputs",
         "is_frozen",
         "kind",

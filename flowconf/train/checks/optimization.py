@@ -77,7 +77,7 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     shared = [text for text in (None, *section.groups) if text not in own]
     parts: dict[str | None, list[list[str]]] = {None: [taken[text] for text in shared if text in taken]}
     parts |= {text: [taken.get(text, [])] for text in own}
-    _check_left(config, bool(parts[None]), origins, reporter)
+    _check_left(config, bool(parts[None]) or not any(taken.values()), origins, reporter)
     for text, names in parts.items():
         part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
         part.check(origins, reporter)

@@ -52,6 +52,7 @@ class Walk:
 
     document: Document | None = None
     composition: Composition | None = None
+    """What the document was composed from; None for data and for a Plan."""
     run_weights: Path | None = None
     """The weights of a run, loaded instead of those that the config names."""
     position: int = 0
@@ -159,10 +160,9 @@ def _tried(
 def composed(composition: Composition, *, trained: bool = True, run_weights: Path | None = None) -> Walk:
     """A walk from a composed config."""
     document = composition.document
-    alone = configs.is_graph(document)
-    if alone and trained:
+    if trained and configs.is_graph(document):
         raise configs.GraphAloneError.of(document)
-    return _walk(document, None if alone else composition, run_weights)
+    return _walk(document, composition, run_weights)
 
 
 def _walk(document: Document, composition: Composition | None, run_weights: Path | None = None) -> Walk:
@@ -216,7 +216,7 @@ def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | N
 
 def _keys(walk: Walk) -> None:
     assert walk.document is not None
-    if walk.composition is None:
+    if walk.composition is None or configs.is_graph(walk.document):
         walk.keys = configs.graph_keys(walk.document, walk.reporter)
     else:
         walk.keys = configs.config_keys(walk.composition, walk.reporter)
