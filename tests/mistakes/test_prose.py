@@ -18,12 +18,11 @@ WORDS = ("write", "nothing", "here", "`x`", "`frozen`", "stands", "and here", "t
 
 @pytest.fixture
 def scrambled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Makes every message, help text and label say something at random."""
+    """Makes every message, help text and label say something at random; equal texts stay equal."""
 
     def scramble() -> None:
-        chance = random.Random(0)
-
         def prose(text: str) -> str:
+            chance = random.Random(text)
             return " ".join(chance.choices(WORDS, k=4)) + str(chance.random())
 
         initial = references.NotFound.__init__
