@@ -140,13 +140,13 @@ class _Trial:
         return _overlaps(error.place, place) or (path is not None and f"{error.path}.".startswith(f"{path}."))
 
     def is_near(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
-        """Whether an error is a new one about the path of `one`, or about its line and nothing else."""
+        """Whether an error is a new one about the path of `one`, or about its line and what is around it."""
         if (error.code, error.message) in self.known:
             return False
         is_beside = place.is_exact and _line(place) == _line(error.place)
         is_label = place.is_exact and _line(place) in [_line(label.place) for label in error.labels]
-        are_same = error.path == one.path
-        return is_label or (is_beside and (are_same or not error.path)) or (are_same and bool(one.path))
+        is_around = not error.path or f"{one.path}.".startswith(f"{error.path}.")
+        return is_label or (is_beside and is_around) or (bool(one.path) and error.path == one.path)
 
 
 def _with_quotes(suggestion: Suggestion, place: Place) -> list[Suggestion]:
