@@ -81,9 +81,16 @@ def _unusable(package: str) -> str | None:
         return f"`{package}` is a keyword of Python"
     if package in {file.name for file in STARTER.iterdir()} | {"runs"}:
         return f"the project has another folder `{package}`"
-    if package in sys.stdlib_module_names or find_spec(package) is not None:
+    if package in sys.stdlib_module_names or _is_installed(package):
         return f"it would hide the installed module `{package}`"
     return None
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a module of this name can be imported from anywhere but the current folder."""
+    found = find_spec(package)
+    places = [] if found is None else found.submodule_search_locations or [found.origin or ""]
+    return any(Path(place).absolute().parent != Path.cwd() for place in places)
 
 
 def _starter(package: str) -> Iterator[tuple[str, str]]:
