@@ -52,6 +52,8 @@ class Disk:
     _undo: list[tuple[Path, Callable[[], None]]] = field(default_factory=list)
     """What undoes each change of a folder that is not synced: the folder, and a call."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    """Held from the moment when the power is cut: then only the thread that cuts it changes files."""
+    _is_cut: bool = False
 
     @contextmanager
     def attached(self) -> Iterator[Disk]:
@@ -59,7 +61,7 @@ class Disk:
         for file in self.root.rglob("*"):
             if file.is_file():
                 self._synced[file.stat().st_ino] = file.read_bytes()
-        self.system = system = {name: getattr(os, name) for name in ("fsync", "replace", "unlink", "mkdir")}
+        system = {name: getattr(os, name) for name in ("fsync", "replace", "unlink", "mkdir")}
         opens = builtins.open
         disk = self
 
@@ -140,6 +142,8 @@ class Disk:
 
     def _called(self, what: str, torn: Callable[[], None] = lambda: None, room: bool = False) -> None:
         """Count a call. The power is cut, or the error raised, in the middle of it (`torn`)."""
+        if self._is_cut:
+            return
         self.calls.append(what)
         number = len(self.calls) - 1
         if self.at is None or number < self.at:
@@ -154,9 +158,7 @@ class Disk:
 
     def lose(self, cut: Cut) -> None:
         """Leave on the disk what is left after a power cut."""
-        for name, call in self.system.items():
-            setattr(os, name, call)
-        builtins.open = io.open = _OPEN
+        self._is_cut = True
         for file in self.root.rglob("*"):
             if file.is_file():
                 written, synced = file.read_bytes(), self._synced.get(file.stat().st_ino, b"")
