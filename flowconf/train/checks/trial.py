@@ -125,7 +125,10 @@ class _Trial:
                 break
             state = state.with_advice(near)
             left = self.errors(state)
-        return wrong | {n for n, one in chosen.items() if any(self.is_near(e, one, places[n]) for e in left)}
+        wrong |= {n for n, one in chosen.items() if any(self.is_near(e, one, places[n]) for e in left)}
+        if any(state.applies(e) for e in left):  # then a wrong value may follow from another mistake
+            return wrong
+        return wrong | {n for n, one in chosen.items() if any(_is_value(e, one) for e in left)}
 
     def errors(self, state: _State) -> list[Diagnostic]:
         self.checks -= 1
@@ -133,11 +136,9 @@ class _Trial:
             return [found for found in self.check(state.words) if found.severity == "error"]
 
     def is_at(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
-        """Whether an error that is left is about the new text of `one`, at `place`, or about the value of its key."""
-        if (error.code, error.message) in self.known and error.message != one.message:
-            return False
-        path = _renamed(one)
-        return _overlaps(error.place, place) or (path is not None and f"{error.path}.".startswith(f"{path}."))
+        """Whether an error that is left is about the new text of `one`, at `place`."""
+        is_other = (error.code, error.message) in self.known and error.message != one.message
+        return not is_other and _overlaps(error.place, place)
 
     def is_near(self, error: Diagnostic, one: Diagnostic, place: Place) -> bool:
         """Whether an error is a new one about the path of `one`, or about its line and what is around it."""
@@ -167,13 +168,13 @@ def _after(one: Diagnostic, applied: Iterable[Diagnostic]) -> Place:
     return replace(place, column=column, length=max(len(fix.text), 1))
 
 
-def _renamed(one: Diagnostic) -> str | None:
-    """The path with the new name, if the advice renames the key."""
+def _is_value(error: Diagnostic, one: Diagnostic) -> bool:
+    """Whether an error is about the value of the key that the advice of `one` renames."""
     if not one.is_about_key:
-        return None
+        return False
     assert isinstance(one.advice, Suggestion)
     above, dot, _ = one.path.rpartition(".")
-    return f"{above}{dot}{one.advice.write}"
+    return f"{error.path}.".startswith(f"{above}{dot}{one.advice.write}.")
 
 
 def _line(place: Place) -> tuple[str | None, int, str | None]:
