@@ -88,17 +88,17 @@ def build(
     return graph
 
 
-def load_run(run: str | os.PathLike[str], *, last: bool = False, trust: bool = False) -> Graph:
-    """The graph of a run with its best (or `last`) weights, in evaluation mode, on the CPU.
+def load_run(run: str | os.PathLike[str], *, last: bool = False, step: int | None = None, trust: bool = False) -> Graph:
+    """The graph of a run with its best (or `last`) weights, or those kept of a `step`, in evaluation mode, on the CPU.
 
     `run` is a run folder, or a folder of runs, of which the newest is loaded. `trust` as in `compose`. Raises
     `ConfigError`.
     """
-    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.graph.weights.sources import chosen, find_run_folder
     from flowconf.train.runs.loading import load_run as loaded
 
     _trust(run, trust)
-    return loaded(find_run_folder(Path(run)), last=last)
+    return loaded(find_run_folder(Path(run)), chosen(last, step))
 
 
 def _trust(source: GraphSource, trust: bool) -> None:

@@ -28,18 +28,22 @@ def evaluate(
         ),
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
+    step: Annotated[
+        int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     trust: TrustOption = False,
 ) -> None:
     """Evaluate the losses and metrics of a run. Nothing is written."""
     trust_project_of(run, trust)
+    from flowconf.graph.weights.sources import chosen
     from flowconf.report import json_line
     from flowconf.train.commands.evaluate import evaluate_run
     from flowconf.train.screen import number
 
     if form not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
-    found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], last)
+    found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], chosen(last, step))
     if form == "json":
         print(json_line(found))
         return

@@ -32,20 +32,25 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
+    step: Annotated[
+        int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
+    ] = None,
     trust: TrustOption = False,
 ) -> None:
     """Compute the outputs or other values of a run's graph for the rows of a split or file."""
     trust_project_of(run, trust)
+    from flowconf.graph.weights.sources import chosen
     from flowconf.train.commands.predict import predict_file, predict_split
 
     if (split is None) == (source is None):
         raise typer.BadParameter("expected one of `--split` and `--input`", param_hint="'--split'")
     if split is None and (overrides or fields):
         raise typer.BadParameter("overrides and `--with` apply only to `--split`", param_hint="'--input'")
+    which = chosen(last, step)
     if split is not None:
-        found = predict_split(run, split.value, output, values or [], fields or [], overrides or [], batch_size, last)
+        found = predict_split(run, split.value, output, values or [], fields or [], overrides or [], batch_size, which)
     else:
         assert source is not None
-        found = predict_file(run, source, output, values or [], batch_size, last)
+        found = predict_file(run, source, output, values or [], batch_size, which)
     for line in found:
         print(line)

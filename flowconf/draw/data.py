@@ -66,7 +66,9 @@ def _plain(value: Any) -> Any:
             named = {"from": value.source, "to": value.target, "kind": value.kind}
             return named | {key: text for key in ("name", "part", "argument", "shape") if (text := getattr(value, key))}
         case Checkpoint():
-            named = {key: getattr(value, key) for key in ("config", "path", "at")} | {"rename": dict(value.rename)}
+            named = {key: getattr(value, key) for key in ("config", "path", "step", "at")} | {
+                "rename": dict(value.rename)
+            }
             return {key: text for key, text in named.items() if text}
         case tuple() | list():
             return [_plain(one) for one in value]

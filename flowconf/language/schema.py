@@ -54,6 +54,8 @@ class CheckpointSource(Model):
     where: dict[str, Any] = {}
     """With `config`: only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`. If
     there is none, the config is trained with them."""
+    step: Annotated[int, Field(gt=0)] | None = None
+    """Of a run: the weights that it has kept of this step (`trainer.keep`); null: its best ones."""
     at: str | None = None
     """Load only this path of the source."""
     rename: dict[str, str] = {}

@@ -16,6 +16,7 @@ class Checkpoint:
 
     path: str | None = None
     config: str | None = None
+    step: int | None = None
     at: str | None = None
     rename: tuple[tuple[str, str], ...] = ()
     missing: str = "error"
@@ -25,7 +26,7 @@ class Checkpoint:
     """Dotted key -> the value that it has in the config of a run."""
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """The places of `at`, `sha256`, each old prefix of `rename` (as `rename.OLD`) and each key of `where`."""
+    """The places of `step`, `at`, `sha256`, each old prefix of `rename` (as `rename.OLD`) and each key of `where`."""
 
 
 @dataclass(frozen=True, slots=True)

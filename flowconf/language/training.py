@@ -331,6 +331,15 @@ class ProfileSection(Section):
         return self.wait + self.warmup + self.active
 
 
+class KeepSection(Section):
+    """Weights that are kept beside the best and the last ones, each in a file that says why."""
+
+    best: Positive | None = None
+    """The number of evaluations whose weights are kept: those with the best values of `trainer.best`."""
+    every: Positive | None = None
+    """Steps between weights that are kept."""
+
+
 class TrainerSection(Section):
     """Length, devices, precision, evaluation and output of the run."""
 
@@ -386,6 +395,8 @@ class TrainerSection(Section):
     """Steps between evaluations of the validation split, which also happen at the end; 0: once per epoch."""
     checkpoint_every: Count = 0
     """Steps between saves of the last weights, which also happen at the end; 0: at every evaluation."""
+    keep: KeepSection | None = None
+    """Weights that are kept beside the best and the last ones, such as `{best: 3, every: 1000}`; null: none."""
     log_every: Positive = 50
     """Steps between reports of the training losses. In between, the losses stay on the device."""
     best: str = "val/loss"
@@ -413,6 +424,8 @@ class StartSource(Section):
     """A training config, relative to this file: its newest finished run; it is trained first if there is none."""
     where: dict[str, Any] = {}
     """Only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`."""
+    step: Positive | None = None
+    """The weights that the run has kept of this step (`trainer.keep`); null: its best ones."""
 
 
 StartKey = Annotated[

@@ -87,7 +87,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     log_losses(job, run, screen, step, window)
                 saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
                 stops = job.team.agree(stop.asked)
-                if saves or better or stops or ends:
+                if saves or best.keeps(step) or stops or ends:
                     save(job, run, screen, step, best, window)
                 if ends:
                     break
@@ -349,12 +349,11 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
     tensors |= job.averages.state() | job.team.random_states()
     job.team.equalize(job.graph)
     state = whole_state(job, run.id, progress_of(job, run, step, best), tensors)
-    better = best.step == step
+    write_best = best.writing(step)
 
     def write() -> None:
         state.write(run.checkpoints / LAST)
-        if better:
-            state.weights().write(best.file)
+        write_best(state.weights())
 
     run.save(write)
     run.flush()

@@ -21,6 +21,7 @@ from flowconf.language import config as configs
 from flowconf.language import references
 from flowconf.language.config import Config, GraphAloneError
 from flowconf.language.plan import GraphPlan
+from flowconf.language.training import KeepSection
 from flowconf.language.values import ABSENT, same, value_of
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
 from flowconf.text import Composition, read
@@ -43,8 +44,9 @@ Load = Callable[[Source], Config]
 class Wanted:
     """A config whose weights are needed: the config that needs them, the path in its graph, and the place of this.
 
-    `part` is the path in the graph of `file` whose weights are needed, None for the whole graph. `where` are the values
-    that the config of a run has to have, and `places` where they are written.
+    `part` is the path in the graph of `file` whose weights are needed, None for the whole graph; `step` is the one
+    whose weights are needed, None for the best ones. `where` are the values that the config of a run has to have, and
+    `places` where they are written.
     """
 
     asker: Path
@@ -53,6 +55,8 @@ class Wanted:
     place: Place
     part: str | None = None
     part_place: Place = NOWHERE
+    step: int | None = None
+    step_place: Place = NOWHERE
     where: Values = ()
     places: Sequence[Place] = ()
 
@@ -154,7 +158,10 @@ def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Loa
         above = [here, *(link.asker for link in links)]
         if wanted.file in above:
             raise _circle([*links, wanted], wanted.file)
-        if wanted.source in needed.found or wanted.source in needed.reasons:
+        if wanted.source in needed.found:
+            continue
+        if wanted.source in needed.reasons:
+            _check_kept(wanted, next(run for run in needed.runs if source_of(run) == wanted.source))
             continue
         now = _composed(wanted)
         finished = finished_runs(wanted.file, runs, wanted.where)
@@ -165,6 +172,7 @@ def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Loa
         needed.reasons[wanted.source] = wanted
         source = _loaded(wanted, load)
         _check_part(wanted, source.model)
+        _check_kept(wanted, source)
         _visit(source, [*links, wanted], needed, load, runs)
     needed.runs.append(config)
 
@@ -239,6 +247,20 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
         raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
 
 
+def _check_kept(wanted: Wanted, source: Config) -> None:
+    """Raise `ConfigError` if a run of a config will certainly not keep the weights of the requested step."""
+    trainer = source.training.trainer
+    keep = trainer.keep or KeepSection()
+    is_kept = keep.every is not None and wanted.step is not None and wanted.step % keep.every == 0
+    is_over = trainer.steps is not None and wanted.step is not None and wanted.step > trainer.steps
+    if wanted.step is None or ((is_kept or keep.best is not None) and not is_over):
+        return
+    file = shown_path(str(wanted.file))
+    message = f"a run of `{file}` keeps no weights of step {wanted.step:,}"
+    why = f"it ends after step {trainer.steps:,}" if is_over else f"set `trainer.keep.every` in `{file}`"
+    raise ConfigError(Diagnostic("FC0301", message, wanted.step_place, wanted.at, advice=why))
+
+
 def _circle(links: list[Wanted], start: Path) -> ConfigError:
     links = links[next(number for number, link in enumerate(links) if link.asker == start) :]
     names = " requires ".join(f"`{shown_path(str(link.asker))}`" for link in links)
@@ -265,6 +287,8 @@ def wanted_configs(config: Config) -> list[Wanted]:
             source.place,
             source.at,
             dict(source.places).get("at", source.place),
+            source.step,
+            dict(source.places).get("step", source.place),
             source.where,
             [dict(source.places)[f"where.{key}"] for key, _ in source.where],
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from flowconf.graph.weights.sources import chosen
 from flowconf.train.checks import road
 from flowconf.train.commands.evaluate import evaluate_run
 from flowconf.train.commands.predict import predict_run
@@ -37,9 +38,10 @@ def evaluate(
     overrides: Sequence[str] = (),
     *,
     last: bool = False,
+    step: int | None = None,
     trust: bool = False,
 ) -> dict[str, float]:
-    """The losses and metrics of a run's best (or `last`) weights, as `flowconf eval` prints them.
+    """The losses and metrics of a run's best (or `last`) weights, or of those kept of a `step`, as in `flowconf eval`.
 
     `run` is a run folder, or a folder of runs, of which the newest is meant; `splits` are `val` and `test` by default.
     `overrides` change its config, such as its data; `trust` as in `train`. Raises `ConfigError`.
@@ -48,7 +50,7 @@ def evaluate(
     """
     if trust:
         trust_project(run)
-    return evaluate_run(Path(run), overrides, splits, last)
+    return evaluate_run(Path(run), overrides, splits, chosen(last, step))
 
 
 def predict(
@@ -60,20 +62,22 @@ def predict(
     fields: Sequence[str] = (),
     batch_size: int = 256,
     last: bool = False,
+    step: int | None = None,
     trust: bool = False,
 ) -> dict[str, Tensor]:
     """What the graph of a run gives for `inputs`: tensors [rows, ...] by name, or a split of its data.
 
     `values` are references to any values of the graph (default: its outputs), on the CPU. Of a split, `train`, `val` or
     `test`, the rows come in their own order, and `fields` of the data are given as well; `row` is the number of each
-    row. `overrides` change its config, such as its data; `trust` as in `train`. Raises `ConfigError`, `PathError`.
+    row. `overrides` change its config, such as its data; the weights are the best ones, the `last` ones, or those kept
+    of a `step`; `trust` as in `train`. Raises `ConfigError`, `PathError`.
 
         found = flowconf.predict("runs/digits", "test", fields=["label"])
         wrong = found["logits"].argmax(1) != found["label"]
     """
     if trust:
         trust_project(run)
-    return predict_run(Path(run), inputs, values, fields, overrides, batch_size, last)
+    return predict_run(Path(run), inputs, values, fields, overrides, batch_size, chosen(last, step))
 
 
 def data(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> RunData:

@@ -27,9 +27,9 @@ from tests.train.test_teams import team
 pytestmark = pytest.mark.slow
 
 TEXT = TINY.replace("rows: 320", "rows: 120").replace(
-    "epochs: 2", "epochs: 2, checkpoint_every: 2, evaluate_every: 3, log_every: 2"
+    "epochs: 2", "epochs: 2, checkpoint_every: 2, evaluate_every: 3, log_every: 2, keep: {best: 1, every: 4}"
 )
-"""Six steps, with saves after steps 2, 3, 4 and 6, and best weights of steps 3 and 6."""
+"""Six steps, with saves after steps 2, 3, 4 and 6, best weights of steps 3 and 6, and kept weights of 3, 4 and 6."""
 LAST = "last.safetensors"
 TRAIN, RESUME = ["train", "tiny.yaml"], ["train", "--resume", "runs/tiny"]
 

@@ -32,9 +32,8 @@ TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every
 def left_behind(run):
     """Everything of a run that must not depend on when it was interrupted."""
     found = {}
-    for name in ("last", "best"):
-        tensors = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
-        found |= {f"{name}/{key}": tensor for key, tensor in tensors.items()}
+    for file in (run.folder / "checkpoints").glob("*.safetensors"):
+        found |= {f"{file.stem}/{key}": tensor for key, tensor in load_file(file).items()}
     return found
 
 

@@ -1,17 +1,19 @@
 """Sources of weights: files and run folders.
 
 A run folder is `<runs>/<config name>/<time>/`. It contains `run.json`, whose `status` is `finished` at the end of the
-run, and `checkpoints/last.safetensors` and `checkpoints/best.safetensors`.
+run, and `checkpoints/last.safetensors`, `checkpoints/best.safetensors` and, with `trainer.keep`, the weights of some
+steps: `checkpoints/step_1000.safetensors`.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.language.settings import Checkpoint
@@ -30,11 +32,15 @@ from flowconf.text.overrides import word_of
 
 Values = Sequence[tuple[str, Any]]
 """Dotted keys of a config, and their values."""
+Which = int | Literal["best", "last"]
+"""Which weights of a run: its best or last ones, or those that it has kept of a step."""
 RECORD = "run.json"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+STEP = re.compile(r"step_(\d{1,18})\.safetensors")
+"""The name of a file with the weights of a step."""
 ENDINGS = (".safetensors", ".pt", ".pth")
 NOT_A_WEIGHT = "@"
 """The prefix of tensors in a file that are not weights: the state of a run."""
@@ -116,6 +122,42 @@ def best_checkpoint(run: Path) -> Path:
     return best if best.is_file() or record(run).get("status") == "finished" else run / CHECKPOINTS / LAST
 
 
+def kept_file(run: Path, step: int) -> Path:
+    """The file with the weights that a run keeps of a step."""
+    return run / CHECKPOINTS / f"step_{step}.safetensors"
+
+
+def kept_steps(run: Path) -> list[int]:
+    """The steps whose weights a run has kept, in order."""
+    found = (STEP.fullmatch(file.name) for file in (run / CHECKPOINTS).glob("step_*.safetensors"))
+    return sorted(int(name[1]) for name in found if name is not None)
+
+
+def chosen(last: bool, step: int | None) -> Which:
+    """The weights that `last` and `step` ask for. Raises `ConfigError` if both are given."""
+    if step is None:
+        return "last" if last else "best"
+    if last:
+        message = "`last` and `step` are both given, but only one of them can choose the weights"
+        raise ConfigError(Diagnostic("FC0122", message, advice="keep one of them"))
+    return step
+
+
+def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> Path:
+    """The file with some weights of a run. Raises `ConfigError` for a step whose weights it has not kept."""
+    if which == "best":
+        return best_checkpoint(run)
+    if which == "last":
+        return run / CHECKPOINTS / LAST
+    file = kept_file(run, which)
+    if not file.is_file():
+        kept = ", ".join(f"`{step}`" for step in kept_steps(run))
+        advice = f"it has kept those of the steps {kept}" if kept else "`trainer.keep` keeps weights during a run"
+        message = f"the run {shown_path(str(run))} has not kept the weights of step {which:,}"
+        raise ConfigError(Diagnostic("FC0301", message, place or Place(str(file)), advice=advice))
+    return file
+
+
 def beside(path: str, place: Place) -> Path:
     """A path relative to the file in which it is written, or to the current folder on the command line."""
     folder = Path(place.file).parent if place.file is not None else Path()
@@ -126,8 +168,22 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
     """The file or folder that a `checkpoint:` key refers to.
 
     A `path` is relative to the file in which it is written, or else to the current folder; a `config` refers to its
-    newest finished run in `runs`. Raises `ConfigError` if there is none.
+    newest finished run in `runs`. With a `step`, it is the file with the weights that the run has kept of it. Raises
+    `ConfigError` if there is none.
     """
+    found = _located(checkpoint, runs)
+    if checkpoint.step is None:
+        return found
+    place = dict(checkpoint.places)["step"]
+    run = newest_run(found) if found.is_dir() else None
+    if run is None:
+        message = f"`step` applies only to a run, and `{shown_path(str(found))}` is none"
+        raise ConfigError(Diagnostic("FC0301", message, place, advice="remove it, or write the folder of a run"))
+    return weights_of(run, checkpoint.step, place)
+
+
+def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
+    """The file or folder of `path`, or the run of `config`."""
     place = checkpoint.place
     if checkpoint.config is None:
         assert checkpoint.path is not None

@@ -43,6 +43,7 @@ EXAMPLES: dict[Path, str] = {
     ("turns",): "name each turn: `turns: {NAME: {loss: TERM, updates: PATH}}`",
     ("turns", "*"): "write `{loss: TERM, updates: PATH}`",
     ("trainer",): "write `trainer: {epochs: 10}`",
+    ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
 """The advice for a missing mapping, by path in the config; `*` is any name."""
 

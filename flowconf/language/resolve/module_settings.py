@@ -61,12 +61,13 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         reporter.error("FC0125", message, place, at=at, advice="remove it, or write `config`")
         return None
     where, keys = read_where(model.where, (*at, "where"), reporter)
-    places = [(one, reporter.value((*at, one))) for one in ("at", "sha256")]
+    places = [(one, reporter.value((*at, one))) for one in ("step", "at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
     places += keys
     return Checkpoint(
         model.path,
         model.config,
+        model.step,
         model.at,
         tuple(model.rename.items()),
         model.missing,

@@ -192,6 +192,7 @@ def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
             label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     _check_patience(training, reporter)
+    _check_keep(training, reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (
@@ -221,6 +222,20 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
         labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
         advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
         reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
+
+
+def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report weights to keep of a step after the end of the run."""
+    trainer = training.trainer
+    every = trainer.keep.every if trainer.keep is not None else None
+    if every is None or trainer.steps is None or every <= trainer.steps:
+        return
+    place, steps = reporter.value(("trainer", "keep", "every")), reporter.value(("trainer", "steps"))
+    if place.file is not None and place.file == steps.file:
+        message = f"`keep.every` is {every:,}, and the run ends after step {trainer.steps:,}"
+        labels = (Label("`steps` is set here", steps),)
+        advice = f"write at most `{trainer.steps}`, or remove it"
+        reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
 
 
 def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:

@@ -52,7 +52,8 @@ def start_of(config: Config) -> Checkpoint | None:
     where, places = read_where(source.where, ("init_from", "where"), reporter)
     reporter.stop_on_errors()
     place = reporter.value(("init_from", "config"))
-    return Checkpoint(config=source.config, where=where, place=place, places=tuple(places))
+    places.append(("step", reporter.value(("init_from", "step"))))
+    return Checkpoint(config=source.config, where=where, step=source.step, place=place, places=tuple(places))
 
 
 def start_request(start: Checkpoint, config: Config) -> Request | None:

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowconf.graph.weights.sources import find_run_folder
+from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
-from flowconf.train.runs.loading import walk_run, weights_of
+from flowconf.train.runs.loading import walk_run
 from flowconf.train.runs.resume import in_its_folder
 
 
 def evaluate_run(
-    run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), last: bool = False
+    run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), which: Which = "best"
 ) -> dict[str, float]:
-    """The losses and metrics of a run's best (or last) weights, on `splits`.
+    """The losses and metrics of some weights of a run, on `splits`.
 
     The default is validation and test, and only validation with `trainer.test: false`. `overrides` change the run's
     config, such as its data or metrics. Raises `ConfigError`.
     """
     folder = find_run_folder(run).absolute()
-    file = weights_of(folder, last)
+    file = weights_of(folder, which)
     walk = walk_run(folder, overrides, file)
     with in_its_folder(folder):
         config = walk.to("machine").checked

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.sources import find_run_folder
+from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.report import ConfigError, Diagnostic, Place, suggest
@@ -21,7 +21,7 @@ from flowconf.train.data.collate import Batch
 from flowconf.train.data.python import RunData
 from flowconf.train.data.splits import Split, place_of_row
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.runs.loading import load_run, walk_run, weights_of
+from flowconf.train.runs.loading import load_run, walk_run
 from flowconf.train.runs.resume import in_its_folder
 
 BATCH_SIZE = 256
@@ -38,7 +38,7 @@ def predict_file(
     output: str,
     values: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
-    last: bool = False,
+    which: Which = "best",
 ) -> list[str]:
     """Write values of a run's graph for the arrays in `source` to `output`.
 
@@ -46,7 +46,7 @@ def predict_file(
     `.safetensors`, `.csv` or `.jsonl`. Returns the names that were written. Raises `ConfigError`, `PathError`.
     """
     with prediction_file(output) as file:
-        graph = load_run(find_run_folder(run), last)
+        graph = load_run(find_run_folder(run), which)
         arrays = check_inputs(graph, read_arrays(source), source)
         for _, found in with_batches(graph, in_batches(arrays, batch_size), values):
             file.add(found)
@@ -61,7 +61,7 @@ def predict_split(
     fields: Sequence[str] = (),
     overrides: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
-    last: bool = False,
+    which: Which = "best",
 ) -> list[str]:
     """The same for a split of a run's data, `train`, `val` or `test`, in the order of its rows.
 
@@ -69,7 +69,7 @@ def predict_split(
     and `file` is that file. `overrides` change the run's config, such as its data.
     """
     with prediction_file(output) as file:
-        each_of_split(file.add, run, split, values, fields, overrides, batch_size, last)
+        each_of_split(file.add, run, split, values, fields, overrides, batch_size, which)
     return file.summary
 
 
@@ -81,11 +81,11 @@ def each_of_split(
     fields: Sequence[str] = (),
     overrides: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
-    last: bool = False,
+    which: Which = "best",
 ) -> None:
     """Pass what `predict_split` writes to `take`, batch by batch."""
     folder = find_run_folder(run).absolute()
-    weights = weights_of(folder, last)
+    weights = weights_of(folder, which)
     walk = walk_run(folder, overrides, weights)
     with in_its_folder(folder):
         feed = RunData(walk.to("machine").checked).named(split).feed
@@ -106,16 +106,16 @@ def predict_run(
     fields: Sequence[str] = (),
     overrides: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
-    last: bool = False,
+    which: Which = "best",
 ) -> dict[str, Tensor]:
     """The same as tensors on the CPU, for a split or for `inputs`: tensors [rows, ...] by name."""
     if isinstance(inputs, str):
         parts: list[Columns] = []
-        each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, last)
+        each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, which)
         return joined(parts)
     if fields or overrides:
         raise ConfigError(Diagnostic("FC0502", "`fields` and `overrides` apply only to a split of the data"))
-    graph = load_run(find_run_folder(run), last)
+    graph = load_run(find_run_folder(run), which)
     return predict(graph, check_inputs(graph, inputs), values, batch_size)
 
 

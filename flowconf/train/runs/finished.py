@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.sources import known_record
+from flowconf.graph.weights.sources import chosen, known_record
 from flowconf.report import shown_path
 from flowconf.report.html import html_table
 from flowconf.train.runs.loading import load_run
@@ -47,15 +47,15 @@ class TrainedRun:
         """The graph with its best weights, in evaluation mode, on the CPU."""
         return load_run(self.folder)
 
-    def evaluate(self, *splits: str, last: bool = False) -> dict[str, float]:
-        """The losses and metrics of the best (or `last`) weights; without `splits`, of `val` and `test`
-        (only of `val` with `trainer.test: false`).
+    def evaluate(self, *splits: str, last: bool = False, step: int | None = None) -> dict[str, float]:
+        """The losses and metrics of the best (or `last`) weights, or of those kept of a `step`; without `splits`, of
+        `val` and `test` (only of `val` with `trainer.test: false`).
 
         Raises `ConfigError` for a split that the data set does not have.
         """
         from flowconf.train.commands.evaluate import evaluate_run
 
-        return evaluate_run(self.folder, (), splits, last)
+        return evaluate_run(self.folder, (), splits, chosen(last, step))
 
     def predict(
         self,

@@ -82,7 +82,7 @@ class Run:
         """
         with self._writing():
             assert self._lines is not None
-            for name in (LAST, BEST):
+            for name in (LAST, BEST, "step_*.safetensors"):
                 for leftover in self.checkpoints.glob(temporary_name(name, "*")):
                     leftover.unlink()
             self.checkpoints.mkdir(exist_ok=True)
@@ -132,6 +132,14 @@ class Run:
         The log so far is on the disk before it, and afterwards the record notes that the run has a checkpoint.
         """
         self._writer.begin(lambda: self._save(write))
+
+    def remove(self, files: Sequence[Path]) -> None:
+        """Remove checkpoints. Raises `RunError`."""
+        with self._writing():
+            for file in files:
+                file.unlink()
+            for folder in {file.parent for file in files}:
+                sync_folder(folder)
 
     def check(self) -> None:
         """Raise `RunError` if a save has failed or, looking once a second, if the folder was moved or deleted."""
@@ -248,6 +256,8 @@ class Onlooker(Run):
     def check(self) -> None: ...
 
     def save(self, write: Callable[[], None]) -> None: ...
+
+    def remove(self, files: Sequence[Path]) -> None: ...
 
     def update(self, **changes: object) -> None: ...
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
-from flowconf.graph.weights.sources import CONFIG, RECORD
+from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
 from flowconf.language.sections.checks import ERRORS
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
@@ -24,6 +24,8 @@ from flowconf.train.screen import number
 IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "trainer.report", "loggers")
 """Settings that do not affect results."""
 LONGEST = 32
+FEW = 8
+"""How many steps are listed."""
 DIED = "died"
 """The status of a running run whose process has died."""
 ABSENT = object()
@@ -64,8 +66,13 @@ class Listed:
         }
 
     def as_data(self) -> dict[str, Any]:
-        """The run as plain data; `run` is its folder, `folder` the working directory it was started in."""
-        return {"run": str(self.folder), **self.record, "differs": self.differs}
+        """The run as plain data; `run` is its folder, `folder` the working directory it was started in.
+
+        `kept` are the weights that it has kept beside the best and last ones, and what they are best of.
+        """
+        from flowconf.graph.weights.kept import described
+
+        return {"run": str(self.folder), **self.record, "differs": self.differs, "kept": described(self.folder)}
 
 
 @dataclass
@@ -101,13 +108,24 @@ def table(group: Group) -> str:
     """The runs of a config as aligned columns."""
     keys = list(dict.fromkeys(key for run in group.runs for key in run.differs))
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
-    rows = [["run", "status", "took", *keys, *metrics]]
-    for run in group.runs:
+    kept = [_steps(kept_steps(run.folder)) for run in group.runs]
+    keeps = any(steps != "-" for steps in kept)
+    rows = [["run", "status", "took", *keys, *metrics, *(["kept"] if keeps else [])]]
+    for run, steps in zip(group.runs, kept, strict=True):
         settings = [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
         values = [number(run.metrics[name]) if name in run.metrics else "-" for name in metrics]
-        rows.append([run.folder.name, run.record["status"], _took(run), *settings, *values])
+        rows.append(
+            [run.folder.name, run.record["status"], _took(run), *settings, *values, *([steps] if keeps else [])]
+        )
     title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
     return "\n".join([title, *aligned(rows)])
+
+
+def _steps(steps: Sequence[int]) -> str:
+    """Steps as a cell of a table."""
+    if len(steps) > FEW:
+        return f"{len(steps)} steps up to {steps[-1]}"
+    return ", ".join(map(str, steps)) or "-"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.sources import CHECKPOINTS, CONFIG, LAST, best_checkpoint, known_record
+from flowconf.graph.weights.sources import CONFIG, Which, known_record, weights_of
 from flowconf.language import config as configs
 from flowconf.language import projects
 from flowconf.train.checks import road
@@ -34,15 +34,10 @@ def started_from(folder: Path) -> Path | None:
     return config.parent if config.parent.is_dir() else None
 
 
-def weights_of(folder: Path, last: bool) -> Path:
-    """The file with the best or last weights of a run."""
-    return folder / CHECKPOINTS / LAST if last else best_checkpoint(folder)
-
-
-def load_run(folder: Path, last: bool = False) -> Graph:
+def load_run(folder: Path, which: Which = "best") -> Graph:
     """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
     folder = folder.absolute()
-    file = weights_of(folder, last)
+    file = weights_of(folder, which)
     walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is said as seen from the current folder
     with in_its_folder(folder):
         walk.to("sizes")

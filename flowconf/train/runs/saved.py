@@ -28,6 +28,12 @@ class SavedBest(Section):
     latest: Count
     waited: Count
     metrics: dict[str, float]
+    kept: list[tuple[Count, float]] = []
+    """The steps with the best values, whose weights are kept, and the values; the best one first."""
+    of: str = ""
+    """The name of these values."""
+    value: float | None = None
+    """That of the latest evaluation; None for NaN."""
 
 
 class SavedShares(Section):

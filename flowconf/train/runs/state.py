@@ -54,6 +54,10 @@ class Snapshot:
         }
         return Snapshot(self.step, tensors, {key: text for key, text in self.texts.items() if key != "state"})
 
+    def saying(self, texts: Mapping[str, str]) -> Snapshot:
+        """The same with further texts."""
+        return replace(self, texts={**self.texts, **texts})
+
     def write(self, file: Path) -> None:
         """Replace a checkpoint. Raises `RunError`; the earlier checkpoint is then unchanged."""
         try:
