@@ -11,7 +11,12 @@ offer(
     metrics="flowconf.train.objective.metrics",
     optimizers="flowconf.train.optim.optimizers",
     schedules="flowconf.train.optim.schedules",
-    datasets=["flowconf.train.data.builtin", "flowconf.train.data.files", "flowconf.train.data.images"],
+    datasets=[
+        "flowconf.train.data.builtin",
+        "flowconf.train.data.files",
+        "flowconf.train.data.images",
+        "flowconf.train.data.tables",
+    ],
     loggers="flowconf.train.runs.loggers",
     adapters="flowconf.graph.adapters",
 )

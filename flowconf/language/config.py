@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flowconf.language import projects, schema
 from flowconf.language.advice import hints
@@ -66,6 +67,8 @@ class Config:
     model: GraphPlan
     training: TrainingConfig
     warnings: tuple[Diagnostic, ...] = ()
+    fitted: Mapping[str, Any] | None = None
+    """Of a run that exists: what its data set has determined from the training rows."""
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:

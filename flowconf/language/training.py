@@ -97,6 +97,10 @@ class OpenSection(Section):
         return dict(self.model_extra or {})
 
 
+FITTED = "fitted"
+"""The argument by which a data set gets what it has determined from the training rows; no config may set it."""
+
+
 class DataSection(OpenSection):
     """The data set, its arguments, and its batches."""
 

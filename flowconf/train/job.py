@@ -110,6 +110,8 @@ class Job:
     total_steps: int
     reports: list[WeightReport]
     """Reports on the weights that were loaded into the graph."""
+    fitted: Mapping[str, Any] | None = None
+    """What the data set has determined from its training rows."""
     inputs: tuple[str, ...] = ()
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""

@@ -114,6 +114,7 @@ def prepare(
         memory=RecurrentState(graph),
         total_steps=total,
         reports=reports,
+        fitted=splits.fitted,
         certain=inference is not None and inference.certain,
     )
     _check_memory(job)

@@ -22,6 +22,7 @@ from flowconf.language.sections import phases, rates, selections, turns
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
+    FITTED,
     DataSection,
     GroupSection,
     MetricSection,
@@ -77,7 +78,14 @@ def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
 def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter) -> None:
     """Report unknown data sets, losses, metrics, optimizers and schedules, and invalid arguments of these."""
     checker = _Names(plan, fields, reporter)
-    checker.section(registry.datasets, ("data",), training.data.name, training.data.args, supplied=("seed",))
+    checker.section(
+        registry.datasets,
+        ("data",),
+        training.data.name,
+        training.data.args,
+        supplied=("seed", FITTED),
+        hidden=(FITTED,),
+    )
     for path, schedule in rates.written(training):
         checker.section(registry.schedules, path, schedule.name, schedule.args, given=1)
     _check_optimizer(training.optimizer, checker)
@@ -422,8 +430,12 @@ class _Names:
         args: Mapping[str, Any],
         given: int = 0,
         supplied: Collection[str] = (),
+        hidden: Collection[str] = (),
     ) -> None:
-        """Check a section with a name and its arguments; the trainer passes the first `given` ones, and `supplied`."""
+        """Check a section with a name and its arguments; the trainer passes the first `given` ones, and `supplied`.
+
+        No config may set the `hidden` ones.
+        """
         if name not in table:
             advice = table.advice_for(name)
             if isinstance(advice, Suggestion):
@@ -432,7 +444,7 @@ class _Names:
             return
         signature = table.signature(name)
         lacking = signature.missing(given, {*args, *supplied})
-        unknown = self.arguments(name, signature, args, path, given, own=own_keys(path), lacking=lacking)
+        unknown = self.arguments(name, signature, args, path, given, hidden, own_keys(path), lacking)
         self.required(name, lacking[1:] if unknown else lacking, path)
 
     def logger(self, name: str, args: Mapping[str, Any]) -> None:

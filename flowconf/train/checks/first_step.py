@@ -27,7 +27,7 @@ from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.selectors import Tree, copies, parse
-from flowconf.language.training import TrainingConfig, listed
+from flowconf.language.training import FITTED, TrainingConfig, listed
 from flowconf.report import Advice, ConfigError, Place, Reporter
 from flowconf.report.origins import Origins
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
@@ -136,7 +136,8 @@ def declared_fields(config: Config) -> Declared:
     data = config.training.data
     of_project = "" if registry.datasets.is_built_in(data.name) else data.name
     try:
-        return declared(registry.datasets.load(data.name), data.args, of_project)
+        given = {**data.args, FITTED: config.fitted} if config.fitted is not None else data.args
+        return declared(registry.datasets.load(data.name), given, of_project)
     except ConfigError as error:
         raise ConfigError(*placed(error.diagnostics, config)) from error
 

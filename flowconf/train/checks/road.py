@@ -55,6 +55,8 @@ class Walk:
     """What the document was composed from; None for data and for a Plan."""
     run_weights: Path | None = None
     """The weights of a run, loaded instead of those that the config names."""
+    fitted: Mapping[str, Any] | None = None
+    """What the data set of a run has determined from its training rows."""
     position: int = 0
     """The index of the next stage in `STAGES`."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -238,7 +240,7 @@ def _sections(walk: Walk) -> None:
     assert walk.plan is not None
     walk.keys = with_members(walk.keys, walk.plan, walk.reporter)
     checks.check(walk.keys, walk.plan, walk.reporter)
-    walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics))
+    walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics), walk.fitted)
 
 
 def _data(walk: Walk) -> None:

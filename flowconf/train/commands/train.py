@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -39,7 +40,7 @@ from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
 from flowconf.train.runs.changes import refuse_changes
 from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
-from flowconf.train.runs.loading import walk_run
+from flowconf.train.runs.loading import FITTED_FILE, walk_run
 from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
 from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
@@ -206,6 +207,8 @@ def _made(job: Job, runs: Path) -> Run:
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
     sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
     texts = {"weights.txt": reports, "graph.dot": dot(picture(config.model, facts_of_graph(job.graph)))}
+    if job.fitted is not None:
+        texts[FITTED_FILE] = json.dumps(job.fitted, indent=2, ensure_ascii=False) + "\n"
     return create_run(
         runs,
         config_file(config),

@@ -13,7 +13,9 @@ import torch
 
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.language.training import FITTED
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, raised_here
+from flowconf.report.origins import Path as Keys
 from flowconf.train.data.splits import Feed, Resident, Splits
 from flowconf.train.data.streams import as_split
 from flowconf.train.out_of_memory import is_out_of_memory, room_for
@@ -28,6 +30,8 @@ def make_data(config: Config, device: torch.device) -> Splits:
     args = dict(section.args)
     if "seed" in inspect.signature(factory).parameters:
         args.setdefault("seed", config.training.seed)
+    if FITTED in inspect.signature(factory).parameters:
+        args[FITTED] = config.fitted
     place = config.composition.document.origins.value(("data", "name"))
     making = room_for(f"the data set `{section.name}`", (), torch.device("cpu"), _less(section.name))
     try:
@@ -35,7 +39,8 @@ def make_data(config: Config, device: torch.device) -> Splits:
             found = factory(**args)
             if not isinstance(found, Splits):
                 raise _no_splits(section.name, found, place)
-            splits = Splits(*(as_split(part) for part in (found.train, found.validation, found.test)))
+            train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
+            splits = Splits(train, held, tested, found.fitted)
     except (ConfigError, RunError) as error:
         raise ConfigError(*placed(error.diagnostics, config)) from None
     except FlowconfError:
@@ -77,11 +82,17 @@ def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
     """Diagnostics with their place in the config, where they have none or only that of a data file."""
     origins = config.composition.document.origins
     for one in told:
-        path: tuple[str, ...] = _argument_of(one.place.file, config) or tuple(one.path.split("."))
+        path: Keys = _argument_of(one.place.file, config) or path_of(one.path)
         node = origins.root.at(path)
-        place = origins.key(path) if node is not None and isinstance(node.value, dict) else origins.value(path)
+        is_key = one.is_about_key or (node is not None and isinstance(node.value, dict))
+        place = origins.key(path) if is_key else origins.value(path)
         known = one.place.line or one.place.word is not None or origins.root.child(path[0]) is None
         yield one if known else replace(one, place=place)
+
+
+def path_of(text: str) -> Keys:
+    """The path that a dotted text means; numbers are those of items in lists."""
+    return tuple(int(step) if step.isdigit() else step for step in text.split("."))
 
 
 def how_to_get(split: str, config: Config) -> str:

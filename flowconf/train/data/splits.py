@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowconf.report import ConfigError, Diagnostic, raised_at, raised_here, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, why_not
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
 from flowconf.train.team.distributed import Team
@@ -48,11 +48,16 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set: for training, for choosing the best weights, and for the final test."""
+    """The parts of a data set: for training, for choosing the best weights, and for the final test.
+
+    `fitted` is what the training rows determine (categories, means), as plain data for JSON. It is kept with the run,
+    and a data set that takes an argument `fitted` gets it when the run is resumed, evaluated or used for predictions.
+    """
 
     train: Split
     validation: Split | None = None
     test: Split | None = None
+    fitted: Mapping[str, Any] | None = None
 
     def named(self) -> Iterator[tuple[str, Split]]:
         """The splits that are not None, by their names in logs."""
@@ -406,6 +411,8 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     }
     try:
         found = shapes(**{**defaults, **args})
+    except FlowconfError:
+        raise
     except (OSError, EOFError):
         return {}  # the same files are refused with a place when the data set is made
     except Exception as problem:

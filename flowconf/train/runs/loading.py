@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import CONFIG, Which, known_record, weights_of
 from flowconf.language import config as configs
 from flowconf.language import projects
+from flowconf.report import ConfigError, Diagnostic, Place
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.runs.resume import in_its_folder
+
+FITTED_FILE = "data.json"
+"""The file of a run folder with what its data set has determined from its training rows."""
 
 
 def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None = None) -> Walk:
@@ -25,6 +31,7 @@ def walk_run(folder: Path, overrides: Sequence[str] = (), weights: Path | None =
     warnings = projects.import_project(origin, folder) if origin is not None else ()
     walk = road.composed(configs.compose(folder / CONFIG, overrides), run_weights=weights)
     walk.reporter.diagnostics += warnings
+    walk.fitted = fitted_of(folder)
     return walk
 
 
@@ -32,6 +39,23 @@ def started_from(folder: Path) -> Path | None:
     """The folder of the config file of a run, from its record; None if it does not exist."""
     config = Path(known_record(folder)["config"])
     return config.parent if config.parent.is_dir() else None
+
+
+def fitted_of(folder: Path) -> Mapping[str, Any] | None:
+    """What the data set of a run has determined from its training rows; None if it needs nothing.
+
+    Raises `ConfigError` for a damaged file.
+    """
+    file = folder / FITTED_FILE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: {problem}", Place(str(file)))) from None
+    if not isinstance(found, dict):
+        raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: it must be an object", Place(str(file))))
+    return found
 
 
 def load_run(folder: Path, which: Which = "best") -> Graph:
