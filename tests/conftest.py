@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from flowconf.language import projects
 from flowconf.language.registry import TABLES
 
 # A job in the background, or one under nohup, begins with these ignored, and flowconf leaves what is ignored alone.
@@ -49,6 +50,7 @@ def _names_of_one_project(monkeypatch):
     for table in TABLES.values():
         monkeypatch.setattr(table, "registered", dict(table.registered))
         monkeypatch.setattr(table, "offered", dict(table.offered))
+    monkeypatch.setattr(projects._trust, "packages", dict(projects._trust.packages))
     yield
     sys.modules.pop("flowconf.fbrl.offers", None)
 

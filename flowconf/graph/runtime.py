@@ -7,6 +7,7 @@ tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from flowconf.report import Diagnostic, StepError
 
 Values = Any
-"""A tensor, or a tuple, NamedTuple, list or dict of such values."""
+"""A tensor, or a tuple, NamedTuple, list, dict or dataclass of such values."""
 
 
 def refuse(message: str, advice: str | None = None) -> NoReturn:
@@ -32,11 +33,21 @@ def over(change: Callable[..., Any], values: Sequence[Values]) -> Values:
     if isinstance(first, tuple | list):
         parts = [over(change, part) for part in zip(*values, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if is_dataclass(first) and not isinstance(first, type):
+        return replace(first, **over(change, [fields_of(value) for value in values]))
     return change(*values)
+
+
+def fields_of(value: Any) -> dict[str, Values]:
+    """The fields of a dataclass that have a value."""
+    named = {one.name: getattr(value, one.name) for one in fields(value)}
+    return {name: part for name, part in named.items() if part is not None}
 
 
 def tensors(value: Values) -> Iterable[Tensor]:
     """All tensors of a value."""
+    if is_dataclass(value) and not isinstance(value, dict | type):
+        value = fields_of(value)
     if isinstance(value, dict | tuple | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from tensors(part)
@@ -81,13 +92,15 @@ def one_for_each(weights: Tensor, experts: int) -> None:
 
 
 def element_of(value: Values, name: str) -> Values:
-    """A part of a dict or NamedTuple."""
+    """A part of a dict, NamedTuple or dataclass."""
     return arguments_of(value, name)[name]
 
 
 def arguments_of(value: Values, *names: str) -> dict[str, Values]:
-    """Parts of a dict or NamedTuple, as the arguments of a call. A missing part is an error."""
+    """Parts of a dict, NamedTuple or dataclass, as the arguments of a call. A missing part is an error."""
     held = value._asdict() if hasattr(value, "_asdict") else value
+    if is_dataclass(value) and not isinstance(value, dict | type):
+        held = fields_of(value)
     if not isinstance(held, dict):
         refuse(f"cannot get `{names[0]}` from a `{type(value).__name__}`, which has no named parts")
     for name in names:

@@ -1,8 +1,9 @@
 """Whose code is imported: that of installed packages, and of the project that a command is called in.
 
-A project is a folder with a `pyproject.toml`; it lists modules under `[tool.flowconf] modules`, which register names.
-They are imported when the current folder is in that project, or when it was trusted in so many words. Everywhere else
-a config, and a run folder at any place, are data: it is said which modules were left out, and nothing of them runs.
+A project is a folder with a `pyproject.toml`; it lists modules under `[tool.flowconf] modules`, which register names,
+and under `packages` those of others, whose classes a call may name. They are imported when the current folder is in
+that project, or when it was trusted in so many words. Everywhere else a config, and a run folder at any place, are
+data: it is said what was left out, and nothing of it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raise
 from flowconf.text import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
+MODULES, PACKAGES = "modules", "packages"
+EXAMPLES = {MODULES: 'modules = ["package.module"]', PACKAGES: 'packages = ["torchvision.models"]'}
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Trust:
     """Projects (their files) that are imported wherever the command is called."""
     imported: dict[Path, None] = field(default_factory=dict)
     """Projects that were imported, in that order."""
+    packages: dict[str, Place] = field(default_factory=dict)
+    """Packages that these projects list, and where."""
     withheld: dict[Path, Path] = field(default_factory=dict)
     """Folder that was asked for -> its project, which was not imported."""
     asked: Path | None = None
@@ -69,6 +74,11 @@ def import_project(start: Path, config: Path | None = None) -> tuple[Diagnostic,
 def imported() -> tuple[Path, ...]:
     """The projects that this process has imported, for `import_again` in another process that takes part."""
     return tuple(_trust.imported)
+
+
+def packages() -> tuple[str, ...]:
+    """The packages whose modules a call may name, as the imported projects list them."""
+    return tuple(_trust.packages)
 
 
 def import_again(projects: Iterable[Path]) -> None:
@@ -125,7 +135,8 @@ def _is_called_in(folder: Path) -> bool:
 
 def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
     """Note that a project is not imported, and say so, unless it lists nothing or all of it was imported by others."""
-    missing = [(name, place) for name, place in _listed(project) if name not in sys.modules]
+    missing = [(name, place) for name, place in _listed(project, MODULES) if name not in sys.modules]
+    missing += [(name, place) for name, place in _listed(project, PACKAGES) if name not in _trust.packages]
     if missing:
         _trust.withheld[start] = project
         verb = "is" if len(missing) == 1 else "are"
@@ -142,6 +153,7 @@ def _way(project: Path) -> str:
 def _import_listed(project: Path) -> None:
     for name, place in _importable(project):
         import_registering(name, place)
+    _trust.packages |= _listed(project, PACKAGES)
     _trust.imported[project] = None
 
 
@@ -175,28 +187,33 @@ def _offered() -> list[tuple[str, Place]]:
 
 
 def _importable(project: Path) -> list[tuple[str, Place]]:
-    """The modules that a project lists; they may be imported from its folder after this call."""
-    listed = _listed(project)
-    if listed and str(project.parent) not in sys.path:
+    """The modules that a project lists; they and its packages may be imported from its folder after this call."""
+    listed = _listed(project, MODULES)
+    if (listed or _listed(project, PACKAGES)) and str(project.parent) not in sys.path:
         sys.path.insert(0, str(project.parent))
     return listed
 
 
-def _listed(project: Path) -> list[tuple[str, Place]]:
-    """The modules that a project lists, and where. Raises `ConfigError`."""
+def _listed(project: Path, key: str) -> list[tuple[str, Place]]:
+    """The names that a project lists under a key, and where. Raises `ConfigError`."""
     tool = read(project).origins.root.child("tool")
     section = tool.child("flowconf") if tool is not None and isinstance(tool.value, dict) else tool
     if section is None:
         return []
-    strangers = [node for key, node in section.members() if key != "modules"]
+    strangers = [node for name, node in section.members() if name not in (MODULES, PACKAGES)]
     if strangers or not isinstance(section.value, dict):
         place = strangers[0].key if strangers else section.key
-        message = "`[tool.flowconf]` holds `modules`, a list of module names, and nothing else"
-        raise ConfigError(Diagnostic("FC0121", message, place, advice='write `modules = ["package.module"]`'))
-    modules = section.child("modules")
-    if modules is None:
+        message = "`[tool.flowconf]` has only `modules` and `packages`, two lists of names"
+        raise ConfigError(Diagnostic("FC0121", message, place, advice=f"write `{EXAMPLES[MODULES]}`"))
+    listed = section.child(key)
+    if listed is None:
         return []
-    if not isinstance(modules.value, list) or not all(isinstance(item.value, str) for item in modules.value):
-        message = "`modules` must be a list of module names"
-        raise ConfigError(Diagnostic("FC0123", message, modules.place, advice='write `modules = ["package.module"]`'))
-    return [(item.value, item.place) for item in modules.value]
+    if not isinstance(listed.value, list) or not all(isinstance(item.value, str) for item in listed.value):
+        message, advice = f"`{key}` must be a list of module names", f"write `{EXAMPLES[key]}`"
+        raise ConfigError(Diagnostic("FC0123", message, listed.place, advice=advice))
+    found = [(item.value, item.place) for item in listed.value]
+    for name, place in found:
+        if key == PACKAGES and not all(part.isidentifier() for part in name.split(".")):
+            message = f"`{name}` is not the name of a package"
+            raise ConfigError(Diagnostic("FC0123", message, place, advice=f"write `{EXAMPLES[key]}`"))
+    return found

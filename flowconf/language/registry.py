@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, overload
 
-from flowconf.language import projects, signatures
+from flowconf.language import confined, foreign, projects, signatures
 from flowconf.language.advice import other_tools
+from flowconf.language.foreign import Foreign, NotOffered
 from flowconf.language.signatures import ClassSource, Signature
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Place, Suggestion
 
@@ -175,7 +176,47 @@ class Table:
 
 
 class ModuleTable(Table):
-    """The table of modules that a step can call."""
+    """The table of modules that a step can call: registered names, and dotted ones of packages that a project lists."""
+
+    @staticmethod
+    def is_of_package(name: str) -> bool:
+        """Whether a name begins with a package that a project lists."""
+        return any(name.startswith(f"{package}.") for package in projects.packages())
+
+    def foreign(self, name: str) -> Foreign | None:
+        """What a listed package offers as a dotted name; None for other names. Raises `NotOffered`."""
+        within = [package for package in projects.packages() if name.startswith(f"{package}.")]
+        return foreign.find(max(within, key=len), name) if within else None
+
+    def _offered_by_package(self, name: str) -> Foreign | None:
+        try:
+            return self.foreign(name)
+        except NotOffered:
+            return None
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and "." in name:
+            return self._offered_by_package(name) is not None
+        return super().__contains__(name)
+
+    def home(self, name: str) -> str:
+        """The module that defines `name`; empty for an unknown name."""
+        known = self._offered_by_package(name) if "." in name else None
+        return known.home if known is not None else super().home(name)
+
+    def load(self, name: str) -> Any:
+        """Import the class or function of a name; one of a listed package constructs in confinement."""
+        known = self._offered_by_package(name) if "." in name else None
+        return confined.in_confinement(known.load()) if known is not None else super().load(name)
+
+    def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
+        """The diagnostic for a name that is not in the table, or that its package does not offer."""
+        try:
+            self.foreign(name)
+        except NotOffered as problem:
+            message = f"unknown module `{name}`: {problem.message}"
+            return Diagnostic(self.code, message, place, path, advice=problem.advice)
+        return super().unknown(name, place, path, advice)
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """The advice for a name that is not in the table."""
@@ -191,6 +232,9 @@ class ModuleTable(Table):
 
     def class_source(self, name: str) -> ClassSource:
         """The signatures of the class of a module, or of a function that returns it."""
+        known = self._offered_by_package(name) if "." in name else None
+        if known is not None:
+            return known.source
         item = self.registered.get(name)
         if item is not None:
             return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)

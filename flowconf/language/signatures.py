@@ -92,6 +92,8 @@ class ClassSource:
 ROLE = re.compile(r":[\w:]+:`([^`]+)`|``([^`]+)``")
 """A role such as :math:`x`, or code in double back-ticks."""
 CALL = re.compile(r"\w+\(.*\)")
+MOST_SEARCHED = 200
+"""The maximum number of modules that are read to find the one that defines a name."""
 ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", False)))
 
 
@@ -101,7 +103,7 @@ def read_class(module: str, name: str) -> ClassSource:
     node = _definitions(module).get(name)
     if isinstance(node, ast.FunctionDef):
         made = node.returns.id if isinstance(node.returns, ast.Name) else ""
-        return _of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
+        return source_of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
     gives = _fields_given(module, node)
     return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"), gives)
 
@@ -205,33 +207,76 @@ def imported_names(module: str) -> dict[str, str]:
     return found
 
 
+def definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    """The statement that defines a class or function at the top of a module."""
+    return _definitions(module).get(name)
+
+
+@lru_cache(maxsize=1024)
+def defined_in(module: str, name: str) -> tuple[str, str] | None:
+    """The module that defines what `module` calls `name`, and its name there; None if that is not certain.
+
+    Imports are followed, those with `*` as well; a search that would read too many modules is given up.
+    """
+    asked: set[tuple[str, str]] = set()
+
+    def look(home: str, wanted: str) -> tuple[str, str] | None:
+        if (home, wanted) in asked or len(asked) > MOST_SEARCHED:
+            return None
+        asked.add((home, wanted))
+        text = _text(home)
+        if wanted not in text and "import *" not in text:
+            return None
+        if wanted in _definitions(home):
+            return home, wanted
+        for node in _imports(home):
+            for alias in node.names:
+                if alias.name == "*" or (alias.asname or alias.name) == wanted:
+                    found = look(_absolute(home, node), wanted if alias.name == "*" else alias.name)
+                    if found is not None:
+                        return found
+        return None
+
+    return look(module, name)
+
+
+def _imports(module: str) -> list[ast.ImportFrom]:
+    """The statements `from ... import` at the top of a module, also below an `if` or `try`, the last first."""
+    found: list[ast.ImportFrom] = []
+    level: list[ast.stmt] = list(_tree(module).body)
+    while level:
+        found += [node for node in level if isinstance(node, ast.ImportFrom)]
+        level = [inner for node in level if isinstance(node, ast.If | ast.Try) for inner in (*node.body, *node.orelse)]
+    return found[::-1]
+
+
 def decorators(module: str, name: str) -> list[ast.Call]:
     """The calls that decorate the function `module.name`."""
     node = _definitions(module).get(name)
     return [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)] if node else []
 
 
-def _of_factory(arguments: Signature, forward: Signature) -> ClassSource:
+def source_of_factory(arguments: Signature, forward: Signature) -> ClassSource:
     """The signatures of a function that returns a module; without an annotation, `forward` accepts any arguments."""
     return ClassSource(arguments, forward if forward.names else ANYTHING, silent=True)
 
 
 def of_factory(function: Callable[..., object]) -> ClassSource:
     """The signatures of a function object that returns a module."""
-    made = _returned(function)
-    return _of_factory(of_function(function), of_class(made).forward if isinstance(made, type) else ANYTHING)
+    made = returned(function)
+    return source_of_factory(of_function(function), of_class(made).forward if isinstance(made, type) else ANYTHING)
 
 
 def of_class(cls: type) -> ClassSource:
     """The signatures of a class object, whose source may not be available."""
     forward: Callable[..., object] = getattr(cls, "forward", cls.__call__)
     init = vars(cls).get("__init__") or getattr(cls, "__init__")  # noqa: B009
-    returned = _returned(forward)
-    gives = getattr(returned, "_fields", None) if isinstance(returned, type) and issubclass(returned, tuple) else None
-    return ClassSource(_inspected(init), _inspected(forward), gives, returned is None)
+    given = returned(forward)
+    gives = getattr(given, "_fields", None) if isinstance(given, type) and issubclass(given, tuple) else None
+    return ClassSource(_inspected(init), _inspected(forward), gives, given is None)
 
 
-def _returned(function: Callable[..., object]) -> object:
+def returned(function: Callable[..., object]) -> object:
     """The return annotation of a function, or None."""
     try:
         return typing.get_type_hints(function).get("return")
@@ -275,10 +320,14 @@ def _shown(annotation: object) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
+def _text(module: str) -> str:
+    file = _file(module)
+    return file.read_text(encoding="utf-8") if file is not None and file.suffix == ".py" else ""
+
+
 @lru_cache(maxsize=128)
 def _tree(module: str) -> ast.Module:
-    file = _file(module)
-    return ast.parse(file.read_text(encoding="utf-8")) if file else ast.Module([], [])
+    return ast.parse(_text(module))
 
 
 def _file(module: str) -> Path | None:

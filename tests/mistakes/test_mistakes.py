@@ -100,7 +100,10 @@ def make(mistake: Mistake, folder: Path) -> None:
     """The configs with the mistake in them."""
     configs = folder / "configs"
     shutil.copytree(SHIPPED, configs)
-    shutil.copy(SHIPPED.parent / "pyproject.toml", folder)
+    project = (SHIPPED.parent / "pyproject.toml").read_text(encoding="utf-8")
+    (folder / "pyproject.toml").write_text(
+        project.replace("packages = [", 'packages = ["shelf", "absent_models", '), encoding="utf-8"
+    )
     shutil.copytree(HERE / "base", configs, dirs_exist_ok=True)
     if mistake.old is not None:
         file = configs / mistake.file
@@ -117,6 +120,7 @@ def found_in(mistake: Mistake, folder: Path) -> list[Diagnostic]:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(HERE.parent / "packages"))
     return tmp_path
 
 

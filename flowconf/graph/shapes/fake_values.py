@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import torch
@@ -13,10 +14,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
     UnsupportedFakeTensorException,
     unset_fake_temporarily,
 )
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from flowconf.graph.runtime import fields_of
 
 
 @contextmanager
@@ -54,6 +60,32 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+class _KnownNumbers(TorchFunctionMode):
+    """Within `faked`, ranges of numbers are real, and so is what is computed from them alone.
+
+    A constructor may need their values, such as the rate of each layer in `torch.linspace(0, 0.1, depth).tolist()`.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        if func in RANGES or (given and not any(isinstance(one, FakeTensor | nn.Parameter) for one in given)):
+            with real():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+RANGES = (torch.linspace, torch.arange, torch.logspace)
+
+
+def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """What a constructor gives within `faked`, also if it needs the values of numbers that it computes."""
+    try:
+        return constructor(*args, **kwargs)
+    except WantsNumbers:
+        with _KnownNumbers():
+            return constructor(*args, **kwargs)
+
+
 class Unknown:
     """The type of `UNKNOWN`, a value that is not known."""
 
@@ -70,23 +102,30 @@ def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, tuple | list):
         parts = [each(item, change) for item in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{name: each(item, change) for name, item in fields_of(value).items()})
     return UNKNOWN
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a value: "tensor", "number" (a 0-d tensor), "dict", "named" (a NamedTuple), "tuple", or ""."""
+    """The kind of a value: "tensor", "number" (0-d), "dict", "named" (a NamedTuple or dataclass), "tuple", or ""."""
     if isinstance(value, tuple | list):
         return "named" if hasattr(value, "_fields") else "tuple"
     if isinstance(value, Tensor):
         return "tensor" if value.dim() else "number"
-    return "dict" if isinstance(value, dict) else ""
+    if isinstance(value, dict):
+        return "dict"
+    return "named" if is_dataclass(value) and not isinstance(value, type) else ""
 
 
 def parts_of(value: Any) -> dict[str, Any] | None:
-    """The named parts of a dict or NamedTuple, None for other values."""
+    """The named parts of a dict, NamedTuple or dataclass, None for other values."""
     if isinstance(value, dict):
         return value
-    return value._asdict() if kind_of(value) == "named" else None
+    if kind_of(value) != "named":
+        return None
+    found: dict[str, Any] = value._asdict() if hasattr(value, "_asdict") else fields_of(value)
+    return found
 
 
 def called(built: nn.Module, stream: Any, using: dict[str, Any]) -> Any:

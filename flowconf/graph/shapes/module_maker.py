@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -9,16 +10,17 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from flowconf.graph.shapes import adapting, faults
-from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
+from flowconf.graph.shapes.fake_values import UNKNOWN, as_list, constructed
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.confined import ConfinedError
 from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
-from flowconf.language.resolve import wrong_values
+from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.settings import Adapter
 from flowconf.report import Label, Reporter, raised_here
 
@@ -88,7 +90,7 @@ class ModuleMaker:
             self.adapters = adapting.by_path(self.result.plan)
         return self.adapters.get(path)
 
-    def _construct(self, call: Call, sizes: Iterator[int], visit: Visit) -> nn.Module:
+    def _construct(self, call: Call, sizes: Iterator[int], visit: Visit, is_argument: bool = False) -> Any:
         def value(argument: Argument) -> Any:
             match argument:
                 case Literal(value=tuple(items)):
@@ -100,7 +102,7 @@ class ModuleMaker:
                 case ListArgument(items):
                     return [value(item) for item in items]
                 case Call():
-                    return self._construct(argument, sizes, visit)
+                    return self._construct(argument, sizes, visit, is_argument=True)
 
         args = [value(argument) for argument in call.args]
         kwargs = {name: value(argument) for name, argument in call.kwargs}
@@ -109,13 +111,16 @@ class ModuleMaker:
             message = f"`{name}` of `{call.name}` must be at most {faults.MOST_LAYERS:,}, got {given.value:,}"
             self.findings.error(visit, "FC0202", message, given.place)
         try:
-            made = modules.load(call.name)(*args, **kwargs)
+            made = constructed(modules.load(call.name), args, kwargs)
+        except ConfinedError as problem:
+            message = f"`{call.name}` cannot be built: it would {problem}"
+            self.findings.error(visit, "FC0202", message, call.place, advice=package_calls.without_loading(call))
         except Exception as problem:  # noqa: BLE001 - a constructor may raise anything
             words = first_line(problem)
             self._check_sizes(call, None, words, visit)
             self._refused(call, words, raised_here(problem), visit)
         self._check_sizes(call, made, "", visit)
-        if not isinstance(made, nn.Module):
+        if not isinstance(made, nn.Module) and not (is_argument and package_calls.is_object(call)):
             message = f"a step requires a module, but `{call.name}` returned a `{type(made).__name__}`"
             self.findings.error(visit, "FC0202", message, call.place)
         return made
@@ -137,6 +142,11 @@ class ModuleMaker:
 
     def _refused(self, call: Call, words: str, raised: tuple[Label, ...], visit: Visit) -> NoReturn:
         """Report the error of a constructor, at the argument, or where the parameter in it is set."""
+        strange = re.search(r"unexpected keyword argument '(\w+)'", words)
+        named = dict(call.kwargs).get(strange[1]) if strange is not None else None
+        if strange is not None and isinstance(named, Literal):
+            message = f"`{call.name}` has no argument `{strange[1]}`"
+            self.findings.error(visit, "FC0133", message, named.place, raised)
         given = faults.argument(call, words)
         message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
         if given is None:

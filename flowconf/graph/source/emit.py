@@ -109,7 +109,7 @@ def _used_names(graph: GraphPlan) -> Iterable[str]:
 def _names_in(module: Module | Argument) -> Iterable[str]:
     match module:
         case Call():
-            yield module.name
+            yield module.name.partition(".")[0]
             for argument in (*module.args, *(value for _, value in module.kwargs)):
                 yield from _names_in(argument)
         case Chain():
@@ -132,6 +132,8 @@ class _Emitter:
     named: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> its class."""
     imports: dict[str, set[str]] = field(default_factory=dict)
+    packages: set[str] = field(default_factory=set)
+    """Modules of packages, whose classes and functions are called by their dotted names."""
     objects: dict[str, object] = field(default_factory=dict)
     uses_torch: bool = False
 
@@ -139,7 +141,8 @@ class _Emitter:
         """The imports, in the order of the import sorter."""
         lines = ["import torch"] if self.uses_torch else []
         lines.append("from torch import nn")
-        own = [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
+        own = [f"import {module}" for module in sorted(self.packages)]
+        own += [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
         return (*lines, *([""] if own else []), *own)
 
     def graph_class(self, graph: GraphPlan, path: str, lent: Mapping[str, str], around: str = "") -> str:
@@ -285,8 +288,10 @@ class _Emitter:
         return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterator[str]) -> str:
-        source, name = modules.home(call.name), call.name
-        if source.startswith("torch.nn.modules."):
+        source, name, known = modules.home(call.name), call.name, modules.foreign(call.name)
+        if known is not None:
+            self.packages.add(known.module)
+        elif source.startswith("torch.nn.modules."):
             name = f"nn.{call.name}"
         elif source:
             self.imports.setdefault(source, set()).add(call.name)

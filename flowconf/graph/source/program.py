@@ -15,6 +15,7 @@ from torch import nn
 
 from flowconf.graph import runtime
 from flowconf.graph.source.emit import GraphClass, Program
+from flowconf.language import confined
 from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME
 from flowconf.report import Place
@@ -44,6 +45,7 @@ class CompiledProgram:
         namespace |= {"torch": torch, "nn": nn, **program.objects}
         namespace |= {name: getattr(runtime, name) for name in RUNTIME}
         namespace |= {name: _loaded(source, name) for source, name in _called(program)}
+        namespace |= {name.partition(".")[0]: confined.package(name) for name in _packages(program)}
         self.classes: dict[str, type[nn.Module]] = {}
         nested, outermost = bases
         offset = 0
@@ -127,6 +129,12 @@ def _called(program: Program) -> list[tuple[str, str]]:
             source, _, names = line.removeprefix("from ").partition(" import ")
             found += [(source, name.strip()) for name in names.split(",") if name.strip() not in RUNTIME]
     return found
+
+
+def _packages(program: Program) -> list[str]:
+    """The modules of packages that the header imports as a whole."""
+    names = (line.removeprefix("import ") for line in program.header if line.startswith("import "))
+    return [name for name in names if name.partition(".")[0] != "torch"]
 
 
 def _loaded(source: str, name: str) -> Any:

@@ -139,6 +139,14 @@ def no_call(node: ast.expr, names: Collection[str]) -> Advice | None:
     return next((advice for kind, advice in NO_CALLS.items() if isinstance(inner, kind)), None)
 
 
+def of_package(name: str | None) -> str | None:
+    """The advice for a dotted name of a package that the project does not list."""
+    if name is None:
+        return None
+    package = name.rpartition(".")[0]
+    return f'to use what `{package}` offers, list it in `pyproject.toml`: `[tool.flowconf] packages = ["{package}"]`'
+
+
 def _operator(node: ast.BinOp) -> str | None:
     module = next((side for side in (node.right, node.left) if isinstance(side, ast.Call)), None)
     match node.op:

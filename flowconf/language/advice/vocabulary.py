@@ -179,6 +179,9 @@ NOT_MODULES = {
 }
 """The advice for names that are not modules."""
 
+LOADING = ("pretrained", "weights", "pretrained_backbone", "weights_backbone", "checkpoint_path")
+"""Arguments of other packages that load weights, as true or by name."""
+
 ARGUMENTS = {
     "in_features": "in_dim input_dim dim_in input_size in_size in_channels",
     "out_features": "units out_dim output_dim dim_out output_size out_size hidden_size out_channels",

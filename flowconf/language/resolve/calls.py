@@ -17,7 +17,7 @@ from flowconf.language import value_types
 from flowconf.language.advice import call_slips, foreign_calls, other_tools, vocabulary
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
-from flowconf.language.resolve import wrong_values
+from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.signatures import Signature
 from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.text.source import within
@@ -63,7 +63,11 @@ class CallParser:
             if text.rstrip().endswith(","):
                 self._refuse("FC0131", "trailing comma after the call", at.at(len(text.strip()) - 1), "remove it")
             node = self._expression(text, place)
-            return tuple([self._call(member, at) for member in _links(node)])
+            calls = tuple([self._call(member, at) for member in _links(node)])
+            before = len(self.reporter.errors)
+            for call in calls:
+                package_calls.check_step(call, self.reporter, self.path)
+            return calls if len(self.reporter.errors) == before else None
         except Refused:
             return None
 
@@ -134,25 +138,27 @@ class CallParser:
         raise Refused
 
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
-        name = node.func if isinstance(node, ast.Call) else node
-        if not isinstance(name, ast.Name):
+        called = node.func if isinstance(node, ast.Call) else node
+        name = _dotted(called)
+        if name is None or ("." in name and not modules.is_of_package(name)):
             shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
             message = f"expected the name of a module or a call, got `{shown}`"
             in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, modules.names())
-            self._refuse("FC0131", message, spot(node), in_our_words)
-        assert isinstance(name, ast.Name)
-        if name.id not in modules:
+            self._refuse("FC0131", message, spot(node), in_our_words or call_slips.of_package(name))
+        assert name is not None
+        top = name.partition(".")[0]
+        if name != top and top in self.scope:
+            message = f"`{top}` is a package and a parameter"
+            self._refuse("FC0126", message, spot(called), "choose another name for the parameter")
+        if name not in modules:
             advice = self._in_our_words(node, spot)
-            if name.id in self.scope:
-                advice = f"`{name.id}` is a parameter, but a step requires a module"
-            elif name.id in self.steps:
-                advice = f"`{name.id}` is a step; use `reuse: {name.id}` to apply its module again"
-            self.reporter.add(modules.unknown(name.id, spot(name), self.path, advice))
+            if name in self.scope:
+                advice = f"`{name}` is a parameter, but a step requires a module"
+            elif name in self.steps:
+                advice = f"`{name}` is a step; use `reuse: {name}` to apply its module again"
+            self.reporter.add(modules.unknown(name, spot(called), self.path, advice))
             raise Refused
-        if not isinstance(node, ast.Call):
-            call = Call(name.id, place=spot(node))
-        else:
-            call = self._arguments(name.id, node, spot)
+        call = self._arguments(name, node, spot) if isinstance(node, ast.Call) else Call(name, place=spot(node))
         self._check(call, node, spot)
         return call
 
@@ -228,6 +234,8 @@ class CallParser:
                 return self._arithmetic(node, spot)
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
+            case ast.Attribute() if modules.is_of_package(_dotted(node) or ""):
+                return self._call(node, spot)
         message = f"`{_short(ast.unparse(node))}` is not allowed in a call"
         self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
         raise AssertionError
@@ -293,6 +301,9 @@ class CallParser:
             listed = ", ".join(f"`{name}`" for name in missing)
             usage = _usage(call.name, signature, spot.part(node))
             self._refuse("FC0133", f"`{call.name}` requires {listed}", spot(node), usage)
+        package_calls.check(call, self.reporter, self.path)
+        if len(self.reporter.diagnostics) > before:
+            raise Refused
 
     def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
         """Report numbers, strings and modules of the wrong type; `slip` is the advice for a possible cause."""
@@ -376,6 +387,15 @@ class _Spot:
     def __call__(self, node: ast.expr) -> Place:
         end = node.end_col_offset if node.end_col_offset is not None else node.col_offset + 1
         return self.span(node.col_offset, end - node.col_offset)
+
+
+def _dotted(node: ast.expr) -> str | None:
+    """The name that a call begins with, such as `torchvision.models.resnet18`; None for another expression."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else None
 
 
 def _in_one_line(text: str) -> str:

@@ -1,0 +1,272 @@
+"""Members from packages that a project lists: names, arguments, shapes, and what a constructor may not do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.graph.exchange.eject import ejected
+
+PACKAGES = Path(__file__).parent.parent / "packages"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The current folder is a project that lists the package `shelf`."""
+    monkeypatch.syspath_prepend(str(PACKAGES))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[tool.flowconf]\npackages = ["shelf"]\n')
+    return tmp_path
+
+
+def write(text: str) -> str:
+    Path("graph.yaml").write_text(text)
+    return "graph.yaml"
+
+
+def graph(step: str, inputs: str = "image: [B, 3, 16, 16]") -> str:
+    return write(f"inputs: {{{inputs}}}\nflow:\n  a: {step}\n")
+
+
+def told(step: str, inputs: str = "image: [B, 3, 16, 16]") -> tuple[str, int, int, str, str]:
+    """The code, line, column and message of the only mistake, and its advice."""
+    (found,) = flowconf.check(graph(step, inputs))
+    return found.code, found.place.line, found.place.column, found.message, found.help or ""
+
+
+# what works
+
+
+@pytest.mark.parametrize(
+    ("step", "shape"),
+    [
+        ("shelf.Net(classes=3)", "[B, 3]"),
+        ("shelf.nets.Net(4, 5)", "[B, 5]"),
+        ("shelf.net(width=4, classes=7)", "[B, 7]"),
+        ("{through: shelf.Pyramid(4), take: 1}", "[B, 8, 16, 16]"),
+        ("{through: shelf.Pair, take: out}", "[B, 10]"),
+        ("{through: shelf.Pair(shelf.Net(classes=2)), take: out}", "[B, 2]"),
+    ],
+)
+def test_classes_and_factories_have_shapes(step, shape, project):
+    assert flowconf.build(graph(step)).shapes["a"] == shape
+
+
+def test_an_object_is_an_argument_of_the_class_that_is_annotated_with_it(project):
+    step = "{through: 'shelf.Encoder(shelf.Settings(width=4, verbose=true))', using: mask, take: last}"
+    built = flowconf.build(graph(step, "words: {shape: [B, T], dtype: int64}, mask: [B, T]"))
+    assert built.shapes["a"] == "[B, T, 4]"
+    assert built.module_at("a").settings.verbose is True
+    words, mask = torch.arange(6).view(2, 3), torch.ones(2, 3)
+    assert torch.equal(built(words, mask), built.module_at("a")(words, mask).last)
+
+
+def test_a_parameter_of_the_document_is_an_argument(project):
+    text = "params: {w: 4}\ninputs: {image: [B, 3, 8, 8]}\nflow: {a: 'shelf.Net(w, classes=2*w)'}\n"
+    assert flowconf.build(write(text)).shapes["a"] == "[B, 8]"
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_output_is_that_of_the_package_to_the_bit(rows, project):
+    built = flowconf.build(graph("{through: shelf.Net(4), frozen: true}"))
+    import shelf
+
+    plain = shelf.Net(4)
+    plain.load_state_dict(built.module_at("a").state_dict())
+    plain.eval()
+    image = torch.randn(rows, 3, 16, 16)
+    built.train()
+    assert torch.equal(built(image), plain(image))
+    assert torch.equal(built.a.layer1[1].running_mean, plain.layer1[1].running_mean)
+    assert not any(parameter.requires_grad for parameter in built.parameters())
+
+
+def test_a_constructor_may_compute_numbers(project):
+    assert flowconf.build(graph("shelf.Rates(5)", "x: [B, 4]")).shapes["a"] == "[B, 5]"
+
+
+def test_it_is_copied_pickled_exported_and_compiled(project):
+    built = flowconf.build(graph("shelf.Net(4)")).eval()
+    image = torch.randn(2, 3, 16, 16)
+    for other in (
+        copy.deepcopy(built),
+        pickle.loads(pickle.dumps(built)),
+        torch.export.export(built, (image,)).module(),
+    ):
+        assert torch.equal(other(image), built(image))
+
+
+def test_ejected_code_imports_the_package_and_nothing_of_flowconf(project):
+    built = flowconf.build(graph("{through: shelf.nets.Net(4), frozen: true}")).eval()
+    text = ejected(built)
+    assert "import shelf.nets\n" in text
+    assert "shelf.nets.Net(4)" in text
+    assert "import flowconf" not in text
+    names = {"__name__": "ejected"}
+    exec(text, names)
+    other = names["Graph"]()
+    other.load_state_dict(built.state_dict())
+    image = torch.randn(2, 3, 16, 16)
+    assert torch.equal(other.eval()(image), built(image))
+
+
+def test_a_part_is_frozen_by_its_path(project):
+    built = flowconf.build(graph("shelf.Net(4)"))
+    built.freeze("a.layer1")
+    assert built.is_frozen("a.layer1")
+    built.train()
+    assert not built.a.layer1[1].training
+    assert built.a.layer2[1].training
+    assert {name.split(".")[1] for name, p in built.named_parameters() if not p.requires_grad} == {"layer1"}
+
+
+def test_the_structure_has_a_hash_and_a_summary(project):
+    from flowconf.graph.weights.structural_hash import structural_hash
+
+    one, same, other = (flowconf.build(graph(step)) for step in ("shelf.Net(4)", "shelf.Net(width=4)", "shelf.Net(5)"))
+    assert structural_hash(one.plan) == structural_hash(same.plan) != structural_hash(other.plan)
+    assert "shelf.Net(4)" in str(one.summary())
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "column", "message", "advice"),
+    [
+        ("shelf.Nett(4)", "FC0132", 6, "`shelf` has no `Nett`", "shelf.Net"),
+        ("shelf.nets.Nett(4)", "FC0132", 6, "`shelf.nets` has no `Nett`", "shelf.nets.Net"),
+        ("shelf.shop.Net(4)", "FC0132", 6, "has no `shop`", ""),
+        ("shelf.Net.load('x')", "FC0132", 6, "`load` is a method of `Net`", "checkpoint"),
+        ("shelf.nets.os.system('x')", "FC0132", 6, "has no module `os`", ""),
+        ("shelf.nets.nn.Linear(1, 2)", "FC0132", 6, "has no module `nn`", ""),
+        ("shelf.nets.Tensor()", "FC0132", 6, "it is defined in `torch`", "list `torch`"),
+        ("shelf.VERSION()", "FC0132", 6, "it is a `str`", ""),
+        ("shelf.nets()", "FC0132", 6, "it is a module of Python", ""),
+        ("shelf.remove('x')", "FC0132", 6, "has no return annotation that is a module", "register"),
+        ("shelf.undeclared(3)", "FC0132", 6, "has no return annotation that is a module", "register"),
+        ("shelf._private()", "FC0132", 6, "private", ""),
+        ("shelf.Settings()", "FC0132", 6, "is only an argument of modules", ""),
+        ("shelve.Net(4)", "FC0131", 6, "expected the name of a module", 'packages = ["shelve"]'),
+        ("shelf.Net(widht=4)", "FC0133", 16, "has no argument `widht`", "width"),
+        ("shelf.Net('four')", "FC0133", 16, "`width` of `shelf.Net` must be an integer", ""),
+        ("shelf.Net(4, 5, 0.1, 6)", "FC0133", 27, "takes 3 arguments, got 4", ""),
+        ("shelf.net(widht=4)", "FC0133", 22, "`shelf.net` has no argument `widht`", ""),
+        ("shelf.net(weights='best')", "FC0133", 24, "would load weights in a constructor", "checkpoint"),
+        ("shelf.Pair(shelf.Settings())", "FC0133", 17, "must be a `Net`, got a `shelf.Settings`", ""),
+        ("shelf.Encoder(shelf.Other())", "FC0133", 20, "must be a `Settings`, got a `shelf.Other`", ""),
+        ("shelf.Encoder(shelf.Settings(wdth=4))", "FC0133", 40, "has no argument `wdth`", "width"),
+        ("Linear(shelf.Settings(), 3)", "FC0133", 13, "`in_features` of `Linear`", ""),
+        ("shelf.Net(_)", "FC0204", 16, "`_` is not allowed for `width` of `shelf.Net`", ""),
+    ],
+)  # fmt: skip
+def test_a_name_or_argument_is_refused_at_its_place(step, code, column, message, advice, project):
+    found = told(step)
+    assert found[:3] == (code, 3, column), found
+    assert message in found[3]
+    assert advice in found[4]
+
+
+def test_a_wrong_size_is_refused_where_it_is_called(project):
+    code, line, column, message, _ = told("shelf.Net(4)", "image: [B, 1, 16, 16]")
+    assert (code, line, column) == ("FC0201", 3, 6)
+    assert "to have 3 channels, but got 1" in message
+
+
+@pytest.mark.parametrize("constructor", ["fetching", "careless"])
+def test_a_constructor_does_not_reach_the_network(constructor, project):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        code, *_, message, advice = told(f"shelf.{constructor}({server.getsockname()[1]})")
+        assert code == "FC0202"
+        assert "it would connect to the network" in message
+        assert "checkpoint" in advice
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+class Harmful:
+    def __reduce__(self):
+        return Path.touch, (Path("mark"),)
+
+
+@pytest.mark.parametrize(
+    ("constructor", "tried"),
+    [
+        ("unpickling", "open a pickle"),
+        ("spawning", "start a process"),
+        ("threaded", "change files"),
+        ("writing", "change files"),
+    ],
+)
+def test_a_constructor_only_constructs(constructor, tried, project):
+    given = "harmful" if constructor == "unpickling" else "mark"
+    Path("harmful").write_bytes(pickle.dumps(Harmful()))
+    code, *_, message, _ = told(f"shelf.{constructor}('{given}')")
+    assert code == "FC0202"
+    assert f"it would {tried}" in message
+    assert not Path("mark").exists()
+
+
+def test_other_code_is_not_confined(project):
+    flowconf.build(graph("shelf.Net(4)"))
+    Path("mark").write_text("written")
+    assert pickle.loads(pickle.dumps(Path("mark"))).read_text() == "written"
+
+
+def test_a_parameter_of_the_name_of_a_package_is_refused(project):
+    text = "params: {shelf: 4}\ninputs: {image: [B, 3, 8, 8]}\nflow: {a: shelf.Net(shelf)}\n"
+    assert [found.code for found in flowconf.check(write(text))] == ["FC0126"]
+
+
+def test_a_package_that_is_not_installed_says_so(project):
+    Path("pyproject.toml").write_text('[tool.flowconf]\npackages = ["shelf", "nowhere_at_all"]\n')
+    code, _, _, message, advice = told("nowhere_at_all.Net()")
+    assert code == "FC0132"
+    assert message.endswith("the package `nowhere_at_all` is not installed")
+    assert "pip install nowhere_at_all" in advice
+
+
+@pytest.mark.parametrize("listed", ["'shelf'", "[3]", "['shelf; import os']", "['']"])
+def test_the_list_of_packages_is_checked(listed, project):
+    Path("pyproject.toml").write_text(f"[tool.flowconf]\npackages = {listed}\n")
+    (found,) = flowconf.check(graph("GELU", "x: [B, 4]"))
+    assert (found.code, found.place.line) == ("FC0123", 2)
+
+
+# whose project it is
+
+
+def test_a_config_cannot_add_a_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(PACKAGES))
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("shelf", None)
+    (found,) = flowconf.check(graph("shelf.Net(4)"))
+    assert found.code == "FC0131"
+    assert "shelf" not in sys.modules
+
+
+def test_a_package_of_a_project_elsewhere_is_not_imported(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(PACKAGES))
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "pyproject.toml").write_text('[tool.flowconf]\npackages = ["shelf"]\n')
+    graph("shelf.Net(4)")
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "shelf"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["check", "downloaded/graph.yaml"]) == 2
+    said = "".join(capsys.readouterr())
+    assert "`shelf` is not imported" in said
+    assert "--trust" in said
+    assert "shelf" not in sys.modules
+    assert main(["check", "downloaded/graph.yaml", "--trust"]) == 0

@@ -1,0 +1,158 @@
+"""Members from torchvision, timm and transformers, where they are installed, against the packages themselves."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowconf
+
+LISTED = '[tool.flowconf]\npackages = ["torchvision.models", "timm", "transformers"]\n'
+_declared = []
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Imports a package, and makes a project that lists it the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(LISTED)
+
+    def imported(name: str):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+        _declare_operators()
+        with warnings.catch_warnings(action="ignore"):
+            return importlib.import_module(name)
+
+    return imported
+
+
+def _declare_operators() -> None:
+    """Declare torchvision's operators where its wheel is for another build of torch, which is enough for its models."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or not found.submodule_search_locations or _declared:
+        return
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            importlib.import_module("torchvision")
+    except RuntimeError:
+        text = (Path(found.submodule_search_locations[0]) / "_meta_registrations.py").read_text(encoding="utf-8")
+        names = set(re.findall(r'register_meta\("(\w+)"\)', text)) | set(re.findall(r'torchvision::(\w+)"', text))
+        library = torch.library.Library("torchvision", "DEF")
+        for name in sorted(names):
+            given = "(Tensor dets, Tensor scores, float iou_threshold)" if name == "nms" else "(Tensor x)"
+            library.define(f"{name}{given} -> Tensor")
+        _declared.append(library)
+
+
+def built(step: str, inputs: str):
+    Path("graph.yaml").write_text(f"inputs: {inputs}\nflow:\n  a:\n    {step}\n    frozen: true\n")
+    assert flowconf.check("graph.yaml") == []
+    return flowconf.build("graph.yaml")
+
+
+def same_bits(graph, plain, *given, picked=lambda value: value):
+    """The graph has the outputs of the plain module with the same weights, although it trains and that evaluates."""
+    plain.load_state_dict(graph.module_at("a").state_dict())
+    plain.eval()
+    graph.train()
+    with torch.no_grad():
+        assert torch.equal(graph(*given), picked(plain(*given)))
+
+
+IMAGE = "{image: [B, 3, 64, 64]}"
+
+
+def test_resnet18_of_torchvision(package):
+    models = importlib.import_module("torchvision.models") if package("torchvision") else None
+    graph = built("through: torchvision.models.resnet18(num_classes=5)", IMAGE)
+    assert graph.shapes["a"] == "[B, 5]"
+    same_bits(graph, models.resnet18(num_classes=5), torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "swin_t", "convnext_tiny"])
+def test_other_models_of_torchvision(name, package):
+    models = importlib.import_module("torchvision.models") if package("torchvision") else None
+    graph = built(f"through: torchvision.models.{name}(num_classes=5)", IMAGE)
+    same_bits(graph, getattr(models, name)(num_classes=5), torch.randn(1, 3, 64, 64))
+
+
+def test_a_vit_of_timm(package):
+    timm = package("timm")
+    options = "'vit_tiny_patch16_224', num_classes=4, img_size=32, depth=2"
+    graph = built(f"through: timm.create_model({options})", "{image: [B, 3, 32, 32]}")
+    assert graph.shapes["a"] == "[B, 4]"
+    plain = timm.create_model("vit_tiny_patch16_224", num_classes=4, img_size=32, depth=2)
+    same_bits(graph, plain, torch.randn(2, 3, 32, 32))
+
+
+def test_features_of_timm(package):
+    timm = package("timm")
+    graph = built("through: timm.create_model('resnet18', features_only=true)\n    take: 2", IMAGE)
+    assert graph.shapes["a"] == "[B, 128, 8, 8]"
+    plain = timm.create_model("resnet18", features_only=True)
+    same_bits(graph, plain, torch.randn(2, 3, 64, 64), picked=lambda levels: levels[2])
+
+
+BERT = "hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=50"
+BERT_STEP = (
+    f"through: transformers.BertModel(transformers.BertConfig({BERT}))\n"
+    "    using: {attention_mask: mask}\n    take: last_hidden_state"
+)
+WORDS = "{words: {shape: [B, T], dtype: int64}, mask: {shape: [B, T], dtype: int64}}"
+
+
+def test_a_bert_of_transformers(package):
+    transformers = package("transformers")
+    graph = built(BERT_STEP, WORDS)
+    assert graph.shapes["a"] == "[B, T, 32]"
+    config = transformers.BertConfig(**eval(f"dict({BERT})"))
+    words, mask = torch.randint(0, 50, (2, 7)), torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    same_bits(graph, transformers.BertModel(config), words, mask, picked=lambda read: read.last_hidden_state)
+
+
+def test_their_mistakes(package):
+    package("transformers")
+    package("timm")
+    Path("graph.yaml").write_text(
+        "inputs: {image: [B, 3, 64, 64]}\nflow:\n"
+        "  a: torchvision.models.resnet18(weights='DEFAULT')\n"
+        "  b: timm.create_model('resnet18', pretrained=true)\n"
+        "  c: transformers.BertModel(transformers.BertConfig(hiden_size=3))\n"
+        "  d: transformers.BertModel(transformers.GPT2Config())\n"
+        "  e: transformers.BertModel.from_pretrained('x')\n"
+        "  f: transformers.pipeline('x')\n"
+    )
+    found = [(one.code, one.place.line, one.place.column) for one in flowconf.check("graph.yaml")]
+    assert found == [
+        ("FC0133", 3, 42),
+        ("FC0133", 4, 47),
+        ("FC0133", 5, 64),
+        ("FC0133", 6, 29),
+        ("FC0132", 7, 6),
+        ("FC0132", 8, 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "timm.create_model('hf-hub:timm/resnet18.a1_in1k')",
+        "torchvision.models.detection.fasterrcnn_resnet50_fpn()",
+    ],
+)
+def test_nothing_is_downloaded(call, package):
+    package("torchvision")
+    package("timm")
+    Path("graph.yaml").write_text(f'inputs: {IMAGE}\nflow:\n  a: "{call}"\n')
+    (found,) = flowconf.check("graph.yaml")
+    assert found.code == "FC0202"
+    assert re.search("it would (connect to the network|change files)", found.message)
