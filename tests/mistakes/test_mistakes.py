@@ -131,7 +131,7 @@ _told: dict[str, str] = {}
 def test_one_error_at_the_right_place(mistake, folder):
     found = found_in(mistake, folder)
     shown = render_text(found)
-    _told[mistake.name] = shown.replace(str(folder), "/home/me")
+    _told[mistake.name] = shown.replace(str(folder), "/home/me").replace(str(HERE.parent), "/home/me/tests")
     assert len(found) == 1, shown
     (told,) = found
     assert (told.severity, told.code) == (mistake.severity, mistake.code), shown

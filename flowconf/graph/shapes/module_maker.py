@@ -143,10 +143,9 @@ class ModuleMaker:
     def _refused(self, call: Call, words: str, raised: tuple[Label, ...], visit: Visit) -> NoReturn:
         """Report the error of a constructor, at the argument, or where the parameter in it is set."""
         strange = re.search(r"unexpected keyword argument '(\w+)'", words)
-        named = dict(call.kwargs).get(strange[1]) if strange is not None else None
-        if strange is not None and isinstance(named, Literal):
-            message = f"`{call.name}` has no argument `{strange[1]}`"
-            self.findings.error(visit, "FC0133", message, named.place, raised)
+        if strange is not None and strange[1] in dict(call.kwargs):
+            message, place = f"`{call.name}` has no argument `{strange[1]}`", package_calls.name_place(call, strange[1])
+            self.findings.error(visit, "FC0133", message, place, raised)
         given = faults.argument(call, words)
         message = f"`{call}` cannot be built: {faults.with_values(call, reworded(words))}"
         if given is None:

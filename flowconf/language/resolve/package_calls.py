@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from flowconf.language import foreign
 from flowconf.language.advice.vocabulary import LOADING
 from flowconf.language.arguments import Argument, Call, ListArgument, Literal
 from flowconf.language.registry import modules
-from flowconf.report import Reporter
+from flowconf.report import Place, Reporter
 
 
 def is_object(call: Call) -> bool:
@@ -36,8 +37,7 @@ def check(call: Call, reporter: Reporter, path: str) -> None:
         names = dict(call.kwargs)
         for name, advice in foreign.ignored(known.load(), known.source.init, names):
             message = f"`{call.name}` has no argument `{name}`"
-            given_place = getattr(names[name], "place", call.place)
-            reporter.error("FC0133", message, given_place, path=path, advice=advice)
+            reporter.error("FC0133", message, name_place(call, name), path=path, advice=advice)
 
 
 def without_loading(call: Call) -> str:
@@ -47,6 +47,14 @@ def without_loading(call: Call) -> str:
     written = ", ".join(f"`{name}=none`" for name in switches)
     first = f"write {written}; " if switches else ""
     return f"{first}weights are loaded by `checkpoint: ...` at the step, never by a constructor"
+
+
+def name_place(call: Call, name: str) -> Place:
+    """The place of the name of an argument in a call: before its value."""
+    value = dict(call.kwargs)[name]
+    place = call.place if isinstance(value, ListArgument) else value.place
+    before = len(name) + 1
+    return replace(place, column=place.column - before, length=len(name)) if place.column > before else place
 
 
 def _parts(argument: Argument) -> Iterator[Argument]:
