@@ -34,6 +34,7 @@ from flowconf.cli.schema import schema
 from flowconf.cli.show import show
 from flowconf.cli.summary import summary
 from flowconf.cli.train import train
+from flowconf.cli.watch import watch
 from flowconf.cli.weights import weights
 from flowconf.report import (
     FlowconfError,
@@ -65,6 +66,7 @@ for command in (
     summary,
     runs,
     report,
+    watch,
     predict,
     profile,
     weights,

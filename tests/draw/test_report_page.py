@@ -39,6 +39,12 @@ def graph():
     return as_data(picture(resolve(read("a.yaml", GRAPH))), Facts())
 
 
+def labels(tab) -> list[str]:
+    """The legend of the first chart, once it is drawn."""
+    tab.locator("canvas").first.wait_for()
+    return [label.rstrip(":") for label in tab.locator("figure").first.locator(".u-label").all_text_contents()]
+
+
 def is_painted(tab, selector: str) -> bool:
     return tab.locator(selector).first.evaluate(
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part)"
@@ -49,8 +55,8 @@ def test_one_run_has_curves_by_quantity_and_split(graph, shows):
     tab = shows(report_page(report(run("first", 1.0, graph=graph))))
     assert tab.locator("h1").first.text_content() == "first"
     assert tab.locator("figcaption").all_text_contents() == ["loss", "accuracy", "lr/body"]
-    labels = tab.locator("figure").first.locator(".u-label").all_text_contents()
-    assert [label.rstrip(":") for label in labels] == ["step", "train", "val"]
+    assert labels(tab) == ["step", "train", "val"]
+    labels(tab)
     assert is_painted(tab, "figure canvas")
     assert tab.locator('.graph [data-id="stem"]').count() == 1
     assert "a.yaml:3:5" in tab.locator("table.settings").inner_text()
@@ -63,7 +69,7 @@ def test_curves_are_filtered_and_follow_the_axis(shows):
     assert tab.locator("figcaption").all_text_contents() == ["accuracy"]
     tab.get_by_label("filter curves").fill("")
     tab.get_by_label("axis").select_option("epoch")
-    assert tab.locator(".u-label").first.text_content().startswith("epoch")
+    assert labels(tab)[0] == "epoch"
     tab.get_by_label("logarithmic").check()
     assert tab.locator("figure").count() == 3
 
@@ -72,6 +78,7 @@ def test_phases_are_bands(shows):
     with_phases = shows(report_page(report(run("first", 1.0))))
     without = shows(report_page(report(run("first", 1.0, phases=[]))))
     painted = "canvas => canvas.toDataURL()"
+    labels(with_phases), labels(without)
     assert with_phases.locator("canvas").first.evaluate(painted) != without.locator("canvas").first.evaluate(painted)
 
 
@@ -79,18 +86,40 @@ def test_several_runs_begin_with_what_differs(shows):
     differs = [{"key": "optimizer.lr", "values": ["1", "2"]}]
     tab = shows(report_page(report(run("first", 1.0), run("second", 2.0), differs=differs)))
     assert tab.locator("h2").first.text_content() == "What differs"
-    assert tab.locator("table").first.inner_text().split() == [
-        "setting",
+    assert tab.locator("table thead").first.inner_text().split() == ["run", "status", "optimizer.lr", "val/loss"]
+    assert tab.locator("table tbody").first.inner_text().split() == [
         "A",
         "first",
+        "finished",
+        "1",
+        "1",
         "B",
         "second",
-        "optimizer.lr",
-        "1",
+        "finished",
+        "2",
         "2",
     ]
-    labels = tab.locator("figure").first.locator(".u-label").all_text_contents()
-    assert [label.rstrip(":") for label in labels] == ["step", "A train", "A val", "B train", "B val"]
+    assert labels(tab) == ["step", "A train", "A val", "B train", "B val"]
+    tab.get_by_label("show first").uncheck()
+    assert labels(tab) == ["step", "B train", "B val"]
+    tab.get_by_label("split").select_option("val")
+    assert labels(tab) == ["step", "B val"]
+
+
+def test_several_runs_are_sorted_and_chosen(graph, shows):
+    differs = [{"key": "optimizer.lr", "values": ["1", "10"]}]
+    tab = shows(report_page(report(run("first", 1.0, graph=graph), run("second", 0.5), differs=differs)))
+    names = tab.locator("tbody tr td:first-child button")
+    assert names.all_text_contents() == ["first", "second"]
+    tab.get_by_role("button", name="val/loss").click()
+    assert names.all_text_contents() == ["second", "first"]
+    tab.get_by_role("button", name="optimizer.lr").click()
+    tab.get_by_role("button", name="optimizer.lr").click()
+    assert names.all_text_contents() == ["second", "first"]
+    assert tab.locator('.graph [data-id="stem"]').count() == 1
+    names.first.click()
+    assert tab.get_by_role("heading", name="B second").is_visible()
+    assert tab.locator(".graph").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -118,6 +147,7 @@ def test_hostile_texts_are_only_texts(shows):
     assert tab.evaluate("window.ran") is None
     assert tab.locator("script").count() == 2
     assert tab.locator("img").count() == 0
+    tab.locator("canvas").first.wait_for()
     assert "\\u202e" in tab.locator("table").first.inner_text()
 
 
@@ -125,5 +155,9 @@ def test_many_points_are_drawn(shows):
     long = {"steps": list(range(1500)), "values": [1 / (1 + step) for step in range(1500)]}
     runs = [run(f"run {number}", 1.0, curves={"val/loss": long}) for number in range(40)]
     tab = shows(report_page(report(*runs)))
+    tab.locator("canvas").first.wait_for()
     assert is_painted(tab, "figure canvas")
-    assert tab.locator("figure").first.locator(".u-series").count() == 41
+    box = tab.locator("canvas").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 40)
+    assert tab.locator(".nearest").first.text_content().split()[1] == "val"

@@ -22,6 +22,8 @@ from flowconf.report import printable
 
 HERE = files(__package__)
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
+OF_RUNS = ("dagre.min.js", "uPlot.iife.min.js"), ("page.css", "vendor/uPlot.min.css", "report.css")
+"""The libraries and styles of pages with curves."""
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:function\*?|const|class) (\w+))", re.MULTILINE)
 
@@ -35,17 +37,32 @@ def report_page(data: Mapping[str, Any]) -> str:
     """The page of one or more runs, from the data of `train/runs/report_data.py`."""
     runs = data["runs"]
     title = runs[0]["name"] if len(runs) == 1 else f"{len(runs)} runs"
-    libraries = ("dagre.min.js", "uPlot.iife.min.js")
-    return page(data, title, "report.showReport", libraries, ("page.css", "vendor/uPlot.min.css", "report.css"))
+    return page(data, title, "report.showReport", *OF_RUNS)
 
 
-def page(data: Mapping[str, Any], title: str, show: str, libraries: tuple[str, ...], styles: tuple[str, ...]) -> str:
-    """A page that calls `show`, a function of a module, with `data` and the element to fill."""
+def watch_page() -> str:
+    """The page of watched runs, without data: it asks its server for them."""
+    return page({}, "flowconf watch", "watch.showWatched", *OF_RUNS, asks=True)
+
+
+def page(
+    data: Mapping[str, Any],
+    title: str,
+    show: str,
+    libraries: tuple[str, ...],
+    styles: tuple[str, ...],
+    asks: bool = False,
+) -> str:
+    """A page that calls `show`, a function of a module, with `data` and the element to fill.
+
+    With `asks`, it may ask the server that it comes from for more.
+    """
     module, name = show.split(".")
     calls = f'{module}_js.{name}(JSON.parse(document.getElementById("data").textContent), document.body);'
     script = "\n".join([*(library(name) for name in libraries), *modules(module), calls])
     style = "\n".join(map(text, styles))
     allowed = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; {NOTHING_ELSE}"
+    allowed += "; connect-src 'self'" * asks
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -1,60 +1,129 @@
-// Charts of curves: one for each quantity, with a line for each split and run, and the phases as bands.
+// The curves of runs: which there are, and a chart for each quantity, with a line for each split and run.
 
 import { make, printable } from "./dom.js";
+import { colourOf, variable } from "./colours.js";
 
 const DASHES = { train: [5, 4], val: [], test: [1, 4] };
-const HEIGHT = 230;
+const HEIGHT = 230, MOST_IN_LEGEND = 12, NEAR = 24;
 
-/** The quantities of some runs: what is behind the split (`val/loss` -> `loss`), with their curves. */
-export function quantities(runs) {
+/** The splits that some curves of runs are of. */
+export function splitsOf(runs) {
+  const found = new Set(runs.flatMap((run) => Object.keys(run.curves).map((name) => name.split("/")[0])));
+  return Object.keys(DASHES).filter((split) => found.has(split));
+}
+
+/** The quantities of some runs: what is behind the split (`val/loss` -> `loss`), with their curves, of one split or all. */
+export function quantities(runs, chosen = "") {
   const found = new Map();
   for (const [number, run] of runs.entries()) {
+    if (run.hidden) continue;
     for (const [name, curve] of Object.entries(run.curves)) {
       const [split, ...rest] = name.split("/");
       const isSplit = rest.length > 0 && split in DASHES;
+      if (isSplit && chosen && split !== chosen) continue;
       const key = isSplit ? rest.join("/") : name;
       if (!found.has(key)) found.set(key, []);
-      found.get(key).push({ run, number, name, split: isSplit ? split : "", steps: curve.steps, values: curve.values });
+      found.get(key).push({ run, number, name, split: isSplit ? split : "", ...curve });
     }
   }
   return found;
 }
 
-/** A chart in the element `place`; `look` has the axis of time and the scale. Gives a function that removes it. */
-export function chart(title, curves, look, place, label) {
-  const colours = palette();
-  const tables = curves.map((curve) => [curve.steps.map((step) => at(curve.run, step, look.axis)), curve.values]);
-  const data = uPlot.join(tables);
-  const rank = new Map([...new Set(curves.map((curve) => (look.many ? curve.number : curve.split)))].map((key, index) => [key, index]));
-  const series = curves.map((curve) => ({
-    label: printable(label(curve)),
-    stroke: colours[rank.get(look.many ? curve.number : curve.split) % colours.length],
-    width: curve.split === "train" ? 1.2 : 2,
-    dash: curve.split === "test" ? undefined : DASHES[curve.split],
-    spanGaps: true,
-    points: { show: curve.steps.length < 40 || curve.split === "test", size: curve.split === "test" ? 9 : 5 },
-    value: (_, value) => (value === null || value === undefined ? "" : figure(value)),
-  }));
-  const ink = variable("--soft"), line = variable("--line");
-  const axis = { stroke: ink, grid: { stroke: line, width: 0.5 }, ticks: { stroke: line, width: 0.5 }, font: "11px system-ui" };
-  const positive = curves.every((curve) => curve.values.every((value) => value === null || value > 0));
-  const box = make("figure", { "aria-label": title }, make("figcaption", {}, title));
-  place.append(box);
-  const options = {
-    width: Math.max(240, box.clientWidth - 22),
-    height: HEIGHT,
-    scales: { x: { time: false }, y: look.log && positive ? { distr: 3 } : {} },
-    axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick))) }],
-    series: [{ label: look.axis, value: (_, value) => (value === null ? "" : figure(value)) }, ...series],
-    cursor: { sync: { key: "report" }, drag: { x: true, y: false } },
-    legend: { live: true, markers: { width: 2, fill: () => "transparent", dash: (plot, number) => (plot.series[number].dash?.length ? "dashed" : "solid"), stroke: (plot, number) => plot.series[number].stroke(plot, number) } },
-    hooks: { drawClear: [(plot) => bands(plot, curves[0].run, look.axis)] },
-  };
-  const plot = new uPlot(options, data, box);
-  return () => {
-    plot.destroy();
-    box.remove();
-  };
+/** A chart of one quantity. `label` names a curve. It is drawn by `update`, and later ones move its lines. */
+export function chartOf(title, label) {
+  const caption = make("span", { class: "nearest" });
+  const element = make("figure", { "aria-label": title }, make("figcaption", {}, title, caption));
+  let plot = null, drawn = "";
+
+  /** Draw `curves`; `look` has the axis of time, the scale, and whether there are many runs. */
+  function update(curves, look) {
+    const now = JSON.stringify([look, variable("--curve1"), curves.map((curve) => [curve.run.id, curve.number, curve.name, pointsOf(curve)])]);
+    const data = tableOf(curves, look);
+    if (plot && now === drawn) {
+      plot.curves = curves;
+      plot.setData(data, isWhole(plot));
+      return;
+    }
+    plot?.destroy();
+    drawn = now;
+    plot = new uPlot(optionsOf(curves, look), data, element);
+    plot.curves = curves;
+  }
+
+  function optionsOf(curves, look) {
+    const ink = variable("--soft"), line = variable("--line");
+    const axis = { stroke: ink, grid: { stroke: line, width: 0.5 }, ticks: { stroke: line, width: 0.5 }, font: "11px system-ui" };
+    const positive = curves.every((curve) => curve.values.every((value) => value === null || value > 0));
+    const few = curves.length <= MOST_IN_LEGEND;
+    return {
+      width: Math.max(240, element.clientWidth - 22),
+      height: HEIGHT,
+      scales: { x: { time: false }, y: look.log && positive ? { distr: 3 } : {} },
+      axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick))) }],
+      series: [{ label: look.axis, value: (_, value) => (value === null ? "" : figure(value)) }, ...curves.map((curve) => lineOf(curve, look))],
+      cursor: { sync: { key: "report" }, drag: { x: true, y: false }, ...(few ? {} : { focus: { prox: NEAR } }) },
+      focus: { alpha: 0.2 },
+      legend: { show: few, live: true, markers: { width: 2, fill: () => "transparent", dash: (plot, number) => (plot.series[number].dash?.length ? "dashed" : "solid"), stroke: (plot, number) => plot.series[number].stroke(plot, number) } },
+      hooks: { drawClear: [(plot) => bands(plot, curves[0].run, look.axis)], ...(few ? {} : { setSeries: [name], setCursor: [(plot) => name(plot)] }) },
+    };
+  }
+
+  function lineOf(curve, look) {
+    return {
+      label: printable(label(curve)),
+      stroke: look.many ? colourOf(curve.number) : variable(`--curve${1 + Math.max(0, Object.keys(DASHES).indexOf(curve.split))}`),
+      width: curve.split === "train" ? 1.2 : 2,
+      dash: curve.split === "test" ? undefined : DASHES[curve.split],
+      spanGaps: true,
+      points: { show: pointsOf(curve), size: curve.split === "test" ? 9 : 5 },
+      value: (_, value) => (value === null || value === undefined ? "" : figure(value)),
+    };
+  }
+
+  /** Write the name of the line at the pointer, where there is no legend. */
+  function name(plot, at = plot.focused) {
+    plot.focused = at;
+    const value = at ? plot.data[at][plot.cursor.idxs?.[at] ?? plot.cursor.idx] : null;
+    caption.textContent = at ? `${plot.series[at].label} ${value === null || value === undefined ? "" : figure(value)}` : "";
+  }
+
+  /** Let the lines of a run stand out; of none, with null. */
+  function point(run) {
+    if (!plot) return;
+    const at = run === null ? null : 1 + plot.curves.findIndex((curve) => curve.run === run && curve.split !== "train");
+    plot.setSeries(at || null, { focus: true });
+  }
+
+  return { element, update, point, remove: () => (plot?.destroy(), element.remove()) };
+}
+
+/** Whether single points are marked. */
+function pointsOf(curve) {
+  return curve.steps.length < 40 || curve.split === "test";
+}
+
+/** Whether a chart shows all of its steps. */
+function isWhole(plot) {
+  const [steps] = plot.data, { min, max } = plot.scales.x;
+  return min === null || (min <= steps[0] && max >= steps.at(-1));
+}
+
+/** The columns of a chart: steps (or epochs), and the values of each curve at them. */
+function tableOf(curves, look) {
+  const many = curves.length > MOST_IN_LEGEND;
+  return uPlot.join(curves.map((curve) => [(many ? aligned(curve) : curve.steps).map((step) => at(curve.run, step, look.axis)), curve.values]));
+}
+
+/** The steps of a thinned curve at the start and the middle of its ranges, where those of other curves are too. */
+function aligned({ steps, width }) {
+  if (!(width > 1)) return steps;
+  let before = -1;
+  return steps.map((step) => {
+    const start = Math.floor(step / width) * width;
+    const isSecond = start === before;
+    before = start;
+    return isSecond ? start + width / 2 : start;
+  });
 }
 
 /** Paint the phases of a run behind its curves. */
@@ -76,14 +145,6 @@ function bands(plot, run, axis) {
 
 function at(run, step, axis) {
   return axis === "epoch" ? step / (run.steps_per_epoch || 1) : step;
-}
-
-function palette() {
-  return [1, 2, 3, 4, 5, 6].map((number) => variable(`--curve${number}`));
-}
-
-function variable(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
 function figure(value) {

@@ -237,6 +237,6 @@ export function showGraph(data, place) {
       view.apply();
     }
   });
-  addEventListener("hashchange", start);
+  addEventListener("hashchange", () => place.isConnected && start());
   start();
 }

@@ -1,120 +1,113 @@
-// The page of runs: their state, results, curves, what differs, the graph, and the settings with their origins.
+// The page of runs: their state and results, what differs, curves, and the settings, weights and graph of one of them.
 
-import { chart, quantities } from "./curves.js";
+import { chartsOf } from "./charts.js";
+import { letterOf } from "./colours.js";
 import { make } from "./dom.js";
 import { showGraph } from "./graph.js";
-
-const FIRST = ["loss", "accuracy"];
+import { block, facts, results, runsTable, settings } from "./tables.js";
 
 /** Show the runs of `data` in the element `place`. */
 export function showReport(data, place) {
-  const { runs } = data;
-  const many = runs.length > 1;
-  const sections = [
-    head(data),
-    many && section("What differs", differences(data)),
-    section("Results", results(runs)),
-    curvesOf(data, many),
-    ...runs.filter((run) => run.graph).slice(0, 1).map((run) => graphOf(run, many)),
-    ...runs.filter((run) => run.weights.length).map((run) => section(many ? `Weights of ${run.name}` : "Weights", block(run.weights))),
-    ...runs.map((run) => settings(run, many)),
-    ...runs.map((run) => environment(run, many)),
-  ];
+  for (const [number, run] of data.runs.entries()) run.id = String(number);
+  reportIn(place, (run) => run.graph && { graph: run.graph }).update(data);
+}
+
+/**
+ * The report in the element `place`, which `update` fills. `graphOf` gives the graph of a run, if it has one; `ask`, if there is one, asks
+ * for the graph of a run and for notes about it, once it is unfolded.
+ */
+export function reportIn(place, graphOf, ask = null) {
+  const charts = chartsOf();
+  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), chosen: make("div") };
+  const sorting = { by: "", sign: 1 };
+  let data = null, chosen = null, chosenShown = "";
   place.classList.add("report");
-  place.append(...sections.filter(Boolean).map((one) => one.element ?? one));
-  for (const one of sections) one?.start?.();
-}
+  place.append(...Object.values(parts));
 
-function head({ runs }) {
-  const [run] = runs;
-  const title = runs.length > 1 ? `${runs.length} runs` : run.name;
-  return make("div", { class: "top" }, make("h1", {}, title), runs.length === 1 && facts(run.facts));
-}
+  const acts = {
+    sort(title) {
+      sorting.sign = sorting.by === title ? -sorting.sign : 1;
+      sorting.by = title;
+      showResults();
+    },
+    hide(run) {
+      run.hidden = !run.hidden;
+      charts.update(data.runs);
+    },
+    choose(run) {
+      chosen = run.id;
+      showChosen();
+      parts.chosen.scrollIntoView({ block: "start" });
+    },
+    point: (run) => charts.point(run),
+  };
 
-function differences({ runs, differs }) {
-  if (!differs.length) return make("p", {}, "The runs have equal settings.");
-  return table(["setting", ...runs.map(named)], differs.map(({ key, values }) => [key, ...values]), "settings");
-}
-
-function results(runs) {
-  const names = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))];
-  const shown = runs.length > 1 ? names.filter((name) => name.split("/").length === 2) : names;
-  const rows = shown.map((name) => [name, ...runs.map((run) => (name in run.metrics ? figure(run.metrics[name]) : ""))]);
-  const states = ["status", ...runs.map((run) => run.status)];
-  return table(["", ...(runs.length > 1 ? runs.map(named) : ["best"])], [states, ...rows], "results");
-}
-
-function curvesOf(data, many) {
-  const { runs } = data;
-  const all = quantities(runs);
-  const order = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : name.startsWith("lr") ? 1e6 : FIRST.length + name.split("/").length);
-  const names = [...all.keys()].sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
-  const place = make("div", { class: "curves" });
-  const look = { axis: "step", log: false, many };
-  const axis = make("select", { "aria-label": "axis" }, ["step", "epoch"].map((name) => make("option", {}, name)));
-  const log = make("input", { type: "checkbox" });
-  const filter = make("input", { type: "search", placeholder: "filter", "aria-label": "filter curves" });
-  const label = (curve) => [many && letter(curve.number), curve.split].filter(Boolean).join(" ") || curve.name;
-  let shown = [];
-  function draw() {
-    for (const remove of shown) remove();
-    shown = names.filter((name) => name.includes(filter.value)).map((name) => chart(name, all.get(name), look, place, label));
+  /** Show what has changed. */
+  function update(given) {
+    data = given;
+    const { runs } = data;
+    if (!runs.some((run) => run.id === chosen)) chosen = runs[0]?.id ?? null;
+    showTop();
+    showResults();
+    charts.update(runs);
+    parts.curves.hidden = charts.element.hidden;
+    showChosen();
   }
-  axis.addEventListener("change", () => redraw({ axis: axis.value }));
-  log.addEventListener("change", () => redraw({ log: log.checked }));
-  filter.addEventListener("input", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  function redraw(change) {
-    Object.assign(look, change);
-    draw();
+
+  function showTop() {
+    const { runs } = data;
+    const title = runs.length === 1 ? runs[0].name : `${runs.length || "no"} runs`;
+    const notes = (data.notes ?? []).map((note) => make("p", { class: "muted" }, note));
+    parts.top.replaceChildren(...[make("h1", {}, title), runs.length === 1 && facts(runs[0].facts), ...notes].filter(Boolean));
   }
-  if (!names.length) return null;
-  const tools = make("div", { class: "tools" }, filter, axis, make("label", {}, log, " logarithmic"));
-  const thinned = runs.some((run) => run.thinned) && make("p", { class: "muted" }, "Long curves are shown by the smallest and largest values of equal parts.");
-  return { element: section("Curves", tools, place, thinned), start: draw };
-}
 
-function graphOf(run, many) {
-  const place = make("div", { class: "graph" });
-  return { element: section(many ? `Graph of ${run.name}` : "Graph", place), start: () => showGraph(run.graph, place) };
-}
+  function showResults() {
+    const { runs } = data;
+    const equal = runs.length > 1 && !data.differs.length && make("p", { class: "muted" }, "The runs have equal settings.");
+    const shown = runs.length > 1 ? [make("h2", {}, "What differs"), equal, runsTable(data, sorting, acts)] : [make("h2", {}, "Results"), ...runs.map(results)];
+    const scrolled = parts.results.querySelector(".tall");
+    const top = scrolled?.scrollTop ?? 0, left = scrolled?.scrollLeft ?? 0;
+    const focused = [...parts.results.querySelectorAll("button, input")].indexOf(document.activeElement);
+    parts.results.replaceChildren(...shown.filter(Boolean));
+    parts.results.querySelector(".tall")?.scrollTo(left, top);
+    if (focused >= 0) [...parts.results.querySelectorAll("button, input")][focused]?.focus({ preventScroll: true });
+  }
 
-function settings(run, many) {
-  const rows = run.settings.map(([key, value, origin]) => [key, value, origin]);
-  const shown = table(["setting", "value", "written at"], rows, "settings");
-  return make("details", { open: !many }, make("summary", {}, many ? `Settings of ${run.name}` : "Settings"), shown);
-}
+  /** Show the settings, weights and graph of the chosen run, unless they are shown already. */
+  function showChosen() {
+    const { runs } = data, number = runs.findIndex((run) => run.id === chosen), run = runs[number];
+    const now = run ? JSON.stringify([run.id, runs.length > 1, number, run.name, runs.length > 1 && run.facts, run.settings, run.weights, run.environment]) : "";
+    if (now === chosenShown) return;
+    chosenShown = now;
+    const graph = run && graphPart(run);
+    parts.chosen.replaceChildren(...(run ? [
+      runs.length > 1 && make("section", {}, make("h2", {}, `${letterOf(number)}  ${run.name}`), facts(run.facts)),
+      graph?.element,
+      run.weights.length > 0 && section("Weights", block(run.weights)),
+      make("details", { open: runs.length === 1 }, make("summary", {}, "Settings"), settings(run)),
+      make("details", {}, make("summary", {}, "Environment"), facts(run.environment)),
+    ].filter(Boolean) : []));
+    graph?.start();
+  }
 
-function environment(run, many) {
-  return make("details", {}, make("summary", {}, many ? `Environment of ${run.name}` : "Environment"), facts(run.environment));
-}
+  function graphPart(run) {
+    const place = make("div", { class: "graph" });
+    const known = graphOf(run);
+    if (known) return { element: section("Graph", place), start: () => showGraph(known.graph, place) };
+    if (!ask) return null;
+    const element = make("details", { ontoggle: () => element.open && !place.firstChild && load() }, make("summary", {}, "Graph"), place);
+    async function load() {
+      place.append(make("p", { class: "muted" }, "The graph is checked …"));
+      const { graph, notes } = await ask(run);
+      place.replaceChildren(...(graph ? [] : ["The graph cannot be shown:", ...notes].map((note) => make("p", {}, note))));
+      if (graph) showGraph(graph, place);
+    }
+    return { element, start() {} };
+  }
 
-/** The name of a run of several, by the letter that it has in the curves. */
-function named(run, number) {
-  return `${letter(number)}  ${run.name}`;
-}
-
-function letter(number) {
-  return number < 26 ? String.fromCharCode(65 + number) : String(number + 1);
+  return { update };
 }
 
 function section(title, ...content) {
   return make("section", {}, make("h2", {}, title), content);
-}
-
-function table(head, rows, kind) {
-  const cells = (row, tag) => row.map((cell) => make(tag, {}, cell ?? ""));
-  return make("div", { class: "wide" }, make("table", { class: kind }, make("thead", {}, make("tr", {}, cells(head, "th"))), make("tbody", {}, rows.map((row) => make("tr", {}, cells(row, "td"))))));
-}
-
-function block(lines) {
-  return make("pre", { tabindex: "0" }, lines.map((line) => make("span", { class: "line" }, line)));
-}
-
-function facts(rows) {
-  return make("dl", {}, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-}
-
-function figure(value) {
-  return String(Number(value.toPrecision(5)));
 }

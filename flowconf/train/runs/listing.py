@@ -93,7 +93,7 @@ def list_runs(
     not exist, or if no run has the key.
     """
     warnings: list[Diagnostic] = []
-    runs = [run for file in _records(Path(folder)) if (run := listed(file, warnings)) is not None]
+    runs = [run for file in records_below(Path(folder)) if (run := listed(file, warnings)) is not None]
     for condition in where:
         runs = _matching(runs, condition)
     if sort is not None and runs:
@@ -135,8 +135,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def _records(root: Path) -> list[Path]:
-    """The records of `root` itself, or of the folders one and two levels below it."""
+def records_below(root: Path) -> list[Path]:
+    """The records of `root` itself, and of the folders one and two levels below it. Raises `ConfigError`."""
     if not root.exists():
         raise ConfigError(Diagnostic("FC0301", f"the folder `{root}` does not exist", Place(str(root))))
     if not root.is_dir():

@@ -1,0 +1,101 @@
+"""Reads the log of a run piece by piece, while another process writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+SLICE = 1 << 18
+"""The number of bytes that are read at once; a longer line is no line of a log."""
+REMEMBERED = 256
+LARGEST_STEP = 1 << 53
+"""Above it, JavaScript does not tell two whole numbers apart."""
+
+
+class LogReader:
+    """Reads a log from where it ended the last time.
+
+    The log may end in part of a line. A resumed run truncates its log and appends to it, so the last bytes that were
+    read are compared with the file before more is read.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.size = file.stat().st_size if file.is_file() else 0
+        self._at = 0
+        self._last = b""
+        self._seen: tuple[int, ...] = ()
+
+    @property
+    def behind(self) -> int:
+        """The bytes that are not read yet, as far as they are known."""
+        return max(0, self.size - self._at)
+
+    def read(self) -> tuple[bool, list[dict[str, Any]]]:
+        """Whether the log is read from its start again, and its next lines, some thousand; none if nothing is new."""
+        try:
+            with open_regular(self.file) as log:
+                return self._read(log)
+        except OSError:
+            return self._restart(), []
+
+    def _read(self, log: BinaryIO) -> tuple[bool, list[dict[str, Any]]]:
+        known = os.fstat(log.fileno())
+        seen = (known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns)
+        if seen == self._seen and not self.behind:
+            return False, []
+        restarts = not self._continues(log, seen) and self._restart()
+        self._seen, self.size = seen, known.st_size
+        log.seek(self._at)
+        data = log.read(SLICE)
+        end = data.rfind(b"\n") + 1 or (len(data) if len(data) == SLICE else 0)
+        if not end:
+            return restarts, []
+        self._at += end
+        self._last = (self._last + data[:end])[-REMEMBERED:]
+        return restarts, list(lines_in(data[:end]))
+
+    def _continues(self, log: BinaryIO, seen: tuple[int, ...]) -> bool:
+        """Whether the file still has what was read of it."""
+        if self._seen and seen[:2] != self._seen[:2]:
+            return False
+        log.seek(self._at - len(self._last))
+        return log.read(len(self._last)) == self._last
+
+    def _restart(self) -> bool:
+        """Read from the start the next time. Returns whether anything had been read."""
+        had_read = self._at > 0
+        self.size, self._at, self._last, self._seen = 0, 0, b"", ()
+        return had_read
+
+
+def lines_in(data: bytes) -> Iterator[dict[str, Any]]:
+    """The lines that are records of a log: JSON objects with a `step`."""
+    text = data.decode("utf-8", errors="replace").strip("\n")
+    try:
+        found = json.loads("[" + text.replace("\n", ",") + "]")
+    except (ValueError, RecursionError):
+        found = [_parsed(line) for line in text.split("\n")]
+    for line in found:
+        if isinstance(line, dict) and type(step := line.get("step")) is int and 0 <= step < LARGEST_STEP:
+            yield line
+
+
+def _parsed(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Open a file that is neither a link nor a pipe nor a device. Raises `OSError`."""
+    number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(f"{file} is not a regular file")
+    return os.fdopen(number, "rb")
