@@ -94,7 +94,11 @@ export function chartOf(title, label) {
     plot.setSeries(at || null, { focus: true });
   }
 
-  return { element, update, point, remove: () => (plot?.destroy(), element.remove()) };
+  function remove() {
+    plot?.destroy();
+    element.remove();
+  }
+  return { element, update, point, remove };
 }
 
 /** Whether single points are marked. */
