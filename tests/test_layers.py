@@ -21,7 +21,7 @@ from flowconf.language.advice import sections
 from flowconf.language.signatures import public_names
 
 PACKAGE = Path(flowconf.__file__).parent
-ROAD = ["report", "text", "language", "draw", "graph", "train", "api", "cli"]
+ROAD = ["report", "text", "language", "draw", "graph", "train", "editor", "api", "cli"]
 """A part may import those that stand before it."""
 
 ALLOWED = {part: set(ROAD[:index]) for index, part in enumerate(ROAD)} | {

@@ -77,7 +77,8 @@ def check(
 
 def _draw(seen: Findings, file: Path) -> None:
     """Write the graph, with its shapes up to the mistakes, as a page on which they are marked."""
-    if seen.plan is None:
+    plan = seen.walk.plan
+    if plan is None:
         print(f"{file} was not written: the errors are in the document, before its graph", file=sys.stderr)
         return
     from flowconf.draw.data import as_data
@@ -88,9 +89,9 @@ def _draw(seen: Findings, file: Path) -> None:
     from flowconf.draw.svg import write
     from flowconf.graph.shapes.check import infer
 
-    inference = infer(seen.plan)
+    inference = infer(plan)
     facts = Facts(inference.shapes, inference.parameters, inference.holes)
-    whole = picture(seen.plan, facts)
+    whole = picture(plan, facts)
     write(graph_page(as_data(whole, facts, marks=marks_of(whole, seen.mistakes))), file)
 
 

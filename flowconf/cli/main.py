@@ -25,6 +25,7 @@ from flowconf.cli.export import export
 from flowconf.cli.importing import import_module
 from flowconf.cli.imports import quicken_torch
 from flowconf.cli.init import init
+from flowconf.cli.lsp import lsp
 from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
@@ -74,6 +75,7 @@ for command in (
     eject,
     export,
     schema,
+    lsp,
     doctor,
 ):
     app.command()(command)

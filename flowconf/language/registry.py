@@ -18,7 +18,7 @@ from flowconf.language import confined, foreign, projects, signatures
 from flowconf.language.advice import other_tools
 from flowconf.language.foreign import Foreign, NotOffered
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Place, Suggestion
+from flowconf.report import NOWHERE, Advice, Available, ConfigError, Diagnostic, Place, Suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
@@ -228,7 +228,8 @@ class ModuleTable(Table):
         advice = super().advice_for(name, also)
         if isinstance(advice, Suggestion):
             return advice
-        return "the modules are those of torch.nn, flowconf's blocks, and what your project registers"
+        summary = "the modules are those of torch.nn, flowconf's blocks, and what your project registers"
+        return Available(self.plural, tuple(self.names()), summary=summary)
 
     def class_source(self, name: str) -> ClassSource:
         """The signatures of the class of a module, or of a function that returns it."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, join
-from flowconf.report import Advice, Suggestion, nearest
+from flowconf.report import Advice, Available, Suggestion, nearest
 
 KINDS = ("bias", "norm", "embedding", "matrix")
 ONE, ANY = "*", "**"
@@ -63,9 +63,9 @@ def parse(text: str) -> Selector:
     path, colon, kind = text.partition(":")
     if colon and kind not in KINDS:
         close = nearest(kind, KINDS)
-        known = ", ".join(f"`:{one}`" for one in KINDS)
-        advice = Suggestion(f"{path}:{close}", instead_of=text) if close else f"available kinds: {known}"
-        raise SelectorError(f"unknown kind `:{kind}` in `{text}`", advice)
+        known = Available("kinds", tuple(f":{one}" for one in KINDS))
+        meant = Suggestion(f"{path}:{close}", instead_of=text) if close else known
+        raise SelectorError(f"unknown kind `:{kind}` in `{text}`", meant)
     names = tuple(path.split(".")) if path else ()
     if len(names) > MOST:
         raise SelectorError(f"`{text[:40]}...` has {len(names):,} names, the maximum is {MOST}", None)

@@ -22,7 +22,7 @@ from flowconf.report.raised import is_own_file, raised_at, raised_here
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
 from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
-from flowconf.report.suggestion import Advice, Suggestion, suggest
+from flowconf.report.suggestion import Advice, Available, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
 from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, nearest_of, printable, printable_lines
 
@@ -33,6 +33,7 @@ __all__ = [
     "MOST",
     "NOWHERE",
     "Advice",
+    "Available",
     "ConfigError",
     "Diagnostic",
     "Fix",

@@ -11,6 +11,20 @@ from flowconf.report.wording import listing, nearest_of, printable
 
 
 @dataclass(frozen=True, slots=True)
+class Available:
+    """The names that can be written, which an editor completes. The help text is `summary`, by default their list."""
+
+    what: str
+    names: tuple[str, ...]
+    most: int = 40
+    """Of more names, the help text lists the first few."""
+    summary: str = ""
+
+    def __str__(self) -> str:
+        return printable(self.summary or f"available {self.what}: {listing(self.names, self.most)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """The text to write.
 
@@ -26,7 +40,7 @@ class Suggestion:
     at: Place | None = None
     why: str = ""
     others: tuple[str, ...] = ()
-    otherwise: str | None = None
+    otherwise: str | Available | None = None
 
     def __str__(self) -> str:
         return printable(f"write `{self.write}`{self.why}")
@@ -44,8 +58,8 @@ class Suggestion:
         return [replace(self, write=text, others=()) for text in (self.write, *self.others)]
 
 
-Advice = str | Suggestion
-"""What to do about an error: a sentence, or the text to write."""
+Advice = str | Suggestion | Available
+"""What to do about an error: a sentence, the text to write, or the names that can be written."""
 
 
 def suggest(
@@ -54,6 +68,6 @@ def suggest(
     """The advice for an unknown name: the nearest allowed name, or the list of names (`listed`, if it is another)."""
     options = list(dict.fromkeys(allowed))
     names = options if listed is None else list(dict.fromkeys(listed))
-    otherwise = f"available {what}: {listing(names, most)}" if names else None
+    otherwise = Available(what, tuple(names), most) if names else None
     found = nearest_of(name, options)
     return Suggestion(found[0], name, others=found[1:], otherwise=otherwise) if found else otherwise

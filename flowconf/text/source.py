@@ -75,8 +75,11 @@ _edited: ContextVar[Mapping[str, str]] = ContextVar("edited", default=MappingPro
 
 @contextmanager
 def edited(texts: Mapping[str, str]) -> Iterator[None]:
-    """A block in which files have other texts than on the disk, so that a change can be checked before it is made."""
-    before = _edited.set(MappingProxyType({**texts}))
+    """A block in which files have other texts than on the disk, so that a change can be checked before it is made.
+
+    In a block within another one, the other files have the texts of the outer one.
+    """
+    before = _edited.set(MappingProxyType({**_edited.get(), **texts}))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from flowconf.language.advice.vocabulary import (
     NOT_MODULES,
     PAIRS,
 )
-from flowconf.report import Advice, Suggestion, listing, suggest
+from flowconf.report import Advice, Available, Suggestion, suggest
 
 
 def meant(word: str, table: Mapping[str, str], allowed: Collection[str]) -> str | None:
@@ -36,7 +36,7 @@ def for_name(kind: str, plural: str, name: str, allowed: Sequence[str]) -> Advic
     same = [known for known in allowed if bare(kind, known) == word]
     known_as = [ours for ours in names if word in names[ours].split() and ours in allowed]
     found = list(dict.fromkeys([*same, *known_as]))
-    listed = f"available {plural}: {listing(allowed)}"
+    listed = Available(plural, tuple(allowed))
     if found:
         return Suggestion(found[0], instead_of=name, others=tuple(found[1:]), otherwise=listed)
     if word in ABSENT.get(kind, "").split():

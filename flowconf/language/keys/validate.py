@@ -441,6 +441,13 @@ def _field(model: type[BaseModel], where: Path) -> FieldInfo | None:
     return next(named, None)
 
 
+def described(model: type[BaseModel], where: Path) -> str:
+    """What the key at a path is for; empty for a name that is not a key of the language."""
+    steps = [*schema.STEPS.values()] if len(where) > 2 and where[-3] == "flow" else []
+    fields = [field for each in (model, *steps) if (field := _field(each, where if each is model else where[-1:]))]
+    return next((field.description for field in fields if field.description), "")
+
+
 def _takes_null(field: FieldInfo | None) -> bool:
     return field is not None and type(None) in getattr(field.annotation, "__args__", ())
 

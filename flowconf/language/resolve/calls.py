@@ -19,7 +19,7 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.registry import modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.signatures import Signature
-from flowconf.report import Advice, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.text.source import within
 
 ParameterScope = Mapping[str, Literal]
@@ -337,9 +337,9 @@ class CallParser:
         room = len(signature.positional)
         if len(call.args) > room and not signature.variadic:
             message = f"`{call.name}` takes {room} {'argument' if room == 1 else 'arguments'}, got {len(call.args)}"
-            listed = ", ".join(f"`{name}`" for name in signature.names)
-            advice = call_slips.thousands(spot.part(node)) or (f"available arguments: {listed}" if listed else None)
-            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=advice)
+            offered = Available("arguments", tuple(signature.names)) if signature.names else None
+            slip = call_slips.thousands(spot.part(node))
+            self.reporter.error("FC0133", message, spot(node.args[room]), path=self.path, advice=slip or offered)
         seen = set(signature.positional[: len(call.args)])
         for keyword in node.keywords:
             name = str(keyword.arg)

@@ -10,7 +10,7 @@ from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
 from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.language.settings import Checkpoint, Setting, Start
-from flowconf.report import Place, Reporter
+from flowconf.report import Available, Place, Reporter
 from flowconf.report.origins import Path, dotted
 
 INITIALIZERS = (
@@ -131,13 +131,13 @@ def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Par
             if missing
             else "got too many arguments"
         )
-        offered = ", ".join(f"`{name}`" for name in signature.names[1:])
+        offered = Available("arguments", tuple(signature.names[1:]))
         named = next((value for name, value in call.kwargs if name in unknown[:1]), None)
         place = call.place
         if isinstance(named, Literal) and named.place.column > len(unknown[0]):
             column = named.place.column - len(unknown[0]) - 1
             place = replace(named.place, column=column, length=len(unknown[0]))
-        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=f"available arguments: {offered}")
+        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=offered)
         return None
     return Start(parameter, call, None, key)
 

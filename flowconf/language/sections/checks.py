@@ -32,7 +32,7 @@ from flowconf.language.training import (
     TrainingConfig,
     listed,
 )
-from flowconf.report import NOWHERE, Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import NOWHERE, Advice, Available, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Node, Path, dotted
 
 TORCHMETRICS = "torchmetrics"
@@ -176,10 +176,9 @@ def _of_another_set(
     message = f"the data set `{name}` has no fields {shown}"
     labels = tuple(Label(f"`{name}` is used here", needed[name]) for name in lacks[:4])
     others = [f"`{one}`" for one in registry.datasets.names() if set(needed) <= {*(provided_fields(one) or ())}]
-    has = ", ".join(f"`{field}`" for field in fields)
-    advice = (
-        f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them" if others else f"available fields: {has}"
-    )
+    advice: Advice = Available("fields", tuple(fields))
+    if others:
+        advice = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them"
     reporter.error("FC0502", message, reporter.value(("data", "name")), path="data.name", labels=labels, advice=advice)
     return lacks
 

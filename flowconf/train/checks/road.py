@@ -147,16 +147,18 @@ def _tried(
 ) -> FlowconfError:
     """The error with advice that was tried: the config with it has no error at that place, up to the stage `last`."""
 
-    def errors(words: Sequence[str]) -> Sequence[Diagnostic]:
-        try:
-            composed(configs.compose(file, words), trained=False, run_weights=run_weights)._to(last)
-        except FlowconfError as left:
-            return left.diagnostics
-        except OSError as problem:
-            return [of_system(problem)]
-        return []
+    return tried(error, overrides, file, lambda words: untried(file, words, last, run_weights))
 
-    return tried(error, overrides, file, errors)
+
+def untried(file: str, overrides: Sequence[str], last: str, run_weights: Path | None = None) -> Sequence[Diagnostic]:
+    """The errors of a config up to the stage `last`, with advice that was not tried."""
+    try:
+        composed(configs.compose(file, overrides), trained=False, run_weights=run_weights)._to(last)
+    except FlowconfError as left:
+        return left.diagnostics
+    except OSError as problem:
+        return [of_system(problem)]
+    return []
 
 
 def composed(composition: Composition, *, trained: bool = True, run_weights: Path | None = None) -> Walk:
@@ -190,19 +192,21 @@ class Findings:
     notes: tuple[str, ...] = ()
     """What the checks leave open; see `Reporter.notes`."""
     exit_code: int = 0
-    plan: GraphPlan | None = None
-    """The graph, if it could be resolved."""
+    walk: Walk = field(default_factory=Walk)
+    """The walk that found them, with what it knows of the config."""
 
 
-def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None) -> Findings:
-    """Run all stages, and return errors and warnings instead of raising."""
+def findings(
+    source: GraphSource, overrides: Sequence[str] = (), origin: str | None = None, last: str | None = None
+) -> Findings:
+    """Run all stages, or those up to `last`, and return errors and warnings instead of raising."""
     walk = Walk()
     found: Sequence[Diagnostic]
     unchecked: tuple[str, ...] = ()
     exit_code = 0
     try:
         walk = begin(source, overrides, origin)
-        found = walk.to(END).warnings
+        found = walk.to(last or END).warnings
     except ConfigError as error:
         found, unchecked, exit_code = error.diagnostics, error.unchecked, error.exit_code
     except FlowconfError as error:
@@ -210,7 +214,7 @@ def findings(source: GraphSource, overrides: Sequence[str] = (), origin: str | N
     except OSError as problem:
         found, exit_code = [*walk.warnings, of_system(problem)], MachineError.exit_code
     notes = tuple(dict.fromkeys(walk.reporter.notes))
-    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code, walk.plan)
+    return Findings(grouped(found), unchecked, walk.position > _NUMBERS["sizes"], notes, exit_code, walk)
 
 
 # the stages

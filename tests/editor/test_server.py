@@ -1,0 +1,308 @@
+"""The language server as an editor sees it: a real client speaks the protocol with the command."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pygls", reason="requires the extra `lsp`")
+
+from lsprotocol import types as lsp
+from pygls.lsp.client import LanguageClient
+
+CONFIG = """\
+model:
+  params: {width: 8}
+  inputs: {image: [B, 64]}
+  flow:
+    stem: Linear(64, width)
+    both:
+      split:
+        wide: Linear(width, width)
+        deep: Linear(width, width) >> GELU
+      merge: add
+    head: {graph: head}
+data: {name: digits, batch_size: 64}
+loss:
+  label: {fn: cross_entropy, input: head, target: label}
+optimizer: {name: adamw, lr: 1e-3}
+trainer: {epochs: 1}
+seed: 0
+"""
+HEAD = (
+    "label: head\ninputs: {x: [B, 8]}\nflow:\n  norm: LayerNorm(_)\n  logits: {from: norm, through: 'Linear(_, 10)'}\n"
+)
+BLOCKS = """\
+import flowconf
+from torch import nn
+
+print("the module of a project prints")
+
+
+@flowconf.register
+class Twice(nn.Module):
+    '''Twice its input.'''
+
+    def forward(self, x):
+        return 2 * x
+"""
+
+
+class Editor:
+    """An editor with a language server, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.client = LanguageClient("editor", "1")
+        self.shown: asyncio.Queue[lsp.PublishDiagnosticsParams] = asyncio.Queue()
+        self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(lambda shown: self.shown.put_nowait(shown))
+        self.versions: dict[str, int] = {}
+
+    async def start(self) -> lsp.InitializeResult:
+        await self.client.start_io(sys.executable, "-m", "flowconf", "lsp", cwd=str(self.folder))
+        found = await self.client.initialize_async(
+            lsp.InitializeParams(lsp.ClientCapabilities(), root_uri=self.folder.as_uri())
+        )
+        self.client.initialized(lsp.InitializedParams())
+        return found
+
+    async def stop(self) -> None:
+        await self.client.shutdown_async(None)
+        self.client.exit(None)
+        await self.client.stop()
+
+    def uri(self, name: str) -> str:
+        return (self.folder / name).as_uri()
+
+    async def write(self, name: str, text: str) -> dict[str, list[lsp.Diagnostic]]:
+        """Open a file, or change its text; gives the mistakes in all open files."""
+        uri = self.uri(name)
+        number = self.versions[uri] = self.versions.get(uri, 0) + 1
+        if number == 1:
+            self.client.text_document_did_open(
+                lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, "yaml", number, text))
+            )
+        else:
+            self.client.text_document_did_change(
+                lsp.DidChangeTextDocumentParams(
+                    lsp.VersionedTextDocumentIdentifier(number, uri), [lsp.TextDocumentContentChangeWholeDocument(text)]
+                )
+            )
+        found: dict[str, list[lsp.Diagnostic]] = {}
+        while set(found) != set(self.versions):
+            one = await asyncio.wait_for(self.shown.get(), 60)
+            found[one.uri] = list(one.diagnostics)
+        return {Path(uri).name: mistakes for uri, mistakes in found.items()}
+
+    async def complete(self, name: str, text: str) -> dict[str, lsp.CompletionItem]:
+        """The completions at the `|` of a text."""
+        where, whole = _cursor(text)
+        await self.write(name, whole)
+        found = await self.client.text_document_completion_async(
+            lsp.CompletionParams(lsp.TextDocumentIdentifier(self.uri(name)), where)
+        )
+        assert isinstance(found, list)
+        return {item.label: item for item in found}
+
+    async def hover(self, name: str, text: str) -> str | None:
+        where, whole = _cursor(text)
+        await self.write(name, whole)
+        found = await self.client.text_document_hover_async(
+            lsp.HoverParams(lsp.TextDocumentIdentifier(self.uri(name)), where)
+        )
+        assert found is None or isinstance(found.contents, lsp.MarkupContent)
+        return None if found is None else found.contents.value
+
+    async def definition(self, name: str, text: str) -> tuple[str, int] | None:
+        """The file and line of what is named at the `|` of a text."""
+        where, whole = _cursor(text)
+        await self.write(name, whole)
+        found = await self.client.text_document_definition_async(
+            lsp.DefinitionParams(lsp.TextDocumentIdentifier(self.uri(name)), where)
+        )
+        assert found is None or isinstance(found, lsp.Location)
+        return None if found is None else (Path(found.uri).name, found.range.start.line + 1)
+
+    async def fixes(self, name: str) -> list[lsp.CodeAction]:
+        whole = lsp.Range(lsp.Position(0, 0), lsp.Position(100, 0))
+        found = await self.client.text_document_code_action_async(
+            lsp.CodeActionParams(lsp.TextDocumentIdentifier(self.uri(name)), whole, lsp.CodeActionContext([]))
+        )
+        return [one for one in found or () if isinstance(one, lsp.CodeAction)]
+
+
+def _cursor(text: str) -> tuple[lsp.Position, str]:
+    before, _, after = text.partition("|")
+    return lsp.Position(before.count("\n"), len(before) - before.rfind("\n") - 1), before + after
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def editor(loop, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(Path(__file__).parents[2] / "configs" / "pivot", folder / "configs" / "pivot")
+    (folder / "configs" / "graph").mkdir()
+    (folder / "configs" / "own.yaml").write_text("defaults:\n  - _self_\n  - pivot: null\n" + CONFIG, encoding="utf-8")
+    (folder / "configs" / "graph" / "head.yaml").write_text(HEAD, encoding="utf-8")
+    (folder / "blocks.py").write_text(BLOCKS, encoding="utf-8")
+    (folder / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["blocks"]\n', encoding="utf-8")
+    editor = Editor(folder)
+    loop.run_until_complete(editor.start())
+    loop.run_until_complete(editor.write("configs/graph/head.yaml", HEAD))
+    yield editor
+    loop.run_until_complete(editor.stop())
+
+
+@pytest.fixture
+def wait(loop):
+    def result(work: Coroutine[Any, Any, Any]) -> Any:
+        return loop.run_until_complete(asyncio.wait_for(work, 120))
+
+    return result
+
+
+def test_mistakes_are_those_of_check_while_typing(editor, wait):
+    assert wait(editor.write("configs/own.yaml", CONFIG))["own.yaml"] == []
+    (one,) = wait(
+        editor.write("configs/own.yaml", CONFIG.replace("deep: Linear(width, width)", "deep: Linear(width, 9)"))
+    )["own.yaml"]
+    assert (one.code, one.source, one.severity) == ("FC0203", "flowconf", lsp.DiagnosticSeverity.Error)
+    assert (one.range.start.line, one.range.start.character) == (8, 28)
+    assert [label.message for label in one.related_information] == [
+        "`both.wide` has shape [B, 8]",
+        "`both.deep` has shape [B, 9]",
+    ]
+    assert wait(editor.write("configs/own.yaml", CONFIG))["own.yaml"] == []
+
+
+def test_a_fix_is_the_edit_of_check_fix(editor, wait):
+    wait(editor.write("configs/own.yaml", CONFIG.replace("Linear(64, width)", "Liner(64, widht)")))
+    found = wait(editor.fixes("configs/own.yaml"))
+    edits = [edit for one in found for edit in one.edit.changes[editor.uri("configs/own.yaml")]]
+    assert [edit.new_text for edit in edits] == ["Linear"]
+    assert (edits[0].range.start.line, edits[0].range.start.character, edits[0].range.end.character) == (4, 10, 15)
+
+
+def test_positions_are_those_of_the_editor(editor, wait):
+    """A letter outside the basic plane is two units of UTF-16, which editors count by default."""
+    text = CONFIG.replace(
+        "inputs: {image: [B, 64]}", 'label: "\U0001d538"\n  inputs: {image: [B, 64], \U0001d538: [B]}'
+    )
+    found = wait(editor.write("configs/own.yaml", text))["own.yaml"]
+    assert any(one.range.start.character == 27 and one.range.end.character == 29 for one in found), found
+
+
+def test_an_unsaved_graph_is_seen_by_the_configs_that_mount_it(editor, wait):
+    wait(editor.write("configs/own.yaml", CONFIG))
+    found = wait(editor.write("configs/graph/head.yaml", HEAD.replace("Linear(_, 10)", "Linear(_, 10, bais=false)")))
+    assert [one.code for one in found["head.yaml"]] == ["FC0133"]
+    (there,) = found["own.yaml"]
+    assert (there.range.start.line, there.related_information[0].location.uri) == (
+        10,
+        editor.uri("configs/graph/head.yaml"),
+    )
+    assert wait(editor.write("configs/graph/head.yaml", HEAD))["own.yaml"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "some", "none"),
+    [
+        ("input: head", "input: |", {"stem", "both", "head", "image"}, set()),
+        ("input: head", "input: both.|", {"wide", "deep"}, {"stem"}),
+        ("stem: Linear", "stem: Tw|", {"Linear", "Twice", "StateAdd"}, set()),
+        ("Linear(64, width)", "Linear(64, width, bi|)", {"bias", "width"}, {"stem"}),
+        ("graph: head", "graph: he|", {"head"}, {"stem"}),
+        ("graph: head", "graph: head, fro|", {"from", "frozen", "checkpoint"}, {"flow"}),
+        ("fn: cross_entropy", "fn: cr|", {"cross_entropy", "mse"}, {"adamw"}),
+        ("name: adamw", "name: ad|", {"adam", "adamw", "sgd"}, {"mse"}),
+        ("lr: 1e-3", "lr: 1e-3, we|", {"weight_decay", "betas"}, set()),
+        ("trainer: {epochs: 1}", "trainer: {epochs: 1, pre|}", {"precision", "steps", "devices"}, {"seed"}),
+        ("seed: 0", "se|", {"metrics", "phases", "schedule"}, {"flow"}),
+        ("name: digits", "name: dig|", {"digits"}, {"adamw"}),
+    ],
+)
+def test_completion_offers_what_the_checks_would(editor, wait, old, new, some, none):
+    found = wait(editor.complete("configs/own.yaml", CONFIG.replace(old, new)))
+    assert some <= set(found)
+    assert not none & set(found)
+
+
+def test_a_completion_replaces_what_is_typed(editor, wait):
+    found = wait(editor.complete("configs/own.yaml", CONFIG.replace("input: head", "input: both.de|")))
+    edit = found["deep"].text_edit
+    end = len("  label: {fn: cross_entropy, input: both.de")
+    assert (edit.range.start.character, edit.range.end.character, edit.new_text) == (end - 2, end, "deep")
+
+
+def test_a_completion_says_what_the_name_is_for(editor, wait):
+    found = wait(editor.complete("configs/own.yaml", CONFIG.replace("stem: Linear", "stem: Tw|")))
+    item = wait(editor.client.completion_item_resolve_async(found["Twice"]))
+    assert item.documentation == "Twice its input."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "texts"),
+    [
+        ("stem: Linear", "st|em: Linear", ["**stem**", "`Linear(64, 8)`", "`[B, 8]`", "520 parameters"]),
+        ("stem: Linear", "stem: Lin|ear", ["Linear(in_features, out_features, bias"]),
+        ("epochs: 1", "ep|ochs: 1", ["**trainer.epochs**", "epochs"]),
+        ("merge: add", "me|rge: add", ["**model.flow.both.merge**"]),
+    ],
+)
+def test_hover_explains(editor, wait, old, new, texts):
+    found = wait(editor.hover("configs/own.yaml", CONFIG.replace(old, new)))
+    assert [text for text in texts if text not in found] == []
+
+
+def test_hover_over_a_reference_is_about_the_member(editor, wait):
+    assert "`[B, 8]`" in wait(editor.hover("configs/graph/head.yaml", HEAD.replace("from: norm", "from: no|rm")))
+    wait(editor.write("configs/graph/head.yaml", HEAD))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "place"),
+    [
+        ("configs/graph/head.yaml", "from: norm", "from: no|rm", ("head.yaml", 4)),
+        ("configs/own.yaml", "graph: head", "graph: he|ad", ("head.yaml", 1)),
+        ("configs/own.yaml", "input: head", "input: he|ad", ("own.yaml", 11)),
+        ("configs/own.yaml", "epochs: 1", "epochs: |1", None),
+    ],
+)
+def test_definition(editor, wait, name, old, new, place):
+    text = HEAD if name.endswith("head.yaml") else CONFIG
+    assert wait(editor.definition(name, text.replace(old, new))) == place
+    wait(editor.write(name, text))
+
+
+def test_a_pivot_is_checked_in_the_config_that_selects_it(editor, wait):
+    wait(editor.write("configs/own.yaml", "defaults:\n  - _self_\n  - pivot: null\n" + CONFIG))
+    head = "# @package _global_\n"
+    found = wait(editor.write("configs/pivot/wide.yaml", head + "model: {params: {width: 16}}\n"))
+    assert found["wide.yaml"] == []
+    (one,) = wait(editor.write("configs/pivot/wide.yaml", head + "model: {params: {widht: 16}}\n"))["wide.yaml"]
+    assert (one.code, one.range.start.line) == ("FC0102", 1)
+
+
+def test_files_of_other_tools_are_left_alone(editor, wait):
+    assert wait(editor.write("compose.yaml", "services: {web: {image: nginx}}\n"))["compose.yaml"] == []
+
+
+@pytest.mark.parametrize("text", ["", "\0", "a: [", "&a [*a]", "model: {flow: {a: " + "(" * 500 + "}}", "flow:\n\t- x"])
+def test_no_text_stops_the_server(editor, wait, text):
+    wait(editor.write("configs/broken.yaml", text))
+    wait(editor.complete("configs/broken.yaml", f"{text}|"))
+    wait(editor.hover("configs/broken.yaml", f"{text}|"))
+    wait(editor.definition("configs/broken.yaml", f"{text}|"))
+    assert wait(editor.write("configs/graph/head.yaml", HEAD))["head.yaml"] == []
