@@ -6,7 +6,8 @@ tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Any, NoReturn
@@ -172,6 +173,56 @@ def top_experts(
     if total is None:
         refuse("a gate with `top` needs at least one row")
     return total
+
+
+class Reached(Exception):
+    """Ends a forward pass in which no more values are needed."""
+
+
+def with_inner(
+    module: nn.Module, paths: Sequence[str], *args: Values, **kwargs: Values
+) -> tuple[Values, dict[str, Values]]:
+    """The output of a module, and those of modules inside of it, by path. Each of these must run once."""
+    seen: dict[str, Values] = {}
+    with watched(module, paths, seen, ends=False):
+        output = module(*args, **kwargs)
+    for path in paths:
+        if path not in seen:
+            refuse(f"`{path}` did not run, so it has no value")
+    return output, seen
+
+
+def only_inner(module: nn.Module, paths: Sequence[str], *args: Values, **kwargs: Values) -> dict[str, Values]:
+    """The outputs of modules inside of a module, by path; the module runs no further than these."""
+    seen: dict[str, Values] = {}
+    with suppress(Reached), watched(module, paths, seen, ends=True):
+        module(*args, **kwargs)
+    for path in paths:
+        if path not in seen:
+            refuse(f"`{path}` did not run, so it has no value")
+    return seen
+
+
+@contextmanager
+def watched(module: nn.Module, paths: Sequence[str], seen: dict[str, Values], ends: bool) -> Iterator[None]:
+    """A block in which the outputs of modules inside of a module are noted; with `ends`, the last raises `Reached`."""
+
+    def note(path: str, output: Values) -> None:
+        if path in seen:
+            refuse(f"`{path}` runs several times, so it has no single value")
+        seen[path] = output
+        if ends and len(seen) == len(paths):
+            raise Reached
+
+    hooks = [
+        module.get_submodule(path).register_forward_hook(lambda part, given, output, path=path: note(path, output))
+        for path in paths
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def halts(value: Tensor) -> bool:

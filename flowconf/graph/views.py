@@ -15,7 +15,7 @@ from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
-from flowconf.report import NOWHERE, Diagnostic, PathError
+from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
 
 def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
@@ -30,6 +30,7 @@ def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Wa
         try:
             value = find_anywhere(graph.plan, text)
             _check_slices(graph.plan, value, graph.__dict__.get("_sizes", KnownSizes()).kinds)
+            _check_inside(graph, graph.plan, value)
             if gather == STACK:
                 check_stacked(graph.plan, value, graph.shapes)
         except NotFound as problem:
@@ -55,8 +56,9 @@ def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above
     if value.index is not None and count and not -int(count) <= value.index < int(count):
         message = f"index `[{value.index}]` of `{value}` is out of range: it has {count} slices"
         raise NotFound(message, f"the last is `[{int(count) - 1}]`")
-    if value.inner is not None:
-        _check_slices(graph_at(step, value), value.inner, kinds, join(above, step.path, value.spot))
+    below = None if value.inner is None else graph_at(step, value)
+    if value.inner is not None and below is not None:
+        _check_slices(below, value.inner, kinds, join(above, step.path, value.spot))
 
 
 def check_stacked(plan: GraphPlan, value: Value, shapes: Mapping[str, str], above: str = "") -> None:
@@ -71,7 +73,28 @@ def check_stacked(plan: GraphPlan, value: Value, shapes: Mapping[str, str], abov
             message = f"`{value}` has another shape in each copy of `{join(above, step.path)}`"
             raise NotFound(message, f"write one of them: `{join(step.path, '0', value.spot, inner)}`")
     copy = None if value.copy is None else str(value.copy)
-    check_stacked(graph_at(step, value), value.inner, shapes, join(above, step.path, copy or "", value.spot))
+    below = graph_at(step, value)
+    if below is not None:
+        check_stacked(below, value.inner, shapes, join(above, step.path, copy or "", value.spot))
+
+
+def _check_inside(graph: GraphTree, plan: GraphPlan, value: Value, above: str = "") -> None:
+    """Check that a module inside of another one exists. Raises `NotFound`."""
+    step = plan.step(value.member)
+    if step is None or value.inner is None:
+        return
+    path, below = (
+        join(above, step.path, "" if value.copy is None else str(value.copy), value.spot),
+        graph_at(step, value),
+    )
+    if below is not None:
+        _check_inside(graph, below, value.inner, path)
+        return
+    for _, module in graph.modules_at(path):
+        names = [name for name, _ in module.named_modules() if name]
+        if value.inner.member not in names:
+            message = f"`{path}` has no module `{value.inner}` inside"
+            raise NotFound(message, suggest(value.inner.member, names, f"modules in `{path}`", most=12))
 
 
 @contextmanager

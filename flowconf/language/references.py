@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from flowconf.language.arguments import Call
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value, join
+from flowconf.language.registry import modules
 from flowconf.report import Advice, Suggestion, suggest
 
 FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
@@ -136,7 +138,8 @@ def _members(graph: GraphPlan, value: Value) -> list[str]:
     if step is None or value.index is not None:
         return []
     if value.inner is not None:
-        return _members(graph_at(step, value), value.inner)
+        below = graph_at(step, value)
+        return [] if below is None else _members(below, value.inner)
     if value.key is not None:
         return []
     if step.repeat is not None and value.copy is None and isinstance(step.repeat.value, int) and not value.spot:
@@ -212,6 +215,8 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     if graph is None:
         if step.record is not None and not way.spot and way.rest[0] in step.record.names and len(way.rest) == 1:
             return replace(here, key=way.rest[0])
+        if way.applied is not None and _is_opened(way.applied):
+            return replace(here, inner=Value(".".join(way.rest)))
         raise _no_module(step, way)
     path = join(step.path, way.spot)
     outputs = dict(graph.outputs)
@@ -224,6 +229,11 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
         return replace(here, inner=first(Planned(graph), way.rest))
     except NotFound as problem:
         raise problem.seen_from(f"`{path}`") from None
+
+
+def _is_opened(applied: Applied) -> bool:
+    """Whether the modules inside of a module have values; which there are is known when it is built."""
+    return isinstance(applied.target, Call) and modules.is_opened(applied.target.name)
 
 
 def _refusal(step: Step, spot: str) -> NotFound | None:
@@ -263,8 +273,9 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
     step = members.step(value.member)
     if step is None:
         return None
-    if value.inner is not None:
-        inner = _at_innermost(Planned(graph_at(step, value)), value.inner, index)
+    below = None if value.inner is None else graph_at(step, value)
+    if value.inner is not None and below is not None:
+        inner = _at_innermost(Planned(below), value.inner, index)
         if inner is not None:
             return replace(value, inner=inner)
     copies = not step.iterates and step.repeat is not None and value.copy is None
@@ -282,11 +293,9 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
     return replace(value, copy=index % count.value)
 
 
-def graph_at(step: Step, value: Value) -> GraphPlan:
-    """The nested graph of an inner value."""
-    graph = graph_of(step.copy(value.copy).spots[value.spot])
-    assert graph is not None
-    return graph
+def graph_at(step: Step, value: Value) -> GraphPlan | None:
+    """The nested graph of an inner value; None if it is inside of a module with its own `forward`."""
+    return graph_of(step.copy(value.copy).spots[value.spot])
 
 
 def graph_of(applied: Applied) -> GraphPlan | None:
@@ -300,7 +309,8 @@ def record_of(members: Members, value: Value) -> Record | None:
     if step is None:
         return None
     if value.inner is not None:
-        return record_of(Planned(graph_at(step, value)), value.inner)
+        below = graph_at(step, value)
+        return None if below is None else record_of(Planned(below), value.inner)
     if value.key is not None:
         return None
     if value.spot:

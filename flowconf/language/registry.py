@@ -183,6 +183,10 @@ class ModuleTable(Table):
         """Whether a name begins with a package that a project lists."""
         return any(name.startswith(f"{package}.") for package in projects.packages())
 
+    def is_opened(self, name: str) -> bool:
+        """Whether references may lead into modules of this name: they are neither flowconf's nor torch's."""
+        return not self.home(name).startswith(("flowconf.", "torch."))
+
     def foreign(self, name: str) -> Foreign | None:
         """What a listed package offers as a dotted name; None for other names. Raises `NotOffered`."""
         within = [package for package in projects.packages() if name.startswith(f"{package}.")]

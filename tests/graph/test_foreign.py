@@ -270,3 +270,92 @@ def test_a_package_of_a_project_elsewhere_is_not_imported(tmp_path, monkeypatch,
     assert "--trust" in said
     assert "shelf" not in sys.modules
     assert main(["check", "downloaded/graph.yaml", "--trust"]) == 0
+
+
+# values inside
+
+
+def test_a_value_inside_is_read_by_a_reference(project):
+    text = (
+        "inputs: {image: [B, 3, 16, 16]}\nflow:\n  a: shelf.Net(4)\n"
+        "  deep: {from: a.layer1, through: 'Conv2d(_, 2, 1)'}\n"
+        "outputs: {logits: a, deep: deep, first: a.layer1.0}\n"
+    )
+    built = flowconf.build(write(text)).eval()
+    assert built.shapes["deep"] == "[B, 2, 16, 16]"
+    image = torch.randn(2, 3, 16, 16)
+    found = built(image)
+    assert torch.equal(found["logits"], built.a(image))
+    assert torch.equal(found["deep"], built.deep(built.a.layer1(image)))
+    assert torch.equal(found["first"], built.a.layer1[0](image))
+    assert torch.equal(torch.export.export(built, (image,)).module()(image)["deep"], found["deep"])
+
+
+def test_only_a_value_inside_cuts_the_module_there(project):
+    text = "inputs: {image: [B, 3, 16, 16]}\nflow:\n  a: shelf.Net(4)\noutputs: {y: a.layer1}\n"
+    built = flowconf.build(write(text)).eval()
+    ran = []
+    built.a.layer2.register_forward_hook(lambda *_: ran.append("layer2"))
+    image = torch.randn(2, 3, 16, 16)
+    assert torch.equal(built(image), built.a.layer1(image))
+    assert ran == []
+    names = {"__name__": "ejected"}
+    text = ejected(built)
+    assert "flowconf" not in text.replace("written by flowconf", "")
+    exec(text, names)
+    other = names["Graph"]()
+    other.load_state_dict(built.state_dict())
+    assert torch.equal(other.eval()(image), built(image))
+
+
+def test_views_and_observation_see_inside(project):
+    built = flowconf.build(graph("shelf.Net(4)")).eval()
+    image = torch.randn(2, 3, 16, 16)
+    seen = built.view(["a.layer2", "a.layer1.1"])(image)
+    assert torch.equal(seen["a.layer2"], built.a.layer2(built.a.act(built.a.layer1(image))))
+    with built.observe("a.layer1") as values:
+        assert torch.equal(built(image), built.a(image))
+    assert torch.equal(values["a.layer1"], built.a.layer1(image))
+    with pytest.raises(flowconf.PathError, match="has no module `layr1` inside"):
+        built.view(["a.layr1"])
+
+
+def test_a_value_inside_of_a_mounted_graph_and_of_a_loop(project):
+    text = (
+        "inputs: {x: [B, 4]}\nflow:\n"
+        "  part: {graph: {inputs: {x: [B, 4]}, flow: {r: shelf.Rates(4)}}}\n"
+        "  again: {loop: shelf.Rates(4), times: 3}\n"
+        "outputs: {y: again, inner: part.r.layers, last: again.layers}\n"
+    )
+    built = flowconf.build(write(text)).eval()
+    x = torch.randn(2, 4)
+    found = built(x)
+    assert torch.equal(found["inner"], built.part.r(x))
+    assert torch.equal(found["last"], found["y"])
+    with built.observe("again.layers") as seen:
+        built(x)
+    assert len(seen["again.layers"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("reference", "message", "advice"),
+    [
+        ("a.layr1", "`a` has no module `layr1` inside", "`layer1`"),
+        ("a.act", "`a.act` runs 2 times, and has no single value", ""),
+        ("a.spare", "`a.spare` does not run, and has no single value", ""),
+        ("a.changed", "`a.changed` is changed in place by what follows it, and has no single value", ""),
+    ],
+)
+def test_a_module_without_a_single_value_is_refused(reference, message, advice, project):
+    text = f"inputs: {{image: [B, 3, 8, 8]}}\nflow:\n  a: shelf.Net(4)\noutputs: {{y: {reference}}}\n"
+    (found,) = flowconf.check(write(text))
+    assert (found.code, found.place.line, found.place.column) == ("FC0141", 4, 14)
+    assert found.message == message
+    assert advice in (found.help or "")
+
+
+def test_a_part_of_an_output_is_selected_with_take(project):
+    flow = "flow:\n  a: shelf.Encoder(shelf.Settings())\noutputs: {y: a.last}\n"
+    text = f"inputs: {{words: {{shape: [B, T], dtype: int64}}}}\n{flow}"
+    (found,) = flowconf.check(write(text))
+    assert (found.code, found.help) == ("FC0141", "write `take: last` in `a`")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from flowconf.graph.shapes.inner_values import InnerValues
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.source.demand import without_copies
@@ -32,6 +33,8 @@ class Inference:
     ranks: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    inside: dict[str, InnerValues] = field(default_factory=dict)
+    """Path of a module with its own `forward` -> the values inside of it."""
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
     reporter: Reporter = field(default_factory=Reporter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -9,16 +10,17 @@ from torch import Tensor, nn
 
 from flowconf.graph.shapes import faults, rules
 from flowconf.graph.shapes.assumed_output import as_declared
-from flowconf.graph.shapes.fake_values import UNKNOWN, WantsNumbers, called
+from flowconf.graph.shapes.fake_values import UNKNOWN, WantsNumbers, called, kind_of
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.inner_values import InnerValues, recorded
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import Step, Value
+from flowconf.language.plan import Step, Value, join
 from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Place, raised_here
 
@@ -38,8 +40,13 @@ class ModuleCaller:
             wrong = rules.fault(built, stream, using, self.sizes)
             if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):
                 self._misfit(built, call, wrong)
+        inner = call.visit.held.inside.get(call.visit.spot)
         try:
-            return called(built, stream, using)
+            with nullcontext() if inner is None else recorded(built, inner):
+                output = called(built, stream, using)
+            if inner is not None:
+                self._note_inside(inner, join(call.visit.path, call.visit.spot))
+            return output
         except WantsNumbers:
             self.result.certain = False
             return UNKNOWN
@@ -52,6 +59,13 @@ class ModuleCaller:
                 if given is UNKNOWN:
                     raise
                 return given
+
+    def _note_inside(self, inner: InnerValues, path: str) -> None:
+        """Note the shapes and kinds of the values inside of a module."""
+        for name, value in inner.values.items():
+            self.result.shapes.setdefault(join(path, name), self.sizes.show(value))
+            if kind_of(value):
+                self.result.kinds[join(path, name)] = kind_of(value)
 
     def _misfit(
         self,

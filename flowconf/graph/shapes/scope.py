@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.shapes.fake_values import UNKNOWN, each, parts_of, stacked
+from flowconf.graph.shapes.inner_values import InnerValues
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, GraphPlan, Input, Mount, Shared, Step, Value, join
 from flowconf.report import Place
@@ -49,8 +50,16 @@ class Held:
     single: Callable[[Tensor], Any] = identity
     count: int | None = None
     """The number of slices of a map."""
+    inside: dict[str, InnerValues] = field(default_factory=dict)
+    """The values inside of its modules, by spot."""
     copies: list[Held] = field(default_factory=list)
     """The intermediate values of each copy that differs by an index."""
+
+    def within(self, spot: str, inner: Value, read: Callable[[Scope, Value], Any]) -> Any:
+        """A value in the graph at a spot, which `read` gives, or inside of the module there."""
+        if spot in self.scopes:
+            return read(self.scopes[spot], inner)
+        return self.inside[spot].values.get(inner.member, UNKNOWN) if spot in self.inside else UNKNOWN
 
 
 @dataclass
@@ -101,8 +110,7 @@ class Scope:
             return self.local.get(value.member, UNKNOWN)
         change = held.whole if value.index is None else held.single
         if value.inner is not None:
-            scope = held.scopes.get(value.spot)
-            return UNKNOWN if scope is None else each(scope.value(value.inner), change)
+            return each(held.within(value.spot, value.inner, Scope.value), change)
         if value.spot:
             found = held.parts.get(value.spot, UNKNOWN)
             return each(self._field(found, value.key), change)
@@ -144,9 +152,8 @@ class Scope:
         if value.inner is None:
             found = self.value(value)
         else:
-            scope = held.scopes.get(value.spot)
             change = held.whole if value.index is None else held.single
-            found = UNKNOWN if scope is None else each(scope.seen(value.inner), change)
+            found = each(held.within(value.spot, value.inner, Scope.seen), change)
         if step.feeds_back and value.index is None:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
         if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:

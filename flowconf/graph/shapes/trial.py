@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.graph.shapes import inner_values
 from flowconf.graph.shapes.adapting import check_adapted
 from flowconf.graph.shapes.fake_values import UNKNOWN, difference, kind_of, parts_of, repeat_rows
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import check_initial_values
+from flowconf.graph.shapes.inner_values import InnerValues, has_inner
 from flowconf.graph.shapes.locating import apart, call_place, made_at, says
 from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
 from flowconf.graph.shapes.module_maker import ModuleMaker
@@ -28,6 +30,7 @@ from flowconf.graph.shapes.sizes import Sizes, misfits
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.language.references import NotFound
 from flowconf.language.resolve.step_inputs import to_fill, unfilled
 from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
@@ -126,6 +129,14 @@ class Trial:
                     f"the last is `[{count - 1}]`",
                 )
                 self.findings.add(Diagnostic("FC0141", message, value.place, scope.path, advice=advice))
+            try:
+                inner_values.check(graph, value, self.result.inside, self.result.kinds, scope.path)
+            except NotFound as problem:
+                self.findings.add(
+                    Diagnostic(
+                        "FC0141", problem.message, value.place, scope.path, advice=problem.advice_for(str(value))
+                    )
+                )
 
     def _record(self, path: str, value: Any) -> None:
         if value is not UNKNOWN:
@@ -253,6 +264,9 @@ class Trial:
         if isinstance(module, Mount):
             return self._mounted(visit, module, using)
         built = self.maker.module(visit)
+        if has_inner(module):
+            inner = InnerValues([name for name, _ in built.named_modules() if name])
+            visit.held.inside[visit.spot] = self.result.inside[join(visit.path, visit.spot)] = inner
         if visit.stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN
         chain = whole or applied

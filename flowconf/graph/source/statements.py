@@ -534,6 +534,13 @@ class StepWriter:
         if not inside:
             return f"{call}[0]" if asked.wants else call
         name, seen = into or self._local(spot or "value"), self._local(f"{spot}_seen".strip("_"))
+        if not isinstance(applied.target, Mount):
+            paths = dict.fromkeys(str(want.value.inner) for want in inside)
+            given = ", ".join([at, f"[{', '.join(map(quoted, paths))}]", *arguments])
+            alone = not self.whole and all(want in inside for want in self.wants)
+            block.add(f"{seen} = only_inner({given})" if alone else f"{name}, {seen} = with_inner({given})")
+            block.values |= {want: f"{seen}[{quoted(str(want.value.inner))}]" for want in inside}
+            return name
         block.add(f"{name}, {seen} = {call}" if asked.main else f"{seen} = {call}")
         for want in inside:
             assert want.inside is not None
@@ -581,7 +588,8 @@ def _where(step: Step, value: Value) -> str:
     """The name of a value in the shape check."""
     if value.inner is not None:
         target = step.spots[value.spot].target
-        assert isinstance(target, Mount)
+        if not isinstance(target, Mount):
+            return join(step.path, value.spot, str(value.inner))
         inner = target.graph.step(value.inner.member)
         below = str(value.inner) if inner is None else _where(inner, value.inner)
         return join(step.path, value.spot, below)

@@ -101,8 +101,8 @@ DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"
 """Further attributes of `torch.nn.ModuleDict`, which cannot be the names of branches."""
 
 RUNTIME = (
-    "adapted", "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "recall", "route",
-    "stack_each", "top_experts", "unbind_each", "unflatten_each",
+    "adapted", "arguments_of", "cat_each", "halts", "element_of", "iteration_of", "one_for_each", "only_inner",
+    "recall", "route", "stack_each", "top_experts", "unbind_each", "unflatten_each", "with_inner",
 )  # fmt: skip
 """Functions of `flowconf.graph.runtime` that the generated source calls."""
 

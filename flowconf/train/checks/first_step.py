@@ -6,7 +6,7 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph.selecting import kinds_of
+from flowconf.graph.shapes import inner_values
 from flowconf.graph.shapes.budget import check_budget
 from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import UNKNOWN, faked, real
@@ -175,7 +176,7 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     tried += [
         Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
     ]
-    tried = [one for one in tried if _is_stackable(one, plan, step.inference.shapes, in_graph, reporter)]
+    tried = [one for one in tried if _is_readable(one, plan, step, in_graph, reporter)]
     named = [member.name for member in plan.steps]
     named += [name for one in tried for name in one.term.references if in_graph(name)]
     values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
@@ -194,17 +195,19 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     return fakes, terms, left
 
 
-def _is_stackable(
-    tried: Tried, plan: GraphPlan, shapes: Mapping[str, str], in_graph: Callable[[str], bool], reporter: Reporter
+def _is_readable(
+    tried: Tried, plan: GraphPlan, step: FirstStep, in_graph: Callable[[str], bool], reporter: Reporter
 ) -> bool:
-    """Whether all values that a term reads have one shape in all copies of a repeated step; others are reported."""
+    """Whether all values that a term reads exist, with one shape in all copies of a step; others are reported."""
     for name in tried.term.references:
         try:
             if in_graph(name):
-                check_stacked(plan, references.find_anywhere(plan, name), shapes)
+                value = references.find_anywhere(plan, name)
+                check_stacked(plan, value, step.inference.shapes)
+                inner_values.check(plan, value, step.inference.inside, step.inference.kinds)
         except references.NotFound as problem:
             given = [key for key in ("input", "target", "mask") if name in listed(getattr(tried.section, key))]
-            reporter.error("FC0402", problem.message, at=(*tried.path, *given[:1]), advice=problem.advice)
+            reporter.error("FC0402", problem.message, at=(*tried.path, *given[:1]), advice=problem.advice_for(name))
             return False
     return True
 

@@ -358,7 +358,8 @@ def _place(plan: GraphPlan, value: Value) -> Place:
     if step is None:
         given = plan.input(value.member)
         return given.place if given is not None else plan.place
-    return step.place if value.inner is None else _place(references.graph_at(step, value), value.inner)
+    below = None if value.inner is None else references.graph_at(step, value)
+    return step.place if value.inner is None or below is None else _place(below, value.inner)
 
 
 def problems_of(

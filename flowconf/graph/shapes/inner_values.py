@@ -1,0 +1,102 @@
+"""The values of modules inside of one with its own `forward`, such as `backbone.layer1`, in the shape check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from flowconf.language.arguments import Call
+from flowconf.language.plan import GraphPlan, Value, join
+from flowconf.language.references import NotFound, graph_of
+from flowconf.language.registry import modules
+from flowconf.report import suggest
+
+
+@dataclass
+class InnerValues:
+    """What the modules inside of one module gave in a call."""
+
+    names: list[str]
+    """All modules inside."""
+    ran: bool = False
+    outputs: dict[str, list[Any]] = field(default_factory=dict)
+    """Module -> its outputs, one for each of its calls."""
+    versions: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Module -> its output, of those that ran once."""
+        return {name: found[0] for name, found in self.outputs.items() if len(found) == 1}
+
+    def note(self, name: str, module: nn.Module, given: Any, output: Any) -> None:
+        """A hook that notes an output."""
+        self.outputs.setdefault(name, []).append(output)
+        self.versions.setdefault(name, []).extend(_versions(output))
+
+    def why_not(self, name: str) -> str | None:
+        """Why a module has no single value, to follow its name; None if it has."""
+        if name not in self.names:
+            return "is not inside"
+        found = self.outputs.get(name, [])
+        if self.ran and len(found) != 1:
+            return f"runs {len(found)} times" if found else "does not run"
+        if self.ran and _versions(found[0]) != self.versions[name]:
+            return "is changed in place by what follows it"
+        return None
+
+
+def _versions(value: Any) -> list[int]:
+    return [one._version for one in tree_leaves(value) if isinstance(one, Tensor)]
+
+
+def has_inner(call: object) -> bool:
+    """Whether the modules inside of what a call makes have values: it is neither torch's nor flowconf's."""
+    return isinstance(call, Call) and modules.is_opened(call.name)
+
+
+@contextmanager
+def recorded(built: nn.Module, found: InnerValues) -> Iterator[None]:
+    """A block in which a module runs once, and what is inside of it is noted."""
+    found.outputs.clear()
+    found.versions.clear()
+    hooks = [module.register_forward_hook(partial(found.note, name)) for name, module in built.named_modules() if name]
+    try:
+        yield
+        found.ran = True
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def check(
+    graph: GraphPlan, value: Value, inside: Mapping[str, InnerValues], kinds: Mapping[str, str], above: str = ""
+) -> None:
+    """Raise `NotFound` for a reference to a module inside of another one that has no single value there."""
+    step = graph.step(value.member)
+    if step is None or value.inner is None:
+        return
+    copy = step.copy(value.copy)
+    path, applied = join(above, copy.path, value.spot), copy.spots[value.spot]
+    mounted = graph_of(applied)
+    if mounted is not None:
+        check(mounted, value.inner, inside, kinds, path)
+        return
+    name, found = value.inner.member, inside.get(path)
+    why = None if found is None else found.why_not(name)
+    if found is None or why is None:
+        return
+    if why != "is not inside":
+        once = [one for one in found.outputs if one.startswith(f"{name}.") and found.why_not(one) is None]
+        listed = ", ".join(f"`{path}.{one}`" for one in once[:3])
+        parts = f"its parts have values: {listed}" if once else None
+        raise NotFound(f"`{path}.{name}` {why}, and has no single value", parts, name)
+    if f"{path}()[{name}]" in kinds:
+        raise NotFound(f"`{name}` is a part of the output of `{path}`", f"write `take: {name}` in `{path}`", name)
+    advice = suggest(name, found.names, f"modules in `{path}`", most=12)
+    raise NotFound(f"`{path}` has no module `{name}` inside", advice, name)
