@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from flowconf.graph.runtime import fields_of
 from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.open_size import bound, parts
 from flowconf.language.plan import Input
@@ -153,6 +154,8 @@ class Sizes:
         if isinstance(value, Tensor):
             dtype = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
             return f"[{', '.join(self.number(size) for size in value.shape)}]{dtype}"
+        if is_dataclass(value) and not isinstance(value, dict | type):
+            value = fields_of(value)
         if isinstance(value, dict):
             return "{" + ", ".join(f"{name}: {self.show(item)}" for name, item in value.items()) + "}"
         if isinstance(value, tuple | list):
