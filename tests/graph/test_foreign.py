@@ -340,7 +340,7 @@ def test_a_value_inside_of_a_mounted_graph_and_of_a_loop(project):
 @pytest.mark.parametrize(
     ("reference", "message", "advice"),
     [
-        ("a.layr1", "`a` has no module `layr1` inside", "`layer1`"),
+        ("a.layr1", "`a` has no module `layr1` inside", "write `a.layer1`"),
         ("a.act", "`a.act` runs 2 times, and has no single value", ""),
         ("a.spare", "`a.spare` does not run, and has no single value", ""),
         ("a.changed", "`a.changed` is changed in place by what follows it, and has no single value", ""),
