@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -11,11 +12,12 @@ import sys
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
 from flowconf.cli.main import main
-from flowconf.train.runs import watching
+from flowconf.train.runs import log_reader, watching
 from flowconf.train.runs.watch_server import WatchServer
 from flowconf.train.runs.watching import Watched
 from tests.train.conftest import TINY
@@ -77,6 +79,25 @@ def test_only_what_is_new_is_sent(root):
     assert "settings" not in second["runs"]["1"]
     assert steps_of(watched.changes()) == [1, 2, 3, 4, 5], "who joins late sees all of it"
     assert steps_of(watched.changes("another-17")) == [1, 2, 3, 4, 5], "so does the page of a server before"
+
+
+def test_a_long_log_is_a_sketch_until_it_is_read(root, monkeypatch):
+    monkeypatch.setattr(watching, "LONG", 1000)
+    monkeypatch.setattr(watching, "PORTION", 10)  # ticks of the clock
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr(log_reader, "SLICE", 10_000)
+    write_lines(make_run(root, "one"), range(4, 5000))
+    watched = Watched([root])
+    answer = first = watched.changes()
+    assert (first["behind"], first["read"] < 0.5) == (True, True)
+    assert (steps_of(first)[0], steps_of(first)[-1] > 4900) == (1, True)
+    while answer["behind"]:
+        last, answer = answer["change"], watched.changes(answer["change"])
+        assert answer["behind"] == (answer["runs"] == {})
+    assert answer["runs"]["1"]["again"]
+    assert answer["runs"] == watched.changes(last)["runs"]
+    assert (steps_of(answer)[0], steps_of(answer)[-1]) == (1, 4999)
+    assert watched.changes(answer["change"])["runs"] == {}
 
 
 def test_runs_appear_change_and_go(root):

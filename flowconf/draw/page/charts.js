@@ -17,7 +17,7 @@ export function chartsOf() {
   const element = make("div", {}, make("div", { class: "tools" }, filter, axis, split, make("label", {}, log, " logarithmic")), place, note);
   const charts = new Map(), inside = new Set();
   const watcher = new IntersectionObserver(seen, { rootMargin: AROUND });
-  let runs = [], all = new Map();
+  let runs = [], all = new Map(), isChosen = false;
 
   const label = (curve) => [runs.length > 1 && letterOf(curve.number), curve.split].filter(Boolean).join(" ") || curve.name;
   const look = () => ({ axis: axis.value, log: log.checked, many: runs.length > 1 });
@@ -45,10 +45,8 @@ export function chartsOf() {
   /** Let one split be chosen; of many runs, it is the validation, for their training losses cover each other. */
   function offerSplits() {
     const splits = splitsOf(runs), known = new Set([...split.options].map((one) => one.value));
-    for (const name of splits.filter((one) => !known.has(one))) {
-      split.append(make("option", {}, name));
-      if (name === "val" && runs.length > MANY) split.value = name;
-    }
+    for (const name of splits.filter((one) => !known.has(one))) split.append(make("option", {}, name));
+    if (!isChosen && runs.length > MANY && splits.includes("val")) split.value = "val";
     split.hidden = runs.length < 2 || splits.length < 2;
   }
 
@@ -81,6 +79,7 @@ export function chartsOf() {
     for (const [name, chart] of charts) chart.update(all.get(name), look());
   }
 
+  split.addEventListener("change", () => (isChosen = true));
   for (const tool of [axis, split, log]) tool.addEventListener("change", () => update());
   filter.addEventListener("input", () => update());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());

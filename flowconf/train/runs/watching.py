@@ -22,6 +22,8 @@ MOST_RUNS = 200
 """The newest runs are watched; the page says how many others there are."""
 BETWEEN_LOOKS = 2.0
 """Seconds between two searches for new runs."""
+LONG = 1 << 21
+"""The size in bytes of a log that is shown by a sketch until it is read."""
 PORTION = 0.3
 """Seconds that one answer may take for reading; the page asks again at once while there is more to read."""
 
@@ -33,6 +35,8 @@ class WatchedRun:
     id: str
     folder: Path
     logged: Logged
+    sketch: Logged | None = None
+    """Some points of a long log, which are shown until it is read."""
     listed: Listed | None = None
     about: dict[str, Any] = field(default_factory=dict)
     stamp: tuple[int, ...] = ()
@@ -41,6 +45,8 @@ class WatchedRun:
     """The number of the change that changed `about`."""
     moved: int = 0
     """The number of the change that read lines of the log."""
+    replaced: int = 0
+    """The number of the change that put the log in place of its sketch."""
 
 
 class Watched:
@@ -112,6 +118,9 @@ class Watched:
         if is_due or self._are_new():
             self._describe(until)
         unread = deque(reversed(self._shown()))
+        for run in unread:
+            if run.moved == 0 and run.logged.log.behind > LONG and time.monotonic() < until:
+                self._sketch(run)
         while unread and time.monotonic() < until:
             run = unread.popleft()
             if self._read(run):
@@ -124,10 +133,17 @@ class Watched:
 
     def _read(self, run: WatchedRun) -> bool:
         """Read the next lines of a log. Returns whether it has more of them."""
-        if not run.logged.read(self._change):
-            return False
-        run.moved = self._change
-        return run.logged.log.behind > 0
+        is_new = run.logged.read(self._change)
+        has_more = is_new and run.logged.log.behind > 0
+        if run.sketch is not None and not has_more:
+            run.sketch, run.replaced, run.moved = None, self._change, self._change
+        elif run.sketch is None and is_new:
+            run.moved = self._change
+        return has_more
+
+    def _sketch(self, run: WatchedRun) -> None:
+        run.sketch, run.moved = Logged(run.folder / LINES), self._change
+        run.sketch.sketch(self._change)
 
     def _find(self) -> None:
         """Find the folders of runs; those that are gone are forgotten."""
@@ -184,9 +200,10 @@ def _new_of(run: WatchedRun, since: int) -> dict[str, Any]:
     """What is new of a run; `again` if its log is read from the start, so that all curves before are void."""
     found = dict(run.about) if run.described > since else {}
     if run.moved > since:
-        again = run.logged.restarted > since
-        curves = {name: curve.points(-1 if again else since) for name, curve in run.logged.curves.items()}
-        found |= progress(run.logged) | {"again": again}
+        logged = run.sketch or run.logged
+        again = max(run.replaced, logged.restarted) > since
+        curves = {name: curve.points(-1 if again else since) for name, curve in logged.curves.items()}
+        found |= progress(logged) | {"again": again}
         found["curves"] = {name: new for name, new in curves.items() if new["steps"]}
     return found
 
