@@ -29,7 +29,7 @@ PORTION = 0.3
 
 
 @dataclass
-class WatchedRun:
+class LiveRun:
     """A run, what its record said when it was last changed, and its log as far as it is read."""
 
     id: str
@@ -57,7 +57,7 @@ class Watched:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = roots
-        self.runs: dict[Path, WatchedRun] = {}
+        self.runs: dict[Path, LiveRun] = {}
         self._made = 0
         self._others = 0
         self._change = 0
@@ -78,7 +78,7 @@ class Watched:
             known = session == self._session and number.isdecimal() and len(number) < 20
             return self._answer(int(number) if known else 0, is_behind)
 
-    def run(self, run_id: str) -> WatchedRun | None:
+    def run(self, run_id: str) -> LiveRun | None:
         """The run with an id that an answer has given."""
         with self._lock:
             return next((run for run in self.runs.values() if run.id == run_id), None)
@@ -99,7 +99,7 @@ class Watched:
             answer |= {"differs": self._differs, "notes": self._notes()}
         return answer
 
-    def _shown(self) -> list[WatchedRun]:
+    def _shown(self) -> list[LiveRun]:
         """The runs that have been read, oldest first."""
         shown = [run for run in self.runs.values() if run.listed is not None]
         return sorted(shown, key=lambda run: (str(run.listed and run.listed.record.get("started")), run.folder))
@@ -131,7 +131,7 @@ class Watched:
         """Whether there are runs of which nothing has been read."""
         return any(not run.stamp for run in self.runs.values())
 
-    def _read(self, run: WatchedRun) -> bool:
+    def _read(self, run: LiveRun) -> bool:
         """Read the next lines of a log. Returns whether it has more of them."""
         is_new = run.logged.read(self._change)
         has_more = is_new and run.logged.log.behind > 0
@@ -141,7 +141,7 @@ class Watched:
             run.moved = self._change
         return has_more
 
-    def _sketch(self, run: WatchedRun) -> None:
+    def _sketch(self, run: LiveRun) -> None:
         run.sketch, run.moved = Logged(run.folder / LINES), self._change
         run.sketch.sketch(self._change)
 
@@ -156,7 +156,7 @@ class Watched:
         for folder in newest[:MOST_RUNS]:
             if folder not in self.runs:
                 self._made += 1
-                self.runs[folder] = WatchedRun(str(self._made), folder, Logged(folder / LINES))
+                self.runs[folder] = LiveRun(str(self._made), folder, Logged(folder / LINES))
 
     def _describe(self, until: float) -> None:
         """Read the records that have changed, as far as there is time, and compare the runs if any has."""
@@ -178,7 +178,7 @@ class Watched:
             if about != run.about:
                 run.about, run.described = about, self._change
 
-    def _describe_one(self, run: WatchedRun) -> bool:
+    def _describe_one(self, run: LiveRun) -> bool:
         """Read the record of a run if it has changed, or its process has died. Returns whether it did."""
         try:
             known = (run.folder / RECORD).lstat()
@@ -196,7 +196,7 @@ class Watched:
         return True
 
 
-def _new_of(run: WatchedRun, since: int) -> dict[str, Any]:
+def _new_of(run: LiveRun, since: int) -> dict[str, Any]:
     """What is new of a run; `again` if its log is read from the start, so that all curves before are void."""
     found = dict(run.about) if run.described > since else {}
     if run.moved > since:
