@@ -64,6 +64,9 @@ class CheckpointSource(Model):
     """What to do if a tensor of the graph is not in the source."""
     unused: Literal["error", "warn", "ignore"] = "warn"
     """What to do if a tensor of the source is not in the graph."""
+    mismatched: Literal["error", "ignore"] = "error"
+    """What to do if a tensor has another shape in the source, such as that of another head: "ignore" keeps the initial
+    values of the graph."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """The required SHA-256 digest of the file."""
 

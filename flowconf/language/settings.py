@@ -21,6 +21,7 @@ class Checkpoint:
     rename: tuple[tuple[str, str], ...] = ()
     missing: str = "error"
     unused: str = "warn"
+    mismatched: str = "error"
     sha256: str | None = None
     where: tuple[tuple[str, Any], ...] = ()
     """Dotted key -> the value that it has in the config of a run."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
+from flowconf.graph.weights.sources import INDEX, NOT_A_WEIGHT, as_unicode, weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 if TYPE_CHECKING:
@@ -75,20 +75,27 @@ class Listing:
 def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
     """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` if they cannot be read."""
     file = weights_file(path, place)
-    if file.suffix != ".safetensors":
-        from flowconf.graph.weights.reading import named_tensors
+    if file.name.endswith(INDEX):
+        from flowconf.graph.weights.layouts import shards_of
 
-        tensors = named_tensors(file, place, "meta")
-        return Listing(file, tuple(_of_tensor(name, tensor) for name, tensor in tensors.items()), (), {})
+        parts = [list_weights(shard, place) for shard in dict.fromkeys(shards_of(file, place).values())]
+        return Listing(file, tuple(entry for part in parts for entry in part.entries), (), {})
+    if file.suffix != ".safetensors":
+        from flowconf.graph.weights.reading import tensor_sets
+
+        sets = tensor_sets(file, place, "meta")
+        found = [_of_tensor(name, tensor) for name, tensor in sets.main.items()]
+        found += [_of_tensor(f"{at}.{name}", one) for at, others in sets.others.items() for name, one in others.items()]
+        return Listing(file, tuple(found), (), {})
     try:
         with as_unicode(file) as path, safe_open(path, framework="np") as opened:
-            found, metadata = list(_headers(opened)), dict(opened.metadata() or {})
+            headers, metadata = list(_headers(opened)), dict(opened.metadata() or {})
     except (SafetensorError, OSError) as problem:
         from flowconf.graph.weights.reading import unreadable
 
         raise unreadable(file, place, problem) from None
-    weights = tuple(entry for entry in found if not entry.name.startswith(NOT_A_WEIGHT))
-    state = tuple(entry for entry in found if entry.name.startswith(NOT_A_WEIGHT))
+    weights = tuple(entry for entry in headers if not entry.name.startswith(NOT_A_WEIGHT))
+    state = tuple(entry for entry in headers if entry.name.startswith(NOT_A_WEIGHT))
     return Listing(file, weights, state, metadata)
 
 

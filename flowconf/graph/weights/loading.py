@@ -61,6 +61,8 @@ class WeightReport:
     unused: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     cast: list[tuple[str, str, str]] = field(default_factory=list)
+    others: dict[str, int] = field(default_factory=dict)
+    """Further sets of tensors in the file, such as moving averages, and their sizes; they are not read."""
 
     def __str__(self) -> str:
         first, *others = self._lines()
@@ -77,6 +79,10 @@ class WeightReport:
         lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
         lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
         lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
+        lines += [
+            f"  {path}: {count} in the file, another set, which `at: {path}` loads"
+            for path, count in self.others.items()
+        ]
         lines += [f"  {name}: cast from {old} to {new}" for name, old, new in self.cast]
         return lines
 
@@ -140,6 +146,7 @@ def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
         checkpoint.unused,
         checkpoint.sha256,
         checkpoint.place,
+        checkpoint.mismatched,
         places=dict(checkpoint.places),
     )
 
@@ -149,13 +156,13 @@ def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
-    with opened(file, request.place, "meta") as found:
+    with opened(file, request.place, "meta", request.at) as found:
         names = weights_in(found)
         target, mapping = tensors_of(module), _mapping(names, request)
         _one_name_each(mapping, module)
         target = _without_new(target, mapping, module)
         _check_renames(request, names, at)
-        report = WeightReport(str(file), at)
+        report = WeightReport(str(file), at, others=dict(found.others))
         _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
         return report
@@ -163,6 +170,9 @@ def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """Load weights into `module` at the path `at`. Raises `ConfigError`, and then leaves the module unchanged."""
+    if request.mismatched not in ("error", "ignore"):
+        message = f"`mismatched` must be `error` or `ignore`, got `{request.mismatched}`"
+        raise ConfigError(Diagnostic("FC0123", message, request.place, at))
     for key in ("missing", "unused"):
         if getattr(request, key) not in ("error", "warn", "ignore"):
             message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
@@ -170,13 +180,13 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     file = weights_file(request.path, request.place)
     if request.sha256 is not None:
         _check_digest(file, request)
-    with opened(file, request.place) as found:
+    with opened(file, request.place, at=request.at) as found:
         names, target = weights_in(found), tensors_of(module)
         mapping = _mapping(names, request)
         again = _one_name_each(mapping, module)
         target = _without_new(target, mapping, module)
         _check_renames(request, names, at)
-        report = WeightReport(str(file), at)
+        report = WeightReport(str(file), at, others=dict(found.others))
         pairs = _account(report, target, mapping, names, found.shape_of)
         _judge(report, request, target, mapping, names)
         ready = [(name, target[name], found.read(source)) for name, source in pairs]
@@ -290,7 +300,8 @@ def _judge(
         (name, mine, theirs), *others = report.mismatched
         message = f"`{join(report.at, name)}` has shape {list(mine)}, but {list(theirs)} in `{file}`"
         message += f", and {len(others)} more tensors do not match" if others else ""
-        reporter.error("FC0305", message, request.place, path=join(report.at, name))
+        advice = "write `mismatched: ignore` to keep the values that they have here"
+        reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         spare = [name for name in mapping if name not in target]

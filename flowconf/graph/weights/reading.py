@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flowconf.graph.weights.layouts import TensorSets, sets_of, shards_of
 from flowconf.graph.weights.seal import Broken, digest_of, digests_in
-from flowconf.graph.weights.sources import as_unicode
+from flowconf.graph.weights.sources import INDEX, as_unicode
 from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
 
 _UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (
@@ -35,17 +36,24 @@ class TensorFile:
     shape_of: Callable[[str], tuple[int, ...]]
     read: Callable[[str], Tensor]
     """Read a tensor to the CPU. Raises `ConfigError` if it differs from what was saved."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Further sets of tensors in the file that are not read, and their sizes."""
 
 
 @contextmanager
-def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile]:
+def opened(file: Path, place: Place, device: str = "cpu", at: str | None = None) -> Iterator[TensorFile]:
     """Open a file of tensors. Raises `ConfigError` if it cannot be read (FC0301), or is corrupt or too new (FC0306).
 
-    The `device` "meta" reads only the shapes of a `.pt` file.
+    The `device` "meta" reads only the shapes of a `.pt` file; `at` chooses among several sets of tensors in one.
     """
+    if file.name.endswith(INDEX):
+        with _opened_shards(file, place, device) as whole:
+            yield whole
+        return
     if file.suffix != ".safetensors":
-        tensors = named_tensors(file, place, device)
-        yield TensorFile(list(tensors), {}, lambda name: tuple(tensors[name].shape), lambda name: tensors[name])
+        sets = tensor_sets(file, place, device, at)
+        tensors, others = sets.main, {path: len(one) for path, one in sets.others.items()}
+        yield TensorFile(list(tensors), {}, lambda name: tuple(tensors[name].shape), lambda name: tensors[name], others)
         return
     try:
         with as_unicode(file) as path, safe_open(path, framework="pt") as found:
@@ -65,6 +73,19 @@ def opened(file: Path, place: Place, device: str = "cpu") -> Iterator[TensorFile
         raise unreadable(file, place, problem) from None
 
 
+@contextmanager
+def _opened_shards(file: Path, place: Place, device: str) -> Iterator[TensorFile]:
+    """Open the files of an index as one. Raises `ConfigError`."""
+    of = shards_of(file, place)
+    with ExitStack() as stack:
+        shards = {shard: stack.enter_context(opened(shard, place, device)) for shard in dict.fromkeys(of.values())}
+        for name, shard in of.items():
+            if name not in shards[shard].names:
+                message = f"`{name}` is not in `{shown_path(str(shard))}`, but its index says so"
+                raise ConfigError(Diagnostic("FC0301", message, place))
+        yield TensorFile(list(of), {}, lambda name: shards[of[name]].shape_of(name), lambda n: shards[of[n]].read(n))
+
+
 def check_whole(file: Path, place: Place) -> None:
     """Raise `ConfigError` if a tensor of a file differs from what was saved."""
     with opened(file, place) as found:
@@ -78,25 +99,14 @@ def broken(file: Path, place: Place, why: str) -> ConfigError:
     return ConfigError(Diagnostic("FC0306", message, place))
 
 
-def named_tensors(file: Path, place: Place, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a `.pt` file; with the device "meta" only their headers. Raises `ConfigError`."""
+def tensor_sets(file: Path, place: Place, device: str = "cpu", at: str | None = None) -> TensorSets:
+    """The tensors of a file of `torch.save`; with the device "meta" only their headers. Raises `ConfigError`."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickles that are not from torch
             found = torch.load(file, map_location=device, weights_only=True)
     except Exception as problem:  # noqa: BLE001 - a hostile or damaged file may raise anything
         raise unreadable(file, place, problem) from None
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    tensors = (
-        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-        if isinstance(found, Mapping)
-        else {}
-    )
-    if not tensors:
-        message = f"`{shown_path(str(file))}` has no named tensors"
-        raise ConfigError(Diagnostic("FC0301", message, place))
-    return tensors
+    return sets_of(found, at, file, place)
 
 
 def _refused(file: Path) -> str | None:

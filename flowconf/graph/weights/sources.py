@@ -41,7 +41,18 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 STEP = re.compile(r"step_(\d{1,18})\.safetensors")
 """The name of a file with the weights of a step."""
-ENDINGS = (".safetensors", ".pt", ".pth")
+INDEX = ".index.json"
+"""The ending of an index of weights in several files."""
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", INDEX)
+FOLDER_NAMES = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+    "diffusion_pytorch_model.safetensors",
+    "open_clip_model.safetensors",
+)
+"""The files of weights in the folders that other tools write, the preferred one first."""
 NOT_A_WEIGHT = "@"
 """The prefix of tensors in a file that are not weights: the state of a run."""
 
@@ -240,7 +251,7 @@ def weights_file(path: str | Path, place: Place) -> Path:
         what = "has no weights" if found != Path(path) else "does not exist"
         message = f"the checkpoint `{shown_path(str(path))}` {what}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=_neighbour(Path(path), place)))
-    if found.suffix not in ENDINGS:
+    if not found.name.endswith(ENDINGS):
         message = f"`{shown_path(str(path))}` is not a weights file"
         advice = f"weights files end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
@@ -252,7 +263,7 @@ def _neighbour(path: Path, place: Place) -> str:
     if path.is_dir():
         return "the folder must contain `best.safetensors`, `last.safetensors`, or a single weights file"
     folder = beside(str(path), place).parent
-    others = [other.name for other in folder.glob("*") if other.suffix in ENDINGS] if folder.is_dir() else []
+    others = [other.name for other in folder.glob("*") if other.name.endswith(ENDINGS)] if folder.is_dir() else []
     close = nearest(path.name, sorted(others))
     if close is not None:
         return f"write `{path.parent / close}`"
@@ -261,11 +272,14 @@ def _neighbour(path: Path, place: Place) -> str:
 
 
 def _in_folder(folder: Path) -> Path:
-    for name in (BEST, LAST, "model.safetensors"):
+    for name in (BEST, LAST, *FOLDER_NAMES):
         if (folder / name).is_file():
             return folder / name
-    only = sorted(folder.glob("*.safetensors"))
-    return only[0] if len(only) == 1 else folder / BEST
+    for ending in ENDINGS:
+        only = sorted(folder.glob(f"*{ending}"))
+        if only:
+            return only[0] if len(only) == 1 else folder / BEST
+    return folder / BEST
 
 
 def _is_finished_run_of(run: Path, config: Path) -> bool:

@@ -72,6 +72,7 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         tuple(model.rename.items()),
         model.missing,
         model.unused,
+        model.mismatched,
         model.sha256,
         where,
         reporter.value((*at, key)),
