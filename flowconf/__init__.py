@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         offer,
         register,
         register_adapter,
+        register_callback,
         register_dataset,
         register_logger,
         register_loss,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         RunError,
         StepError,
     )
+    from flowconf.train.callbacks.watched_run import WatchedRun
     from flowconf.train.data.splits import Resident, Splits, provides
     from flowconf.train.objective.gradients import differentiates
     from flowconf.train.python import data, evaluate, predict, train
@@ -48,10 +50,11 @@ _HOMES = {
     "flowconf.graph.weights.loading": ("WeightReport",),
     "flowconf.graph.builder": ("Flow", "flow"),
     "flowconf.language.registry": (
-        "offer", "register", "register_adapter", "register_dataset", "register_logger", "register_loss",
-        "register_metric", "register_optimizer", "register_schedule",
+        "offer", "register", "register_adapter", "register_callback", "register_dataset", "register_logger",
+        "register_loss", "register_metric", "register_optimizer", "register_schedule",
     ),
     "flowconf.train.python": ("data", "evaluate", "predict", "train"),
+    "flowconf.train.callbacks.watched_run": ("WatchedRun",),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
     "flowconf.train.objective.gradients": ("differentiates",),
 }  # fmt: skip
@@ -69,6 +72,7 @@ __all__ = [
     "RunError",
     "Splits",
     "StepError",
+    "WatchedRun",
     "WeightReport",
     "build",
     "check",
@@ -85,6 +89,7 @@ __all__ = [
     "provides",
     "register",
     "register_adapter",
+    "register_callback",
     "register_dataset",
     "register_logger",
     "register_loss",

@@ -194,7 +194,7 @@ def test_diff_show_summary_schema_and_list(run, capsys):
     capsys.readouterr()
     for table, name in {
         "modules": "Bump(", "losses": "distance(", "metrics": "near(", "optimizers": "signed(", "schedules": "dip(",
-        "data": "waves(", "loggers": "Diary(", "adapters": "shift(",
+        "data": "waves(", "loggers": "Diary(", "adapters": "shift(", "callbacks": "Look(",
     }.items():  # fmt: skip
         assert main(["list", table]) == 0
         assert f"\n{name}" in f"\n{capsys.readouterr().out}"

@@ -26,6 +26,7 @@ class TableName(StrEnum):
     DATA = "data"
     LOGGERS = "loggers"
     ADAPTERS = "adapters"
+    CALLBACKS = "callbacks"
 
 
 def list_names(

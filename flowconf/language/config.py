@@ -37,14 +37,14 @@ RULES = MergeRules(
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
-        | {"loss.*.*", "metrics.*.*", "phases.*.*", "turns.*.*", "loggers.*", "loggers.*.*"}
+        | {"loss.*.*", "metrics.*.*", "phases.*.*", "turns.*.*", "loggers.*", "loggers.*.*", "callbacks.*.*"}
     ),
     known=(
         *(f"{section}.{key}" for section, model in SECTIONS.items() for key in schema.keys_of(model)),
         "optimizer.lr",
     ),
     tops=TOP,
-    removable=frozenset({"loss.*", "metrics.*", "phases.*", "turns.*", "optimizer.groups.*"}),
+    removable=frozenset({"loss.*", "metrics.*", "phases.*", "turns.*", "callbacks.*", "optimizer.groups.*"}),
 )
 """What composition has to know about the language."""
 

@@ -78,6 +78,7 @@ TABLES = {
     "schedules": (registry.schedules, "The registered name of a schedule."),
     "datasets": (registry.datasets, "The registered name of a data set."),
     "adapters": (registry.adapters, "The registered name of an adapter."),
+    "callbacks": (registry.callbacks, "The registered name of a callback."),
 }
 
 

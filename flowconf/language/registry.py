@@ -254,6 +254,7 @@ schedules = Table("schedule", "FC0401")
 datasets = Table("data set", "FC0501")
 loggers = Table("logger", "FC0401")
 adapters = Table("adapter", "FC0132")
+callbacks = Table("callback", "FC0401")
 
 TABLES: dict[str, Table] = {
     "modules": modules,
@@ -264,6 +265,7 @@ TABLES: dict[str, Table] = {
     "datasets": datasets,
     "loggers": loggers,
     "adapters": adapters,
+    "callbacks": callbacks,
 }
 
 
@@ -289,6 +291,7 @@ register_schedule = _registrar(schedules)
 register_dataset = _registrar(datasets)
 register_logger = _registrar(loggers)
 register_adapter = _registrar(adapters)
+register_callback = _registrar(callbacks)
 
 
 def offer(
@@ -301,6 +304,7 @@ def offer(
     datasets: Sources = (),
     loggers: Sources = (),
     adapters: Sources = (),
+    callbacks: Sources = (),
     without: Iterable[str] = (),
 ) -> None:
     """Make the public names of other modules usable in configs, without importing them.
@@ -322,6 +326,7 @@ def offer(
         "datasets": datasets,
         "loggers": loggers,
         "adapters": adapters,
+        "callbacks": callbacks,
     }
     for table, sources in given.items():
         for source in [sources] if isinstance(sources, str) else sources:

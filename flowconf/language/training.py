@@ -335,6 +335,20 @@ class ProfileSection(Section):
         return self.wait + self.warmup + self.active
 
 
+class CallbackSection(OpenSection):
+    """An object of the project that watches a run, and its arguments. It does not change training."""
+
+    name: Annotated[str, named_in("callbacks")]
+    """The registered name of the callback."""
+    every: Positive = 1
+    """Steps between its calls of `step` and `values`."""
+    read: References | None = None
+    """A reference or a list of references, which `values` gets: a step, a tag, a path of any depth, or a field of the
+    batch."""
+    split: Literal["train", "val"] = "train"
+    """The rows that `read` is about: the batch of the step, or as many first rows of the validation split."""
+
+
 class KeepSection(Section):
     """Weights that are kept beside the best and the last ones, each in a file that says why."""
 
@@ -459,6 +473,9 @@ class TrainingConfig(Section):
     loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Logger -> its arguments: services that get the metrics besides the run folder, such as
     `{wandb: {project: digits}}`."""
+    callbacks: Annotated[dict[Identifier, CallbackSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Name -> a registered callback, which sees values of the run and can log scalars, images, histograms, figures and
+    text, such as `{codes: {name: Histograms, every: 100, read: [code]}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -469,9 +486,10 @@ class TrainingConfig(Section):
     `{config: FILE, where: {...}}` names a run by its config."""
 
     def named(self) -> set[str]:
-        """The first names of all references in losses and metrics."""
+        """The first names of all references in losses, metrics and callbacks."""
         sections = (*self.loss.values(), *self.metrics.values())
         texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
+        texts += [text for one in self.callbacks.values() for text in listed(one.read)]
         return {text.split(".")[0].split("[")[0].strip() for text in texts}
 
 

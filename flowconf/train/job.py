@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -32,6 +32,9 @@ from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
+
+if TYPE_CHECKING:
+    from flowconf.train.callbacks.calls import Callbacks
 
 T = TypeVar("T")
 
@@ -115,6 +118,8 @@ class Job:
     inputs: tuple[str, ...] = ()
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
+    callbacks: Callbacks = field(init=False)
+    """Those of a run; a job that is not trained has none."""
     active: Active = field(init=False)
     round: list[Active] = field(init=False)
     """What is active in each step of a round; without turns, a round is one step."""

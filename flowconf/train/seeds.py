@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -21,3 +22,17 @@ def seed_everything(seed: int) -> None:
 def undisturbed(device: torch.device) -> AbstractContextManager[None]:
     """A block that restores torch's random state at its end."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def all_undisturbed(device: torch.device) -> Iterator[None]:
+    """A block that restores the random state of torch, Python and NumPy at its end."""
+    numpy = sys.modules.get("numpy")
+    python, numbers = random.getstate(), None if numpy is None else numpy.random.get_state()
+    try:
+        with undisturbed(device):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(numbers)

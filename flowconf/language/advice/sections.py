@@ -9,6 +9,7 @@ from flowconf.language.advice import other_tools
 from flowconf.language.advice.vocabulary import LOSS_ARGUMENTS, NOT_NEEDED
 from flowconf.language.schema import keys_of
 from flowconf.language.training import (
+    CallbackSection,
     DataSection,
     LossSection,
     MetricSection,
@@ -42,6 +43,8 @@ EXAMPLES: dict[Path, str] = {
     ("phases", "*", "when"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
     ("turns",): "name each turn: `turns: {NAME: {loss: TERM, updates: PATH}}`",
     ("turns", "*"): "write `{loss: TERM, updates: PATH}`",
+    ("callbacks",): "name each callback: `callbacks: {NAME: {name: REGISTERED, every: 100, read: REFERENCE}}`",
+    ("callbacks", "*"): "write `{name: REGISTERED, every: 100, read: REFERENCE}`",
     ("trainer",): "write `trainer: {epochs: 10}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
@@ -59,6 +62,7 @@ MEMBERS: dict[Path, type[Section]] = {
     ("metrics",): MetricSection,
     ("phases",): PhaseSection,
     ("turns",): TurnSection,
+    ("callbacks",): CallbackSection,
 }
 """The models of the named members of a section."""
 

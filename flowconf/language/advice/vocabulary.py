@@ -319,6 +319,7 @@ CONFIG: dict[str, str] = {
     "schedule": "scheduler lr_scheduler lr_schedule lr_scheduler_type param_scheduler",
     "trainer": "training train trainer_args training_args train_cfg fit",
     "loggers": "logger logging report_to",
+    "callbacks": "callback hooks custom_hooks",
     "seed": "seed_everything manual_seed random_seed random_state",
     "defaults": "include includes extends imports inherit base _base_",
     "init_from": "pretrained load_from ckpt_path weights",

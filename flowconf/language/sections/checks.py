@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowconf.language import references, registry, signatures, value_types
@@ -18,15 +18,17 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import phases, rates, selections, turns
+from flowconf.language.sections import callbacks, phases, rates, selections, turns
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
     FITTED,
+    CallbackSection,
     DataSection,
     GroupSection,
     MetricSection,
     OptimizerSection,
+    References,
     ScheduleSection,
     Section,
     TrainingConfig,
@@ -44,7 +46,7 @@ EVERY_METRIC = (
 NO_LABELS: tuple[Label, ...] = ()
 OWN_KEYS: dict[type[Section], list[str]] = {
     section: [key for key in section.model_fields if key != "name"]
-    for section in (DataSection, OptimizerSection, GroupSection, ScheduleSection)
+    for section in (DataSection, OptimizerSection, GroupSection, ScheduleSection, CallbackSection)
 }
 ERRORS = {"mae", "mse"}
 """Metrics of which smaller values are better, as for all losses."""
@@ -60,6 +62,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     phases.check(training, reporter)
     rates.check(training, reporter)
     turns.check(training, reporter)
+    callbacks.check(training, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
@@ -98,6 +101,8 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
     for name, args in training.loggers.items():
         checker.logger(name, args)
+    for name, callback in training.callbacks.items():
+        checker.section(registry.callbacks, ("callbacks", name), callback.name, callback.args)
     _check_best(training, reporter)
 
 
@@ -151,12 +156,19 @@ def check_references(
     reporter: Reporter,
 ) -> None:
     """Report references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
+    for where, written in _references(training):
+        for number, reference in enumerate(listed(written)):
+            place = (*where, number) if isinstance(written, list) else where
+            _check_reference(reference, plan, fields, place, reporter)
+
+
+def _references(training: TrainingConfig) -> Iterator[tuple[Path, References | None]]:
+    """What losses, metrics and callbacks refer to, by path."""
     for path, section in _measured(training).items():
         for key in ("input", "target", "mask"):
-            written = getattr(section, key)
-            for number, reference in enumerate(listed(written)):
-                where = (*path, key, number) if isinstance(written, list) else (*path, key)
-                _check_reference(reference, plan, fields, where, reporter)
+            yield (*path, key), getattr(section, key)
+    for name, callback in training.callbacks.items():
+        yield ("callbacks", name, "read"), callback.read
 
 
 def _of_another_set(
@@ -405,6 +417,8 @@ def own_keys(path: Path) -> list[str]:
     """The keys of the section at a path that are not arguments of its registered name."""
     if _section(path) == "schedule":
         return OWN_KEYS[ScheduleSection]
+    if path[0] == "callbacks":
+        return OWN_KEYS[CallbackSection]
     return OWN_KEYS[GroupSection if len(path) > 1 else SECTIONS[str(path[0])]]
 
 

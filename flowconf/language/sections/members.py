@@ -1,4 +1,4 @@
-"""`heads.*` as the input or target of a loss or metric: a value for each branch, copy or output below a path."""
+"""`heads.*` in losses, metrics and callbacks: a value for each branch, copy or output below a path."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
-from flowconf.language.training import MetricSection, TrainingConfig
+from flowconf.language.training import Section, TrainingConfig
 from flowconf.report import Reporter
 
 ALL = ".*"
 
 Config = TypeVar("Config", bound=TrainingConfig)
-Measured = TypeVar("Measured", bound=MetricSection)
+Measured = TypeVar("Measured", bound=Section)
 
 
 def with_members(training: Config, plan: GraphPlan, reporter: Reporter) -> Config:
@@ -22,13 +22,17 @@ def with_members(training: Config, plan: GraphPlan, reporter: Reporter) -> Confi
     def listed(kind: str, sections: Mapping[str, Measured]) -> dict[str, Measured]:
         return {name: _listed((kind, name), section, plan, reporter) for name, section in sections.items()}
 
-    changed = {"loss": listed("loss", training.loss), "metrics": listed("metrics", training.metrics)}
+    changed = {
+        "loss": listed("loss", training.loss),
+        "metrics": listed("metrics", training.metrics),
+        "callbacks": listed("callbacks", training.callbacks),
+    }
     return training.model_copy(update=changed)
 
 
 def _listed(path: tuple[str, str], section: Measured, plan: GraphPlan, reporter: Reporter) -> Measured:
     changed: dict[str, list[str] | str] = {}
-    for key in ("input", "target"):
+    for key in {"input", "target", "read"} & type(section).model_fields.keys():
         text = getattr(section, key)
         if not isinstance(text, str) or not text.endswith(ALL):
             continue

@@ -268,6 +268,7 @@ def _sizes(walk: Walk) -> None:
 
 
 def _objective(walk: Walk) -> None:
+    from flowconf.train.checks.callbacks import check_callbacks
     from flowconf.train.checks.classes import completed
     from flowconf.train.checks.first_step import measured
     from flowconf.train.checks.optimization import check_optimization
@@ -281,6 +282,7 @@ def _objective(walk: Walk) -> None:
     walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)
+    check_callbacks(walk.checked, walk.reporter)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None

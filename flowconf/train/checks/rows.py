@@ -93,6 +93,7 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     wanted: list[Path] = [path for path, _ in wanted_values(training)]
     wanted += [("trainer", "patience")] if training.trainer.patience is not None else []
     wanted += [("trainer", "keep", "best")] if training.trainer.keep is not None else []
+    wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
     for path in wanted:
         if origins.root.at(path) is not None:
             message = f"`{dotted(path)}` requires a validation split, {without}"

@@ -27,6 +27,7 @@ from flowconf.report import (
 )
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
+from flowconf.train.callbacks.calls import Callbacks, made
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
@@ -141,8 +142,7 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         anew = last_checkpoint(folder) is None
-        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=anew, team=team)
-        _check_splits(job, walk.warnings, screen)
+        job = _prepared(walk, Path(config.training.trainer.runs), team, screen, weights=anew)
         _carry_out(job, lambda: run, screen)
     team.wait()
 
@@ -171,11 +171,18 @@ def _begin(
         return before
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
-        job = prepare(config, runs, walk.inference, team=team)
-        _check_splits(job, walk.warnings, screen)
+        job = _prepared(walk, runs, team, screen)
         run = _carry_out(job, lambda: _new_run(job, runs, opened), screen)
     team.wait()
     return run.folder
+
+
+def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bool = True) -> Job:
+    """The job of a run, with its callbacks."""
+    job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
+    _check_splits(job, walk.warnings, screen)
+    job.callbacks = Callbacks(job, made(job.config, job.device) if team.first else {})
+    return job
 
 
 def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:

@@ -226,6 +226,8 @@ class Feed:
         self.workers = 0 if resident else max(workers, int(self.flows))
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
+        self.seen: list[Batch] | None = None
+        """Where every `batch` is noted; None: nowhere."""
         self._coming: Iterator[Batch] | None = None
 
     def __len__(self) -> int:
@@ -241,7 +243,10 @@ class Feed:
             batch = self._moved(next(self._coming))
         else:
             batch = self._batch(own, self._seed(number, self.team.rank, part))
-        return batch if counts else Idle(batch)
+        found = batch if counts else Idle(batch)
+        if self.seen is not None:
+            self.seen.append(found)
+        return found
 
     def rows(self, rows: Tensor) -> Batch:
         """Some rows, to try something on them: the same in every process, and at any time."""

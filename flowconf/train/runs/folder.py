@@ -29,6 +29,7 @@ from flowconf.text.write import dump
 from flowconf.train.runs import lock
 from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
+from flowconf.train.runs.media import NO_MEDIA, Media
 from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.runs.writer import Writer
@@ -105,16 +106,22 @@ class Run:
             self._lines.flush()
             return self._lines.tell()
 
-    def log(self, step: int, values: Mapping[str, float], **more: object) -> None:
-        """Note named numbers for one step, in the buffered logs; `more` goes into the JSON line alone."""
+    def log(self, step: int, values: Mapping[str, float], media: Media = NO_MEDIA, /, **more: object) -> None:
+        """Note named numbers, images, histograms and texts for one step, in the buffered logs.
+
+        Images become files; `more` goes into the JSON line alone.
+        """
         with self._writing():
             self._check_there()
             assert self._lines is not None
-            self._lines.write(json.dumps({"step": step, **more, **values}) + "\n")
+            for image in media.images.values():
+                image.file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(image.file, image.png)
+            self._lines.write(json.dumps({"step": step, **more, **values, **media.as_data(self.folder)}) + "\n")
             if self._events is not None:
-                self._events.scalars(step, values)
+                self._events.log(step, values, media)
         for logger in self.loggers:
-            logger.log(step, values)
+            logger.log(step, values, media)
 
     def flush(self) -> None:
         """Make the logs readable from outside up to here."""
@@ -249,7 +256,7 @@ class Onlooker(Run):
     def size(self) -> int:
         return 0
 
-    def log(self, step: int, values: Mapping[str, float], **more: object) -> None: ...
+    def log(self, step: int, values: Mapping[str, float], media: Media = NO_MEDIA, /, **more: object) -> None: ...
 
     def flush(self) -> None: ...
 

@@ -21,7 +21,15 @@ from flowconf.text.write import inline
 from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number
 
-IGNORED = ("trainer.runs", "trainer.progress", "trainer.tensorboard", "trainer.report", "loggers")
+IGNORED = (
+    "trainer.runs",
+    "trainer.progress",
+    "trainer.tensorboard",
+    "trainer.report",
+    "trainer.keep",
+    "loggers",
+    "callbacks",
+)
 """Settings that do not affect results."""
 LONGEST = 32
 FEW = 8

@@ -7,6 +7,7 @@ several processes, only rank 0 has loggers. A resumed run keeps its `id`, and re
 
 from __future__ import annotations
 
+import html
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.report import Diagnostic, MachineError, raised_at
+from flowconf.train.runs.media import Histogram, Image, Media
 
 __all__ = ["mlflow", "wandb"]
 
@@ -47,7 +49,11 @@ class LoggedRun:
 
 
 class Logger(Protocol):
-    """Receives the numbers of a run."""
+    """Receives the numbers of a run.
+
+    It may also have `log_images`, `log_histograms` and `log_texts`, each a method of the step and what is logged by
+    name (`Image`, `Histogram`, `str`). What it has no method for is reported once, and is in the run folder only.
+    """
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log named numbers after `step` steps."""
@@ -82,17 +88,18 @@ class Aside:
     def __init__(self, name: str, make: Callable[[], Logger], say: Callable[[str], None]) -> None:
         self.name = name
         self._make, self._say = make, say
-        self._waiting: queue.Queue[tuple[int, Mapping[str, float]] | str] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[int, Mapping[str, float], Media] | str] = queue.Queue(WAITING)
         self._lost = 0
+        self._lacking: set[str] = set()
         self._works = True
         self._thread = Thread(target=self._work, name=f"logger {name}", daemon=True)
         self._thread.start()
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Queue named numbers, without waiting."""
+    def log(self, step: int, values: Mapping[str, float], media: Media) -> None:
+        """Queue named numbers and other things, without waiting."""
         if self._works:
             try:
-                self._waiting.put_nowait((step, dict(values)))
+                self._waiting.put_nowait((step, dict(values), media))
             except queue.Full:
                 self._lost += 1
 
@@ -116,13 +123,24 @@ class Aside:
         try:
             logger = self._make()
             while not isinstance(entry := self._waiting.get(), str):
-                logger.log(*entry)
+                self._log(logger, *entry)
             logger.close(entry)
         except Exception as problem:  # noqa: BLE001 - a network error of any type must not end the run
             self._works = False
             place = raised_at(problem)
             where = "" if place is None else f" ({place})"
             self._say(f"the logger `{self.name}` failed, the run continues without it: {problem}{where}")
+
+    def _log(self, logger: Logger, step: int, values: Mapping[str, float], media: Media) -> None:
+        if values:
+            logger.log(step, values)
+        for kind, found in media.kinds().items():
+            log = getattr(logger, f"log_{kind}", None)
+            if found and log is not None:
+                log(step, found)
+            elif found and kind not in self._lacking:
+                self._lacking.add(kind)
+                self._say(f"the logger `{self.name}` takes no {kind}: they are in the run folder only")
 
 
 def wandb(
@@ -145,15 +163,25 @@ def wandb(
     # A custom step metric: W&B drops entries with decreasing steps, which a resumed run may log.
     tracked.define_metric("step")
     tracked.define_metric("*", step_metric="step")
-    return _Wandb(tracked)
+    return _Wandb(client, tracked)
 
 
 class _Wandb:
-    def __init__(self, tracked: Any) -> None:
-        self.tracked = tracked
+    def __init__(self, client: Any, tracked: Any) -> None:
+        self.client, self.tracked = client, tracked
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
         self.tracked.log({"step": step, **values})
+
+    def log_images(self, step: int, images: Mapping[str, Image]) -> None:
+        self.log(step, {name: self.client.Image(str(image.file)) for name, image in images.items()})
+
+    def log_histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        found = {name: (one.counts, one.edges) for name, one in histograms.items()}
+        self.log(step, {name: self.client.Histogram(np_histogram=pair) for name, pair in found.items()})
+
+    def log_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        self.log(step, {name: self.client.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()})
 
     def close(self, status: str) -> None:
         self.tracked.finish(exit_code=0 if status == "finished" else 1)
@@ -198,6 +226,14 @@ class _Mlflow:
         now = int(time.time() * 1000)
         found = [self.client.entities.Metric(_one_folder(name), value, now, step) for name, value in values.items()]
         self.server.log_batch(self.number, metrics=found)
+
+    def log_images(self, step: int, images: Mapping[str, Image]) -> None:
+        for name, image in images.items():
+            self.server.log_artifact(self.number, str(image.file), f"images/{name}")
+
+    def log_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            self.server.log_text(self.number, text, f"texts/{name}/{step}.txt")
 
     def close(self, status: str) -> None:
         words = {"finished": "FINISHED", "interrupted": "KILLED"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -25,8 +26,8 @@ class Window(list[list[Tensor]]):
         """The sum of the losses that were logged since the last evaluation, and their number."""
 
 
-def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:
-    """Where the run is after `step` steps. What is logged so far is then on the disk."""
+def progress_of(job: Job, run: Run, step: int, best: Best, callbacks: dict[str, Any]) -> Progress:
+    """Where the run is after `step` steps, with the state of `callbacks`. What is logged so far is then on the disk."""
     return Progress(
         step=step,
         epoch=job.sampler.epoch,
@@ -36,6 +37,7 @@ def progress_of(job: Job, run: Run, step: int, best: Best) -> Progress:
         best=best.state(),
         schedules=job.learning_rate.state(),
         shares=job.team.shares.state(),
+        callbacks=callbacks,
         terms=job.columns,
         log=run.size(),
     )

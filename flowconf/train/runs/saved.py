@@ -57,6 +57,8 @@ class Progress(Section):
     schedules: list[tuple[str, dict[str, Any]]] = []
     """The name and state of each learning rate schedule that depends on values of the run."""
     shares: SavedShares | None
+    callbacks: dict[str, Any] = {}
+    """The state of each callback."""
     terms: list[str]
     """The columns of the losses that have not been logged yet, after the loss itself."""
     log: Count

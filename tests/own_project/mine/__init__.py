@@ -100,6 +100,17 @@ def waves(*, rows: int = 48, seed: int = 0) -> flowconf.Splits:
     return flowconf.Splits(*(Rows(*part) for part in parts))
 
 
+@flowconf.register_callback
+class Look:
+    """The mean of what it reads."""
+
+    def __init__(self, *, digits: int = 3):
+        self.digits = digits
+
+    def values(self, run, values):
+        run.log({name: round(float(value.mean()), self.digits) for name, value in values.items()})
+
+
 @flowconf.register_logger
 class Diary:
     """Lines in a file of the run folder."""

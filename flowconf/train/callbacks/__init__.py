@@ -1,0 +1,1 @@
+"""Callbacks: objects of a project that watch a run and do not change it."""

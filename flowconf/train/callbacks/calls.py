@@ -1,0 +1,219 @@
+"""The callbacks of a run: when they are called, what they get, and what of them is saved.
+
+Their methods are called in rank 0 only, with the values of the whole batch; all processes compute these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flowconf.language import references, registry
+from flowconf.language.config import Config
+from flowconf.language.training import CallbackSection, listed
+from flowconf.report import ConfigError, Diagnostic, Place, raised_here
+from flowconf.train.callbacks.guard import Guard
+from flowconf.train.callbacks.state import pack
+from flowconf.train.callbacks.watched_run import WatchedRun
+from flowconf.train.checks.callbacks import problems_of
+from flowconf.train.data.splits import in_parts
+from flowconf.train.objective.terms import Operand, sources
+from flowconf.train.optim.state import unpacked
+from flowconf.train.runs.folder import Run
+from flowconf.train.seeds import all_undisturbed
+from flowconf.train.team.shares import Idle
+
+if TYPE_CHECKING:
+    from flowconf.train.job import Job
+
+Take = Callable[["Job", Tensor, int], list[Tensor]]
+OWN = "callback/"
+"""The beginning of the names of tensors that callbacks save."""
+
+
+@dataclass
+class Watching:
+    """A callback, as far as this process knows it."""
+
+    name: str
+    section: CallbackSection
+    place: Place
+    seer: Any
+    """The object of the project; None in other processes than rank 0."""
+    operands: Sequence[Operand]
+    """What it reads."""
+    view: Callable[..., dict[str, Tensor]] | None
+    """Computes those that are values of the graph; None if there are none."""
+    run: WatchedRun | None = field(default=None, repr=False)
+
+    def is_due(self, step: int) -> bool:
+        return step % self.section.every == 0
+
+    @property
+    def reads_batches(self) -> bool:
+        """Whether it reads something of the batches of training."""
+        return bool(self.operands) and self.section.split == "train"
+
+
+class Callbacks:
+    """The callbacks of a run; without any, nothing is done."""
+
+    def __init__(self, job: Job, seers: Mapping[str, Any]) -> None:
+        """`seers` are the objects by name, in rank 0."""
+        self._job = job
+        self._all = [_watching(job, name, seers.get(name)) for name in job.config.training.callbacks]
+        self._guard = Guard(job)
+        self._batches: Sequence[Mapping[str, Tensor]] = []
+
+    def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
+        """Before anything else: `run` gets what they log, and `where` gives the epoch and phase of a step."""
+        for one in self._all:
+            one.run = WatchedRun(self._job, run, one.name, where)
+
+    def start(self, step: int) -> None:
+        """Before the first step of this process, after `step` steps of the run."""
+        for one in self._all:
+            self._call(one, "start", step)
+
+    def recording(self, take: Take) -> Take:
+        """`take`, which notes the batch of a step after which one of them reads values of it."""
+        reading = [one for one in self._all if one.reads_batches]
+        return partial(self._recorded, take, reading) if reading else take
+
+    def step(self, step: int) -> None:
+        """After a step."""
+        for one in self._all:
+            if one.is_due(step):
+                self._call(one, "step", step)
+                if one.operands:
+                    self._call(one, "values", step, self._values(one))
+
+    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
+        """After an evaluation, with its values by name."""
+        for one in self._all:
+            self._call(one, "evaluated", step, dict(found))
+
+    def end(self, step: int) -> None:
+        """After the end of the run."""
+        for one in self._all:
+            self._call(one, "end", step)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What they save, as plain data and tensors by name. Raises `RunError` for what cannot be saved."""
+        tensors: dict[str, Tensor] = {}
+        found = {
+            one.name: pack(one.seer.state_dict(), one.name, one.place, tensors)
+            for one in self._all
+            if hasattr(one.seer, "state_dict")
+        }
+        return found, {f"{OWN}{name}": tensor for name, tensor in tensors.items()}
+
+    def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+        """Restore `state()`. Returns notes for the user."""
+        own = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
+        notes = []
+        for one in self._all:
+            if hasattr(one.seer, "load_state_dict"):
+                if one.name in saved:
+                    self._guarded(one, "load_state_dict", unpacked(saved[one.name], own))
+                else:
+                    notes.append(f"the callback `{one.name}` starts fresh: the checkpoint has no state of it")
+        return notes
+
+    def _call(self, one: Watching, method: str, step: int, *given: Any) -> None:
+        if hasattr(one.seer, method):
+            assert one.run is not None
+            one.run.step = step
+            self._guarded(one, method, one.run, *given)
+
+    def _guarded(self, one: Watching, method: str, *given: Any) -> None:
+        try:
+            with self._guard.seeing(one.name, one.place):
+                getattr(one.seer, method)(*given)
+        except Exception as problem:
+            problem.add_note(f"in `{method}` of the callback `{one.name}`")
+            raise
+
+    def _recorded(self, take: Take, reading: Sequence[Watching], job: Job, rows: Tensor, step: int) -> list[Tensor]:
+        """`take`, in which the batch that it uses is noted if one of `reading` is due after the step."""
+        if not any(one.is_due(step + 1) for one in reading):
+            return take(job, rows, step)
+        seen: list[dict[str, Tensor]] = []
+        job.train.seen = seen
+        try:
+            return take(job, rows, step)
+        finally:
+            job.train.seen = None
+            self._batches = seen[: len(in_parts(rows, job.config.training.trainer.accumulate))]
+
+    def _values(self, one: Watching) -> dict[str, Any]:
+        """What a callback reads, on the CPU, of all rows."""
+        job = self._job
+        batches: Sequence[Mapping[str, Tensor]] = self._batches
+        if one.section.split == "val":
+            batches = [job.held_out["val"].first_rows(job.config.training.data.batch_size)]
+        parts: list[dict[str, Any]] = []
+        with self._guard.seeing(one.name, one.place):
+            for batch in batches:
+                job.memory.begin(len(next(iter(batch.values()))))
+                values = {} if one.view is None else job.values(one.view, batch)
+                if not isinstance(batch, Idle):
+                    parts.append({operand.name: _on_cpu(operand.read(values, batch)) for operand in one.operands})
+        if one.reads_batches:
+            parts = [part for own in job.team.gather(parts) for part in own]
+        return {operand.name: _joined([part[operand.name] for part in parts]) for operand in one.operands}
+
+
+def made(config: Config, device: torch.device) -> dict[str, Any]:
+    """The callbacks of a config by name. Raises `ConfigError` if one cannot be made."""
+    found = {}
+    origins = config.composition.document.origins
+    for name, section in config.training.callbacks.items():
+        place, path = origins.value(("callbacks", name, "name")), f"callbacks.{name}"
+        try:
+            with all_undisturbed(device):
+                found[name] = registry.callbacks.load(section.name)(**section.args)
+        except Exception as problem:  # a callback of a project may raise anything
+            message = f"the callback `{name}` cannot be made: {type(problem).__name__}: {problem}"
+            raise ConfigError(Diagnostic("FC0123", message, place, path, raised_here(problem))) from problem
+        problems = problems_of(found[name], name, section, origins)
+        if problems:
+            raise ConfigError(*problems)
+    return found
+
+
+def _watching(job: Job, name: str, seer: Any) -> Watching:
+    section, model = job.config.training.callbacks[name], job.config.model
+    fields = job.train.split.fields
+    operands = sources(listed(section.read), fields, partial(references.names_value, model))
+    inside = [operand.name for operand in operands if not operand.in_batch]
+    place = job.config.composition.document.origins.value(("callbacks", name, "name"))
+    view = job.team.through(job.graph.view(inside)) if inside else None
+    return Watching(name, section, place, seer, operands, view)
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return [_on_cpu(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The values of the parts of a batch as one, or as a list if they have different shapes."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, list):
+        return [_joined(items) for items in zip(*parts, strict=True)]
+    if first.ndim and all(part.shape[1:] == first.shape[1:] for part in parts):
+        return torch.cat(list(parts))
+    return list(parts)

@@ -1,0 +1,89 @@
+"""Checks of callbacks that need their classes: the methods that they have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from flowconf.language import registry, signatures
+from flowconf.language.config import Config
+from flowconf.language.training import CallbackSection
+from flowconf.report import Diagnostic, Label, Reporter
+from flowconf.report.origins import Origins
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "start": ("run",),
+    "step": ("run",),
+    "values": ("run", "values"),
+    "evaluated": ("run", "found"),
+    "end": ("run",),
+}
+"""The methods that are called, with their arguments."""
+
+
+def check_callbacks(config: Config, reporter: Reporter) -> None:
+    """Report callbacks whose class does not have the methods that their keys require.
+
+    Of a function that makes a callback, this is only known once it is made.
+    """
+    origins = config.composition.document.origins
+    for name, section in config.training.callbacks.items():
+        known = registry.callbacks.load(section.name)
+        if isinstance(known, type):
+            reporter.diagnostics += problems_of(known, name, section, origins)
+
+
+def problems_of(seer: Any, name: str, section: CallbackSection, origins: Origins) -> list[Diagnostic]:
+    """The errors of a callback, or of its class."""
+    path = f"callbacks.{name}"
+    cls = seer if isinstance(seer, type) else type(seer)
+    labels: tuple[Label, ...] = ()
+    if cls.__module__ != "builtins" and not registry.callbacks.is_built_in(section.name):
+        labels = (Label(f"`{cls.__name__}` is defined here", signatures.place(cls.__module__, cls.__qualname__)),)
+    here = origins.value(("callbacks", name, "name"))
+    having = [method for method in METHODS if callable(getattr(seer, method, None))]
+    if not having:
+        known = ", ".join(f"`{method}`" for method in METHODS)
+        message = f"the callback `{section.name}` has none of the methods {known}"
+        return [Diagnostic("FC0123", message, here, path, labels, f"define one of them, such as `{_written('step')}`")]
+    found = [
+        Diagnostic("FC0133", f"`{section.name}` must have the method `{_written(method)}`", here, path, labels)
+        for method in having
+        if not _takes(seer, method)
+    ]
+    if "values" in having and section.read is None:
+        message = f"`{section.name}` has the method `values`, which requires `read`"
+        found.append(
+            Diagnostic("FC0122", message, here, path, labels, "write `read: ...` with the values that it gets")
+        )
+    for key in ("read", "split"):
+        if "values" not in having and key in section.model_fields_set:
+            message = f"`{key}` has no effect: the callback `{section.name}` has no method `values`"
+            advice = f"remove it, or define `{_written('values')}`"
+            place = origins.key(("callbacks", name, key))
+            found.append(Diagnostic("FC0410", message, place, path, labels, advice))
+            break
+    return found
+
+
+def _written(method: str) -> str:
+    return f"def {method}({', '.join(('self', *METHODS[method]))})"
+
+
+def _takes(seer: Any, method: str) -> bool:
+    """Whether a method can be called with its arguments."""
+    try:
+        given = [*_instance(seer, method), *METHODS[method]]
+        inspect.signature(getattr(seer, method)).bind(*given)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
+
+
+def _instance(seer: Any, method: str) -> Iterator[str]:
+    """`self`, for a method that is looked up in a class and is not static."""
+    if isinstance(seer, type) and not isinstance(inspect.getattr_static(seer, method), staticmethod | classmethod):
+        yield "self"
