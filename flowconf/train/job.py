@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -32,9 +32,7 @@ from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
-
-if TYPE_CHECKING:
-    from flowconf.train.callbacks.calls import Callbacks
+from flowconf.train.watching.watcher import Watchers
 
 T = TypeVar("T")
 
@@ -115,11 +113,11 @@ class Job:
     """Reports on the weights that were loaded into the graph."""
     fitted: Mapping[str, Any] | None = None
     """What the data set has determined from its training rows."""
+    watchers: Watchers = field(default_factory=Watchers)
+    """What sees the run."""
     inputs: tuple[str, ...] = ()
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
-    callbacks: Callbacks = field(init=False)
-    """Those of a run; a job that is not trained has none."""
     active: Active = field(init=False)
     round: list[Active] = field(init=False)
     """What is active in each step of a round; without turns, a round is one step."""

@@ -48,15 +48,15 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     """
     trainer = job.config.training.trainer
     best, window = Best(job, run), Window()
-    job.callbacks.begin(run, partial(where, job))
+    job.watchers.begin(run, partial(where, job))
     step = restore(job, run, screen, best, window)
     first, began = step, time.perf_counter()
 
     screen.start(job.total_steps, step)
     job.graph.train()
-    job.callbacks.start(step)
+    job.watchers.start(step)
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
-    looking = looked_at(job, run, screen, job.callbacks.recording(one_step))
+    looking = looked_at(job, run, screen, job.watchers.recording(job.train, one_step))
     stopping = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
     with stopping as stop, coming, looking as take:
         while step < job.total_steps and not best.gives_up:
@@ -72,7 +72,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 screen.step(step)
                 if step % trainer.log_every == 0 or step == job.total_steps:
                     log_losses(job, run, screen, step, window)
-                job.callbacks.step(step)
+                job.watchers.step(step)
                 better = False
                 evaluates = due(job, trainer.evaluate_every, step)
                 found: dict[str, float] = {}
@@ -86,7 +86,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 if evaluates:
                     report(job, run, screen, step, found, "best" if better else "", recent_loss(job, window))
                 if found:
-                    job.callbacks.evaluated(step, found)
+                    job.watchers.evaluated(step, found)
                 ends = step == job.total_steps or best.gives_up
                 if ends:
                     log_losses(job, run, screen, step, window)
@@ -111,11 +111,11 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
         found = evaluate(job, job.held_out["test"], "test")
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found
-        job.callbacks.evaluated(best.step, found)
+        job.watchers.evaluated(best.step, found)
         if not math.isfinite(found["test/loss"]):
             causes = spoiled_rows.in_split(job, job.held_out["test"])
             screen.say(render_text([replace(cause, severity="warning") for cause in causes]))
-    job.callbacks.end(step)
+    job.watchers.end(step)
     return results
 
 
@@ -141,9 +141,11 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
     losses = gradients(job, rows, step)
+    job.watchers.gradients(step + 1)
     job.precision.step(active.optimizers, active.trained, trainer.clip, trainer.clip_value)
     for optimizer in active.repeating:
         optimizer.step(computed_again(job, rows, step, losses))
+    job.watchers.updated(step + 1)
     job.averages.update(step, job.precision.skipped)
     job.followers.update(job.precision.skipped)
     job.memory.cut()
@@ -353,7 +355,7 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
     if job.team.agree(not all_finite([*tensors.values(), *map(held, job.graph.parameters())])):
         log_losses(job, run, screen, step, window)
         raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", advice=advice_on_nan(run)))
-    seen, tensors_seen = job.callbacks.state()
+    seen, tensors_seen = job.watchers.state()
     tensors |= job.averages.state() | job.team.random_states() | tensors_seen
     job.team.equalize(job.graph)
     state = whole_state(job, run.id, progress_of(job, run, step, best, seen), tensors)
@@ -395,7 +397,7 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     job.learning_rate.set(step - 1)
     notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
     notes += restore_window(job, progress, tensors, window)
-    notes += job.callbacks.restore(progress.callbacks, tensors)
+    notes += job.watchers.restore(progress.callbacks, tensors)
     best.restore(progress.best, step)
     window.reported = max(0, len(window) - (step - best.latest))
     notes += run.begin(progress.log, step)

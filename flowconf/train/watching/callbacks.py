@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,21 +17,18 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.training import CallbackSection, listed
 from flowconf.report import ConfigError, Diagnostic, Place, raised_here
-from flowconf.train.callbacks.guard import Guard
-from flowconf.train.callbacks.state import pack
-from flowconf.train.callbacks.watched_run import WatchedRun
 from flowconf.train.checks.callbacks import problems_of
-from flowconf.train.data.splits import in_parts
+from flowconf.train.job import Job
 from flowconf.train.objective.terms import Operand, sources
 from flowconf.train.optim.state import unpacked
 from flowconf.train.runs.folder import Run
 from flowconf.train.seeds import all_undisturbed
 from flowconf.train.team.shares import Idle
+from flowconf.train.watching.guard import Guard
+from flowconf.train.watching.state import pack
+from flowconf.train.watching.watched_run import WatchedRun
+from flowconf.train.watching.watcher import Saved, Watcher
 
-if TYPE_CHECKING:
-    from flowconf.train.job import Job
-
-Take = Callable[["Job", Tensor, int], list[Tensor]]
 OWN = "callback/"
 """The beginning of the names of tensors that callbacks save."""
 
@@ -60,33 +57,27 @@ class Watching:
         return bool(self.operands) and self.section.split == "train"
 
 
-class Callbacks:
-    """The callbacks of a run; without any, nothing is done."""
+class Callbacks(Watcher):
+    """The callbacks of a run."""
 
     def __init__(self, job: Job, seers: Mapping[str, Any]) -> None:
         """`seers` are the objects by name, in rank 0."""
         self._job = job
         self._all = [_watching(job, name, seers.get(name)) for name in job.config.training.callbacks]
         self._guard = Guard(job)
-        self._batches: Sequence[Mapping[str, Tensor]] = []
 
     def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
-        """Before anything else: `run` gets what they log, and `where` gives the epoch and phase of a step."""
         for one in self._all:
             one.run = WatchedRun(self._job, run, one.name, where)
 
     def start(self, step: int) -> None:
-        """Before the first step of this process, after `step` steps of the run."""
         for one in self._all:
             self._call(one, "start", step)
 
-    def recording(self, take: Take) -> Take:
-        """`take`, which notes the batch of a step after which one of them reads values of it."""
-        reading = [one for one in self._all if one.reads_batches]
-        return partial(self._recorded, take, reading) if reading else take
+    def reads(self, step: int) -> bool:
+        return any(one.reads_batches and one.is_due(step) for one in self._all)
 
     def step(self, step: int) -> None:
-        """After a step."""
         for one in self._all:
             if one.is_due(step):
                 self._call(one, "step", step)
@@ -94,27 +85,23 @@ class Callbacks:
                     self._call(one, "values", step, self._values(one))
 
     def evaluated(self, step: int, found: Mapping[str, float]) -> None:
-        """After an evaluation, with its values by name."""
         for one in self._all:
             self._call(one, "evaluated", step, dict(found))
 
     def end(self, step: int) -> None:
-        """After the end of the run."""
         for one in self._all:
             self._call(one, "end", step)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What they save, as plain data and tensors by name. Raises `RunError` for what cannot be saved."""
+    def state(self) -> Saved:
         tensors: dict[str, Tensor] = {}
         found = {
-            one.name: pack(one.seer.state_dict(), one.name, one.place, tensors)
+            one.name: pack(self._guarded(one, "state_dict"), one.name, one.place, tensors)
             for one in self._all
             if hasattr(one.seer, "state_dict")
         }
         return found, {f"{OWN}{name}": tensor for name, tensor in tensors.items()}
 
     def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-        """Restore `state()`. Returns notes for the user."""
         own = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
         notes = []
         for one in self._all:
@@ -131,30 +118,18 @@ class Callbacks:
             one.run.step = step
             self._guarded(one, method, one.run, *given)
 
-    def _guarded(self, one: Watching, method: str, *given: Any) -> None:
+    def _guarded(self, one: Watching, method: str, *given: Any) -> Any:
         try:
             with self._guard.seeing(one.name, one.place):
-                getattr(one.seer, method)(*given)
+                return getattr(one.seer, method)(*given)
         except Exception as problem:
             problem.add_note(f"in `{method}` of the callback `{one.name}`")
             raise
 
-    def _recorded(self, take: Take, reading: Sequence[Watching], job: Job, rows: Tensor, step: int) -> list[Tensor]:
-        """`take`, in which the batch that it uses is noted if one of `reading` is due after the step."""
-        if not any(one.is_due(step + 1) for one in reading):
-            return take(job, rows, step)
-        seen: list[dict[str, Tensor]] = []
-        job.train.seen = seen
-        try:
-            return take(job, rows, step)
-        finally:
-            job.train.seen = None
-            self._batches = seen[: len(in_parts(rows, job.config.training.trainer.accumulate))]
-
     def _values(self, one: Watching) -> dict[str, Any]:
         """What a callback reads, on the CPU, of all rows."""
         job = self._job
-        batches: Sequence[Mapping[str, Tensor]] = self._batches
+        batches: Sequence[Mapping[str, Tensor]] = job.train.seen or ()
         if one.section.split == "val":
             batches = [job.held_out["val"].first_rows(job.config.training.data.batch_size)]
         parts: list[dict[str, Any]] = []

@@ -1,1 +1,0 @@
-"""Callbacks: objects of a project that watch a run and do not change it."""

@@ -1,0 +1,1 @@
+"""What sees a run and does not change it: callbacks and statistics."""

@@ -1,0 +1,116 @@
+"""The moments of a run at which it can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from flowconf.train.data.splits import Feed, in_parts
+from flowconf.train.runs.folder import Run
+
+Take = Callable[[Any, Tensor, int], list[Tensor]]
+"""Takes a training step: the job, the rows, and the number of steps before it."""
+Saved = tuple[dict[str, Any], dict[str, Tensor]]
+"""Plain data and tensors, by name."""
+
+
+class Watcher:
+    """Sees a run, and does not change it. Every method does nothing by default.
+
+    All processes call the methods, with the number of steps so far.
+    """
+
+    def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
+        """Before anything else: `run` logs what is seen, and `where` gives the epoch and phase of a step."""
+
+    def reads(self, step: int) -> bool:
+        """Whether the batch of the step before is needed."""
+        return False
+
+    def start(self, step: int) -> None:
+        """Before the first step of this process."""
+
+    def gradients(self, step: int) -> None:
+        """Within a step, when its gradients are known and nothing has moved; `step` is the number of steps after it."""
+
+    def updated(self, step: int) -> None:
+        """Within a step, after the optimizers."""
+
+    def step(self, step: int) -> None:
+        """After a step."""
+
+    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
+        """After an evaluation, with its values by name."""
+
+    def end(self, step: int) -> None:
+        """After the end of the run."""
+
+    def state(self) -> Saved:
+        """What is saved. Raises `RunError` for what cannot be saved."""
+        return {}, {}
+
+    def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+        """Restore `state()`. Returns notes for the user."""
+        return []
+
+
+class Watchers(Watcher):
+    """All watchers of a run; without any, nothing is done."""
+
+    def __init__(self, watchers: Iterable[Watcher] = ()) -> None:
+        self.all = tuple(watchers)
+
+    def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
+        for one in self.all:
+            one.begin(run, where)
+
+    def recording(self, feed: Feed, take: Take) -> Take:
+        """`take`, which notes the batch of a step in `feed` if one of them needs it."""
+        return partial(self._recorded, feed, take) if self.all else take
+
+    def start(self, step: int) -> None:
+        for one in self.all:
+            one.start(step)
+
+    def gradients(self, step: int) -> None:
+        for one in self.all:
+            one.gradients(step)
+
+    def updated(self, step: int) -> None:
+        for one in self.all:
+            one.updated(step)
+
+    def step(self, step: int) -> None:
+        for one in self.all:
+            one.step(step)
+
+    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
+        for one in self.all:
+            one.evaluated(step, found)
+
+    def end(self, step: int) -> None:
+        for one in self.all:
+            one.end(step)
+
+    def state(self) -> Saved:
+        plain: dict[str, Any] = {}
+        tensors: dict[str, Tensor] = {}
+        for one in self.all:
+            found, held = one.state()
+            plain |= found
+            tensors |= held
+        return plain, tensors
+
+    def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+        return [note for one in self.all for note in one.restore(saved, tensors)]
+
+    def _recorded(self, feed: Feed, take: Take, job: Any, rows: Tensor, step: int) -> list[Tensor]:
+        """A step, whose batch is noted if it is needed: its parts, without what an optimizer computes once more."""
+        feed.seen = [] if any(one.reads(step + 1) for one in self.all) else None
+        losses = take(job, rows, step)
+        if feed.seen is not None:
+            del feed.seen[len(in_parts(rows, job.config.training.trainer.accumulate)) :]
+        return losses
