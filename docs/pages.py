@@ -36,7 +36,7 @@ SECTIONS = {
     "Graphs written step by step": ("flowconf.graph.builder",),
     "Registering": ("flowconf.language.registry", "flowconf.train.objective.gradients"),
     "Data sets": ("flowconf.train.data.splits",),
-    "Callbacks": ("flowconf.train.watching.watched_run",),
+    "Callbacks": ("flowconf.train.callbacks.watched_run",),
     "Errors": ("flowconf.report",),
 }
 """The sections of the API reference, with the modules that their names come from."""

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
         RunError,
         StepError,
     )
+    from flowconf.train.callbacks.watched_run import WatchedRun
     from flowconf.train.data.splits import Resident, Splits, provides
     from flowconf.train.objective.gradients import differentiates
     from flowconf.train.python import data, evaluate, predict, train
-    from flowconf.train.watching.watched_run import WatchedRun
 
 __version__ = "0.1.0"
 
@@ -54,7 +54,7 @@ _HOMES = {
         "register_loss", "register_metric", "register_optimizer", "register_schedule",
     ),
     "flowconf.train.python": ("data", "evaluate", "predict", "train"),
-    "flowconf.train.watching.watched_run": ("WatchedRun",),
+    "flowconf.train.callbacks.watched_run": ("WatchedRun",),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
     "flowconf.train.objective.gradients": ("differentiates",),
 }  # fmt: skip

@@ -19,7 +19,7 @@ offer(
     ],
     loggers="flowconf.train.runs.loggers",
     adapters="flowconf.graph.adapters",
-    callbacks="flowconf.train.watching.builtin",
+    callbacks="flowconf.train.callbacks.builtin",
 )
 offer(
     modules="torch.nn.modules",

@@ -15,6 +15,7 @@ from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
+from flowconf.train.callbacks.watcher import Watchers
 from flowconf.train.compiling import compiled, mode_of
 from flowconf.train.data.splits import Feed, Sampler
 from flowconf.train.objective.metering import Metric
@@ -32,7 +33,6 @@ from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
-from flowconf.train.watching.watcher import Watchers
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import callbacks, phases, rates, selections, turns
+from flowconf.language.sections import callbacks, phases, rates, selections, turns, vain
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
@@ -58,7 +58,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     check_names(training, plan, fields, reporter)
     selections.check(training, plan, reporter)
     _check_devices(training, reporter)
-    _check_vain(training, reporter)
+    vain.check(training, reporter)
     phases.check(training, reporter)
     rates.check(training, reporter)
     turns.check(training, reporter)
@@ -199,62 +199,6 @@ def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
     """All losses and metrics by path."""
     found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}
-
-
-def _check_vain(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report settings without effect in the same file."""
-    trainer, rows = training.trainer, training.data.batch_size
-    if trainer.epochs is not None and trainer.steps is not None:
-        epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
-        if epochs.file == steps.file and epochs.file is not None:
-            message = "`epochs` and `steps` are both set; the run ends at whichever comes first"
-            label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
-            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
-    _check_patience(training, reporter)
-    _check_keep(training, reporter)
-    if trainer.accumulate > rows:
-        place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
-        labels = (
-            (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else NO_LABELS
-        )
-        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be split into {trainer.accumulate} parts"
-        advice = f"write at most `{rows}`"
-        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
-
-
-def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report a patience that a run of this length cannot exhaust, as far as that is known without the data."""
-    trainer = training.trainer
-    if trainer.patience is None:
-        return
-    length, keys = trainer.epochs, ["patience", "epochs"]
-    if trainer.evaluate_every:
-        length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
-    places = [reporter.value(("trainer", key)) for key in keys]
-    if length is None or places[0].file is None or len({place.file for place in places}) > 1:
-        return
-    evaluations = math.ceil(length / (trainer.evaluate_every or 1))
-    longest = evaluations - 2  # the first evaluation is the best so far, and after the last one the run ends anyway
-    if trainer.patience > longest:
-        count = f"{evaluations:,} evaluation{'s' * (evaluations > 1)}"
-        message = f"`patience` is {trainer.patience:,}, and a run with {count} never ends earlier because of it"
-        labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
-        advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
-        reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
-
-
-def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report weights to keep of a step after the end of the run."""
-    trainer = training.trainer
-    every = trainer.keep.every if trainer.keep is not None else None
-    if every is None or trainer.steps is None or every <= trainer.steps:
-        return
-    place, steps = reporter.value(("trainer", "keep", "every")), reporter.value(("trainer", "steps"))
-    if place.file is not None and place.file == steps.file:
-        message = f"`keep.every` is {every:,}, and the run ends after step {trainer.steps:,}"
-        labels = (Label("`steps` is set here", steps),)
-        advice = f"write at most `{trainer.steps}`, or remove it"
-        reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
 
 
 def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:

@@ -27,6 +27,7 @@ from flowconf.report import (
 )
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
+from flowconf.train.callbacks.watcher import Watchers
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
@@ -56,7 +57,6 @@ from flowconf.train.team.distributed import (
     restarts,
     team_for,
 )
-from flowconf.train.watching.watcher import Watchers
 
 
 def train(config: Config, screen: Screen | None = None) -> Path:
@@ -182,7 +182,7 @@ def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bo
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
     _check_splits(job, walk.warnings, screen)
     if job.config.training.callbacks:
-        from flowconf.train.watching.callbacks import Callbacks, made
+        from flowconf.train.callbacks.calls import Callbacks, made
 
         job.watchers = Watchers([Callbacks(job, made(job.config, job.device) if team.first else {})])
     return job

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from flowconf.language.value_types import Positive
-from flowconf.train.watching.watched_run import WatchedRun
+from flowconf.train.callbacks.watched_run import WatchedRun
 
 __all__ = ["Histograms", "Images"]
 

@@ -17,6 +17,10 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.training import CallbackSection, listed
 from flowconf.report import ConfigError, Diagnostic, Place, raised_here
+from flowconf.train.callbacks.guard import Guard
+from flowconf.train.callbacks.state import pack
+from flowconf.train.callbacks.watched_run import WatchedRun
+from flowconf.train.callbacks.watcher import Saved, Watcher
 from flowconf.train.checks.callbacks import problems_of
 from flowconf.train.job import Job
 from flowconf.train.objective.terms import Operand, sources
@@ -24,10 +28,6 @@ from flowconf.train.optim.state import unpacked
 from flowconf.train.runs.folder import Run
 from flowconf.train.seeds import all_undisturbed
 from flowconf.train.team.shares import Idle
-from flowconf.train.watching.guard import Guard
-from flowconf.train.watching.state import pack
-from flowconf.train.watching.watched_run import WatchedRun
-from flowconf.train.watching.watcher import Saved, Watcher
 
 OWN = "callback/"
 """The beginning of the names of tensors that callbacks save."""

@@ -1,0 +1,62 @@
+"""Checks of settings of the trainer that have no effect, or cannot have one together."""
+
+from __future__ import annotations
+
+import math
+
+from flowconf.language.training import TrainingConfig
+from flowconf.report import Label, Reporter
+
+
+def check(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report settings without effect in the same file."""
+    trainer, rows = training.trainer, training.data.batch_size
+    if trainer.epochs is not None and trainer.steps is not None:
+        epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
+        if epochs.file == steps.file and epochs.file is not None:
+            message = "`epochs` and `steps` are both set; the run ends at whichever comes first"
+            label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
+            reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
+    _check_patience(training, reporter)
+    _check_keep(training, reporter)
+    if trainer.accumulate > rows:
+        place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
+        labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else ()
+        message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be split into {trainer.accumulate} parts"
+        advice = f"write at most `{rows}`"
+        reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)
+
+
+def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report a patience that a run of this length cannot exhaust, as far as that is known without the data."""
+    trainer = training.trainer
+    if trainer.patience is None:
+        return
+    length, keys = trainer.epochs, ["patience", "epochs"]
+    if trainer.evaluate_every:
+        length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
+    places = [reporter.value(("trainer", key)) for key in keys]
+    if length is None or places[0].file is None or len({place.file for place in places}) > 1:
+        return
+    evaluations = math.ceil(length / (trainer.evaluate_every or 1))
+    longest = evaluations - 2  # the first evaluation is the best so far, and after the last one the run ends anyway
+    if trainer.patience > longest:
+        count = f"{evaluations:,} evaluation{'s' * (evaluations > 1)}"
+        message = f"`patience` is {trainer.patience:,}, and a run with {count} never ends earlier because of it"
+        labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
+        advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
+        reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
+
+
+def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report weights to keep of a step after the end of the run."""
+    trainer = training.trainer
+    every = trainer.keep.every if trainer.keep is not None else None
+    if every is None or trainer.steps is None or every <= trainer.steps:
+        return
+    place, steps = reporter.value(("trainer", "keep", "every")), reporter.value(("trainer", "steps"))
+    if place.file is not None and place.file == steps.file:
+        message = f"`keep.every` is {every:,}, and the run ends after step {trainer.steps:,}"
+        labels = (Label("`steps` is set here", steps),)
+        advice = f"write at most `{trainer.steps}`, or remove it"
+        reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
