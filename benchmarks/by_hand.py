@@ -145,10 +145,28 @@ class Sensor(nn.Module):
         return self.seen(what + where)
 
 
+class WideSensor(nn.Module):
+    """A wide patch of the image [B, 1, H, W] at a place [B, 2], by convolutions along the text: [B, width]."""
+
+    def __init__(self, height: int, across: int, step: int, width: int) -> None:
+        super().__init__()
+        self.where = nn.Linear(2, width)
+        self.patch = Glimpse([height, across], step)
+        self.strokes = nn.Sequential(nn.Conv2d(1, 16, (height, 5), padding=(0, 2)), nn.ReLU())
+        self.letters = nn.Sequential(nn.Conv2d(16, 32, (1, 5), stride=(1, 2), padding=(0, 2)), nn.ReLU())
+        self.what = nn.Sequential(nn.Flatten(), nn.Linear(16 * across, width), nn.ReLU())
+        self.seen = nn.Sequential(nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, image: Tensor, at: Tensor) -> Tensor:
+        where = self.where(at)
+        what = self.what(self.letters(self.strokes(self.patch(image, at))))
+        return self.seen(what + where)
+
+
 class Look(nn.Module):
     """One look: see, think, and say where to look next."""
 
-    def __init__(self, sensor: Sensor, think: nn.GRUCell, move: nn.Sequential) -> None:
+    def __init__(self, sensor: Sensor | WideSensor, think: nn.GRUCell, move: nn.Sequential) -> None:
         super().__init__()
         self.sensor = sensor
         self.think = think
@@ -221,7 +239,7 @@ class WordReader(nn.Module):
         self.blur = nn.AvgPool2d(3, stride=1, padding=1)
         self.start = Start(width)
         move = nn.Sequential(nn.Linear(width, 2), nn.Tanh())
-        self.scan = Look(Sensor(8, 48, 2, width), nn.GRUCell(width, width), move)
+        self.scan = Look(WideSensor(8, 48, 2, width), nn.GRUCell(width, width), move)
         self.length = nn.Linear(width, 4)
         self.where = nn.Sequential(nn.Linear(width, 2 * places), nn.Tanh())
         self.register_buffer("scale", torch.tensor([1.0, 0.3]), persistent=False)

@@ -16,12 +16,17 @@ def predict(
     split: Annotated[Part | None, typer.Option("--split", help="The rows: a split of the run's data.")] = None,
     source: Annotated[
         str | None,
-        typer.Option("--input", "-i", metavar="FILE", help="Or arrays by input name: `.npz` or `.safetensors`."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="Or arrays by input name, `.npz` or `.safetensors`; or a file that the run's data set reads.",
+        ),
     ] = None,
     output: Annotated[
-        str,
+        str | None,
         typer.Option("--output", "-o", metavar="FILE", help="The results: `.npz`, `.safetensors`, `.csv` or `.jsonl`."),
-    ] = ...,  # type: ignore[assignment]  # required
+    ] = None,
     values: Annotated[
         list[str] | None,
         typer.Option("--value", metavar="REFERENCE", help="A value of the graph (default: its outputs); repeatable."),
@@ -37,17 +42,27 @@ def predict(
     ] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Compute the outputs or other values of a run's graph for the rows of a split or file."""
+    """Compute the outputs or other values of a run's graph for the rows of a split or file.
+
+    What the run's data set reads in another file, such as the text in an image, is printed.
+    """
     trust_project_of(run, trust)
     from flowconf.graph.weights.sources import chosen
-    from flowconf.train.commands.predict import predict_file, predict_split
+    from flowconf.train.commands.predict import predict_file, predict_split, read_file
+    from flowconf.train.data.builtin import has_arrays
 
     if (split is None) == (source is None):
         raise typer.BadParameter("expected one of `--split` and `--input`", param_hint="'--split'")
     if split is None and (overrides or fields):
         raise typer.BadParameter("overrides and `--with` apply only to `--split`", param_hint="'--input'")
     which = chosen(last, step)
-    if split is not None:
+    if source is not None and not has_arrays(source):
+        if output or values:
+            raise typer.BadParameter("`-o` and `--value` apply only to `--split` and arrays", param_hint="'--input'")
+        found = read_file(run, source, batch_size, which)
+    elif output is None:
+        raise typer.BadParameter("`--split` and arrays require `-o FILE`", param_hint="'--output'")
+    elif split is not None:
         found = predict_split(run, split.value, output, values or [], fields or [], overrides or [], batch_size, which)
     else:
         assert source is not None

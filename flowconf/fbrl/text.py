@@ -108,6 +108,11 @@ class Face:
         first = min(start for start, _ in spans)
         return [(start - first, end - first) for start, end in spans]
 
+    def rows(self, text: str) -> tuple[int, int]:
+        """The first row with ink of the letters of `text`, and the one after the last."""
+        inked = [self.letters[letter].ink.any(dim=1).nonzero().flatten() for letter in text]
+        return min(int(rows[0]) for rows in inked), max(int(rows[-1]) for rows in inked) + 1
+
     def paint(self, canvas: Tensor, text: str, left: int) -> None:
         """Write `text` on `canvas` [height, width] with its ink starting at column `left`, and clip it."""
         width = canvas.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from torch import Tensor
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
+from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
-from flowconf.report import ConfigError, Diagnostic, Place, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
-from flowconf.train.data.builtin import read_arrays
+from flowconf.train.data.builtin import ARRAYS, read_arrays
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.python import RunData
-from flowconf.train.data.splits import Split, place_of_row
+from flowconf.train.data.splits import Reader, Split, place_of_row, with_defaults
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.runs.loading import load_run, walk_run
 from flowconf.train.runs.resume import in_its_folder
@@ -51,6 +53,43 @@ def predict_file(
         for _, found in with_batches(graph, in_batches(arrays, batch_size), values):
             file.add(found)
     return file.summary
+
+
+def read_file(run: str | Path, file: str | Path, batch_size: int = BATCH_SIZE, which: Which = "best") -> list[str]:
+    """The lines of text that the data set of a run reads in a file with the run's graph: its `reader` in `provides`.
+
+    Raises `ConfigError` for a data set that has none, and what the reader raises.
+    """
+    folder = find_run_folder(run).absolute()
+    weights = weights_of(folder, which)
+    walk = walk_run(folder, weights=weights)
+    section = walk.to("sections").checked.training.data
+    factory = registry.datasets.load(section.name)
+    reader: Reader | None = getattr(factory, "reader", None)
+    if reader is None:
+        message = f"expected {ARRAYS}, got `{file}`"
+        advice = f"the data set `{section.name}` of this run reads no other files"
+        raise ConfigError(Diagnostic("FC0501", message, Place(str(file)), advice=advice))
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise ConfigError(Diagnostic("FC0501", f"there is no file `{file}`", Place(str(file))))
+    graph = load_run(folder, which)
+    with in_its_folder(folder), refused_as(f"the reader of the data set `{section.name}`"):
+        return list(
+            reader(path, partial(predict, graph, batch_size=batch_size), **with_defaults(factory, section.args))
+        )
+
+
+@contextmanager
+def refused_as(what: str) -> Iterator[None]:
+    """A block that calls code of a project, whose exceptions become a `ConfigError`."""
+    try:
+        yield
+    except FlowconfError:
+        raise
+    except Exception as problem:
+        message = f"{what} fails: {type(problem).__name__}: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, labels=raised_here(problem))) from problem
 
 
 def predict_split(

@@ -122,17 +122,25 @@ def arrays(
     )
 
 
+ARRAYS = "an `.npz` or `.safetensors` file"
+
+
 def read_arrays(file: str) -> dict[str, Tensor]:
     """Named arrays from a file; floating-point ones are converted to float32. Raises `ConfigError`."""
-    read = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(Path(file).suffix)
-    if read is None:
-        raise _refused(f"expected an `.npz` or `.safetensors` file, got `{file}`", file)
+    if not has_arrays(file):
+        raise _refused(f"expected {ARRAYS}, got `{file}`", file)
+    read = _READERS[Path(file).suffix]
     if not Path(file).is_file():
         raise _refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
     tensors = read(file)
     if not tensors:
         raise _refused(f"`{file}` contains no arrays", file)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def has_arrays(file: str) -> bool:
+    """Whether a file is one of arrays, by its suffix."""
+    return Path(file).suffix in _READERS
 
 
 def read_rows(file: str) -> dict[str, Tensor]:
@@ -202,3 +210,6 @@ def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: 
     train = part(rest)
     assert train is not None
     return Splits(train, part(held), part(tested))
+
+
+_READERS = {".npz": _read_npz, ".safetensors": _read_safetensors}

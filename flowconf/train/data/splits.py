@@ -354,19 +354,31 @@ A size that differs between batches is a symbol such as `"T"`, None or -1; such 
 """
 
 
+Compute = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Gives the outputs of a graph by name, [rows, ...], for inputs by name."""
+Reader = Callable[..., Iterable[str]]
+"""Reads a file (`Path`) with a graph (`Compute`) and the arguments of a data set, and gives lines of text."""
+
+
 def provides(
-    *fields: str, shapes: Callable[..., Declared] | None = None, paths: Sequence[str] = ()
+    *fields: str,
+    shapes: Callable[..., Declared] | None = None,
+    paths: Sequence[str] = (),
+    reader: Reader | None = None,
 ) -> Callable[[Factory], Factory]:
     """Declares the fields of a data set, so that a config is checked against them before the data set is made.
 
     `paths` are the arguments that name files or folders, or patterns of files, which must exist. `shapes` is called
     with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
-    takes the arguments that it needs by name, and the others as `**others`.
+    takes the arguments that it needs by name, and the others as `**others`; so does `reader`, after a file and a
+    function from inputs of the graph to its outputs, both by name. `flowconf predict RUN --input FILE` calls it for
+    files other than arrays, such as images, and prints the lines that it returns.
     """
 
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
         cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, tuple(paths)
+        cast_any.reader = reader
         return factory
 
     return mark
@@ -409,13 +421,8 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     shapes = getattr(factory, "shapes", None)
     if shapes is None:
         return {}
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.default is not parameter.empty
-    }
     try:
-        found = shapes(**{**defaults, **args})
+        found = shapes(**with_defaults(factory, args))
     except FlowconfError:
         raise
     except (OSError, EOFError):
@@ -433,6 +440,13 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
         message = f"`shapes` of the data set `{of_project}` {wrong}"
         raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
     return {field: said for field, said in found.items() if not any(_is_open(size) for size in said[0])}
+
+
+def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a data set: those given, and the defaults of the others."""
+    parameters = inspect.signature(factory).parameters.items()
+    defaults = {name: known.default for name, known in parameters if known.default is not known.empty}
+    return {**defaults, **args}
 
 
 DECLARATION = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64, 10)}`"
