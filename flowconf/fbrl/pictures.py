@@ -194,7 +194,9 @@ def _stacked(count: int, chance: Random, room: int) -> list[int]:
     """The first row of each of `count` lines that fit into `room` rows."""
     least = count * LEADING[0]
     check(
-        least <= room, "size", f"`size` leaves {room} rows for lines at every shift, but {count} of them require {least}"
+        least <= room,
+        "size",
+        f"`size` leaves {room} rows for lines at every shift, but {count} of them require {least}",
     )
     most = min(LEADING[1], (room - LEADING[0]) // max(count - 1, 1))
     steps = [chance.randint(LEADING[0], most) for _ in range(count - 1)]

@@ -57,7 +57,7 @@ def said(file):
 def best_steps(run, count):
     """The steps of the smallest losses, by the log."""
     losses = {line["step"]: line["val/loss"] for line in run.log if "val/loss" in line}
-    return sorted(losses, key=lambda step: (losses[step], step))[:count], losses
+    return sorted(losses, key=lambda step: (losses[step], -step))[:count], losses
 
 
 def test_the_best_ones_and_every_nth_are_kept_and_say_why(whole):

@@ -112,6 +112,15 @@ def test_the_best_weights_are_tested(folder):
     assert not same(weights(run), weights(run, "best"))
 
 
+def test_of_equal_values_the_latest_weights_are_the_best(folder):
+    text = TINY.replace("epochs: 2", "epochs: 9, evaluate_every: 1, patience: 5")
+    run = folder.train("optimizer.lr=1e-30", text=text)
+    evaluated = {line["step"]: line["val/accuracy"] for line in run.log if "val/accuracy" in line}
+    assert len(set(evaluated.values())) == 1
+    assert max(evaluated) == 6, "an equal value is no improvement"
+    assert f"weights of step {max(evaluated)}" in folder.said.getvalue()
+
+
 def test_without_a_validation_split_the_last_weights_are_the_best(folder):
     run = folder.train("+data.validation=0", "~trainer.best")
     assert same(weights(run), weights(run, "best"))

@@ -163,7 +163,11 @@ def test_lines_may_have_different_shapes(folder, ragged, monkeypatch):
         (["-o", "a.csv"], "expected one of `--split` and `--input`"),
         (["--split", "test", "-i", "a.npz", "-o", "a.csv"], "expected one of `--split` and `--input`"),
         (["-i", "a.npz", "-o", "a.csv", "--with", "label"], "apply only to `--split`"),
-        (["--split", "test"], "Missing option '--output'"),
+        (["--split", "test"], "`--split` and arrays require `-o FILE`"),
+        (["-i", "a.npz"], "`--split` and arrays require `-o FILE`"),
+        (["-i", "a.png"], "expected an `.npz` or `.safetensors` file, got `a.png`"),
+        (["-i", "a.png", "-o", "a.csv"], "apply only to `--split` and arrays"),
+        (["-i", "a.png", "--value", "logits"], "apply only to `--split` and arrays"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(folder, run, capsys, words, said):
@@ -179,3 +183,48 @@ def test_a_row_of_many_numbers_is_no_table(folder):
     with pytest.raises(ConfigError, match="a row has 12,000 numbers") as caught:
         predict_split(run.folder, "test", "a.csv")
     assert caught.value.diagnostics[0].help == "write to an `.npz` or `.jsonl` file"
+
+
+def heights(file, compute, *, tall, **others):
+    """Reads numbers in a text file: those above `tall`, and what the graph gives for a row of each of them."""
+    numbers = torch.tensor([float(word) for word in file.read_text().split()])
+    logits = compute({"image": numbers[:, None].expand(-1, 8)})["logits"]
+    yield f"{int((numbers > tall).sum())} of {len(numbers)} are tall"
+    yield f"logits of {list(logits.shape)}"
+
+
+@pytest.fixture
+def reading(folder, monkeypatch):
+    """A run with a data set that reads files."""
+
+    @flowconf.provides("image", "label", reader=heights)
+    def people(*, tall: float = 1.8) -> Splits:
+        return Splits(flowconf.Resident({"image": torch.ones(8, 8), "label": torch.zeros(8, dtype=torch.int64)}))
+
+    monkeypatch.setitem(registry.datasets.registered, "people", people)
+    text = TINY.replace("name: synthetic, shape: [8], classes: 4, rows: 320", "name: people").replace(
+        "best: val/accuracy, ", ""
+    )
+    return flowconf.train(folder.write(text), ["trainer.steps=1", "trainer.epochs=null", "+data.tall=1.7"]).folder
+
+
+def test_a_data_set_reads_files_of_its_own(folder, reading, capsys):
+    (folder.path / "a.txt").write_text("1.6 1.75 1.9")
+    before = sorted(folder.path.rglob("*"))
+    assert main(["predict", str(reading), "--input", "a.txt"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["2 of 3 are tall", "logits of [3, 4]"]
+    assert sorted(folder.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no file `a.txt`"),
+        ("x", "the reader of the data set `people` fails: ValueError: could not convert string to float"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(folder, reading, capsys, text, said):
+    if text is not None:
+        (folder.path / "a.txt").write_text(text)
+    assert main(["predict", str(reading), "--input", "a.txt"]) == 2
+    assert said in capsys.readouterr().err

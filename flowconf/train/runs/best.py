@@ -44,15 +44,18 @@ class Best:
         return patience is not None and self.waited >= patience
 
     def offer(self, step: int, found: dict[str, float]) -> bool:
-        """Whether these weights are the best so far; NaN is never better."""
+        """Whether these weights are the best so far; of equal values, the latest are. NaN is never better.
+
+        An equal value is no improvement, for which `trainer.patience` waits.
+        """
         self.latest, self.value = step, found[self.name]
         self.kept.offer(step, self.value)
         before = self.metrics.get(self.name, math.nan)
-        better = math.isnan(before) or self.sign * found[self.name] > self.sign * before
+        better = math.isnan(before) or self.sign * self.value > self.sign * before
         self.waited = 0 if better else self.waited + 1
-        if better:
+        if better or self.value == before:
             self.step, self.metrics = step, found
-        return better
+        return self.step == step
 
     def keeps(self, step: int) -> bool:
         """Whether the weights of this step are saved as the best ones, or kept beside them."""

@@ -29,7 +29,7 @@ class Kept:
         self.most = (section.best or 0) if section is not None else 0
         self.name, self.sign = name, sign
         self.ranking: list[Ranked] = []
-        """The best values so far, the best one first; of equal values, the earliest."""
+        """The best values so far, the best one first; of equal values, the latest."""
 
     def offer(self, step: int, value: float) -> None:
         """Rank the value of an evaluation; NaN is never among the best."""
@@ -71,7 +71,7 @@ class Kept:
             self._rank(ranking)
 
     def _rank(self, found: list[Ranked]) -> None:
-        order = sorted(found, key=lambda ranked: (-self.sign * ranked[1], ranked[0]))
+        order = sorted(found, key=lambda ranked: (-self.sign * ranked[1], -ranked[0]))
         self.ranking = order[: self.most]
 
     def _remove_all_but(self, staying: set[int]) -> None:
