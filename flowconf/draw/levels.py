@@ -26,7 +26,7 @@ from flowconf.language.plan import (
     Value,
     join,
 )
-from flowconf.language.settings import Setting
+from flowconf.language.settings import Adapter, Setting
 from flowconf.report import Place
 
 MERGE_SIGNS = {"add": "+", "mul": "×"}
@@ -78,16 +78,35 @@ class _Picture:
         for follow in plan.all_follows():
             text = f"follows {follow.home}, decay {follow.decay:g}"
             self.relations.setdefault(_drawn(follow.path), []).append(text)
-        for adapter in plan.all_adapters():
-            text = f"+ {adapter.name}({', '.join(f'{name}={value.text}' for name, value in adapter.args)})"
-            for path in dict.fromkeys(map(_drawn, adapter.paths)):
-                self.relations.setdefault(path, []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
         for prefix, step in _all_steps(plan):
             if step.repeat is not None and isinstance(step.repeat.value, int) and not step.copies:
                 self.repeats[join(prefix, step.path)] = step.repeat.value
             self.shared |= {join(prefix, one.path) for one in step.applied() if isinstance(one.module, Shared)}
+        for adapter in plan.all_adapters():
+            self.relate(adapter)
+
+    def relate(self, adapter: Adapter) -> None:
+        """Note an adapter at the members that it extends, with the copies of a repeat if it does not extend all."""
+        text = f"+ {adapter.name}({', '.join(f'{name}={value_text(value.value)}' for name, value in adapter.args)})"
+        copies: dict[str, dict[str, None]] = {}
+        for path in adapter.paths:
+            copies.setdefault(_drawn(path), {})[self.copy_of(path)] = None
+        for path, found in copies.items():
+            names = path.split(".")
+            count = prod(self.repeats.get(".".join(names[: number + 1]), 1) for number in range(len(names)))
+            some = f" in copy {', '.join(found)}" if len(found) < count else ""
+            self.relations.setdefault(path, []).append(text + some)
+
+    def copy_of(self, path: str) -> str:
+        """The numbers of the copies of repeats that a path leads through."""
+        found, before = [], ""
+        for name in path.split("."):
+            if name.isdigit() and before in self.repeats:
+                found.append(name)
+            before = f"{_drawn(before)}.{name}".lstrip(".")  # the number of a copy is followed by that of a chain
+        return ".".join(found)
 
     def whole(self) -> Member:
         plan = self.plan

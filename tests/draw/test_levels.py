@@ -11,6 +11,8 @@ from flowconf.cli.main import main
 from flowconf.draw.data import as_data
 from flowconf.draw.levels import picture
 from flowconf.graph.facts import facts_of, facts_of_graph
+from flowconf.language.resolve.resolver import resolve
+from flowconf.text.documents import read
 from flowconf.train.checks import road
 
 SHIPPED = ["configs/digits.yaml", "configs/fbrl_letter.yaml", "configs/fbrl_word.yaml", "configs/fbrl_line.yaml"]
@@ -197,3 +199,30 @@ def test_the_account_of_weights_is_part_of_the_data(tmp_path, monkeypatch, capsy
     flowconf.build(graph({"a": "Linear(8, 4)"})).save("w.safetensors")
     assert main(["draw", "a.yaml", "--format", "json"]) == 0
     assert "has shape [8, 8], but [4, 8]" in json.loads(capsys.readouterr().out)["accounts"]["part"][0]
+
+
+ADAPTED = """
+params: {rank: 4}
+inputs: {x: [B, 8]}
+flow:
+  body:
+    graph:
+      inputs: {x: [B, 8]}
+      flow:
+        block: {through: {flow: {mix: "Linear(8, 8)", act: "Linear(8, 8) >> ReLU"}}, repeat: 3}
+        last: {also: "Linear(8, 8) >> ReLU", repeat: 2}
+    adapt:
+      "**.mix": {name: lora, rank: rank}
+      block.1.act: {name: lora, rank: 2}
+      last.0: {name: lora, rank: 1}
+"""
+
+
+def test_adapters_are_shown_with_values_and_with_the_copies_that_they_extend():
+    whole = picture(resolve(read("a.yaml", ADAPTED)))
+    relations = {member.id: member.relations for member in whole.walk() if member.relations}
+    assert relations == {
+        "body.block.mix": ("+ lora(rank=4)",),
+        "body.block.act": ("+ lora(rank=2) in copy 1",),
+        "body.last": ("+ lora(rank=1) in copy 0",),
+    }
