@@ -142,11 +142,18 @@ def test_hostile_texts_are_only_texts(shows):
     one["curves"] = {f"val/{HOSTILE}": one["curves"]["val/loss"], HOSTILE: one["curves"]["val/loss"]}
     one["phases"] = [{"name": HOSTILE, "from": 0, "to": 200}]
     one["settings"] = one["environment"] = [[HOSTILE, HOSTILE, HOSTILE]]
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    images = [{"name": HOSTILE, "step": 1, "file": HOSTILE, "png": text} for text in (png, f'x"{HOSTILE}')]
+    counts = {HOSTILE: [{"step": 1, "edges": [0, 1], "counts": [1, 0, 3]}]}
+    one["media"] = {"images": images, "histograms": counts, "texts": {HOSTILE: [{"step": 1, "text": HOSTILE}]}}
     differs = [{"key": HOSTILE, "values": [HOSTILE, HOSTILE]}]
     tab = shows(report_page(report(one, one, differs=differs)))
     assert tab.evaluate("window.ran") is None
     assert tab.locator("script").count() == 2
-    assert tab.locator("img").count() == 0
+    assert tab.locator("img").count() == 1
+    assert tab.locator("img").evaluate("image => image.naturalWidth") == 1
+    assert is_painted(tab, ".media canvas")
+    assert tab.locator(".texts").inner_text().startswith("step 1")
     tab.locator("canvas").first.wait_for()
     assert "\\u202e" in tab.locator("table").first.inner_text()
 

@@ -24,6 +24,8 @@ HERE = files(__package__)
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
 OF_RUNS = ("dagre.min.js", "uPlot.iife.min.js"), ("page.css", "vendor/uPlot.min.css", "report.css")
 """The libraries and styles of pages with curves."""
+IMAGES = "img-src data:"
+"""Images that are part of the page."""
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:function\*?|const|class) (\w+))", re.MULTILINE)
 
@@ -37,12 +39,12 @@ def report_page(data: Mapping[str, Any]) -> str:
     """The page of one or more runs, from the data of `train/runs/report_data.py`."""
     runs = data["runs"]
     title = runs[0]["name"] if len(runs) == 1 else f"{len(runs)} runs"
-    return page(data, title, "report.showReport", *OF_RUNS)
+    return page(data, title, "report.showReport", *OF_RUNS, allowed=IMAGES)
 
 
 def watch_page() -> str:
     """The page of watched runs, without data: it asks its server for them."""
-    return page({}, "flowconf watch", "watch.showWatched", *OF_RUNS, asks=True)
+    return page({}, "flowconf watch", "watch.showWatched", *OF_RUNS, allowed=f"{IMAGES}; connect-src 'self'")
 
 
 def page(
@@ -51,23 +53,23 @@ def page(
     show: str,
     libraries: tuple[str, ...],
     styles: tuple[str, ...],
-    asks: bool = False,
+    allowed: str = "",
 ) -> str:
     """A page that calls `show`, a function of a module, with `data` and the element to fill.
 
-    With `asks`, it may ask the server that it comes from for more.
+    `allowed` are directives of its content security policy beside those for its script and style.
     """
     module, name = show.split(".")
     calls = f'{module}_js.{name}(JSON.parse(document.getElementById("data").textContent), document.body);'
     script = "\n".join([*(library(name) for name in libraries), *modules(module), calls])
     style = "\n".join(map(text, styles))
-    allowed = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; {NOTHING_ELSE}"
-    allowed += "; connect-src 'self'" * asks
+    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; {NOTHING_ELSE}"
+    policy += f"; {allowed}" if allowed else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(allowed)}">
+<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <title>{escape(printable(title))}</title>

@@ -79,7 +79,9 @@ export function chartsOf() {
     for (const [name, chart] of charts) chart.update(all.get(name), look());
   }
 
-  split.addEventListener("change", () => (isChosen = true));
+  split.addEventListener("change", () => {
+    isChosen = true;
+  });
   for (const tool of [axis, split, log]) tool.addEventListener("change", () => update());
   filter.addEventListener("input", () => update());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());

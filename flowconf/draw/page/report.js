@@ -4,6 +4,7 @@ import { chartsOf } from "./charts.js";
 import { letterOf } from "./colours.js";
 import { make } from "./dom.js";
 import { showGraph } from "./graph.js";
+import { mediaOf } from "./media.js";
 import { block, facts, results, runsTable, settings } from "./tables.js";
 
 /** Show the runs of `data` in the element `place`. */
@@ -18,9 +19,9 @@ export function showReport(data, place) {
  */
 export function reportIn(place, graphOf, ask = null) {
   const charts = chartsOf();
-  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), chosen: make("div") };
+  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), media: make("div"), chosen: make("div") };
   const sorting = { by: "", sign: 1 };
-  let data = null, chosen = null, chosenShown = "";
+  let data = null, chosen = null, chosenShown = "", mediaShown = null;
   place.classList.add("report");
   place.append(...Object.values(parts));
 
@@ -36,6 +37,7 @@ export function reportIn(place, graphOf, ask = null) {
     },
     choose(run) {
       chosen = run.id;
+      showMedia();
       showChosen();
       parts.chosen.scrollIntoView({ block: "start" });
     },
@@ -51,6 +53,7 @@ export function reportIn(place, graphOf, ask = null) {
     showResults();
     charts.update(runs);
     parts.curves.hidden = charts.element.hidden;
+    showMedia();
     showChosen();
   }
 
@@ -88,6 +91,15 @@ export function reportIn(place, graphOf, ask = null) {
       make("details", {}, make("summary", {}, "Environment"), facts(run.environment)),
     ].filter(Boolean) : []));
     graph?.start();
+  }
+
+  /** Show the images, histograms and texts of the chosen run, unless they are shown already. */
+  function showMedia() {
+    const media = data.runs.find((run) => run.id === chosen)?.media ?? null;
+    if (media === mediaShown) return;
+    mediaShown = media;
+    const shown = media ? mediaOf(media) : [];
+    parts.media.replaceChildren(...(shown.length ? [section(data.runs.length > 1 ? `Logged by ${letterOf(data.runs.findIndex((run) => run.id === chosen))}` : "Logged", shown)] : []));
   }
 
   function graphPart(run) {

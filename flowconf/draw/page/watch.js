@@ -44,7 +44,7 @@ export function showWatched(_, place) {
     if (isFirst) runs.clear();
     since = answer.change;
     for (const id of [...runs.keys()]) if (!answer.order.includes(id)) runs.delete(id);
-    for (const [id, news] of Object.entries(answer.runs)) runs.set(id, merged(runs.get(id) ?? { id, curves: {}, phases: [], step: 0, hidden: false }, news));
+    for (const [id, news] of Object.entries(answer.runs)) runs.set(id, merged(runs.get(id) ?? { id, curves: {}, media: null, phases: [], step: 0, hidden: false }, news));
     if (answer.differs) ({ differs, notes } = answer);
     return isFirst || Boolean(answer.differs) || Object.keys(answer.runs).length > 0;
   }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.train.runs.log_reader import LogReader, sampled
+from flowconf.train.runs.logged_media import LoggedMedia
 
 MOST_RANGES = 750
 """The number of ranges of steps of a curve: a chart is hardly wider in pixels."""
@@ -146,6 +147,7 @@ class Logged:
         self.curves: dict[str, Curve] = {}
         self.has_more_curves = False
         self.phases: list[dict[str, Any]] = []
+        self.media = LoggedMedia()
         self.step = 0
         self._last_epoch = 0, 0.0
 
@@ -154,6 +156,7 @@ class Logged:
         for name, value in line.items():
             if type(value) in (float, int) and name not in NOT_CURVES and -LARGEST <= value <= LARGEST:
                 self._point(name, step, value, change)
+        self.media.take(line, change)
         if "phase" in line and isinstance(line["phase"], str | None):
             self._phase(line["phase"], step)
         epoch = line.get("epoch")

@@ -43,7 +43,8 @@ def _run(run: Listed, graph: Mapping[str, Any] | None, name: str) -> dict[str, A
     logged = Logged(run.folder / LINES)
     logged.read_all()
     curves = {name: curve.points() for name, curve in logged.curves.items()}
-    return {**description(run, name), **progress(logged), "curves": curves, "graph": graph}
+    media = logged.media.as_data(run.folder)
+    return {**description(run, name), **progress(logged), "curves": curves, "media": media, "graph": graph}
 
 
 def description(run: Listed, name: str) -> dict[str, Any]:

@@ -204,6 +204,8 @@ def _new_of(run: LiveRun, since: int) -> dict[str, Any]:
         again = max(run.replaced, logged.restarted) > since
         curves = {name: curve.points(-1 if again else since) for name, curve in logged.curves.items()}
         found |= progress(logged) | {"again": again}
+        if again or logged.media.change > since:
+            found["media"] = logged.media.as_data(run.folder)
         found["curves"] = {name: new for name, new in curves.items() if new["steps"]}
     return found
 
