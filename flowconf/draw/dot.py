@@ -176,7 +176,7 @@ class _Drawing:
         lines += [f"the module of {member.reuses}"] if member.reuses else []
         lines += [*member.notes, *member.relations]
         if member.checkpoint is not None:
-            source = member.checkpoint.path or member.checkpoint.config or ""
+            source = member.checkpoint.path or member.checkpoint.config or member.checkpoint.hub or ""
             lines.append(f"weights: {source}" + (f" at {member.checkpoint.at}" if member.checkpoint.at else ""))
         if member.parameters and not member.reuses:
             lines.append(f"{member.parameters:,} parameters")

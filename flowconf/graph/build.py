@@ -21,7 +21,7 @@ from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of, tensors_of
-from flowconf.graph.weights.sources import has_run, locate
+from flowconf.graph.weights.sources import is_awaited, locate
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.settings import Checkpoint, Start
@@ -77,7 +77,7 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
     reports = []
     for path, setting in plan.all_settings():
         if setting.checkpoint is not None:
-            source = locate(setting.checkpoint, runs)
+            source = locate(setting.checkpoint, runs, download=True)
             for at, module in graph.modules_at(path):
                 reports.append(load_checkpoint(module, setting.checkpoint, at, source))
     start_followers(graph, plan, reports)
@@ -97,7 +97,7 @@ def start_followers(graph: Graph, plan: GraphPlan, reports: Sequence[WeightRepor
 
 
 def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Request]]:
-    """The requests of the `checkpoint:` keys, by path, without configs that have no finished run yet."""
+    """The requests of the `checkpoint:` keys, by path, without those that are not there yet."""
     asked = ((path, _request(setting.checkpoint, runs)) for path, setting in plan.all_settings())
     return [(path, request) for path, request in asked if request is not None]
 
@@ -141,8 +141,8 @@ def _reports(
 
 
 def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
-    """The request of a `checkpoint:` key, or None for a config without a finished run."""
-    if checkpoint is None or (checkpoint.config is not None and not has_run(checkpoint, runs)):
+    """The request of a `checkpoint:` key, or None for weights that are not there yet."""
+    if checkpoint is None or is_awaited(checkpoint, runs):
         return None
     return request_of(checkpoint, locate(checkpoint, runs))
 

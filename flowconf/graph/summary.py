@@ -128,4 +128,6 @@ def _text(step: Step) -> str:
 def _source(checkpoint: Checkpoint | None) -> str:
     if checkpoint is None:
         return ""
+    if checkpoint.hub is not None:
+        return f"hub {checkpoint.hub}"
     return f"config {checkpoint.config}" if checkpoint.config is not None else str(checkpoint.path)

@@ -44,7 +44,7 @@ Using = Annotated[
 
 
 class CheckpointSource(Model):
-    """The source of the weights of a subgraph; set either `path` or `config`."""
+    """The source of the weights of a subgraph; set one of `path`, `config` and `hub`."""
 
     path: str | None = None
     """A `.safetensors` or `.pt` file, a folder of checkpoints, a run folder (its best checkpoint), or a folder of runs
@@ -54,6 +54,19 @@ class CheckpointSource(Model):
     where: dict[str, Any] = {}
     """With `config`: only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`. If
     there is none, the config is trained with them."""
+    hub: (
+        Annotated[str, Field(pattern=r"^(\w[\w.-]*/)?\w[\w.-]*$"), InWords("the name of a model, as in `org/model`")]
+        | None
+    ) = None
+    """A model of the Hugging Face hub, such as `google-bert/bert-base-uncased`."""
+    revision: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$"), InWords("a branch, tag or commit")] | None = (
+        None
+    )
+    """With `hub`: a branch, tag or commit; null: `main`."""
+    file: (
+        Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$"), InWords("the path of a file in the model")] | None
+    ) = None
+    """With `hub`: the file of weights, or its index; null: the one with a usual name."""
     step: Annotated[int, Field(gt=0)] | None = None
     """Of a run: the weights that it has kept of this step (`trainer.keep`); null: its best ones."""
     at: str | None = None

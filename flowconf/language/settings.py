@@ -12,10 +12,13 @@ from flowconf.report import NOWHERE, Place
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The source of the weights of a subgraph; exactly one of `path` and `config` is set."""
+    """The source of the weights of a subgraph; exactly one of `path`, `config` and `hub` is set."""
 
     path: str | None = None
     config: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    file: str | None = None
     step: int | None = None
     at: str | None = None
     rename: tuple[tuple[str, str], ...] = ()
@@ -27,7 +30,8 @@ class Checkpoint:
     """Dotted key -> the value that it has in the config of a run."""
     place: Place = field(default=NOWHERE, compare=False)
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
-    """The places of `step`, `at`, `sha256`, each old prefix of `rename` (as `rename.OLD`) and each key of `where`."""
+    """The places of `step`, `revision`, `file`, `at`, `sha256`, each old prefix of `rename` (as `rename.OLD`) and each
+    key of `where`."""
 
 
 @dataclass(frozen=True, slots=True)

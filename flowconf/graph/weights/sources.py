@@ -175,14 +175,15 @@ def beside(path: str, place: Place) -> Path:
     return (folder / path).absolute()
 
 
-def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
+def locate(checkpoint: Checkpoint, runs: str | Path, download: bool = False) -> Path:
     """The file or folder that a `checkpoint:` key refers to.
 
     A `path` is relative to the file in which it is written, or else to the current folder; a `config` refers to its
-    newest finished run in `runs`. With a `step`, it is the file with the weights that the run has kept of it. Raises
-    `ConfigError` if there is none.
+    newest finished run in `runs`. With a `step`, it is the file with the weights that the run has kept of it. A
+    `hub` refers to a file in its cache, and with `download` to one that is downloaded. Raises `ConfigError` if there is
+    none.
     """
-    found = _located(checkpoint, runs)
+    found = _of_hub(checkpoint, download) if checkpoint.hub is not None else _located(checkpoint, runs)
     if checkpoint.step is None:
         return found
     place = dict(checkpoint.places)["step"]
@@ -191,6 +192,28 @@ def locate(checkpoint: Checkpoint, runs: str | Path) -> Path:
         message = f"`step` applies only to a run, and `{shown_path(str(found))}` is none"
         raise ConfigError(Diagnostic("FC0301", message, place, advice="remove it, or write the folder of a run"))
     return weights_of(run, checkpoint.step, place)
+
+
+def _of_hub(checkpoint: Checkpoint, download: bool) -> Path:
+    """The file of a `hub` in the cache."""
+    from flowconf.graph.weights import hub
+
+    found = hub.downloaded(checkpoint) if download else hub.cached(checkpoint)
+    if found is None:
+        message = f"the weights of `{checkpoint.hub}` are not in the cache of the hub"
+        raise ConfigError(
+            Diagnostic("FC0301", message, checkpoint.place, advice="they are downloaded when they are loaded")
+        )
+    return found
+
+
+def is_awaited(checkpoint: Checkpoint, runs: str | Path) -> bool:
+    """Whether the weights of a checkpoint are not there yet: its config is trained first, or they are downloaded."""
+    if checkpoint.hub is not None:
+        from flowconf.graph.weights.hub import cached
+
+        return cached(checkpoint) is None
+    return checkpoint.config is not None and not has_run(checkpoint, runs)
 
 
 def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
@@ -292,6 +315,8 @@ def _is_finished_run_of(run: Path, config: Path) -> bool:
 def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
     """The errors of a `checkpoint:` key that do not require reading weights; a missing run is not an error."""
     try:
+        if checkpoint.hub is not None and is_awaited(checkpoint, ""):
+            return []
         if checkpoint.config is None:
             weights_file(locate(checkpoint, ""), checkpoint.place)
         elif not beside(checkpoint.config, checkpoint.place).is_file():
@@ -299,7 +324,7 @@ def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
     except ConfigError as error:
         return list(error.diagnostics)
     except OSError as problem:
-        name = checkpoint.path if checkpoint.config is None else checkpoint.config
+        name = checkpoint.path or checkpoint.config or checkpoint.hub
         message = f"`{name}` cannot be read: {why_not(problem)}"
         return [Diagnostic("FC0301", message, checkpoint.place)]
     return []

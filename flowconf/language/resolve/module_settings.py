@@ -17,6 +17,9 @@ INITIALIZERS = (
     "normal", "uniform", "trunc_normal", "constant", "zeros", "ones", "eye", "dirac", "orthogonal",
     "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "sparse",
 )  # fmt: skip
+SOURCES = ("path", "config", "hub")
+BELONGS = {"where": "config", "revision": "hub", "file": "hub"}
+"""Key of a checkpoint -> the source that it belongs to."""
 FROZEN = {True: "all", False: "no", "params": "params", None: None}
 
 
@@ -46,27 +49,31 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
         return None
     if isinstance(model, str):
         return Checkpoint(path=model, place=place)
-    if (model.path is None) == (model.config is None):
-        what = "neither" if model.path is None else "both"
-        message = f"a checkpoint requires either `path` or `config`, got {what}"
-        advice = "add `path` or `config`" if model.path is None else "keep one of `path` and `config`"
-        both = [reporter.key((*at, key)) for key in ("path", "config")]
-        second = max(both, key=lambda key: (key.line, key.column))
-        place = reporter.key(at) if model.path is None else second
+    given = [key for key in SOURCES if getattr(model, key) is not None]
+    if len(given) != 1:
+        listed = " and ".join(f"`{key}`" for key in given) or "none"
+        message = f"a checkpoint requires one of `path`, `config` and `hub`, got {listed}"
+        advice = "keep one of them" if given else "add `path`, `config` or `hub`"
+        named = [reporter.key((*at, key)) for key in given] or [reporter.key(at)]
+        place = max(named, key=lambda key: (key.line, key.column))
         reporter.error("FC0122", message, place, at=at, advice=advice)
         return None
-    key = "path" if model.path is not None else "config"
-    if model.where and key == "path":
-        message, place = "`where` applies only to `config`, not to `path`", reporter.key((*at, "where"))
-        reporter.error("FC0125", message, place, at=at, advice="remove it, or write `config`")
-        return None
+    (key,) = given
+    for other, owner in BELONGS.items():
+        if getattr(model, other) and owner != key:
+            message, place = f"`{other}` applies only to `{owner}`, not to `{key}`", reporter.key((*at, other))
+            reporter.error("FC0125", message, place, at=at, advice=f"remove it, or write `{owner}`")
+            return None
     where, keys = read_where(model.where, (*at, "where"), reporter)
-    places = [(one, reporter.value((*at, one))) for one in ("step", "at", "sha256")]
+    places = [(one, reporter.value((*at, one))) for one in ("step", "revision", "file", "at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
     places += keys
     return Checkpoint(
         model.path,
         model.config,
+        model.hub,
+        model.revision,
+        model.file,
         model.step,
         model.at,
         tuple(model.rename.items()),

@@ -8,7 +8,7 @@ from flowconf.graph.build import check_weights as fits
 from flowconf.graph.build import requests
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
-from flowconf.graph.weights.sources import check_source, has_run, locate
+from flowconf.graph.weights.sources import check_source, has_run, is_awaited, locate
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve.module_settings import read_where
@@ -31,6 +31,10 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
     if absent:
         reporter.diagnostics += absent
         return
+    awaited = [one.hub for one in sources if one.hub is not None and is_awaited(one, RUNS)]
+    if awaited:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(awaited))
+        reporter.notes.append(f"checked when they are downloaded: the weights of {names}")
     asked = requests(plan, RUNS if config is None else config.training.trainer.runs)
     request = None if start is None or config is None else start_request(start, config)
     asked += [("", request)] if request is not None else []
