@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from flowconf.graph.weights.sources import FOLDER_NAMES, INDEX
+from flowconf.graph.weights.file_names import FOLDER_NAMES, INDEX
 from flowconf.language.settings import Checkpoint
 from flowconf.report import ConfigError, Diagnostic, MachineError, why_not
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from flowconf.graph.weights.sources import INDEX, NOT_A_WEIGHT, as_unicode, weights_file
+from flowconf.graph.weights.file_names import INDEX
+from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flowconf.graph.weights.file_names import INDEX
 from flowconf.graph.weights.layouts import TensorSets, sets_of, shards_of
 from flowconf.graph.weights.seal import Broken, digest_of, digests_in
-from flowconf.graph.weights.sources import INDEX, as_unicode
+from flowconf.graph.weights.sources import as_unicode
 from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
 
 _UNREADABLE: tuple[tuple[str, tuple[str, str | None]], ...] = (

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from flowconf.graph.weights import hub
+from flowconf.graph.weights.file_names import ENDINGS, FOLDER_NAMES
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.language.settings import Checkpoint
 from flowconf.report import (
@@ -41,18 +43,6 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 STEP = re.compile(r"step_(\d{1,18})\.safetensors")
 """The name of a file with the weights of a step."""
-INDEX = ".index.json"
-"""The ending of an index of weights in several files."""
-ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", INDEX)
-FOLDER_NAMES = (
-    "model.safetensors",
-    f"model.safetensors{INDEX}",
-    "pytorch_model.bin",
-    f"pytorch_model.bin{INDEX}",
-    "diffusion_pytorch_model.safetensors",
-    "open_clip_model.safetensors",
-)
-"""The files of weights in the folders that other tools write, the preferred one first."""
 NOT_A_WEIGHT = "@"
 """The prefix of tensors in a file that are not weights: the state of a run."""
 
@@ -196,8 +186,6 @@ def locate(checkpoint: Checkpoint, runs: str | Path, download: bool = False) -> 
 
 def _of_hub(checkpoint: Checkpoint, download: bool) -> Path:
     """The file of a `hub` in the cache."""
-    from flowconf.graph.weights import hub
-
     found = hub.downloaded(checkpoint) if download else hub.cached(checkpoint)
     if found is None:
         message = f"the weights of `{checkpoint.hub}` are not in the cache of the hub"
@@ -210,9 +198,7 @@ def _of_hub(checkpoint: Checkpoint, download: bool) -> Path:
 def is_awaited(checkpoint: Checkpoint, runs: str | Path) -> bool:
     """Whether the weights of a checkpoint are not there yet: its config is trained first, or they are downloaded."""
     if checkpoint.hub is not None:
-        from flowconf.graph.weights.hub import cached
-
-        return cached(checkpoint) is None
+        return hub.cached(checkpoint) is None
     return checkpoint.config is not None and not has_run(checkpoint, runs)
 
 
