@@ -22,14 +22,19 @@ def train(
     ] = None,
     overrides: Overrides = None,
     multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="A sweep: one run for each combination of key=a,b.")
+        bool,
+        typer.Option(
+            "-m",
+            "--multirun",
+            help="A sweep: one run for each combination of key=a,b, or a search, if FILE has `sweep`.",
+        ),
     ] = False,
     resume: Annotated[
         str | None,
         typer.Option(
             "--resume",
             metavar="RUN",
-            help="Resume the run in this folder, or the newest run below it.",
+            help="Resume the run or sweep in this folder, or the newest run below it.",
             autocompletion=runs,
         ),
     ] = None,
@@ -53,8 +58,15 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
         if multirun:
             raise typer.BadParameter("-m and --resume are mutually exclusive")
         from flowconf.train.commands.train import resume as go_on
+        from flowconf.train.runs.sweeps import is_sweep
 
-        go_on(resume, words if file is None else [file, *words], verbose=verbose)
+        words = words if file is None else [file, *words]
+        if is_sweep(resume):
+            from flowconf.train.commands.sweep import resume_sweep
+
+            resume_sweep(resume, words, verbose)
+        else:
+            go_on(resume, words, verbose=verbose)
         return
     if file is None:
         raise typer.BadParameter("expected a training config, or --resume with a run folder", param_hint="FILE")
@@ -63,9 +75,11 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
 
         sweep(file, words, verbose)
         return
+    from flowconf.language.sections.sweeps import refuse_unused
     from flowconf.train.checks import road
     from flowconf.train.team.launch import given
 
+    refuse_unused(words)
     task = given()
     walk = road.begin(file, words, trained=True).to(road.BEFORE_TORCH) if task is None else task.walk
     from flowconf.train.commands import train as training

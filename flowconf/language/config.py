@@ -36,7 +36,7 @@ RULES = MergeRules(
     bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
-        {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*"}
+        {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*", "sweep", "sweep.*"}
         | {"loss.*.*", "metrics.*.*", "phases.*.*", "turns.*.*", "loggers.*", "loggers.*.*", "callbacks.*.*"}
     ),
     known=(

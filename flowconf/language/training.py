@@ -453,6 +453,26 @@ StartKey = Annotated[
 ]
 
 
+class SweepSection(Section):
+    """A search for the best values of some keys, by Optuna: what `flowconf train -m` does with this config.
+
+    Each trial is a run. The search looks for the best value of `trainer.best`.
+    """
+
+    over: Annotated[dict[str, Any], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Key -> its values: a list such as `[16, 32]`, `interval(1e-4, 1e-1)`, `tag(log, interval(1e-4, 1e-1))` or
+    `range(16, 129, 16)`, as on the command line, whose ranges are searched as well."""
+    trials: Positive
+    """The number of trials, also of those that failed."""
+    prune: Literal["median", "halving"] | None = None
+    """Ends hopeless runs at an evaluation: those that are worse than the median of the earlier ones at the same
+    evaluation, or not in the best quarter (`halving`, asynchronously); null: every run is trained to its end."""
+    jobs: Positive = 1
+    """The number of runs that are trained at the same time, each in a process of its own."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """The seed of the search. With `jobs: 1`, the same trials are made again."""
+
+
 class TrainingConfig(Section):
     """Everything in a training config except `model`."""
 
@@ -484,6 +504,9 @@ class TrainingConfig(Section):
     """An earlier run (or a weights file) from which to initialise: tensors that match by path and shape are loaded,
     after those of `checkpoint:` keys, and the others are listed. Relative to this file or the current folder. A mapping
     `{config: FILE, where: {...}}` names a run by its config."""
+
+    sweep: SweepSection | None = None
+    """A search for the best values of some keys, with `flowconf train -m`."""
 
     def named(self) -> set[str]:
         """The first names of all references in losses, metrics and callbacks."""

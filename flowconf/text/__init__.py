@@ -4,7 +4,16 @@ Knows nothing of networks. Hydra is imported by the first composition that needs
 """
 
 from flowconf.report.origins import Document, MountOrigin, Origins, Path
-from flowconf.text.compose import Composition, Turn, compose, compose_graph_file, sweep, sweep_folder, with_graphs
+from flowconf.text.compose import (
+    Composition,
+    Turn,
+    compose,
+    compose_graph_file,
+    composing,
+    sweep,
+    sweep_folder,
+    with_graphs,
+)
 from flowconf.text.documents import from_data, read
 from flowconf.text.merge import MergeRules
 
@@ -18,6 +27,7 @@ __all__ = [
     "Turn",
     "compose",
     "compose_graph_file",
+    "composing",
     "from_data",
     "read",
     "sweep",

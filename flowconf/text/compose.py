@@ -137,6 +137,13 @@ def sweep(
         raise ConfigError(composer.explained(error, typed)) from error
 
 
+def composing(
+    file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules
+) -> Callable[[Sequence[str]], Composition]:
+    """`compose` for many words, all of which see the files as they were when they were first read."""
+    return _Composer(_library(file, overrides, rules)).compose
+
+
 def sweep_folder(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> File:
     """A folder for one sweep of a config that does not exist yet: `folder`/<name of the config>/sweep_<time>."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")

@@ -101,13 +101,14 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     raise Interrupted
                 run.check()
     screen.stop()
-    early = f": nothing better for {best.waited} evaluations" if step < job.total_steps else ""
+    ended = "pruned" if run.pruned else f"nothing better for {best.waited} evaluations"
+    early = f": {ended}" if step < job.total_steps else ""
     steps = f"{step - first:,} step{'' if step - first == 1 else 's'}"
     screen.say(f"{steps} in {time.perf_counter() - began:,.1f} s{early}")
 
     best.load(step)
     results = dict(best.metrics)
-    if "test" in job.held_out and trainer.test:
+    if "test" in job.held_out and trainer.test and not run.pruned:
         found = evaluate(job, job.held_out["test"], "test")
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found

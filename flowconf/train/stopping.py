@@ -12,6 +12,8 @@ from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
+ENDING = "ending"
+"""In a sweep's folder: a file that ends the runs of its other processes."""
 SWEEP = "FLOWCONF_SWEEP"
 """The environment variable with the process of a sweep, and the file that it makes to end the runs of its launcher."""
 

@@ -108,6 +108,7 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "resumed": _are(_is_mapping),
     "metrics": _is_mapping,
     "weights": _is_mapping,
+    "sweep": _is_text,
     "git": _is_mapping_or_null,
     "environment": _is_mapping,
 }

@@ -17,6 +17,7 @@ from flowconf.language.training import (
     PhaseSection,
     ScheduleSection,
     Section,
+    SweepSection,
     TrainerSection,
     TrainingConfig,
     TurnSection,
@@ -45,6 +46,8 @@ EXAMPLES: dict[Path, str] = {
     ("turns", "*"): "write `{loss: TERM, updates: PATH}`",
     ("callbacks",): "name each callback: `callbacks: {NAME: {name: REGISTERED, every: 100, read: REFERENCE}}`",
     ("callbacks", "*"): "write `{name: REGISTERED, every: 100, read: REFERENCE}`",
+    ("sweep",): "write `sweep: {over: {KEY: [VALUE, VALUE]}, trials: 20}`",
+    ("sweep", "over"): "write `over: {KEY: [VALUE, VALUE]}`, with keys such as `optimizer.lr`",
     ("trainer",): "write `trainer: {epochs: 10}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
@@ -53,7 +56,8 @@ EXAMPLES: dict[Path, str] = {
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 
 SECTIONS: dict[str, type[Section]] = {
-    "data": DataSection, "optimizer": OptimizerSection, "schedule": ScheduleSection, "trainer": TrainerSection,
+    "data": DataSection, "optimizer": OptimizerSection, "schedule": ScheduleSection, "sweep": SweepSection,
+    "trainer": TrainerSection,
 }  # fmt: skip
 """The sections that have keys instead of named members."""
 

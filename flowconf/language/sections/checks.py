@@ -18,7 +18,7 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import callbacks, phases, rates, selections, turns, vain
+from flowconf.language.sections import callbacks, phases, rates, selections, sweeps, turns, vain
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
@@ -63,6 +63,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     rates.check(training, reporter)
     turns.check(training, reporter)
     callbacks.check(training, reporter)
+    sweeps.check(training, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)

@@ -20,7 +20,7 @@ from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
-from flowconf.text import Composition, Document, from_data, with_graphs
+from flowconf.text import Composition, Document, composing, from_data, with_graphs
 from flowconf.train.checks.trial import tried
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Walk:
     """The weights of a run, loaded instead of those that the config names."""
     fitted: Mapping[str, Any] | None = None
     """What the data set of a run has determined from its training rows."""
+    sweep: str = ""
+    """The folder of the sweep that the run belongs to."""
     position: int = 0
     """The index of the next stage in `STAGES`."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -110,6 +112,21 @@ class Walk:
             if stage.ends:
                 self.reporter.stop_on_errors()
         self.reporter.stop_on_errors()
+        return self
+
+    def sweep_checked(self) -> Walk:
+        """Check the values that the `sweep` of a config searches, each of which makes another config.
+
+        Raises `ConfigError`, and `MachineError` without Optuna.
+        """
+        if self.config is not None and self.config.training.sweep is not None and self.composition is not None:
+            from flowconf.train.checks.ranges import check_search, ranges_of
+
+            file, words = self.composition.file, self.composition.overrides
+            compose = composing(file, words, configs.RULES)
+            ranges = ranges_of(self.config)
+            check_search(self.config, ranges, lambda words: composed(compose(words)).to(END), self.reporter)
+            self.reporter.stop_on_errors()
         return self
 
     def again(self, first: str) -> Walk:
@@ -206,7 +223,8 @@ def findings(
     exit_code = 0
     try:
         walk = begin(source, overrides, origin)
-        found = walk.to(last or END).warnings
+        walk = walk.to(last or END)
+        found = (walk.sweep_checked() if last is None else walk).warnings
     except ConfigError as error:
         found, unchecked, exit_code = error.diagnostics, error.unchecked, error.exit_code
     except FlowconfError as error:

@@ -94,6 +94,7 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     wanted += [("trainer", "patience")] if training.trainer.patience is not None else []
     wanted += [("trainer", "keep", "best")] if training.trainer.keep is not None else []
     wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
+    wanted += [("sweep",)] if training.sweep is not None else []
     for path in wanted:
         if origins.root.at(path) is not None:
             message = f"`{dotted(path)}` requires a validation split, {without}"

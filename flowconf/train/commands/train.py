@@ -40,7 +40,7 @@ from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
 from flowconf.train.runs.changes import refuse_changes
-from flowconf.train.runs.folder import Onlooker, Run, create_run, reopen_run
+from flowconf.train.runs.folder import Onlooker, Prunes, Run, create_run, reopen_run
 from flowconf.train.runs.loading import FITTED_FILE, walk_run
 from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
 from flowconf.train.runs.state import check_checkpoint
@@ -74,10 +74,12 @@ def train_checked(
     *,
     verbose: bool = False,
     opened: Callable[[Path], object] = lambda folder: None,
+    prunes: Prunes | None = None,
 ) -> Path:
     """The same for a partly checked config; the remaining checks run first.
 
-    `verbose`: print whole headers. `opened` is called with the run folder once it exists.
+    `verbose`: print whole headers. `opened` is called with the run folder once it exists. `prunes` tells from an
+    evaluation whether to end the run early; it is not asked by a run of several processes.
     """
     with joined(walk.to(road.BEFORE_TORCH).checked) as member:
         walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
@@ -90,7 +92,7 @@ def train_checked(
         runs = Path(walk.checked.training.trainer.runs)
         for stage in walk.before:
             _run_stage(stage, runs, screen, member)
-        return _run_stage(walk, runs, screen, member, opened)
+        return _run_stage(walk, runs, screen, member, opened, prunes)
 
 
 def take_part(task: launch.Task) -> None:
@@ -104,11 +106,19 @@ def take_part(task: launch.Task) -> None:
             _begin(task.walk, Path(config.training.trainer.runs), screen, member)
 
 
-def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = None, *, verbose: bool = False) -> Path:
+def resume(
+    folder: str,
+    overrides: Sequence[str] = (),
+    screen: Screen | None = None,
+    *,
+    verbose: bool = False,
+    prunes: Prunes | None = None,
+) -> Path:
     """Resume a run from its checkpoint, or from the start if it has none. Returns its folder.
 
-    `overrides` change its config from here on, such as more epochs. Raises `FlowconfError` if the run is finished and
-    there are no overrides, and for an error in its config; the folder is then unchanged.
+    `overrides` change its config from here on, such as more epochs; `prunes` as in `train_checked`. Raises
+    `FlowconfError` if the run is finished and there are no overrides, and for an error in its config, without changing
+    the folder.
     """
     run_folder = find_run_folder(folder).absolute()
     known = known_record(run_folder)
@@ -129,15 +139,23 @@ def resume(folder: str, overrides: Sequence[str] = (), screen: Screen | None = N
         launch.start(launch.Task(walk, str(run_folder), tuple(overrides), verbose), processes)
         return run_folder
     with joined(walk.checked) as member:
-        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member, verbose), member)
+        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member, verbose), member, prunes)
     return run_folder
 
 
-def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, member: Team) -> None:
+def _go_on(
+    walk: Walk,
+    folder: Path,
+    overrides: Sequence[str],
+    screen: Screen,
+    member: Team,
+    prunes: Prunes | None = None,
+) -> None:
     config = walk.checked
     team = team_for(config, member)
     changed = portable(config) if overrides else None
     run = reopen_run(folder, overrides, changed) if team.first else Onlooker(folder, known_record(folder))
+    run.prunes = prunes
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
@@ -148,19 +166,29 @@ def _go_on(walk: Walk, folder: Path, overrides: Sequence[str], screen: Screen, m
 
 
 def _run_stage(
-    walk: Walk, runs: Path, screen: Screen, member: Team, opened: Callable[[Path], object] = lambda folder: None
+    walk: Walk,
+    runs: Path,
+    screen: Screen,
+    member: Team,
+    opened: Callable[[Path], object] = lambda folder: None,
+    prunes: Prunes | None = None,
 ) -> Path:
     """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
     if not processes:
-        return _begin(walk, runs, screen, member, opened)
+        return _begin(walk, runs, screen, member, opened, prunes)
     folder = launch.start(launch.Task(walk, verbose=screen.verbose), processes)
     opened(folder)
     return folder
 
 
 def _begin(
-    walk: Walk, runs: Path, screen: Screen, member: Team, opened: Callable[[Path], object] = lambda folder: None
+    walk: Walk,
+    runs: Path,
+    screen: Screen,
+    member: Team,
+    opened: Callable[[Path], object] = lambda folder: None,
+    prunes: Prunes | None = None,
 ) -> Path:
     """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
@@ -172,7 +200,7 @@ def _begin(
     team = team_for(config, member)
     with _torch_as_it_was(config, team):
         job = _prepared(walk, runs, team, screen)
-        run = _carry_out(job, lambda: _new_run(job, runs, opened), screen)
+        run = _carry_out(job, lambda: _new_run(job, runs, walk.sweep, opened, prunes), screen)
     team.wait()
     return run.folder
 
@@ -198,10 +226,11 @@ def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:
             screen.say(render_text([warning]))
 
 
-def _new_run(job: Job, runs: Path, opened: Callable[[Path], object]) -> Run:
+def _new_run(job: Job, runs: Path, sweep: str, opened: Callable[[Path], object], prunes: Prunes | None) -> Run:
     """A run in a new folder, which is created and locked by rank 0."""
-    made = job.team.told(lambda: _made(job, runs))
+    made = job.team.told(lambda: _made(job, runs, sweep))
     run = made if job.team.first else Onlooker(made.folder, made.record)
+    run.prunes = prunes
     try:
         run.open(job.config.training.trainer.tensorboard)
     except RunError:
@@ -212,7 +241,7 @@ def _new_run(job: Job, runs: Path, opened: Callable[[Path], object]) -> Run:
     return run
 
 
-def _made(job: Job, runs: Path) -> Run:
+def _made(job: Job, runs: Path, sweep: str) -> Run:
     config = job.config
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
     sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
@@ -228,6 +257,7 @@ def _made(job: Job, runs: Path) -> Run:
         _places(config.composition.document.origins),
         texts,
         sources,
+        sweep,
     )
 
 
@@ -257,7 +287,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
                 run.write_report = _reports(job, run)
             run.record["groups"] = group_records(job)
             metrics = fit(job, run, screen)
-        run.end("finished", metrics=metrics)
+        run.end("pruned" if run.pruned else "finished", metrics=metrics)
     except BaseException as problem:
         if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
             launch.note_end(launch.INTERRUPTED)

@@ -39,9 +39,9 @@ class Best:
 
     @property
     def gives_up(self) -> bool:
-        """Whether there was no improvement for `trainer.patience` evaluations."""
+        """Whether there was no improvement for `trainer.patience` evaluations, or a sweep has pruned the run."""
         patience = self.job.config.training.trainer.patience
-        return patience is not None and self.waited >= patience
+        return self.run.pruned or (patience is not None and self.waited >= patience)
 
     def offer(self, step: int, found: dict[str, float]) -> bool:
         """Whether these weights are the best so far; of equal values, the latest are. NaN is never better.
@@ -55,6 +55,8 @@ class Best:
         self.waited = 0 if better else self.waited + 1
         if better or self.value == before:
             self.step, self.metrics = step, found
+        if self.run.prunes is not None and step < self.job.total_steps:
+            self.run.pruned = self.run.prunes(found)
         return self.step == step
 
     def keeps(self, step: int) -> bool:

@@ -35,6 +35,8 @@ from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.runs.writer import Writer
 from flowconf.train.stopping import uninterrupted
 
+Prunes = Callable[[Mapping[str, float]], bool]
+"""Whether to end a run early, given the losses and metrics of an evaluation."""
 CHUNK = 1 << 16
 BETWEEN_LOOKS = 1.0
 """Seconds."""
@@ -53,6 +55,10 @@ class Run:
     """A changed config, which takes the place of the one that the run was started with."""
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
     """Who else is told the numbers."""
+    prunes: Prunes | None = field(init=False, default=None, repr=False)
+    """What a sweep says about an evaluation."""
+    pruned: bool = field(init=False, default=False, repr=False)
+    """Whether the sweep has ended the run early."""
     write_report: Callable[[bool], None] | None = field(init=False, default=None, repr=False)
     """Writes the report of the run so far; at the end, with True."""
     _lines: TextIO | None = field(init=False, default=None, repr=False)
@@ -167,14 +173,14 @@ class Run:
         _write_json(self.folder / RECORD, self.record)
 
     def end(self, status: str, **changes: object) -> BaseException | None:
-        """Close the logs and say how the run ended: `finished`, `interrupted` or `failed`.
+        """Close the logs and say how the run ended: `finished`, `pruned`, `interrupted` or `failed`.
 
         A run that has not begun is left as it was. Returns the error of a save that failed while the run was ending for
         another reason.
         """
         with uninterrupted():
             unsaved = self._writer.end()
-            if status == "finished":
+            if status in ("finished", "pruned"):
                 with self._writing():
                     self.flush()
                     self._sync()
@@ -280,10 +286,12 @@ def create_run(
     origins: Mapping[str, str],
     texts: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
+    sweep: str = "",
 ) -> Run:
     """Make the folder and write down what is about to be run; `texts` are further files of it.
 
-    `weights` are the files that weights were loaded from, by path in the graph; `""` is the whole graph.
+    `weights` are the files that weights were loaded from, by path in the graph; `""` is the whole graph. `sweep` is the
+    folder of the sweep that it belongs to.
 
     Raises `RunError` when that is not possible; the folder is then not there.
     """
@@ -296,6 +304,7 @@ def create_run(
         "host": platform.node(),
         "seed": seed,
         **({"weights": dict(weights)} if weights else {}),
+        **({"sweep": sweep} if sweep else {}),
         "started": _now(),
         "ended": None,
         "metrics": {},

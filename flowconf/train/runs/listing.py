@@ -69,6 +69,7 @@ class Listed:
         return {
             "config": Path(record["config"]).stem,
             "status": record["status"],
+            **({"sweep": record["sweep"]} if "sweep" in record else {}),
             **self.settings,
             **record["metrics"],
         }
@@ -117,14 +118,15 @@ def table(group: Group) -> str:
     keys = list(dict.fromkeys(key for run in group.runs for key in run.differs))
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
     kept = [_steps(kept_steps(run.folder)) for run in group.runs]
+    swept = any("sweep" in run.record for run in group.runs)
     keeps = any(steps != "-" for steps in kept)
-    rows = [["run", "status", "took", *keys, *metrics, *(["kept"] if keeps else [])]]
+    rows = [["run", *(["sweep"] if swept else []), "status", "took", *keys, *metrics, *(["kept"] if keeps else [])]]
     for run, steps in zip(group.runs, kept, strict=True):
+        sweep = [run.record.get("sweep", "-")] if swept else []
         settings = [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
         values = [number(run.metrics[name]) if name in run.metrics else "-" for name in metrics]
-        rows.append(
-            [run.folder.name, run.record["status"], _took(run), *settings, *values, *([steps] if keeps else [])]
-        )
+        status = [run.record["status"], _took(run)]
+        rows.append([run.folder.name, *sweep, *status, *settings, *values, *([steps] if keeps else [])])
     title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
     return "\n".join([title, *aligned(rows)])
 

@@ -59,7 +59,7 @@ class Logger(Protocol):
         """Log named numbers after `step` steps."""
 
     def close(self, status: str) -> None:
-        """End the run with the status `finished`, `interrupted` or `failed`."""
+        """End the run with the status `finished`, `pruned`, `interrupted` or `failed`."""
 
 
 def check_packages(config: Config) -> None:
@@ -184,7 +184,7 @@ class _Wandb:
         self.log(step, {name: self.client.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()})
 
     def close(self, status: str) -> None:
-        self.tracked.finish(exit_code=0 if status == "finished" else 1)
+        self.tracked.finish(exit_code=0 if status in ("finished", "pruned") else 1)
 
 
 def mlflow(
@@ -236,7 +236,7 @@ class _Mlflow:
             self.server.log_text(self.number, text, f"texts/{name}/{step}.txt")
 
     def close(self, status: str) -> None:
-        words = {"finished": "FINISHED", "interrupted": "KILLED"}
+        words = {"finished": "FINISHED", "pruned": "FINISHED", "interrupted": "KILLED"}
         self.server.set_terminated(self.number, words.get(status, "FAILED"))
 
 

@@ -18,7 +18,11 @@ def trust_project(source: str | os.PathLike[str]) -> None:
         return
     from flowconf.graph.weights.sources import find_run_folder
     from flowconf.train.runs.loading import started_from
+    from flowconf.train.runs.sweeps import asked_for, is_sweep
 
+    if is_sweep(Path(source)):
+        projects.trust(Path(asked_for(Path(source)).config).parent)
+        return
     folder = find_run_folder(Path(source))
     projects.trust(folder)
     origin = started_from(folder)

@@ -60,7 +60,7 @@ def start(task: Task, processes: int) -> Path:
         (folder / TASK).write_bytes(pickle.dumps(task))
         try:
             with (
-                environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **_threads(processes)}),
+                environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **threads(processes)}),
                 _quiet(),
             ):
                 _launch(task, processes, folder)
@@ -197,7 +197,7 @@ def _folder() -> Path | None:
     return Path(name) if name and "RANK" in os.environ else None
 
 
-def _threads(processes: int) -> dict[str, str]:
+def threads(processes: int) -> dict[str, str]:
     """Divides the machine's cores among the processes, unless the number of threads is set."""
     if "OMP_NUM_THREADS" in os.environ:
         return {}
