@@ -29,8 +29,8 @@ __all__ = [
     "compose_graph_file",
     "composing",
     "from_data",
+    "multirun",
     "read",
-    "sweep",
     "sweep_folder",
     "with_graphs",
 ]

@@ -102,7 +102,7 @@ def with_graphs(document: Document, folder: str | os.PathLike[str], rules: Merge
     return Document.of(library.expand(document.origins.root), document.file, library.warnings())
 
 
-def sweep(
+def multirun(
     file: str | os.PathLike[str],
     overrides: Sequence[str],
     rules: MergeRules,

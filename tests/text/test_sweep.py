@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError
-from flowconf.text import Composition, MergeRules, Turn, sweep, sweep_folder
+from flowconf.text import Composition, MergeRules, Turn, multirun, sweep_folder
 
 FILES = {
     "configs/main.yaml": "defaults: [_self_, {pivot: null}]\nmodel: {flow: {stem: ReLU}}\nseed: 0\n",
@@ -29,7 +29,7 @@ def run(files: Callable[[dict[str, str]], Path], rules: MergeRules) -> Callable[
             return 1.0
 
         file = folder / "configs/main.yaml"
-        sweep(file, words, rules, job, sweep_folder(folder / "runs", file))
+        multirun(file, words, rules, job, sweep_folder(folder / "runs", file))
         return seen
 
     return make

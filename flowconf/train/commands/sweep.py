@@ -17,8 +17,7 @@ from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.checks import direction
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, render_text
-from flowconf.text import Composition, Turn, sweep_folder
-from flowconf.text import sweep as sweep_text
+from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.commands.search import search_of
@@ -91,7 +90,7 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
                 jobs = Jobs(asked, folder, verbose)
                 try:
                     with ending_together(folder / ENDING, lambda: jobs.trains):
-                        sweep_text(asked.config, asked.overrides, RULES, jobs.run, folder, check=jobs.check)
+                        multirun(asked.config, asked.overrides, RULES, jobs.run, folder, check=jobs.check)
                 finally:
                     planned = list(jobs.walks)
     finally:
