@@ -10,7 +10,7 @@ from flowconf.text.compose import (
     compose,
     compose_graph_file,
     composing,
-    sweep,
+    multirun,
     sweep_folder,
     with_graphs,
 )
