@@ -28,8 +28,9 @@ def check_search(config: Config, ranges: Sequence[Range], check: Check, reporter
     Raises `MachineError` without Optuna.
     """
     _check_section(config, ranges, reporter)
-    words, origins = config.composition.overrides, config.composition.document.origins
+    origins = config.composition.document.origins
     for one in ranges:
+        words = [word for word in config.composition.overrides if not word.startswith(f"{one.key}=")]
         name = origins.key((*OVER, one.key)) if one.place.word is None else one.place
         for value, place in one.ends():
             found = _problems(one, value, place, name, words, check)
