@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from flowconf.api import load
 from flowconf.language.config import Config
-from flowconf.train.data.splits import epoch_order
+from flowconf.train.data.sampling import epoch_order
 from flowconf.train.loop import fit
 from flowconf.train.prepare import prepare
 from flowconf.train.runs.folder import LINES, create_run

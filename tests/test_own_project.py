@@ -136,6 +136,16 @@ def test_two_processes_know_it(project):
     assert (folder / "diary.txt").read_text().splitlines()[-1] == "finished"
 
 
+def test_further_sets_and_draws_of_it(project):
+    words = ["data.evaluate.later={seed: 5, rows: 16}", "data.evaluate.all={split: test}", "trainer.best=later/near"]
+    one = trained("own.yaml", *words, "data.sample.by=kind")
+    assert {"later/near", "all/loss"} <= metrics(one).keys()
+    unit = json.loads((one / "data.json").read_text())["unit"]
+    two = trained("own.yaml", *words, "data.mixture.more={seed: 9, weight: 0.5}")
+    assert json.loads((two / "data.json").read_text())["unit"] == unit
+    assert main(["eval", str(two), "--split", "later", "data.seed=3"]) == 0
+
+
 def metrics(run):
     return json.loads((run / "run.json").read_text())["metrics"]
 

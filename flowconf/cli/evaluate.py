@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,21 +9,15 @@ import typer
 from flowconf.cli.arguments import Overrides, RunArgument, TrustOption, trust_project_of
 
 
-class Part(StrEnum):
-    """A split of a data set."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
 def evaluate(
     run: RunArgument,
     overrides: Overrides = None,
     splits: Annotated[
-        list[Part] | None,
+        list[str] | None,
         typer.Option(
-            "--split", help="The split to evaluate (default: val, and test unless `trainer.test` is false); repeatable."
+            "--split",
+            help="The split to evaluate: train, val, test or a set of `data.evaluate`; repeatable. "
+            "Default: all but train, and test unless `trainer.test` is false.",
         ),
     ] = None,
     last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
@@ -43,7 +36,7 @@ def evaluate(
 
     if form not in ("text", "json"):
         raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
-    found = evaluate_run(run, overrides or [], [part.value for part in splits or ()], chosen(last, step))
+    found = evaluate_run(run, overrides or [], splits or [], chosen(last, step))
     if form == "json":
         print(json_line(found))
         return

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import Overrides, RunArgument, TrustOption, trust_project_of
-from flowconf.cli.evaluate import Part
 
 
 def predict(
     run: RunArgument,
     overrides: Overrides = None,
-    split: Annotated[Part | None, typer.Option("--split", help="The rows: a split of the run's data.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="The rows: train, val, test or a set of `data.evaluate` of the run.")
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +64,7 @@ def predict(
     elif output is None:
         raise typer.BadParameter("`--split` and arrays require `-o FILE`", param_hint="'--output'")
     elif split is not None:
-        found = predict_split(run, split.value, output, values or [], fields or [], overrides or [], batch_size, which)
+        found = predict_split(run, split, output, values or [], fields or [], overrides or [], batch_size, which)
     else:
         assert source is not None
         found = predict_file(run, source, output, values or [], batch_size, which)

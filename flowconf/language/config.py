@@ -37,6 +37,7 @@ RULES = MergeRules(
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*", "sweep", "sweep.*"}
+        | {"data.evaluate.*.*", "data.mixture.*.*", "data.sample.*"}
         | {"loss.*.*", "metrics.*.*", "phases.*.*", "turns.*.*", "loggers.*", "loggers.*.*", "callbacks.*.*"}
     ),
     known=(
@@ -44,7 +45,10 @@ RULES = MergeRules(
         "optimizer.lr",
     ),
     tops=TOP,
-    removable=frozenset({"loss.*", "metrics.*", "phases.*", "turns.*", "callbacks.*", "optimizer.groups.*"}),
+    removable=frozenset(
+        {"data.evaluate.*", "data.mixture.*", "loss.*", "metrics.*", "phases.*", "turns.*", "callbacks.*"}
+        | {"optimizer.groups.*"}
+    ),
 )
 """What composition has to know about the language."""
 

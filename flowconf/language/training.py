@@ -101,6 +101,33 @@ FITTED = "fitted"
 """The argument by which a data set gets what it has determined from the training rows; no config may set it."""
 
 
+class SetSection(OpenSection):
+    """A further data set, with its arguments."""
+
+    name: Annotated[str, named_in("datasets")] | None = None
+    """The registered name of the data set; null: that of `data`, with its arguments except for those given here."""
+    split: Literal["train", "val", "test"] | None = None
+    """The split that is used; null: all rows of a set to evaluate on, and the training rows of one in a mixture."""
+
+
+class MixtureSection(SetSection):
+    """A further data set whose rows are mixed into the training rows."""
+
+    weight: Factor = 1.0
+    """Its share of the rows that are drawn, relative to the data set of `data`, whose weight is 1."""
+
+
+class SampleSection(Section):
+    """How training rows are drawn. At most one of `by` and `weight` is set; without them, each row is drawn once."""
+
+    by: Identifier | None = None
+    """A field with integers or booleans: each of its values is drawn equally often."""
+    weight: Identifier | None = None
+    """A field with a weight for each row, in any unit."""
+    rows: Positive | None = None
+    """The rows drawn in an epoch; null: as many as there are."""
+
+
 class DataSection(OpenSection):
     """The data set, its arguments, and its batches."""
 
@@ -117,6 +144,12 @@ class DataSection(OpenSection):
     the device do not need workers. Results do not depend on the number."""
     prefetch: Positive = 2
     """Batches that each worker prepares in advance."""
+    evaluate: Annotated[dict[Identifier, SetSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Name -> a further set that is evaluated like the validation split; its values are `NAME/loss`, `NAME/METRIC`."""
+    mixture: Annotated[dict[Identifier, MixtureSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Name -> a further data set whose training rows are mixed into those of this one."""
+    sample: Annotated[SampleSection, Field(default_factory=SampleSection)]
+    """How training rows are drawn."""
 
 
 class MetricSection(Section):
@@ -132,6 +165,8 @@ class MetricSection(Section):
     """A reference to weights of the elements (booleans or numbers), broadcast from the left; null: all count."""
     args: dict[str, Any] = {}
     """Further arguments of the function, by name."""
+    splits: Names | None = None
+    """The splits and further sets on which it is evaluated, such as `val`; null: on all."""
 
 
 class Ramp(Section):
@@ -253,6 +288,8 @@ class PhaseSection(Section):
     """A factor of the learning rate, or one for each selector; the first selector that fits a parameter applies."""
     loss: dict[Identifier, Weight] = {}
     """Term -> its weight during the phase. A term with weight 0 is not computed."""
+    mixture: dict[Identifier, Factor] = {}
+    """Set of `data.mixture` -> its weight during the phase; `main` is the data set of `data`."""
 
 
 class TurnSection(Section):
@@ -418,7 +455,8 @@ class TrainerSection(Section):
     log_every: Positive = 50
     """Steps between reports of the training losses. In between, the losses stay on the device."""
     best: str = "val/loss"
-    """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`."""
+    """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`, or that of another set of
+    `data.evaluate`, such as `NAME/METRIC`."""
     mode: Literal["min", "max"] | None = None
     """Whether smaller or larger values are better; null: `min` for losses and errors, otherwise `max`."""
     test: bool = True
@@ -514,6 +552,11 @@ class TrainingConfig(Section):
         texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
         texts += [text for one in self.callbacks.values() for text in listed(one.read)]
         return {text.split(".")[0].split("[")[0].strip() for text in texts}
+
+
+def evaluated_on(section: MetricSection, split: str) -> bool:
+    """Whether a loss or metric is evaluated on a split or a further set."""
+    return section.splits is None or split in listed(section.splits)
 
 
 def schedules(written: ScheduleSection | list[ScheduleSection]) -> list[ScheduleSection]:

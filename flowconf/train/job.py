@@ -17,7 +17,8 @@ from flowconf.language.training import Changing, TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.callbacks.watcher import Watchers
 from flowconf.train.compiling import compiled, mode_of
-from flowconf.train.data.splits import Feed, Sampler
+from flowconf.train.data.sampling import Sampler
+from flowconf.train.data.splits import Feed
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.parts import Weighing, weighing
 from flowconf.train.objective.routing import Routes, Targets
@@ -91,7 +92,7 @@ class Job:
     precision: Precision
     train: Feed
     held_out: dict[str, Feed]
-    """`val` and `test`, if the data set has them."""
+    """`val` and `test`, if the data set has them, and the sets of `data.evaluate`."""
     sampler: Sampler
     terms: list[Term]
     """The terms of the loss that are active in any phase."""
@@ -132,6 +133,11 @@ class Job:
         return self.precision.full(found)
 
     @property
+    def watched(self) -> list[str]:
+        """The splits and sets that are evaluated during the run."""
+        return [name for name in self.held_out if name != "test"]
+
+    @property
     def adds_up(self) -> bool:
         """Whether values of one forward pass are needed in the next."""
         return self.config.training.trainer.accumulate > 1 or bool(self.memory.kept)
@@ -147,6 +153,9 @@ class Job:
         acting = [active for active in found if active.terms and active.trained]
         self.round = [active for active in acting for _ in range(active.steps)]
         self.active = self.round[0]
+        if self.sampler.groups is not None:
+            changed = {} if phase is None else training.phases[phase].mixture
+            self.sampler.weights = self.sampler.groups.weighted(changed)
         names = unique(f"loss/{term.name}" for active in acting for term in active.terms)
         self.columns = [*names, *(f"turn/{active.turn}" for active in acting if active.turn is not None)]
         self._trained = trained

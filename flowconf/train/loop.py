@@ -19,6 +19,7 @@ from torch import Tensor
 
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
+from flowconf.language.training import evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shown_path
 from flowconf.train.data.splits import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
@@ -64,7 +65,10 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 job.memory.forget()
             for rows in job.sampler.rest_of_epoch():
                 if step >= job.phases.due and job.phases.advance(step):
+                    weights = job.sampler.weights
                     change_phase(job, run, screen, step, window)
+                    if job.sampler.weights != weights:
+                        rows = job.train.redrawn(job.sampler, step, job.total_steps, trainer.accumulate)
                 job.take_turn(step)
                 window.append(job.in_columns(take(job, rows, step)))
                 step += 1
@@ -76,11 +80,13 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 better = False
                 evaluates = due(job, trainer.evaluate_every, step)
                 found: dict[str, float] = {}
-                if evaluates and "val" in job.held_out:
+                if evaluates and job.watched:
                     with job.averages.applied():
-                        found = evaluate(job, job.held_out["val"], "val")
-                    refuse_data(job, job.held_out["val"], found["val/loss"])
-                    better = best.offer(step, found)
+                        for name in job.watched:
+                            found |= evaluate(job, job.held_out[name], name)
+                    for name in job.watched:
+                        refuse_data(job, job.held_out[name], found[f"{name}/loss"])
+                    better = best.name in found and best.offer(step, found)
                     job.phases.observe(step, found)
                     job.learning_rate.observe(found)
                 if evaluates:
@@ -213,11 +219,12 @@ def wholes_of_graph(job: Job, batches: Sequence[Values]) -> Wholes:
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     """The loss, its terms and the metrics over all rows of a split, with names such as `val/accuracy`."""
-    section = job.config.training.data
+    training, section = job.config.training, job.config.training.data
     batch_size = section.evaluation_batch_size or 4 * section.batch_size
     dealt = feed.dealt(batch_size)
-    terms = [Average(term) for term in job.terms]
-    meters = {metric.name: metric.new_meter(dealt) for metric in job.metrics}
+    terms = [Average(term) for term in job.terms if evaluated_on(training.loss[term.name], split)]
+    measured = [metric for metric in job.metrics if evaluated_on(training.metrics[metric.name], split)]
+    meters = {metric.name: metric.new_meter(dealt) for metric in measured}
     job.team.equalize(job.graph)
     job.graph.eval()
     with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():

@@ -31,8 +31,9 @@ from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of, start_request
-from flowconf.train.data.run_data import feeds, make_data
-from flowconf.train.data.splits import Resident, Sampler, Split, seed_for
+from flowconf.train.data.run_data import feeds, make_data, sampler_of
+from flowconf.train.data.sampling import Sampler
+from flowconf.train.data.splits import Resident, Split
 from flowconf.train.data.streams import RowStream
 from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
@@ -47,7 +48,7 @@ from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, pick_devices
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.seeds import seed_everything, undisturbed
+from flowconf.train.seeds import seed_everything, seed_for, undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.norms import over_the_team
 
@@ -85,7 +86,7 @@ def prepare(
     optimizers = _optimizers(config, groups)
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
-    sampler = Sampler(len(feed), training.data.batch_size, training.seed, feed.home, training.data.drop_last)
+    sampler = sampler_of(config, feed, splits.groups)
     total = _total_steps(config, sampler)
     _check_profile(config, total)
     needed = [reference for term in terms for reference in term.references]

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 from flowconf.report import ConfigError
 from flowconf.train.data.builtin import arrays, synthetic
-from flowconf.train.data.splits import Feed, Resident, Sampler, Splits, epoch_order, seed_for
+from flowconf.train.data.sampling import Sampler, epoch_order
+from flowconf.train.data.splits import Feed, Resident, Splits
+from flowconf.train.seeds import seed_for
 
 CPU = torch.device("cpu")
 

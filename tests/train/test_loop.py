@@ -13,7 +13,7 @@ from torch import nn
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.data.builtin import synthetic
-from flowconf.train.data.splits import epoch_order
+from flowconf.train.data.sampling import epoch_order
 from tests.train.conftest import TINY
 
 

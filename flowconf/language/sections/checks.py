@@ -18,7 +18,7 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import callbacks, phases, rates, selections, sweeps, turns, vain
+from flowconf.language.sections import callbacks, data_sets, phases, rates, selections, sweeps, turns, vain
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
@@ -27,10 +27,12 @@ from flowconf.language.training import (
     DataSection,
     GroupSection,
     MetricSection,
+    MixtureSection,
     OptimizerSection,
     References,
     ScheduleSection,
     Section,
+    SetSection,
     TrainingConfig,
     listed,
 )
@@ -46,7 +48,9 @@ EVERY_METRIC = (
 NO_LABELS: tuple[Label, ...] = ()
 OWN_KEYS: dict[type[Section], list[str]] = {
     section: [key for key in section.model_fields if key != "name"]
-    for section in (DataSection, OptimizerSection, GroupSection, ScheduleSection, CallbackSection)
+    for section in (
+        DataSection, SetSection, MixtureSection, OptimizerSection, GroupSection, ScheduleSection, CallbackSection,
+    )
 }
 ERRORS = {"mae", "mse"}
 """Metrics of which smaller values are better, as for all losses."""
@@ -64,6 +68,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     turns.check(training, reporter)
     callbacks.check(training, reporter)
     sweeps.check(training, reporter)
+    data_sets.check(training, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
@@ -90,6 +95,11 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
         supplied=("seed", FITTED),
         hidden=(FITTED,),
     )
+    data = training.data
+    for path, further in data_sets.further_sets(training).items():
+        supplied = ["seed", FITTED, *(data.args if further.name is None else ())]
+        name = further.name or data.name
+        checker.section(registry.datasets, path, name, further.args, supplied=supplied, hidden=(FITTED,))
     for path, schedule in rates.written(training):
         checker.section(registry.schedules, path, schedule.name, schedule.args, given=1)
     _check_optimizer(training.optimizer, checker)
@@ -348,7 +358,7 @@ def direction(training: TrainingConfig) -> str:
 
 def natural_direction(training: TrainingConfig, value: str) -> str:
     """`min` or `max`: which values are better, by the metric or loss that computes them."""
-    metric = training.metrics.get(value.removeprefix("val/").partition("/")[0])
+    metric = training.metrics.get(value.partition("/")[2].partition("/")[0])
     lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
     return "min" if lower else "max"
 
@@ -364,6 +374,8 @@ def own_keys(path: Path) -> list[str]:
         return OWN_KEYS[ScheduleSection]
     if path[0] == "callbacks":
         return OWN_KEYS[CallbackSection]
+    if path[0] == "data" and len(path) > 1:
+        return OWN_KEYS[MixtureSection if path[1] == "mixture" else SetSection]
     return OWN_KEYS[GroupSection if len(path) > 1 else SECTIONS[str(path[0])]]
 
 

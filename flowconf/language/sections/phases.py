@@ -9,8 +9,17 @@ from pydantic import BaseModel
 
 from flowconf.language import registry
 from flowconf.language.advice import other_tools
-from flowconf.language.sections import phase_order
-from flowconf.language.training import Changing, Condition, PhaseSection, TrainingConfig, Weight, listed
+from flowconf.language.sections import data_sets, phase_order
+from flowconf.language.training import (
+    Changing,
+    Condition,
+    MetricSection,
+    PhaseSection,
+    TrainingConfig,
+    Weight,
+    evaluated_on,
+    listed,
+)
 from flowconf.report import Label, Reporter, Suggestion, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -31,18 +40,29 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
 
 
 def check_value(training: TrainingConfig, name: str, path: Path, reporter: Reporter, trained: bool = False) -> None:
-    """Report a name that is not a value of the validation split; `trained`: nor of the training losses."""
-    splits = ("val", "train") if trained else ("val",)
-    known = [f"{split}/loss{term}" for split in splits for term in ("", *(f"/{name}" for name in training.loss))]
-    known += [f"val/{name}" for name in training.metrics]
+    """Report a name that is not a value of an evaluation during the run; `trained`: nor of the training losses."""
+    own, sets = (registry.metrics, registry.losses), ("val", *training.data.evaluate)
+    known, several = [], []
+    for split in (*sets, "train") if trained else sets:
+        terms = [term for term, loss in training.loss.items() if split == "train" or _is_on(training, loss, split)]
+        known += [f"{split}/loss", *(f"{split}/loss/{term}" for term in terms)]
+    for split in sets:
+        metrics = {metric: s for metric, s in training.metrics.items() if _is_on(training, s, split)}
+        known += [f"{split}/{metric}" for metric in metrics]
+        several += [f"{split}/{metric}/" for metric, s in metrics.items() if not any(s.fn in table for table in own)]
     known += [f"train/turn/{name}" for name in training.turns] if trained else []
-    own = (registry.metrics, registry.losses)
-    several = [f"val/{metric}/" for metric, s in training.metrics.items() if not any(s.fn in table for table in own)]
     if name not in known and not name.startswith(tuple(several)):
-        message = f"unknown value `{name}` of {'a run' if trained else 'the validation split'}"
+        of = "a run" if trained else "the evaluations" if training.data.evaluate else "the validation split"
+        message = f"unknown value `{name}` of {of}"
         _, meant = other_tools.for_pair("best", name, ["best"]) or ("", name)
         advice = Suggestion(meant, instead_of=name) if meant in known else suggest(name, known, "values")
         reporter.error("FC0402", message, at=path, advice=advice)
+
+
+def _is_on(training: TrainingConfig, section: MetricSection, split: str) -> bool:
+    """Whether a loss or metric is evaluated on a split, or may be: one of its splits is unknown, which is reported."""
+    known = (*data_sets.SPLITS, *training.data.evaluate)
+    return evaluated_on(section, split) or any(one not in known for one in listed(section.splits))
 
 
 def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
@@ -92,6 +112,7 @@ def _check_phase(
             message = f"unknown term `{name}` of the loss"
             advice = suggest(name, training.loss, "terms")
             reporter.error("FC0402", message, reporter.key(at), at=at, advice=advice)
+    data_sets.check_phase(training, phase, where, reporter)
 
 
 def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:

@@ -6,9 +6,10 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,14 @@ from flowconf.language.config import Config
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
+from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.language.selectors import Tree, copies, parse
-from flowconf.language.training import FITTED, TrainingConfig, listed
-from flowconf.report import Advice, ConfigError, Place, Reporter
-from flowconf.report.origins import Origins
+from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
+from flowconf.report import Advice, ConfigError, Place, Reporter, suggest
+from flowconf.report.origins import Origins, Path
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
-from flowconf.train.data.run_data import placed
+from flowconf.train.data.run_data import check_fields, placed
 from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
@@ -130,17 +132,44 @@ def check_declared(config: Config, reporter: Reporter) -> None:
         given = {name: known[name][:2] if name in known else None for name in names}
         check_inputs(plan, given, reporter)
         check_references(training, plan, given, reporter)
+        _check_sampled(training, names, reporter)
+    for path, section in further_sets(training).items():
+        _check_further(config, path, section, known, reporter)
+
+
+def _check_sampled(training: TrainingConfig, fields: Collection[str], reporter: Reporter) -> None:
+    """Note a field by which rows are drawn that the data set does not have."""
+    for key in ("by", "weight"):
+        name = getattr(training.data.sample, key)
+        if name is not None and name not in fields:
+            message, advice = f"the data has no field `{name}`", suggest(name, fields, "fields")
+            reporter.error("FC0502", message, at=("data", "sample", key), advice=advice)
+
+
+def _check_further(config: Config, path: Path, section: SetSection, known: Declared, reporter: Reporter) -> None:
+    """Note fields of a further set that differ from those of the data set itself, and missing ones that are needed."""
+    name = section.name or config.training.data.name
+    mine = _declared(config, name, arguments(config.training, section), path)
+    names = provided_fields(name) or tuple(mine)
+    if names:
+        given = {field: mine[field][:2] if field in mine else None for field in names}
+        there = {field: known[field][:2] if field in known else None for field in known}
+        check_fields(config, path, given, there, reporter)
 
 
 def declared_fields(config: Config) -> Declared:
     """What the data set of a config says of its fields, before it is made."""
     data = config.training.data
-    of_project = "" if registry.datasets.is_built_in(data.name) else data.name
+    return _declared(config, data.name, data.args, ("data",))
+
+
+def _declared(config: Config, name: str, args: Mapping[str, Any], path: Path) -> Declared:
+    """What the data set that is written at a path of the config says of its fields."""
+    given = {**args, FITTED: config.fitted} if config.fitted is not None else args
     try:
-        given = {**data.args, FITTED: config.fitted} if config.fitted is not None else data.args
-        return declared(registry.datasets.load(data.name), given, of_project)
+        return declared(registry.datasets.load(name), given, "" if registry.datasets.is_built_in(name) else name)
     except ConfigError as error:
-        raise ConfigError(*placed(error.diagnostics, config)) from error
+        raise ConfigError(*placed(error.diagnostics, config, path)) from error
 
 
 def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:

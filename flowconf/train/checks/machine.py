@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.language.sections.data_sets import further_sets
 from flowconf.report import Reporter
+from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.fsdp import check_shardable
 from flowconf.train.data.splits import refused_paths
 from flowconf.train.runs.loggers import check_packages
@@ -22,6 +25,11 @@ def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], rep
 
 def _check_data(config: Config, reporter: Reporter) -> None:
     """Report data files and folders that do not exist or cannot be read."""
-    section, origins = config.training.data, config.composition.document.origins
-    for name, (message, advice) in refused_paths(registry.datasets.load(section.name), section.args).items():
-        reporter.error("FC0501", message, origins.value(("data", name)), path=f"data.{name}", advice=advice)
+    data, origins = config.training.data, config.composition.document.origins
+    written: dict[Path, tuple[str, Mapping[str, Any]]] = {("data",): (data.name, data.args)}
+    further = further_sets(config.training)
+    written |= {path: (section.name or data.name, section.args) for path, section in further.items()}
+    for path, (name, args) in written.items():
+        for argument, (message, advice) in refused_paths(registry.datasets.load(name), args).items():
+            at = (*path, argument)
+            reporter.error("FC0501", message, origins.value(at), path=dotted(at), advice=advice)

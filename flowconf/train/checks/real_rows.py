@@ -15,6 +15,7 @@ from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config
+from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.report import FlowconfError
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.run_data import make_data
@@ -42,7 +43,12 @@ class RealRows:
     def splits(self) -> Splits | None:
         """The splits of the data set; None if they are not at hand."""
         data = self.config.training.data
-        if not _are_quick(registry.datasets.load(data.name), data.args):
+        further = further_sets(self.config.training).values()
+        written = [
+            (data.name, data.args),
+            *((one.name or data.name, arguments(self.config.training, one)) for one in further),
+        ]
+        if not all(_are_quick(registry.datasets.load(name), args) for name, args in written):
             return None
         try:
             return make_data(self.config, CPU)

@@ -84,15 +84,16 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     """Report settings that require a split that the data set does not have."""
     training, origins = config.training, config.composition.document.origins
     without = f"and the data set `{training.data.name}` has none"
-    if training.metrics and not {"val", "test"} & {*splits}:
+    if training.metrics and not {*splits} - {"train"}:
         message = f"`metrics` are computed on the validation and test split, {without}"
         advice = how_to_get("validation", config)
         reporter.warn("FC0410", message, origins.key(("metrics",)), path="metrics", advice=advice)
     if "val" in splits:
         return
-    wanted: list[Path] = [path for path, _ in wanted_values(training)]
-    wanted += [("trainer", "patience")] if training.trainer.patience is not None else []
-    wanted += [("trainer", "keep", "best")] if training.trainer.keep is not None else []
+    wanted: list[Path] = [path for path, value in wanted_values(training) if value.startswith("val/")]
+    if training.trainer.best.startswith("val/"):
+        wanted += [("trainer", "patience")] if training.trainer.patience is not None else []
+        wanted += [("trainer", "keep", "best")] if training.trainer.keep is not None else []
     wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
     wanted += [("sweep",)] if training.sweep is not None else []
     for path in wanted:

@@ -101,11 +101,12 @@ class TermCheck:
     def check_wanted(self, into: Reporter) -> None:
         """Note a value that a run decides by, of a metric that gives several numbers, where it is none of them."""
         for path, name in wanted_values(self.config.training):
-            metric, slash, part = name.removeprefix("val/").partition("/")
+            split, _, value = name.partition("/")
+            metric, slash, part = value.partition("/")
             named = self.named.get(metric, [""])
-            if slash + part in named or name.startswith("val/loss"):
+            if slash + part in named or metric == "loss":
                 continue
-            known = [f"val/{metric}{own}" for own in named]
+            known = [f"{split}/{metric}{own}" for own in named]
             gives = f"gives {len(named)} numbers" if len(named) > 1 else "gives one number"
             message = f"`{name}` is no number of `metrics.{metric}`, which {gives}"
             shown = " to ".join(f"`{one}`" for one in dict.fromkeys([known[0], known[-1]]))

@@ -9,8 +9,9 @@ import torch
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.collate import Batch
-from flowconf.train.data.run_data import feeds, make_data
-from flowconf.train.data.splits import Feed, Sampler
+from flowconf.train.data.run_data import feeds, make_data, sampler_of
+from flowconf.train.data.sampling import Groups, Sampler
+from flowconf.train.data.splits import Feed
 from flowconf.train.team.distributed import Team
 
 
@@ -20,8 +21,8 @@ class Batches:
     Those of `train` are the first epoch of a run with the same seed; those of other splits are all rows in order.
     """
 
-    def __init__(self, name: str, feed: Feed, config: Config) -> None:
-        self.name, self.feed, self.config = name, feed, config
+    def __init__(self, name: str, feed: Feed, config: Config, groups: Groups | None = None) -> None:
+        self.name, self.feed, self.config, self.groups = name, feed, config, groups
         section = config.training.data
         self.batch_size = section.batch_size
         if name != "train":
@@ -49,9 +50,9 @@ class Batches:
         return f"Batches({self.name!r}, {self.rows} rows in {len(self)} batches)"
 
     def _sampler(self) -> Sampler:
-        training = self.config.training
-        drop_last = training.data.drop_last and self.name == "train"
-        return Sampler(len(self.feed), self.batch_size, training.seed, self.feed.home, drop_last)
+        if self.name == "train":
+            return sampler_of(self.config, self.feed, self.groups)
+        return Sampler(len(self.feed), self.batch_size, self.config.training.seed, self.feed.home)
 
 
 class RunData:
@@ -59,9 +60,11 @@ class RunData:
 
     def __init__(self, config: Config) -> None:
         device = torch.device("cpu")
-        found = feeds(make_data(config, device), config, Team(device))
+        made = make_data(config, device)
         self.config = config
-        self.splits = {name: Batches(name, feed, config) for name, feed in found.items()}
+        self.splits = {
+            name: Batches(name, feed, config, made.groups) for name, feed in feeds(made, config, Team(device)).items()
+        }
 
     @property
     def train(self) -> Batches:
@@ -76,7 +79,7 @@ class RunData:
         return self.splits.get("test")
 
     def named(self, split: str) -> Batches:
-        """The batches of `train`, `val` or `test`. Raises `ConfigError` for a split that the data set does not have."""
+        """The batches of `train`, `val`, `test` or a set of `data.evaluate`. Raises `ConfigError` for other names."""
         if split not in self.splits:
             message = f"the data set `{self.config.training.data.name}` has no split `{split}`"
             raise ConfigError(Diagnostic("FC0502", message, advice=suggest(split, self.splits, "splits")))

@@ -4,65 +4,178 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.language.sections.data_sets import MAIN, arguments, evaluated_fields, further_sets
 from flowconf.language.training import FITTED
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, raised_here
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, Reporter, RunError, raised_here, suggest
 from flowconf.report.origins import Path as Keys
-from flowconf.train.data.splits import Feed, Resident, Splits
-from flowconf.train.data.streams import as_split
+from flowconf.report.origins import dotted
+from flowconf.train.data.collate import Field
+from flowconf.train.data.joined import column_of, joined
+from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight
+from flowconf.train.data.splits import Feed, Resident, Split, Splits
+from flowconf.train.data.streams import RowStream, as_split
 from flowconf.train.out_of_memory import is_out_of_memory, room_for
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 
 
 def make_data(config: Config, device: torch.device) -> Splits:
-    """The splits of the data set that the config names. Raises `FlowconfError` if they cannot be made."""
-    section = config.training.data
-    factory = registry.datasets.load(section.name)
-    args = dict(section.args)
+    """The splits of the data set that the config names, and its further sets.
+
+    Raises `FlowconfError` if they cannot be made, or if their fields differ.
+    """
+    data = config.training.data
+    main = _made(config, device, ("data",), data.name, data.args, config.fitted)
+    sets = {name: _further(config, device, main, ("data", "evaluate", name)) for name in data.evaluate}
+    mixed = [_further(config, device, main, ("data", "mixture", name)) for name in data.mixture]
+    train = main.train
+    if mixed:
+        with _at(config, ("data", "mixture")):
+            train = joined([train, *mixed])
+    groups = _mixture(config, [main.train, *mixed]) if mixed else _groups(config, train)
+    return replace(main, train=train, sets=sets, groups=groups)
+
+
+def sampler_of(config: Config, feed: Feed, groups: Groups | None) -> Sampler:
+    """The order of the training rows of a config."""
+    data, seed = config.training.data, config.training.seed
+    rows = data.sample.rows or len(feed)
+    if groups is None and rows != len(feed):
+        groups = Groups(torch.zeros(len(feed), dtype=torch.int64), (1.0,))
+    return Sampler(rows, data.batch_size, seed, feed.home, data.drop_last, groups=groups)
+
+
+def _further(config: Config, device: torch.device, main: Splits, path: Keys) -> Split:
+    """The rows of a further set. Raises `ConfigError` if its fields differ from those of the data set itself."""
+    data, section = config.training.data, further_sets(config.training)[path]
+    args = arguments(config.training, section)
+    fitted = main.fitted if (section.name or data.name) == data.name else None
+    named = dict(_made(config, device, path, section.name or data.name, args, fitted).named())
+    wanted = section.split or ("train" if path[1] == "mixture" else None)
+    origins = config.composition.document.origins
+    if wanted is not None and wanted not in named:
+        message, there = f"the set `{path[-1]}` has no split `{wanted}`", ", ".join(f"`{name}`" for name in named)
+        place = origins.value((*path, "split"))
+        raise ConfigError(Diagnostic("FC0501", message, place, dotted(path), advice=f"available splits: {there}"))
+    with _at(config, path):
+        found = joined([named[wanted]] if wanted is not None else [*named.values()])
+    reporter = Reporter(origins)
+    check_fields(config, path, found.fields, main.train.fields, reporter)
+    reporter.stop_on_errors()
+    return found
+
+
+def check_fields(
+    config: Config, path: Keys, mine: Mapping[str, Field | None], known: Mapping[str, Field | None], reporter: Reporter
+) -> None:
+    """Report fields of a further set that differ from the `known` ones of the data set itself, or that it lacks.
+
+    A set to evaluate on needs the inputs of the graph and what is evaluated on it, one of a mixture all fields.
+    """
+    needed = [given.name for given in config.model.inputs] + evaluated_fields(config.training, str(path[-1]))
+    for name in dict.fromkeys(needed) if path[1] == "evaluate" else known:
+        other, field = mine.get(name), known.get(name)
+        if name in known and name not in mine:
+            message, advice = f"the set `{path[-1]}` has no field `{name}`", suggest(name, mine, "fields")
+            reporter.error("FC0502", message, reporter.key(path), at=path, advice=advice)
+        elif other is not None and field is not None and other != field:
+            kinds = [f"{str(dtype).removeprefix('torch.')} {list(shape)}" for shape, dtype in (other, field)]
+            message = f"`{name}` is {kinds[0]} in the set `{path[-1]}`, but {kinds[1]} in the training data"
+            reporter.error("FC0502", message, reporter.key(path), at=path)
+
+
+def _mixture(config: Config, parts: Sequence[Split]) -> Groups:
+    """The sets of a mixture as groups of rows."""
+    mixture = config.training.data.mixture
+    of = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
+    return Groups(of, (1.0, *(section.weight for section in mixture.values())), (MAIN, *mixture))
+
+
+def _groups(config: Config, train: Split) -> Groups | None:
+    """The groups that `data.sample` draws rows by. Raises `ConfigError` for a field that has none."""
+    sample = config.training.data.sample
+    name = sample.by or sample.weight
+    if name is None:
+        return None
+    path = ("data", "sample", "by" if sample.by is not None else "weight")
+    with _at(config, path):
+        if name not in train.fields:
+            advice = suggest(name, train.fields, "fields")
+            raise ConfigError(Diagnostic("FC0502", f"the data has no field `{name}`", path=dotted(path), advice=advice))
+        if isinstance(train, RowStream):
+            raise ValueError("the rows of an iterable data set cannot be drawn: it determines their order")
+        values = column_of(train, name)
+        return by_value(values, name) if sample.by is not None else by_weight(values, name)
+
+
+@contextmanager
+def _at(config: Config, path: Keys) -> Iterator[None]:
+    """A block whose errors are about the value at a path of the config."""
+    try:
+        yield
+    except ValueError as problem:
+        place = config.composition.document.origins.value(path)
+        raise ConfigError(Diagnostic("FC0501", str(problem), place, dotted(path))) from None
+    except ConfigError as error:
+        raise ConfigError(*placed(error.diagnostics, config)) from None
+
+
+def _made(
+    config: Config,
+    device: torch.device,
+    path: Keys,
+    name: str,
+    written: Mapping[str, Any],
+    fitted: Mapping[str, Any] | None,
+) -> Splits:
+    """The splits of the data set that is written at a path of the config."""
+    factory = registry.datasets.load(name)
+    args = dict(written)
     if "seed" in inspect.signature(factory).parameters:
         args.setdefault("seed", config.training.seed)
     if FITTED in inspect.signature(factory).parameters:
-        args[FITTED] = config.fitted
-    place = config.composition.document.origins.value(("data", "name"))
-    making = room_for(f"the data set `{section.name}`", (), torch.device("cpu"), _less(section.name))
+        args[FITTED] = fitted
+    origins = config.composition.document.origins
+    place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
+    making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
     try:
         with undisturbed(device), making:
             found = factory(**args)
             if not isinstance(found, Splits):
-                raise _no_splits(section.name, found, place)
+                raise _no_splits(name, found, place)
             train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
             splits = Splits(train, held, tested, found.fitted)
     except (ConfigError, RunError) as error:
-        raise ConfigError(*placed(error.diagnostics, config)) from None
+        raise ConfigError(*placed(error.diagnostics, config, path)) from None
     except FlowconfError:
         raise
     except PermissionError as problem:
-        message = f"the data set `{section.name}` cannot read `{problem.filename}`: permission denied"
+        message = f"the data set `{name}` cannot read `{problem.filename}`: permission denied"
         raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     except (TypeError, ValueError, SystemExit) as problem:
-        message = f"invalid arguments for the data set `{section.name}`: {problem}"
+        message = f"invalid arguments for the data set `{name}`: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     except OSError:
         raise
     except Exception as problem:  # a data set of a project may raise anything
         if is_out_of_memory(problem):
             raise
-        message = f"the data set `{section.name}` cannot be made: {type(problem).__name__}: {problem}"
+        message = f"the data set `{name}` cannot be made: {type(problem).__name__}: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
     empty = [name for name, split in splits.named() if not len(split)]
     if empty:
-        raise ConfigError(
-            Diagnostic("FC0501", f"the split `{empty[0]}` of `{section.name}` has no rows", place, "data")
-        )
+        raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{name}` has no rows", place, "data"))
     return splits
 
 
@@ -78,11 +191,16 @@ def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
     return found
 
 
-def placed(told: Iterable[Diagnostic], config: Config) -> Iterator[Diagnostic]:
-    """Diagnostics with their place in the config, where they have none or only that of a data file."""
+def placed(told: Iterable[Diagnostic], config: Config, base: Keys = ("data",)) -> Iterator[Diagnostic]:
+    """Diagnostics with their place in the config, where they have none or only that of a data file.
+
+    `base` is where the data set is written; it takes the place of `data` in their paths.
+    """
     origins = config.composition.document.origins
     for one in told:
-        path: Keys = _argument_of(one.place.file, config) or path_of(one.path)
+        path: Keys = _argument_of(one.place.file, config, base) or path_of(one.path)
+        if path[0] == "data" and path[: len(base)] != base:
+            path = (*base, *path[1:]) if origins.root.at((*base, *path[1:2])) is not None else path
         node = origins.root.at(path)
         is_key = one.is_about_key or (node is not None and isinstance(node.value, dict))
         place = origins.key(path) if is_key else origins.value(path)
@@ -104,14 +222,15 @@ def how_to_get(split: str, config: Config) -> str:
     return f"give `{name}` one: `flowconf.Splits(train, {split}=...)`"
 
 
-def _argument_of(file: str | None, config: Config) -> tuple[str, str] | None:
+def _argument_of(file: str | None, config: Config, base: Keys) -> Keys | None:
     """The argument of the data set that names a file, a folder above it, or a pattern that matches it."""
     if file is None:
         return None
     above = (file, *(str(folder) for folder in Path(file).parents))
-    args = {name: given for name, given in config.training.data.args.items() if isinstance(given, str)}
+    section = config.training.data if base == ("data",) else further_sets(config.training)[base]
+    args = {name: given for name, given in section.args.items() if isinstance(given, str)}
     named = (name for name, given in args.items() if os.path.normpath(given) in above or fnmatch(file, given))
-    return next((("data", name) for name in named), None)
+    return next(((*base, name) for name in named), None)
 
 
 def _no_splits(name: str, found: object, place: Place) -> ConfigError:

@@ -6,11 +6,11 @@ batches, so the position in a run is three numbers (seed, epoch, position), and 
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -20,7 +20,9 @@ from torch import Tensor
 
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, why_not
 from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.sampling import Groups, Sampler
 from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
+from flowconf.train.seeds import seed_for
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
@@ -58,12 +60,17 @@ class Splits:
     validation: Split | None = None
     test: Split | None = None
     fitted: Mapping[str, Any] | None = None
+    sets: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+    """Further sets to evaluate on: those of `data.evaluate`."""
+    groups: Groups | None = None
+    """The groups by which training rows are drawn, if `data` says so."""
 
     def named(self) -> Iterator[tuple[str, Split]]:
-        """The splits that are not None, by their names in logs."""
+        """The splits that are not None, and the further sets, by their names in logs."""
         for name, split in (("train", self.train), ("val", self.validation), ("test", self.test)):
             if split is not None:
                 yield name, split
+        yield from self.sets.items()
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,17 @@ class Source:
     file: str | Sequence[str]
     rows: Tensor | None = None
 
-    def of(self, row: int) -> tuple[str, int]:
+    def of(self, row: int) -> tuple[str | None, int]:
         """The file of a row, and its number there."""
         file = self.file if isinstance(self.file, str) else self.file[row]
         return file, row if self.rows is None else int(self.rows[row])
+
+
+class RowSource(Protocol):
+    """Where the rows of a split come from."""
+
+    def of(self, row: int) -> tuple[str | None, int]:
+        """The file of a row, if there is one, and its number there."""
 
 
 class Resident:
@@ -92,7 +106,7 @@ class Resident:
         tensors: Mapping[str, Tensor],
         augment: Callable[[Batch, torch.Generator], Batch] | None = None,
         fields: Mapping[str, Field] | None = None,
-        source: Source | None = None,
+        source: RowSource | None = None,
     ) -> None:
         lengths = {name: len(tensor) for name, tensor in tensors.items()}
         if len(set(lengths.values())) != 1:
@@ -120,60 +134,8 @@ class Resident:
 
 def place_of_row(split: Split, row: int) -> tuple[str | None, int]:
     """The file of a row and its number there; without a file, its number in the split."""
-    source: Source | None = getattr(split, "source", None)
+    source: RowSource | None = getattr(split, "source", None)
     return (None, row) if source is None else source.of(row)
-
-
-def seed_for(seed: int, *parts: object) -> int:
-    """A separate seed for each use (63 bits), the same on every machine."""
-    text = repr((seed, *parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
-def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
-    """The order of the training rows in one epoch: int64 [rows], on the CPU, the same for every device."""
-    generator = torch.Generator().manual_seed(seed_for(seed, "order", epoch))
-    return torch.randperm(rows, generator=generator)
-
-
-@dataclass
-class Sampler:
-    """Batches of row numbers, epoch after epoch. Its state is (seed, epoch, position); position is in rows."""
-
-    rows: int
-    batch_size: int
-    seed: int
-    device: torch.device
-    drop_last: bool = False
-    epoch: int = 0
-    position: int = 0
-
-    @property
-    def batches(self) -> int:
-        """Batches in one epoch."""
-        whole, rest = divmod(self.rows, self.batch_size)
-        return whole if self.drop_last or not rest else whole + 1
-
-    @property
-    def epoch_is_over(self) -> bool:
-        """Whether the last batch of the epoch has been yielded."""
-        return self.position >= min(self.batches * self.batch_size, self.rows)
-
-    def batch_of(self, step: int) -> tuple[int, int, Tensor]:
-        """The epoch of a step, the position of its batch in the epoch, and the row numbers, on the CPU."""
-        epoch, number = divmod(step, self.batches)
-        start = number * self.batch_size
-        return epoch, start, epoch_order(self.rows, self.seed, epoch)[start : start + self.batch_size]
-
-    def rest_of_epoch(self) -> Iterator[Tensor]:
-        """The row numbers of each batch from `position` on; `epoch` is incremented after the last one."""
-        end = min(self.batches * self.batch_size, self.rows)
-        if self.position < end:
-            order = epoch_order(self.rows, self.seed, self.epoch).to(self.device)
-            for rows in torch.split(order[self.position : end], self.batch_size):
-                self.position = min(self.position + self.batch_size, end)
-                yield rows
-        self.epoch, self.position = self.epoch + 1, 0
 
 
 LONGEST = 100_000
@@ -229,6 +191,7 @@ class Feed:
         self.seen: list[Batch] | None = None
         """Where every `batch` is noted; None: nowhere."""
         self._coming: Iterator[Batch] | None = None
+        self._streams = ExitStack()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -301,14 +264,23 @@ class Feed:
     @contextmanager
     def ahead(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[None]:
         """A block in which `batch` is called for the batches of `sampler` from `step` on, each in `parts` parts."""
-        if not self.workers:
-            yield
-            return
-        copy = replace(sampler)
-        orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
-        with closing_stream(self._stream(orders)) as self._coming:
+        with ExitStack() as self._streams:
+            self._read_ahead(sampler, step, last_step, parts)
             yield
         self._coming = None
+
+    def redrawn(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Tensor:
+        """The rows of the current batch after a change of weights; batches made in advance are discarded."""
+        self._streams.close()
+        self._read_ahead(replace(sampler, position=sampler.start), step, last_step, parts)
+        return sampler.current()
+
+    def _read_ahead(self, sampler: Sampler, step: int, last_step: int, parts: int) -> None:
+        """Start the workers, if there are any."""
+        if self.workers:
+            copy = replace(sampler)
+            orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
+            self._coming = self._streams.enter_context(closing_stream(self._stream(orders)))
 
     def _orders(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[Order]:
         while step < last_step:

@@ -86,18 +86,20 @@ class Rows(torch.utils.data.Dataset):
         return len(self.x)
 
     def __getitem__(self, row: int):
-        return {"x": self.x[row], "y": self.y[row]}
+        return {"x": self.x[row], "y": self.y[row], "kind": int(self.x[row, 0] > 1)}
 
 
 @flowconf.register_dataset
-@flowconf.provides("x", "y", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)})
-def waves(*, rows: int = 48, seed: int = 0) -> flowconf.Splits:
-    """Noise, its sum and its first number."""
+@flowconf.provides("x", "y", "kind", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)})
+def waves(*, rows: int = 48, seed: int = 0, fitted: dict | None = None) -> flowconf.Splits:
+    """Noise, its sum and its first number, in units of the training rows."""
     x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
+    fitted = fitted or {"unit": float(x[: rows // 2].std())}
+    x = x / fitted["unit"]
     y = torch.stack([x.sum(1), x[:, 0]], 1)
     half, rest = rows // 2, rows // 4
     parts = zip(x.split([half, rest, rows - half - rest]), y.split([half, rest, rows - half - rest]), strict=True)
-    return flowconf.Splits(*(Rows(*part) for part in parts))
+    return flowconf.Splits(*(Rows(*part) for part in parts), fitted=fitted)
 
 
 @flowconf.register_callback

@@ -1,0 +1,77 @@
+"""Checks of the further sets of `data`: those that are evaluated, and those that are mixed into the training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowconf.language.training import PhaseSection, SetSection, TrainingConfig, evaluated_on, listed
+from flowconf.report import Label, Reporter, suggest
+from flowconf.report.origins import Path
+
+MAIN = "main"
+"""The data set of `data` among those of its mixture."""
+SPLITS = ("train", "val", "test")
+RESERVED = (*SPLITS, "validation", "lr", MAIN)
+"""Names that a further set cannot have, because they mean something else in logs."""
+
+
+def further_sets(training: TrainingConfig) -> dict[Path, SetSection]:
+    """The further sets of a config by path."""
+    found: dict[Path, SetSection] = {}
+    for key, sections in (("evaluate", training.data.evaluate), ("mixture", training.data.mixture)):
+        found |= {("data", key, name): section for name, section in sections.items()}
+    return found
+
+
+def arguments(training: TrainingConfig, section: SetSection) -> dict[str, Any]:
+    """The arguments of a further set: with those of the data set itself if it has no name of its own."""
+    return {**training.data.args, **section.args} if section.name is None else section.args
+
+
+def evaluated_fields(training: TrainingConfig, name: str) -> list[str]:
+    """The names that losses and metrics read which are evaluated on a set; some are values of the graph."""
+    measured = [one for one in (*training.loss.values(), *training.metrics.values()) if evaluated_on(one, name)]
+    keys = ("input", "target", "mask")
+    return list(dict.fromkeys(text for one in measured for key in keys for text in listed(getattr(one, key))))
+
+
+def check(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report reserved names of sets, unknown splits of losses and metrics, and settings that exclude each other."""
+    for path in further_sets(training):
+        if path[-1] in RESERVED:
+            message = f"a further set cannot be called `{path[-1]}`, which has another meaning"
+            reporter.error("FC0123", message, reporter.key(path), at=path, advice="rename it")
+    known = (*SPLITS, *training.data.evaluate)
+    for kind, sections in (("loss", training.loss), ("metrics", training.metrics)):
+        for name, section in sections.items():
+            for number, split in enumerate(listed(section.splits)):
+                at = (kind, name, "splits", number) if isinstance(section.splits, list) else (kind, name, "splits")
+                if split not in known:
+                    advice = suggest(split, known, "splits")
+                    reporter.error("FC0402", f"unknown split `{split}`", at=at, advice=advice)
+    _check_sample(training, reporter)
+
+
+def check_phase(training: TrainingConfig, phase: PhaseSection, where: Path, reporter: Reporter) -> None:
+    """Report weights of a phase for sets that are not mixed, and a phase in which none has a weight."""
+    known = [MAIN, *training.data.mixture] if training.data.mixture else []
+    for name in phase.mixture:
+        at = (*where, "mixture", name)
+        if name not in known:
+            advice = suggest(name, known, "sets") if known else "mix sets with `data.mixture`"
+            reporter.error("FC0402", f"unknown set `{name}` of `data.mixture`", reporter.key(at), at=at, advice=advice)
+    weights = {MAIN: 1.0, **{name: section.weight for name, section in training.data.mixture.items()}, **phase.mixture}
+    if phase.mixture and not any(weights.values()):
+        reporter.error("FC0123", "every set of the mixture has weight 0", at=(*where, "mixture"))
+
+
+def _check_sample(training: TrainingConfig, reporter: Reporter) -> None:
+    """Report two ways of drawing rows."""
+    sample, where = training.data.sample, ("data", "sample")
+    ways: list[Path] = [(*where, key) for key in ("by", "weight") if getattr(sample, key) is not None]
+    ways += [("data", "mixture")] if training.data.mixture else []
+    if len(ways) > 1:
+        first, second = (".".join(map(str, way)) for way in ways[:2])
+        labels = (Label(f"`{second}` is set here", reporter.key(ways[1])),)
+        message = f"`{first}` and `{second}` exclude each other: each says how training rows are drawn"
+        reporter.error("FC0123", message, reporter.key(ways[0]), at=ways[0], labels=labels, advice="keep one of them")
