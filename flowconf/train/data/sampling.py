@@ -94,12 +94,12 @@ class Sampler:
     seed: int
     device: torch.device
     drop_last: bool = False
+    epoch: int = 0
+    position: int = 0
     groups: Groups | None = None
     """The groups by which rows are drawn; None: each row is taken once in an epoch."""
     weights: tuple[float, ...] = ()
     """The current weights of the groups."""
-    epoch: int = 0
-    position: int = 0
     start: int = 0
     """The position of the current batch."""
     _known: tuple[object, Tensor] | None = field(default=None, repr=False, compare=False)
