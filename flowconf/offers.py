@@ -4,6 +4,7 @@ Nothing is imported here: the modules named are read, and imported when a config
 """
 
 from flowconf.language.registry import offer
+from flowconf.language.signatures import has_source
 
 offer(
     modules="flowconf.graph.blocks",
@@ -21,6 +22,14 @@ offer(
     adapters="flowconf.graph.adapters",
     callbacks="flowconf.train.callbacks.builtin",
 )
+if has_source("torchvision.transforms.v2"):
+    offer(
+        augmentations=[
+            f"torchvision.transforms.v2.{part}"
+            for part in ("_augment", "_auto_augment", "_color", "_container", "_geometry", "_misc")
+        ],
+        without=["CutMix", "MixUp", "Lambda", "LinearTransformation", "Sanitize*", "FiveCrop", "TenCrop"],
+    )
 offer(
     modules="torch.nn.modules",
     without=[

@@ -27,6 +27,7 @@ class TableName(StrEnum):
     LOGGERS = "loggers"
     ADAPTERS = "adapters"
     CALLBACKS = "callbacks"
+    AUGMENTATIONS = "augmentations"
 
 
 def list_names(

@@ -72,6 +72,7 @@ SHELVES = {
     "loggers": Shelf(registry.loggers, "as a key under `loggers`, with the arguments below it", 1),
     "adapters": Shelf(registry.adapters, "as the `name` under `adapt`, with the arguments beside it", 1),
     "callbacks": Shelf(registry.callbacks, "as the `name` of a member of `callbacks`, with the arguments beside it"),
+    "augmentations": Shelf(registry.augmentations, "in calls under `data.augment`"),
 }
 """The tables, by their names on the command line."""
 

@@ -246,6 +246,22 @@ class ModuleTable(Table):
         return signatures.read_class(self.locations[name], name)
 
 
+class AugmentationTable(ModuleTable):
+    """The table of augmentations: those of `torchvision.transforms.v2`, and what a project registers."""
+
+    @staticmethod
+    def is_of_package(name: str) -> bool:
+        """False: augmentations have no names with dots."""
+        return False
+
+    def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
+        """The advice for a name that is not in the table."""
+        advice = Table.advice_for(self, name, also)
+        if advice is None or (not isinstance(advice, Suggestion) and not signatures.has_source("torchvision")):
+            return "those of torchvision require it: run `pip install 'flowconf[vision]'`"
+        return advice
+
+
 modules = ModuleTable("module", "FC0132")
 losses = Table("loss", "FC0401")
 metrics = Table("metric", "FC0401")
@@ -255,6 +271,7 @@ datasets = Table("data set", "FC0501")
 loggers = Table("logger", "FC0401")
 adapters = Table("adapter", "FC0132")
 callbacks = Table("callback", "FC0401")
+augmentations = AugmentationTable("augmentation", "FC0132")
 
 TABLES: dict[str, Table] = {
     "modules": modules,
@@ -266,6 +283,7 @@ TABLES: dict[str, Table] = {
     "loggers": loggers,
     "adapters": adapters,
     "callbacks": callbacks,
+    "augmentations": augmentations,
 }
 
 
@@ -292,6 +310,7 @@ register_dataset = _registrar(datasets)
 register_logger = _registrar(loggers)
 register_adapter = _registrar(adapters)
 register_callback = _registrar(callbacks)
+register_augmentation = _registrar(augmentations)
 
 
 def offer(
@@ -305,6 +324,7 @@ def offer(
     loggers: Sources = (),
     adapters: Sources = (),
     callbacks: Sources = (),
+    augmentations: Sources = (),
     without: Iterable[str] = (),
 ) -> None:
     """Make the public names of other modules usable in configs, without importing them.
@@ -327,6 +347,7 @@ def offer(
         "loggers": loggers,
         "adapters": adapters,
         "callbacks": callbacks,
+        "augmentations": augmentations,
     }
     for table, sources in given.items():
         for source in [sources] if isinstance(sources, str) else sources:

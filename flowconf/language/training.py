@@ -148,6 +148,9 @@ class DataSection(OpenSection):
     """Name -> a further set that is evaluated like the validation split; its values are `NAME/loss`, `NAME/METRIC`."""
     mixture: Annotated[dict[Identifier, MixtureSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> a further data set whose training rows are mixed into those of this one."""
+    augment: Annotated[dict[Reference, str], REMOVABLE, BeforeValidator(without_removed)] = {}
+    """Field -> augmentations of it in training, such as `RandomCrop(32, padding=4) >> RandomHorizontalFlip()`.
+    `image, mask` augments both alike."""
     sample: Annotated[SampleSection, Field(default_factory=SampleSection)]
     """How training rows are drawn."""
 

@@ -10,13 +10,13 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from flowconf.language import value_types
 from flowconf.language.advice import call_slips, foreign_calls, other_tools, vocabulary
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
-from flowconf.language.registry import modules
+from flowconf.language.registry import ModuleTable, modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.signatures import Signature
 from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, suggest
@@ -55,6 +55,8 @@ class CallParser:
     path: str = ""
     steps: Collection[str] = ()
     """The names of the steps."""
+    table: ModuleTable = field(default_factory=lambda: modules)
+    """The table of the names that can be called."""
 
     def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
         """The calls of `A >> B >> C`; a single call is a chain of one. None after an error."""
@@ -140,36 +142,35 @@ class CallParser:
     def _call(self, node: ast.expr, spot: _Spot) -> Call:
         called = node.func if isinstance(node, ast.Call) else node
         name = _dotted(called)
-        if name is None or ("." in name and not modules.is_of_package(name)):
+        if name is None or ("." in name and not self.table.is_of_package(name)):
             shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
             message = f"expected the name of a module or a call, got `{shown}`"
-            in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, modules.names())
+            in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, self.table.names())
             self._refuse("FC0131", message, spot(node), in_our_words or call_slips.of_package(name))
         assert name is not None
         top = name.partition(".")[0]
         if name != top and top in self.scope:
             message = f"`{top}` is a package and a parameter"
             self._refuse("FC0126", message, spot(called), "choose another name for the parameter")
-        if name not in modules:
+        if name not in self.table:
             advice = self._in_our_words(node, spot)
             if name in self.scope:
                 advice = f"`{name}` is a parameter, but a step requires a module"
             elif name in self.steps:
                 advice = f"`{name}` is a step; use `reuse: {name}` to apply its module again"
-            self.reporter.add(modules.unknown(name, spot(called), self.path, advice))
+            self.reporter.add(self.table.unknown(name, spot(called), self.path, advice))
             raise Refused
         call = self._arguments(name, node, spot) if isinstance(node, ast.Call) else Call(name, place=spot(node))
         self._check(call, node, spot)
         return call
 
-    @staticmethod
-    def _in_our_words(node: ast.expr, spot: _Spot) -> Advice | None:
+    def _in_our_words(self, node: ast.expr, spot: _Spot) -> Advice | None:
         """The advice for a whole call: of another tool, or with the package of its module."""
         text, called = spot.part(node), node.func if isinstance(node, ast.Call) else node
-        written, why = foreign_calls.translated(node, modules.names()), ""
+        written, why = foreign_calls.translated(node, self.table.names()), ""
         if written is None and isinstance(called, ast.Attribute):
-            is_other = other_tools.for_module(called.attr, modules.names()) is not None
-            close = None if is_other else nearest(called.attr, modules.names())
+            is_other = other_tools.for_module(called.attr, self.table.names()) is not None
+            close = None if is_other else nearest(called.attr, self.table.names())
             written = f"{close}{text[len(ast.unparse(called)) :]}" if close else None
             why = ": modules are written without a package"
         others = tuple(written.partition("(")[:1]) if written is not None and why else ()
@@ -195,12 +196,11 @@ class CallParser:
             raise Refused
         return Call(name, tuple(args), tuple(kwargs), spot(node))
 
-    @staticmethod
-    def _is_text(name: str, item: ast.expr | ast.keyword, position: int) -> bool:
+    def _is_text(self, name: str, item: ast.expr | ast.keyword, position: int) -> bool:
         """Whether an argument can be a string."""
-        if name not in modules:
+        if name not in self.table:
             return False
-        init = modules.class_source(name).init
+        init = self.table.class_source(name).init
         argument = item.arg if isinstance(item, ast.keyword) else "".join(init.positional[position : position + 1])
         types = [parameter.type for parameter in init.parameters if parameter.name == argument]
         return any(re.search(r"\b(str|Literal)\b", written) for written in types)
@@ -216,8 +216,8 @@ class CallParser:
                 return Literal(self.scope[name].value, name, spot(node), of=(self.scope[name],))
             case ast.Name(id=name) if name in CONSTANTS:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
-            case ast.Name(id=name) if name not in modules:
-                close = nearest(name, modules.names()) if name[:1].isupper() else None
+            case ast.Name(id=name) if name not in self.table:
+                close = nearest(name, self.table.names()) if name[:1].isupper() else None
                 advice = call_slips.no_parameter(name, self.scope, is_text) or (
                     Suggestion(close, instead_of=name) if close else None
                 )
@@ -234,7 +234,7 @@ class CallParser:
                 return self._arithmetic(node, spot)
             case ast.Name() | ast.Call():
                 return self._call(node, spot)
-            case ast.Attribute() if modules.is_of_package(_dotted(node) or ""):
+            case ast.Attribute() if self.table.is_of_package(_dotted(node) or ""):
                 return self._call(node, spot)
         message = f"`{_short(ast.unparse(node))}` is not allowed in a call"
         self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
@@ -289,7 +289,7 @@ class CallParser:
 
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
         """Check a call against the signature of the constructor."""
-        signature = modules.class_source(call.name).init
+        signature = self.table.class_source(call.name).init
         before = len(self.reporter.diagnostics)
         if isinstance(node, ast.Call):
             self._check_names(call, signature, node, spot)

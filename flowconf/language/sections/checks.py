@@ -18,7 +18,7 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import callbacks, data_sets, phases, rates, selections, sweeps, turns, vain
+from flowconf.language.sections import augmentations, callbacks, data_sets, phases, rates, selections, sweeps, turns, vain
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
@@ -69,6 +69,9 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     callbacks.check(training, reporter)
     sweeps.check(training, reporter)
     data_sets.check(training, reporter)
+    augmentations.chains(training, reporter)
+    if fields is not None:
+        augmentations.check_fields(training, fields, reporter)
     if fields is not None:
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)

@@ -27,6 +27,7 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
+from flowconf.language.sections import augmentations
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
 from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.language.selectors import Tree, copies, parse
@@ -133,6 +134,7 @@ def check_declared(config: Config, reporter: Reporter) -> None:
         check_inputs(plan, given, reporter)
         check_references(training, plan, given, reporter)
         _check_sampled(training, names, reporter)
+        augmentations.check_fields(training, names, reporter)
     for path, section in further_sets(training).items():
         _check_further(config, path, section, known, reporter)
 

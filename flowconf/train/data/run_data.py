@@ -20,6 +20,7 @@ from flowconf.language.training import FITTED
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, Reporter, RunError, raised_here, suggest
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
+from flowconf.train.data.augmentation import augmented
 from flowconf.train.data.collate import Field
 from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight
@@ -44,7 +45,7 @@ def make_data(config: Config, device: torch.device) -> Splits:
         with _at(config, ("data", "mixture")):
             train = joined([train, *mixed])
     groups = _mixture(config, [main.train, *mixed]) if mixed else _groups(config, train)
-    return replace(main, train=train, sets=sets, groups=groups)
+    return replace(main, train=augmented(config, train), sets=sets, groups=groups)
 
 
 def sampler_of(config: Config, feed: Feed, groups: Groups | None) -> Sampler:

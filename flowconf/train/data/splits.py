@@ -205,7 +205,7 @@ class Feed:
         if self._coming is not None:
             batch = self._moved(next(self._coming))
         else:
-            batch = self._batch(own, self._seed(number, self.team.rank, part))
+            batch = self._batch(own, self._seed(number, self.team.rank, part), self._row_seeds(rows, number, part))
         found = batch if counts else Idle(batch)
         if self.seen is not None:
             self.seen.append(found)
@@ -223,7 +223,7 @@ class Feed:
         """The whole batch of a training step, made once more, and its rows; None if a long stream precedes it."""
         epoch, start, rows = sampler.batch_of(step)
         if not isinstance(self.split, RowStream):
-            return self._batch(rows.to(self.home), self._seed(step)), rows
+            return self._batch(rows.to(self.home), self._seed(step), self._row_seeds(rows, step, 0)), rows
         if start > LONGEST:
             return None
         seed, stop = seed_for(self.seed, self.use, "epoch", epoch), start + len(rows)
@@ -287,7 +287,9 @@ class Feed:
             for rows in sampler.rest_of_epoch():
                 for part, some in enumerate(in_parts(rows, parts)):
                     own, _ = self.team.part(some, step)
-                    yield own.tolist(), self._seed(step, self.team.rank, part)
+                    order: Order = (own.tolist(), self._seed(step, self.team.rank, part))
+                    seeds = self._row_seeds(some, step, part)
+                    yield order if seeds is None else (*order, seeds)
                 step += 1
 
     def _passes(self, sampler: Sampler, parts: int) -> Iterator[Pass]:
@@ -307,8 +309,15 @@ class Feed:
         own = (rank, part) if part else (rank,) if rank else ()  # nothing is added for rank 0 and a single part
         return seed_for(self.seed, self.use, number, *own)
 
-    def _batch(self, rows: Tensor, seed: int) -> Batch:
-        return self._moved(batch_of(self.split, rows, self.generator.manual_seed(seed)))
+    def _row_seeds(self, rows: Tensor, number: int, part: int) -> list[int] | None:
+        """The seed of each own row in a part of a training batch, if the rows are augmented."""
+        if not hasattr(self.split, "augmented"):
+            return None
+        places, _ = self.team.part(torch.arange(len(rows)), number)
+        return [seed_for(self.seed, "augment", number, part, place) for place in places.tolist()]
+
+    def _batch(self, rows: Tensor, seed: int, seeds: Sequence[int] | None = None) -> Batch:
+        return self._moved(batch_of(self.split, rows, self.generator.manual_seed(seed), seeds))
 
     def _moved(self, batch: Batch) -> Batch:
         if self.home == self.device and self.layout == torch.preserve_format:

@@ -26,8 +26,9 @@ from flowconf.train.data.row_errors import apart, refusal, worker_died
 from flowconf.train.runs.lock import release_locks
 from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
-Order = tuple[list[int], int]
-"""Rows, and the seed of their batch: plain numbers, which are sent to a worker without shared memory."""
+Order = tuple[list[int], int] | tuple[list[int], int, list[int]]
+"""Rows, the seed of their batch, and the seed of each row if they are augmented: plain numbers, which are sent to a
+worker without shared memory."""
 Pass = tuple[int, int, list[tuple[int, int]]]
 """One pass over an iterable data set: the epoch, the seed, and the first and last row of each batch (exclusive)."""
 
@@ -122,10 +123,11 @@ def collated(
     return batch
 
 
-def batch_of(split: Any, rows: Tensor, generator: torch.Generator) -> Batch:
-    """A batch of a split. Raises `RunError` if the split's own code fails."""
+def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequence[int] | None = None) -> Batch:
+    """A batch of a split, augmented if each row has a seed. Raises `RunError` if the split's own code fails."""
     try:
-        batch: dict[str, Any] = split.batch(rows, generator)
+        batch: dict[str, Any]
+        batch = split.batch(rows, generator) if seeds is None else split.augmented(rows, generator, seeds)
     except (Exception, SystemExit) as problem:
         first = ", ".join(str(row) for row in rows[:4].tolist())
         raise refusal(problem, f"the batch of rows {first}, ...") from problem
@@ -138,10 +140,7 @@ def seeded(seed: int) -> Iterator[None]:
     python, torchs = random.getstate(), torch.get_rng_state()
     numpy = sys.modules.get("numpy")
     numpys = numpy.random.get_state() if numpy is not None else None
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    if numpy is not None:
-        numpy.random.seed(seed % 2**32)
+    reseed(seed)
     try:
         yield
     finally:
@@ -149,6 +148,14 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(torchs)
         if numpy is not None and numpys is not None:
             numpy.random.set_state(numpys)
+
+
+def reseed(seed: int) -> None:
+    """Seed all global random number generators of the CPU."""
+    random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
 
 
 class _Remote(Dataset[Batch | FlowconfError]):
@@ -161,9 +168,9 @@ class _Remote(Dataset[Batch | FlowconfError]):
         self.split = split
 
     def __getitem__(self, order: Order) -> Batch | FlowconfError:
-        rows, seed = order
+        rows, seed, *augment = order
         try:
-            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed))
+            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed), *augment)
         except FlowconfError as refused:
             return refused
 

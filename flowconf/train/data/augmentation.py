@@ -1,0 +1,164 @@
+"""Augmentation of training rows, each with its own seed.
+
+The seed of a row follows from the seed of the run, the step and the position of the row in its batch. The same row is
+augmented alike by any worker and in any process, and after resuming.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.config import Config
+from flowconf.language.registry import augmentations
+from flowconf.language.sections.augmentations import WHERE, chains, check_fields
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, raised_here
+from flowconf.report.origins import dotted
+from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.joined import column_of
+from flowconf.train.data.splits import Split
+from flowconf.train.data.streams import RowStream, reseed, seeded
+
+Chain = Sequence[tuple[Call, Callable[..., Any]]]
+"""Augmentations with their calls."""
+
+
+class Augmented:
+    """A split whose rows are augmented in training."""
+
+    def __init__(self, split: Split, augment: Mapping[tuple[str, ...], Chain]) -> None:
+        self.split, self.augment = split, dict(augment)
+        self.fields: Mapping[str, Field] = dict(split.fields)
+        self.source = getattr(split, "source", None)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """Rows as they are, to evaluate or try something on them."""
+        return self.split.batch(rows, generator)
+
+    def augmented(self, rows: Tensor, generator: torch.Generator, seeds: Sequence[int]) -> Batch:
+        """Rows of a training batch, with the seed of each."""
+        batch = dict(self.split.batch(rows, generator))
+        found: dict[str, list[Tensor]] = {name: [] for names in self.augment for name in names}
+        with seeded(seeds[0]):
+            for number, seed in enumerate(seeds):
+                for names, chain in self.augment.items():
+                    reseed(seed)
+                    changed = self._applied(names, chain, [batch[name][number] for name in names])
+                    for name, value in zip(names, changed, strict=True):
+                        found[name].append(value)
+        return {**batch, **{name: torch.stack(values) for name, values in found.items()}}
+
+    def column(self, name: str) -> Tensor:
+        """The values of a field in all rows, not augmented."""
+        return column_of(self.split, name)
+
+    def _applied(self, names: Sequence[str], chain: Chain, values: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Values of a row after a chain of augmentations. Raises `RunError` for one that changes shape or type."""
+        current: Sequence[Tensor] = values if len(names) == 1 else [_kind(value) for value in values]
+        for call, augment in chain:
+            try:
+                given = augment(*current)
+            except Exception as problem:
+                message = f"`{call}` cannot augment {_shown(names)}: {type(problem).__name__}: {problem}"
+                raise RunError(_told(names, message, raised_here(problem))) from problem
+            current = given if isinstance(given, tuple | list) else [given]
+            if len(current) != len(names) or not all(isinstance(value, Tensor) for value in current):
+                raise RunError(_told(names, f"`{call}` must return a tensor for {_shown(names)}"))
+        current = [value.as_subclass(Tensor) for value in current]
+        for name, before, after in zip(names, values, current, strict=True):
+            if before.shape != after.shape or before.dtype != after.dtype:
+                kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (after, before)]
+                message = f"the augmentation of `{name}` gives {kinds[0]}, but the field is {kinds[1]}"
+                raise RunError(_told(names, message))
+        return current
+
+
+def augmented(config: Config, split: Split) -> Split:
+    """The training rows of a config, augmented if it says so. Raises `ConfigError` and `MachineError`."""
+    if not config.training.data.augment:
+        return split
+    origins = config.composition.document.origins
+    reporter = Reporter(origins)
+    found = chains(config.training, reporter)
+    check_fields(config.training, tuple(split.fields), reporter)
+    reporter.stop_on_errors()
+    if isinstance(split, RowStream):
+        message = "`data.augment` does not apply to an iterable data set, which augments its own rows"
+        raise ConfigError(Diagnostic("FC0501", message, origins.key(WHERE), dotted(WHERE)))
+    made = Augmented(split, {names: [(call, _made(call)) for call in calls] for names, calls in found.items()})
+    try:
+        made.augmented(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0), [0])
+    except RunError as error:
+        told = [_at(one, config) for one in error.diagnostics]
+        raise ConfigError(*told) from error
+    return made
+
+
+def _made(call: Call) -> Callable[..., Any]:
+    """An augmentation with its arguments. Raises `ConfigError` and `MachineError`."""
+
+    def value(argument: Argument) -> Any:
+        match argument:
+            case Literal(value=tuple(items)):
+                return list(items)
+            case Literal(value=plain):
+                return plain
+            case ListArgument(items):
+                return [value(item) for item in items]
+            case Call():
+                return _made(argument)
+            case Hole():
+                raise ConfigError(Diagnostic("FC0133", "`_` has no meaning in an augmentation", argument.place))
+
+    args, kwargs = [value(one) for one in call.args], {name: value(one) for name, one in call.kwargs}
+    package = augmentations.home(call.name).partition(".")[0]
+    try:
+        importlib.import_module(package)
+        factory = augmentations.load(call.name)
+    except (ImportError, RuntimeError) as problem:
+        message = f"`{package}` cannot be imported: {str(problem).splitlines()[0]}"
+        advice = "install the version that belongs to this torch: `pip install 'flowconf[vision]'`"
+        raise MachineError(Diagnostic("FC0601", message, call.place, dotted(WHERE), advice=advice)) from None
+    try:
+        made: Callable[..., Any] = factory(*args, **kwargs)
+    except Exception as problem:
+        message = f"`{call}` cannot be made: {problem}"
+        raise ConfigError(Diagnostic("FC0202", message, call.place, dotted(WHERE), raised_here(problem))) from problem
+    return made
+
+
+def _kind(value: Tensor) -> Tensor:
+    """One of several values that are augmented alike: labels of pixels are a mask, other values an image."""
+    from torchvision import tv_tensors
+
+    kind = tv_tensors.Image if value.is_floating_point() or value.dtype == torch.uint8 else tv_tensors.Mask
+    made: Tensor = kind(value)
+    return made
+
+
+def _shown(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _told(names: Sequence[str], message: str, labels: Sequence[Any] = ()) -> Diagnostic:
+    return Diagnostic("FC0501", message, path=f"{dotted(WHERE)}.{', '.join(names)}", labels=tuple(labels))
+
+
+def _at(told: Diagnostic, config: Config) -> Diagnostic:
+    """A diagnostic with the place of the chain that it is about."""
+    from dataclasses import replace
+
+    key = next(key for key in config.training.data.augment if _names(key) == _names(told.path.split(".", 2)[2]))
+    return replace(told, place=config.composition.document.origins.value((*WHERE, key)))
+
+
+def _names(key: str) -> list[str]:
+    return [name.strip() for name in key.split(",")]
