@@ -80,6 +80,7 @@ def test_check_knows_it(project, capsys):
         ("{Diary: {}}", "{Dairy: {}}"),
         ("name: shift", "name: shfit"),
         ("start: 0.5", "strat: 0.5"),
+        ("Wobble(0.02)", "Wboble(0.02)"),
     ],
 )
 def test_check_mends_a_typo_in_each_kind_of_name_and_argument(project, right, wrong, capsys):
@@ -138,7 +139,7 @@ def test_two_processes_know_it(project):
 
 def test_further_sets_and_draws_of_it(project):
     words = ["data.evaluate.later={seed: 5, rows: 16}", "data.evaluate.all={split: test}", "trainer.best=later/near"]
-    one = trained("own.yaml", *words, "data.sample.by=kind")
+    one = trained("own.yaml", *words, "data.sample.rows=20")
     assert {"later/near", "all/loss"} <= metrics(one).keys()
     unit = json.loads((one / "data.json").read_text())["unit"]
     two = trained("own.yaml", *words, "data.mixture.more={seed: 9, weight: 0.5}")

@@ -68,7 +68,7 @@ SHELVES = {
     ),
     "optimizers": Shelf(registry.optimizers, "as the `name` under `optimizer`, with the arguments beside it", 1),
     "schedules": Shelf(registry.schedules, "as the `name` under `schedule`, with the arguments beside it", 1),
-    "data": Shelf(registry.datasets, "as the `name` under `data`, with the arguments beside it"),
+    "data": Shelf(registry.datasets, "as the `name` under `data`, with the arguments beside it", hidden=("fitted",)),
     "loggers": Shelf(registry.loggers, "as a key under `loggers`, with the arguments below it", 1),
     "adapters": Shelf(registry.adapters, "as the `name` under `adapt`, with the arguments beside it", 1),
     "callbacks": Shelf(registry.callbacks, "as the `name` of a member of `callbacks`, with the arguments beside it"),

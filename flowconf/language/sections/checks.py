@@ -49,7 +49,13 @@ NO_LABELS: tuple[Label, ...] = ()
 OWN_KEYS: dict[type[Section], list[str]] = {
     section: [key for key in section.model_fields if key != "name"]
     for section in (
-        DataSection, SetSection, MixtureSection, OptimizerSection, GroupSection, ScheduleSection, CallbackSection,
+        DataSection,
+        SetSection,
+        MixtureSection,
+        OptimizerSection,
+        GroupSection,
+        ScheduleSection,
+        CallbackSection,
     )
 }
 ERRORS = {"mae", "mse"}

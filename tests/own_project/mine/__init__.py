@@ -86,11 +86,11 @@ class Rows(torch.utils.data.Dataset):
         return len(self.x)
 
     def __getitem__(self, row: int):
-        return {"x": self.x[row], "y": self.y[row], "kind": int(self.x[row, 0] > 1)}
+        return {"x": self.x[row], "y": self.y[row]}
 
 
 @flowconf.register_dataset
-@flowconf.provides("x", "y", "kind", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)})
+@flowconf.provides("x", "y", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)})
 def waves(*, rows: int = 48, seed: int = 0, fitted: dict | None = None) -> flowconf.Splits:
     """Noise, its sum and its first number, in units of the training rows."""
     x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
@@ -111,6 +111,17 @@ class Look:
 
     def values(self, run, values):
         run.log({name: round(float(value.mean()), self.digits) for name, value in values.items()})
+
+
+@flowconf.register_augmentation
+class Wobble:
+    """Noise on a row."""
+
+    def __init__(self, strength: float = 0.1):
+        self.strength = strength
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + self.strength * torch.randn(x.shape)
 
 
 @flowconf.register_logger

@@ -1,0 +1,218 @@
+"""Augmentation in the language of calls: each row has its own seed, whoever makes it, and after a kill."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import warnings
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+import flowconf
+from flowconf.cli.main import main
+from flowconf.language import registry
+from flowconf.train.data.splits import Resident, Splits
+from flowconf.train.seeds import seed_for
+from tests.train.conftest import TINY, killed
+from tests.train.test_resume import assert_same, go_on
+from tests.train.test_teams import assert_alike, team
+
+
+class Jolt:
+    """Noise from three libraries."""
+
+    def __init__(self, strength: float = 0.1, *, times: int = 1):
+        self.strength, self.times = strength, times
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for _ in range(self.times):
+            x = x + self.strength * (torch.rand(x.shape) + random.random() + numpy.random.rand())
+        return x
+
+
+class Half:
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[: len(x) // 2]
+
+
+class Broken:
+    def __call__(self, x: Tensor) -> Tensor:
+        raise ValueError("no such picture")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    for one in (Jolt, Half, Broken):
+        monkeypatch.setitem(registry.augmentations.registered, one.__name__, one)
+
+
+def text(chain="Jolt(0.2) >> Jolt(0.1, times=2)", field="image", more=""):
+    return (
+        TINY.replace("rows: 320", f"rows: 240, augment: {{{field}: '{chain}'}}{more}")
+        .replace("epochs: 2", "epochs: 2, checkpoint_every: 2, accumulate: 2")
+        .replace("    drop: Dropout(0.1)\n", "")
+    )
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {}
+
+
+def whole(folder, runs):
+    """The run that is never interrupted, without workers."""
+    if "whole" not in runs:
+        runs["whole"] = folder.train(text=text())
+    return runs["whole"]
+
+
+def test_augmentation_changes_training_alone(folder, runs):
+    plain = folder.train(text=text("Jolt(0.0)"))
+    run = whole(folder, runs)
+    first = [next(line for line in one.log if "train/loss" in line) for one in (plain, run)]
+    assert first[0]["train/loss"] != first[1]["train/loss"]
+    untouched = folder.train(text=TINY.replace("rows: 320", "rows: 240").replace("    drop: Dropout(0.1)\n", ""))
+    assert plain.record["metrics"] == pytest.approx(untouched.record["metrics"], abs=1e-5)
+
+
+def test_workers_change_nothing(folder, runs):
+    assert_same(whole(folder, runs), folder.train(text=text(more=", workers: 2")))
+
+
+@pytest.mark.parametrize("step", [5, 9])
+def test_nor_does_a_kill(folder, runs, step):
+    killed(lambda: folder.train(text=text(more=", workers: 1"), name="again.yaml"), step)
+    assert_same(whole(folder, runs), go_on(folder, folder.runs("again")[0]))
+
+
+@pytest.mark.slow
+def test_nor_do_two_processes(folder, runs):
+    assert_alike(whole(folder, runs), team(folder, text()))
+
+
+@pytest.mark.parametrize(
+    ("chain", "field", "code", "words", "marked"),
+    [
+        ("Jlot(0.2)", "image", "FC0132", "write `Jolt`", "Jlot"),
+        ("Jolt(strenth=0.2)", "image", "FC0133", "write `strength`", "strenth"),
+        ("Jolt(0.2, times=1.5)", "image", "FC0133", "`times` of `Jolt` must be an integer", "1.5"),
+        ("Jolt(0.2) >>", "image", "FC0131", "is not a call", "Jolt"),
+        ("Jolt(0.2)", "imgae", "FC0502", "write `image`", "imgae"),
+        ("Jolt() >> Half", "image", "FC0501", "the augmentation of `image` gives float32 [4], but the field", "'Jolt"),
+        ("Broken", "image", "FC0501", "`Broken` cannot augment `image`: ValueError: no such picture", "'Broken"),
+        ("Jolt(_)", "image", "FC0133", "`_` has no meaning in an augmentation", "_)"),
+    ],
+)
+def test_mistakes(folder, chain, field, code, words, marked, capsys):
+    found = text(chain, field)
+    folder.write(found)
+    assert main(["train", "tiny.yaml"]) == 2
+    out = capsys.readouterr().err
+    assert f"error[{code}]" in out, out
+    assert words in out, out
+    before = found[: found.index(marked, found.index("augment"))].splitlines()
+    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+
+
+def test_two_chains_of_one_field(folder, capsys):
+    folder.write(text(more="").replace("'}", "', 'image, label': Jolt}"))
+    assert main(["check", "tiny.yaml"]) == 2
+    assert "`image` is augmented twice" in capsys.readouterr().out
+
+
+def test_without_torchvision(folder, monkeypatch, capsys):
+    monkeypatch.setattr("flowconf.language.signatures.has_source", lambda module: False)
+    monkeypatch.setattr(registry.augmentations, "offered", {})
+    monkeypatch.setattr(registry.augmentations, "unread", [])
+    folder.write(text("RandomCrop(32, padding=4)"))
+    assert main(["check", "tiny.yaml"]) == 2
+    assert "pip install 'flowconf[vision]'" in capsys.readouterr().out
+
+
+@pytest.fixture
+def torchvision():
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    from tests.graph.test_foreign_packages import _declare_operators
+
+    _declare_operators()
+    with warnings.catch_warnings(action="ignore"):
+        return importlib.import_module("torchvision.transforms.v2")
+
+
+PICTURES = """
+model:
+  inputs: {image: [B, 3, 8, 8]}
+  flow:
+    body: Conv2d(3, 4, 3) >> ReLU >> Flatten() >> Linear(144, 4)
+data:
+  name: pictures
+  batch_size: 16
+  augment:
+    image: RandomCrop(8, padding=2) >> RandomHorizontalFlip() >> RandomApply([GaussianBlur(3)], p=0.5)
+loss:
+  label: {fn: cross_entropy, input: body, target: label}
+trainer: {epochs: 1, devices: cpu}
+"""
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    def made():
+        picture = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+        fields = {"image": picture, "label": torch.arange(64) % 4, "mask": (picture[:, :1] > 0.5).long()}
+        return Splits(Resident(fields))
+
+    monkeypatch.setitem(registry.datasets.registered, "pictures", made)
+
+
+def test_the_transforms_of_torchvision(folder, torchvision, pictures):
+    folder.write(PICTURES)
+    assert main(["check", "tiny.yaml"]) == 0
+    found = [*flowconf.data("tiny.yaml").train]
+    plain = [*flowconf.data("tiny.yaml", ["~data.augment"]).train]
+    chain = torchvision.Compose(
+        [
+            torchvision.RandomCrop(8, padding=2),
+            torchvision.RandomHorizontalFlip(),
+            torchvision.RandomApply([torchvision.GaussianBlur(3)], p=0.5),
+        ]
+    )
+    for step, (batch, before) in enumerate(zip(found, plain, strict=True)):
+        assert torch.equal(batch["label"], before["label"])
+        for place, (image, original) in enumerate(zip(batch["image"], before["image"], strict=True)):
+            torch.manual_seed(seed_for(0, "augment", step, 0, place))
+            assert torch.equal(image, chain(original))
+
+
+def test_a_mask_beside_an_image(folder, torchvision, pictures):
+    chain = "RandomRotation(30) >> RandomHorizontalFlip()"
+    text = (
+        PICTURES[: PICTURES.index("    image:")] + f"    image, mask: {chain}\n" + PICTURES[PICTURES.index("loss:") :]
+    )
+    folder.write(text)
+    batch = next(iter(flowconf.data("tiny.yaml").train))
+    assert batch["mask"].dtype == torch.int64
+    assert type(batch["image"]) is Tensor
+    inside = batch["image"][:, :1] > 0
+    agrees = (batch["image"][:, :1] > 0.5) == (batch["mask"] == 1)
+    assert agrees[inside].float().mean() > 0.99
+    assert not torch.equal(batch["mask"], next(iter(flowconf.data("tiny.yaml", ["~data.augment"]).train))["mask"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("RandomCrop(8", "RandomCorp(8", "write `RandomCrop`"),
+        ("padding=2", "pading=2", "write `padding`"),
+        ("RandomCrop(8", "RandomCrop(6", "the augmentation of `image` gives float32 [3, 6, 6], but the field"),
+    ],
+)
+def test_mistakes_in_transforms(folder, torchvision, pictures, old, new, words, capsys):
+    folder.write(PICTURES.replace(old, new))
+    assert main(["train", "tiny.yaml"]) == 2
+    assert words in capsys.readouterr().err
