@@ -18,7 +18,17 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
-from flowconf.language.sections import augmentations, callbacks, data_sets, phases, rates, selections, sweeps, turns, vain
+from flowconf.language.sections import (
+    augmentations,
+    callbacks,
+    data_sets,
+    phases,
+    rates,
+    selections,
+    sweeps,
+    turns,
+    vain,
+)
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
