@@ -91,20 +91,25 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Adapters of the modules at `paths`, all in the graph at `path`: a registered name, and its arguments."""
+    """Adapters of the modules at `paths`, all below `path`: a registered name, and its arguments.
+
+    `inside` are modules with their own `forward`, in which the selector may select further ones when they are built.
+    """
 
     path: str
     selector: str
     name: str
     args: tuple[tuple[str, Literal], ...] = ()
     paths: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     place: Place = field(default=NOWHERE, compare=False)
     name_place: Place = field(default=NOWHERE, compare=False)
 
     def below(self, prefix: str) -> Adapter:
         """The same with the paths of a surrounding graph."""
         start = f"{prefix}." if prefix else ""
-        return replace(self, path=f"{start}{self.path}", paths=tuple(f"{start}{path}" for path in self.paths))
+        paths, inside = (tuple(f"{start}{path}" for path in part) for part in (self.paths, self.inside))
+        return replace(self, path=f"{start}{self.path}", paths=paths, inside=inside)
 
 
 @dataclass(frozen=True, slots=True)

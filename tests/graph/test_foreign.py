@@ -359,3 +359,54 @@ def test_a_part_of_an_output_is_selected_with_take(project):
     text = f"inputs: {{words: {{shape: [B, T], dtype: int64}}}}\n{flow}"
     (found,) = flowconf.check(write(text))
     assert (found.code, found.help) == ("FC0141", "write `take: last` in `a`")
+
+
+# adapters inside
+
+
+ENCODER = "inputs: {words: {shape: [B, T], dtype: int64}}\nflow:\n"
+
+
+def adapters_of(graph):
+    return [name.removesuffix(".lora") for name, _ in graph.named_modules() if name.endswith(".lora")]
+
+
+def test_modules_inside_are_adapted(project):
+    step = "  a: {through: shelf.Encoder(shelf.Settings()), adapt: {'**.query': {name: lora, rank: 2}}, take: last}\n"
+    built = flowconf.build(write(ENCODER + step)).eval()
+    assert adapters_of(built) == ["a.layers.0.query", "a.layers.1.query"]
+    trained = {name for name, one in built.named_parameters() if one.requires_grad}
+    assert trained == {name for name, _ in built.named_parameters() if ".lora." in name}
+    words = torch.arange(6).view(2, 3)
+    plain = flowconf.build(write(ENCODER + "  a: {through: shelf.Encoder(shelf.Settings()), take: last}\n")).eval()
+    plain.load_state_dict({name: one for name, one in built.state_dict().items() if ".lora." not in name})
+    assert torch.equal(built(words), plain(words))
+    names = {"__name__": "ejected"}
+    exec(ejected(built), names)
+    other = names["Graph"]()
+    other.load_state_dict(built.state_dict())
+    assert torch.equal(other.eval()(words), built(words))
+
+
+def test_modules_inside_of_members_of_a_graph_are_adapted(project):
+    step = (
+        "  g:\n    graph:\n      inputs: {words: {shape: [B, T], dtype: int64}}\n      flow:\n"
+        "        enc: {through: shelf.Encoder(shelf.Settings(depth=1)), take: last}\n        out: Linear(_, 2)\n"
+        "    adapt: {'enc.**.value': {name: lora, rank: 2}, out: {name: lora, rank: 2}}\n"
+    )
+    built = flowconf.build(write(ENCODER + step))
+    assert adapters_of(built) == ["g.enc.layers.0.value", "g.out"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "message", "advice"),
+    [
+        ("**.qery", "`**.qery` selects no module of `a`", 'write `"**.query"`'),
+        ("embeddings", "`embeddings` selects nothing that `lora` can adapt", "adapters extend linear maps"),
+    ],
+)
+def test_a_selector_that_adapts_nothing_inside_is_refused(selector, message, advice, project):
+    step = f"  a: {{through: shelf.Encoder(shelf.Settings()), adapt: {{'{selector}': {{name: lora, rank: 2}}}}, take: last}}\n"
+    (found,) = flowconf.check(write(ENCODER + step))
+    assert (found.code, found.place.line, found.message) == ("FC0405", 3, message)
+    assert advice in (found.help or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
@@ -10,10 +10,11 @@ from flowconf.graph.runtime import adapted
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.demand import without_copies
-from flowconf.language.plan import GraphPlan
+from flowconf.language.plan import GraphPlan, join
 from flowconf.language.registry import adapters
+from flowconf.language.selectors import Tree, parse
 from flowconf.language.settings import Adapter
-from flowconf.report import Diagnostic, Reporter, raised_here
+from flowconf.report import Advice, Diagnostic, Reporter, raised_here
 
 
 def by_path(plan: GraphPlan | None) -> dict[str, Adapter]:
@@ -24,6 +25,22 @@ def by_path(plan: GraphPlan | None) -> dict[str, Adapter]:
             assert plan is not None
             found.setdefault(without_copies(plan, path, of="equal"), adapter)
     return found
+
+
+def homes(plan: GraphPlan, paths: Iterable[str]) -> list[str]:
+    """Paths without the numbers of equal copies."""
+    return list(dict.fromkeys(without_copies(plan, path, of="equal") for path in paths))
+
+
+def selected_inside(module: nn.Module, adapter: Adapter, path: str) -> list[str]:
+    """The modules inside of the module at a path that the selector of an adapter means, the outermost ones."""
+    above = path.removeprefix(adapter.path).strip(".")
+    names = {join(above, name): name for name, _ in module.named_modules()}
+    return [names[found] for found in Tree(NO_PLAN, names).paths(parse(adapter.selector)) if found in names]
+
+
+NO_PLAN = GraphPlan("", (), (), (), ())
+"""The names inside of a module are those of its attributes."""
 
 
 def extended(module: nn.Module, adapter: Adapter | None, path: str, findings: ShapeFindings) -> nn.Module:
@@ -47,12 +64,29 @@ def extended(module: nn.Module, adapter: Adapter | None, path: str, findings: Sh
     return module
 
 
-def check_adapted(plan: GraphPlan, parameters: Mapping[str, object], reporter: Reporter) -> None:
+def check_adapted(
+    plan: GraphPlan,
+    parameters: Mapping[str, object],
+    adapted: Mapping[tuple[str, str], Sequence[str]],
+    reporter: Reporter,
+) -> None:
     """Report selectors of modules of which none has a weight that adapters extend; `parameters` are all, by path."""
     for adapter in plan.all_adapters():
-        homes = tuple(f"{without_copies(plan, path, of='equal')}." for path in adapter.paths)
-        changed = (name for name in parameters if f".{adapter.name}." in name and name.startswith(homes))
-        if homes and next(changed, None) is None:
-            message = f"`{adapter.selector}` selects nothing that `{adapter.name}` can adapt"
-            advice = "adapters extend linear maps, convolutions and attentions"
-            reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=advice)
+        starts = tuple(f"{path}." for path in homes(plan, (*adapter.paths, *adapter.inside)))
+        changed = (name for name in parameters if f".{adapter.name}." in name and name.startswith(starts))
+        if not starts or next(changed, None) is not None:
+            continue
+        selected = adapter.paths or any(adapted.get((path, adapter.selector)) for path in homes(plan, adapter.inside))
+        message = f"`{adapter.selector}` selects nothing that `{adapter.name}` can adapt"
+        advice: Advice | None = "adapters extend linear maps, convolutions and attentions"
+        if not selected:
+            message = f"`{adapter.selector}` selects no module of `{adapter.path}`"
+            advice = Tree(NO_PLAN, _names_inside(plan, adapter, parameters)).instead(parse(adapter.selector))
+        reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=advice)
+
+
+def _names_inside(plan: GraphPlan, adapter: Adapter, parameters: Iterable[str]) -> list[str]:
+    """The modules with parameters below the path of an adapter, in modules with their own `forward`."""
+    starts = tuple(f"{path}." for path in homes(plan, adapter.inside))
+    below = (name.removeprefix(adapter.path).strip(".") for name in parameters if name.startswith(starts))
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in below))

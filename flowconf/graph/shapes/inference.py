@@ -35,6 +35,8 @@ class Inference:
     parameters: dict[str, tuple[int, ...]] = field(default_factory=dict)
     inside: dict[str, InnerValues] = field(default_factory=dict)
     """Path of a module with its own `forward` -> the values inside of it."""
+    adapted: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """Path of such a module, and a selector -> the modules inside that it selects for adapters."""
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -44,7 +46,8 @@ class Inference:
     @property
     def sizes(self) -> KnownSizes:
         """The sizes for source generation."""
-        return KnownSizes(self.holes, self._of_all_copies(self.ranks), self._of_all_copies(self.kinds))
+        ranks, kinds = self._of_all_copies(self.ranks), self._of_all_copies(self.kinds)
+        return KnownSizes(self.holes, ranks, kinds, self.adapted)
 
     def written(self, path: str) -> str:
         """A full path without the numbers of copies with an index, which are constructed by the same line."""

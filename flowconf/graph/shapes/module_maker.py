@@ -33,7 +33,9 @@ class ModuleMaker:
     sizes: Sizes
     findings: ShapeFindings
     trains: bool
-    made: dict[tuple[Call, tuple[int, ...], Adapter | None], nn.Module] = field(default_factory=dict)
+    made: dict[tuple[Call, tuple[int, ...], Adapter | None, tuple[Adapter, ...]], nn.Module] = field(
+        default_factory=dict
+    )
     adapters: dict[str, Adapter] | None = None
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
@@ -76,13 +78,25 @@ class ModuleMaker:
             self.result.holes[self.result.written(path)] = sizes
             self.result.filled[self.result.written(path)] = call
         adapter = self.adapter_of(path)
-        if self.trains:
-            return adapting.extended(self._construct(call, iter(sizes), visit), adapter, path, self.findings)
-        key = (call, sizes, adapter)
-        if key not in self.made:
-            made = self._construct(call, iter(sizes), visit)
-            self.made[key] = adapting.extended(made, adapter, path, self.findings)
-        return self.made[key]
+        inside = () if adapter is not None else self.adapters_inside(path)
+        key = (call, sizes, adapter, inside)
+        if key in self.made:
+            return self.made[key]
+        made = adapting.extended(self._construct(call, iter(sizes), visit), adapter, path, self.findings)
+        for one in inside:
+            found = adapting.selected_inside(made, one, path)
+            self.result.adapted[path, one.selector] = tuple(found)
+            for name in found:
+                adapting.extended(made.get_submodule(name), one, join(path, name), self.findings)
+        if not self.trains:
+            self.made[key] = made
+        return made
+
+    def adapters_inside(self, path: str) -> tuple[Adapter, ...]:
+        """The adapters that may extend modules inside of the module at a path."""
+        plan = self.result.plan
+        every = plan.all_adapters() if plan is not None else ()
+        return tuple(one for one in every if plan is not None and path in adapting.homes(plan, one.inside))
 
     def adapter_of(self, path: str) -> Adapter | None:
         """The adapter that extends the module at a path, or one of its copies."""

@@ -63,7 +63,7 @@ class Trial:
             check_initial_values(graph, self.result.parameters, self.result.reporter)
             check_follows(graph, self.result.parameters, self.result.reporter)
             check_ties(graph, self.result.parameters, self.result.reporter)
-            check_adapted(graph, self.result.parameters, self.result.reporter)
+            check_adapted(graph, self.result.parameters, self.result.adapted, self.result.reporter)
             self.result.tied = {tie.name: tie.other for tie in ties_of(graph)}
         self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)
         return scope

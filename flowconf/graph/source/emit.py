@@ -47,6 +47,8 @@ class KnownSizes:
     holes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    adapted: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """Path of a module with its own `forward`, and a selector -> the modules inside that it selects for adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +214,21 @@ class _Emitter:
             lines += [
                 Line(f"        {text}", step.path, step.place) for text in self._members(graph, step, path, children)
             ]
-        return [*lines, *(Line(text) for text in (*tying(graph), *self._adapting(graph)))]
+        return [*lines, *(Line(text) for text in (*tying(graph), *self._adapting(graph, path)))]
 
-    def _adapting(self, graph: GraphPlan) -> Iterable[str]:
+    def _adapting(self, graph: GraphPlan, path: str) -> Iterable[str]:
         """The lines of `__init__` that extend modules by adapters, in loops over copies that are all extended."""
         around: list[str] = []
         for adapter in graph.adapters:
             self.imports.setdefault(adapters.home(adapter.name), set()).add(adapter.name)
             options = "".join(f", {name}={value.text}" for name, value in adapter.args)
-            for path in collapsed(graph, adapter.paths):
-                *loops, last = reached(graph, path, "", " " * 8)
+            reads = [(each, "") for each in collapsed(graph, adapter.paths)]
+            for each in collapsed(graph, adapter.inside):
+                known = (join(path, without_copies(graph, each, of="equal")), adapter.selector)
+                names = self.sizes.adapted.get(known, ())
+                reads += [(each, f".get_submodule({quoted(name)})" if name else "") for name in names]
+            for each, inner in reads:
+                *loops, last = reached(graph, each, inner, " " * 8)
                 yield from loops if loops != around else ()
                 module, around = last.strip(), loops
                 yield f"{last[: len(last) - len(module)]}adapted({module}, {adapter.name}{options})"

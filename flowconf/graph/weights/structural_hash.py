@@ -35,7 +35,8 @@ def _graph(graph: GraphPlan) -> list[Any]:
     added: list[Any] = [["tie", *ties]] if ties else []
     for adapter in graph.adapters:
         args = sorted((name, value.value) for name, value in adapter.args)
-        added.append(["adapt", adapter.name, args, sorted(adapter.paths)])
+        inside = [adapter.selector, *sorted(adapter.inside)] if adapter.inside else []
+        added.append(["adapt", adapter.name, args, sorted(adapter.paths), *inside])
     return [inputs, [_step(step) for step in graph.steps], outputs, list(graph.shares), *added]
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from flowconf.language import schema, value_types
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Chain, GraphPlan, Mount, Step, join
-from flowconf.language.registry import adapters
+from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
-from flowconf.language.selectors import SelectorError, Tree, parse
+from flowconf.language.selectors import Selector, SelectorError, Tree, parse
 from flowconf.language.settings import Adapter
 from flowconf.report import Reporter, suggest
 from flowconf.report.origins import Path
@@ -30,7 +31,7 @@ def add(model: schema.Settings, at: Path, path: str, draft: Draft, parser: CallP
             continue
         args = tuple(_arguments(given, where, parser))
         place, name_place = reporter.key(where), reporter.value((*where, "name"))
-        draft.adapters.append(Adapter(path, selector, given.name, args, (), place, name_place))
+        draft.adapters.append(Adapter(path, selector, given.name, args, place=place, name_place=name_place))
 
 
 def _arguments(given: schema.Adapt, where: Path, parser: CallParser) -> Iterator[tuple[str, Literal]]:
@@ -69,18 +70,23 @@ def resolve(draft: Draft, reporter: Reporter) -> None:
         if step is None or draft.is_broken(step.name):
             continue
         graph = _graph_at(step, adapter.path)
+        if graph is None and _is_opened_at(step, adapter.path):
+            if _parsed(adapter, reporter) is not None:
+                found.append(replace(adapter, inside=(adapter.path,)))
+            continue
         if graph is None:
             message = f"`adapt` requires a graph, but `{adapter.path}` is none"
             advice = "mount the module in a graph, or write `adapt` at the graph around it"
             reporter.error("FC0125", message, adapter.place, path=adapter.path, advice=advice)
             continue
-        paths = _selected(adapter, graph, reporter)
+        selector = _parsed(adapter, reporter)
+        paths, inside = _selected(adapter, selector, graph, reporter) if selector is not None else ([], [])
         left = tuple(path for path in paths if path not in taken)
-        if paths and not left:
+        if paths and not left and not inside:
             message = f"`{adapter.selector}` has no effect: `{taken[paths[0]].selector}` adapts the same modules"
             reporter.error("FC0405", message, adapter.place, path=adapter.path, advice="remove one of them")
         taken |= dict.fromkeys(left, adapter)
-        found.append(replace(adapter, paths=left))
+        found.append(replace(adapter, paths=left, inside=tuple(path for path in inside if path not in taken)))
     draft.adapters[:] = found
 
 
@@ -93,28 +99,59 @@ def _graph_at(step: Step, path: str) -> GraphPlan | None:
     return None
 
 
-def _selected(adapter: Adapter, graph: GraphPlan, reporter: Reporter) -> list[str]:
-    """The paths of the modules that an adapter selects; none after an error."""
+def _is_opened_at(step: Step, path: str) -> bool:
+    """Whether a step, or one of its copies, has a module at a path whose inner modules can be selected."""
+    every = (applied for copy in (step, *step.copies) for applied in copy.applied())
+    return any(applied.path == path and _is_opened(applied.target) for applied in every)
+
+
+def _is_opened(module: object) -> bool:
+    return isinstance(module, Call) and modules.is_opened(module.name)
+
+
+def _parsed(adapter: Adapter, reporter: Reporter) -> Selector | None:
+    """The selector of an adapter; None after an error."""
     try:
         selector = parse(adapter.selector)
     except SelectorError as problem:
         reporter.error("FC0405", problem.message, adapter.place, path=adapter.path, advice=problem.advice)
-        return []
+        return None
     if selector.kind is not None:
         message = f"`:{selector.kind}` selects parameters, but adapters extend modules"
-        reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=f"remove `:{selector.kind}`")
-        return []
-    names = list(_modules(graph))
-    tree = Tree(graph, names)
-    paths = [name for name in tree.select(selector) if name in set(names)]
-    if not paths:
+        advice = f"remove `:{selector.kind}`"
+        reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=advice)
+        return None
+    return selector
+
+
+def _selected(
+    adapter: Adapter, selector: Selector, graph: GraphPlan, reporter: Reporter
+) -> tuple[list[str], list[str]]:
+    """The paths of the modules that an adapter selects, and those inside of which it may select more.
+
+    Neither after an error.
+    """
+    every = dict(_modules(graph))
+    tree = Tree(graph, every)
+    paths = [name for name in tree.select(selector) if name in every]
+    inside = [name for name, module in every.items() if _is_opened(module) and name not in paths]
+    inside = [name for name in inside if _may_lead_to(selector, name)]
+    if not paths and not inside:
         message = f"`{adapter.selector}` selects no module of `{adapter.path}`"
         reporter.error("FC0405", message, adapter.place, path=adapter.path, advice=tree.instead(selector))
-    return [join(adapter.path, path) for path in paths]
+    below = partial(join, adapter.path)
+    return [*map(below, paths)], [*map(below, inside)]
 
 
-def _modules(graph: GraphPlan, prefix: str = "") -> Iterator[str]:
-    """The paths of all modules of a graph, with those of each copy."""
+def _may_lead_to(selector: Selector, path: str) -> bool:
+    """Whether the names of a selector before its first wildcard lead to a module, or into it."""
+    names = [name for name in path.split(".") if not name.isdigit()]
+    head = [name for name in selector.head if not name.isdigit()]
+    return names[: len(head)] == head[: len(names)]
+
+
+def _modules(graph: GraphPlan, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The paths of all modules of a graph, with those of each copy, and the modules."""
     for step in graph.steps:
         count = step.repeat.value if step.repeat is not None and not step.copies else None
         numbers = [f".{number}" for number in range(count)] if isinstance(count, int) else [""]
@@ -126,6 +163,8 @@ def _modules(graph: GraphPlan, prefix: str = "") -> Iterator[str]:
                     if isinstance(applied.module, Mount):
                         yield from _modules(applied.module.graph, path)
                     elif isinstance(applied.module, Chain):
-                        yield from (join(path, str(i)) for i in range(len(applied.module.members)))
+                        yield from (
+                            (join(path, str(i)), member.module) for i, member in enumerate(applied.module.members)
+                        )
                     elif isinstance(applied.module, Call):
-                        yield path
+                        yield path, applied.module
