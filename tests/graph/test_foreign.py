@@ -406,7 +406,8 @@ def test_modules_inside_of_members_of_a_graph_are_adapted(project):
     ],
 )
 def test_a_selector_that_adapts_nothing_inside_is_refused(selector, message, advice, project):
-    step = f"  a: {{through: shelf.Encoder(shelf.Settings()), adapt: {{'{selector}': {{name: lora, rank: 2}}}}, take: last}}\n"
+    adapt = f"adapt: {{'{selector}': {{name: lora, rank: 2}}}}"
+    step = f"  a: {{through: shelf.Encoder(shelf.Settings()), {adapt}, take: last}}\n"
     (found,) = flowconf.check(write(ENCODER + step))
     assert (found.code, found.place.line, found.message) == ("FC0405", 3, message)
     assert advice in (found.help or "")
