@@ -60,7 +60,7 @@ class Graph(GraphTree):
         self._set_frozen(selector, "no")
 
     def _set_frozen(self, selector: str, setting: str) -> None:
-        modules, parameters = self._parts_at(selector)
+        modules, parameters = self.parts_at(selector)
         for module in modules:
             freezing.set_frozen(self, module, setting)
         for parameter in parameters:

@@ -106,10 +106,10 @@ class GraphTree(nn.Module):
 
     def parameters_at(self, selector: str) -> list[nn.Parameter]:
         """The parameters that a selector means, such as `letter.read` or `**.norm:bias`. Raises `PathError`."""
-        modules, parameters = self._parts_at(selector)
+        modules, parameters = self.parts_at(selector)
         return [*dict.fromkeys(parameter for module in modules for parameter in module.parameters()), *parameters]
 
-    def _parts_at(self, selector: str) -> tuple[list[nn.Module], list[nn.Parameter]]:
+    def parts_at(self, selector: str) -> tuple[list[nn.Module], list[nn.Parameter]]:
         """What a selector means: modules as a whole, and parameters of other modules. Raises `PathError`."""
         return parts_of(self, self._plan, selector, self.modules_at)
 

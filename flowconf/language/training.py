@@ -53,6 +53,12 @@ Names = Annotated[
     Discriminator(_kind_of_references),
     InWords("a name or a list of them"),
 ]
+Quantity = Literal["gradient", "weight", "update", "activation"]
+Quantities = Annotated[
+    Annotated[Quantity, Tag("<text>")] | Annotated[list[Quantity], Field(min_length=1), Tag("<list>")],
+    Discriminator(_kind_of_references),
+    InWords("`gradient`, `weight`, `update`, `activation`, or a list of them"),
+]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
@@ -398,6 +404,18 @@ class KeepSection(Section):
     """Steps between weights that are kept."""
 
 
+class StatisticsSection(Section):
+    """Norms and shares of zeros by path, which are computed in some steps and logged. They do not change training."""
+
+    every: Positive = 100
+    """Steps between the steps in which they are computed. Other steps have no overhead."""
+    of: Quantities = ["gradient", "weight", "update", "activation"]
+    """What they are computed of: `gradient` (before clipping), `weight`, `update` (what the optimizer adds in the step)
+    of each parameter, and `activation`, the output of each module in evaluation mode."""
+    at: Selectors | None = None
+    """Selectors of parameters and modules; null: all."""
+
+
 class TrainerSection(Section):
     """Length, devices, precision, evaluation and output of the run."""
 
@@ -433,6 +451,9 @@ class TrainerSection(Section):
     The first step then takes seconds to minutes. Graph breaks are reported by path."""
     profile: ProfileSection | None = None
     """Measure time, memory and operations of some steps by path, with a trace in the run folder."""
+    statistics: StatisticsSection | None = None
+    """Norms and shares of zeros of gradients, weights, updates and activations by path, such as
+    `{every: 100, of: [gradient, update], at: encoder}`; null: none."""
     find_nan: bool = False
     """Check the result of every operation, and stop at the first value that is not finite. This is many times slower,
     but changes no result: use it to resume a run that failed. Profiling is disabled."""

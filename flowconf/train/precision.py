@@ -90,6 +90,11 @@ class Precision:
         self._one = torch.ones((), device=device)
         self._scale = self._one
 
+    @property
+    def scale(self) -> Tensor | None:
+        """The factor of gradients in the backward pass; None without one."""
+        return None if self.scaler is None else self.scaled(self._one)
+
     def forward(self) -> AbstractContextManager[object]:
         """The autocast context of a forward pass."""
         if self.format is None:

@@ -27,6 +27,10 @@ NORMED = TINY.replace("hidden: ReLU", "norm: BatchNorm1d(16)\n    hidden: ReLU")
 )
 
 
+COMPILES = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
+"""The compiler's own imports warn."""
+
+
 def watched(text, **sections):
     """A config with callbacks."""
     lines = [f"  {name}: {section}\n" for name, section in sections.items()]
@@ -170,7 +174,7 @@ class Meddler:
         ("+trainer.accumulate=3",),
         ("optimizer.name=lbfgs", "optimizer.lr=0.1", "trainer.ema=null"),
         ("trainer.precision=fp16",),
-        pytest.param(("trainer.compile=true",), marks=pytest.mark.slow),
+        pytest.param(("trainer.compile=true",), marks=COMPILES),
         ("+phases={warm: {until: {step: 5}, freeze: stem}}",),
     ],
     ids=" ".join,

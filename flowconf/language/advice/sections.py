@@ -49,6 +49,7 @@ EXAMPLES: dict[Path, str] = {
     ("sweep",): "write `sweep: {over: {KEY: [VALUE, VALUE]}, trials: 20}`",
     ("sweep", "over"): "write `over: {KEY: [VALUE, VALUE]}`, with keys such as `optimizer.lr`",
     ("trainer",): "write `trainer: {epochs: 10}`",
+    ("trainer", "statistics"): "write `statistics: {every: 100, of: [gradient, update]}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
 """The advice for a missing mapping, by path in the config; `*` is any name."""

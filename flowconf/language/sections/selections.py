@@ -32,6 +32,8 @@ def written(training: TrainingConfig) -> Iterator[Written]:
         yield Written(text, ("optimizer", "groups", text), "the optimizer group", is_key=True)
     decay = training.optimizer.layer_decay
     yield from _listed(decay.layers if decay is not None else None, ("optimizer", "layer_decay", "layers"))
+    statistics = training.trainer.statistics
+    yield from _listed(statistics.at if statistics is not None else None, ("trainer", "statistics", "at"))
     for name, loss in training.loss.items():
         yield from _listed(loss.updates, ("loss", name, "updates"))
     for name, turn in training.turns.items():

@@ -133,7 +133,7 @@ class Callbacks(Watcher):
         if one.section.split == "val":
             batches = [job.held_out["val"].first_rows(job.config.training.data.batch_size)]
         parts: list[dict[str, Any]] = []
-        with self._guard.seeing(one.name, one.place):
+        with self._guard.undisturbed():
             for batch in batches:
                 job.memory.begin(len(next(iter(batch.values()))))
                 values = {} if one.view is None else job.values(one.view, batch)

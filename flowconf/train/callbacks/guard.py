@@ -24,19 +24,14 @@ class Guard:
     @contextmanager
     def seeing(self, name: str, place: Place) -> Iterator[None]:
         """A block of the callback `name`. Raises `RunError` if it changes a parameter, a buffer or a gradient."""
-        modes = [module.training for module in self._modules]
         learning = [parameter.requires_grad for _, parameter in self._parameters]
         gradients = [parameter.grad for _, parameter in self._parameters]
         held = self._held(gradients)
         before = [tensor._version for _, tensor in held]
-        for module in self._modules:
-            module.training = False
         try:
-            with all_undisturbed(self._job.device), torch.no_grad(), self._job.memory.aside():
+            with self.undisturbed():
                 yield
         finally:
-            for module, mode in zip(self._modules, modes, strict=True):
-                module.training = mode
             for (_, parameter), learns, gradient in zip(self._parameters, learning, gradients, strict=True):
                 if parameter.requires_grad is not learns:
                     parameter.requires_grad_(learns)
@@ -46,6 +41,19 @@ class Guard:
         if changed is not None:
             message = f"the callback `{name}` has changed `{changed}`, and callbacks must not change training"
             raise RunError(Diagnostic("FC0702", message, place, f"callbacks.{name}", advice="change a copy: `clone()`"))
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """A block in which only the random state, modes and recurrent state can change, which are restored."""
+        modes = [module.training for module in self._modules]
+        for module in self._modules:
+            module.training = False
+        try:
+            with all_undisturbed(self._job.device), torch.no_grad(), self._job.memory.aside():
+                yield
+        finally:
+            for module, mode in zip(self._modules, modes, strict=True):
+                module.training = mode
 
     def _held(self, gradients: Sequence[Tensor | None]) -> list[tuple[str, Tensor]]:
         """The tensors that must not change, by name."""

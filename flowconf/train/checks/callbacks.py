@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from flowconf.language import registry, signatures
+from flowconf.graph.shapes.inference import Inference
+from flowconf.language import references, registry, signatures
 from flowconf.language.config import Config
-from flowconf.language.training import CallbackSection
+from flowconf.language.training import CallbackSection, listed
 from flowconf.report import Diagnostic, Label, Reporter
 from flowconf.report.origins import Origins
+from flowconf.train.checks.first_step import check_readable
 
 METHODS: dict[str, tuple[str, ...]] = {
     "start": ("run",),
@@ -22,16 +24,25 @@ METHODS: dict[str, tuple[str, ...]] = {
 """The methods that are called, with their arguments."""
 
 
-def check_callbacks(config: Config, reporter: Reporter) -> None:
-    """Report callbacks whose class does not have the methods that their keys require.
+def check_callbacks(config: Config, inference: Inference, reporter: Reporter) -> None:
+    """Report callbacks whose class does not have the methods that their keys require, and values that cannot be read.
 
-    Of a function that makes a callback, this is only known once it is made.
+    The methods of what a function makes are only known once it is made.
     """
     origins = config.composition.document.origins
     for name, section in config.training.callbacks.items():
         known = registry.callbacks.load(section.name)
         if isinstance(known, type):
             reporter.diagnostics += problems_of(known, name, section, origins)
+        for number, reference in enumerate(listed(section.read)):
+            where = (
+                ("callbacks", name, "read", number) if isinstance(section.read, list) else ("callbacks", name, "read")
+            )
+            try:
+                if references.names_value(config.model, reference):
+                    check_readable(reference, config.model, inference)
+            except references.NotFound as problem:
+                reporter.error("FC0402", problem.message, at=where, advice=problem.advice_for(reference))
 
 
 def problems_of(seer: Any, name: str, section: CallbackSection, origins: Origins) -> list[Diagnostic]:

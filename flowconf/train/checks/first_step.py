@@ -73,6 +73,8 @@ class Reach:
     kinds: dict[str, frozenset[str]] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
+    modules: list[str] = field(default_factory=list)
+    """All modules, without the numbers of copies."""
     open: list[str] = field(default_factory=list)
     """The losses and metrics that are only known once there are real rows."""
 
@@ -88,6 +90,11 @@ class Reach:
     def select(self, text: str) -> set[str]:
         """The parameters of the built graph that a selector means, possibly none."""
         return set(self._tree.select(parse(text), self._kinds))
+
+    def selects_modules(self, text: str) -> bool:
+        """Whether a selector means modules, whether they have parameters or not."""
+        selector = parse(text)
+        return selector.kind is None and bool(Tree(self.plan, copies(self.plan, self.modules)).paths(selector))
 
     def instead(self, text: str) -> Advice | None:
         """The advice for a selector that selects nothing."""
@@ -226,6 +233,13 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     return fakes, terms, left
 
 
+def check_readable(name: str, plan: GraphPlan, inference: Inference) -> None:
+    """Check that a value of the graph exists, with one shape in all copies of a step. Raises `NotFound`."""
+    value = references.find_anywhere(plan, name)
+    check_stacked(plan, value, inference.shapes)
+    inner_values.check(plan, value, inference.inside, inference.kinds)
+
+
 def _is_readable(
     tried: Tried, plan: GraphPlan, step: FirstStep, in_graph: Callable[[str], bool], reporter: Reporter
 ) -> bool:
@@ -233,9 +247,7 @@ def _is_readable(
     for name in tried.term.references:
         try:
             if in_graph(name):
-                value = references.find_anywhere(plan, name)
-                check_stacked(plan, value, step.inference.shapes)
-                inner_values.check(plan, value, step.inference.inside, step.inference.kinds)
+                check_readable(name, plan, step.inference)
         except references.NotFound as problem:
             given = [key for key in ("input", "target", "mask") if name in listed(getattr(tried.section, key))]
             reporter.error("FC0402", problem.message, at=(*tried.path, *given[:1]), advice=problem.advice_for(name))
@@ -295,7 +307,8 @@ def _reach(step: FirstStep, terms: list[Term], check: TermCheck) -> Reach:
     kinds = {
         join(path, name): kinds for path, module in found.modules.items() for name, kinds in kinds_of(module).items()
     }
-    return Reach(step.config.model, sizes, moved, certain, kinds, tied)
+    modules = [join(path, name) for path, module in found.modules.items() for name, _ in module.named_modules()]
+    return Reach(step.config.model, sizes, moved, certain, kinds, tied, modules)
 
 
 def _may_be_either(source: Operand, step: FirstStep) -> bool:

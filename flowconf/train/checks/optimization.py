@@ -15,7 +15,7 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import rates
-from flowconf.language.sections.selections import written
+from flowconf.language.sections.selections import Written, written
 from flowconf.language.selectors import first_that_fits, parse
 from flowconf.language.training import GroupSection
 from flowconf.report import Label, Place, Reporter, raised_here
@@ -177,7 +177,7 @@ def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: 
     for one in written(config.training):
         found[one.where] = reach.select(one.text)
         frozen = one.where[-2] in ("freeze", "thaw") and parse(one.text).is_path
-        if found[one.where] or frozen or not one.text:
+        if found[one.where] or frozen or not one.text or _looks_at_modules(one, config, reach):
             continue
         message = f"`{one.text}` selects no parameters, so this has no effect"
         advice = reach.instead(one.text) or "remove it"
@@ -187,6 +187,13 @@ def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: 
     lists += [(("phases", name, "lr"), phase.lr) for name, phase in phases if isinstance(phase.lr, dict)]
     for where, texts in lists:
         _check_taken({(*where, text): found[(*where, text)] for text in texts}, origins, reporter)
+
+
+def _looks_at_modules(one: Written, config: Config, reach: Reach) -> bool:
+    """Whether a selector is one of modules, of which activations are logged."""
+    statistics = config.training.trainer.statistics
+    asked = statistics is not None and one.where[:2] == ("trainer", "statistics") and "activation" in statistics.of
+    return asked and reach.selects_modules(one.text)
 
 
 def _check_taken(selected: Mapping[Path, set[str]], origins: Origins, reporter: Reporter) -> None:

@@ -300,7 +300,7 @@ def _objective(walk: Walk) -> None:
     walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)
-    check_callbacks(walk.checked, walk.reporter)
+    check_callbacks(walk.checked, walk.step.inference, walk.reporter)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None

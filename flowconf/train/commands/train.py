@@ -27,7 +27,7 @@ from flowconf.report import (
 )
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
-from flowconf.train.callbacks.watcher import Watchers
+from flowconf.train.callbacks.watcher import Watcher, Watchers
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
@@ -209,11 +209,20 @@ def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bo
     """The job of a run, with what sees it."""
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
     _check_splits(job, walk.warnings, screen)
+    job.watchers = Watchers(_watching(job))
+    return job
+
+
+def _watching(job: Job) -> Iterator[Watcher]:
+    """What sees a run, as far as its config asks for it."""
+    if job.config.training.trainer.statistics is not None:
+        from flowconf.train.callbacks.statistics import Statistics
+
+        yield Statistics(job)
     if job.config.training.callbacks:
         from flowconf.train.callbacks.calls import Callbacks, made
 
-        job.watchers = Watchers([Callbacks(job, made(job.config, job.device) if team.first else {})])
-    return job
+        yield Callbacks(job, made(job.config, job.device) if job.team.first else {})
 
 
 def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:

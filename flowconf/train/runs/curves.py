@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,9 @@ class Logged:
         self.restarted = change
         self.curves: dict[str, Curve] = {}
         self.has_more_curves = False
+        self.statistics: dict[str, dict[str, dict[str, Curve]]] = {}
+        """Kind -> path -> name -> curve, such as `gradient`, `stem.weight`, `norm`."""
+        self._statistics = 0
         self.phases: list[dict[str, Any]] = []
         self.media = LoggedMedia()
         self.step = 0
@@ -159,6 +162,8 @@ class Logged:
         self.media.take(line, change)
         if "phase" in line and isinstance(line["phase"], str | None):
             self._phase(line["phase"], step)
+        for kind, path, name, value in _statistics_in(line):
+            self._statistic(kind, path, name, step, value, change)
         epoch = line.get("epoch")
         if isinstance(epoch, float | int) and 0.01 <= epoch <= LARGEST:
             self._last_epoch = step, float(epoch)
@@ -173,8 +178,31 @@ class Logged:
             curve = self.curves[name] = Curve(change)
         curve.add(step, value, change)
 
+    def _statistic(self, kind: str, path: str, name: str, step: int, value: float, change: int) -> None:
+        curves = self.statistics.setdefault(kind, {}).setdefault(path, {})
+        if name not in curves:
+            if self._statistics >= MOST_CURVES:
+                self.has_more_curves = True
+                return
+            self._statistics += 1
+            curves[name] = Curve(change)
+        curves[name].add(step, value, change)
+
     def _phase(self, name: object, step: int) -> None:
         """Note which phase is active up to a step, from the step before on."""
         if not self.phases or (self.phases[-1]["name"] != name and len(self.phases) < MOST_PHASES):
             self.phases.append({"name": name, "from": self.step, "to": step})
         self.phases[-1]["to"] = step
+
+
+def _statistics_in(line: Mapping[str, Any]) -> Iterator[tuple[str, str, str, float]]:
+    """The kind, path, name and value of each finite number of `trainer.statistics`."""
+    for kind, paths in _items(line.get("statistics")):
+        for path, values in _items(paths):
+            for name, value in _items(values):
+                if type(value) in (float, int) and -LARGEST <= value <= LARGEST:
+                    yield kind, path, name, value
+
+
+def _items(value: Any) -> ItemsView[str, Any]:
+    return value.items() if isinstance(value, dict) else {}.items()

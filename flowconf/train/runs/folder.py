@@ -38,6 +38,8 @@ from flowconf.train.stopping import uninterrupted
 Prunes = Callable[[Mapping[str, float]], bool]
 """Whether to end a run early, given the losses and metrics of an evaluation."""
 CHUNK = 1 << 16
+Statistics = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Kind -> path -> name -> value."""
 BETWEEN_LOOKS = 1.0
 """Seconds."""
 
@@ -118,16 +120,34 @@ class Run:
         Images become files; `more` goes into the JSON line alone.
         """
         with self._writing():
-            self._check_there()
-            assert self._lines is not None
             for image in media.images.values():
+                self._check_there()
                 image.file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(image.file, image.png)
-            self._lines.write(json.dumps({"step": step, **more, **values, **media.as_data(self.folder)}) + "\n")
+        self._log({"step": step, **more, **values, **media.as_data(self.folder)}, values, media)
+
+    def log_statistics(self, step: int, found: Statistics, **more: object) -> None:
+        """Note values by kind, path and name for one step, such as `gradient`, `stem.weight`, `norm`.
+
+        They are one entry of the JSON line; TensorBoard and loggers get them as `gradient/norm/stem.weight`.
+        """
+        values = {
+            f"{kind}/{name}/{path}": value
+            for kind, paths in found.items()
+            for path, named in paths.items()
+            for name, value in named.items()
+        }
+        self._log({"step": step, **more, "statistics": found}, values, NO_MEDIA)
+
+    def _log(self, line: dict[str, Any], values: Mapping[str, float], media: Media) -> None:
+        with self._writing():
+            self._check_there()
+            assert self._lines is not None
+            self._lines.write(json.dumps(line) + "\n")
             if self._events is not None:
-                self._events.log(step, values, media)
+                self._events.log(line["step"], values, media)
         for logger in self.loggers:
-            logger.log(step, values, media)
+            logger.log(line["step"], values, media)
 
     def flush(self) -> None:
         """Make the logs readable from outside up to here."""
@@ -263,6 +283,8 @@ class Onlooker(Run):
         return 0
 
     def log(self, step: int, values: Mapping[str, float], media: Media = NO_MEDIA, /, **more: object) -> None: ...
+
+    def log_statistics(self, step: int, found: Statistics, **more: object) -> None: ...
 
     def flush(self) -> None: ...
 

@@ -27,6 +27,7 @@ IGNORED = (
     "trainer.tensorboard",
     "trainer.report",
     "trainer.keep",
+    "trainer.statistics",
     "loggers",
     "callbacks",
 )

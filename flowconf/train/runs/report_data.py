@@ -43,8 +43,14 @@ def _run(run: Listed, graph: Mapping[str, Any] | None, name: str) -> dict[str, A
     logged = Logged(run.folder / LINES)
     logged.read_all()
     curves = {name: curve.points() for name, curve in logged.curves.items()}
-    media = logged.media.as_data(run.folder)
-    return {**description(run, name), **progress(logged), "curves": curves, "media": media, "graph": graph}
+    return {
+        **description(run, name),
+        **progress(logged),
+        "curves": curves,
+        "media": logged.media.as_data(run.folder),
+        "statistics": statistics(logged),
+        "graph": graph,
+    }
 
 
 def description(run: Listed, name: str) -> dict[str, Any]:
@@ -68,6 +74,14 @@ def progress(logged: Logged) -> dict[str, Any]:
         "has_more_curves": logged.has_more_curves,
         "phases": logged.phases,
         "steps_per_epoch": logged.steps_per_epoch,
+    }
+
+
+def statistics(logged: Logged, since: int = -1) -> dict[str, dict[str, dict[str, Any]]]:
+    """The curves of `trainer.statistics`: kind -> path -> name -> steps and values."""
+    return {
+        kind: {path: {name: curve.points(since) for name, curve in curves.items()} for path, curves in paths.items()}
+        for kind, paths in logged.statistics.items()
     }
 
 
