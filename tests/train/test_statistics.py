@@ -10,6 +10,7 @@ import flowconf
 from flowconf.api import load
 from flowconf.graph.build import build_graph
 from flowconf.report import ConfigError
+from flowconf.train.callbacks import statistics
 from flowconf.train.runs.report_data import report_data
 from tests.train.conftest import TINY, killed
 from tests.train.test_callbacks import COMPILES, NORMED
@@ -24,8 +25,13 @@ def counted(text, section):
 
 
 def found_in(run, step):
-    (line,) = [line for line in run.log if line["step"] == step and "statistics" in line]
-    return line["statistics"]
+    found = {}
+    for line in run.log:
+        if line["step"] == step and "statistics" in line:
+            for kind, paths in line["statistics"].items():
+                assert paths.keys().isdisjoint(found.setdefault(kind, {}))
+                found[kind] |= paths
+    return found
 
 
 def weights_of(run):
@@ -70,7 +76,7 @@ def test_they_are_those_of_the_step(folder):
 
 def test_a_selector_and_kinds_choose(folder):
     run = folder.train(text=counted(NORMED, '{every: 8, of: [weight, activation], at: ["norm", "**:bias"]}'))
-    assert [line["step"] for line in run.log if "statistics" in line] == [8, 16]
+    assert [line["step"] for line in run.log if "statistics" in line] == [8, 8, 16, 16]
     found = found_in(run, 16)
     assert {kind: set(paths) for kind, paths in found.items()} == {
         "weight": {"norm.weight", "norm.bias", "stem.bias", "logits.bias"}, "activation": {"norm"},
@@ -118,6 +124,15 @@ def test_parts_of_a_batch_are_added_up(folder):
     for kind, paths in found_in(whole, 5).items():
         for path, values in paths.items():
             assert found_in(parts, 5)[kind][path] == pytest.approx(values, rel=1e-4)
+
+
+def test_long_lines_are_divided(folder, monkeypatch):
+    text = counted(PLAIN, "{every: 16}")
+    whole = folder.train(text=text)
+    monkeypatch.setattr(statistics, "MOST_PATHS", 3)
+    parts = folder.train(text=text)
+    assert found_in(parts, 16) == found_in(whole, 16)
+    assert [len(paths) for line in parts.log for paths in line.get("statistics", {}).values()] == [3, 1] * 4
 
 
 def test_gradients_of_fp16_are_those_before_scaling(folder):

@@ -24,6 +24,8 @@ from flowconf.train.team.shares import Idle
 Found = dict[str, dict[str, dict[str, float]]]
 """Kind -> path -> `norm` and `zeros`."""
 ACTIVATION = "activation"
+MOST_PATHS = 500
+"""How many are in one line of the log: readers of logs do not read lines of any length."""
 
 
 class Statistics(Watcher):
@@ -78,7 +80,9 @@ class Statistics(Watcher):
         if not self._is_due(step):
             return
         rows = self._note_activations() if ACTIVATION in self._kinds else None
-        self._run.log_statistics(step, self._read(rows), **self._where(step))
+        for kind, paths in self._read(rows).items():
+            for part in _divided(paths):
+                self._run.log_statistics(step, {kind: part}, **self._where(step))
 
     def _is_due(self, step: int) -> bool:
         return step % self._every == 0
@@ -181,3 +185,10 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 def _rounded(value: float) -> float:
     """Six digits, so that the log stays small."""
     return float(f"{value:.6g}")
+
+
+def _divided(paths: dict[str, dict[str, float]]) -> Iterator[dict[str, dict[str, float]]]:
+    """Paths as many at a time as fit into a line."""
+    items = list(paths.items())
+    for first in range(0, len(items), MOST_PATHS):
+        yield dict(items[first : first + MOST_PATHS])
