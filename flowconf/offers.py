@@ -17,6 +17,7 @@ offer(
         "flowconf.train.data.files",
         "flowconf.train.data.images",
         "flowconf.train.data.tables",
+        "flowconf.train.data.tokens",
     ],
     loggers="flowconf.train.runs.loggers",
     adapters="flowconf.graph.adapters",

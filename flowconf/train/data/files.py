@@ -85,7 +85,7 @@ def text(
         raise refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
     if not streams:
         raise refused(f"no file matches `{file}`", file)
-    windows = _Windows(streams, length, stride or length)
+    windows = Windows(streams, length, stride or length)
     if not 0 <= validation + test < 1:
         message = f"the shares must sum to less than 1, got {validation} for validation and {test} for test"
         raise refused(message, file)
@@ -156,7 +156,7 @@ def pictures(tensors: Mapping[str, Tensor], flat: bool, source: Source | None = 
 # texts
 
 
-class _Windows:
+class Windows:
     """Windows of long token streams, gathered batch by batch."""
 
     def __init__(
@@ -173,8 +173,8 @@ class _Windows:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def part(self, start: int, end: int) -> _Windows:
-        return _Windows(self.streams, self.length, self.stride, start, end)
+    def part(self, start: int, end: int) -> Windows:
+        return Windows(self.streams, self.length, self.stride, start, end)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         import numpy

@@ -98,6 +98,18 @@ def fit(sections: Mapping[str, TableField], table: Table, rows: Tensor) -> Fitte
     return found
 
 
+def refuse_changed(fitted: Mapping[str, Any], sections: Mapping[str, TableField]) -> Mapping[str, Any]:
+    """What the run has fitted. Raises `ConfigError` for a field whose columns have changed since."""
+    for name, section in sections.items():
+        known = fitted.get(name, {})
+        needs = section.type == "category" or section.standardize or section.missing == "mean"
+        if needs and (not known or known.get("columns", section.names) != section.names):
+            message = f"the run was trained without a field `{name}` of {', '.join(f'`{c}`' for c in section.names)}"
+            advice = "fields that depend on training rows cannot be changed afterwards"
+            raise ConfigError(Diagnostic("FC0501", message, path=f"data.fields.{name}", advice=advice))
+    return fitted
+
+
 def tensors_of(sections: Mapping[str, TableField], table: Table, fitted: Mapping[str, Any]) -> dict[str, Tensor]:
     """All rows of the fields [rows, ...]. Raises `ConfigError` for a cell that is missing or has no such value."""
     found: dict[str, Tensor] = {}

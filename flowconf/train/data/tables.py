@@ -12,7 +12,7 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides, shares_of
-from flowconf.train.data.table_fields import TableField, declare, fields_of, fit, tensors_of
+from flowconf.train.data.table_fields import TableField, declare, fields_of, fit, refuse_changed, tensors_of
 from flowconf.train.data.table_files import Format, Table, column_names, read_table
 
 __all__ = ["table"]
@@ -64,7 +64,7 @@ def table(
         held, tested, rest = shares_of(len(whole), shares, split_seed)
     except ValueError as problem:
         raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
-    known = fit(sections, whole, rest) if fitted is None else _checked(fitted, sections)
+    known = fit(sections, whole, rest) if fitted is None else refuse_changed(fitted, sections)
     tensors = tensors_of(sections, whole, known)
 
     def part(rows: Tensor) -> Resident | None:
@@ -80,18 +80,6 @@ def table(
     training = part(rest)
     assert training is not None
     return Splits(training, other(validation, held), other(test, tested), fitted=known)
-
-
-def _checked(fitted: Mapping[str, Any], sections: Mapping[str, TableField]) -> Mapping[str, Any]:
-    """What the run has fitted. Raises `ConfigError` for a field whose columns have changed since."""
-    for name, section in sections.items():
-        known = fitted.get(name, {})
-        needs = section.type == "category" or section.standardize or section.missing == "mean"
-        if needs and (not known or known.get("columns", section.names) != section.names):
-            message = f"the run was trained without a field `{name}` of {', '.join(f'`{c}`' for c in section.names)}"
-            advice = "fields that depend on training rows cannot be changed afterwards"
-            raise ConfigError(Diagnostic("FC0501", message, path=f"data.fields.{name}", advice=advice))
-    return fitted
 
 
 def _unknown(

@@ -1,0 +1,200 @@
+"""Texts as tokens of a tokenizer file: packed into windows, or one row for each text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import torch
+from torch import Tensor
+
+from flowconf.language.value_types import Count, Positive, Share
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.files import Windows
+from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides, shares_of
+from flowconf.train.data.table_fields import declare, fields_of, fit, refuse_changed, tensors_of
+from flowconf.train.data.table_files import Format, Table, read_table, refused
+
+__all__ = ["tokens"]
+
+FORM = Format()
+
+
+def _token_fields(
+    tokenizer: str,
+    length: int,
+    form: str,
+    fields: Mapping[str, Any] | None,
+    fitted: Mapping[str, Any] | None,
+    **others: object,
+) -> Declared:
+    """The fields, with the number of tokens that the tokenizer file says."""
+    counted = _vocabulary(tokenizer)
+    row = ((length,), torch.int64, *([counted] if counted else []))
+    if form == "packed":
+        return {"tokens": row, "target": row}
+    return {"tokens": row, "mask": ((length,), torch.bool), **(declare(fields_of(fields), fitted) if fields else {})}
+
+
+@provides(shapes=_token_fields, paths=("train", "validation", "test", "tokenizer"))
+def tokens(
+    *,
+    train: str,
+    tokenizer: str,
+    length: Positive,
+    form: Literal["packed", "padded"] = "packed",
+    column: str = "text",
+    end: str | None = None,
+    truncate: bool = False,
+    fields: Mapping[str, Any] | None = None,
+    validation: str | Share | None = None,
+    test: str | Share | None = None,
+    split_seed: Count = 0,
+    fitted: Mapping[str, Any] | None = None,
+) -> Splits:
+    """Texts in the tokens of a `tokenizer.json` of the library `tokenizers`.
+
+    The texts are the lines of a `.txt` file, or a `column` of a table (`.csv`, `.jsonl`, `.parquet`). `packed` joins
+    them, with the token `end` after each, and cuts windows of `length`: fields `tokens` and `target`, the same tokens
+    shifted by one. `padded` gives a row for each text: `tokens` and `mask`, which is true for those of the text; longer
+    texts are errors, or cut with `truncate`. `fields` adds columns of the table to padded rows, as in the data set
+    `table`. `validation` and `test` are separate files, or shares of the texts.
+    """
+    if form == "packed" and fields:
+        message = "packed windows have no rows of the table, so `fields` does not apply"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.fields", advice="write `form: padded`"))
+    sections = fields_of(fields) if fields else {}
+    columns = list(dict.fromkeys([column, *(name for section in sections.values() for name in section.names)]))
+    coder = _Coder(tokenizer, length, end, truncate, column)
+    whole = _texts(train, columns, column)
+    try:
+        shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
+        held, tested, rest = shares_of(len(whole), shares, split_seed)
+    except ValueError as problem:
+        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+    known = fit(sections, whole, rest) if fitted is None else refuse_changed(fitted, sections)
+
+    def part(table: Table, rows: Tensor) -> Split | None:
+        if not len(rows):
+            return None
+        if form == "packed":
+            return coder.packed(table, rows)
+        more = {name: tensor[rows] for name, tensor in tensors_of(sections, table, known).items()} if sections else {}
+        return Resident({**coder.padded(table, rows), **more}, source=Source(table.file, rows))
+
+    def other(file: str | float | None, rows: Tensor) -> Split | None:
+        if not isinstance(file, str):
+            return part(whole, rows.sort().values)
+        table = _texts(file, columns, column)
+        return part(table, torch.arange(len(table)))
+
+    training = part(whole, rest.sort().values)
+    assert training is not None
+    return Splits(training, other(validation, held), other(test, tested), fitted=dict(known) if sections else None)
+
+
+def _texts(file: str, columns: Sequence[str], column: str) -> Table:
+    """The texts of a file, and the other columns that are needed."""
+    if Path(file).suffix != ".txt":
+        return read_table(file, columns, FORM)
+    if not Path(file).is_file():
+        raise refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
+    if len(columns) > 1:
+        raise refused(f"`{file}` has no columns, only lines of text", file, "save the texts as a table")
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as problem:
+        message = f"`{file}` is not valid UTF-8 at byte {problem.start + 1:,}"
+        raise refused(message, file, "save the file as UTF-8") from None
+    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not kept:
+        raise refused(f"`{file}` has no lines of text", file)
+    return Table(file, {column: [line for _, line in kept]}, [number for number, _ in kept])
+
+
+class _Coder:
+    """Encodes texts by a tokenizer file."""
+
+    def __init__(self, file: str, length: int, end: str | None, truncate: bool, column: str) -> None:
+        self.file, self.length, self.truncate, self.column = file, length, truncate, column
+        self.tokenizer = _tokenizer(file)
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.end = None if end is None else self._id(end)
+
+    def packed(self, table: Table, rows: Tensor) -> Split:
+        """Windows of the texts, one after the other."""
+        found: list[int] = []
+        for ids in self._encoded(table, rows):
+            found += ids if self.end is None else [*ids, self.end]
+        windows = Windows([numpy.array(found, dtype="int32")], self.length, self.length)
+        if not len(windows):
+            message = f"`{table.file}` has {len(found):,} tokens here, and a window needs {self.length} + 1"
+            raise refused(message, table.file, "write a smaller `length`, or use more text")
+        return windows
+
+    def padded(self, table: Table, rows: Tensor) -> dict[str, Tensor]:
+        """A row for each text, filled with zeros, and where its tokens are."""
+        tokens = torch.zeros(len(rows), self.length, dtype=torch.int64)
+        mask = torch.zeros(len(rows), self.length, dtype=torch.bool)
+        room = self.length - (self.end is not None)
+        for number, (row, whole) in enumerate(zip(rows.tolist(), self._encoded(table, rows), strict=True)):
+            ids = whole[:room] if self.truncate else whole
+            ids = ids if self.end is None else [*ids, self.end]
+            if len(ids) > self.length:
+                message = f"the text in row {row:,} of `{table.file}` has {len(ids):,} tokens, more than {self.length}"
+                place = table.place(row, self.column)
+                advice = f"write `length: {len(ids)}`, or `truncate: true` to cut longer texts"
+                raise ConfigError(Diagnostic("FC0501", message, place, "data.length", advice=advice))
+            tokens[number, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+            mask[number, : len(ids)] = True
+        return {"tokens": tokens, "mask": mask}
+
+    def _encoded(self, table: Table, rows: Tensor) -> list[list[int]]:
+        cells = table.columns[self.column]
+        chosen = [cells[row] for row in rows.tolist()]
+        for row, text in zip(rows.tolist(), chosen, strict=True):
+            if not isinstance(text, str):
+                got = "nothing" if text is None else f"`{text}`"
+                message = f"`{self.column}` must be text, got {got} in row {row:,} of `{table.file}`"
+                raise ConfigError(Diagnostic("FC0501", message, table.place(row, self.column), "data.column"))
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(chosen)]
+
+    def _id(self, token: str) -> int:
+        found: int | None = self.tokenizer.token_to_id(token)
+        if found is None:
+            names = sorted(self.tokenizer.get_added_tokens_decoder().items())
+            advice = suggest(token, [added.content for _, added in names], "special tokens")
+            message = f"`{self.file}` has no token `{token}`"
+            raise ConfigError(Diagnostic("FC0501", message, path="data.end", advice=advice))
+        return found
+
+
+def _tokenizer(file: str) -> Any:
+    """The tokenizer of a file. Raises `ConfigError`, and `MachineError` without the library."""
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError:
+        advice = "run `pip install 'flowconf[text]'`"
+        message = "the data set `tokens` requires the package `tokenizers`"
+        raise MachineError(Diagnostic("FC0601", message, path="data.name", advice=advice)) from None
+    try:
+        return Tokenizer.from_file(file)
+    except Exception as problem:  # noqa: BLE001 - the library raises plain exceptions
+        message = f"`{file}` is not a tokenizer file of the library `tokenizers`: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, Place(file), "data")) from None
+
+
+def _vocabulary(file: str) -> int:
+    """The number of tokens that a tokenizer file says; 0 if that is only known once it is loaded."""
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        known = found["model"]["vocab"]
+        numbers = list(known.values()) if isinstance(known, dict) else [*range(len(known))]
+        added = [token["id"] for token in found.get("added_tokens", [])]
+        return 1 + max(int(number) for number in (*numbers, *added))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return 0
