@@ -18,6 +18,7 @@ offer(
         "flowconf.train.data.images",
         "flowconf.train.data.tables",
         "flowconf.train.data.tokens",
+        "flowconf.train.data.huggingface",
     ],
     loggers="flowconf.train.runs.loggers",
     adapters="flowconf.graph.adapters",
