@@ -245,6 +245,52 @@ def test_a_damaged_file_of_a_run_is_refused(houses, capsys):
     assert "is damaged" in capsys.readouterr().err
 
 
+LISTS = """{"box": [[1, 2, 3, 4], [5, 6, 7, 8]], "kind": ["cat", "dog"], "n": [1]}
+{"box": [], "kind": [], "n": [1, 2, 3]}
+{"box": [[9, 9, 9, 9]], "kind": ["cat"], "n": null}
+"""
+OF_LISTS = {"box": {"pad": [3, 4]}, "kind": {"type": "category", "pad": [2]}, "n": {"type": "integer", "pad": [4]}}
+
+
+@pytest.mark.parametrize("file", ["lists.jsonl", "lists.parquet"])
+def test_lists_are_padded(folder, file):
+    folder.write(LISTS, "lists.jsonl")
+    if file.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        from pyarrow import Table
+        from pyarrow import parquet as files
+
+        files.write_table(Table.from_pylist([json.loads(line) for line in LISTS.splitlines()]), file)
+    split = table(train=file, fields=OF_LISTS).train
+    back = split.source.rows.argsort()
+    found = {name: tensor[back] for name, tensor in split.tensors.items()}
+    assert found["box"][0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [0] * 4]
+    assert found["box_present"].tolist() == [[True, True, False], [False] * 3, [True, False, False]]
+    assert found["kind"].tolist() == [[0, 1], [0, 0], [0, 0]]
+    assert found["n"].tolist() == [[1, 0, 0, 0], [1, 2, 3, 0], [0] * 4]
+    assert {
+        name: field[:2] for name, field in declared(table, {"train": file, "fields": OF_LISTS}).items()
+    } == split.fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"box": {"pad": [1, 4]}}, r"`box` has 2 items, more than 1, in row 0"),
+        ({"box": {"pad": [3, 2]}}, r"`box` has items that are not of the size \[2\], in row 0"),
+        ({"kind": {"pad": [3]}}, r"`kind` must have numbers, got `cat`, in row 0"),
+        ({"x": {"pad": [3]}}, r"`x` must be a list, got `1`, in row 0"),
+        ({"kind": {"pad": [3], "missing": "mask"}}, r"`missing` does not apply to lists"),
+        ({"kind": {"pad": [0]}}, r"must be greater than 0"),
+        ({"a": {"columns": ["box", "n"], "pad": [3]}}, r"a field of lists has one column"),
+    ],
+)
+def test_lists_that_do_not_fit(folder, fields, words):
+    folder.write(LISTS.replace('{"box"', '{"x": 1, "box"'), "lists.jsonl")
+    with pytest.raises(ConfigError, match=words):
+        table(train="lists.jsonl", fields=fields)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "marked"),
     [

@@ -170,6 +170,12 @@ class _Images:
                 raise refused(message, str(file), _size_advice(wanted[1:]))
         return {"image": scaled(_stacked(found)), "label": torch.tensor([label for _, label in chosen])}
 
+    def column(self, name: str) -> Tensor:
+        """The labels of all rows, without decoding an image. Raises `ValueError` for the images."""
+        if name != "label":
+            raise ValueError(f"rows can be drawn by `label`, and not by `{name}`")
+        return torch.tensor([label for _, label in self.files])
+
     def first_shape(self) -> tuple[int, ...] | None:
         """The shape of the first image that can be decoded, among the first ones."""
         for file, _ in self.files[:FIRST]:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from flowconf.language.keys.validate import validate
 from flowconf.language.training import Section
+from flowconf.language.value_types import Positive
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, nearest
 from flowconf.train.data.splits import Declared
 from flowconf.train.data.table_files import Table
+from flowconf.train.data.table_lists import flat, lists_of, text_of
 
 Fitted = dict[str, dict[str, Any]]
 """Field -> what the training rows determine of it, as plain data: `mean` and `std` of its columns, or `categories`."""
@@ -33,6 +35,9 @@ class TableField(Section):
     """`number` is float32, `integer` int64, and `category` the int64 index of a value among all values."""
     categories: list[Any] | None = Field(None, min_length=1)
     """All values of a `category`, in order; null: those of the training rows, sorted."""
+    pad: list[Positive] | None = Field(None, min_length=1)
+    """Of a column of lists: the largest length, followed by the sizes of the items. Shorter lists are filled with
+    zeros, and the boolean field `NAME_present` [length] says where there is an item."""
     standardize: bool = False
     """Subtract the mean of the training rows, and divide by their standard deviation."""
     missing: Literal["mask", "mean", "category"] | None = None
@@ -47,6 +52,8 @@ class TableField(Section):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the field in a row."""
+        if self.pad is not None:
+            return tuple(self.pad)
         return (len(self.columns),) if isinstance(self.columns, list) else ()
 
 
@@ -67,7 +74,7 @@ def fields_of(written: object) -> dict[str, TableField]:
             found[name] = section
             _check(name, section, below)
     for name, section in found.items():
-        if section.missing == "mask" and name + PRESENT in found:
+        if (section.missing == "mask" or section.pad is not None) and name + PRESENT in found:
             message = f"`{name}{PRESENT}` is the mask of `{name}` already"
             reporter.error("FC0123", message, at=(name + PRESENT,), advice="rename the field")
     reporter.stop_on_errors()
@@ -84,6 +91,8 @@ def declare(sections: Mapping[str, TableField], fitted: Mapping[str, Any] | None
         found[name] = (section.shape, dtype, *counted)
         if section.missing == "mask":
             found[name + PRESENT] = (section.shape, torch.bool)
+        elif section.pad is not None:
+            found[name + PRESENT] = (section.shape[:1], torch.bool)
     return found
 
 
@@ -115,6 +124,9 @@ def tensors_of(sections: Mapping[str, TableField], table: Table, fitted: Mapping
     found: dict[str, Tensor] = {}
     for name, section in sections.items():
         known = fitted.get(name, {})
+        if section.pad is not None:
+            found[name], found[name + PRESENT] = lists_of(name, section, table, known.get("categories"))
+            continue
         if section.type == "category":
             columns = [_indices(name, section, table, column, known) for column in section.names]
         else:
@@ -148,6 +160,13 @@ def _check(name: str, section: TableField, reporter: Reporter) -> None:
     texts = columns if isinstance(columns, list) else [columns]
     if not texts or not all(isinstance(text, str) for text in texts):
         reporter.error("FC0123", f"`columns` must be a column or a list of columns, got `{columns!r}`", at=("columns",))
+    if section.pad is not None:
+        for key in ("standardize", "missing"):
+            if getattr(section, key):
+                reporter.error("FC0123", f"`{key}` does not apply to lists", at=(key,), advice="remove it")
+        if isinstance(section.columns, list):
+            reporter.error("FC0123", "a field of lists has one column", at=("columns",), advice="write its name")
+        return
     allowed = {"number": ("mask", "mean"), "integer": ("mask",), "category": ("mask", "category")}[section.type]
     if section.missing is not None and section.missing not in allowed:
         kinds = " or ".join(f"`{one}`" for one in allowed)
@@ -159,7 +178,7 @@ def _check(name: str, section: TableField, reporter: Reporter) -> None:
     if section.categories is not None and section.type != "category":
         message = f"`categories` applies only to fields of type `category`, and this one is of type `{section.type}`"
         reporter.error("FC0123", message, at=("categories",), advice="write `type: category`")
-    known = [_text(value) for value in section.categories or ()]
+    known = [text_of(value) for value in section.categories or ()]
     if len(set(known)) < len(known):
         twice = next(one for number, one in enumerate(known) if one in known[:number])
         reporter.error("FC0123", f"duplicate category `{twice}`", at=("categories",))
@@ -242,10 +261,13 @@ def _scaled(section: TableField, values: NDArray[Any], present: NDArray[Any], kn
 def _categories(name: str, section: TableField, table: Table, rows: Tensor) -> list[str]:
     """The values of a category: those that the config lists, or those of the training rows, sorted."""
     if section.categories is not None:
-        return [_text(value) for value in section.categories]
+        return [text_of(value) for value in section.categories]
     chosen = rows.tolist()
     cells = [table.columns[column] for column in section.names]
-    found = {_text(column[row]) for column in cells for row in chosen if column[row] is not None}
+    values = [column[row] for column in cells for row in chosen if column[row] is not None]
+    if section.pad is not None:
+        values = [item for value in values for item in flat(value)]
+    found = {text_of(value) for value in values}
     if not found:
         message = (
             f"`{section.names[0]}` of `{table.file}` has no value in the training rows, so `{name}` has no categories"
@@ -266,7 +288,7 @@ def _indices(
     other = len(categories) if section.missing == "category" else 0
     found = []
     for row, cell in enumerate(table.columns[column]):
-        text = None if cell is None else _text(cell)
+        text = None if cell is None else text_of(cell)
         if text is not None and text not in numbers and section.missing != "category":
             message = f"`{_short(cell)}` in row {row:,} of `{table.file}` is no category of `{name}`"
             close = nearest(text, categories)
@@ -275,13 +297,6 @@ def _indices(
             raise _refused(message, table.place(row, column), advice, labels)
         found.append(other if text is None else numbers.get(text, other))
     return numpy.array(found), numpy.array([cell is not None for cell in table.columns[column]])
-
-
-def _text(value: Any) -> str:
-    """A value as the text that categories are compared by: the same in CSV, JSON and Parquet."""
-    if isinstance(value, bool | numpy.bool_):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value.item() if isinstance(value, numpy.generic) else value)
 
 
 def _missing(name: str, section: TableField, table: Table, present: NDArray[Any]) -> ConfigError:
@@ -296,7 +311,7 @@ def _missing(name: str, section: TableField, table: Table, present: NDArray[Any]
 
 
 def _short(value: Any) -> str:
-    text = _text(value)
+    text = text_of(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
