@@ -7,7 +7,6 @@ synchronizations. An evaluation does not change the random state, so its frequen
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -31,6 +30,7 @@ from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
+from flowconf.train.runs.resources import Meter
 from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import undisturbed
@@ -51,7 +51,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     best, window = Best(job, run), Window()
     job.watchers.begin(run, partial(where, job))
     step = restore(job, run, screen, best, window)
-    first, began = step, time.perf_counter()
+    first, meter = step, Meter(job.device)
 
     screen.start(job.total_steps, step)
     job.graph.train()
@@ -110,7 +110,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     ended = "pruned" if run.pruned else f"nothing better for {best.waited} evaluations"
     early = f": {ended}" if step < job.total_steps else ""
     steps = f"{step - first:,} step{'' if step - first == 1 else 's'}"
-    screen.say(f"{steps} in {time.perf_counter() - began:,.1f} s{early}")
+    run.record["resources"] = meter.read(step - first, job.config.training.data.batch_size)
+    screen.say(f"{steps} in {meter.seconds:,.1f} s{early}")
 
     best.load(step)
     results = dict(best.metrics)

@@ -39,6 +39,20 @@ def test_a_report_is_written_if_asked_for(folder):
     assert rate[2].startswith("tiny.yaml:")
 
 
+def test_a_report_says_what_the_run_took(folder):
+    run = folder.train()
+    taken = run.record["resources"]
+    steps = run.log[-1]["step"]
+    assert taken["steps_per_second"] == pytest.approx(steps / taken["seconds"], rel=0.01)
+    assert taken["rows_per_second"] == pytest.approx(32 * taken["steps_per_second"], rel=0.01)
+    assert taken["memory"] > 1_000_000
+    facts = dict(report_data([run.folder], {})[0]["runs"][0]["facts"])
+    assert {"throughput", "processors", "memory"} <= facts.keys()
+    record = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(record | {"resources": {"memory": "much"}}))
+    assert report_data([run.folder], {})[1][0].code == "FC0702"
+
+
 def test_a_run_that_fails_has_a_report_too(folder):
     with pytest.raises(Exception, match="not finite"):
         folder.train("trainer.report=true", "optimizer.lr=1e30", "trainer.log_every=1")

@@ -96,6 +96,10 @@ def _are(fits: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(fits(member) for member in value)
 
 
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
 FIELDS: dict[str, Callable[[object], bool]] = {
     "id": _is_text,
     "config": _is_text,
@@ -111,4 +115,5 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "sweep": _is_text,
     "git": _is_mapping_or_null,
     "environment": _is_mapping,
+    "resources": _are_numbers,
 }

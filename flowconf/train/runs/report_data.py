@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.sources import RECORD, find_run_folder
-from flowconf.report import Diagnostic, shown_path
+from flowconf.report import Diagnostic, bytes_in_words, shown_path
 from flowconf.text.write import inline
 from flowconf.train.runs.curves import Logged
 from flowconf.train.runs.listing import Listed, compared, listed
@@ -106,10 +106,23 @@ def _facts(run: Listed) -> list[tuple[str, str]]:
         ("took", _took(record)),
         ("seed", str(record.get("seed", ""))),
     ]
+    found += _resources(record.get("resources", {}))
     git = record.get("git")
     if isinstance(git, Mapping) and git.get("commit"):
         found.append(("commit", str(git["commit"])[:12] + (", with changes" if git.get("changed") else "")))
     return [(name, text) for name, text in found if text]
+
+
+def _resources(taken: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What a finished run took, in words."""
+    found = []
+    if {"rows_per_second", "steps_per_second"} <= taken.keys():
+        speeds = f"{taken['rows_per_second']:,.4g} rows and {taken['steps_per_second']:,.4g} steps per second"
+        found.append(("throughput", speeds))
+    if "processors" in taken:
+        found.append(("processors", f"{taken['processors']:.3g} in use"))
+    memory = {"memory": "memory", "device_memory": "device memory"}
+    return found + [(name, f"at most {bytes_in_words(taken[key])}") for key, name in memory.items() if key in taken]
 
 
 def _took(record: Mapping[str, Any]) -> str:

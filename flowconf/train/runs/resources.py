@@ -1,0 +1,38 @@
+"""What a run takes: time, processor, and memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import torch
+
+KILO = 1 if sys.platform == "darwin" else 1024
+"""The unit in which the system gives the memory of a process."""
+
+
+class Meter:
+    """Measures a run from now on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._began = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began[0]
+
+    def read(self, steps: int, batch: int) -> dict[str, float]:
+        """What `steps` steps of `batch` rows took: speeds, processors in use, and the most memory in bytes so far."""
+        seconds = max(self.seconds, 1e-9)
+        found = {
+            "seconds": float(f"{seconds:.4g}"),
+            "steps_per_second": float(f"{steps / seconds:.4g}"),
+            "rows_per_second": float(f"{steps * batch / seconds:.4g}"),
+            "processors": round((time.process_time() - self._began[1]) / seconds, 2),
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO,
+        }
+        if self.device.type == "cuda":
+            found["device_memory"] = torch.cuda.max_memory_allocated(self.device)
+        return found
