@@ -16,6 +16,7 @@ offer(
         "flowconf.train.data.builtin",
         "flowconf.train.data.files",
         "flowconf.train.data.images",
+        "flowconf.train.data.annotated",
         "flowconf.train.data.tables",
         "flowconf.train.data.tokens",
         "flowconf.train.data.huggingface",

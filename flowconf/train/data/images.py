@@ -133,7 +133,7 @@ def _made(
                 flaws.append((file, result))
             else:
                 shapes[file] = result
-    _refuse_flaws(flaws, sum(map(len, rows.values())), root)
+    refuse_flaws(flaws, sum(map(len, rows.values())), root)
     shape = (channels, *(_same_size(shapes, decoder) if size is None else size))
     for split in found.values():
         split.fields = {"image": (shape, torch.float32), "label": ((), torch.int64)}
@@ -212,7 +212,7 @@ class _Images:
             raise refused(f"`{file}` {flaw}", str(file), AGAIN) from None
 
 
-def _refuse_flaws(flaws: Sequence[tuple[Path, str]], count: int, root: Path) -> None:
+def refuse_flaws(flaws: Sequence[tuple[Path, str]], count: int, root: Path) -> None:
     """Raise `ConfigError` for files that are no images."""
     if len(flaws) == 1:
         file, why = flaws[0]
@@ -344,6 +344,28 @@ class Decoder:
         return decoded.expand(self.channels, -1, -1)
 
 
+@dataclass(frozen=True)
+class MaskDecoder:
+    """Decodes image files whose pixels are classes."""
+
+    size: tuple[int, int]
+    """The height and width to which masks are resized, by the nearest pixel."""
+
+    def __call__(self, file: Path) -> Tensor:
+        """The value of each pixel: int64 [H, W]. Raises `Flaw`."""
+        import numpy
+
+        pillow = _pillow()
+        with _told(file), pillow.open(file, formats=FORMATS) as opened:
+            picture = _upright(opened)
+            if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+                raise Flaw(f"must have one class for each pixel, and is an image with the mode {picture.mode}")
+            if picture.size != self.size[::-1]:
+                picture = picture.resize(self.size[::-1], pillow.Resampling.NEAREST)
+            found: numpy.ndarray[Any, Any] = numpy.array(picture)
+        return torch.from_numpy(found.astype("int64"))
+
+
 def examine(file: Path) -> tuple[int, ...] | str:
     """The height and width that the header of an image file says, or why it is no image.
 
@@ -380,6 +402,8 @@ def _told(file: Path) -> Iterator[None]:
 
     try:
         yield
+    except Flaw:
+        raise
     except UnidentifiedImageError:
         raise Flaw("is empty" if not file.stat().st_size else "is not an image") from None
     except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything

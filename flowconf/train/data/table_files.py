@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest, why_not
+from flowconf.train.data.splits import shares_of
 
 CSV = (".csv", ".tsv")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -103,6 +106,33 @@ def read_table(file: str, columns: Sequence[str], form: Format) -> Table:
         found = read(file, columns, form)
     if not len(found):
         raise refused(f"`{file}` has no rows", file)
+    return found
+
+
+def divided(
+    read: Callable[[str], Table],
+    train: str,
+    validation: str | float | None,
+    test: str | float | None,
+    split_seed: int,
+) -> dict[str, tuple[Table, Tensor]]:
+    """The tables and rows (int64) of `train`, `validation` and `test`: other files, or shares of the training rows.
+
+    Raises `ConfigError` for shares that leave nothing.
+    """
+    whole = read(train)
+    try:
+        shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
+        held, tested, rest = shares_of(len(whole), shares, split_seed)
+    except ValueError as problem:
+        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+    found = {"train": (whole, rest)}
+    for name, given, rows in (("validation", validation, held), ("test", test, tested)):
+        if isinstance(given, str):
+            table = read(given)
+            found[name] = table, torch.arange(len(table))
+        elif len(rows):
+            found[name] = whole, rows
     return found
 
 

@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from flowconf.language.value_types import Count, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
-from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides, shares_of
+from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides
 from flowconf.train.data.table_fields import TableField, declare, fields_of, fit, refuse_changed, tensors_of
-from flowconf.train.data.table_files import Format, Table, column_names, read_table
+from flowconf.train.data.table_files import Format, column_names, divided, read_table
 
 __all__ = ["table"]
 
@@ -58,28 +55,16 @@ def table(
     """
     sections, form = fields_of(fields), Format(delimiter, missing_values)
     columns = list(dict.fromkeys(column for section in sections.values() for column in section.names))
-    whole = read_table(train, columns, form)
-    try:
-        shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
-        held, tested, rest = shares_of(len(whole), shares, split_seed)
-    except ValueError as problem:
-        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
-    known = fit(sections, whole, rest) if fitted is None else refuse_changed(fitted, sections)
-    tensors = tensors_of(sections, whole, known)
-
-    def part(rows: Tensor) -> Resident | None:
-        chosen = {name: tensor[rows] for name, tensor in tensors.items()}
-        return Resident(chosen, source=Source(train, rows)) if len(rows) else None
-
-    def other(file: str | float | None, rows: Tensor) -> Resident | None:
-        if not isinstance(file, str):
-            return part(rows)
-        found: Table = read_table(file, columns, form)
-        return Resident(tensors_of(sections, found, known), source=Source(file, torch.arange(len(found))))
-
-    training = part(rest)
-    assert training is not None
-    return Splits(training, other(validation, held), other(test, tested), fitted=known)
+    parts = divided(lambda file: read_table(file, columns, form), train, validation, test, split_seed)
+    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
+    tensors = {id(one): tensors_of(sections, one, known) for one, _ in parts.values()}  # one for rows of the same file
+    found = {
+        name: Resident(
+            {field: values[rows] for field, values in tensors[id(one)].items()}, source=Source(one.file, rows)
+        )
+        for name, (one, rows) in parts.items()
+    }
+    return Splits(found["train"], found.get("validation"), found.get("test"), known)
 
 
 def _unknown(

@@ -14,9 +14,9 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
 from flowconf.train.data.files import Windows
-from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides, shares_of
+from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides
 from flowconf.train.data.table_fields import declare, fields_of, fit, refuse_changed, tensors_of
-from flowconf.train.data.table_files import Format, Table, read_table, refused
+from flowconf.train.data.table_files import Format, Table, divided, read_table, refused
 
 __all__ = ["tokens"]
 
@@ -69,31 +69,17 @@ def tokens(
     sections = fields_of(fields) if fields else {}
     columns = list(dict.fromkeys([column, *(name for section in sections.values() for name in section.names)]))
     coder = _Coder(tokenizer, length, end, truncate, column)
-    whole = _texts(train, columns, column)
-    try:
-        shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
-        held, tested, rest = shares_of(len(whole), shares, split_seed)
-    except ValueError as problem:
-        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
-    known = fit(sections, whole, rest) if fitted is None else refuse_changed(fitted, sections)
+    parts = divided(lambda file: _texts(file, columns, column), train, validation, test, split_seed)
+    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
 
-    def part(table: Table, rows: Tensor) -> Split | None:
-        if not len(rows):
-            return None
+    def part(table: Table, rows: Tensor) -> Split:
         if form == "packed":
             return coder.packed(table, rows)
         more = {name: tensor[rows] for name, tensor in tensors_of(sections, table, known).items()} if sections else {}
         return Resident({**coder.padded(table, rows), **more}, source=Source(table.file, rows))
 
-    def other(file: str | float | None, rows: Tensor) -> Split | None:
-        if not isinstance(file, str):
-            return part(whole, rows.sort().values)
-        table = _texts(file, columns, column)
-        return part(table, torch.arange(len(table)))
-
-    training = part(whole, rest.sort().values)
-    assert training is not None
-    return Splits(training, other(validation, held), other(test, tested), fitted=dict(known) if sections else None)
+    found = {name: part(table, rows.sort().values) for name, (table, rows) in parts.items()}
+    return Splits(found["train"], found.get("validation"), found.get("test"), dict(known) if sections else None)
 
 
 def _texts(file: str, columns: Sequence[str], column: str) -> Table:

@@ -1,0 +1,160 @@
+"""Images that a table lists, with masks and columns beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from flowconf.language.value_types import Count, Positive, Share
+from flowconf.report import ConfigError, Diagnostic
+from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.files import scaled
+from flowconf.train.data.images import EXAMINED, THREADS, Decoder, Flaw, MaskDecoder, examine, refuse_flaws
+from flowconf.train.data.splits import Declared, Source, Splits, provides
+from flowconf.train.data.table_fields import declare, fields_of, fit, refuse_changed, tensors_of
+from flowconf.train.data.table_files import Format, Table, divided, read_table, refused
+
+__all__ = ["annotated_images"]
+
+FORM = Format()
+
+
+def _fields(
+    size: Sequence[int],
+    channels: int,
+    mask: str | None,
+    classes: int | None,
+    fields: Mapping[str, Any] | None,
+    fitted: Mapping[str, Any] | None,
+    **others: object,
+) -> Declared:
+    pixels: Declared = {"mask": (tuple(size), torch.int64, *([classes] if classes else []))} if mask else {}
+    beside = declare(fields_of(fields), fitted) if fields else {}
+    return {"image": ((channels, *size), torch.float32), **pixels, **beside}
+
+
+@provides(shapes=_fields, paths=("train", "validation", "test", "folder"))
+def annotated_images(
+    *,
+    train: str,
+    size: tuple[Positive, Positive],
+    image: str = "image",
+    mask: str | None = None,
+    classes: Positive | None = None,
+    channels: Literal[1, 3] = 3,
+    folder: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    validation: str | Share | None = None,
+    test: str | Share | None = None,
+    split_seed: Count = 0,
+    fitted: Mapping[str, Any] | None = None,
+) -> Splits:
+    """Images that a table lists (`.csv`, `.jsonl`, `.parquet`), with masks, boxes, labels or targets beside them.
+
+    The column `image` has the files, relative to `folder` (null: that of the table). Fields: `image` [channels, H, W]
+    in [0, 1], resized to `size` [H, W]; `mask` int64 [H, W] with the class of each pixel, of the files in the column
+    that `mask` names, of which there may be `classes`; and `fields`, columns as in the data set `table` (`pad` for
+    boxes). `validation` and `test` are separate tables, or shares of the rows of `train`.
+    """
+    sections = fields_of(fields) if fields else {}
+    taken = next((name for name in ("image", "mask") if name in sections), None)
+    if taken is not None:
+        message = f"the field `{taken}` is that of the files already"
+        raise ConfigError(Diagnostic("FC0501", message, path=f"data.fields.{taken}", advice="rename it"))
+    of_files = [image, *([mask] if mask else [])]
+    columns = list(dict.fromkeys([*of_files, *(name for section in sections.values() for name in section.names)]))
+    parts = divided(lambda file: read_table(file, columns, FORM), train, validation, test, split_seed)
+    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
+    found: dict[str, _Annotated] = {}
+    for name, (table, rows) in parts.items():
+        order = rows.sort().values
+        beside = {field: values[order] for field, values in tensors_of(sections, table, known).items()}
+        files = {column: _files(table, column, order, Path(folder or Path(table.file).parent)) for column in of_files}
+        masks = files[mask] if mask else None
+        found[name] = _Annotated(
+            files[image], masks, beside, (size[0], size[1]), channels, classes, Source(table.file, order)
+        )
+    _examine(found.values(), train)
+    return Splits(found["train"], found.get("validation"), found.get("test"), dict(known) if sections else None)
+
+
+class _Annotated:
+    """Images that are decoded batch by batch, with the fields beside them."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        masks: Sequence[Path] | None,
+        beside: Mapping[str, Tensor],
+        size: tuple[int, int],
+        channels: int,
+        classes: int | None,
+        source: Source,
+    ) -> None:
+        self.files, self.masks, self.beside, self.classes, self.source = files, masks, dict(beside), classes, source
+        self.decoder, self.mask_decoder = Decoder(channels, size), MaskDecoder(size)
+        self.fields: Mapping[str, Field] = {
+            "image": ((channels, *size), torch.float32),
+            **({} if masks is None else {"mask": (size, torch.int64)}),
+            **{name: (tuple(values.shape[1:]), values.dtype) for name, values in beside.items()},
+        }
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        numbers = rows.tolist()
+        found = {"image": torch.stack([scaled(_decoded(self.decoder, self.files[row])) for row in numbers])}
+        if self.masks is not None:
+            found["mask"] = torch.stack([self._mask(self.masks[row]) for row in numbers])
+        return {**found, **{name: values[rows] for name, values in self.beside.items()}}
+
+    def column(self, name: str) -> Tensor:
+        """The values of a field beside the images in all rows. Raises `ValueError` for images and masks."""
+        if name not in self.beside:
+            raise ValueError(f"rows can be drawn by a field of the table, and not by `{name}`")
+        return self.beside[name]
+
+    def _mask(self, file: Path) -> Tensor:
+        found = _decoded(self.mask_decoder, file)
+        largest = int(found.max())
+        if self.classes is not None and largest >= self.classes:
+            message = f"`{file}` has a pixel of class {largest}, and there are {self.classes} classes"
+            raise refused(message, str(file), "write a larger `classes`")
+        return found
+
+
+def _decoded(decoder: Decoder | MaskDecoder, file: Path) -> Tensor:
+    try:
+        return decoder(file)
+    except Flaw as flaw:
+        raise refused(f"`{file}` {flaw}", str(file)) from None
+
+
+def _files(table: Table, column: str, rows: Tensor, folder: Path) -> list[Path]:
+    """The files that a column names. Raises `ConfigError` for a cell without a name, and for missing files."""
+    found = []
+    for row in rows.tolist():
+        cell = table.columns[column][row]
+        file = folder / str(cell)
+        if not isinstance(cell, str) or not file.is_file():
+            what = f"there is no file `{file}`" if isinstance(cell, str) else f"`{column}` has no file"
+            message = f"{what}, in row {row:,} of `{table.file}`"
+            advice = "files are relative to the folder of the table, or to `folder`"
+            raise ConfigError(Diagnostic("FC0501", message, table.place(row, column), "data", advice=advice))
+        found.append(file)
+    return found
+
+
+def _examine(splits: Any, root: str) -> None:
+    """Raise `ConfigError` for files that are no images; of many files, evenly spaced ones are examined."""
+    files = list(dict.fromkeys(file for split in splits for file in (*split.files, *(split.masks or ()))))
+    chosen = files[:: -(-len(files) // EXAMINED)]
+    with ThreadPoolExecutor(THREADS) as threads:
+        results = list(zip(chosen, threads.map(examine, chosen, chunksize=64), strict=True))
+    refuse_flaws([(file, why) for file, why in results if isinstance(why, str)], len(chosen), Path(root))
