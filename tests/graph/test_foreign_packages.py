@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 import flowconf
+from tests.other_packages import imported
 
 LISTED = '[tool.flowconf]\npackages = ["torchvision.models", "timm", "transformers"]\n'
-_declared = []
 
 
 @pytest.fixture
@@ -22,33 +19,7 @@ def package(tmp_path, monkeypatch):
     """Imports a package, and makes a project that lists it the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text(LISTED)
-
-    def imported(name: str):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
-        _declare_operators()
-        with warnings.catch_warnings(action="ignore"):
-            return importlib.import_module(name)
-
     return imported
-
-
-def _declare_operators() -> None:
-    """Declare torchvision's operators where its wheel is for another build of torch, which is enough for its models."""
-    found = importlib.util.find_spec("torchvision")
-    if found is None or not found.submodule_search_locations or _declared:
-        return
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            importlib.import_module("torchvision")
-    except RuntimeError:
-        text = (Path(found.submodule_search_locations[0]) / "_meta_registrations.py").read_text(encoding="utf-8")
-        names = set(re.findall(r'register_meta\("(\w+)"\)', text)) | set(re.findall(r'torchvision::(\w+)"', text))
-        library = torch.library.Library("torchvision", "DEF")
-        for name in sorted(names):
-            given = "(Tensor dets, Tensor scores, float iou_threshold)" if name == "nms" else "(Tensor x)"
-            library.define(f"{name}{given} -> Tensor")
-        _declared.append(library)
 
 
 def built(step: str, inputs: str):
@@ -70,7 +41,7 @@ IMAGE = "{image: [B, 3, 64, 64]}"
 
 
 def test_resnet18_of_torchvision(package):
-    models = importlib.import_module("torchvision.models") if package("torchvision") else None
+    models = package("torchvision.models")
     graph = built("through: torchvision.models.resnet18(num_classes=5)", IMAGE)
     assert graph.shapes["a"] == "[B, 5]"
     same_bits(graph, models.resnet18(num_classes=5), torch.randn(2, 3, 64, 64))
@@ -79,7 +50,7 @@ def test_resnet18_of_torchvision(package):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "swin_t", "convnext_tiny"])
 def test_other_models_of_torchvision(name, package):
-    models = importlib.import_module("torchvision.models") if package("torchvision") else None
+    models = package("torchvision.models")
     graph = built(f"through: torchvision.models.{name}(num_classes=5)", IMAGE)
     same_bits(graph, getattr(models, name)(num_classes=5), torch.randn(1, 3, 64, 64))
 

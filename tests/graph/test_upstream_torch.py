@@ -23,6 +23,7 @@ import flowconf
 PACKAGE = Path(flowconf.__file__).parent
 HYDRA = (PACKAGE / "text" / "hydra_bridge.py", PACKAGE / "text" / "grammars.py")
 PRIVATE = {
+    "torch.Tensor._version",
     "torch._C._autograd._get_sequence_nr",
     "torch._C._current_autograd_node",
     "torch._dynamo",
@@ -38,6 +39,7 @@ PRIVATE = {
     "torch.nn.Module._compiled_call_impl",
     "torch.nn.Module._modules",
     "torch.nn.Module._wrapped_call_impl",
+    "torch.nn.init._no_grad_trunc_normal_",
     "torch.nn.modules.batchnorm._BatchNorm",
     "torch.nn.modules.batchnorm._BatchNorm._check_input_dim",
     "torch.nn.modules.conv._ConvNd",
@@ -291,3 +293,15 @@ def test_breaks_of_compiling_are_explained():
     assert (reason.user_stack[-1].filename, reason.user_stack[-1].name) == (__file__, "broken")
     assert reason.user_stack[-1].lineno > 0
     assert logging.getLogger("torch._dynamo").name == "torch._dynamo"
+
+
+def test_truncated_values_are_drawn_by_one_function():
+    """`fake_values` replaces it, because it looks at the values."""
+    drawn = []
+    before = torch.nn.init._no_grad_trunc_normal_
+    try:
+        torch.nn.init._no_grad_trunc_normal_ = lambda tensor, *args, **kwargs: drawn.append(tensor) or tensor
+        torch.nn.init.trunc_normal_(torch.empty(2))
+    finally:
+        torch.nn.init._no_grad_trunc_normal_ = before
+    assert len(drawn) == 1

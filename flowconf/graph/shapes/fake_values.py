@@ -74,6 +74,18 @@ class _KnownNumbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@contextmanager
+def _untruncated() -> Iterator[None]:
+    """A block in which truncated normal values are not drawn until they are in range, which needs their values."""
+    drawn: Any = nn.init
+    before = drawn._no_grad_trunc_normal_
+    drawn._no_grad_trunc_normal_ = lambda tensor, *args, **kwargs: tensor
+    try:
+        yield
+    finally:
+        drawn._no_grad_trunc_normal_ = before
+
+
 RANGES = (torch.linspace, torch.arange, torch.logspace)
 
 
@@ -82,7 +94,7 @@ def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[s
     try:
         return constructor(*args, **kwargs)
     except WantsNumbers:
-        with _KnownNumbers():
+        with _KnownNumbers(), _untruncated():
             return constructor(*args, **kwargs)
 
 

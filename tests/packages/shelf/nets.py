@@ -141,6 +141,7 @@ class Rates(nn.Module):
         super().__init__()
         rates = torch.linspace(0, 0.3, depth).tolist()
         self.layers = nn.Sequential(*(nn.Dropout(rate) for rate in rates), nn.Linear(4, depth))
+        nn.init.trunc_normal_(self.layers[-1].weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
