@@ -117,7 +117,7 @@ def main(folder: Path) -> None:
     for name, text in pages().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    for picture in DOCS.glob("*.svg"):
+    for picture in (*DOCS.glob("*.svg"), *DOCS.glob("*.png")):
         shutil.copy(picture, folder)
 
 

@@ -7,4 +7,5 @@ flowconf.offer(
     losses="flowconf.fbrl.losses",
     metrics="flowconf.fbrl.metrics",
     datasets="flowconf.fbrl.data",
+    callbacks="flowconf.fbrl.atlas",
 )
