@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
+from flowconf.cli.main import main
 from flowconf.train.commands.train import train
 
 ROOT = Path(__file__).parents[2]
-LETTER, WORD, LINE = (ROOT / f"configs/fbrl_{level}.yaml" for level in ("letter", "word", "line"))
+LEVELS = ("letter", "word", "line", "paragraph")
+LETTER, WORD, LINE, PARAGRAPH = (ROOT / f"configs/fbrl_{level}.yaml" for level in LEVELS)
 QUICK = ["data.images=24", "data.batch_size=8", "trainer.steps=3", "trainer.evaluate_every=3", "trainer.threads=1"]
 READ = "model.flow.letters.map"
 LETTERS_LOSS = "+loss.letters={fn: cross_entropy, input: letters, target: letters, args: {dim: 2}}"
@@ -71,41 +75,77 @@ def test_one_override_thaws_a_part_of_it(runs: Path) -> None:
     assert changed(runs, word) == {"read"}
 
 
-def test_a_line_reader_holds_both_as_they_were(runs: Path) -> None:
-    word = run_of(WORD, runs)
-    line = run_of(LINE, runs)
-    assert all(torch.equal(line[f"word.{name}"], tensor) for name, tensor in word.items())
-    assert sorted(folder.name for folder in runs.iterdir()) == ["fbrl_letter", "fbrl_line", "fbrl_word"]
+def test_a_paragraph_reader_trains_what_is_missing_and_holds_it_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All four stages by one command, on a machine where nothing is trained; the plan comes first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["flowconf.fbrl.offers"]\n')
+    configs = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", configs)
+    for level in LEVELS:
+        file = configs / f"fbrl_{level}.yaml"
+        text = re.sub(r"batch_size: \d+", "batch_size: 8\n  images: 24", file.read_text(encoding="utf-8"))
+        file.write_text(
+            re.sub(r"steps: \d+, evaluate_every: \d+", "steps: 2, evaluate_every: 2", text), encoding="utf-8"
+        )
+    assert main(["train", "configs/fbrl_paragraph.yaml"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:5] == [
+        "4 stages:",
+        "  1. configs/fbrl_letter.yaml: required by `letter`, no finished run",
+        "  2. configs/fbrl_word.yaml: required by `word`, no finished run",
+        "  3. configs/fbrl_line.yaml: required by `line`, no finished run",
+        "  4. configs/fbrl_paragraph.yaml",
+    ]
+    letter, word, line, paragraph = (
+        load_file(next((tmp_path / f"runs/fbrl_{level}").iterdir()) / "checkpoints/best.safetensors")
+        for level in LEVELS
+    )
+    for inner, outer, label in ((letter, word, "letter"), (word, line, "word"), (line, paragraph, "line")):
+        assert all(torch.equal(outer[f"{label}.{name}"], tensor) for name, tensor in inner.items())
+    assert (
+        main(
+            ["predict", "runs/fbrl_paragraph", "--split", "test", "-o", "a.npz", "--value", "line.word.letter.read.at"]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out == "line.word.letter.read.at  [300, 3, 3, 4, 6, 2] float32\n"
 
 
-def test_every_level_of_a_line_has_its_path() -> None:
-    graph = flowconf.build(LINE, weights=False)
-    assert graph.kind("word.letter.read") == "graph"
-    assert graph.is_frozen("word.letter")
+def test_every_level_of_a_paragraph_has_its_path() -> None:
+    graph = flowconf.build(PARAGRAPH, weights=False)
+    assert graph.kind("line.word.letter.read") == "graph"
+    assert graph.is_frozen("line.word.letter.read")
     assert not graph.is_frozen("scan")
-    with graph.observe("where", "word.where", "word.letter.read.at") as seen:
-        graph(torch.rand(2, 1, 32, 208))
-    assert seen["where"].shape == (2, 3, 2)
-    assert [tuple(places.shape) for places in seen["word.where"]] == [(2, 4, 2)] * 3
+    places = graph.view(["where", "line.where", "line.word.where", "line.word.letter.read.at"])(
+        torch.rand(2, 1, 104, 208)
+    )
+    assert [tuple(found.shape) for found in places.values()] == [
+        (2, 3, 2),
+        (2, 3, 3, 2),
+        (2, 3, 3, 4, 2),
+        (2, 3, 3, 4, 6, 2),
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "letters", "words", "lines"), [(0, 0.95, 0.85, 0.7), (1, 0.93, 0.75, 0.5)])
-def test_the_flagship_reads_words_it_never_saw(
-    seed: int, letters: float, words: float, lines: float, tmp_path: Path
-) -> None:
-    """All three runs with one seed, as `flowconf train configs/fbrl_line.yaml` makes them."""
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_flagship_reads_what_it_never_saw(seed: int, tmp_path: Path) -> None:
+    """All four runs with one seed reach the documented figures, less what another CPU may change."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = os.times()
-    for config in (LETTER, WORD, LINE):
-        command = [sys.executable, "-m", "flowconf", "train", str(config), f"seed={seed}"]
+    for config in (LETTER, WORD, LINE, PARAGRAPH):
+        command = [sys.executable, "-m", "flowconf", "train", str(config), "--trust", f"seed={seed}"]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     after = os.times()
-    word, line = (metrics_of(tmp_path / "runs" / level) for level in ("fbrl_word", "fbrl_line"))
-    assert word["test/letters"] >= letters
-    assert word["test/words"] >= words
-    assert line["test/lines"] >= lines
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 330
+    letter, word, line, paragraph = (metrics_of(tmp_path / "runs" / f"fbrl_{level}") for level in LEVELS)
+    assert letter["test/letters"] >= 0.995
+    assert word["test/letters"] >= 0.985
+    assert word["test/words"] >= 0.95
+    assert line["test/lines"] >= 0.9
+    assert paragraph["test/paragraphs"] >= 0.75
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 480
 
 
 def metrics_of(runs: Path) -> dict[str, float]:
