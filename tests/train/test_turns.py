@@ -11,11 +11,13 @@ from torch import nn
 import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
+from flowconf.train.commands.train import train
 from flowconf.train.loop import one_step
 from flowconf.train.prepare import prepare
 from tests.train.conftest import killed
 from tests.train.test_resume import assert_same, go_on
-from tests.train.test_teams import TOLERANCE, team
+from tests.train.test_resume_teams import dying, go_on_together
+from tests.train.test_teams import DEEP, TOLERANCE, team, together, with_keys
 
 WGAN = """
 model:
@@ -115,6 +117,42 @@ def test_two_processes_equal_one(folder):
     one = dict(flowconf.load_run(folder.train(text=text).folder, last=True).named_parameters())
     two = dict(flowconf.load_run(team(folder, text, "trainer.shares=[3, 1]").folder, last=True).named_parameters())
     torch.testing.assert_close(two, one, **TOLERANCE)
+
+
+WITHOUT_PENALTY = (
+    WGAN.replace("    noise: Noise(4)", "    noise: Linear(8, 4)")
+    .replace("    mixed: {from: image, through: Mix, using: {other: generator}}\n    point: Differentiable\n", "")
+    .replace("    of_point: {from: point, reuse: critic}\n", "")
+    .replace("  penalty: {fn: gradient_penalty, input: [of_point, point], weight: 10}\n", "")
+    .replace(", penalty]", "]")
+    .replace("steps: 60", "steps: 24")
+)
+OVERLAPPING = (
+    DEEP
+    + "turns: {low: {loss: label}, high: {loss: side, updates: [side, body], steps: 2}, both: {loss: [label, side]}}\n"
+)
+
+
+@pytest.mark.parametrize("text", [WITHOUT_PENALTY, OVERLAPPING, with_keys(OVERLAPPING, accumulate=2)])
+def test_sharded_weights_equal_whole_ones(folder, text):
+    words = ("+trainer.strategy=fsdp", "trainer.shares=[3, 1]")
+    one = dict(flowconf.load_run(folder.train(text=text).folder, last=True).named_parameters())
+    two = dict(flowconf.load_run(team(folder, text, *words).folder, last=True).named_parameters())
+    torch.testing.assert_close(two, one, **TOLERANCE)
+
+
+def test_sharded_weights_go_on_after_a_kill(folder):
+    whole = team(folder, WITHOUT_PENALTY, "+trainer.strategy=fsdp")
+    config = load(folder.write(WITHOUT_PENALTY), ["trainer.devices=2", "+trainer.strategy=fsdp"])
+
+    def dies(rank):
+        dying(16)
+        train(config)
+
+    together(dies)
+    run = folder.runs()[-1]
+    go_on_together(run)
+    assert_same(folder.run(run), whole)
 
 
 def test_each_turn_moves_only_its_parameters_and_has_its_own_curves(folder):

@@ -34,11 +34,13 @@ LISTS = {
     "checkpoint": "write a single file or run, as in `checkpoint: weights.safetensors`",
     "tag": "a step has at most one tag",
     "rename": "write each old prefix with the new one, as in `encoder: reader`",
+    "tie": "write each parameter with the one that it is, as in `weight: embedded.weight`",
+    "adapt": "write what is adapted, and how, as in `encoder: {name: lora, rank: 8}`",
     "frozen": "to freeze a part of a step, write `frozen: true` in that part",
 }
 """The advice for a list; for keys that require a mapping, also for a string."""
 
-MAPPINGS = ("flow", "split", "gate", "switch", "inputs", "outputs", "params", "with", "init", "rename")
+MAPPINGS = ("flow", "split", "gate", "switch", "inputs", "outputs", "params", "with", "init", "rename", "tie", "adapt")
 BODIES = {*schema.VERBS, "skip", "router", "while", "until"} - {"graph", "reuse", "split", "gate", "switch"}
 YES = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", "off": "false", "n": "false"}
 YES |= {"false": "false", "1": "true", "0": "false"}

@@ -26,17 +26,25 @@ def check_turns(config: Config, reach: Reach, reporter: Reporter) -> None:
             message = f"the turn `{name}` trains nothing: none of its terms depends on what it updates"
             advice = f"{whom} {listing(paths)}" if paths else None
             reporter.error("FC0403", message, place, at=where, advice=advice)
-    if training.turns and training.trainer.strategy == "fsdp":
-        labels = (Label("turns are set here", origins.key(("turns",))),)
-        message = "turns are not supported with `fsdp`: each turn has gradients for other parameters"
-        place = origins.value(("trainer", "strategy"))
-        reporter.error("FC0123", message, place, path="trainer.strategy", labels=labels, advice="write `strategy: ddp`")
     for name, loss in training.loss.items():
-        if training.trainer.compile and getattr(registry.losses.load(loss.fn), MARK, False):
-            labels = (Label(f"`{loss.fn}` needs the gradient of a gradient", origins.value(("loss", name, "fn"))),)
-            message = f"`compile` is not supported with the loss `{name}`: compiled code has no gradients of gradients"
-            place = origins.value(("trainer", "compile"))
-            reporter.error(
-                "FC0123", message, place, path="trainer.compile", labels=labels, advice="write `compile: false`"
-            )
+        if getattr(registry.losses.load(loss.fn), MARK, False):
+            _check_second_gradients(config, name, loss.fn, reporter)
             break
+
+
+def _check_second_gradients(config: Config, name: str, fn: str, reporter: Reporter) -> None:
+    """Report settings that do not support a loss with a gradient of a gradient."""
+    trainer, origins = config.training.trainer, config.composition.document.origins
+    labels = (Label(f"`{fn}` needs the gradient of a gradient", origins.value(("loss", name, "fn"))),)
+    asked = {
+        "compile": (bool(trainer.compile), "compile", "compiled code has no gradients of gradients", "false"),
+        "strategy": (trainer.strategy == "fsdp", "fsdp", "the weights are released after the first gradient", "ddp"),
+    }
+    for key, (is_set, shown, why, instead) in asked.items():
+        if is_set:
+            message, place = (
+                f"`{shown}` is not supported with the loss `{name}`: {why}",
+                origins.value(("trainer", key)),
+            )
+            advice = f"write `{key}: {instead}`"
+            reporter.error("FC0123", message, place, path=f"trainer.{key}", labels=labels, advice=advice)
