@@ -72,7 +72,16 @@ CONFIG: dict[str, Any] = {
     "turns": {"all": {"loss": ["label"], "updates": "**"}},
     "schedule": {"name": "constant"},
     "phases": {"warm": {"until": {"epoch": 1}, "freeze": "stem"}},
-    "trainer": {"epochs": 1, "best": "val/accuracy", "devices": "cpu", "runs": "runs", "progress": False},
+    "callbacks": {"seen": {"name": "Histograms", "every": 2, "read": ["logits"], "split": "val"}},
+    "trainer": {
+        "epochs": 1,
+        "best": "val/accuracy",
+        "devices": "cpu",
+        "runs": "runs",
+        "progress": False,
+        "keep": {"best": 2, "every": 1},
+        "statistics": {"every": 2, "of": ["weight"], "at": "stem"},
+    },
     "seed": 0,
 }
 PIECE = {"params": {"mode": "tanh"}, "inputs": {"x": ["B", 8]}, "flow": {"a": "Identity('text')", "b": "GELU(mode)"}}
