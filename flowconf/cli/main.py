@@ -29,6 +29,7 @@ from flowconf.cli.lsp import lsp
 from flowconf.cli.names import list_names
 from flowconf.cli.predict import predict
 from flowconf.cli.profile import profile
+from flowconf.cli.push import push
 from flowconf.cli.report import report
 from flowconf.cli.runs import runs
 from flowconf.cli.schema import schema
@@ -68,6 +69,7 @@ for command in (
     runs,
     report,
     watch,
+    push,
     predict,
     profile,
     weights,

@@ -74,7 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.asked.append(f"{self.command} {self.path}")
         if self.path.endswith("/repos/create"):
-            self._json({"url": f"http://127.0.0.1/{json.loads(body)['name']}", "id": json.loads(body)["name"]})
+            given = json.loads(body)
+            repo = "/".join(filter(None, [given.get("organization"), given["name"]]))
+            self._json({"url": f"http://{self.headers['Host']}/{repo}", "id": repo})
         elif "/preupload/" in self.path:
             files = [{"path": one["path"], "uploadMode": "regular"} for one in json.loads(body)["files"]]
             self._json({"files": [{**one, "shouldIgnore": False, "oid": None} for one in files]})
@@ -83,7 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
                 entry = json.loads(line)
                 if entry["key"] == "file":
                     self.hub.uploaded[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-            self._json({"commitUrl": f"http://127.0.0.1/commit/{'0' * 40}", "commitOid": "0" * 40})
+            repo = self.path.removeprefix("/api/models/").partition("/commit/")[0]
+            commit = f"http://{self.headers['Host']}/{repo}/commit/{'0' * 40}"
+            self._json({"commitUrl": commit, "commitOid": "0" * 40})
         else:
             self._json({"type": "yaml", "errors": [], "warnings": []})
 

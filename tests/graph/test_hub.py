@@ -147,5 +147,5 @@ def test_keys_of_the_hub_are_checked(source, code, column, tmp_path, monkeypatch
 def test_without_the_client_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(flowconf.FlowconfError, match="require huggingface_hub"):
+    with pytest.raises(flowconf.FlowconfError, match="requires huggingface_hub"):
         flowconf.build(write("{hub: org/model}"))

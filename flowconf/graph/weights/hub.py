@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 from flowconf.graph.weights.file_names import FOLDER_NAMES, INDEX
 from flowconf.language.settings import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, MachineError, why_not
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, why_not
 
+NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+"""The name of a model."""
 MAIN = "main"
 """The revision without one."""
 
@@ -17,7 +20,7 @@ MAIN = "main"
 def cached(checkpoint: Checkpoint) -> Path | None:
     """The file of a checkpoint in the cache; None if it, or one of its shards, was not downloaded."""
     try:
-        hub = _library(checkpoint)
+        hub = client(checkpoint.place)
     except MachineError:
         return None
     for name in _candidates(checkpoint):
@@ -33,7 +36,7 @@ def downloaded(checkpoint: Checkpoint) -> Path:
 
     Raises `ConfigError` and `MachineError`.
     """
-    hub = _library(checkpoint)
+    hub = client(checkpoint.place)
     known = cached(checkpoint)
     if known is not None and (checkpoint.sha256 is not None or _is_commit(checkpoint.revision)):
         return known
@@ -74,16 +77,35 @@ def _shards(file: Path) -> list[str]:
     return [shard for shard in dict.fromkeys(shards) if isinstance(shard, str) and Path(shard).name == shard]
 
 
-def _library(checkpoint: Checkpoint) -> ModuleType:
+def client(place: Place) -> ModuleType:
     """The client of the hub. Raises `MachineError` without it."""
     try:
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError:
-        message, advice = "weights of the hub require huggingface_hub", "run `pip install 'flowconf[hub]'`"
-        raise MachineError(Diagnostic("FC0601", message, checkpoint.place, advice=advice)) from None
+        message, advice = "the hub requires huggingface_hub", "run `pip install 'flowconf[hub]'`"
+        raise MachineError(Diagnostic("FC0601", message, place, advice=advice)) from None
     found: ModuleType = huggingface_hub
     return found
+
+
+def upload(folder: Path, repo: str, private: bool, place: Place) -> str:
+    """Upload the files of a folder to a model, which is created if there is none; returns its address.
+
+    Raises `MachineError`.
+    """
+    hub = client(place)
+    try:
+        api = hub.HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message="Add a run of flowconf")
+    except Exception as problem:  # noqa: BLE001 - of the client, its transport or the disk
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        status = getattr(getattr(problem, "response", None), "status_code", None)
+        advice = "run `hf auth login` with a token that may write" if status in (401, 403) else None
+        message = f"`{repo}` cannot be uploaded: {first}"
+        raise MachineError(Diagnostic("FC0601", message, place, advice=advice)) from None
+    return f"{api.endpoint}/{repo}"
 
 
 def _is_absent(problem: Exception, hub: ModuleType) -> bool:
