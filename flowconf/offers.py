@@ -23,6 +23,7 @@ offer(
     ],
     loggers="flowconf.train.runs.loggers",
     adapters="flowconf.graph.adapters",
+    augmentations="flowconf.train.data.augmentations",
     callbacks="flowconf.train.callbacks.builtin",
 )
 if has_source("torchvision.transforms.v2"):

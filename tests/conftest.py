@@ -41,7 +41,7 @@ def _same_random_numbers():
 
 
 for table in TABLES.values():
-    assert table.locations is not None  # what flowconf offers itself is read before the first test
+    assert table.locations  # what flowconf offers itself is read before the first test
 
 
 @pytest.fixture(autouse=True)

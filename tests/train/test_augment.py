@@ -94,6 +94,16 @@ def test_nor_do_two_processes(folder, runs):
     assert_alike(whole(folder, runs), team(folder, text()))
 
 
+def test_built_in_augmentations(folder):
+    folder.write(text("ZeroOut(0.5) >> AddNoise(0.001)"))
+    batch = next(iter(flowconf.data("tiny.yaml").train))["image"]
+    plain = next(iter(flowconf.data("tiny.yaml", ["~data.augment"]).train))["image"]
+    kept = (batch - plain).abs() < 0.01
+    assert kept.float().mean() == pytest.approx(0.5, abs=0.1)
+    assert (batch[~kept].abs() < 0.01).all()
+    assert not torch.equal(batch[kept], plain[kept])
+
+
 @pytest.mark.parametrize(
     ("chain", "field", "code", "words", "marked"),
     [
