@@ -61,10 +61,8 @@ def check_shapes(plan: GraphPlan) -> Inference:
 
 def apply_frozen(graph: Graph, plan: GraphPlan) -> None:
     """Apply the `frozen` keys of the document, outer parts first."""
-    for path, setting in plan.all_settings():
-        if setting.frozen is not None:
-            for _, module in graph.modules_at(path):
-                freezing.set_frozen(graph, module, setting.frozen)
+    settings = ((path, setting.frozen) for path, setting in plan.all_settings() if setting.frozen is not None)
+    freezing.set_frozen(graph, ((module, frozen) for path, frozen in settings for _, module in graph.modules_at(path)))
     if any(True for _ in plan.all_adapters()):
         freezing.thaw_adapters(graph)
 

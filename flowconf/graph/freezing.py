@@ -6,15 +6,18 @@ The nearest setting above a module takes precedence; a shared module uses its fi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 SETTING = "_flowconf_frozen"
 INHERITED = "_flowconf_inherited"
 
 
-def set_frozen(root: nn.Module, module: nn.Module, setting: str) -> None:
-    """Freeze ("all", "params") or thaw ("no") `module`, a part of `root`."""
-    module.__dict__[SETTING] = setting
+def set_frozen(root: nn.Module, settings: Iterable[tuple[nn.Module, str]]) -> None:
+    """Freeze ("all", "params") or thaw ("no") modules, which are parts of `root`."""
+    for module, setting in settings:
+        module.__dict__[SETTING] = setting
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 

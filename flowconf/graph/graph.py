@@ -61,8 +61,7 @@ class Graph(GraphTree):
 
     def _set_frozen(self, selector: str, setting: str) -> None:
         modules, parameters = self.parts_at(selector)
-        for module in modules:
-            freezing.set_frozen(self, module, setting)
+        freezing.set_frozen(self, [(module, setting) for module in modules])
         for parameter in parameters:
             parameter.requires_grad_(setting == "no")
 

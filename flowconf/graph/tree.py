@@ -9,6 +9,7 @@ from torch import nn
 
 from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
+from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan, Mount, Shared, join
 from flowconf.language.references import visible_names
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
@@ -118,23 +119,26 @@ def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None
     """Set the plan and the shapes of every graph in the tree."""
     graph._plan = plan
     graph._shapes = shapes
+    names = by_path(shapes)
     for step in plan.steps:
         for copy in step.copies or (step,):
             for applied in copy.applied():
                 if isinstance(applied.module, Mount):
-                    _attach_below(graph, plan, applied.path, applied.module, shapes)
-
-
-def _attach_below(graph: GraphTree, plan: GraphPlan, path: str, mount: Mount, shapes: Mapping[str, str]) -> None:
-    below = {name.removeprefix(f"{path}."): shape for name, shape in shapes.items() if name.startswith(f"{path}.")}
-    for child in mounted(graph, plan, path):
-        attach(child, mount.graph, below)
+                    start = f"{applied.path}."
+                    below = {
+                        name.removeprefix(start): shapes[name]
+                        for name in names.get(applied.path, ())
+                        if name != applied.path
+                    }
+                    for child in mounted(graph, plan, applied.path):
+                        attach(child, applied.module.graph, below)
 
 
 def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[GraphTree]:
     """The graphs at a local path: one, or one for each copy of a repeated step if the path has no number."""
     head, *rest = path.split(".")
-    step = next(s for s in plan.steps if s.path == head)
+    step = plan.step(head)
+    assert step is not None
     holder: Any = graph._modules[head]
     copies = list(holder) if step.repeat is not None else [holder]
     if step.copies and rest and rest[0].isdigit():

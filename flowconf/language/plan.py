@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
+from flowconf.language.paths import above
 from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
@@ -252,7 +253,7 @@ class Step:
         """The fields of this verb."""
         return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Step)) :]}
 
-    @property
+    @cached_property
     def modules_beside(self) -> dict[str, Applied]:
         """Modules besides the body or branches, by name: a skip, a router."""
         return {name: value for name, value in self.own.items() if isinstance(value, Applied)}
@@ -536,12 +537,19 @@ class GraphPlan:
 
     def step_at(self, path: str) -> Step | None:
         """The innermost step at or above a path."""
-        step = self.step(path.partition(".")[0])
-        copies = (*step.copies, step) if step is not None else ()
-        for applied in (applied for copy in copies for applied in copy.applied()):
-            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
-                return applied.module.graph.step_at(path[len(applied.path) + 1 :]) or step
-        return step
+        step, inner = self.step(path.partition(".")[0]), self.mount_above(path)
+        return step if inner is None else inner[1].step_at(path[len(inner[0]) + 1 :]) or step
+
+    def mount_above(self, path: str) -> tuple[str, GraphPlan] | None:
+        """The directly nested graph that contains what is at a path, with its own path."""
+        at = next((at for at in above(path) if at != path and at in self._nested), None)
+        return None if at is None else (at, self._nested[at])
+
+    @cached_property
+    def _nested(self) -> dict[str, GraphPlan]:
+        copies = (copy for step in self.steps for copy in (*step.copies, step))
+        applied = (applied for copy in copies for applied in copy.applied())
+        return {one.path: one.module.graph for one in applied if isinstance(one.module, Mount)}
 
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)

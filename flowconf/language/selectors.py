@@ -121,6 +121,7 @@ class Tree:
 
     def __init__(self, plan: GraphPlan, names: Iterable[str]) -> None:
         self.names = list(names)
+        self.positions = {name: number for number, name in enumerate(self.names)}
         self.root = _Node()
         for name in self.names:
             node = self.root
@@ -134,7 +135,7 @@ class Tree:
         found = {name for node in self._nodes(selector) for name in node.all_names()}
         if selector.kind is not None:
             found = {name for name in found if selector.kind in (kinds or {}).get(name, ())}
-        return [name for name in self.names if name in found]
+        return sorted(found, key=self.positions.__getitem__)
 
     def paths(self, selector: Selector) -> list[str]:
         """The paths that the path of a selector matches, the outermost ones only."""

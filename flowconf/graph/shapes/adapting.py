@@ -10,6 +10,7 @@ from flowconf.graph.runtime import adapted
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.demand import without_copies
+from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.registry import adapters
 from flowconf.language.selectors import Tree, parse
@@ -17,7 +18,7 @@ from flowconf.language.settings import Adapter
 from flowconf.report import Advice, Diagnostic, Reporter, raised_here
 
 
-def by_path(plan: GraphPlan | None) -> dict[str, Adapter]:
+def of_modules(plan: GraphPlan | None) -> dict[str, Adapter]:
     """Path of a module -> its adapter; equal copies have one path."""
     found: dict[str, Adapter] = {}
     for adapter in plan.all_adapters() if plan is not None else ():
@@ -71,10 +72,10 @@ def check_adapted(
     reporter: Reporter,
 ) -> None:
     """Report selectors of modules of which none has a weight that adapters extend; `parameters` are all, by path."""
+    below = by_path(parameters)
     for adapter in plan.all_adapters():
-        starts = tuple(f"{path}." for path in homes(plan, (*adapter.paths, *adapter.inside)))
-        changed = (name for name in parameters if f".{adapter.name}." in name and name.startswith(starts))
-        if not starts or next(changed, None) is not None:
+        paths = homes(plan, (*adapter.paths, *adapter.inside))
+        if not paths or any(f".{adapter.name}." in name for path in paths for name in below.get(path, ())):
             continue
         selected = adapter.paths or any(adapted.get((path, adapter.selector)) for path in homes(plan, adapter.inside))
         message = f"`{adapter.selector}` selects nothing that `{adapter.name}` can adapt"

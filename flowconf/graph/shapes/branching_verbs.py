@@ -171,6 +171,9 @@ def _odd(visit: Visit, branches: Outputs) -> str | None:
     Of two, the one that changes sizes of the stream that the other keeps, or else the last.
     """
     names = [name for name, _ in visit.step.parts]
+    first = branches[names[0]]
+    if all(isinstance(value, Tensor) and difference(first, value) is None for value in branches.values()):
+        return None
     alike = {name: sum(difference(branches[name], branches[other]) is None for other in names) for name in names}
     fewest = min(alike.values())
     if fewest == len(names):

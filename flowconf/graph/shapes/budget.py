@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 
+from flowconf.graph.source.emit import copies_at
 from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step, join
 from flowconf.report import Diagnostic, MachineError, Reporter
 
@@ -30,7 +31,7 @@ def check_budget(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> 
 
 def check_memory(plan: GraphPlan, parameters: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `MachineError` (FC0601) for a graph whose parameters exceed the memory of the machine."""
-    needed = sum(math.prod(shape) * _copies(plan, name) for name, shape in parameters.items()) * BYTES
+    needed = sum(math.prod(shape) * copies_at(plan, name) for name, shape in parameters.items()) * BYTES
     memory = _memory()
     if memory is not None and needed > memory:
         message = (
@@ -75,16 +76,3 @@ def _modules(applied: Applied, copies: int, path: str, reporter: Reporter) -> in
         case Chain(members=members):
             return sum(_modules(member, copies, path, reporter) for member in members)
     return copies
-
-
-def _copies(plan: GraphPlan, path: str) -> int:
-    """The number of copies of the module at a path, from the repeats above it."""
-    step = plan.step(path.partition(".")[0])
-    if step is None:
-        return 1
-    repeats = 1 if step.copies else _repeats(step)
-    for copy in step.copies or (step,):
-        for applied in copy.applied():
-            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
-                return repeats * _copies(applied.module.graph, path[len(applied.path) + 1 :])
-    return repeats

@@ -9,6 +9,7 @@ import torch
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import as_list
 from flowconf.language.arguments import Call
+from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Start
 from flowconf.report import Reporter, suggest
@@ -16,10 +17,11 @@ from flowconf.report import Reporter, suggest
 
 def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Reject initial values for unknown parameters or of the wrong shape; `parameters` are sizes by path."""
+    names = by_path(parameters)
     for path, setting in graph.all_settings():
-        below = {
-            name.removeprefix(f"{path}."): size for name, size in parameters.items() if name.startswith(f"{path}.")
-        }
+        if not setting.init:
+            continue
+        below = {name.removeprefix(f"{path}."): parameters[name] for name in names.get(path, ())}
         for start in setting.init:
             size = below.get(start.parameter)
             if size is None:

@@ -101,7 +101,7 @@ class ModuleMaker:
     def adapter_of(self, path: str) -> Adapter | None:
         """The adapter that extends the module at a path, or one of its copies."""
         if self.adapters is None:
-            self.adapters = adapting.by_path(self.result.plan)
+            self.adapters = adapting.of_modules(self.result.plan)
         return self.adapters.get(path)
 
     def _construct(self, call: Call, sizes: Iterator[int], visit: Visit, is_argument: bool = False) -> Any:

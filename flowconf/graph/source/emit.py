@@ -331,23 +331,19 @@ def copies_at(graph: GraphPlan, path: str) -> int:
     step = graph.step(path.partition(".")[0])
     if step is None:
         return 1
-    count = step.repeat.value if step.repeat is not None and not step.copies else 1
-    for copy in step.copies or (step,):
-        for applied in copy.applied():
-            if isinstance(applied.module, Mount) and path.startswith(f"{applied.path}."):
-                inner = copies_at(applied.module.graph, path[len(applied.path) + 1 :])
-                return inner * count if isinstance(count, int) else inner
-    return count if isinstance(count, int) else 1
+    repeated = step.repeat.value if step.repeat is not None and not step.copies else 1
+    count, inner = repeated if isinstance(repeated, int) else 1, graph.mount_above(path)
+    return count if inner is None else count * copies_at(inner[1], path[len(inner[0]) + 1 :])
 
 
 def tying(graph: GraphPlan) -> Iterable[str]:
     """The lines of `__init__` that make parameters one, also those that nested graphs tie to one that is replaced."""
-    of = {tie.name: tie for tie in graph.all_ties()}
+    of, own = {tie.name: tie for tie in graph.all_ties()}, set(graph.ties)
     for tie in of.values():
         last = tie
         while last.other in of:
             last = of[last.other]
-        if tie in graph.ties or last is not tie:
+        if tie in own or last is not tie:
             other = attribute(address(graph, last.home), last.of)
             yield from reached(graph, tie.path, f"{attribute('', tie.parameter)} = self.{other}", " " * 8)
 

@@ -5,7 +5,7 @@ A file that is mounted with different sizes is one class, which takes the sizes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -14,6 +14,24 @@ from flowconf.language.resolve.reserved_names import RUNTIME
 
 Hole = tuple[str, int]
 """The path of a call below a mounted file, and the number of the `_` in it."""
+
+
+class _Mounts:
+    """All mounts of a file with the same holes; they are looked at once, for all of them."""
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.labels = {mount.graph.label for mount in mounts}
+        self._given = [dict(mount.params) for mount in mounts]
+        self._defaults: dict[str, object] = {}
+
+    def default(self, name: str, declared: object) -> object:
+        """The value of a parameter that all mounts give, or else the declared one."""
+        if name not in self._defaults:
+            given = [params.get(name) for params in self._given]
+            values = [declared if literal is None else literal.value for literal in given]
+            plain = all(isinstance(value, bool | int | float | str) for value in values)
+            self._defaults[name] = values[0] if plain and len(set(map(repr, values))) == 1 else declared
+        return self._defaults[name]
 
 
 @dataclass
@@ -27,7 +45,7 @@ class HoleSizes:
     sizes: Mapping[str, tuple[int, ...]]
     homes: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> the path of its home."""
-    mounts: dict[str, list[Mount]] = field(default_factory=dict)
+    mounts: dict[str, _Mounts] = field(default_factory=dict)
     """Path of a home -> all mounts of its file with the same holes."""
     names: dict[str, dict[Hole, str]] = field(default_factory=dict)
     """Path of a home -> the names of the sizes that differ between the mounts of its file."""
@@ -46,10 +64,9 @@ class HoleSizes:
         taken = set(_reserved(self.graph))
         for several in files.values():
             differ = [hole for hole in holes[several[0]] if len({holes[home][hole] for home in several}) > 1]
-            named = _named(differ, taken)
+            named, together = _named(differ, taken), _Mounts([mounted[home] for home in several])
             for home in several:
-                self.names[home] = named
-                self.mounts[home] = [mounted[other] for other in several]
+                self.names[home], self.mounts[home] = named, together
 
     def texts(self, path: str, call: str) -> Iterator[str]:
         """The sizes of the `_` of a call in the graph at `path`, in the order in which they are written."""
@@ -73,16 +90,12 @@ class HoleSizes:
 
     def default(self, path: str, name: str, declared: object) -> object:
         """The default of a parameter: the value that all mounts give, which the numbers in the class are made for."""
-        mounts = self.mounts.get(path, [])
-        given = [dict(mount.params).get(name) for mount in mounts]
-        values = [declared if literal is None else literal.value for literal in given]
-        plain = all(isinstance(value, bool | int | float | str) for value in values)
-        return values[0] if values and plain and len(set(map(repr, values))) == 1 else declared
+        return self.mounts[path].default(name, declared) if path in self.mounts else declared
 
     def label(self, path: str, graph: GraphPlan) -> str:
         """The name of the class of a graph: its label, or its file if that is mounted under several labels."""
-        labels = {mount.graph.label for mount in self.mounts.get(path, ())}
-        return PurePosixPath(graph.source_name or "").stem if len(labels) > 1 else graph.label
+        several = path in self.mounts and len(self.mounts[path].labels) > 1
+        return PurePosixPath(graph.source_name or "").stem if several else graph.label
 
     def _text(self, home: str, at: str, number: int, size: int) -> str:
         local = at[len(home) + 1 :] if home else at

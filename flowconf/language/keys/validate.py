@@ -85,12 +85,12 @@ class _Report:
             return
         mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
         strangers = [owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)]
+        around = {where[:length] for where in grouped for length in range(len(where))}
         for where, problems in grouped.items():
             if where[:-1] in strangers:
                 continue
-            deeper = any(other[: len(where)] == where for other in grouped if len(other) > len(where))
             alternatives = all(problem["type"] in EXPECTED for problem in problems)
-            if not (alternatives and deeper):
+            if not (alternatives and where in around):
                 self._tell_one(model, where, problems, grouped)
 
     def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:

@@ -44,10 +44,10 @@ class Draft:
     members: dict[str, Place] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
-    ties: list[Tie] = field(default_factory=list)
-    """Tied parameters; `of` is the path as written, and `home` is empty, until all members are known."""
-    follows: list[Follow] = field(default_factory=list)
-    """Members that follow others; `home` is the path as written until all members are known."""
+    ties: dict[str, Tie] = field(default_factory=dict)
+    """Tied parameters by name; `of` is the path as written, and `home` is empty, until all members are known."""
+    follows: dict[str, Follow] = field(default_factory=dict)
+    """Members that follow others, by path; `home` is the path as written until all members are known."""
     adapters: list[Adapter] = field(default_factory=list)
     captures: dict[str, Value] = field(default_factory=dict)
     shares: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Draft:
         Settings and the like are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(self, scope=scope_of(own, self), settings=[], ties=[], follows=[], adapters=[]), own
+        return replace(self, scope=scope_of(own, self), settings=[], ties={}, follows={}, adapters=[]), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)
@@ -144,10 +144,11 @@ class Draft:
     def hand_on(self, path: str) -> None:
         """Give ties and follows of members of the graph around to it; `path` is the path of this graph there."""
         if self.around is not None:
-            ties = [tie for tie in self.ties if not tie.home]
-            self.around.ties += [replace(tie, path=f"{path}.{tie.path}") for tie in ties]
-            follows = [follow for follow in self.follows if follow.home.split(".")[0] not in self.members]
-            self.around.follows += [replace(follow, path=f"{path}.{follow.path}") for follow in follows]
+            ties = [replace(tie, path=f"{path}.{tie.path}") for tie in self.ties.values() if not tie.home]
+            self.around.ties |= {tie.name: tie for tie in ties}
+            follows = [follow for follow in self.follows.values() if follow.home.split(".")[0] not in self.members]
+            moved = [replace(follow, path=f"{path}.{follow.path}") for follow in follows]
+            self.around.follows |= {follow.path: follow for follow in moved}
 
     def is_broken(self, name: str) -> bool:
         """Whether `name` is a step, in this or the outer graphs, with an error in it or below it."""

@@ -143,9 +143,9 @@ class _Resolver(Reading):
             outputs=outputs,
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(draft.settings),
-            ties=tuple(tie for tie in draft.ties if tie.home),
+            ties=tuple(tie for tie in draft.ties.values() if tie.home),
             adapters=tuple(draft.adapters),
-            follows=tuple(follow for follow in draft.follows if follow.home.split(".")[0] in draft.members),
+            follows=tuple(follow for follow in draft.follows.values() if follow.home.split(".")[0] in draft.members),
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
@@ -203,8 +203,8 @@ class _Resolver(Reading):
             place = self.reporter.value((*where, "index"))
             self.reporter.warn("FC0149", f"unused parameter `{index}`", place, at=(*where, "index"), advice=advice)
             draft.settings += numbered.settings
-            draft.ties += numbered.ties
-            draft.follows += numbered.follows
+            draft.ties |= numbered.ties
+            draft.follows |= numbered.follows
             draft.adapters += numbered.adapters
             return replace(step, index=None)
         copies = []
@@ -218,8 +218,8 @@ class _Resolver(Reading):
                 self.reporter.diagnostics += alone.reporter.errors
                 raise Unresolved
             draft.settings += numbered.settings
-            draft.ties += numbered.ties
-            draft.follows += numbered.follows
+            draft.ties |= numbered.ties
+            draft.follows |= numbered.follows
             draft.adapters += numbered.adapters
         return replace(step, copies=tuple(copies))
 

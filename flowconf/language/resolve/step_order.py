@@ -15,31 +15,25 @@ def ordered(flow: Mapping[str, object], path: Path, reporter: Reporter) -> list[
     Steps with the same `after` (or `before`) keep their declared order.
     """
     placed = {name: _placement(name, step, flow, path, reporter) for name, step in flow.items()}
-    order = [name for name, placement in placed.items() if placement is None]
-    waiting = {name: placement for name, placement in placed.items() if placement is not None}
-    while waiting:
-        ready = [name for name, (_, target) in waiting.items() if target in order]
-        if not ready:
-            name, (key, target) = next(iter(waiting.items()))
-            place = reporter.value((*path, "flow", name, key))
-            message = f"circular order: `{name}` has `{key}: {target}`, whose position depends on `{name}`"
-            reporter.error("FC0144", message, place, at=(*path, "flow", name))
-            return [*order, *waiting]
-        _insert(ready, waiting, order)
-        for name in ready:
-            del waiting[name]
-    return order
-
-
-def _insert(ready: list[str], waiting: Mapping[str, tuple[str, str]], order: list[str]) -> None:
-    followers: dict[str, str] = {}
-    for name in ready:
-        key, target = waiting[name]
-        if key == "after":
-            order.insert(order.index(followers.get(target, target)) + 1, name)
-            followers[target] = name
-        else:
-            order.insert(order.index(target), name)
+    beside: dict[tuple[str, str] | None, list[str]] = {}
+    for name, placement in placed.items():
+        beside.setdefault(placement, []).append(name)
+    order: dict[str, None] = {}
+    pending = [(name, False) for name in reversed(beside.get(None, []))]
+    while pending:
+        name, is_next = pending.pop()
+        if is_next:
+            order[name] = None
+            continue
+        before, after = (beside.get((key, name), []) for key in ("before", "after"))
+        around = [*((other, False) for other in before), (name, True), *((other, False) for other in after)]
+        pending += reversed(around)
+    left = {name: placement for name, placement in placed.items() if placement is not None and name not in order}
+    for name, (key, target) in [*left.items()][:1]:
+        place = reporter.value((*path, "flow", name, key))
+        message = f"circular order: `{name}` has `{key}: {target}`, whose position depends on `{name}`"
+        reporter.error("FC0144", message, place, at=(*path, "flow", name))
+    return [*order, *left]
 
 
 def _placement(

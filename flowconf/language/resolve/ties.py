@@ -19,21 +19,20 @@ def add(model: schema.Settings, at: Path, path: str, draft: Draft, reporter: Rep
     for parameter, text in model.tie.items():
         where = (*at, "tie", parameter)
         tie = Tie(path, parameter, "", text.strip(), reporter.value(where), reporter.key(where))
-        first = next((known for known in draft.ties if known.name == tie.name), None)
+        first = draft.ties.setdefault(tie.name, tie)
         if isinstance(model, schema.Reuse):
             message = "`tie` does not apply to `reuse`, whose parameters are those of an earlier step"
             reporter.error("FC0125", message, reporter.key((*at, "tie")), path=path, advice="write it in that step")
             return
-        if first is not None:
+        if first is not tie:
             labels = (Label("first set here", first.key),)
             reporter.error("FC0142", f"`tie` is set twice for `{tie.name}`", tie.key, path=path, labels=labels)
-        draft.ties.append(tie)
 
 
 def resolve(draft: Draft, reporter: Reporter) -> None:
     """Find the parameters of all ties, now that all members are known; those of outer graphs are left to them."""
     found = []
-    for tie in draft.ties:
+    for tie in draft.ties.values():
         names = tie.of.split(".")
         if draft.is_broken(names[0]) or draft.is_broken(tie.path.split(".")[0]):
             continue
@@ -47,7 +46,7 @@ def resolve(draft: Draft, reporter: Reporter) -> None:
             reporter.error("FC0141", message, tie.place, path=tie.path, advice=problem.advice_for(tie.of))
             continue
         found.append(replace(tie, home=home, of=of))
-    draft.ties[:] = _to_the_last(found, reporter)
+    draft.ties = {tie.name: tie for tie in _to_the_last(found, reporter)}
 
 
 def _owner(members: Members, names: Sequence[str], above: str = "") -> tuple[str, str]:
@@ -84,6 +83,7 @@ def _to_the_last(found: list[Tie], reporter: Reporter) -> list[Tie]:
             seen.add(last.name)
         if not last.home or last.other not in seen:
             ends.append(replace(tie, home=last.home, of=last.of))
+            by_name |= {name: replace(by_name[name], home=last.home, of=last.of) for name in seen & by_name.keys()}
         elif last.other == tie.name:
             way = "itself" if last is tie else f"`{tie.other}`, which is tied to it"
             message, cause = f"`{tie.name}` is tied to {way}", ("tie", *sorted(seen))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
+from flowconf.language.paths import above, all_above, by_path, is_under
 from flowconf.language.plan import Applied, GraphPlan, Step, join
 from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
@@ -24,8 +25,10 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
             message = f"`{path}` is not used by any output, loss or metric"
             advice = "remove it, or use it in a loss, a metric or `outputs`"
             reporter.warn("FC0407", message, step.place, path=path, advice=advice)
-    states = [_State(config, reach, None), *(_State(config, reach, name) for name in config.training.phases)]
-    idle = [path for path, _, _ in unneeded]
+    settings = config.model.freezing()
+    thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
+    states = [_State(config, reach, name, thawed) for name in (None, *config.training.phases)]
+    idle = {path for path, _, _ in unneeded}
     if reach.certain:
         _check_trained(config, reach, states, idle, reporter)
     _check_frozen(config, reach, states, reporter)
@@ -33,14 +36,15 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
 
 
 class _State:
-    """The trainable parameters and active loss terms of a phase; None means outside of all phases."""
+    """The trainable parameters and active loss terms of a phase; None means outside of all phases.
 
-    def __init__(self, config: Config, reach: Reach, phase: str | None) -> None:
+    `thawed` are the parameters that the document itself does not freeze.
+    """
+
+    def __init__(self, config: Config, reach: Reach, phase: str | None, thawed: set[str]) -> None:
         training = config.training
         self.phase = phase
         section = training.phases[phase] if phase is not None else PhaseSection()
-        settings = config.model.freezing()
-        thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
         self.trainable = _changed(thawed, section, reach)
         self.terms = [name for name, loss in training.loss.items() if section.loss.get(name, loss.weight) != 0]
         self.trained = {name for term in self.terms for name in moves(training, reach, term)} & self.trainable
@@ -69,11 +73,6 @@ def is_frozen(name: str, settings: dict[str, Setting]) -> bool:
     return nearest is not None and nearest.frozen != "no"
 
 
-def under(name: str, paths: Iterable[str]) -> bool:
-    """Whether a name is at or below one of some paths; the empty path is the whole graph."""
-    return any(not path or f"{name}.".startswith(f"{path}.") for path in paths)
-
-
 def moves(training: TrainingConfig, reach: Reach, term: str) -> set[str]:
     """The parameters that a term may update: those it reaches, limited to its `updates` and those of its turns."""
     turns = [turn.updates for turn in training.turns.values() if term in listed(turn.loss)]
@@ -90,7 +89,7 @@ def selected(selectors: str | list[str] | None, reach: Reach) -> set[str]:
 
 def _check_phases(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
     """Report phases that freeze one name of a tied parameter but not the other, or thaw a member that follows."""
-    origins = config.composition.document.origins
+    origins, below = config.composition.document.origins, by_path(reach.parameters)
     for state in states[1:]:
         for name, other in reach.tied.items():
             if (name in state.trainable) != (other in state.trainable):
@@ -99,9 +98,7 @@ def _check_phases(config: Config, reach: Reach, states: Sequence[_State], report
                 at: Path = ("phases", str(state.phase))
                 reporter.error("FC0209", message, origins.key(at), at=at, advice="freeze both, or neither")
         for follow in config.model.all_follows():
-            thawed = next(
-                (name for name in reach.parameters if under(name, [follow.path]) and name in state.trainable), None
-            )
+            thawed = next((name for name in below.get(follow.path, ()) if name in state.trainable), None)
             if thawed is not None:
                 message = f"`{thawed}` is thawed in phase `{state.phase}`, but follows `{follow.home}`"
                 labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
@@ -154,18 +151,20 @@ def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:
 
 
 def _check_trained(
-    config: Config, reach: Reach, states: Sequence[_State], idle: Sequence[str], reporter: Reporter
+    config: Config, reach: Reach, states: Sequence[_State], idle: Collection[str], reporter: Reporter
 ) -> None:
     trained = set().union(*(state.trained for state in states))
-    open_ = {name for state in states for name in state.trainable if not under(name, idle)}
+    open_ = {name for state in states for name in state.trainable if not is_under(name, idle)}
     if open_ and not trained:
         place = config.composition.document.origins.key(("loss",))
         reporter.error("FC0403", "nothing to train: no term of the loss depends on a trainable parameter", place)
         return
+    reached = {term: all_above(names) for term, names in reach.terms.items()}
     for path in _highest(open_ - trained, trained):
         step = config.model.step_at(path)
         message = f"`{path}` is not trained by any term of the loss"
-        labels = tuple(_reasons(config, reach, path, states))
+        terms = [term for term in config.training.loss if path in reached[term]]
+        labels = tuple(_reasons(config, path, terms, states))
         advice = "freeze it, remove it, or add a term of the loss that depends on it"
         place = step.place if step is not None else config.model.place
         reporter.warn("FC0408", message, place, path=path, labels=labels, advice=advice)
@@ -173,21 +172,16 @@ def _check_trained(
 
 def _highest(names: set[str], others: set[str]) -> list[str]:
     """The shortest paths that cover all of the names and none of the others."""
-    found: dict[str, None] = {}
-    for name in sorted(names):
-        parts = name.split(".")
-        prefixes = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
-        found[next(path for path in prefixes if not any(under(other, [path]) for other in others))] = None
-    return list(found)
+    taken = {*all_above(others), ""}
+    paths = (min((path for path in above(name) if path not in taken), key=len) for name in sorted(names))
+    return list(dict.fromkeys(paths))
 
 
-def _reasons(config: Config, reach: Reach, path: str, states: Sequence[_State]) -> Iterator[Label]:
+def _reasons(config: Config, path: str, terms: Sequence[str], states: Sequence[_State]) -> Iterator[Label]:
     """Labels for the terms that reach a path, with the reason why they do not train it."""
     training, origins = config.training, config.composition.document.origins
-    for term, loss in training.loss.items():
-        if not any(under(name, [path]) for name in reach.terms[term]):
-            continue
-        if loss.updates is not None:
+    for term in terms:
+        if training.loss[term].updates is not None:
             yield Label(f"`loss.{term}` only updates other parts", origins.value(("loss", term, "updates")))
             continue
         for name, turn in training.turns.items():
@@ -221,15 +215,15 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
     if config.training.init_from is not None:
         return
     settings = list(config.model.all_settings())
-    given = [path for path, setting in settings if setting.checkpoint is not None or setting.init]
-    given += [follow.path for follow in config.model.all_follows()]
-    free = set().union(*(state.trainable for state in states))
+    given = {path for path, setting in settings if setting.checkpoint is not None or setting.init}
+    given |= {follow.path for follow in config.model.all_follows()}
+    trained = _Trained(config.model, set().union(*(state.trainable for state in states)))
+    around, random = all_above(given), all_above(reach.parameters)
     for path, setting in settings:
-        below = [name for name in reach.parameters if under(name, [path])]
-        has_weights = under(path, given) or any(under(other, [path]) for other in given)
-        if setting.frozen in (None, "no") or not below or has_weights or free & set(below):
+        has_weights = is_under(path, given) or path in around
+        if setting.frozen in (None, "no") or path not in random or has_weights or path in trained.paths:
             continue
-        before = _trained_before(config.model, path, free)
+        before = trained.before(path)
         if before is not None:
             source, step = before
             message = f"`{path}` is frozen at its random initial weights, but its input `{source}` is trained"
@@ -239,9 +233,27 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
             reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice, cause=cause)
 
 
-def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, Step] | None:
-    """The nearest trainable step that the step at a path reads from, directly or indirectly, at any level."""
-    for level in reversed(list(_levels(plan, path))):
+class _Trained:
+    """Where a graph is trained: the `paths` of trainable parameters and of all parts with one."""
+
+    def __init__(self, plan: GraphPlan, parameters: set[str]) -> None:
+        self.plan, self.paths = plan, all_above(parameters)
+        self._before: dict[str, tuple[str, Step] | None] = {}
+        """By the full path of a step: what `_before_at` has found for it."""
+
+    def before(self, path: str) -> tuple[str, Step] | None:
+        """A trainable step close before the step at a path, which it reads directly or indirectly, at any level."""
+        found = (self._before_at(level) for level in reversed(list(_levels(self.plan, path))))
+        return next((one for one in found if one is not None), None)
+
+    def _before_at(self, level: _Level) -> tuple[str, Step] | None:
+        start = join(level.prefix, level.step.path)
+        if start not in self._before:
+            self._before[start] = self._search(level)
+        return self._before[start]
+
+    def _search(self, level: _Level) -> tuple[str, Step] | None:
+        """Walk back from a step; where the way passes a step that was asked for before, its answer counts."""
         pending, seen = [level.step.name], {level.step.name}
         while pending:
             step = level.graph.step(pending.pop(0))
@@ -249,12 +261,16 @@ def _trained_before(plan: GraphPlan, path: str, free: set[str]) -> tuple[str, St
                 before = level.graph.step(value.member)
                 if before is None or before.name in seen:
                     continue
-                full = join(level.prefix, before.path)
-                if any(under(name, [full]) for name in free):
-                    return full, before
                 seen.add(before.name)
-                pending.append(before.name)
-    return None
+                full = join(level.prefix, before.path)
+                if full in self.paths:
+                    return full, before
+                known = self._before.get(full)
+                if known is not None:
+                    return known
+                if full not in self._before:
+                    pending.append(before.name)
+        return None
 
 
 def _levels(plan: GraphPlan, path: str, prefix: str = "") -> Iterator[_Level]:

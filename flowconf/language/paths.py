@@ -1,0 +1,32 @@
+"""Dotted paths of a graph: what is above and below them, looked up instead of searched for among all names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+
+def above(path: str) -> Iterator[str]:
+    """A path and all paths above it, the nearest first; the last one is "", the whole graph."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def is_under(path: str, paths: Collection[str]) -> bool:
+    """Whether a path is one of some paths, or below one; `paths` should be a set or a mapping."""
+    return any(one in paths for one in above(path))
+
+
+def all_above(paths: Iterable[str]) -> set[str]:
+    """Some paths and all paths above them: each is where one of them is, or leads to one."""
+    return {one for path in paths for one in above(path)}
+
+
+def by_path(names: Iterable[str]) -> dict[str, list[str]]:
+    """Path -> the names that are there and below it, for every path that leads to a name."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for path in above(name):
+            found.setdefault(path, []).append(name)
+    return found

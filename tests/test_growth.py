@@ -1,0 +1,149 @@
+"""What a command does grows with the size of a config, not with its square.
+
+Calls are counted, not seconds: for four times as many members, mounts or settings, every function may be called about
+four times as often. A search through all members for each of them is called sixteen times as often, and is named.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import re
+from collections import Counter
+
+import pytest
+
+from flowconf.cli.main import main
+
+FEW, MANY = 8, 32
+
+CONFIG = """
+model:
+  params: {{size: 4{params}}}
+  inputs: {{image: [B, 4]}}
+  flow:
+    first: Linear(4, 4)
+{flow}
+    last: Linear(4, 4)
+data: {{name: synthetic, shape: [4], rows: 8, validation: 0.25, test: 0, classes: 4, batch_size: 2}}
+loss:
+  label: {{fn: cross_entropy, input: last, target: label}}
+optimizer: {{name: adamw, lr: 0.001}}
+trainer: {{steps: 4, devices: cpu}}
+{more}
+"""
+PART = "params: {size: 4}\ninputs: {x: [B, 4]}\nflow: {a: 'Linear(4, size)', b: ReLU, c: 'Linear(size, 4)'}\n"
+
+STEPS = {
+    "members": "    s{i}: Linear(4, 4) >> ReLU",
+    "holes": "    s{i}: Linear(_, 4)",
+    "references": "    s{i}: {{through: StateAdd, using: {{state: first}}, tag: t{i}}}\n"
+    "    u{i}: {{from: t{i}, also: 'Linear(4, 4)'}}",
+    "orders": "    s{i}: {{through: 'Linear(4, 4)', after: {before}}}",
+    "settings": "    s{i}: {{through: 'Linear(4, 4)', init: {{bias: 0}}}}\n"
+    "    f{i}: {{through: 'Linear(4, 4)', frozen: params}}",
+    "ties": "    s{i}: {{through: 'Linear(4, 4)', tie: {{weight: {before}.weight}}}}",
+    "followers": "    s{i}: {{fork: 'Linear(4, 4)', follows: {{path: first, decay: 0.9}}}}",
+    "adapters": "    s{i}:\n      through: {{flow: {{a: 'Linear(4, 4)'}}, adapt: {{a: {{name: lora, rank: 1}}}}}}",
+    "reuses": "    s{i}: {{reuse: first}}",
+    "mounts": "    s{i}: {{graph: part.yaml, with: {{size: {i}}}}}",
+    "inline graphs": "    s{i}:\n      through:\n        flow:\n          a: Linear(4, 4)\n          b: {{also: ReLU}}",
+}
+"""What is written once for each of FEW or MANY numbers."""
+
+
+def many(line, count):
+    return "\n".join(line.format(i=i, before=f"s{i - 1}" if i > 1 else "first") for i in range(1, count + 1))
+
+
+def listed(line, count):
+    return "".join(f", {line.format(i=i)}" for i in range(1, count + 1))
+
+
+OTHERS = {
+    "branches": lambda n: {"flow": "    w:\n      merge: add\n      split:\n" + many("        b{i}: Linear(4, 4)", n)},
+    "experts": lambda n: {
+        "flow": f"    w:\n      router: SoftmaxRouter(4, {n})\n      gate:\n" + many("        b{i}: Linear(4, 4)", n)
+    },
+    "params": lambda n: {"params": listed("p{i}: 4", n), "flow": many("    s{i}: Linear(size, p{i})", n)},
+    "copies": lambda n: {
+        "flow": f"    w: {{also: 'Linear(4, i + 1) >> Linear(i + 1, 4)', repeat: {{times: {n}, index: i}}}}"
+    },
+    "phases": lambda n: {
+        "flow": many(STEPS["members"], 4),
+        "more": "phases:\n" + many("  p{i}: {{freeze: s1, when: {{step: {i}}}}}", n),
+    },
+}
+
+
+def written(shape, count):
+    """A config with `count` of something."""
+    if shape == "everything":
+        texts = enumerate(STEPS.values())
+        unique = [re.sub(r"\b([stuf])\{i\}", rf"\g<1>{number}_{{i}}", text) for number, text in texts]
+        parts = {"flow": "\n".join(many(text.replace("{before}", "first"), count) for text in unique)}
+    elif shape in STEPS:
+        parts = {"flow": many(STEPS[shape], count)}
+    else:
+        parts = OTHERS[shape](count)
+    return CONFIG.format(**{"params": "", "more": "", **parts})
+
+
+def calls(run):
+    """How often each function of the package was called, and each other one by a function of the package."""
+    profile = cProfile.Profile()
+    profile.runcall(run)
+    found = Counter()
+    for (file, _, name), (_, count, _, _, callers) in pstats.Stats(profile).stats.items():
+        if "/flowconf/" in file:
+            found[f"{file}: {name}"] += count
+        else:
+            for (caller, _, above), (_, times, _, _) in callers.items():
+                if "/flowconf/" in caller:
+                    found[f"{caller}: {above} calls {name}"] += times
+    return found
+
+
+def growing(run, shape):
+    """The functions that are called more than in proportion."""
+    few, many_ = (calls(lambda count=count: run(written(shape, count))) for count in (FEW, MANY))
+    return {
+        name: (few[name], count) for name, count in many_.items() if count > 1.2 * MANY / FEW * few[name] + 8 * MANY
+    }
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs a command on the text of a config."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "part.yaml").write_text(PART)
+
+    def run(*words):
+        def on(text):
+            (tmp_path / "config.yaml").write_text(text)
+            (tmp_path / "other.yaml").write_text(text.replace("last: Linear(4, 4)", "last: Linear(4, 4, bias=false)"))
+            assert main(list(words)) == 0, capsys.readouterr().err
+            capsys.readouterr()
+
+        on(written("members", 2))  # what is imported and cached does not count
+        return on
+
+    return run
+
+
+@pytest.mark.parametrize("shape", [*STEPS, *OTHERS])
+def test_the_checks_grow_in_proportion(shape, command):
+    assert growing(command("check", "config.yaml"), shape) == {}
+
+
+SLOW = ("draw config.yaml --format json", "diff config.yaml other.yaml", "eject config.yaml -o ejected.py")
+COMMANDS = [
+    "summary config.yaml",
+    "draw config.yaml --format dot",
+    *(pytest.param(words, marks=pytest.mark.slow) for words in SLOW),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_grow_in_proportion(words, command):
+    assert growing(command(*words.split()), "everything") == {}
