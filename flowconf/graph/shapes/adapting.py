@@ -28,6 +28,16 @@ def of_modules(plan: GraphPlan | None) -> dict[str, Adapter]:
     return found
 
 
+def inside_modules(plan: GraphPlan | None) -> dict[str, list[Adapter]]:
+    """Path of a module -> the adapters that may extend modules inside of it; equal copies have one path."""
+    found: dict[str, list[Adapter]] = {}
+    for adapter in plan.all_adapters() if plan is not None else ():
+        assert plan is not None
+        for path in homes(plan, adapter.inside):
+            found.setdefault(path, []).append(adapter)
+    return found
+
+
 def homes(plan: GraphPlan, paths: Iterable[str]) -> list[str]:
     """Paths without the numbers of equal copies."""
     return list(dict.fromkeys(without_copies(plan, path, of="equal") for path in paths))

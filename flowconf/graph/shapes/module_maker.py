@@ -37,6 +37,7 @@ class ModuleMaker:
         default_factory=dict
     )
     adapters: dict[str, Adapter] | None = None
+    inside: dict[str, list[Adapter]] | None = None
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
 
@@ -94,9 +95,9 @@ class ModuleMaker:
 
     def adapters_inside(self, path: str) -> tuple[Adapter, ...]:
         """The adapters that may extend modules inside of the module at a path."""
-        plan = self.result.plan
-        every = plan.all_adapters() if plan is not None else ()
-        return tuple(one for one in every if plan is not None and path in adapting.homes(plan, one.inside))
+        if self.inside is None:
+            self.inside = adapting.inside_modules(self.result.plan)
+        return tuple(self.inside.get(path, ()))
 
     def adapter_of(self, path: str) -> Adapter | None:
         """The adapter that extends the module at a path, or one of its copies."""

@@ -34,8 +34,9 @@ def dtype_of(value: Any) -> torch.dtype:
 
 
 def _stacked(values: Sequence[Any], **known: Any) -> Tensor:
-    tensors = [tensor_of(value).detach() for value in values]
-    if any(tensor.dtype != tensors[0].dtype for tensor in tensors):
+    plain = all(type(value) is Tensor and not value.requires_grad for value in values)
+    tensors = values if plain else [tensor_of(value).detach() for value in values]
+    if len({tensor.dtype for tensor in tensors}) > 1:
         raise TypeError("the values of a field must have the same dtype")
     stacked: Tensor = collate_tensor_fn(tensors, **known)
     return stacked

@@ -185,6 +185,8 @@ class Feed:
         self.team = team or Team(device)
         self.generator = torch.Generator(self.home)
         self.flows = isinstance(split, RowStream)
+        self.draws = not (type(split) is Resident and split.augment is None)
+        """Whether batches may depend on their seed."""
         self.workers = 0 if resident else max(workers, int(self.flows))
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
@@ -306,6 +308,8 @@ class Feed:
         return stream(self.split, orders, self.workers, self.prefetch, self.device)
 
     def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
+        if not self.draws:
+            return 0
         own = (rank, part) if part else (rank,) if rank else ()  # nothing is added for rank 0 and a single part
         return seed_for(self.seed, self.use, number, *own)
 
@@ -317,7 +321,8 @@ class Feed:
         return [seed_for(self.seed, "augment", number, part, place) for place in places.tolist()]
 
     def _batch(self, rows: Tensor, seed: int, seeds: Sequence[int] | None = None) -> Batch:
-        return self._moved(batch_of(self.split, rows, self.generator.manual_seed(seed), seeds))
+        generator = self.generator.manual_seed(seed) if self.draws else self.generator
+        return self._moved(batch_of(self.split, rows, generator, seeds))
 
     def _moved(self, batch: Batch) -> Batch:
         if self.home == self.device and self.layout == torch.preserve_format:

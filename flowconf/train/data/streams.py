@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train.data.collate import Batch, Field, put_together
@@ -136,9 +136,16 @@ def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequen
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block, all global random number generators of the CPU are seeded with `seed`; restored afterwards."""
-    python, torchs = random.getstate(), torch.get_rng_state()
+    """Within the block, all global random number generators of the CPU are seeded with `seed`.
+
+    They are restored afterwards, except in a worker, where nothing else draws from them.
+    """
     numpy = sys.modules.get("numpy")
+    if get_worker_info() is not None:
+        reseed(seed)
+        yield
+        return
+    python, torchs = random.getstate(), torch.get_rng_state()
     numpys = numpy.random.get_state() if numpy is not None else None
     reseed(seed)
     try:
@@ -190,10 +197,7 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
 
     def _batches(self) -> Iterator[Batch]:
         for epoch, seed, spans in self.passes:
-            random.seed(seed)
-            torch.manual_seed(seed)
-            if "numpy" in sys.modules:
-                sys.modules["numpy"].random.seed(seed % 2**32)
+            reseed(seed)
             set_epoch = getattr(self.dataset, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
