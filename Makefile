@@ -84,8 +84,13 @@ docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
 bench: $(READY)
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
-	$(BIN)/python benchmarks/training.py $(ARGS)
+	$(BIN)/python benchmarks/training.py --out build/bench $(ARGS)
+	$(BIN)/python benchmarks/commands.py --out build/bench
+	$(BIN)/python benchmarks/data.py --out build/bench
+	$(BIN)/python benchmarks/peers.py --out build/bench
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/page.py build/bench
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,201 +1,274 @@
-"""What the training loop costs: against a hand-written loop with the same resident data and the same fused optimizer.
+"""What the training loop costs: flowconf's, and a script's as most would write it, against the tightest loop by hand.
 
-    python benchmarks/training.py [--rounds 7] [--device cuda]
+    python benchmarks/training.py [--rounds 5] [--only NAME] [--flag WORD] [--device cuda] [--out FOLDER]
 
-Both loops train the same model from the same weights on the same rows in the same order, on one thread, in turns. That
-they do is looked at first: every loss has to be the same to the bit. A row shows the medians of all rounds and the
-median of their ratios, in the time of `clock.py`. A step's time is the difference between a long and a short run, so
-that what happens once (the first step, the last checkpoint) is left out.
+All train the same model from the same weights, on one thread, in turns; a row shows the median of the rounds' ratios.
+A step's time is the difference between a long and a short run, so that what happens once is left out. Every loss of
+flowconf's loop is first compared with that of the tightest loop, and has to be the same to the bit.
 
-`stripped` only trains. `default` is `flowconf train` as it comes: an evaluation each epoch with its checkpoints, logs
-and TensorBoard; the loop by hand still only trains. `start` is a new process from nothing to the end of its first step.
+`tightest` gathers resident rows, and uses a fused optimizer. `script` has a `DataLoader`, the optimizer as it comes,
+and reads the loss in every step. `stripped` only trains. `default` is `flowconf train` as it comes: an evaluation in
+every epoch, with its checkpoints, logs and TensorBoard, which the loops by hand do not have. `flagged` is `default`
+with the override `--flag`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import by_hand
+import by_hand_more
 import torch
 import torch.nn.functional as F
+import yaml
 from clock import now
+from table import Table, ratio
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+import flowconf
 from flowconf.api import load
 from flowconf.language.config import Config
 from flowconf.train.data.sampling import epoch_order
+from flowconf.train.job import Job
 from flowconf.train.loop import fit
 from flowconf.train.prepare import prepare
-from flowconf.train.runs.folder import LINES, create_run
+from flowconf.train.runs.folder import create_run
+from flowconf.train.runs.lock import LINES
 from flowconf.train.screen import Screen
 
-MODELS = {
-    "tiny": ([32, 64, 10], 32, 900, 100),
-    "medium": ([784, 512, 512, 10], 256, 100, 20),
-    "large": ([784, 8192, 8192, 10], 8192, 100, 20),
-}
-"""Name -> (widths, batch size, steps of a long and of a short run). The large one is for a device."""
-
-CONFIG = """
-model:
-  inputs: {{image: [B, {first}]}}
-  flow:
-{flow}
-data: {{name: synthetic, shape: [{first}], rows: {rows}, validation: {held}, test: {held}, batch_size: {batch}}}
-loss:
-  label: {{fn: cross_entropy, input: logits, target: label}}
-metrics:
-  accuracy: {{fn: accuracy, input: logits, target: label}}
-optimizer: {{name: adamw, lr: 0.001}}
-trainer: {{steps: {steps}, runs: {runs}, devices: {device}, threads: 1, checkpoint_every: {saves}, log_every: {logs}}}
-"""
+MODELS = Path(__file__).parent / "models"
+BATCHES = 80
+"""In an epoch."""
+LONG, SHORT = 160, 80
+"""Steps of the two runs."""
 
 
-def config_of(name: str, folder: Path, default: bool, steps: int, device: torch.device, logs: int = 50) -> Config:
-    """The config of one model; by default nothing is evaluated."""
-    widths, batch, _, _ = MODELS[name]
-    calls = []
-    for number, (before, after) in enumerate(pairwise(widths)):
-        last = number == len(widths) - 2
-        calls.append(f"    {'logits' if last else f'layer{number}'}: Linear({before}, {after})")
-        if not last:
-            calls.append(f"    act{number}: ReLU")
-    held = 0.1 if default else 0.0
-    text = CONFIG.format(
-        first=widths[0],
-        flow="\n".join(calls),
-        rows=100 * batch,
-        batch=batch,
-        held=held,
-        steps=steps,
-        saves=0 if default else steps,
-        logs=logs,
-        device=device,
-        runs=folder / "runs",
-    )
-    file = folder / f"{name}.yaml"
-    file.write_text(text, encoding="utf-8")
-    return load(str(file))
+@dataclass(frozen=True)
+class Case:
+    """A model: its graph and its twin at some sizes, what it trains on, and the output that is trained."""
+
+    name: str
+    twin: Callable[..., nn.Module]
+    batch: int
+    params: dict[str, int] = field(default_factory=dict)
+    output: str = "head"
+    graph: str = ""
+    """The file in `models/`, where the name is another."""
+    itself: bool = False
+    """Whether the target is the input."""
+    classes: bool = False
+    """Whether targets are indices, as the inputs are."""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        text = (MODELS / f"{self.graph or self.name}.yaml").read_text(encoding="utf-8")
+        document: dict[str, Any] = yaml.safe_load(text)
+        return {**document, "params": {**document.get("params", {}), **self.params}}
 
 
-def ours(config: Config, folder: Path) -> tuple[float, list[float]]:
-    """Seconds of the loop, and the losses in its log."""
-    job = prepare(config, folder / "runs")
-    run = create_run(folder / "runs", folder / "bench.yaml", [], 0, {}, {})
+CASES = (
+    Case("mlp", by_hand.Mlp, 16, {"width": 32, "hidden": 64}),
+    Case("convnet", by_hand_more.convnet, 2, {"width": 4, "classes": 10}),
+    Case("gru_seq", by_hand_more.GruSeq, 8, {"features": 16, "width": 32, "steps": 10}),
+    Case("lstm_seq", by_hand_more.LstmSeq, 8, {"features": 16, "width": 32, "steps": 10}),
+    Case(
+        "transformer",
+        by_hand_more.Transformer,
+        4,
+        {"vocabulary": 64, "length": 16, "width": 32, "heads": 4, "depth": 2},
+        "logits",
+        classes=True,
+    ),
+    Case("conv_autoenc", by_hand_more.conv_autoenc, 2, {"width": 4}, "image_again", itself=True),
+    Case("residual_tower", by_hand.ResidualTower, 16, {"width": 32}),
+    Case("gated_routing", by_hand.GatedRouting, 16, {"width": 32}),
+    Case("iterative_refine", by_hand.IterativeRefine, 16, {"width": 32}),
+    Case("feedback_fixed", by_hand.IterativeRefine, 16, {"width": 16, "times": 10}, graph="iterative_refine"),
+    Case("mlp_wide", by_hand.Mlp, 64, {"width": 128, "hidden": 256}, graph="mlp"),
+)
+
+
+def drawn(
+    *, given: str, shape: list[int], target: list[int], rows: int, held: int, classes: int = 0
+) -> flowconf.Splits:
+    """Rows drawn once: the field `given` of this shape, and a `target`; with `classes`, both are indices."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> flowconf.Resident | None:
+        sizes = [(count, *shape), (count, *target)]
+        if classes:
+            made = [torch.randint(classes, size, generator=generator) for size in sizes]
+        else:
+            made = [torch.randn(size, generator=generator) for size in sizes]
+        return flowconf.Resident(dict(zip((given, "target"), made, strict=True))) if count else None
+
+    found = part(rows)
+    assert found is not None
+    return flowconf.Splits(found, part(held))
+
+
+def config_of(case: Case, folder: Path, default: bool, steps: int, device: torch.device, words: list[str]) -> Config:
+    """The config of a case; `stripped` evaluates and saves nothing before its end."""
+    model = case.document
+    ((name, given),) = model["inputs"].items()
+    declared = given["shape"] if isinstance(given, dict) else given
+    shape = [model["params"].get(size, size) for size in declared[1:]]
+    rows = BATCHES * case.batch
+    twin = case.twin(**case.params)(sample(shape, case))
+    data = {
+        "name": "drawn",
+        "given": name,
+        "shape": shape,
+        "target": shape if case.itself or case.classes else [*twin.shape[1:]],
+        "rows": rows,
+        "held": rows // 10 if default else 0,
+        "classes": model["params"]["vocabulary"] if case.classes else 0,
+        "batch_size": case.batch,
+    }
+    loss: dict[str, object] = {"fn": "mse", "input": case.output, "target": name if case.itself else "target"}
+    if case.classes:
+        loss = {"fn": "cross_entropy", "input": case.output, "target": "target", "args": {"dim": -1}}
+    trainer = {"steps": steps, "runs": str(folder / "runs"), "devices": str(device), "threads": 1}
+    trainer |= {} if default else {"checkpoint_every": steps}
+    sections = {"model": model, "data": data, "loss": {"task": loss}, "trainer": trainer}
+    file = folder / "config.yaml"
+    optimizer = {"name": "adam", "lr": 0.001}
+    file.write_text(yaml.safe_dump({**sections, "optimizer": optimizer}, sort_keys=False), encoding="utf-8")
+    return load(str(file), words)
+
+
+def sample(shape: list[int], case: Case) -> Tensor:
+    """Two rows of the input."""
+    return torch.zeros((2, *shape), dtype=torch.int64 if case.classes else torch.float32)
+
+
+Losses = list[float]
+
+
+def ours(case: Case, job: Job, folder: Path) -> tuple[float, Losses]:
+    """Seconds of flowconf's loop, and the losses in its log."""
+    run = create_run(folder / "runs", folder / "config.yaml", [], 0, {}, {})
     run.open(tensorboard=True)
-    screen = Screen(StringIO())
     began = now(job.device)
-    fit(job, run, screen)
+    fit(job, run, Screen(StringIO()))
     seconds = now(job.device) - began
     run.end("finished")
     lines = [json.loads(line) for line in (run.folder / LINES).read_text(encoding="utf-8").splitlines()]
     return seconds, [line["train/loss"] for line in lines if "train/loss" in line]
 
 
-def by_hand(config: Config, folder: Path) -> tuple[float, list[Tensor]]:
-    """Seconds of a plain loop over the same model, rows and steps, and its losses."""
-    job = prepare(config, folder / "runs")
+def prepared(case: Case, job: Job) -> tuple[nn.Module, Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """The twin with the weights of the graph, the rows, their targets, and the loss."""
+    model = case.twin(**case.params).to(job.device)
+    model.load_state_dict(job.graph.state_dict())
     tensors = job.train.split.tensors  # type: ignore[attr-defined]
-    image, label = tensors["image"], tensors["label"]
-    model = nn.Sequential(*job.graph.children())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    total, step, epoch, losses = job.total_steps, 0, 0, []
+
+    def entropy(logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits.flatten(0, -2), target.flatten())
+
+    given, target = tensors.values()
+    return model, given, given if case.itself else target, entropy if case.classes else F.mse_loss
+
+
+def tightest(case: Case, job: Job, folder: Path) -> tuple[float, Losses]:
+    """Seconds of a loop with resident rows and a fused optimizer, and its losses."""
+    model, given, target, loss_of = prepared(case, job)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    losses, epoch = [], 0
     began = now(job.device)
-    while step < total:
-        for rows in epoch_order(len(image), 0, epoch).to(job.device).split(config.training.data.batch_size):
-            loss = F.cross_entropy(model(image.index_select(0, rows)), label.index_select(0, rows))
+    while len(losses) < job.total_steps:
+        for rows in epoch_order(len(given), 0, epoch).to(job.device).split(case.batch):
+            loss = loss_of(model(given.index_select(0, rows)), target.index_select(0, rows))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-            step += 1
-            if step == total:
-                break
         epoch += 1
+    return now(job.device) - began, [float(loss) for loss in losses]
+
+
+def script(case: Case, job: Job, folder: Path) -> tuple[float, Losses]:
+    """Seconds of a loop as most would write it, and its losses, which depend on the order that its loader draws."""
+    model, given, target, loss_of = prepared(case, job)
+    loader = DataLoader(TensorDataset(given.cpu(), target.cpu()), case.batch, shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses: Losses = []
+    began = now(job.device)
+    while len(losses) < job.total_steps:
+        for rows, wanted in loader:
+            optimizer.zero_grad()
+            loss = loss_of(model(rows.to(job.device)), wanted.to(job.device))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
     return now(job.device) - began, losses
 
 
-def check_losses(name: str, folder: Path, device: torch.device) -> None:
-    """Raise `SystemExit` unless both loops give the same losses."""
-    config = config_of(name, folder, False, 150, device, logs=1)
-    _, mine = ours(config, folder)
-    _, theirs = by_hand(config, folder)
-    if mine != [float(loss) for loss in theirs]:
-        raise SystemExit(f"{name}: the two loops do not give the same losses")
+def check_losses(case: Case, folder: Path, device: torch.device) -> None:
+    """Raise `SystemExit` unless flowconf's loop and the tightest one give the same losses."""
+    config = config_of(case, folder, False, 2 * BATCHES, device, ["trainer.log_every=1"])
+    mine, theirs = (loop(case, prepare(config, folder / "runs"), folder)[1] for loop in (ours, tightest))
+    if mine != theirs:
+        raise SystemExit(f"{case.name}: the two loops do not give the same losses")
 
 
-def compare(name: str, rounds: int, default: bool, folder: Path, device: torch.device) -> None:
+def compare(case: Case, rounds: int, flag: str, folder: Path, device: torch.device, table: Table) -> None:
     """One row of the table."""
-    _, _, long, short = MODELS[name]
-    configs = {steps: config_of(name, folder, default, steps, device) for steps in (long, short)}
-    loops = {"ours": ours, "by hand": by_hand}
+    loops = {
+        "tightest": (tightest, False, []),
+        "script": (script, False, []),
+        "stripped": (ours, False, []),
+        "default": (ours, True, []),
+        **({"flagged": (ours, True, [flag])} if flag else {}),
+    }
     took: dict[str, list[float]] = {which: [] for which in loops}
     for number in range(rounds):
         for which in list(loops)[:: 1 if number % 2 else -1]:
-            seconds = {steps: loops[which](config, folder)[0] for steps, config in configs.items()}
-            took[which].append((seconds[long] - seconds[short]) / (long - short))
-    row(name, "default" if default else "stripped", *took.values(), unit="us", scale=1e6)
-
-
-BARE = """
-import torch
-from torch import nn
-import torch.nn.functional as F
-torch.set_num_threads(1); torch.manual_seed(0)
-image, label = torch.randn(3200, 32).to("{device}"), torch.randint(10, (3200,)).to("{device}")
-model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10)).to("{device}")
-optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-rows = torch.randperm(3200)[:32].to("{device}")
-F.cross_entropy(model(image[rows]), label[rows]).backward()
-optimizer.step()
-"""
-
-
-def start_up(rounds: int, folder: Path, device: torch.device) -> None:
-    """A new process from nothing to the end of its first step, against bare torch."""
-    config_of("tiny", folder, False, 1, device)
-    train = f"from flowconf.cli.main import main; import sys; sys.exit(main(['train', {str(folder / 'tiny.yaml')!r}]))"
-    took: dict[str, list[float]] = {train: [], BARE.format(device=device): []}
-    for _ in range(rounds):
-        for code, seconds in took.items():
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    row("start", "one step", *took.values(), unit="s ", scale=1)
-
-
-def row(name: str, kind: str, mine: list[float], theirs: list[float], *, unit: str, scale: float) -> None:
-    ratio = statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
-    ours_, hand = (f"{scale * statistics.median(times):10.5g} {unit}" for times in (mine, theirs))
-    print(f"{name:8} {kind:9} {ours_} {hand} {ratio:7.3f}", flush=True)
+            loop, default, words = loops[which]
+            seconds = []
+            for steps in (LONG, SHORT):
+                job = prepare(config_of(case, folder, default, steps, device, words), folder / "runs")
+                seconds.append(loop(case, job, folder)[0])
+            took[which].append((seconds[0] - seconds[1]) / (LONG - SHORT))
+    base = took.pop("tightest")
+    table.add(case.name, f"{1e6 * statistics.median(base):,.0f}", *(ratio(times, base) for times in took.values()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="what the training loop costs")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="only the models whose name starts so")
+    parser.add_argument("--flag", default="", help="an override for one more column, such as trainer.compile=true")
     parser.add_argument("--device", type=torch.device, default="cpu")
+    parser.add_argument("--out", type=Path, help="the folder for `training.json`")
     options = parser.parse_args()
-    device = options.device
     torch.set_num_threads(1)
-    models = [model for model in MODELS if model != "large" or device.type == "cuda"]
+    flowconf.register_dataset(drawn)
+    about = (
+        "The ten published models at small sizes, and one of them larger. `tightest`: a loop by hand over "
+        "resident rows, with a fused optimizer, that only trains. Beside it, relative to it: `script`, a loop "
+        "as most would write it (a `DataLoader`, the optimizer as it comes, `loss.item()` in each step); "
+        "`stripped`, flowconf without evaluations and saves; `default`, flowconf as it comes, which "
+        f"evaluates, saves and logs after every {BATCHES} steps here (the loops by hand do not)."
+    )
+    flagged = [f"`{options.flag}`"] if options.flag else []
+    columns = ["model", "tightest, µs a step", "script", "stripped", "default", *flagged]
+    table = Table("training", "A step of training", about, columns)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for model in models:
-            check_losses(model, folder, device)
-        print(f"{'the losses are the same':18} {'flowconf':>8} {'by hand':>13} {'ratio':>7}")
-        for default in (False, True):
-            for model in models:
-                compare(model, options.rounds, default, folder, device)
-        start_up(options.rounds, folder, device)
+        for case in CASES:
+            if case.name.startswith(options.only):
+                check_losses(case, Path(name), options.device)
+                compare(case, options.rounds, options.flag, Path(name), options.device, table)
+    table.save(options.out)
 
 
 if __name__ == "__main__":

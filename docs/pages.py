@@ -25,7 +25,7 @@ MIRRORED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "tests/README.md": "tests.md",
-    "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/README.md": "benchmarking.md",
     "CHANGELOG.md": "changelog.md",
 }
 """Files of the repository -> the pages that they become."""

@@ -1,0 +1,73 @@
+"""Writes `docs/benchmarks.md` from measured tables: `python benchmarks/page.py FOLDER`.
+
+The scripts write their tables to a folder with `--out FOLDER`; see `README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from textwrap import fill
+
+from table import Table
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+ORDER = ("training", "peers", "start", "growth", "data")
+RATIO = re.compile(r"[\d.]+ \(([\d.]+)–([\d.]+)\)")
+HEAD = """# Benchmarks
+
+<!-- written by benchmarks/page.py -->
+
+What flowconf costs, against the same work written by hand. `make bench` measures all of it again on your machine
+and writes this page; [benchmarks/README.md](../benchmarks/README.md) says how to measure a part of it.
+
+- Before a time is taken, both sides have to give the same losses to the bit. Sizes are small on purpose: a step of
+  a few hundred microseconds shows what a loop costs; in a step of 20 milliseconds it disappears.
+- Times are of this process's CPU on one thread, unless a table says otherwise. The sides run in turns; a ratio is
+  the median of the rounds' ratios, with the lowest and the highest in brackets. Where that range is wide, the
+  machine was busy, and a difference within it means nothing.
+- Ratios above 1.00 are where flowconf is slower.
+"""
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    parts = [HEAD]
+    for name in ORDER:
+        file = folder / f"{name}.json"
+        if file.exists():
+            parts.append(section(Table(**json.loads(file.read_text(encoding="utf-8")))))
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def section(table: Table) -> str:
+    """A table in Markdown, with what was measured on which machine."""
+    lines = [f"## {table.title}", "", fill(table.about, 116), "", f"Measured on: {table.machine}.", ""]
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), "", *verdicts(table)])
+
+
+def verdicts(table: Table) -> list[str]:
+    """For each column of ratios: where the lowest or the highest of the rounds is on one side of 1."""
+    found: list[str] = []
+    for position, column in enumerate(table.columns):
+        ranges = {row[0]: RATIO.fullmatch(row[position]) for row in table.rows} if table.name == "training" else {}
+        if not ranges or None in ranges.values():
+            continue
+        slower = [name for name, one in ranges.items() if one is not None and float(one[1]) > 1]
+        faster = [name for name, one in ranges.items() if one is not None and float(one[2]) < 1]
+        parts = [f"slower in all rounds: {', '.join(slower) or 'none'}", f"faster: {', '.join(faster) or 'none'}"]
+        found += [
+            fill(
+                f"- `{column}`, {'; '.join(parts)}; of the others, these rounds show no difference.",
+                116,
+                subsequent_indent="  ",
+            )
+        ]
+    return [*found, ""] if found else []
+
+
+if __name__ == "__main__":
+    main()
