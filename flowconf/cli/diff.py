@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -50,7 +51,7 @@ def diff(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw B with the changes: a .html page, or an image.")
+        Path | None, typer.Option("-o", "--output", help="Draw the changes: A and B as a .html page, or B as an image.")
     ] = None,
     trust: TrustOption = False,
 ) -> None:
@@ -78,36 +79,72 @@ def diff(
     if output is not None:
         from flowconf.draw.svg import write
 
-        write(_drawn(new, changes, carry, output.suffix.lower() in PAGES), output)
+        is_page = output.suffix.lower() in PAGES
+        write(_page(old, new, changes, carry) if is_page else _drawn(new, changes, carry), output)
 
 
-def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver, page: bool) -> str:
-    """The graph of B with what has changed, as a page or as DOT."""
+def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -> str:
+    """The graphs of A and B side by side, with what has changed, and with the weights that carry over."""
     from flowconf.draw.data import as_data
+    from flowconf.draw.levels import picture
+    from flowconf.draw.page.assemble import pair_page
+    from flowconf.graph.facts import facts_of
+
+    shown = []
+    for side, gone in ((old, carry.dropped), (new, carry.new)):
+        assert side.plan
+        assert side.inference
+        facts = facts_of(side.plan, side.inference)
+        weights = {"carried": _carried(side.inference.parameters, {*gone, *(name for name, *_ in carry.resized)})}
+        marks = _marks(changes, carry, side is old)
+        shown.append(as_data(picture(side.plan, facts), facts, weights, marks=marks, show="carried"))
+    return pair_page(*shown)
+
+
+def _carried(parameters: Mapping[str, tuple[int, ...]], lost: Collection[str]) -> dict[str, Any]:
+    """The overlay of the weights that carry over: by path, their share, and how many tensors they are."""
+    from flowconf.draw.levels import drawn, paths_above
+
+    sizes: dict[str, list[int]] = {}
+    for name, shape in parameters.items():
+        kept = name not in lost
+        for path in paths_above(drawn(name)):
+            one = sizes.setdefault(path, [0, 0, 0, 0])
+            for at, more in enumerate((kept, 1, kept * prod(shape), prod(shape))):
+                one[at] += more
+    values = {
+        path: [part / whole if whole else 1.0, f"{kept:,} of {tensors:,} tensors carry over"]
+        for path, (kept, tensors, part, whole) in sizes.items()
+    }
+    return {"title": "weights that carry over", "values": values}
+
+
+def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver) -> str:
+    """The graph of B with what has changed, as DOT."""
     from flowconf.draw.dot import dot
     from flowconf.draw.levels import picture
-    from flowconf.draw.page.assemble import graph_page
     from flowconf.graph.facts import facts_of
 
     assert new.plan
     assert new.inference
     facts = facts_of(new.plan, new.inference)
-    if page:
-        return graph_page(as_data(picture(new.plan, facts), facts, marks=_marks(changes, carry)))
     shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
     marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
     return dot(picture(new.plan, facts), marks, notes=shapes)
 
 
-def _marks(changes: Sequence[Change], carry: CarriedOver) -> Marks:
-    """The changes of steps, and those of shapes, by path; the others, and what becomes of the weights, as notes."""
+def _marks(changes: Sequence[Change], carry: CarriedOver, is_old: bool) -> Marks:
+    """The changes of steps, and those of shapes, by path; the others, and what becomes of the weights, as notes.
+
+    A step that was added is not marked in the old graph, where there is none.
+    """
     from flowconf.draw.data import Marks
 
     found: dict[str, tuple[str, list[str]]] = {}
     for path, before, after in carry.shapes:
         found[path] = ("resized", [f"{before} -> {after}"])
     for change in changes:
-        if change.member:
+        if change.member and not (is_old and change.kind == "added"):
             texts = found.get(change.path, ("", []))[1]
             found[change.path] = (change.kind, [f"{_what(change).lstrip(': ')}{_where(change)}", *texts])
     others = [change for change in changes if not change.member]

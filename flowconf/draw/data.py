@@ -36,11 +36,12 @@ def as_data(
     overlays: Mapping[str, Any] | None = None,
     depth: int | None = None,
     marks: Marks | None = None,
+    show: str = "",
 ) -> dict[str, Any]:
     """The data of a whole picture: the members, the lines of the documents that they name, and the generated source.
 
     `overlays` are shares of a whole by path, as `draw/heat.py` reads them. `depth` is the number of levels that a page
-    shows at first; None: as many as fit.
+    shows at first; None: as many as fit. `show` is the overlay that it shows at first.
     """
     data: dict[str, Any] = {"format": "flowconf graph", "version": VERSION}
     data["graph"] = _plain(whole)
@@ -48,6 +49,8 @@ def as_data(
     data["source"] = {name: [list(line) for line in one.lines] for name, one in facts.classes.items()}
     data["accounts"] = {path: list(lines) for path, lines in facts.accounts.items()}
     data["overlays"] = dict(overlays or {})
+    if show:
+        data["show"] = show
     if depth is not None:
         data["depth"] = depth
     if marks is not None:

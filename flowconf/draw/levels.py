@@ -74,10 +74,10 @@ class _Picture:
         self.followers = {follow.path for follow in plan.all_follows()}
         self.relations: dict[str, list[str]] = {}
         for tie in plan.all_ties():
-            self.relations.setdefault(_drawn(tie.path), []).append(f"{tie.parameter} is {tie.other}")
+            self.relations.setdefault(drawn(tie.path), []).append(f"{tie.parameter} is {tie.other}")
         for follow in plan.all_follows():
             text = f"follows {follow.home}, decay {follow.decay:g}"
-            self.relations.setdefault(_drawn(follow.path), []).append(text)
+            self.relations.setdefault(drawn(follow.path), []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
         for prefix, step in _all_steps(plan):
@@ -92,7 +92,7 @@ class _Picture:
         text = f"+ {adapter.name}({', '.join(f'{name}={value_text(value.value)}' for name, value in adapter.args)})"
         copies: dict[str, dict[str, None]] = {}
         for path in adapter.paths:
-            copies.setdefault(_drawn(path), {})[self.copy_of(path)] = None
+            copies.setdefault(drawn(path), {})[self.copy_of(path)] = None
         for path, found in copies.items():
             names = path.split(".")
             count = prod(self.repeats.get(".".join(names[: number + 1]), 1) for number in range(len(names)))
@@ -105,7 +105,7 @@ class _Picture:
         for name in path.split("."):
             if name.isdigit() and before in self.repeats:
                 found.append(name)
-            before = f"{_drawn(before)}.{name}".lstrip(".")  # the number of a copy is followed by that of a chain
+            before = f"{drawn(before)}.{name}".lstrip(".")  # the number of a copy is followed by that of a chain
         return ".".join(found)
 
     def whole(self) -> Member:
@@ -305,7 +305,7 @@ class _Picture:
         thawed = written == "no" and not self.frozen_at(path.rpartition(".")[0])
         checkpoint = None if setting is None else setting.checkpoint
         set_here = "" if thawed else written
-        relations = tuple(self.relations.get(_drawn(path), ()))
+        relations = tuple(self.relations.get(drawn(path), ()))
         return {"frozen": frozen, "setting": set_here, "checkpoint": checkpoint, "relations": relations}
 
     def frozen_at(self, path: str) -> str:
@@ -329,7 +329,7 @@ class _Picture:
         """The tensors of the members without an inside, by path; those of a chain are named from the chain on."""
         found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
         for tensor, shape in self.facts.parameters.items():
-            for path in _above(tensor):
+            for path in paths_above(tensor):
                 found.setdefault(path, []).append((tensor[len(path) :].lstrip("."), shape))
         return found
 
@@ -338,7 +338,7 @@ class _Picture:
         """The numbers of all and of trainable parameters below each path, with all copies."""
         found: dict[str, tuple[int, int]] = {}
         for tensor, shape in self.facts.parameters.items():
-            above = list(_above(tensor))
+            above = list(paths_above(tensor))
             if tensor in self.tied or not self.shared.isdisjoint(above):
                 continue
             size = prod(shape) * prod(self.repeats.get(path, 1) for path in above)
@@ -379,12 +379,12 @@ def _without(body: Member, beside: Iterable[Member]) -> Member:
     return body
 
 
-def _drawn(path: str) -> str:
+def drawn(path: str) -> str:
     """A path without the numbers of copies and of members of chains."""
     return ".".join(name for name in path.split(".") if not name.isdigit())
 
 
-def _above(tensor: str) -> Iterator[str]:
+def paths_above(tensor: str) -> Iterator[str]:
     """The paths above a tensor, the innermost first; the last is that of the whole graph."""
     while tensor:
         tensor = tensor.rpartition(".")[0]

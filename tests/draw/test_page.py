@@ -16,7 +16,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.draw.data import as_data
 from flowconf.draw.levels import picture
-from flowconf.draw.page.assemble import HERE, graph_page, in_frame
+from flowconf.draw.page.assemble import HERE, graph_page, in_frame, pair_page
 from flowconf.graph.facts import facts_of
 from flowconf.train.checks import road
 
@@ -434,3 +434,24 @@ def test_vendored_files_are_those_of_their_packages():
 def test_the_page_has_the_licences_of_what_it_contains(page):
     assert "Copyright (c) 2012-2014 Chris Pettitt" in page
     assert "sourceMappingURL" not in page
+
+
+def test_two_graphs_are_selected_in_step(data, shows):
+    changed = json.loads(json.dumps(data))
+    members = changed["graph"]["inside"]["members"]
+    renamed = next(one for one in members if one["kind"] == "step" and one["id"] != "teacher")
+    gone, renamed["id"] = renamed["id"], "another"
+    values = {"teacher": [0.5, "1 of 2 tensors carry over"]}
+    after = changed | {"overlays": {"carried": {"title": "carried", "values": values}}, "show": "carried"}
+    tab = shows(pair_page(data, after))
+    sides = {name: tab.locator(f".{name}") for name in ("before", "after")}
+    assert sides["after"].locator(".figure", has_text="1 of 2 tensors").count() == 1
+    card(sides["before"], "teacher").locator(".name").first.click()
+    assert "selected" in card(sides["after"], "teacher").get_attribute("class")
+    assert sides["after"].locator("aside h2").inner_text() == "teacher"
+    assert not sides["before"].locator("aside").is_visible()
+    card(sides["before"], gone).click()
+    assert sides["before"].locator("aside h2").inner_text() == gone
+    assert sides["after"].locator(".selected").count() == 0
+    card(sides["after"], "another").click()
+    assert sides["after"].locator("aside h2").is_visible()

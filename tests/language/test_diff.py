@@ -126,7 +126,18 @@ def test_the_page_marks_what_has_changed(tmp_path: Path) -> None:
     file.write_text(GRAPH)
     words = ["~flow.middle.loop.flow.move", "flow.head='Linear(4, 3)'", "+flow.tail=ReLU"]
     assert main(["diff", str(file), *words, "-o", str(page)]) == 0
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)[1])
+    both = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)[1])
+    before, data = both["before"], both["after"]
+    assert {path: mark["kind"] for path, mark in before["marks"].items()} == {
+        "middle.move": "removed",
+        "head": "changed",
+    }
+    carried = {path: text for path, (_, text) in data["overlays"]["carried"]["values"].items()}
+    assert carried["head"] == "0 of 2 tensors carry over"
+    assert data["overlays"]["carried"]["values"]["head"][0] == 0
+    assert carried["stem"] == "2 of 2 tensors carry over"
+    assert before["overlays"]["carried"]["values"]["head"] == [0, "0 of 2 tensors carry over"]
+    assert data["show"] == "carried"
     assert {path: mark["kind"] for path, mark in data["marks"].items()} == {
         "middle.move": "removed",
         "head": "changed",

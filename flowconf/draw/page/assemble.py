@@ -35,6 +35,12 @@ def graph_page(data: Mapping[str, Any]) -> str:
     return page(data, data["graph"].get("name") or "graph", "graph.showGraph", ("dagre.min.js",), ("page.css",))
 
 
+def pair_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The page of two graphs side by side, each from the data of `draw/data.py`."""
+    title = after["graph"].get("name") or "graph"
+    return page({"before": before, "after": after}, title, "pair.showPair", ("dagre.min.js",), ("page.css",))
+
+
 def report_page(data: Mapping[str, Any]) -> str:
     """The page of one or more runs, from the data of `train/runs/report_data.py`."""
     runs = data["runs"]

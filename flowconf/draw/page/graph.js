@@ -12,8 +12,11 @@ import { above, folds, pathOf, treeOf, walk } from "./tree.js";
 
 const SMALLEST = 0.72, TRIES = 60;
 
-/** Show the graph of `data` in the element `place`. */
-export function showGraph(data, place) {
+/**
+ * Show the graph of `data` in the element `place`. `selected`, if there is one, is called with the id of what is selected; the address of the
+ * page does not keep the view of such a graph if `isFirst`. Gives a function that selects by id, and the ids that there are.
+ */
+export function showGraph(data, place, selected = null, isFirst = false) {
   const tree = treeOf(data.graph, data.marks), { root } = tree;
   const overlays = overlaysOf(tree, data.overlays);
   const state = { selected: null, overlay: "", shapes: false, found: null, isDefault: true };
@@ -48,7 +51,7 @@ export function showGraph(data, place) {
       view.pan((before.x - after.x) * view.camera.scale, (before.y - after.y) * view.camera.scale);
     }
     const open = [...walk(root)].filter((one) => one.open && one.parent).map((one) => one.id);
-    writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
+    if (!isFirst) writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
   }
 
   function setOpen(one, open) {
@@ -79,6 +82,11 @@ export function showGraph(data, place) {
 
   /** Select a node, or none: what is around it unfolds, and the map moves to it. */
   function go(one, focus = true) {
+    select(one, focus);
+    selected?.(one?.id ?? null);
+  }
+
+  function select(one, focus) {
     state.selected = one;
     for (const node of one ? above(one) : []) {
       if (!node.open && node.parent) state.isDefault = false;
@@ -215,7 +223,8 @@ export function showGraph(data, place) {
     const given = readAddress();
     root.open = true;
     for (const one of walk(root)) if (one.parent) setOpen(one, given.open?.includes(one.id) ?? false);
-    state.overlay = given.show in overlays ? given.show : "";
+    const overlay = given.show || data.show;
+    state.overlay = overlay in overlays ? overlay : "";
     choice.value = state.overlay;
     const marked = [...walk(root)].filter((one) => one.mark);
     if (given.open === null && marked.length) for (const one of marked.flatMap(above)) setOpen(one, true);
@@ -239,4 +248,5 @@ export function showGraph(data, place) {
   });
   addEventListener("hashchange", () => place.isConnected && start());
   start();
+  return { choose: (id) => select(tree.nodes.get(id) ?? null, false), has: (id) => tree.nodes.has(id) };
 }
