@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -12,8 +11,7 @@ from flowconf.graph.sharded import held
 from flowconf.language.training import listed, schedules
 from flowconf.report import bytes_in_words
 from flowconf.train.job import Job
-from flowconf.train.optim.groups import Group, by_selector, taken
-from flowconf.train.optim.state import SIZES, state_shapes
+from flowconf.train.optim.groups import by_selector, state_bytes, taken
 
 
 def header(job: Job, verbose: bool) -> list[str]:
@@ -102,29 +100,12 @@ def memory(job: Job) -> str:
     parts = {
         "weights": sum(held(tensor).nbytes for tensor in there),
         "gradients": sum(held(parameter).nbytes for parameter in learned),
-        "optimizer": sum(state_bytes(job, group) for group in job.groups),
+        "optimizer": sum(state_bytes(group, job.config.training.optimizer) for group in job.groups),
         "averages": sum(held(value).nbytes for value in job.averages.values),
     }
     listed = " + ".join(f"{bytes_in_words(number)} {name}" for name, number in parts.items() if number)
     room = f" of {bytes_in_words(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
     return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}, plus what a batch needs"
-
-
-def state_bytes(job: Job, group: Group) -> int:
-    """The memory of an optimizer's state for a group, determined by a step with small parameters of the same rank."""
-    make = job.maker(next(iter(group.named)))
-    settings = {key: value for key, value in group.as_torch.items() if key != "params"}
-    history = job.learning_rate.groups[job.groups.index(group)].get("history_size")
-    copies = 0 if history is None else 2 * history + 3  # LBFGS keeps directions and differences of gradients
-    kept: dict[int, list[tuple[int, ...]]] = {}
-    found = 0
-    for parameter in map(held, group.named.values()):
-        if parameter.ndim not in kept:
-            kept[parameter.ndim] = list((state_shapes(parameter, settings, make) or {}).values())
-        sizes = dict(zip(SIZES, parameter.shape, strict=False))
-        numbers = sum(math.prod(sizes.get(size, size) for size in shape) for shape in kept[parameter.ndim] if shape)
-        found += (numbers + copies * parameter.numel()) * parameter.itemsize
-    return found
 
 
 def _compiled(mode: bool | str) -> list[str]:

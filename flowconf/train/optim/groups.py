@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
 from flowconf.graph.selecting import parts_of
+from flowconf.graph.sharded import held
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.selectors import first_that_fits
 from flowconf.language.training import GroupSection, OptimizerSection, listed
 from flowconf.report import ConfigError, Diagnostic, PathError, Place
+from flowconf.train.optim.state import SIZES, Make, state_shapes
 
 Select = Callable[[str], Iterable[nn.Parameter]]
 
@@ -168,6 +173,28 @@ def optimizer_of(section: OptimizerSection, own: GroupSection, groups: list[dict
     else:
         found = registry.optimizers.load(own.name)(groups, **own.args)
     return found
+
+
+def state_bytes(group: Group, section: OptimizerSection) -> int:
+    """The memory of an optimizer's state for a group, determined by a step with small parameters of the same rank."""
+    make = partial(optimizer_of, section, group.section)
+    settings = {key: value for key, value in group.as_torch.items() if key != "params"}
+    kept: dict[int, list[tuple[int, ...]]] = {}
+    found = 0
+    for parameter in map(held, group.named.values()):
+        if parameter.ndim not in kept:
+            kept[parameter.ndim] = list((state_shapes(parameter, settings, make) or {}).values())
+        sizes = dict(zip(SIZES, parameter.shape, strict=False))
+        numbers = sum(math.prod(sizes.get(size, size) for size in shape) for shape in kept[parameter.ndim] if shape)
+        found += (numbers + _history(parameter, settings, make) * parameter.numel()) * parameter.itemsize
+    return found
+
+
+def _history(parameter: Tensor, settings: Mapping[str, Any], make: Make) -> int:
+    """The copies of a parameter that an optimizer keeps of earlier steps: LBFGS keeps directions and differences."""
+    small = nn.Parameter(torch.zeros((1,) * parameter.ndim))
+    history = make([{**settings, "params": [small]}]).param_groups[0].get("history_size")
+    return 0 if history is None else 2 * int(history) + 3
 
 
 def needs_closure(optimizer: optim.Optimizer) -> bool:
