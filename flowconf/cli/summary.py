@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
 
@@ -18,7 +20,14 @@ NUMBERS = ("parameters",)
 LONGEST = 48
 
 
-def summary(file: File, overrides: Overrides = None, trust: TrustOption = False) -> None:
+def summary(
+    file: File,
+    overrides: Overrides = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Print what a training step of a config needs, and what is kept by path.")
+    ] = False,
+    trust: TrustOption = False,
+) -> None:
     """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
     trust_project_of(file, trust)
     from flowconf.graph.build import build_graph
@@ -26,10 +35,18 @@ def summary(file: File, overrides: Overrides = None, trust: TrustOption = False)
 
     walk = road.begin(file, overrides or []).to("sizes")
     assert walk.plan is not None
+    if memory and walk.config is None:
+        raise typer.BadParameter("requires a training config, got a graph document", param_hint="'--memory'")
     graph = build_graph(walk.plan, walk.inference)
     sys.stdout.write(table(graph.summary()))
     for line in [*graph.__dict__["_notes"], *(_groups(walk.config, graph) if walk.config is not None else ())]:
         print(line)
+    if memory and walk.config is not None:
+        from flowconf.train.commands.fit import memory_lines
+
+        assert walk.inference is not None
+        for line in memory_lines(walk.config, walk.inference):
+            print(line)
 
 
 def _groups(config: Config, graph: Graph) -> Iterator[str]:

@@ -41,6 +41,14 @@ def train(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Print parameters by member, optimizer, memory and seed of a run.")
     ] = False,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="SIZE",
+            help="Print the largest batch for a memory such as 8GB, or auto: the free memory; nothing is trained.",
+        ),
+    ] = None,
     trust: TrustOption = False,
 ) -> None:
     """Train FILE, and before it all configs whose weights it requires."""
@@ -50,6 +58,9 @@ def train(
         source = file if resume is None else resume
         if source is not None:
             trust_project_of(source, trust)
+        if fit is not None:
+            _fit(file, overrides or [], fit, multirun or resume is not None)
+            return
         _train(file, overrides or [], multirun, resume, verbose)
 
 
@@ -88,3 +99,21 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
         training.train_checked(walk, verbose=verbose)
     else:
         training.take_part(task)
+
+
+def _fit(file: str | None, words: list[str], size: str, others: bool) -> None:
+    """Print the largest batch of a config."""
+    if others or file is None:
+        raise typer.BadParameter("requires a config, without -m and --resume", param_hint="'--fit'")
+    from flowconf.train.checks import road
+    from flowconf.train.commands import fit as fitting
+
+    if size != "auto":
+        try:
+            fitting.bytes_of(size)
+        except ValueError as problem:
+            raise typer.BadParameter(str(problem), param_hint="'--fit'") from None
+    walk = road.begin(file, words, trained=True).to(road.END)
+    assert walk.inference is not None
+    for line in fitting.fit(walk.checked, walk.inference, size):
+        print(line)

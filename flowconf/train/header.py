@@ -105,7 +105,7 @@ def memory(job: Job) -> str:
     }
     listed = " + ".join(f"{bytes_in_words(number)} {name}" for name, number in parts.items() if number)
     room = f" of {bytes_in_words(torch.cuda.mem_get_info(job.device)[1])}" if job.device.type == "cuda" else ""
-    return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}, plus what a batch needs"
+    return f"{bytes_in_words(sum(parts.values()))}{room}: {listed}, plus a batch (see `flowconf summary --memory`)"
 
 
 def _compiled(mode: bool | str) -> list[str]:

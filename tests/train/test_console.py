@@ -41,7 +41,7 @@ data       synthetic: 256 train, 32 val, 32 test (not evaluated)
 steps      8 of 32 rows, 8 an epoch: 1 epoch
 device     cpu, 1 thread, fp32
 optimizer  adamw, fused, lr 0.01, constant schedule
-memory     3.39 kB: 848 B weights + 848 B gradients + 1.7 kB optimizer, plus what a batch needs
+memory     3.39 kB: 848 B weights + 848 B gradients + 1.7 kB optimizer, plus a batch (see `flowconf summary --memory`)
 seed       0
 epoch 1     step 8        train/loss N  val/loss N  val/accuracy N  (best)
 8 steps in N s

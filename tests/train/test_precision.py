@@ -8,9 +8,9 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.report import MachineError, Place
-from flowconf.train import header
 from flowconf.train.commands.train import resume
 from flowconf.train.optim.averages import Averages
+from flowconf.train.optim.groups import state_bytes
 from flowconf.train.precision import Precision, numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen

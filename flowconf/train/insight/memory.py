@@ -1,7 +1,7 @@
 """The memory of a training step before it is taken: the step runs on fake tensors, whose storages are counted.
 
-Nothing is computed. Counted is what torch allocates for tensors: weights, gradients, optimizer state, the batch, the values
-that are kept for the backward pass, and what is there for a moment; of the workspaces of kernels, `WORKSPACES`.
+Nothing is computed. Counted is what torch allocates for tensors: weights, gradients, optimizer state, the batch, the
+values that are kept for the backward pass, and what is there for a moment; of the workspaces of kernels, `WORKSPACES`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from flowconf.graph.shapes.fake_values import faked, real
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config
+from flowconf.train.objective.terms import gives_mean, loss_terms, means_of, weighted
 from flowconf.train.optim.groups import groups_of, state_bytes
 from flowconf.train.precision import FORMATS
-from flowconf.train.objective.terms import gives_mean, loss_terms, means_of, weighted
 
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Field of a batch -> the shape of a row, and its type."""
@@ -67,11 +67,11 @@ WORKSPACES: dict[Any, Callable[[Sequence[Any], Sequence[Tensor]], Workspace]] = 
 """Operations of oneDNN on a CPU whose workspaces are a large part of a step, as measured by `benchmarks/memory.py`."""
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lacks the types
     """Counts the bytes of the storages that are made within the block and are still there, by the current path."""
 
     def __init__(self, there: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._there = {one.untyped_storage()._cdata for one in there}
         """The storages from before the block, which are not counted."""
         self.now = self.peak = 0
@@ -154,15 +154,15 @@ def rehearsed(view: nn.Module, batch: Iterable[Tensor], loss: Callable[[], Tenso
         total = loss()
         kept = {path: size for path, size in storages.by_path.items() if size}
         forward, storages.peak = storages.peak, storages.now
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return Pass(kept, forward, storages.peak)
 
 
 def step_memory(config: Config, inference: Inference, fields: Fields, rows: int, device: torch.device) -> StepMemory:
     """The memory of a training step of a config with `rows` rows, when the optimizer has its state.
 
-    With `accumulate`, it is that of one part and of the whole batch. Raises what a graph or loss raises that fake tensors
-    cannot run.
+    With `accumulate`, it is that of one part and of the whole batch. Raises what a graph or loss raises that fake
+    tensors cannot run.
     """
     training = config.training
     with faked(grad=True):
@@ -186,7 +186,7 @@ def step_memory(config: Config, inference: Inference, fields: Fields, rows: int,
             values = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
             return weighted(means_of(terms, values, batch), [term.weight for term in terms])
 
-        found = rehearsed(graph, batch.values(), loss)
+        found = rehearsed(view, batch.values(), loss)
         gradients = nbytes(one.grad for one in learned.values() if one.grad is not None)
         weights = nbytes([*graph.parameters(), *graph.buffers()])
         averages = nbytes(learned.values()) if training.trainer.ema is not None else 0
