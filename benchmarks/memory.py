@@ -4,8 +4,8 @@
 
 Each model takes three steps with AdamW and the mean square of its output as the loss. What the second and third step
 allocate is measured by torch's profiler, or by the caching allocator of a device, and added to the weights, the
-optimizer's state and the batch. The estimate runs the step on fake tensors. It stops with an error if one is off by more
-than `LIMIT`.
+optimizer's state and the batch. The estimate runs the step on fake tensors. It stops with an error if one is off
+by more than `LIMIT`.
 """
 
 from __future__ import annotations
