@@ -4,7 +4,8 @@
 #   make test      set up .venv once, then run the tests
 #
 # `make PYTHON=/path/to/python3.12 ...` chooses the interpreter; ARGS are passed on:
-# `make train ARGS="trainer.epochs=1"`, `make test ARGS="-k loop"`.
+# `make train ARGS="trainer.epochs=1"`, `make test ARGS="-k loop"`. The tests run in one process for each CPU, up to eight;
+# `make test ARGS="-n 0 --pdb tests/text"` runs them in this one.
 
 PYTHON ?=
 ARGS ?=
@@ -13,6 +14,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BIOME := @biomejs/biome@2.3.0
 DOCS := $(VENV)/.docs
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-gpu test-all lint types golden docs bench clean
@@ -51,13 +54,13 @@ train: $(READY)
 	$(BIN)/flowconf train configs/fbrl_word.yaml $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 test-gpu: $(READY)
-	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(PYTEST) -m gpu $(ARGS)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -70,7 +73,7 @@ types: $(READY)
 
 # The golden texts, written again from what is printed now: read the difference before you commit it.
 golden: $(READY)
-	FLOWCONF_REWRITE=1 $(BIN)/python -m pytest tests/mistakes/test_mistakes.py tests/mistakes/test_pages.py $(ARGS)
+	FLOWCONF_REWRITE=1 $(PYTEST) tests/mistakes/test_mistakes.py tests/mistakes/test_pages.py $(ARGS)
 	$(BIN)/flowconf schema
 	git diff --stat
 

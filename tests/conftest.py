@@ -55,6 +55,12 @@ def _names_of_one_project(monkeypatch):
     sys.modules.pop("flowconf.fbrl.offers", None)
 
 
+@pytest.fixture(autouse=True)
+def _imports_of_one_project(monkeypatch):
+    """No test searches the folders of earlier ones, which projects add to the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.fixture
 def flagship():
     """What the flagship offers, in a test that reads no file of this repository's project."""

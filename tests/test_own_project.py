@@ -26,7 +26,6 @@ def project(tmp_path, monkeypatch):
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(projects, "_trust", projects.Trust())
-    monkeypatch.setattr(sys, "path", list(sys.path))
     yield folder
     for name in [name for name in sys.modules if name.split(".")[0] == "mine"]:
         del sys.modules[name]

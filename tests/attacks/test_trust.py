@@ -51,9 +51,7 @@ def download(tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    before = list(sys.path)
-    yield Download(tmp_path / "download", f"d{next(_numbers)}")
-    sys.path[:] = before
+    return Download(tmp_path / "download", f"d{next(_numbers)}")
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ def own_loss(predicted, target, *, power: float = 2.0):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(registry.losses, "registered", {})
     (tmp_path / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["listed_losses"]\n')
     (tmp_path / "listed_losses.py").write_text(OWN)

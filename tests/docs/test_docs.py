@@ -72,7 +72,6 @@ def folder(tmp_path, monkeypatch):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(projects, "_trust", projects.Trust())
     yield tmp_path
     for module in [module for module in sys.modules.values() if is_below(tmp_path, module)]:

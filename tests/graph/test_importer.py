@@ -401,7 +401,6 @@ flow:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "nets_of_a_test.py").write_text(SOURCE, encoding="utf-8")
     yield tmp_path
     sys.modules.pop("nets_of_a_test", None)

@@ -62,9 +62,8 @@ def project(folder, text, **files):
 def clean_imports(tmp_path, monkeypatch):
     """A test's project is the current folder; its modules, `proj_...`, are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    path, loaded = list(sys.path), set(sys.modules)
+    loaded = set(sys.modules)
     yield
-    sys.path[:] = path
     for name in set(sys.modules) - loaded:
         if name.startswith("proj_"):
             del sys.modules[name]

@@ -6,12 +6,11 @@ text that must be marked: itself, or what stands between « and » in it, where 
 (default: the changed file) from the change on. Without `place` the words of the command line are at fault. A warning
 has `severity: warning`.
 
-`messages.txt` holds what is printed for every one of them. `FLOWCONF_REWRITE=1` writes it anew: read the difference.
+`messages.txt` holds what is printed for each of them. `FLOWCONF_REWRITE=1` writes it again: read the difference.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import subprocess
@@ -124,14 +123,28 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-_told: dict[str, str] = {}
+@lru_cache
+def messages() -> dict[str, str]:
+    """The text of each mistake that was read by people."""
+    sections = MESSAGES.read_text(encoding="utf-8").removeprefix(HEADER).split("=== ")[1:]
+    return {name: text.rstrip("\n") for name, _, text in (section.partition("\n") for section in sections)}
+
+
+def rewrite(printed: dict[str, str]) -> None:
+    """Write the file again with what is printed now, in the order of the mistakes."""
+    known = {**messages(), **printed}
+    texts = {mistake.name: known.get(mistake.name, "") for mistake in corpus()}
+    messages.cache_clear()
+    MESSAGES.write_text(HEADER + "".join(f"=== {name}\n{text}\n\n" for name, text in texts.items()), encoding="utf-8")
 
 
 @pytest.mark.parametrize("mistake", corpus(), ids=lambda mistake: mistake.name)
 def test_one_error_at_the_right_place(mistake, folder):
     found = found_in(mistake, folder)
     shown = render_text(found)
-    _told[mistake.name] = shown.replace(str(folder), "/home/me").replace(str(HERE.parent), "/home/me/tests")
+    printed = shown.replace(str(folder), "/home/me").replace(str(HERE.parent), "/home/me/tests")
+    if os.environ.get(REWRITE):
+        rewrite({mistake.name: printed})
     assert len(found) == 1, shown
     (told,) = found
     assert (told.severity, told.code) == (mistake.severity, mistake.code), shown
@@ -139,27 +152,13 @@ def test_one_error_at_the_right_place(mistake, folder):
     assert (place.file, place.line, place.column, place.length) == expected_place(mistake, folder), shown
     if place.file is None:
         assert place.word in mistake.words
+    assert printed == messages().get(mistake.name), f"{REWRITE}=1 writes it again"
 
 
-def test_the_messages_are_those_that_were_read():
-    """Runs behind the tests above, in the same process; what was not run there is taken as it stands."""
-    written = dict(read_messages()) if MESSAGES.exists() else {}
-    told = {mistake.name: _told.get(mistake.name, written.get(mistake.name, "")) for mistake in corpus()}
+def test_no_message_is_left_of_a_mistake_that_was_removed():
     if os.environ.get(REWRITE):
-        MESSAGES.write_text(
-            HEADER + "".join(f"=== {name}\n{text}\n\n" for name, text in told.items()), encoding="utf-8"
-        )
-        return
-    before, now = ([f"=== {name}\n{text}" for name, text in texts.items()] for texts in (written, told))
-    difference = difflib.unified_diff(
-        "\n".join(before).split("\n"), "\n".join(now).split("\n"), "read", "told", "", "", 8, ""
-    )
-    assert written == told, "\n".join([f"{REWRITE}=1 writes these anew:", *difference][:200])
-
-
-def read_messages() -> list[tuple[str, str]]:
-    sections = MESSAGES.read_text(encoding="utf-8").removeprefix(HEADER).split("=== ")[1:]
-    return [(name, text.rstrip("\n")) for name, _, text in (section.partition("\n") for section in sections)]
+        rewrite({})
+    assert list(messages()) == [mistake.name for mistake in corpus()]
 
 
 def test_the_corpus_is_large_and_covers_what_a_file_can_get_wrong():

@@ -142,7 +142,6 @@ def test_the_commands_of_a_project_see_what_it_registers(folder, capsys):
     finally:
         registry.loggers.registered.pop("lines", None)
         sys.modules.pop("own_logger", None)
-        sys.path.remove(str(folder.path))
     assert "val/accuracy" in (folder.path / "told.txt").read_text()
 
 
