@@ -83,6 +83,8 @@ class _Search:
         other = self.run(_others(sizes))
         if _misfits(first) & _misfits(other):
             return likeliest or first  # the same values do not fit, whatever the unknown sizes are
+        if likeliest is not None and self.has_other_errors(likeliest, symbols, sizes):
+            return self.with_example(likeliest, symbols, sizes)
         for small in SMALL:
             chosen, *smaller = (dict.fromkeys(symbols, size) for size in (small, small - 1, small // 2))
             trial = self.run(sizes.at(chosen))
@@ -91,6 +93,11 @@ class _Search:
         is_fixed = bool(_expected(first) & _expected(other))
         found = self.exact(symbols, sizes) if is_fixed else self.with_offset(symbols, sizes)
         return found or self.with_example(likeliest or other, symbols, sizes)
+
+    def has_other_errors(self, fails: Trial, symbols: Sequence[str], sizes: Sizes) -> bool:
+        """Whether a trial with multiples has errors that do not depend on them: equal with numbers for the symbols."""
+        numbers = self.run(Sizes(known={**sizes.known, **dict.fromkeys(symbols, MULTIPLES[0])}))
+        return not _errors(fails).isdisjoint(_errors(numbers))
 
     def with_example(self, fails: Trial, symbols: Sequence[str], sizes: Sizes) -> Trial:
         """The trial, with the same mistake at the smallest sizes that make it."""
@@ -272,6 +279,11 @@ def _misfits(trial: Trial) -> set[tuple[str, int, int | str]]:
     """The readers of values that do not fit, with both sizes."""
     causes = [cause for finding in trial.findings.found for cause in finding.causes]
     return {(cause.reader, cause.actual, cause.expected) for cause in causes if isinstance(cause, Misfit)}
+
+
+def _errors(trial: Trial) -> set[tuple[Place, str, str, tuple[Label, ...]]]:
+    """The errors of a trial, with the sizes that they mention."""
+    return {(one.place, one.path, one.message, one.labels) for one in trial.result.reporter.errors}
 
 
 def _expected(trial: Trial) -> set[tuple[str, int]]:
