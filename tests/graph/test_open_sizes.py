@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import flowconf
+from flowconf.graph.shapes.trial import Trial
 from flowconf.language.registry import modules
 from flowconf.report import ConfigError
 from flowconf.train.checks.road import findings
@@ -221,6 +222,30 @@ def test_what_fits_no_size_is_refused_with_the_smallest_example(sizes):
     note = told.labels[-1].message
     assert note.startswith("at 8 for ")
     assert "[B, 4, 4, 4], `other` [B, 4, 8, 8]" in note or "[B, 4, 4], `other` [B, 4, 8]" in note
+
+
+def test_an_error_that_no_size_mends_is_refused_after_few_trials(monkeypatch):
+    trials, whole = [], Trial.whole
+    monkeypatch.setattr(Trial, "whole", lambda trial, *given: trials.append(trial) or whole(trial, *given))
+    flow = {"wide": "Conv2d(1, 4, 3, padding=1)", "mean": "AdaptiveAvgPool2d(1)", "part": "LSTM(1, 1) >> Linear(1, 2)"}
+    assert checked(graph(flow, "H", "W"))[0] == ["FC0201"]
+    assert 2 < len(trials) <= 16
+
+
+class Remainder(nn.Module):
+    """Refuses sizes in words that do not mention them."""
+
+    def forward(self, x, other):
+        if other.shape[-1] % 4 != 3:
+            raise ValueError("three more than a multiple of 4 is required")
+        return x
+
+
+def test_an_error_that_does_not_mention_the_size_may_still_depend_on_it(monkeypatch):
+    monkeypatch.setitem(modules.registered, "Remainder", Remainder)
+    step = {"from": "x", "through": "Remainder", "using": {"other": "y"}}
+    document = {"inputs": {"x": ["B", 5], "y": ["B", "T"]}, "flow": {"a": step}}
+    assert checked(document) == ([], ("`T` must be 4 * k + 3, at least 3",))
 
 
 def test_a_hole_is_not_filled_from_an_open_size():
