@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -48,7 +49,12 @@ def team(folder, text, *overrides, size=2):
     """A run by several processes."""
     config = load(folder.write(text), [*overrides, f"trainer.devices={size}"])
     before = len(folder.runs()) if (folder.path / "runs").is_dir() else 0
-    assert together(lambda rank: train(config), size) == [0] * size
+
+    def ends_with_threads(rank):
+        train(config)
+        return any(thread.name == "watch" for thread in threading.enumerate())
+
+    assert together(ends_with_threads, size) == [0] * size
     assert len(folder.runs()) == before + 1
     return folder.run(folder.runs()[-1])
 

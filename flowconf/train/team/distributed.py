@@ -290,6 +290,8 @@ def joined(config: Config) -> Iterator[Team]:
         if found is None:
             raise
         raise found from problem
+    finally:
+        watch.close()
     # Not after an error: the others may be blocked in a collective, which fails when this process exits.
     dist.destroy_process_group()
 

@@ -23,7 +23,8 @@ from flowconf.report.raised import is_own_file
 
 GRACE = timedelta(seconds=10)
 """How long processes that wait for the same one may differ in when they give up."""
-FOREVER = timedelta(days=10_000)
+PAUSE = timedelta(seconds=1)
+"""The time between two looks at whether this process is asked."""
 ASKED = "flowconf/asked"
 
 
@@ -33,10 +34,19 @@ class Watch:
     def __init__(self, store: Store, rank: int, size: int, timeout: int) -> None:
         self.rank, self.size, self.timeout = rank, size, timeout
         self._store = store
-        self._waits = threading.Event()
+        self._is_silent = threading.Event()
         listening: Any = store
         listening = listening.clone()  # another connection, because waiting occupies it
-        threading.Thread(target=self._answer, args=(listening,), name="watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._answer, args=(listening,), name="watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering.
+
+        A thread that is in a call of the store while the interpreter shuts down would abort the process.
+        """
+        self._is_silent.set()
+        self._thread.join(GRACE.total_seconds())
 
     def explained(self, problem: BaseException, resume: str | None) -> RunError | None:
         """The error that names the processes that do not respond, if `problem` is that this one has waited too long.
@@ -45,7 +55,7 @@ class Watch:
         """
         if not _is_timeout(problem):
             return None
-        self._waits.set()
+        self._is_silent.set()
         self._store.set(_answer_of(self.rank), "")
         self._store.set(ASKED, "")
         silent = [text for rank in range(self.size) if (text := self._asked(rank))]
@@ -66,10 +76,12 @@ class Watch:
         return f"{silent}: it is at {doing}" if doing else None
 
     def _answer(self, store: Store) -> None:
-        """Wait until this process is asked, and answer unless it waits as well."""
+        """Answer when this process is asked, unless it waits as well or has ended."""
         with suppress(dist.DistError):  # the team has ended
-            store.wait([ASKED], FOREVER)
-            if not self._waits.wait(GRACE.total_seconds()):
+            while not store.check([ASKED]):  # `wait` could not be interrupted by `close`
+                if self._is_silent.wait(PAUSE.total_seconds()):
+                    return
+            if not self._is_silent.wait(GRACE.total_seconds()):
                 store.set(_answer_of(self.rank), _doing())
                 time.sleep(GRACE.total_seconds())  # the one that asked reports it
                 os._exit(1)
