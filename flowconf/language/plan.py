@@ -6,7 +6,7 @@ their graph; joined down the tree they are the paths that users see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import ClassVar, TypeVar
@@ -447,25 +447,6 @@ StepT = TypeVar("StepT", bound=Step)
 def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
     """A step of a verb with the fields of `step`, and those of the verb."""
     return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
-
-
-def with_values(step: Step, change: Callable[[Value], Value]) -> Step:
-    """The step with `change` applied to every value that it reads."""
-
-    def applied(one: Applied) -> Applied:
-        using = tuple((name, change(value)) for name, value in one.using)
-        module = one.module
-        if isinstance(module, Chain):
-            module = Chain(tuple(applied(member) for member in module.members))
-        elif isinstance(module, Shared) and isinstance(module.module, Chain):
-            module = replace(module, module=Chain(tuple(applied(member) for member in module.module.members)))
-        return replace(one, module=module, using=using)
-
-    own = {name: applied(module) for name, module in step.modules_beside.items()}
-    read = {name: change(value) for name, value in step.own.items() if isinstance(value, Value)}
-    parts = tuple((name, applied(part)) for name, part in step.parts)
-    copies = tuple(with_values(copy, change) for copy in step.copies)
-    return replace(step, stream=change(step.stream), parts=parts, copies=copies, **own, **read)  # type: ignore[arg-type]
 
 
 def _using(applied: Applied) -> Iterator[Value]:

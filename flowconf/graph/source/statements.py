@@ -1,23 +1,21 @@
 """Prints the statements of one step, and the expressions that read its values.
 
-An intermediate value (of a branch, of a member of a chain, inside a nested graph) is assigned to a name only if it is
-wanted; those of iterations are collected in lists.
+The values of iterations are collected in lists if they are wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import takewhile
 
 from flowconf.graph.source.addresses import address, in_dict
 from flowconf.graph.source.block import Block, Surroundings
-from flowconf.graph.source.demand import LAST, LIST, OUTPUTS, STACK, Demand, Want, runs_whole
+from flowconf.graph.source.demand import LAST, LIST, STACK, Want, runs_whole
 from flowconf.graph.source.literals import quoted
-from flowconf.language.arguments import Call, Literal
+from flowconf.graph.source.module_calls import ModuleCalls, element
+from flowconf.language.arguments import Literal
 from flowconf.language.plan import (
     AlsoStep,
     Applied,
-    Chain,
     GateStep,
     LoopStep,
     MapStep,
@@ -30,12 +28,8 @@ from flowconf.language.plan import (
     Value,
     join,
 )
-from flowconf.language.registry import modules
-from flowconf.language.resolve.step_inputs import unfilled
 
 MERGE = {"add": " + ", "mul": " * "}
-NESTED = 20
-"""The maximum number of nested calls."""
 
 
 class StepWriter:
@@ -44,7 +38,7 @@ class StepWriter:
     def __init__(self, step: Step, wants: tuple[Want, ...], around: Surroundings) -> None:
         self.step, self.wants, self.around = step, wants, around
         self.whole = runs_whole(step, wants)
-        self.spots = step.spots
+        self.calls = ModuleCalls(step, wants, around, self.whole)
 
     def write(self, stream: str, target: str) -> Block:
         """The statements that assign the value of the step for `stream` to `target`."""
@@ -75,19 +69,21 @@ class StepWriter:
 
     def _through(self, step: Step, block: Block, stream: str, target: str, at: str) -> None:
         into = target if target != "return" else None
-        value = self._call(block, "", stream, at, into, self.step.stream_record)
+        value = self.calls.call(block, "", stream, at, into, self.step.stream_record)
         if self.whole:
             self._finish(block, value, target)
 
     def _also(self, step: AlsoStep, block: Block, stream: str, target: str, at: str) -> None:
         kept, apart = stream, in_dict(self.step)
-        if step.skip is not None and (self.whole or self._wants_of("skip")):
+        if step.skip is not None and (self.whole or self.calls.wants_of("skip")):
             skip_at = f'{at}["skip"]' if apart else f"{at}.skip"
-            ahead = bool(self._wants_of(""))
-            kept = self._call(block, "skip", stream, skip_at, None, self.step.stream_record, keep=ahead)
-        if self.whole or self._wants_of(""):
+            ahead = bool(self.calls.wants_of(""))
+            kept = self.calls.call(block, "skip", stream, skip_at, None, self.step.stream_record, keep=ahead)
+        if self.whole or self.calls.wants_of(""):
             record = self.step.stream_record
-            change = self._taken_each(self._call(block, "", stream, at, self._local("change"), record, apart=apart))
+            change = self._taken_each(
+                self.calls.call(block, "", stream, at, self._local("change"), record, apart=apart)
+            )
         if self.whole:
             self._finish(block, f"{kept} + {change}", target)
 
@@ -97,7 +93,7 @@ class StepWriter:
             return
         merge, listed = step.merge, ", ".join(branches)
         if isinstance(merge, Applied):
-            self._finish(block, self._call(block, "merge", f"[{listed}]", f'{at}["merge"]'), target)
+            self._finish(block, self.calls.call(block, "merge", f"[{listed}]", f'{at}["merge"]'), target)
         elif merge in ("add", "mul"):
             self._finish(block, MERGE[merge].join(branches), target, compound=True)
         elif merge == "mean":
@@ -113,12 +109,12 @@ class StepWriter:
 
     def _branches(self, block: Block, stream: str, at: str) -> list[str]:
         """The values of the branches; those before one that gets a name also get one, to preserve the order."""
-        wanted = [name for name, _ in self.step.parts if self._wants_of(name)]
+        wanted = [name for name, _ in self.step.parts if self.calls.wants_of(name)]
         found, named = [], bool(wanted)
         for name, _ in self.step.parts:
             if self.whole or name in wanted:
                 record = self.step.stream_record
-                found.append(self._call(block, name, stream, f"{at}[{quoted(name)}]", None, record, keep=named))
+                found.append(self.calls.call(block, name, stream, f"{at}[{quoted(name)}]", None, record, keep=named))
             named = named and name != wanted[-1]
         return found
 
@@ -128,8 +124,8 @@ class StepWriter:
             self._top(step, step.top, block, stream, target, at)
             return
         weights, record = self._local("weights"), self.step.stream_record
-        if self.whole or self._wants_of("router"):
-            routed = self._call(block, "router", stream, f'{at}["router"]', weights, record)
+        if self.whole or self.calls.wants_of("router"):
+            routed = self.calls.call(block, "router", stream, f'{at}["router"]', weights, record)
             if routed != weights:
                 block.add(f"{weights} = {routed}")
             if self.around.rank is None:
@@ -137,9 +133,9 @@ class StepWriter:
         axes = ", None" * ((self.around.rank or 0) + 1)
         total, running = "", self._local("sum") if target == stream else target
         for number, (name, _) in enumerate(self.step.parts):
-            if not self.whole and not self._wants_of(name):
+            if not self.whole and not self.calls.wants_of(name):
                 continue
-            value = self._call(block, name, stream, f"{at}[{quoted(name)}]", None, record)
+            value = self.calls.call(block, name, stream, f"{at}[{quoted(name)}]", None, record)
             if self.whole:
                 term = f"{weights}[..., {number}{axes}] * {value}"
                 block.add(f"{running} = {total}{term}")
@@ -149,14 +145,14 @@ class StepWriter:
 
     def _top(self, step: GateStep, top: Literal, block: Block, stream: str, target: str, at: str) -> None:
         """The experts with the largest weights, each on its rows."""
-        weights = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
+        weights = self.calls.call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
         if self.whole:
             branches, names, besides = self._chosen(at)
             given = [stream, weights, self._count("top", top), branches, names, *besides]
             self._finish(block, f"top_experts({', '.join(given)})", target)
 
     def _switch(self, step: SwitchStep, block: Block, stream: str, target: str, at: str) -> None:
-        index = self._call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
+        index = self.calls.call(block, "router", stream, f'{at}["router"]', None, self.step.stream_record)
         if self.whole:
             branches, names, besides = self._chosen(at)
             self._finish(block, f"route({', '.join([stream, index, branches, names, *besides])})", target)
@@ -175,11 +171,11 @@ class StepWriter:
 
     def _branch(self, name: str, at: str, besides: Mapping[Value, str]) -> str:
         """The callable for the rows of a branch: its module, or a function if it has further inputs or outputs."""
-        applied = self.spots[name]
-        asked = self._asked(applied)
+        applied = self.step.spots[name]
+        asked = self.calls.asked(applied)
         if not besides and not asked.wants and not isinstance(applied.target, Mount):
             return at
-        arguments = self._arguments(applied, "x", self.step.stream_record, lambda value: besides[value])
+        arguments = self.calls.arguments(applied, "x", self.step.stream_record, lambda value: besides[value])
         if not besides and not asked.wants and arguments == ["x"]:
             return at
         return f"lambda {', '.join(['x', *besides.values()])}: {at}({', '.join(arguments)})" + (
@@ -187,14 +183,14 @@ class StepWriter:
         )
 
     def _loop(self, step: LoopStep, block: Block, stream: str, target: str, at: str) -> None:
-        items = self._items()
+        items = self.calls.items()
         record = step.stream_record
-        if record is not None and record.named and self._binds_by_name(step.body):
+        if record is not None and record.named and self.calls.binds_by_name(step.body):
             record, stream = Record(record.names), f"{stream}._asdict()"
         once = step.times is not None and step.times.text == "1" and step.condition is None
         single = once and not any(self._is_each(want) for want in self.wants)
         body = Block()
-        value = self._call(body, "", stream if single else target, at, target, record, apart=in_dict(self.step))
+        value = self.calls.call(body, "", stream if single else target, at, target, record, apart=in_dict(self.step))
         value = self._taken_each(value)
         if value != target:
             body.add(f"{target} = {value}")
@@ -206,13 +202,6 @@ class StepWriter:
             block.add(*([f"{target} = {stream}"] if target != stream else []))
             self._iterations(step, block, body, *self._condition(step, target, at), self._turns(step, items))
         self._finish(block, target, target)
-
-    def _items(self) -> dict[Value, str]:
-        """A name for one slice of each value that a loop iterates over."""
-        over = self.step.slices_of()
-        if len(over) == 1:
-            return {over[0]: self.around.names.local("item")}
-        return {value: self._local(f"{value.name}_item") for value in over}
 
     def _turns(self, step: LoopStep, items: Mapping[Value, str]) -> str:
         """The head of a loop: a number of times, or once for each slice."""
@@ -240,7 +229,7 @@ class StepWriter:
         if step.condition is None:
             return block, []
         condition_at = f'{at}["condition"]' if in_dict(self.step) else f"{at}.condition"
-        value = self._call(block, "condition", target, condition_at, None, self.step.stream_record)
+        value = self.calls.call(block, "condition", target, condition_at, None, self.step.stream_record)
         return block, [f"if halts({value}):", "    break"]
 
     def _map(self, step: MapStep, block: Block, stream: str, target: str, at: str) -> None:
@@ -256,14 +245,14 @@ class StepWriter:
             items = f"{stream}.chunk({self._count('slices', step.slices)}, -1)"
         body = Block()
         part = self._local("part")
-        value = self._taken_each(self._call(body, "", item, at, part))
+        value = self._taken_each(self.calls.call(body, "", item, at, part))
         own = [want for want in self.wants if not want.value.spot and want.value.inner is None and self._is_each(want)]
         fields = [want for want in own if want.value.key is not None]
         if fields and value != part:
             body.add(f"{part} = {value}")
             value = part
         for want in fields:
-            body.values[want] = self._element(value, want.value.key, step.record)
+            body.values[want] = element(value, want.value.key, step.record)
         parts = f"[{value} for {item} in {items}]"
         if body.lines:
             whole = self._local("parts")
@@ -296,7 +285,9 @@ class StepWriter:
         shape = f"{slices}.shape[:2]"
         body = Block()
         rows = f".repeat_interleave({slices}.shape[1], 0)"
-        value = self._taken_each(self._call(body, "", f"{slices}.flatten(0, 1)", at, self._local("flat"), rows=rows))
+        value = self._taken_each(
+            self.calls.call(body, "", f"{slices}.flatten(0, 1)", at, self._local("flat"), rows=rows)
+        )
         block.add(*body.lines)
         names: dict[str, str] = {}
         for want, text in body.values.items():
@@ -315,7 +306,7 @@ class StepWriter:
         self._finish(block, text, target)
         for want in self.wants:
             if not want.value.spot and want.value.inner is None and self._is_each(want):
-                whole = self._element(target, want.value.key, step.record) if want.value.key else target
+                whole = element(target, want.value.key, step.record) if want.value.key else target
                 block.values[want] = self._slice_of(whole, want, step.dim or 0, self._is_tensor(want))
 
     def _slice_of(self, text: str, want: Want, dim: int, plain: bool) -> str:
@@ -354,7 +345,7 @@ class StepWriter:
             other = self.step.iterates and self._is_each(want) != each
             if value.spot or value.inner is not None or want in block.values or other:
                 continue
-            block.values[want] = target if value.key is None else self._element(source, value.key, self.step.record)
+            block.values[want] = target if value.key is None else element(source, value.key, self.step.record)
 
     def _is_each(self, want: Want) -> bool:
         """Whether a value of a loop or map is wanted for one iteration, or its fields for each."""
@@ -418,26 +409,10 @@ class StepWriter:
         kind = self.around.kinds(f"{self.step.path}()")
         if record is None and kind not in ("dict", "named"):
             return f"element_of({value}, {quoted(take)})"
-        return self._element(value, take, record or Record((take,), kind == "named"))
+        return element(value, take, record or Record((take,), kind == "named"))
 
     def _taken_each(self, value: str) -> str:
         return self._taken(value) if self.step.takes_each else value
-
-    @staticmethod
-    def _element(value: str, name: str | None, record: Record | None) -> str:
-        """The expression for a part of a value by name; a graph with a single output returns only that."""
-        if record is None:
-            return value
-        return f"{value}.{name}" if record.named else f"{value}[{quoted(str(name))}]"
-
-    def _wants_of(self, spot: str) -> bool:
-        """Whether a value inside a module of the step is wanted, or the value of a module other than the body."""
-        for want in self.wants:
-            value = want.value
-            member = value.spot.startswith(f"{spot}.") if spot else value.spot.isdigit()
-            if member or (value.spot == spot and (bool(spot) or value.inner is not None)):
-                return True
-        return False
 
     def _count(self, key: str, literal: Literal) -> str:
         """A number of the step, of the current copy if they differ."""
@@ -447,125 +422,8 @@ class StepWriter:
     def _local(self, what: str) -> str:
         return self.around.names.local(self.step.name, what)
 
-    # calls
-
     def _address(self) -> str:
         return f"self.{address(self.around.graph, self.step.path)}"
-
-    def _asked(self, applied: Applied) -> Demand:
-        return self.around.asked(applied.home) if isinstance(applied.target, Mount) else OUTPUTS
-
-    def _binds_by_name(self, applied: Applied) -> bool:
-        target = applied.target
-        return isinstance(target, Mount) and len([one for one in target.graph.inputs if not one.captured]) > 1
-
-    def _call(
-        self,
-        block: Block,
-        spot: str,
-        stream: str,
-        at: str,
-        into: str | None = None,
-        record: Record | None = None,
-        rows: str = "",
-        apart: bool = False,
-        keep: bool = False,
-    ) -> str:
-        """The value of a module as an expression; wanted intermediate values get statements and names.
-
-        `into` is the name to use if one is needed, `keep`: always use one. `rows` is appended to the values of `using`,
-        and `apart`: the members of a chain are in a dict and called one by one.
-        """
-        applied = self.spots[spot]
-        if isinstance(applied.target, Chain) and (apart or self._is_opened(spot, applied.target)):
-            value = self._chain(block, spot, applied.target, stream, at, into, rows, apart)
-        else:
-            value = self._one(block, spot, applied, stream, at, into, record, rows)
-        own = [want for want in self.wants if spot and want.value.spot == spot and want.value.inner is None]
-        name = into or self._local(spot)
-        if (own or keep) and value != name:
-            block.add(f"{name} = {value}")
-            value = name
-        graph = applied.target.graph if isinstance(applied.target, Mount) else None
-        held = Record(graph.fields) if graph is not None and graph.fields is not None else None
-        for want in own:
-            block.values[want] = value if want.value.key is None else self._element(value, want.value.key, held)
-        return value
-
-    def _is_opened(self, spot: str, chain: Chain) -> bool:
-        """Whether the members of a chain are called one by one: some have further arguments, or are wanted."""
-        below = [join(spot, str(number)) for number in range(len(chain.members))]
-        return any(member.using for member in chain.members) or any(want.value.spot in below for want in self.wants)
-
-    def _chain(
-        self, block: Block, spot: str, chain: Chain, stream: str, at: str, into: str | None, rows: str, apart: bool
-    ) -> str:
-        last = len(chain.members) - 1
-        if not self.whole and not any(want.value.spot == spot for want in self.wants):
-            last = max(number for number in range(last + 1) if self._wants_of(join(spot, str(number))))
-        value = stream
-        for number in range(last + 1):
-            key = quoted(str(number)) if apart else str(number)
-            member = join(spot, str(number))
-            deep = number % NESTED == NESTED - 1 and number < last
-            named = into if number == len(chain.members) - 1 and self.step.take is None else None
-            value = self._call(block, member, value, f"{at}[{key}]", named, rows=rows, keep=deep)
-        return value
-
-    def _one(
-        self,
-        block: Block,
-        spot: str,
-        applied: Applied,
-        stream: str,
-        at: str,
-        into: str | None,
-        record: Record | None,
-        rows: str,
-    ) -> str:
-        """The call of one module, or of a graph, possibly with additional outputs."""
-        items = self._items()
-        arguments = self._arguments(
-            applied, stream, record, lambda value: (items.get(value) or self.around.text(value)) + rows
-        )
-        call = f"{at}({', '.join(arguments)})"
-        asked = self._asked(applied)
-        inside = [want for want in self.wants if want.value.spot == spot and want.value.inner is not None]
-        if not inside:
-            return f"{call}[0]" if asked.wants else call
-        name, seen = into or self._local(spot or "value"), self._local(f"{spot}_seen".strip("_"))
-        if not isinstance(applied.target, Mount):
-            paths = dict.fromkeys(str(want.value.inner) for want in inside)
-            given = ", ".join([at, f"[{', '.join(map(quoted, paths))}]", *arguments])
-            alone = not self.whole and all(want in inside for want in self.wants)
-            block.add(f"{seen} = only_inner({given})" if alone else f"{name}, {seen} = with_inner({given})")
-            block.values |= {want: f"{seen}[{quoted(str(want.value.inner))}]" for want in inside}
-            return name
-        block.add(f"{name}, {seen} = {call}" if asked.main else f"{seen} = {call}")
-        for want in inside:
-            assert want.inside is not None
-            block.values[want] = f"{seen}[{quoted(str(want.inside.key))}]"
-        return name
-
-    def _arguments(
-        self, applied: Applied, stream: str, record: Record | None, read: Callable[[Value], str]
-    ) -> list[str]:
-        """The arguments of a call: positional as far as the order in `forward` is known, then by name."""
-        module = applied.target
-        kept = self.around.inputs.get(applied.home)
-        using = {name: read(value) for name, value in applied.using if kept is None or name in kept}
-        if not isinstance(module, Mount):
-            order = modules.class_source(module.name).forward.positional if isinstance(module, Call) else []
-            return [stream, *_in_order(order[1:], using)]
-        own = [given.name for given in module.graph.inputs if not given.captured]
-        order = [given.name for given in module.graph.inputs if kept is None or given.name in kept]
-        if len(own) == 1 or (record is None and not unfilled(applied, None)):
-            return [stream, *_in_order(order[1:], using)]
-        if record is not None:
-            given = {name: self._element(stream, name, record) for name in record.names if name in own} | using
-            return _in_order(order, given)
-        named = ", ".join(quoted(name) for name in own if name not in using)
-        return [*(f"{name}={text}" for name, text in using.items()), f"**arguments_of({stream}, {named})"]
 
 
 WRITERS: dict[type[Step], Callable[..., None]] = {
@@ -602,11 +460,6 @@ def _where(step: Step, value: Value) -> str:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
-
-
-def _in_order(order: Iterable[str], given: Mapping[str, str]) -> list[str]:
-    first = list(takewhile(lambda name: name in given, order))
-    return [given[name] for name in first] + [f"{name}={text}" for name, text in given.items() if name not in first]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn, cast
 
 from flowconf.language import references, schema
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import Value, with_values
+from flowconf.language.plan import Applied, Chain, Shared, Step, Value
 from flowconf.language.references import NotFound
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser
@@ -82,7 +82,7 @@ class Reading:
         def meant(value: Value) -> Value:
             return replace(met[value.member], place=value.place) if value.recurrent and value.member in met else value
 
-        draft.steps = [with_values(step, meant) for step in draft.steps] if met else draft.steps
+        draft.steps = [_with_values(step, meant) for step in draft.steps] if met else draft.steps
 
     def _nowhere(self, problem: NotFound, text: str, place: Place, path: str, draft: Draft) -> NoReturn:
         """Report an unknown reference; several with the same cause are reported once."""
@@ -146,3 +146,22 @@ class Reading:
 def _written_name(text: str) -> str:
     """The last name of a reference: the argument that the value fills."""
     return text.split("[")[0].rsplit(".", 1)[-1].strip()
+
+
+def _with_values(step: Step, change: Callable[[Value], Value]) -> Step:
+    """The step with `change` applied to every value that it reads."""
+
+    def applied(one: Applied) -> Applied:
+        using = tuple((name, change(value)) for name, value in one.using)
+        module = one.module
+        if isinstance(module, Chain):
+            module = Chain(tuple(applied(member) for member in module.members))
+        elif isinstance(module, Shared) and isinstance(module.module, Chain):
+            module = replace(module, module=Chain(tuple(applied(member) for member in module.module.members)))
+        return replace(one, module=module, using=using)
+
+    own = {name: applied(module) for name, module in step.modules_beside.items()}
+    read = {name: change(value) for name, value in step.own.items() if isinstance(value, Value)}
+    parts = tuple((name, applied(part)) for name, part in step.parts)
+    copies = tuple(_with_values(copy, change) for copy in step.copies)
+    return replace(step, stream=change(step.stream), parts=parts, copies=copies, **own, **read)  # type: ignore[arg-type]
