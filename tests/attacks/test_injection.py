@@ -263,11 +263,11 @@ COMMANDS = [
     ("check",), ("check", "a.yaml"), ("summary",), ("show",), ("draw", "a.yaml", "-o"), ("draw", "a.yaml", "--heat"),
     ("eject", "a.yaml", "-o"), ("eject", "a.yaml", "--weights"), ("export", "a.yaml", "--at"),
     ("export", "a.yaml", "--size"), ("diff", "a.yaml"), ("diff", "a.yaml", "--before"), ("diff", "a.yaml", "--format"),
-    ("explain",), ("report",), ("push",), ("push", "."), ("watch",), ("runs",), ("runs", ".", "--sort"), ("runs", ".", "--where"), ("weights",),
+    ("explain",), ("report",), ("watch",), ("runs",), ("runs", ".", "--sort"), ("runs", ".", "--where"), ("weights",),
     ("eval",), ("predict", ".", "-o", "x.npz", "-i"), ("profile",), ("train",), ("train", "--resume"),
     ("train", "a.yaml", "-m"),
     ("import",), ("import", "torch.nn:ReLU", "--input"), ("schema", "--no"), ("no",),
-    ("init",), ("init", "seals", "--name"), ("init", "--name", "seals"),
+    ("push",), ("push", "."), ("init",), ("init", "seals", "--name"), ("init", "--name", "seals"),
 ]  # fmt: skip
 
 
