@@ -136,10 +136,14 @@ def test_the_checks_grow_in_proportion(shape, command):
     assert growing(command("check", "config.yaml"), shape) == {}
 
 
-SLOW = ("draw config.yaml --format json", "diff config.yaml other.yaml", "eject config.yaml -o ejected.py")
+SLOW = (
+    "draw config.yaml --format dot",
+    "draw config.yaml --format json",
+    "diff config.yaml other.yaml",
+    "eject config.yaml -o ejected.py",
+)
 COMMANDS = [
     "summary config.yaml",
-    "draw config.yaml --format dot",
     *(pytest.param(words, marks=pytest.mark.slow) for words in SLOW),
 ]
 
