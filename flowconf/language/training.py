@@ -490,7 +490,7 @@ class TrainerSection(Section):
     """Draw a progress bar if the output is a terminal."""
     tensorboard: bool = True
     """Write TensorBoard events to the run folder."""
-    report: bool = False
+    report: bool = True
     """Write `report.html` to the run folder: at evaluations, as long as this takes less than a hundredth of the time of
     the run, and at the end."""
     runs: str = "runs"

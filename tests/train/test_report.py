@@ -24,9 +24,9 @@ def files(run):
     return {file.name for file in run.folder.iterdir()}
 
 
-def test_a_report_is_written_if_asked_for(folder):
-    assert "report.html" not in files(folder.train())
-    run = folder.train("trainer.report=true")
+def test_a_report_is_written_unless_it_is_off(folder):
+    assert "report.html" not in files(folder.train("trainer.report=false"))
+    run = folder.train()
     [shown] = data_in((run.folder / "report.html").read_text(encoding="utf-8"))["runs"]
     assert shown["status"] == "finished"
     assert shown["metrics"] == run.record["metrics"]
@@ -55,7 +55,7 @@ def test_a_report_says_what_the_run_took(folder):
 
 def test_a_run_that_fails_has_a_report_too(folder):
     with pytest.raises(Exception, match="not finite"):
-        folder.train("trainer.report=true", "optimizer.lr=1e30", "trainer.log_every=1")
+        folder.train("optimizer.lr=1e30", "trainer.log_every=1")
     [shown] = data_in((folder.runs()[0] / "report.html").read_text(encoding="utf-8"))["runs"]
     assert shown["status"] == "failed"
 
@@ -78,7 +78,9 @@ def test_reports_of_a_run_take_a_hundredth_of_its_time(folder, monkeypatch):
     class Graph:
         plan = None
 
-    reports = report_page.Reports(run.folder, Graph(), began=0.0)
+    reports = report_page.Reports(run.folder, Graph(), print, began=0.0)
+    reports.write(False)
+    assert not written, "a run of some milliseconds has its report at the end only"
     for _ in range(1000):
         clock[0] += 1
         reports.write(False)
@@ -86,6 +88,15 @@ def test_reports_of_a_run_take_a_hundredth_of_its_time(folder, monkeypatch):
     before = len(written)
     reports.write(True)
     assert len(written) == before + 1
+
+
+def test_a_mistake_in_a_report_does_not_end_the_run(folder, monkeypatch):
+    def fail(folders, graphs):
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr(report_page, "report_data", fail)
+    assert folder.train().record["status"] == "finished"
+    assert "no report: KeyError: 'no such thing'" in folder.said.getvalue()
 
 
 def test_phases_are_the_steps_between_their_changes(folder):

@@ -57,7 +57,7 @@ def weights(run, name="last"):
 def test_a_run_folder_holds_everything(folder):
     run = folder.train("trainer.epochs=1", "+trainer.clip=1")
     names = {file.name.split(".tfevents")[0] for file in run.folder.iterdir()}
-    texts = {"config.yaml", "graph.dot", "metrics.jsonl", "origins.json", "run.json", "weights.txt"}
+    texts = {"config.yaml", "graph.dot", "metrics.jsonl", "origins.json", "run.json", "weights.txt", "report.html"}
     assert names == texts | {"events.out", "checkpoints"}
     assert {file.name for file in (run.folder / "checkpoints").iterdir()} == {"last.safetensors", "best.safetensors"}
     record = run.record

@@ -293,7 +293,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
-                run.write_report = _reports(job, run)
+                run.write_report = _reports(job, run, screen)
             run.record["groups"] = group_records(job)
             metrics = fit(job, run, screen)
         run.end("pruned" if run.pruned else "finished", metrics=metrics)
@@ -312,13 +312,13 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
     return run
 
 
-def _reports(job: Job, run: Run) -> Callable[[bool], None] | None:
-    """What writes the report of a run, if `trainer.report` asks for it."""
+def _reports(job: Job, run: Run, screen: Screen) -> Callable[[bool], None] | None:
+    """What writes the report of a run, unless `trainer.report` is off."""
     if not job.config.training.trainer.report:
         return None
     from flowconf.train.runs.report_page import Reports
 
-    return Reports(run.folder, job.graph).write
+    return Reports(run.folder, job.graph, screen.say).write
 
 
 def _end(run: Run, status: str, screen: Screen) -> None:

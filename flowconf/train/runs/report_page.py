@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from flowconf.train.runs.report_data import report_data
 REPORT = "report.html"
 SHARE = 0.01
 """The share of a run's time that its reports may take, apart from the last one."""
+FIRST = 0.01
+"""The seconds that the first report is expected to take."""
 
 
 @dataclass
@@ -33,14 +35,23 @@ class Reports:
 
     folder: Path
     graph: Graph
+    say: Callable[[str], None]
     began: float = field(default_factory=time.monotonic)
     spent: float = 0.0
     _picture: dict[str, Any] | None = None
 
     def write(self, last: bool) -> None:
-        """Write the report if it is due, or the `last` one. Raises `OSError`."""
+        """Write the report if it is due, or the `last` one. Raises `OSError`; another error is printed."""
+        try:
+            self._write(last)
+        except OSError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a mistake in a report must not end the run
+            self.say(f"no report: {type(problem).__name__}: {problem}")
+
+    def _write(self, last: bool) -> None:
         start = time.monotonic()
-        if not last and self.spent > SHARE * (start - self.began):
+        if not last and max(self.spent, FIRST) > SHARE * (start - self.began):
             return
         if self._picture is None:
             facts = facts_of_graph(self.graph)
