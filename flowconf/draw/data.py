@@ -6,7 +6,7 @@ removed or changes its meaning; new keys may appear at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -17,6 +17,7 @@ from flowconf.draw.facts import Facts
 from flowconf.draw.members import Edge, Level, Member
 from flowconf.language.settings import Checkpoint
 from flowconf.report import Place, shown_path
+from flowconf.report.origins import Origins
 
 VERSION = 1
 
@@ -37,11 +38,13 @@ def as_data(
     depth: int | None = None,
     marks: Marks | None = None,
     show: str = "",
+    origins: Origins | None = None,
 ) -> dict[str, Any]:
     """The data of a whole picture: the members, the lines of the documents that they name, and the generated source.
 
     `overlays` are shares of a whole by path, as `draw/heat.py` reads them. `depth` is the number of levels that a page
     shows at first; None: as many as fit. `show` is the overlay that it shows at first.
+    With `origins`, texts that the document reads from the environment are shown by their references.
     """
     data: dict[str, Any] = {"format": "flowconf graph", "version": VERSION}
     data["graph"] = _plain(whole)
@@ -56,6 +59,27 @@ def as_data(
     if marks is not None:
         data["title"], data["notes"] = marks.title, marks.notes
         data["marks"] = {path: {"kind": kind, "texts": texts} for path, (kind, texts) in marks.members.items()}
+    return data if origins is None else _without(dict(_secrets(origins)), data)
+
+
+def _secrets(origins: Origins) -> Iterator[tuple[str, str]]:
+    """The texts from the environment, as a call writes them, and their references."""
+    nodes = origins.items()
+    for _, node in nodes:
+        if node.reference is not None and isinstance(node.value, str):
+            yield repr(node.value), repr(node.reference)
+
+
+def _without(secrets: Mapping[str, str], data: Any) -> Any:
+    """`data` with the references of secrets in place of their texts."""
+    if isinstance(data, str):
+        for secret, reference in secrets.items():
+            data = data.replace(secret, reference)
+        return data
+    if isinstance(data, list):
+        return [_without(secrets, one) for one in data] if secrets else data
+    if isinstance(data, dict):
+        return {key: _without(secrets, one) for key, one in data.items()} if secrets else data
     return data
 
 

@@ -73,12 +73,12 @@ def test_reports_of_a_run_take_a_hundredth_of_its_time(folder, monkeypatch):
     monkeypatch.setattr(report_page, "write_page", write)
     monkeypatch.setattr(report_page, "facts_of_graph", lambda graph: None)
     monkeypatch.setattr(report_page, "picture", lambda plan, facts: None)
-    monkeypatch.setattr(report_page, "as_data", lambda whole, facts: {})
+    monkeypatch.setattr(report_page, "as_data", lambda whole, facts, origins: {})
 
     class Graph:
         plan = None
 
-    reports = report_page.Reports(run.folder, Graph(), print, began=0.0)
+    reports = report_page.Reports(run.folder, Graph(), None, print, began=0.0)
     reports.write(False)
     assert not written, "a run of some milliseconds has its report at the end only"
     for _ in range(1000):

@@ -186,4 +186,6 @@ def test_checkpoints_hold_the_reference(folder, monkeypatch):
     text = TINY.replace("  inputs:", "  params: {note: '${oc.env:TOKEN}'}\n  inputs:", 1)
     run = folder.train(text=text).folder
     assert holding(run, SECRET) == []
-    assert "best.safetensors" in holding(run, "${oc.env:TOKEN}")
+    assert {"best.safetensors", "report.html"} <= set(holding(run, "${oc.env:TOKEN}"))
+    assert main(["report", str(run)]) == 0
+    assert holding(run, SECRET) == []

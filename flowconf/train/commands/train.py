@@ -318,7 +318,8 @@ def _reports(job: Job, run: Run, screen: Screen) -> Callable[[bool], None] | Non
         return None
     from flowconf.train.runs.report_page import Reports
 
-    return Reports(run.folder, job.graph, screen.say).write
+    origins = job.config.composition.document.origins
+    return Reports(run.folder, job.graph, origins, screen.say).write
 
 
 def _end(run: Run, status: str, screen: Screen) -> None:

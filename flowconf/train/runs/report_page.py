@@ -17,6 +17,7 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG
 from flowconf.report import Diagnostic, FlowconfError
+from flowconf.report.origins import Origins
 from flowconf.train.runs.report_data import report_data
 
 REPORT = "report.html"
@@ -35,6 +36,7 @@ class Reports:
 
     folder: Path
     graph: Graph
+    origins: Origins
     say: Callable[[str], None]
     began: float = field(default_factory=time.monotonic)
     spent: float = 0.0
@@ -55,7 +57,7 @@ class Reports:
             return
         if self._picture is None:
             facts = facts_of_graph(self.graph)
-            self._picture = as_data(picture(self.graph.plan, facts), facts)
+            self._picture = as_data(picture(self.graph.plan, facts), facts, origins=self.origins)
         self._picture["overlays"] = _overlays(self.folder)
         data, _ = report_data([self.folder], {self.folder: self._picture})
         write_page(data, self.folder / REPORT)
@@ -78,8 +80,10 @@ def graph_of(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[Diagnostic]
         return {}, [replace(one, severity="warning") for one in error.diagnostics]
     assert walk.plan is not None
     assert walk.inference is not None
+    assert walk.document is not None
     facts = facts_of(walk.plan, walk.inference)
-    return {folder: as_data(picture(walk.plan, facts), facts, _overlays(folder))}, []
+    shown = as_data(picture(walk.plan, facts), facts, _overlays(folder), origins=walk.document.origins)
+    return {folder: shown}, []
 
 
 def _overlays(folder: Path) -> dict[str, Any]:
