@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import settings
+from torch.multiprocessing import reductions
 
 from flowconf.language import projects
 from flowconf.language.registry import TABLES
@@ -92,6 +93,11 @@ def pytest_configure(config):
     if "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.ones((), requires_grad=True).backward()
+
+
+def pytest_unconfigure():
+    """Free what workers of data loaders have shared: at exit, torch may have lost the function that does it."""
+    reductions.shared_cache.clear()
 
 
 def pytest_collection_modifyitems(items):
