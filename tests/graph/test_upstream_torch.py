@@ -24,6 +24,7 @@ PACKAGE = Path(flowconf.__file__).parent
 HYDRA = (PACKAGE / "text" / "hydra_bridge.py", PACKAGE / "text" / "grammars.py")
 PRIVATE = {
     "torch.Tensor._version",
+    "torch.UntypedStorage._cdata",
     "torch._C._autograd._get_sequence_nr",
     "torch._C._current_autograd_node",
     "torch._dynamo",

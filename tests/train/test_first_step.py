@@ -16,7 +16,7 @@ from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
-from flowconf.report import Reporter
+from flowconf.report import ConfigError, Reporter
 from flowconf.train.checks.first_step import first_step, measured
 from flowconf.train.data.splits import declared
 from flowconf.train.objective.routing import reached
@@ -110,7 +110,8 @@ def test_arguments_that_a_data_set_refuses_declare_nothing(tmp_path):
     assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "none.npz")}) == {}
     (tmp_path / "bad.npz").write_bytes(b"PK not a zip")
     assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "bad.npz")}) == {}
-    assert declared(registry.datasets.load("idx"), {"folder": str(tmp_path)}) == {}
+    with pytest.raises(ConfigError, match="has no file"):  # with a place, before the data set is made
+        declared(registry.datasets.load("idx"), {"folder": str(tmp_path)})
 
 
 @pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -246,13 +247,20 @@ class _Report:
         hint = hint or self._of_another_tool(where, allowed, free)
         if hint is None and lacking is not None and nearest(key, free) is None:
             hint = f"write `{lacking}`, which is missing"
-        hint = (
-            hint
-            or (None if nearest(key, free) else self._belongs(key))
-            or suggest(key, free, "keys", listed=allowed)
-            or ""
+        self._error(
+            "FC0121",
+            f"unknown key `{key}` {self._owner(where)}",
+            place,
+            where,
+            advice=hint or self._near(key, free, allowed) or "",
         )
-        self._error("FC0121", f"unknown key `{key}` {self._owner(where)}", place, where, advice=hint)
+
+    def _near(self, key: str, free: Sequence[str], allowed: Sequence[str]) -> Advice | None:
+        """The nearest key, or else the section that it belongs to, or else the keys."""
+        near, belongs = suggest(key, free, "keys", listed=allowed), self._belongs(key)
+        if isinstance(near, Suggestion):
+            return replace(near, otherwise=belongs or near.otherwise)
+        return belongs or near
 
     def _of_another_tool(self, where: Path, allowed: Sequence[str], free: Sequence[str]) -> Advice | None:
         """The advice for a key of another tool in a section of a config."""

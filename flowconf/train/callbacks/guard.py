@@ -18,7 +18,7 @@ class Guard:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._modules = list(job.graph.modules())
+        self._members = list(job.graph.modules())
         self._parameters = list(job.graph.named_parameters())
 
     @contextmanager
@@ -45,14 +45,14 @@ class Guard:
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """A block in which only the random state, modes and recurrent state can change, which are restored."""
-        modes = [module.training for module in self._modules]
-        for module in self._modules:
+        modes = [module.training for module in self._members]
+        for module in self._members:
             module.training = False
         try:
             with all_undisturbed(self._job.device), torch.no_grad(), self._job.memory.aside():
                 yield
         finally:
-            for module, mode in zip(self._modules, modes, strict=True):
+            for module, mode in zip(self._members, modes, strict=True):
                 module.training = mode
 
     def _held(self, gradients: Sequence[Tensor | None]) -> list[tuple[str, Tensor]]:

@@ -41,7 +41,7 @@ class Statistics(Watcher):
         assert section is not None
         self._job = job
         self._every, self._kinds = section.every, listed(section.of)
-        self._parameters, self._modules = _chosen(job, listed(section.at))
+        self._parameters, self._members = _chosen(job, listed(section.at))
         self._guard = Guard(job)
         self._before: dict[str, Tensor] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}
@@ -94,7 +94,7 @@ class Statistics(Watcher):
     def _note_activations(self) -> Tensor:
         """Note what the modules give for the batch of the step; returns its number of rows in this process."""
         job, rows = self._job, 0
-        found = {name: _sums_of(torch.zeros(0, device=job.device)) for name in self._modules.values()}
+        found = {name: _sums_of(torch.zeros(0, device=job.device)) for name in self._members.values()}
         with self._guard.undisturbed():
             for batch in job.train.seen or ():
                 size = len(next(iter(batch.values())))
@@ -116,7 +116,7 @@ class Statistics(Watcher):
             for tensor in _tensors_in(output):
                 found[name] = found[name] + _sums_of(tensor)
 
-        hooks = [module.register_forward_hook(partial(add, name)) for module, name in self._modules.items()]
+        hooks = [module.register_forward_hook(partial(add, name)) for module, name in self._members.items()]
         try:
             yield
         finally:
