@@ -84,7 +84,7 @@ def test_a_folder_that_nothing_asks_for_may_be_closed():
     [
         ("runs", 0o500, ["train", "config.yaml"], "error[FC0702]: cannot make a run folder under `runs`"),
         ("runs", 0, ["runs"], "error[FC0601]: `runs`: permission denied"),
-        ("runs", 0, ["train", "--resume", "runs"], "error[FC0601]: `runs/run.json`: permission denied"),
+        ("runs", 0, ["train", "--resume", "runs"], "error[FC0601]: `runs/sweep.json`: permission denied"),
         ("pictures", 0, ["draw", "config.yaml", "-o", "pictures/x.dot"], "error[FC0601]: `pictures/x.dot`: permission"),
         ("pictures", 0, ["eject", "config.yaml", "-o", "pictures/x.py"], "error[FC0601]: `pictures/"),
     ],

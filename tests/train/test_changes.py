@@ -285,6 +285,8 @@ def test_every_argument_of_a_schedule(folder, monkeypatch, name, key):
 # phases
 
 IN = TEXT + PHASED
+SECOND = "{second: {name: synthetic, shape: [8], classes: 4, rows: 64, seed: 1}}"
+MIXED = IN.replace("data: {", f"data: {{mixture: {SECOND}, ", 1)
 PHASES = {
     "when": Change(("phases.last.when={step: 11}",), lambda job: job.phases.sections[-1].when.step, 11, text=IN),
     "until": Change(("phases.long.until={epoch: 1.2}",), lambda job: job.phases.sections[1].until.epoch, 1.2, text=IN),
@@ -292,6 +294,9 @@ PHASES = {
     "thaw": Change(("phases.long.thaw=stem",), lambda job: job.graph.stem.weight.requires_grad, True, text=IN),
     "lr": Change(("phases.long.lr=0.75",), lambda job: job.learning_rate.factors, [0.75], text=IN),
     "loss": Change(("phases.long.loss={label: 0.25}",), lambda job: job.active.weights, [0.25], text=IN),
+    "mixture": Change(
+        ("phases.long.mixture={second: 3}",), lambda job: job.phases.sections[1].mixture, {"second": 3}, text=MIXED,
+    ),
 }  # fmt: skip
 
 
@@ -394,6 +399,14 @@ DATA = {
     "drop_last": Change(("data.drop_last=true",), refused="`data.drop_last` cannot be changed when resuming"),
     "workers": Change(("data.workers=1",), lambda job: job.config.training.data.workers, 1),
     "prefetch": Change(("data.prefetch=3",), lambda job: job.config.training.data.prefetch, 3),
+    "evaluate": Change((f"data.evaluate={SECOND}",), lambda job: list(job.config.training.data.evaluate), ["second"]),
+    "mixture": Change((f"data.mixture={SECOND}",), refused="the training split has 308 rows, and had 256 up to step 9"),
+    "augment": Change(
+        ("data.augment={image: 'AddNoise(0.1)'}",),
+        lambda job: dict(job.config.training.data.augment),
+        {"image": "AddNoise(0.1)"},
+    ),
+    "sample": Change(("data.sample={by: label}",), lambda job: job.config.training.data.sample.by, "label"),
 }
 """The keys of the section."""
 SETS = {
@@ -449,6 +462,10 @@ TRAINER = {
     "compile": Change(("trainer.compile=true",), lambda job: hasattr(job.active.view, "_orig_mod"), True),
     "profile": Change(("trainer.profile={wait: 11, warmup: 1, active: 1}",), lambda job: job.config.training.trainer
                       .profile.wait, 11),
+    "keep": Change(("trainer.keep={best: 2}",), lambda job: job.config.training.trainer.keep.best, 2),
+    "statistics": Change(
+        ("trainer.statistics={every: 2, of: [weight]}",), lambda job: job.config.training.trainer.statistics.every, 2
+    ),
     "runs": Change(("trainer.runs=elsewhere",), refused="`trainer.runs` cannot be changed when resuming"),
 }  # fmt: skip
 STARTS = {

@@ -78,6 +78,7 @@ GRAPH_ATTRIBUTES = frozenset(
         "named_parameters_at",
         "observe",
         "parameters_at",
+        "parts_at",
         "plan",
         "save",
         "shapes",
