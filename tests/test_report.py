@@ -9,6 +9,7 @@ import pytest
 
 from flowconf.report import (
     CODES,
+    Available,
     ConfigError,
     Diagnostic,
     Label,
@@ -248,15 +249,14 @@ def test_only_known_codes_are_used():
 def test_suggestions():
     assert nearest("linear", ["Linear", "Bilinear"]) == "Linear"
     assert nearest("zzz", ["Linear"]) is None
-    listed = "available names: `frozen`, `from`"
+    listed = Available("names", ("frozen", "from"))
+    assert str(listed) == "available names: `frozen`, `from`"
     assert suggest("frozn", ["frozen", "from"]) == Suggestion("frozen", instead_of="frozn", otherwise=listed)
-    assert suggest("cosine_restarts", ["constant", "steps"]) == "available names: `constant`, `steps`"
+    assert suggest("cosine_restarts", ["constant", "steps"]) == Available("names", ("constant", "steps"))
     several = suggest("hiden", ["hidden", "hide"])
     assert [each.write for each in several.candidates()] == ["hidden", "hide"]
-    assert suggest("zzz", ["a", "b"]) == "available names: `a`, `b`"
-    assert (
-        suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2) == "available modules: `m0`, `m1` and 12 more"
-    )
+    many = suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2)
+    assert str(many) == "available modules: `m0`, `m1` and 12 more"
     assert suggest("zzz", []) is None
 
 

@@ -134,8 +134,9 @@ def test_references_into_a_record_that_a_module_declares():
     )
     x = torch.randn(2, 6)
     assert same(graph(x), {"r": graph.r(x * 2), "l": x - 1})
-    with pytest.raises(ConfigError, match="has no member `middle`"):
+    with pytest.raises(ConfigError, match="has no part `middle` inside") as caught:
         build({"n": "Named", "r": {"from": "n.middle", "through": "Tanh"}})
+    assert str(caught.value.diagnostics[0].advice) == "available parts: `left`, `right`"
 
 
 def test_tuples_of_tuples():

@@ -77,7 +77,7 @@ def test_a_disk_that_is_full_when_the_log_is_written(folder, whole, monkeypatch,
     assert_same(go_on(folder, run), whole)
 
 
-@pytest.mark.parametrize("method", ["scalars", "flush"])
+@pytest.mark.parametrize("method", ["log", "flush"])
 def test_a_disk_that_is_full_when_events_are_written(folder, whole, monkeypatch, capsys, method):  # noqa: F811
     def full(self, *args):
         raise OSError(28, "No space left on device")

@@ -21,6 +21,7 @@ from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import parameter_groups
 from flowconf.train.optim.rates import LearningRate, Schedule, Stretch
 from flowconf.train.optim.state import restore_state, state_of
+from flowconf.train.runs.media import Media
 from flowconf.train.runs.tensorboard import EventFile, crc32c
 from flowconf.train.seeds import undisturbed
 
@@ -237,8 +238,8 @@ def test_tensorboard_reads_the_events(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     file = EventFile(tmp_path)
     for step in (0, 1, 300):
-        file.scalars(step, {"train/loss": step / 2, "val/accuracy": 1.0})
-    file.scalars(2**40, {"train/loss": math.nan})
+        file.log(step, {"train/loss": step / 2, "val/accuracy": 1.0}, Media())
+    file.log(2**40, {"train/loss": math.nan}, Media())
     file.close()
     found = accumulator.EventAccumulator(str(tmp_path)).Reload()
     assert set(found.Tags()["scalars"]) == {"train/loss", "val/accuracy"}

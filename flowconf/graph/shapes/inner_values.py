@@ -98,5 +98,7 @@ def check(
         raise NotFound(f"`{path}.{name}` {why}, and has no single value", parts, name)
     if f"{path}()[{name}]" in kinds:
         raise NotFound(f"`{name}` is a part of the output of `{path}`", f"write `take: {name}` in `{path}`", name)
-    advice = suggest(name, found.names, f"modules in `{path}`", most=12)
-    raise NotFound(f"`{path}` has no module `{name}` inside", advice, name)
+    fields = step.record.names if step.record is not None and not value.spot else ()
+    what = "parts" if fields and not found.names else f"modules in `{path}`"
+    message = f"`{path}` has no {'part' if what == 'parts' else 'module'} `{name}` inside"
+    raise NotFound(message, suggest(name, [*fields, *found.names], what, most=12), name)
