@@ -14,6 +14,14 @@ File = Annotated[
     str,
     typer.Argument(metavar="FILE", help="A training config or a graph document.", autocompletion=completion.configs),
 ]
+Described = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A training config, a graph document, a run folder, or a folder of runs (the newest run).",
+        autocompletion=completion.sources,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -48,6 +56,15 @@ def refuse_other_pictures(output: Path | None, *others: str) -> None:
     known = (*others, *TEXT_SUFFIXES, *IMAGE_SUFFIXES)
     if output is not None and output.suffix.lower() not in known:
         raise typer.BadParameter(f"expected a file that ends in {', '.join(known)}, got `{output}`", param_hint="'-o'")
+
+
+def config_of(source: str) -> str:
+    """The file itself, or the config of a run folder; for a folder of runs, that of the newest."""
+    if not Path(source).is_dir():
+        return source
+    from flowconf.graph.weights.sources import CONFIG, find_run_folder
+
+    return str(find_run_folder(source) / CONFIG)
 
 
 def trust_project_of(source: str, trust: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import TrustOption, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
@@ -160,7 +160,7 @@ def _walked(given: str, words: Sequence[str]) -> Walk:
     from flowconf.graph.weights.sources import record
     from flowconf.train.checks import road
 
-    file = _file(given)
+    file = config_of(given)
     try:
         walk = road.begin(file, words)
     except ConfigError as error:
@@ -178,13 +178,6 @@ def _walked(given: str, words: Sequence[str]) -> Walk:
 def _is_of_a_group(told: Diagnostic) -> bool:
     """Whether it is about an override of an unknown key at the top level."""
     return told.code in ("FC0101", "FC0102") and told.place.word is not None and "." not in told.path
-
-
-def _file(given: str) -> str:
-    """The file itself, or the config of a run folder; for a folder of runs, that of the newest."""
-    from flowconf.graph.weights.sources import CONFIG, find_run_folder
-
-    return str(find_run_folder(given) / CONFIG) if Path(given).is_dir() else given
 
 
 def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:

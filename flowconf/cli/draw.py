@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import (
+    Described,
+    Overrides,
+    TrustOption,
+    config_of,
+    refuse_other_pictures,
+    trust_project_of,
+)
 from flowconf.report import json_line
 
 
@@ -34,7 +41,7 @@ SUFFIXES = {
 
 
 def draw(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     output: Annotated[
         Path | None,
@@ -72,7 +79,7 @@ def draw(
     from flowconf.graph.facts import facts_of
     from flowconf.train.checks import road
 
-    walk = road.begin(file, overrides or []).to("sizes")
+    walk = road.begin(config_of(file), overrides or []).to("sizes")
     inference = walk.inference
     assert walk.plan is not None
     assert inference is not None

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
 
 
 def show(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     origin: Annotated[
         bool, typer.Option("--origin", help="Add the origin of each value, and the values that it overrides.")
@@ -26,7 +26,7 @@ def show(
     from flowconf.api import compose
     from flowconf.text.write import describe, dump
 
-    document = compose(file, overrides or []).document
+    document = compose(config_of(file), overrides or []).document
     origins = document.origins
 
     def note(path: tuple[str | int, ...]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -21,7 +21,7 @@ LONGEST = 48
 
 
 def summary(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Print what a training step of a config needs, and what is kept by path.")
@@ -33,7 +33,7 @@ def summary(
     from flowconf.graph.build import build_graph
     from flowconf.train.checks import road
 
-    walk = road.begin(file, overrides or []).to("sizes")
+    walk = road.begin(config_of(file), overrides or []).to("sizes")
     assert walk.plan is not None
     if memory and walk.config is None:
         raise typer.BadParameter("requires a training config, got a graph document", param_hint="'--memory'")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.language import projects, schema
-from flowconf.language.advice import hints
+from flowconf.language.advice import hints, vocabulary
 from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
@@ -45,6 +45,7 @@ RULES = MergeRules(
         "optimizer.lr",
     ),
     tops=TOP,
+    synonyms={word: key for key, words in reversed(vocabulary.CONFIG.items()) for word in words.split()},
     removable=frozenset(
         {"data.evaluate.*", "data.mixture.*", "loss.*", "metrics.*", "phases.*", "turns.*", "callbacks.*"}
         | {"optimizer.groups.*"}

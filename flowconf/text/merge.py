@@ -12,8 +12,8 @@ is:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -40,6 +40,7 @@ class MergeRules:
         known: dotted keys that a config has whether or not they are written, for suggestions.
         removable: patterns of members that null removes, besides the members of a flow.
         tops: the keys at the top of a config, the one that holds the graph first.
+        synonyms: what other tools call a key -> the key.
     """
 
     flow: str
@@ -52,6 +53,7 @@ class MergeRules:
     known: tuple[str, ...] = ()
     removable: frozenset[str] = frozenset()
     tops: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
 
 class Kind(Enum):

@@ -279,10 +279,11 @@ def _unknown(
     allowed = list(dict.fromkeys(name for name in allowed if name != "*"))
     failing, key = dotted((*above, wrong)), override.key
     labels: tuple[Label, ...] = ()
-    group = nearest(wrong, [*allowed, *groups()]) if known == 0 else None
+    meant = rules.synonyms.get(wrong, wrong)
+    group = nearest(wrong, [*allowed, *groups()]) if known == 0 and meant == wrong else None
     if group is not None and group not in allowed:
-        meant = Suggestion(override.typed.replace(wrong, group, 1), override.typed)
-        return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), meant))
+        better = Suggestion(override.typed.replace(wrong, group, 1), override.typed)
+        return ConfigError(Diagnostic("FC0101", f"there is no config group `{wrong}`", override.place, key, (), better))
     message = f"`{failing}` does not exist"
     if parent.value is None and above:
         message = f"`{failing}` does not exist: `{dotted(above)}` is removed"
@@ -290,21 +291,24 @@ def _unknown(
     elif not isinstance(parent.value, dict | list):
         message = f"`{failing}` does not exist: `{dotted(above)}` is `{parent.value}`"
         labels = (Label("set here", parent.place),)
-    close = nearest(wrong, allowed)
-    home = _home(root, wrong, rules) if known == 0 else None
+    close = meant if meant in allowed else nearest(wrong, allowed)
+    home = _home(root, meant, rules) if known == 0 else None
     if home is not None:
-        better = dotted((*home, *path[1:]))
-        advice: Advice = Suggestion(override.typed.replace(key, better, 1), override.typed)
+        advice: Advice = _renamed(override, dotted((*home, *path[1:])))
     elif close == wrong:  # a key that the config leaves out
         advice = Suggestion(f"+{override.typed}", override.typed)
     elif close is not None:
-        better = dotted((*above, close, *path[known + 1 :]))
-        advice = Suggestion(override.typed.replace(key, better, 1), override.typed)
+        advice = _renamed(override, dotted((*above, close, *path[known + 1 :])))
     else:
         listed = suggest(wrong, allowed, "keys")
         to_add = _to_add(override) if known and _can_hold(root, path, rules) else None
         advice = "; ".join(str(part) for part in (listed, to_add) if part)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
+
+
+def _renamed(override: Override, key: str) -> Suggestion:
+    """The advice to set another key, to the same value if it fits."""
+    return Suggestion(override.typed.replace(override.key, key, 1), override.typed, otherwise=f"use `{key}`")
 
 
 def _home(root: Node, key: str, rules: MergeRules) -> Path | None:

@@ -158,6 +158,9 @@ def test_a_run_stands_for_its_config_and_a_folder_of_runs_for_the_newest(tmp_pat
     for sides, told in ((("runs/1", "runs/2"), "3) -> Linear(4, 5"), (("runs", "runs/1"), "5) -> Linear(4, 3")):
         assert main(["diff", *(str(tmp_path / side) for side in sides)]) == 0
         assert capsys.readouterr().out.startswith(f"~ head: Linear(4, {told})  (")
+    for command, told in (("summary", "Linear(4, 5)"), ("show", "Linear(4, 5)"), ("draw", "Linear(4, 5)")):
+        assert main([command, str(tmp_path / "runs")]) == 0
+        assert told in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main(["diff", str(tmp_path / "empty"), str(tmp_path / "runs")]) == 2
     assert "is not a run folder" in capsys.readouterr().err

@@ -199,6 +199,11 @@ def test_torchmetrics_by_class_name(folder):
     assert metrics["val/theirs"] == pytest.approx(metrics["val/accuracy"])
 
 
+def test_torchmetrics_of_a_module_that_the_package_does_not_export(folder):
+    text = TINY.replace("metrics:", "metrics:\n  same: {fn: RandScore, input: label, target: label}")
+    assert folder.train(text=text).record["metrics"]["val/same"] == 1
+
+
 def test_torchmetrics_are_named_in_suggestions(folder):
     with pytest.raises(ConfigError) as caught:
         folder.train("metrics.accuracy.fn=F1Scor")

@@ -26,6 +26,7 @@ from flowconf.language.sections import (
     rates,
     selections,
     sweeps,
+    torch_metrics,
     turns,
     vain,
 )
@@ -49,12 +50,6 @@ from flowconf.language.training import (
 from flowconf.report import NOWHERE, Advice, Available, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Node, Path, dotted
 
-TORCHMETRICS = "torchmetrics"
-EVERY_METRIC = (
-    "compute_on_cpu", "dist_sync_on_step", "process_group", "dist_sync_fn", "distributed_available_fn",
-    "sync_on_compute", "compute_with_cache",
-)  # fmt: skip
-"""Arguments that all classes of torchmetrics take."""
 NO_LABELS: tuple[Label, ...] = ()
 OWN_KEYS: dict[type[Section], list[str]] = {
     section: [key for key in section.model_fields if key != "name"]
@@ -125,7 +120,7 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
     for name, loss in training.loss.items():
         checker.function([registry.losses], ("loss", name), loss)
     for name, metric in training.metrics.items():
-        if uses_torchmetrics(metric.fn):
+        if torch_metrics.uses_torchmetrics(metric.fn):
             checker.torchmetric(("metrics", name), metric)
         else:
             checker.function([registry.metrics, registry.losses], ("metrics", name), metric)
@@ -155,12 +150,6 @@ def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
         table = tables.get(str(path[0])) if path[1:] == ("name",) else None
         if table is not None and isinstance(node.value, str) and node.value not in table:
             reporter.add(table.unknown(node.value, node.place, dotted(path)))
-
-
-def uses_torchmetrics(name: str) -> bool:
-    """Whether a metric is a class of torchmetrics rather than a registered one."""
-    ours = name in registry.metrics or name in registry.losses
-    return not ours and name in signatures.public_names(TORCHMETRICS)
 
 
 def provided_fields(data_set: str) -> tuple[str, ...] | None:
@@ -451,7 +440,7 @@ class _Names:
 
     def torchmetric(self, path: Path, section: MetricSection) -> None:
         """Check the arguments of a class of torchmetrics; its task may follow from the shapes."""
-        signature = signatures.read_constructor(TORCHMETRICS, section.fn, EVERY_METRIC)
+        signature = torch_metrics.signature(section.fn)
         lacking = signature.missing(0, set(section.args))
         unknown = self.arguments(section.fn, signature, section.args, (*path, "args"), 0, lacking=lacking)
         lacking = lacking[1:] if unknown else lacking
@@ -497,11 +486,11 @@ class _Names:
         """Report a name that is in none of the tables; registered names are suggested before torchmetrics' classes."""
         kind = tables[0].kind
         known = [name for table in tables for name in table.names()]
-        known += signatures.public_names(TORCHMETRICS) if tables[0] is registry.metrics else ()
+        known += torch_metrics.homes() if tables[0] is registry.metrics else ()
         place = self.reporter.value((*path, "fn"))
         advice = other_tools.for_name(kind, tables[0].plural, name, known)
-        if isinstance(advice, Suggestion) and uses_torchmetrics(advice.write):
-            signature = signatures.read_constructor(TORCHMETRICS, advice.write, EVERY_METRIC)
+        if isinstance(advice, Suggestion) and torch_metrics.uses_torchmetrics(advice.write):
+            signature = torch_metrics.signature(advice.write)
             advice = _with_required(advice, signature.missing(0, set(args)), "args: {{{}}}")
         variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
         if variant is not None and variant[2] in known:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flowconf.graph.shapes.inference import Rehearsal
 from flowconf.graph.shapes.sizes import Sizes
-from flowconf.language import references, signatures
+from flowconf.language import references
 from flowconf.language.config import Config
-from flowconf.language.sections.checks import TORCHMETRICS, uses_torchmetrics
+from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection, listed
 
 COUNTS = {"multiclass": "num_classes", "multilabel": "num_labels"}
@@ -33,12 +33,12 @@ def completed(config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> 
 
 def _completed(section: MetricSection, config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> MetricSection:
     inputs, targets = listed(section.input), listed(section.target)
-    if not uses_torchmetrics(section.fn) or not references.names_value(config.model, inputs[0]):
+    if not torch_metrics.uses_torchmetrics(section.fn) or not references.names_value(config.model, inputs[0]):
         return section
     scores = found.value(references.find_anywhere(config.model, inputs[0]))
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         return section
-    signature = signatures.read_constructor(TORCHMETRICS, section.fn)
+    signature = torch_metrics.signature(section.fn)
     args: dict[str, Any] = dict(section.args)
     if "task" not in args and signature.takes("task") and len(inputs) == len(targets) == 1 and targets[0] in batch:
         args |= _task(scores, batch[targets[0]])

@@ -27,8 +27,8 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
-from flowconf.language.sections import augmentations
-from flowconf.language.sections.checks import check_inputs, check_references, provided_fields, uses_torchmetrics
+from flowconf.language.sections import augmentations, torch_metrics
+from flowconf.language.sections.checks import check_inputs, check_references, provided_fields
 from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.language.selectors import Tree, copies, parse
 from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
@@ -273,7 +273,7 @@ def _wants_numbers(function: str) -> bool:
     """Whether a function is not ours: it may look at the numbers."""
     known = (table for table in (registry.metrics, registry.losses) if function in table)
     is_strange = any(not table.is_built_in(function) for table in known)
-    return is_strange or uses_torchmetrics(function)
+    return is_strange or torch_metrics.uses_torchmetrics(function)
 
 
 def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from functools import partial
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config
-from flowconf.language.sections.checks import uses_torchmetrics
+from flowconf.language.sections import torch_metrics
 from flowconf.language.sections.phases import wanted_values
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
@@ -75,7 +75,8 @@ def _means(config: Config, fields: Collection[str]) -> Terms:
     """The losses, and the metrics that are means over elements."""
     training, in_graph = config.training, partial(references.names_value, config.model)
     losses = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
-    means = {name: section for name, section in training.metrics.items() if not uses_torchmetrics(section.fn)}
+    named = training.metrics.items()
+    means = {name: section for name, section in named if not torch_metrics.uses_torchmetrics(section.fn)}
     terms: Terms = {("loss", term.name): term for term in losses}
     return terms | {("metrics", name): mean_term(name, section, fields, in_graph) for name, section in means.items()}
 

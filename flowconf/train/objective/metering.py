@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from flowconf.graph.shapes.sizes import first_line
-from flowconf.language import registry, signatures
-from flowconf.language.sections.checks import TORCHMETRICS, uses_torchmetrics
+from flowconf.language import registry
+from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection
 from flowconf.report import Diagnostic, MachineError, Place, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
@@ -106,7 +107,7 @@ def build_metrics(
     """
     found = []
     for name, section in sections.items():
-        if uses_torchmetrics(section.fn):
+        if torch_metrics.uses_torchmetrics(section.fn):
             term = metric_term(name, section, _never_called, fields, in_graph)
             metric = _torch_metric(term, section, device, place(name), reporter)
             found += [metric] if metric is not None else []
@@ -130,19 +131,19 @@ def _torch_metric(
     term: Term, section: MetricSection, device: torch.device, place: Place, reporter: Reporter
 ) -> Metric | None:
     try:
-        import torchmetrics
+        made = getattr(importlib.import_module(torch_metrics.homes()[section.fn]), section.fn)
     except ModuleNotFoundError:
         message = f"the metric `{section.fn}` requires torchmetrics"
         raise MachineError(Diagnostic("FC0601", message, place, advice="run `pip install torchmetrics`")) from None
-    if "task" in signatures.read_constructor(TORCHMETRICS, section.fn).missing(0, set(section.args)):
+    if "task" in torch_metrics.signature(section.fn).missing(0, set(section.args)):
         message = f"`{section.fn}` requires the argument `task`"
         advice = "write `args: {task: ...}` with `binary`, `multiclass` or `multilabel`"
         reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=advice)
         return None
     try:
-        metric = getattr(torchmetrics, section.fn)(**section.args).to(device)
+        metric = made(**section.args).to(device)
     except (TypeError, ValueError, ModuleNotFoundError) as problem:
-        takes = inspect.signature(getattr(torchmetrics, section.fn)).parameters
+        takes = inspect.signature(made).parameters
         lacking = [name for name in re.findall(r"`(\w+)`", str(problem)) if name in takes and name not in section.args]
         message = f"invalid arguments for `{section.fn}` of torchmetrics: {first_line(problem)}"
         message = f"`{section.fn}` requires the argument `{lacking[0]}`" if lacking else message

@@ -1,0 +1,48 @@
+"""The metrics of torchmetrics, by the names of their classes; read from source, torchmetrics is not imported."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from flowconf.language import registry, signatures
+from flowconf.language.signatures import Signature
+
+PACKAGE = "torchmetrics"
+KINDS = (
+    "audio",
+    "clustering",
+    "detection",
+    "image",
+    "nominal",
+    "regression",
+    "retrieval",
+    "segmentation",
+    "shape",
+    "text",
+)
+"""Modules of further classes. Those of `classification` are the forms of others, which an argument `task` chooses."""
+EVERY_METRIC = (
+    "compute_on_cpu", "dist_sync_on_step", "process_group", "dist_sync_fn", "distributed_available_fn",
+    "sync_on_compute", "compute_with_cache",
+)  # fmt: skip
+"""Arguments that all classes take."""
+
+
+def uses_torchmetrics(name: str) -> bool:
+    """Whether a metric is a class of torchmetrics rather than a registered one."""
+    return name not in registry.metrics and name not in registry.losses and name in homes()
+
+
+def signature(name: str) -> Signature:
+    """The arguments of a class."""
+    return signatures.read_constructor(homes()[name], name, EVERY_METRIC)
+
+
+@cache
+def homes() -> dict[str, str]:
+    """Class -> the module that has it."""
+    found = dict.fromkeys(signatures.public_names(PACKAGE), PACKAGE)
+    for module in (f"{PACKAGE}.{kind}" for kind in KINDS):
+        for name in signatures.public_names(module) if signatures.has_source(module) else ():
+            found.setdefault(name, module)
+    return found
