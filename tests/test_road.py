@@ -281,7 +281,7 @@ def test_all_mistakes_of_losses_and_metrics_come_at_once(trained, monkeypatch):
     ]
     found = flowconf.check("small.yaml", words)
     errors = {one.path for one in found if one.severity == "error"}
-    assert errors == {"loss.label", "loss.other", "metrics.accuracy", "metrics.f1", "optimizer.lr"}
+    assert errors == {"loss.label", "loss.other", "metrics.accuracy", "metrics.f1.args.num_classes", "optimizer.lr"}
 
 
 def test_values_that_do_not_go_together_are_reported_once_with_all_that_take_them(trained, monkeypatch):

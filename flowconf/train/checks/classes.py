@@ -14,24 +14,30 @@ from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection, listed
+from flowconf.report import Reporter, Suggestion
 
 COUNTS = {"multiclass": "num_classes", "multilabel": "num_labels"}
 """Task -> the argument for the number of scores, which are along dimension 1."""
 
 
-def completed(config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> Config:
+def completed(config: Config, found: Rehearsal, batch: Mapping[str, Tensor], reporter: Reporter) -> Config:
     """The config with the `task` and the number of classes of each metric that leaves out what is certain.
 
-    `batch` has the declared fields of the data.
+    A number that contradicts the graph is reported. `batch` has the declared fields of the data.
     """
     training = config.training
-    metrics = {name: _completed(section, config, found, batch) for name, section in training.metrics.items()}
+    metrics = {
+        name: _completed(section, config, found, batch, reporter.below(("metrics", name)))
+        for name, section in training.metrics.items()
+    }
     if metrics == training.metrics:
         return config
     return replace(config, training=training.model_copy(update={"metrics": metrics}))
 
 
-def _completed(section: MetricSection, config: Config, found: Rehearsal, batch: Mapping[str, Tensor]) -> MetricSection:
+def _completed(
+    section: MetricSection, config: Config, found: Rehearsal, batch: Mapping[str, Tensor], reporter: Reporter
+) -> MetricSection:
     inputs, targets = listed(section.input), listed(section.target)
     if not torch_metrics.uses_torchmetrics(section.fn) or not references.names_value(config.model, inputs[0]):
         return section
@@ -43,8 +49,14 @@ def _completed(section: MetricSection, config: Config, found: Rehearsal, batch: 
     if "task" not in args and signature.takes("task") and len(inputs) == len(targets) == 1 and targets[0] in batch:
         args |= _task(scores, batch[targets[0]])
     count = COUNTS.get(args.get("task", ""))
-    if count is not None and count not in args and signature.takes(count):
-        args |= _count(count, scores, found.sizes)
+    if count is not None and signature.takes(count):
+        known = _count(count, scores, found.sizes)
+        if known and args.get(count, known[count]) != known[count]:
+            shape = found.sizes.show(scores)
+            message = f"`{count}` of `{section.fn}` is {args[count]}, but `{inputs[0]}` is {shape}"
+            advice = Suggestion(str(known[count]), instead_of=str(args[count]))
+            reporter.error("FC0406", message, at=("args", count), advice=advice)
+        args |= known
     return section if args == section.args else section.model_copy(update={"args": args})
 
 

@@ -295,7 +295,7 @@ def _objective(walk: Walk) -> None:
 
     assert walk.step is not None
     errors = len(walk.reporter.errors)
-    walk.config = walk.step.config = completed(walk.checked, walk.step.found, walk.step.batch)
+    walk.config = walk.step.config = completed(walk.checked, walk.step.found, walk.step.batch, walk.reporter)
     reach = measured(walk.step, walk.reporter)
     walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
