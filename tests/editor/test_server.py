@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -143,14 +144,19 @@ def _cursor(text: str) -> tuple[lsp.Position, str]:
 
 
 @pytest.fixture(scope="module")
-def loop():
+def run():
+    """Gives the result of a coroutine. The loop has a thread: a browser's tests may run another one in this thread."""
     loop = asyncio.new_event_loop()
-    yield loop
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(120)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
     loop.close()
 
 
 @pytest.fixture(scope="module")
-def editor(loop, tmp_path_factory):
+def editor(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(Path(__file__).parents[2] / "configs" / "pivot", folder / "configs" / "pivot")
     (folder / "configs" / "graph").mkdir()
@@ -159,18 +165,15 @@ def editor(loop, tmp_path_factory):
     (folder / "blocks.py").write_text(BLOCKS, encoding="utf-8")
     (folder / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["blocks"]\n', encoding="utf-8")
     editor = Editor(folder)
-    loop.run_until_complete(editor.start())
-    loop.run_until_complete(editor.write("configs/graph/head.yaml", HEAD))
+    run(editor.start())
+    run(editor.write("configs/graph/head.yaml", HEAD))
     yield editor
-    loop.run_until_complete(editor.stop())
+    run(editor.stop())
 
 
 @pytest.fixture
-def wait(loop):
-    def result(work: Coroutine[Any, Any, Any]) -> Any:
-        return loop.run_until_complete(asyncio.wait_for(work, 120))
-
-    return result
+def wait(run) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    return run
 
 
 def test_mistakes_are_those_of_check_while_typing(editor, wait):

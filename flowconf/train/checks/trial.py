@@ -87,7 +87,12 @@ class _Trial:
         self.checks = max(1, min(MOST, EFFORT // max(size, 1)))
         self.known = {(one.code, one.message) for one in found}
         self.candidates = {
-            number: [text for each in one.advice.candidates() for text in _with_quotes(each, one.place)]
+            number: [
+                text
+                for each in one.advice.candidates()
+                if each.write != each.instead_of
+                for text in _with_quotes(each, one.place)
+            ]
             for number, one in enumerate(found)
             if isinstance(one.advice, Suggestion) and self.before.applies(one)
         }
