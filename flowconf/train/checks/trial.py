@@ -90,7 +90,7 @@ class _Trial:
             number: [
                 text
                 for each in one.advice.candidates()
-                if each.write != each.instead_of
+                if _changes(each, one.place)
                 for text in _with_quotes(each, one.place)
             ]
             for number, one in enumerate(found)
@@ -153,6 +153,11 @@ class _Trial:
         is_label = place.is_exact and _line(place) in [_line(label.place) for label in error.labels]
         is_around = not error.path or f"{one.path}.".startswith(f"{error.path}.")
         return is_label or (is_beside and is_around) or (bool(one.path) and error.path == one.path)
+
+
+def _changes(suggestion: Suggestion, place: Place) -> bool:
+    """Whether a suggestion is another text than the one at the place."""
+    return suggestion.write != suggestion.instead_of or place.length != len(suggestion.write)
 
 
 def _with_quotes(suggestion: Suggestion, place: Place) -> list[Suggestion]:
