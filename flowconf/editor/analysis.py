@@ -83,7 +83,7 @@ def analysed(file: str, last: str | None = None) -> Analysis:
     """Check a file up to the stage `last`; one that is not of flowconf has no mistakes.
 
     A file of a config group is no config by itself: it is checked in the configs that can select it, and has the
-    mistakes that it has in all of them.
+    mistakes that it has in the one that it fits best.
     """
     if not concerns(File(file)):
         return Analysis(file, Findings([]))

@@ -60,9 +60,17 @@ def _uses(file: Path) -> Iterator[Use]:
         if root == BUILT_IN or not file.is_relative_to(root):
             continue
         group = file.parent.relative_to(root).as_posix()
-        for config in sorted(islice(root.iterdir(), MOST_CONFIGS)):
-            if config.suffix in SUFFIXES and _selects(config, group):
+        for config in _configs_in(root)[:MOST_CONFIGS]:
+            if _selects(config, group):
                 yield Use(str(config), f"{group}={file.stem}")
+
+
+def _configs_in(folder: Path) -> list[Path]:
+    """The configs in a folder, by name; none if it cannot be read."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.suffix in SUFFIXES)
+    except OSError:
+        return []
 
 
 def _selects(config: Path, group: str) -> bool:
