@@ -175,9 +175,9 @@ def _walked(given: str, words: Sequence[str]) -> Walk:
     return walk.to("sizes")
 
 
-def _is_of_a_group(told: Diagnostic) -> bool:
+def _is_of_a_group(diagnostic: Diagnostic) -> bool:
     """Whether it is about an override of an unknown key at the top level."""
-    return told.code in ("FC0101", "FC0102") and told.place.word is not None and "." not in told.path
+    return diagnostic.code in ("FC0101", "FC0102") and diagnostic.place.word is not None and "." not in diagnostic.path
 
 
 def _both(before: Callable[[], T], after: Callable[[], T]) -> tuple[T, T]:

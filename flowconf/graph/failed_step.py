@@ -40,8 +40,12 @@ def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], k
         if isinstance(problem, FlowconfError):
             place, path = found.place or NOWHERE, found.path
             problem.diagnostics = tuple(
-                replace(told, place=told.place if told.place != NOWHERE else place, path=told.path or path)
-                for told in problem.diagnostics
+                replace(
+                    diagnostic,
+                    place=diagnostic.place if diagnostic.place != NOWHERE else place,
+                    path=diagnostic.path or path,
+                )
+                for diagnostic in problem.diagnostics
             )
 
 

@@ -172,11 +172,11 @@ def import_registering(name: str, place: Place) -> None:
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as problem:  # the project's own code may raise anything
-        told, labels = f"{type(problem).__name__}: {problem}", raised_here(problem)
+        reason, labels = f"{type(problem).__name__}: {problem}", raised_here(problem)
         if isinstance(problem, FlowconfError):
-            told = problem.diagnostics[0].message
+            reason = problem.diagnostics[0].message
         advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
-        message = f"the module `{name}` cannot be imported: {told}"
+        message = f"the module `{name}` cannot be imported: {reason}"
         raise ConfigError(Diagnostic("FC0132", message, place, labels=labels, advice=advice)) from problem
 
 

@@ -51,8 +51,11 @@ def mended(fixes: Iterable[Fix]) -> Mended:
     return Mended({file: "\n".join(lines) for file, lines in texts.items()}, tuple(places[::-1]))
 
 
-def _overlap(place: Place, behind: Place) -> bool:
-    return (place.file, place.line) == (behind.file, behind.line) and place.column + place.length > behind.column
+def _overlap(place: Place, following: Place) -> bool:
+    return (place.file, place.line) == (
+        following.file,
+        following.line,
+    ) and place.column + place.length > following.column
 
 
 def _lines(file: Path) -> list[str]:
@@ -67,7 +70,7 @@ def _lines_then(file: Path, size: int, written: int) -> list[str]:
 
 
 def _text_at(place: Place) -> str | None:
-    """What stands at an exact place of a file, None when there is no such place."""
+    """The text at an exact place of a file, None if there is no such place."""
     if place.file is None or place.line < 1:
         return None
     try:

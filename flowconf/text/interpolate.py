@@ -182,8 +182,8 @@ class _Resolver:
         except RecursionError:
             return self.fail(path, f"`{shown(node.value)}` is nested too deeply")
         except ValueError as error:
-            told = str(error).splitlines()[0]
-            why = _unreadable(node.value) if _GRAMMARS.search(told) else shown(told)
+            message = str(error).splitlines()[0]
+            why = _unreadable(node.value) if _GRAMMARS.search(message) else shown(message)
             return self.fail(path, f"`{shown(node.value)}` cannot be resolved: {why}", "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:

@@ -61,7 +61,7 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
     line = source.line(mark.index) if mark is not None else ""
     inside = is_inside or re.search(r"[\[{].*\$\{", line)
     if "\t" in problem or "tab character" in problem or line.lstrip(" ").startswith("\t"):
-        return _told(_PROBLEMS[0][1], replace(place, length=1), _ADVICE[0][1])
+        return _diagnostic(_PROBLEMS[0][1], replace(place, length=1), _ADVICE[0][1])
     if "${" in line and inside and "expected" in problem:
         advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
     else:
@@ -82,8 +82,8 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
     typo = yaml_typos.find(problem, line, column) if column is not None else None
     if typo is not None:
         start = source.offset(place.line, 1) + typo.start
-        return _told(typo.words, source.place(start, start + typo.length), typo.advice)
-    return _told(words, place, advice, labels=tuple(labels))
+        return _diagnostic(typo.words, source.place(start, start + typo.length), typo.advice)
+    return _diagnostic(words, place, advice, labels=tuple(labels))
 
 
 def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagnostic | None:
@@ -94,7 +94,7 @@ def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagn
     return found or (_misindented(source, stop, begin) if re.search(_OF_LINES, problem) else None)
 
 
-def _told(words: str, place: Place, advice: Advice | None, **more: Any) -> Diagnostic:
+def _diagnostic(words: str, place: Place, advice: Advice | None, **more: Any) -> Diagnostic:
     return Diagnostic("FC0002", f"not valid YAML: {words}", place, advice=advice, **more)
 
 
@@ -122,8 +122,10 @@ def _without_colon(source: Source, stop: int) -> Diagnostic | None:
     place = source.place(start, start + len(text))
     if run_on := _RUN_ON.match(text):
         mended = f"{run_on[1]}: {run_on[2]}"
-        return _told(f"missing space after the colon in `{shown(text)}`", place, Suggestion(mended, instead_of=text))
-    return _told(f"missing `: ` in `{shown(text)}`", place, "write `key: value`")
+        return _diagnostic(
+            f"missing space after the colon in `{shown(text)}`", place, Suggestion(mended, instead_of=text)
+        )
+    return _diagnostic(f"missing `: ` in `{shown(text)}`", place, "write `key: value`")
 
 
 def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
@@ -154,7 +156,7 @@ def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
     start = source.offset(n + 1, own + 1)
     labels = (Label("parsing stops here", _of_line(source, stop)),) if stop != n + 1 else ()
     words = f"`{name}` is indented by {_spaces(own)}, expected {indent}"
-    return _told(words, source.place(start, start + len(name)), f"indent it by {_spaces(indent)}", labels=labels)
+    return _diagnostic(words, source.place(start, start + len(name)), f"indent it by {_spaces(indent)}", labels=labels)
 
 
 def _of_line(source: Source, line: int) -> Place:

@@ -123,7 +123,7 @@ class Found:
     def lines(self) -> list[str]:
         """Which run it is, and a warning if it differs from the config."""
         newest = f", the newest of {self.runs} runs" if self.runs > 1 else ""
-        line = f"weights of `{self.wanted.at}`: {told(self.run)}{newest}"
+        line = f"weights of `{self.wanted.at}`: {described(self.run)}{newest}"
         file = shown_path(str(self.wanted.file))
         if self.differences is None:
             return [line, f"  warning: `{file}` has errors now, so that run was not compared with it"]
@@ -307,7 +307,7 @@ def source_of(config: Config) -> Source:
     return config_file(config), config.composition.overrides
 
 
-def told(run: Path) -> str:
+def described(run: Path) -> str:
     """A finished run on one line: its folder, end time, overrides and metrics."""
     known = record(run)
     parts = [f"finished {known.get('ended', 'at an unknown time')}"]

@@ -126,8 +126,8 @@ class Stop:
     `asked` is also set when the process `parent` has exited, or the sweep that this process belongs to is ending.
     """
 
-    def __init__(self, told: Callable[[], None] = lambda: None, parent: int | None = None) -> None:
-        self.told = told
+    def __init__(self, on_first: Callable[[], None] = lambda: None, parent: int | None = None) -> None:
+        self.on_first = on_first
         sweep, _, file = os.environ.get(SWEEP, "").partition(" ")
         self.parent = os.getppid() if sweep == str(os.getppid()) else parent
         self.file = Path(file) if file else None
@@ -155,4 +155,4 @@ class Stop:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        self.told()
+        self.on_first()

@@ -188,10 +188,10 @@ def _traced(
             warnings.simplefilter("ignore")  # such as those of recurrent modules; the outputs are compared
             return torch.export.export(graph, _example(inputs, numbers), dynamic_shapes=shapes, strict=False)
     except Exception as problem:  # tracing runs modules of any kind, and raises what they raise
-        raise ConfigError(*_told(problem, graph)) from problem
+        raise ConfigError(*_refusals(problem, graph)) from problem
 
 
-def _told(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
+def _refusals(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
     """An error of tracing, in terms of the graph."""
     closed = CLOSED.findall(str(problem))
     for symbol, _ in closed:

@@ -72,11 +72,11 @@ class ModuleCaller:
         built: nn.Module,
         call: ModuleCall,
         wrong: rules.Fault | None,
-        told: str = "",
+        raised_message: str = "",
         why: str = "",
         raised: tuple[Label, ...] = (),
     ) -> NoReturn:
-        """Report an invalid input: `wrong` is the error of a rule, `told` the message of the module itself."""
+        """Report an invalid input: `wrong` is the error of a rule, `raised_message` the message of the module itself."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
         labels = [visit.arrives(self.sizes), *raised]
         kind = found = dim = given = None
@@ -84,7 +84,7 @@ class ModuleCaller:
             kind = faults.stream(module, call.stream, visit.giver.name, self.sizes)
             found = expectation(built, module, call.stream) if kind is None else None
             dim = faults.wrong_dim(module, call.stream)
-            given = call.argument(wrong.at, wrong.item) if wrong is not None else dim or call.meant(told)
+            given = call.argument(wrong.at, wrong.item) if wrong is not None else dim or call.meant(raised_message)
         if kind is not None:
             several = self._one_of_several(call, place)
             self.findings.error(

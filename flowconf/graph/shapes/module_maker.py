@@ -147,7 +147,7 @@ class ModuleMaker:
             return
         name, given = found
         wanted, what, of_parameter = "at least 1", f"`{name}` of `{call.name}`", Reporter()
-        if wrong_values.told(given, wrong_values.is_count, wanted, what, of_parameter, visit.path):
+        if wrong_values.report(given, wrong_values.is_count, wanted, what, of_parameter, visit.path):
             self.findings.add(of_parameter.diagnostics[0])
             raise Poisoned
         got = f"`{given.text}`, which is {call_slips.shown(given.value)}" if given.of else call_slips.shown(given.value)

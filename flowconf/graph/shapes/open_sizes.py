@@ -27,7 +27,7 @@ MULTIPLES = (64, 96, 80, 224)
 STEPS = (2, 3, 4, 8, 16, 32)
 """Steps of sizes with an offset: those of networks whose layers do not pad."""
 EXAMPLES = (4, 8, 16, 32, 64, 128, 256)
-"""Sizes of which the first one that does not fit is told as an example."""
+"""Sizes to try; the first one that does not fit is reported as an example."""
 COUNTS = (131, 132)
 """How often a step is contained in a size with an offset: a form has to fit with both."""
 FEW = 13
@@ -102,16 +102,18 @@ class _Search:
     def with_example(self, fails: Trial, symbols: Sequence[str], sizes: Sizes) -> Trial:
         """The trial, with the same mistake at the smallest sizes that make it."""
         diagnostics = fails.result.reporter.diagnostics
-        at, told = next((number, each) for number, each in enumerate(diagnostics) if each.severity == "error")
+        at, error = next((number, each) for number, each in enumerate(diagnostics) if each.severity == "error")
         for small in EXAMPLES:
             trial = self.run(Sizes(known={**sizes.known, **dict.fromkeys(symbols, small)}))
             errors = trial.result.reporter.errors
-            same = [each for each in errors if (each.code, each.path, each.place) == (told.code, told.path, told.place)]
-            if same and same[0].message == told.message:
+            same = [
+                each for each in errors if (each.code, each.path, each.place) == (error.code, error.path, error.place)
+            ]
+            if same and same[0].message == error.message:
                 break  # it has nothing to do with these sizes
             if same:
                 note = Label(f"at {small} for {_listed(symbols)}: {same[0].message}", Place())
-                diagnostics[at] = replace(told, labels=(*told.labels, note))
+                diagnostics[at] = replace(error, labels=(*error.labels, note))
                 break
         return fails
 

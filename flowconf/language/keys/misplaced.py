@@ -55,8 +55,8 @@ def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place:
         odd = [key for key in members if (*owner, key) in suspects or _is_section(annotation, owner, key, members)]
         odd = [key for key in odd if not _knows(annotation, members, key)]
         found += _beside(owner, annotation, members, odd, place)
-        told = {key for stray in found for key in stray.keys}
-        homes = {key: _above(levels, owner, key, place) for key in odd if (*owner, key) not in told}
+        covered = {key for stray in found for key in stray.keys}
+        homes = {key: _above(levels, owner, key, place) for key in odd if (*owner, key) not in covered}
         found += [Stray(((*owner, key),), home) for key, home in homes.items() if home is not None]
     return found
 

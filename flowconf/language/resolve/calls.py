@@ -132,8 +132,8 @@ class CallParser:
             self._refuse("FC0131", "the call is nested too deeply or has invalid characters", place)
         raise AssertionError
 
-    def _told(self, given: Literal, fits: wrong_values.Fits, wanted: str, use: str) -> bool:
-        return wrong_values.told(given, fits, wanted, use, self.reporter, self.path)
+    def _reported(self, given: Literal, fits: wrong_values.Fits, wanted: str, use: str) -> bool:
+        return wrong_values.report(given, fits, wanted, use, self.reporter, self.path)
 
     def _refuse(self, code: str, message: str, place: Place, advice: Advice | None = None) -> None:
         self.reporter.error(code, message, place, path=self.path, advice=advice)
@@ -253,7 +253,7 @@ class CallParser:
         found = self._argument(node, spot)
         if isinstance(found, Literal) and wrong_values.is_number(found.value):
             return found
-        if isinstance(found, Literal) and self._told(found, wrong_values.is_number, "a number", "arithmetic"):
+        if isinstance(found, Literal) and self._reported(found, wrong_values.is_number, "a number", "arithmetic"):
             raise Refused
         text = _short(ast.unparse(node))
         is_ = f"is {call_slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
@@ -316,7 +316,7 @@ class CallParser:
                 continue
             if isinstance(argument, Literal):
                 fits = partial(value_types.fits, parameter.type, parameter.required)
-                if self._told(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
+                if self._reported(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
                     raise Refused
             advice, got, place = None, "a module", call.place
             if isinstance(argument, Call):

@@ -63,7 +63,7 @@ def _size(size: int | str, at: Path, scope: ParameterScope, reporter: Reporter) 
         if literal is None:
             return 1
         value = literal.value
-        if wrong_values.told(literal, _is_size, "an integer of at least 1", "`inputs`", reporter, dotted(at)):
+        if wrong_values.report(literal, _is_size, "an integer of at least 1", "`inputs`", reporter, dotted(at)):
             return 1
     if not _is_size(value):
         message = f"a size must be an integer of at least 1, got {call_slips.shown(value)}"

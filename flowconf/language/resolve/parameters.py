@@ -60,7 +60,7 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
     """A positive integer, or an expression of parameters with such a value; None after an error."""
     found = parser.value(value, place) if isinstance(value, str) else literal(value, place)
     wanted = "an integer of at least 1"
-    if found is None or wrong_values.told(found, wrong_values.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
+    if found is None or wrong_values.report(found, wrong_values.is_count, wanted, f"`{at[-1]}`", reporter, dotted(at)):
         return None
     if not isinstance(found.value, int) or not wrong_values.is_count(found.value):
         got = call_slips.shown(found.value)

@@ -40,7 +40,7 @@ def bare(given: Literal) -> Iterator[Literal]:
         yield given
 
 
-def told(given: Literal, fits: Fits, wanted: str, use: str, reporter: Reporter, path: str) -> bool:
+def report(given: Literal, fits: Fits, wanted: str, use: str, reporter: Reporter, path: str) -> bool:
     """Report a wrong parameter behind a wrong value, where it is set; returns whether there is one.
 
     `use` is where the parameter is used, as in "`repeat`" or "`out_features` of `Linear`".

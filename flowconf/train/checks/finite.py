@@ -114,14 +114,14 @@ def rows_to_try(terms: Terms, inputs: Sequence[str], split: Split, first: int) -
     return torch.arange(min(first, len(split)))
 
 
-def told(
+def diagnosed(
     found: Sequence[Spoiled], config: Config, split: Split, use: str, rows: Tensor, count: int = 1
 ) -> list[Diagnostic]:
     """The diagnostics for values of a batch with these `rows` of a split, of which `count` have such values."""
-    return list(placed([_told(one, config, split, use, rows, count) for one in found], config))
+    return list(placed([_diagnostic(one, config, split, use, rows, count) for one in found], config))
 
 
-def _told(found: Spoiled, config: Config, split: Split, use: str, rows: Tensor, count: int) -> Diagnostic:
+def _diagnostic(found: Spoiled, config: Config, split: Split, use: str, rows: Tensor, count: int) -> Diagnostic:
     name = f"{found.field}[{', '.join(map(str, found.element))}]" if found.element else found.field
     file, row = place_of_row(split, int(rows[found.row]))
     where = f"`{file}`" if file is not None else f"the {SPLIT_NAMES.get(use, f'`{use}`')} data"

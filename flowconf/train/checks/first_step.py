@@ -321,6 +321,6 @@ def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:
     """The parameters that a term has a gradient for; where it cannot be computed, all behind its values."""
     try:
         return reached(term.mean(check.values, check.batch))
-    except Exception:  # noqa: BLE001 - it has been told, or a project's function does something of its own with fakes
+    except Exception:  # noqa: BLE001 - it has been reported, or a project's function does something of its own with fakes
         values = [check.values.get(name) for name in term.references]
         return set().union(*(reached(value) for value in values if isinstance(value, Tensor)))

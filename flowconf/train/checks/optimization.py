@@ -217,7 +217,7 @@ def _takes(
     if problem is None:
         return True
     alone = ((name, _complaint(call, {name: value})) for name, value in args.items())
-    refused = next(((name, told) for name, told in alone if told is not None), None)
+    refused = next(((name, error) for name, error in alone if error is not None), None)
     path, problem = (where, problem) if refused is None else ((*where, refused[0]), refused[1])
     message = f"`{dotted(path)}` is rejected: {_words(problem)}"
     reporter.error("FC0123", message, origins.value(path), path=dotted(path), labels=raised_here(problem))

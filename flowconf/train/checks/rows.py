@@ -12,7 +12,7 @@ from flowconf.language.sections import torch_metrics
 from flowconf.language.sections.phases import wanted_values
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
-from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try, spoiled, told
+from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
 from flowconf.train.checks.real_rows import CPU, RealRows
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.data.run_data import how_to_get
@@ -48,7 +48,7 @@ def check_rows(config: Config, inference: Inference, open_terms: list[str], repo
         values = real.values(wanted, batch)
         if values is not None:
             found = spoiled(terms, inputs, values, batch)
-            reporter.diagnostics += told(found, config, split, use, rows, len(rows))
+            reporter.diagnostics += diagnosed(found, config, split, use, rows, len(rows))
     return left
 
 

@@ -33,7 +33,7 @@ CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
 """Losses and metrics whose input has an axis for the classes, and whose target holds numbers of classes."""
 
 SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-"""Exceptions whose words are told without their kind, which says nothing more."""
+"""Exceptions whose message is reported without their type, which adds nothing to it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class TermCheck:
             into.error("FC0402", message, self.origins.value(path), path=dotted(path), advice=advice)
 
     def fits(self, meter: Meter, term: Term | None = None) -> bool:
-        """Whether a meter, or one like it of another `term`, can be computed, as far as can be told."""
+        """Whether a meter, or one like it of another `term`, can be computed, as far as is known."""
         if isinstance(meter, TorchMeter):
             meter.metric.reset()
             return self.problem(TorchMeter(term or meter.term, meter.metric)) is None

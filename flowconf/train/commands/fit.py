@@ -28,7 +28,7 @@ LARGEST = 6
 
 
 class MemoryUnknown(RunError):
-    """A step whose memory cannot be told from shapes."""
+    """A step whose memory cannot be computed from shapes."""
 
 
 def memory_lines(config: Config, inference: Inference) -> list[str]:

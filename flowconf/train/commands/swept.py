@@ -43,8 +43,8 @@ def carry_out(
 
 def note_failure(problem: Exception, run: SweepRun, sweep: Path) -> None:
     """Report why a run has failed, and note that it has."""
-    told = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
-    sys.stderr.write(printable_lines(f"\n{told}\nthe run with `{' '.join(run.overrides)}` failed\n"))
+    message = render_text(problem.diagnostics) if isinstance(problem, FlowconfError) else _short(problem)
+    sys.stderr.write(printable_lines(f"\n{message}\nthe run with `{' '.join(run.overrides)}` failed\n"))
     run.note(sweep, run.folder, FAILED)
 
 

@@ -82,7 +82,7 @@ def train_checked(
     evaluation whether to end the run early; it is not asked by a run of several processes.
     """
     with joined(walk.to(road.BEFORE_TORCH).checked) as member:
-        walk = member.told(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
+        walk = member.from_first(lambda: walk.to(road.END))  # composed by rank 0, because the file may change meanwhile
         prerequisites = walk.prerequisites
         assert prerequisites is not None
         screen = screen or _screen(walk.checked, member, verbose)
@@ -192,7 +192,7 @@ def _begin(
 ) -> Path:
     """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
-    before = member.told(noted_run)
+    before = member.from_first(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
         screen.say(f"a process died: restart {restarts()} of {most_restarts()}")
         _go_on(walk, before, (), screen, member)
@@ -237,7 +237,7 @@ def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:
 
 def _new_run(job: Job, runs: Path, sweep: str, opened: Callable[[Path], object], prunes: Prunes | None) -> Run:
     """A run in a new folder, which is created and locked by rank 0."""
-    made = job.team.told(lambda: _made(job, runs, sweep))
+    made = job.team.from_first(lambda: _made(job, runs, sweep))
     run = made if job.team.first else Onlooker(made.folder, made.record)
     run.prunes = prunes
     try:

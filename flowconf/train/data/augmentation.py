@@ -68,16 +68,16 @@ class Augmented:
                 given = augment(*current)
             except Exception as problem:
                 message = f"`{call}` cannot augment {_shown(names)}: {type(problem).__name__}: {problem}"
-                raise RunError(_told(names, message, raised_here(problem))) from problem
+                raise RunError(_diagnostic(names, message, raised_here(problem))) from problem
             current = given if isinstance(given, tuple | list) else [given]
             if len(current) != len(names) or not all(isinstance(value, Tensor) for value in current):
-                raise RunError(_told(names, f"`{call}` must return a tensor for {_shown(names)}"))
+                raise RunError(_diagnostic(names, f"`{call}` must return a tensor for {_shown(names)}"))
         current = [value.as_subclass(Tensor) for value in current]
         for name, before, after in zip(names, values, current, strict=True):
             if before.shape != after.shape or before.dtype != after.dtype:
                 kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (after, before)]
                 message = f"the augmentation of `{name}` gives {kinds[0]}, but the field is {kinds[1]}"
-                raise RunError(_told(names, message))
+                raise RunError(_diagnostic(names, message))
         return current
 
 
@@ -97,8 +97,7 @@ def augmented(config: Config, split: Split) -> Split:
     try:
         made.augmented(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0), [0])
     except RunError as error:
-        told = [_at(one, config) for one in error.diagnostics]
-        raise ConfigError(*told) from error
+        raise ConfigError(*(_at(one, config) for one in error.diagnostics)) from error
     return made
 
 
@@ -148,16 +147,16 @@ def _shown(names: Sequence[str]) -> str:
     return " and ".join(f"`{name}`" for name in names)
 
 
-def _told(names: Sequence[str], message: str, labels: Sequence[Any] = ()) -> Diagnostic:
+def _diagnostic(names: Sequence[str], message: str, labels: Sequence[Any] = ()) -> Diagnostic:
     return Diagnostic("FC0501", message, path=f"{dotted(WHERE)}.{', '.join(names)}", labels=tuple(labels))
 
 
-def _at(told: Diagnostic, config: Config) -> Diagnostic:
+def _at(diagnostic: Diagnostic, config: Config) -> Diagnostic:
     """A diagnostic with the place of the chain that it is about."""
     from dataclasses import replace
 
-    key = next(key for key in config.training.data.augment if _names(key) == _names(told.path.split(".", 2)[2]))
-    return replace(told, place=config.composition.document.origins.value((*WHERE, key)))
+    key = next(key for key in config.training.data.augment if _names(key) == _names(diagnostic.path.split(".", 2)[2]))
+    return replace(diagnostic, place=config.composition.document.origins.value((*WHERE, key)))
 
 
 def _names(key: str) -> list[str]:

@@ -335,7 +335,7 @@ class Decoder:
         import numpy
 
         pillow = _pillow()
-        with _told(file), pillow.open(file, formats=FORMATS) as opened:
+        with _readable(file), pillow.open(file, formats=FORMATS) as opened:
             picture = _flattened(_upright(opened), self.channels)
             if self.size is not None and picture.size != self.size[::-1]:
                 picture = picture.resize(self.size[::-1], pillow.Resampling.BILINEAR)
@@ -356,7 +356,7 @@ class MaskDecoder:
         import numpy
 
         pillow = _pillow()
-        with _told(file), pillow.open(file, formats=FORMATS) as opened:
+        with _readable(file), pillow.open(file, formats=FORMATS) as opened:
             picture = _upright(opened)
             if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
                 raise Flaw(f"must have one class for each pixel, and is an image with the mode {picture.mode}")
@@ -372,7 +372,7 @@ def examine(file: Path) -> tuple[int, ...] | str:
     A file without the bytes that end its format is decoded, which decides.
     """
     try:
-        with _told(file), _pillow().open(file, formats=FORMATS) as opened:
+        with _readable(file), _pillow().open(file, formats=FORMATS) as opened:
             width, height = opened.size
             is_turned = (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(0x112) in TURNED
             if not _has_end(file, opened.format or ""):
@@ -396,7 +396,7 @@ def _has_end(file: Path, form: str) -> bool:
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
+def _readable(file: Path) -> Iterator[None]:
     """A block that reads an image file, whose exceptions become a `Flaw`."""
     from PIL import UnidentifiedImageError
 

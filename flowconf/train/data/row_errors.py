@@ -47,13 +47,13 @@ def apart(
     if not items:
         return _refused("the data set has no rows")
     for row, item in zip(rows, items, strict=False):
-        told = _wrong_in(row, item, fields) or _unlike(row, item, rows[0], items[0])
-        if told is not None:
-            return told
+        error = _wrong_in(row, item, fields) or _unlike(row, item, rows[0], items[0])
+        if error is not None:
+            return error
     for row, item in zip(rows, items, strict=False):
-        told = _of_another_type(row, item, fields)
-        if told is not None:
-            return told
+        error = _of_another_type(row, item, fields)
+        if error is not None:
+            return error
     return _refused(f"the rows cannot be collated: {problem}")
 
 

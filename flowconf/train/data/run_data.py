@@ -192,13 +192,13 @@ def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
     return found
 
 
-def placed(told: Iterable[Diagnostic], config: Config, base: Keys = ("data",)) -> Iterator[Diagnostic]:
+def placed(diagnostics: Iterable[Diagnostic], config: Config, base: Keys = ("data",)) -> Iterator[Diagnostic]:
     """Diagnostics with their place in the config, where they have none or only that of a data file.
 
     `base` is where the data set is written; it takes the place of `data` in their paths.
     """
     origins = config.composition.document.origins
-    for one in told:
+    for one in diagnostics:
         path: Keys = _argument_of(one.place.file, config, base) or path_of(one.path)
         if path[0] == "data" and path[: len(base)] != base:
             path = (*base, *path[1:]) if origins.root.at((*base, *path[1:2])) is not None else path

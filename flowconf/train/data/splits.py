@@ -419,8 +419,8 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
         message = f"`shapes` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
         advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
         is_call = isinstance(problem, TypeError) and raised_at(problem) is None
-        told = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
-        raise ConfigError(replace(told, advice=advice) if is_call else told) from problem
+        refusal = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
+        raise ConfigError(replace(refusal, advice=advice) if is_call else refusal) from problem
     wrong = _wrong_declaration(found)
     if wrong is not None:
         message = f"`shapes` of the data set `{of_project}` {wrong}"

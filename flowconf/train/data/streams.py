@@ -206,9 +206,9 @@ class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
                 found = read(items, at, stop - at)[start - at :]
                 if len(found) < stop - start:
                     length = len(self.dataset)
-                    told = f"the data set ends after {start + len(found)} rows, but its `__len__` is {length}"
+                    message = f"the data set ends after {start + len(found)} rows, but its `__len__` is {length}"
                     advice = "return the number of rows of one pass"
-                    raise RunError(Diagnostic("FC0501", told, path="data.name", advice=advice))
+                    raise RunError(Diagnostic("FC0501", message, path="data.name", advice=advice))
                 yield collated(found, range(start, stop), self.fields)
                 at = stop
 

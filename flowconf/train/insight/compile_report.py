@@ -59,8 +59,10 @@ def _explained(job: Job) -> tuple[int, list[str]]:
             continue
         path, place = _path_of(view, reason.user_stack)
         if path or (last.filename, last.lineno) not in known:  # resumed functions have lost the outer frames
-            told = reason.reason.partition("\n")[0].rstrip(".")
-            breaks[f"`{path}`{f' ({place})' if place else ''}"] = f"{told} ({shown_path(last.filename)}:{last.lineno})"
+            message = reason.reason.partition("\n")[0].rstrip(".")
+            breaks[f"`{path}`{f' ({place})' if place else ''}"] = (
+                f"{message} ({shown_path(last.filename)}:{last.lineno})"
+            )
         known.add((last.filename, last.lineno))
     return found.graph_count, [f"{where}: {why}" for where, why in breaks.items()]
 

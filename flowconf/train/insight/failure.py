@@ -76,10 +76,10 @@ def explain(problem: BaseException, job: Job) -> None:
         if at is not None and any(frame.f_code in MEASURING for frame in frames):
             found = problems_of(job.config, job.terms, job.metrics, at.f_locals["values"], at.f_locals["batch"])
     if found:
-        told = RunError(*found)
+        error = RunError(*found)
         for note in getattr(problem, "__notes__", ()):
-            told.add_note(note)
-        raise told from problem
+            error.add_note(note)
+        raise error from problem
 
 
 def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None) -> str:

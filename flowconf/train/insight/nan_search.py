@@ -118,7 +118,7 @@ def _refuse_weights(job: Job, when: str, advice: str) -> None:
     """Raise `RunError` for a weight that is not finite."""
     for name, parameter in job.graph.named_parameters():
         if _kind(parameter):
-            raise RunError(_told(job, f"`{name}` is not finite {when}", name, advice))
+            raise RunError(_diagnostic(job, f"`{name}` is not finite {when}", name, advice))
 
 
 def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking) -> None:
@@ -133,9 +133,9 @@ def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking)
         raise RunError(*causes)
     found = {"infinite value": looking.infinite, "NaN": looking.undefined}
     origins = {kind: origin for kind, origin in found.items() if origin is not None}
-    told = "; ".join(f"the first {kind} comes from {origin}" for kind, origin in origins.items())
+    sources = "; ".join(f"the first {kind} comes from {origin}" for kind, origin in origins.items())
     path = [origin.path for origin in origins.values()][-1] if origins else ""
-    raise RunError(_told(job, f"{wrong[0]} is not finite in step {step + 1:,}: {told}", path, None))
+    raise RunError(_diagnostic(job, f"{wrong[0]} is not finite in step {step + 1:,}: {sources}", path, None))
 
 
 def _wrong_gradients(job: Job) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _wrong_gradients(job: Job) -> Iterator[str]:
             yield name
 
 
-def _told(job: Job, message: str, path: str, advice: str | None) -> Diagnostic:
+def _diagnostic(job: Job, message: str, path: str, advice: str | None) -> Diagnostic:
     step = None if path.startswith(OUTSIDE) else job.config.model.step_at(path)
     place = step.place if step is not None else NOWHERE
     return Diagnostic("FC0702", message, place, path.removeprefix(OUTSIDE), advice=advice)

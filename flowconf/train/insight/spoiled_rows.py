@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.train.checks.finite import MOST, Terms, is_suspicious, rows_to_try, spoiled, told
+from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
 from flowconf.train.data.splits import Feed
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
@@ -16,7 +16,7 @@ from flowconf.train.seeds import undisturbed
 
 def check_data(job: Job) -> None:
     """Raise `ConfigError` for values that make a loss or metric not finite, in the first rows or in data in memory."""
-    found = [told for feed in (job.train, *job.held_out.values()) for told in _in_feed(job, feed)]
+    found = [one for feed in (job.train, *job.held_out.values()) for one in _in_feed(job, feed)]
     if found:
         raise ConfigError(*found)
 
@@ -27,7 +27,7 @@ def in_step(job: Job, step: int) -> list[Diagnostic]:
     if made is None:
         return []
     batch, rows = made
-    return told(spoiled(_losses(job), job.inputs, None, batch), job.config, job.train.split, "train", rows)
+    return diagnosed(spoiled(_losses(job), job.inputs, None, batch), job.config, job.train.split, "train", rows)
 
 
 def in_split(job: Job, feed: Feed) -> list[Diagnostic]:
@@ -37,7 +37,7 @@ def in_split(job: Job, feed: Feed) -> list[Diagnostic]:
         rows = torch.arange(start, min(start + size, len(feed)))
         found = spoiled(_losses(job), job.inputs, None, feed.rows(rows))
         if found:
-            return told(found, job.config, feed.split, feed.use, rows)
+            return diagnosed(found, job.config, feed.split, feed.use, rows)
     return []
 
 
@@ -52,7 +52,7 @@ def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
         found = spoiled(terms, job.inputs, job.values(job.evaluation_view, batch), batch)
     job.graph.train()
     job.graph.reset_state()
-    return told(found, job.config, feed.split, feed.use, rows, len(rows))
+    return diagnosed(found, job.config, feed.split, feed.use, rows, len(rows))
 
 
 def _losses(job: Job) -> Terms:

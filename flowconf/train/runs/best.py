@@ -125,7 +125,7 @@ class Best:
 
     def catch_up(self, step: int) -> None:
         """Do what is due if the run ended after saving a checkpoint, but before saving its best weights."""
-        if self.keeps(step) and self.job.team.told(lambda: self._lacks(step)):
+        if self.keeps(step) and self.job.team.from_first(lambda: self._lacks(step)):
             self.save(step)
         self.kept.tidy()
 

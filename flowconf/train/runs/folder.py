@@ -56,7 +56,7 @@ class Run:
     document: Mapping[str, Any] | None = None
     """A changed config, which takes the place of the one that the run was started with."""
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
-    """Who else is told the numbers."""
+    """Who else receives the numbers."""
     prunes: Prunes | None = field(init=False, default=None, repr=False)
     """What a sweep says about an evaluation."""
     pruned: bool = field(init=False, default=False, repr=False)
@@ -206,7 +206,7 @@ class Run:
                     self._sync()
                     self._note_end(status, changes)
             elif self._began:
-                with suppress(OSError):  # what ended the run is being told; a disk that is full must not hide it
+                with suppress(OSError):  # the error that ended the run is reported; a full disk must not hide it
                     self._note_end(status, changes)
             with suppress(OSError):
                 self.close()

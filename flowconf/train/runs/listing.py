@@ -170,7 +170,7 @@ def listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
         settings = dict(flat(read(file.parent / CONFIG).data))
     except FlowconfError as error:
         settings = {}
-        warnings += [replace(told, severity="warning", advice=NO_SETTINGS) for told in error.diagnostics]
+        warnings += [replace(diagnostic, severity="warning", advice=NO_SETTINGS) for diagnostic in error.diagnostics]
     return Listed(file.parent, found, settings)
 
 

@@ -143,7 +143,7 @@ def check_weights(file: Path, step: int, run: str) -> None:
 
 
 def saved_step(file: Path) -> int | None:
-    """The step whose weights a file holds; None when there is no such file, or it cannot be told."""
+    """The step whose weights a file holds; None if there is no such file, or it cannot be read."""
     try:
         with opened(file, Place(str(file))) as found:
             return int(found.texts["step"])

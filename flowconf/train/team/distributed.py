@@ -183,7 +183,7 @@ class Team:
         dist.all_gather_object(found, value)
         return found
 
-    def told(self, make: Callable[[], T]) -> T:
+    def from_first(self, make: Callable[[], T]) -> T:
         """The result of `make`, which is called only in rank 0 and broadcast. The value must be picklable."""
         if self.size == 1:
             return make()
