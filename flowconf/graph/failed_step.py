@@ -40,12 +40,8 @@ def add_notes(problem: BaseException, graph: GraphTree, args: tuple[Any, ...], k
         if isinstance(problem, FlowconfError):
             place, path = found.place or NOWHERE, found.path
             problem.diagnostics = tuple(
-                replace(
-                    diagnostic,
-                    place=diagnostic.place if diagnostic.place != NOWHERE else place,
-                    path=diagnostic.path or path,
-                )
-                for diagnostic in problem.diagnostics
+                replace(one, place=one.place if one.place != NOWHERE else place, path=one.path or path)
+                for one in problem.diagnostics
             )
 
 

@@ -205,7 +205,7 @@ class _Composer:
         warnings = (*self.library.warnings(), *(value.warning() for value in lost))
         document = Document.of(root, str(self.library.main), warnings)
         choices = {**{one.parsed.get_key_element().lstrip("+~"): None for one in chosen}, **composed.choices}
-        overruled = {value.path: value.said for value in lost}
+        overruled = {value.path: value.written for value in lost}
         return Composition(document, tuple(typed), choices, str(self.library.main), overruled)
 
     def chooses(self, override: Override) -> bool:
@@ -280,10 +280,11 @@ class _Composer:
         if top and self.rules.tops and top not in self.rules.tops:
             raise ConfigError(self.misplaced(new, included, [key for key in own.value if key in self.rules.tops]))
         notes = Reporter()
-        said = root.at((included.package,)) if included.package in self.rules.tops else None
-        if said is not None and not isinstance(said.value, dict):
-            message = f"`{included.package}` must be a mapping, got `{json.dumps(said.plain())}`"
-            advice, place = "write its keys below it, or remove it", said.key if said.value is None else said.place
+        section = root.at((included.package,)) if included.package in self.rules.tops else None
+        if section is not None and not isinstance(section.value, dict):
+            message = f"`{included.package}` must be a mapping, got `{json.dumps(section.plain())}`"
+            advice = "write its keys below it, or remove it"
+            place = section.key if section.value is None else section.place
             notes.error("FC0123", message, place, path=included.package, advice=advice)
         for path, parent in removals(root, new, self.rules):
             node = new.at(path)

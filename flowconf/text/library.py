@@ -159,9 +159,9 @@ class Library:
         """The file that the text of `node` names."""
         name: str = node.value
         check_graph_name(name, node.place, path)
-        says = File(node.place.file) if node.place.file is not None else self.main
+        source = File(node.place.file) if node.place.file is not None else self.main
         if File(name).suffix in SUFFIXES:
-            file = File(os.path.normpath(says.parent / name))
+            file = File(os.path.normpath(source.parent / name))
             if not any(file.is_relative_to(root) for root in self.roots):
                 raise self._no_graph(f"`{name}` is outside the config root", node, path, None)
             if _is_file(file):

@@ -12,10 +12,10 @@ from flowconf.text.defaults import Included
 
 @dataclass(frozen=True)
 class Overruled:
-    """A value that the main file `said` and a group replaces by `now`; `named` is the group's entry in the list."""
+    """A value `written` in the main file that a group replaces by `now`; `named` is the group's entry in the list."""
 
     path: Path
-    said: Node
+    written: Node
     now: Node
     group: str
     package: str
@@ -28,21 +28,22 @@ class Overruled:
 
     def warning(self) -> Diagnostic:
         key, group, now = dotted(self.path), self.group, self.now.plain()
-        message = f"`{key}` is `{now}` from the config group `{group}`, not `{self.said.plain()}`"
+        message = f"`{key}` is `{now}` from the config group `{group}`, not `{self.written.plain()}`"
         labels = (
             Label(f"`{group}` sets `{now}`", self.now.place),
             Label("entries after `_self_` override this file", self.named),
         )
         advice = f"remove one of the two, or list the group before `_self_`: `- {group}@{self.package}`"
-        return Diagnostic("FC0107", message, self.said.place, key, labels, advice, severity="warning")
+        return Diagnostic("FC0107", message, self.written.place, key, labels, advice, severity="warning")
 
 
 def overruled(before: Node, added: Node, included: Included, named: Place, main: str | None) -> Iterator[Overruled]:
     """The values of the file `main` in `before` that a group is about to replace."""
     for path, now in Origins(added).items():
-        said = before.at(path)
-        if said is None or said.place.file != main or (isinstance(said.value, dict) and isinstance(now.value, dict)):
+        written = before.at(path)
+        both_mappings = written is not None and isinstance(written.value, dict) and isinstance(now.value, dict)
+        if written is None or written.place.file != main or both_mappings:
             continue
         above = before.at(path[:-1])
-        if above is not None and isinstance(above.value, dict) and said.plain() != now.plain():
-            yield Overruled(path, said, now, included.config_path, included.package, named)
+        if above is not None and isinstance(above.value, dict) and written.plain() != now.plain():
+            yield Overruled(path, written, now, included.config_path, included.package, named)

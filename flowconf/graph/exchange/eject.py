@@ -150,8 +150,8 @@ def _following_lines(plan: GraphPlan) -> str:
         ]
     if not lines:
         return ""
-    says = '        """Move the members that follow others; to be called after each step of the optimizer."""'
-    return "\n".join(["", "", "    @torch.no_grad()", "    def follow(self):", says, *lines])
+    docstring = '        """Move the members that follow others; to be called after each step of the optimizer."""'
+    return "\n".join(["", "", "    @torch.no_grad()", "    def follow(self):", docstring, *lines])
 
 
 def _frozen_settings(plan: GraphPlan) -> dict[str, str]:

@@ -18,7 +18,7 @@ KEEPERS = (".activation", ".batchnorm", ".dropout", ".instancenorm", ".normaliza
 """Parts of torch whose modules preserve the shape."""
 
 
-def says(mount: Mount, size: int | str | None) -> Place | None:
+def size_in_mount(mount: Mount, size: int | str | None) -> Place | None:
     """Where a mount passes this size to its graph."""
     return next((given.place for _, given in mount.params if given.value == size), None)
 
@@ -48,14 +48,14 @@ def number_in(module: Module, size: int) -> Place | None:
                 step = graph.step(step.stream.member)
         case Call(args=args, kwargs=kwargs):
             given = modules.class_source(module.name).init.bound(args, kwargs)
-            said = [(p.name, n) for p, n in given if isinstance(n, Literal) and _says(n.value, size)]
-            places = [n.place for name, n in said if name not in EXPECTS] or [n.place for _, n in said]
+            equal = [(p.name, n) for p, n in given if isinstance(n, Literal) and _has_size(n.value, size)]
+            places = [n.place for name, n in equal if name not in EXPECTS] or [n.place for _, n in equal]
             known = [place for place in places if place.line or place.word]
             return known[0] if len(known) == 1 else module.place if known else None
     return None
 
 
-def _says(value: object, size: int) -> bool:
+def _has_size(value: object, size: int) -> bool:
     return value == size or (isinstance(value, tuple) and size in value)
 
 

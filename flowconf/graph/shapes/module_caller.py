@@ -76,7 +76,7 @@ class ModuleCaller:
         why: str = "",
         raised: tuple[Label, ...] = (),
     ) -> NoReturn:
-        """Report an invalid input: `wrong` is the error of a rule, `raised_message` the message of the module itself."""
+        """Report an invalid input: `wrong` is the error of a rule, `raised_message` that of the module."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
         labels = [visit.arrives(self.sizes), *raised]
         kind = found = dim = given = None

@@ -44,10 +44,10 @@ def changed_in(body: Visit, wanted: Any, gives: Any, but: int | None = None) -> 
     The dimension `but` may differ.
     """
     dims = [dim for dim in apart(wanted, gives) if dim != but]
-    said = number_in(body.applied.target, gives.shape[dims[0]]) if len(dims) == 1 else None
-    last = next(_changes(body, gives, dims), None) if dims and said is None else None
+    written = number_in(body.applied.target, gives.shape[dims[0]]) if len(dims) == 1 else None
+    last = next(_changes(body, gives, dims), None) if dims and written is None else None
     if last is None:
-        return said or end_of(body.applied, body.step)
+        return written or end_of(body.applied, body.step)
     found = _number(last.applied.target, last.stream, wanted, dims)
     return found or end_of(last.applied, last.step)
 

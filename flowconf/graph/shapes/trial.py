@@ -21,7 +21,7 @@ from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import check_initial_values
 from flowconf.graph.shapes.inner_values import InnerValues, has_inner
-from flowconf.graph.shapes.locating import apart, call_place, made_at, says
+from flowconf.graph.shapes.locating import apart, call_place, made_at, size_in_mount
 from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
 from flowconf.graph.shapes.module_maker import ModuleMaker
 from flowconf.graph.shapes.scope import Giver, Held, Scope
@@ -190,8 +190,8 @@ class Trial:
         causes: list[Cause] = []
         if giver is not None:
             causes.append(misfit(giver, size, given, scope.path, place, self.sizes))
-        is_said = scope.mounted is not None and place == says(scope.mounted, size)
-        if declared.line and not is_said:
+        is_passed = scope.mounted is not None and place == size_in_mount(scope.mounted, size)
+        if declared.line and not is_passed:
             causes.append(Contradiction(entry.name, entry.place, declared, size, given))
         self.findings.add(found, *causes)
         return UNKNOWN
@@ -214,8 +214,8 @@ class Trial:
             return reused or read or mount
         if mounted is None:
             return reused
-        said = says(mounted, entry.shape[wrong]) if reused is None else None
-        return said or made_at(giver, value.shape[wrong]) or mount
+        passed = size_in_mount(mounted, entry.shape[wrong]) if reused is None else None
+        return passed or made_at(giver, value.shape[wrong]) or mount
 
     # steps
 

@@ -367,12 +367,12 @@ class _Report:
 
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
         got, field = self._at(where), _field(model, where)
-        said = InWords.of(field)
-        if isinstance(got, str) and said is not None:
+        in_words = InWords.of(field)
+        if isinstance(got, str) and in_words is not None:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
         wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
-        if any(problem["type"] in KINDS for problem in problems) and said is not None:
-            wanted = [said]
+        if any(problem["type"] in KINDS for problem in problems) and in_words is not None:
+            wanted = [in_words]
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
         if WORDS[float] in wanted:
             wanted = [kind for kind in wanted if kind != WORDS[int]]

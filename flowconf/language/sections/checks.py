@@ -143,10 +143,10 @@ def _check_optimizer(section: OptimizerSection, checker: _Names) -> None:
             checker.arguments(section.name, signature, group.args, path, given=1, own=OWN_KEYS[GroupSection])
 
 
-def check_overruled(said: Mapping[Path, Node], reporter: Reporter) -> None:
+def check_overruled(written: Mapping[Path, Node], reporter: Reporter) -> None:
     """Report unknown names in a file even if a config group overrides them."""
     tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
-    for path, node in said.items():
+    for path, node in written.items():
         table = tables.get(str(path[0])) if path[1:] == ("name",) else None
         if table is not None and isinstance(node.value, str) and node.value not in table:
             reporter.add(table.unknown(node.value, node.place, dotted(path)))

@@ -159,8 +159,8 @@ def _go_on(
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
-        anew = last_checkpoint(folder) is None
-        job = _prepared(walk, Path(config.training.trainer.runs), team, screen, weights=anew)
+        from_start = last_checkpoint(folder) is None
+        job = _prepared(walk, Path(config.training.trainer.runs), team, screen, weights=from_start)
         _carry_out(job, lambda: run, screen)
     team.wait()
 
@@ -225,13 +225,13 @@ def _watching(job: Job) -> Iterator[Watcher]:
         yield Callbacks(job, made(job.config, job.device) if job.team.first else {})
 
 
-def _check_splits(job: Job, said: Sequence[Diagnostic], screen: Screen) -> None:
-    """Refuse or warn about settings that require a split that the data set does not have, unless already `said`."""
+def _check_splits(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> None:
+    """Refuse or warn about settings that require a split that the data set does not have, unless already `reported`."""
     reporter = Reporter(job.config.composition.document.origins)
     check_splits(job.config, job.held_out, reporter)
     reporter.stop_on_errors()
     for warning in reporter.mistakes():
-        if warning not in said:
+        if warning not in reported:
             screen.say(render_text([warning]))
 
 

@@ -425,7 +425,7 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     if wrong is not None:
         message = f"`shapes` of the data set `{of_project}` {wrong}"
         raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
-    return {field: said for field, said in found.items() if not any(_is_open(size) for size in said[0])}
+    return {field: declared for field, declared in found.items() if not any(_is_open(size) for size in declared[0])}
 
 
 def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
@@ -442,10 +442,10 @@ def _wrong_declaration(found: object) -> str | None:
     """Why this declares no fields; None if it does."""
     if not isinstance(found, Mapping):
         return f"gives a `{type(found).__name__}`, and must give a mapping of fields"
-    for field, said in found.items():
-        if not isinstance(field, str) or not isinstance(said, tuple | list) or len(said) not in (2, 3):
-            return f"gives `{said!r}` for the field `{field}`, and must give its shape and dtype"
-        shape, dtype, *classes = said
+    for field, declared in found.items():
+        if not isinstance(field, str) or not isinstance(declared, tuple | list) or len(declared) not in (2, 3):
+            return f"gives `{declared!r}` for the field `{field}`, and must give its shape and dtype"
+        shape, dtype, *classes = declared
         if not isinstance(shape, tuple | list) or not all(_is_open(size) or _is_count(size) for size in shape):
             return f"gives the shape `{shape!r}` for the field `{field}`, and must give one size for each dimension"
         if not isinstance(dtype, torch.dtype):

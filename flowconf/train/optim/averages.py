@@ -54,15 +54,15 @@ class Averages:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Restore `state()`; missing averages are initialized from the weights. Returns notes for the user."""
-        anew = []
+        restarted = []
         for name, value, average, weights in zip(self.names, self.values, self._averages, self._weights, strict=True):
             found = tensors.get(average_of(name))
             if found is not None and found.shape == value.shape:
                 value.copy_(like(value, found))
             else:
                 average.copy_(weights)
-                anew.append(name)
-        return [f"averages start from the current weights for {listing(anew, FEW)}"] if anew else []
+                restarted.append(name)
+        return [f"averages start from the current weights for {listing(restarted, FEW)}"] if restarted else []
 
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:

@@ -57,7 +57,7 @@ def restore_state(
     """
     groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Any]] = {}
-    anew, joining, number = [], [], 0
+    fresh, joining, number = [], [], 0
     for group in optimizer.param_groups:
         expected: dict[int, Mapping[str, tuple[int, ...]] | None] = {}
         for parameter in group["params"]:
@@ -71,7 +71,7 @@ def restore_state(
                 if make is None or _fits(found, parameter, expected[parameter.ndim]):
                     state[number] = {key: _as_held(parameter, value) for key, value in found.items()}
                 else:
-                    anew.append(name)
+                    fresh.append(name)
             number += 1
     kept = dict(optimizer.state)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -80,8 +80,8 @@ def restore_state(
             optimizer.state[parameter] = kept[parameter]  # initialized by the optimizer before the first step
         _lay_out(optimizer, parameter)
     return [
-        *said(anew, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
-        *said(joining, "optimizer state starts with this step for", "not trained before"),
+        *note_on(fresh, "optimizer state starts fresh for", "with these settings the optimizer stores other values"),
+        *note_on(joining, "optimizer state starts with this step for", "not trained before"),
     ]
 
 
@@ -89,7 +89,7 @@ def _parameters(optimizer: optim.Optimizer) -> Iterable[nn.Parameter]:
     return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
-def said(names: list[str], what: str, why: str) -> list[str]:
+def note_on(names: list[str], what: str, why: str) -> list[str]:
     """A note on some parameters, if there are any."""
     return [f"{what} {listing(names, FEW)}: {why}"] if names else []
 

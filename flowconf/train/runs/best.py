@@ -70,12 +70,12 @@ class Best:
         """
         better = self.step == step
         known = bool(self.metrics) and self.latest == step
-        said = {BEST_OF: self.name, VALUE: repr(self.value)} if known else {}
-        keep = self.kept.writing(step, said)
+        best_of = {BEST_OF: self.name, VALUE: repr(self.value)} if known else {}
+        keep = self.kept.writing(step, best_of)
 
         def write(found: Snapshot) -> None:
             if better:
-                found.saying(said).write(self.file)
+                found.with_texts(best_of).write(self.file)
             keep(found)
 
         return write

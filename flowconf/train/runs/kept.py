@@ -46,17 +46,17 @@ class Kept:
         """Whether the weights of a step have to be kept, and are not yet."""
         return bool(self.reasons(step)) and saved_step(kept_file(self.run.folder, step)) != step
 
-    def writing(self, step: int, said: dict[str, str]) -> Callable[[Snapshot], None]:
+    def writing(self, step: int, best_of: dict[str, str]) -> Callable[[Snapshot], None]:
         """What writes the weights of a step and removes those that are replaced, as it is decided now.
 
-        `said` are the texts that say what they are best of.
+        `best_of` are texts that describe what they are best of.
         """
         reasons, staying = self.reasons(step), {ranked for ranked, _ in self.ranking}
-        texts = {KEPT: ", ".join(reasons), **(said if "best" in reasons else {})}
+        texts = {KEPT: ", ".join(reasons), **(best_of if "best" in reasons else {})}
 
         def write(found: Snapshot) -> None:
             if reasons:
-                found.saying(texts).write(kept_file(self.run.folder, step))
+                found.with_texts(texts).write(kept_file(self.run.folder, step))
             self._remove_all_but(staying)
 
         return write

@@ -62,7 +62,7 @@ def load_run(folder: Path, which: Which = "best") -> Graph:
     """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
     folder = folder.absolute()
     file = weights_of(folder, which)
-    walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is said as seen from the current folder
+    walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is shown relative to the current folder
     with in_its_folder(folder):
         walk.to("sizes")
     assert walk.plan is not None

@@ -30,7 +30,7 @@ from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shown_path, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
-from flowconf.train.optim.state import FEW, packed, restore_state, said, state_of, unpacked
+from flowconf.train.optim.state import FEW, note_on, packed, restore_state, state_of, unpacked
 from flowconf.train.runs.resume import way_on
 from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedRandom, SavedState
 
@@ -54,7 +54,7 @@ class Snapshot:
         }
         return Snapshot(self.step, tensors, {key: text for key, text in self.texts.items() if key != "state"})
 
-    def saying(self, texts: Mapping[str, str]) -> Snapshot:
+    def with_texts(self, texts: Mapping[str, str]) -> Snapshot:
         """The same with further texts."""
         return replace(self, texts={**self.texts, **texts})
 
@@ -256,7 +256,7 @@ def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Te
         whom = "" if everywhere else f" for {listing(found, FEW)}"
         notes.append(f"optimizer state starts fresh{whom}: the config has `{now}`, and the checkpoint `{then}`")
     leaving = sorted(before.keys() - {name for group in job.groups for name in group.named})
-    return [*notes, *said(leaving, "optimizer state is dropped for", "no longer trained")]
+    return [*notes, *note_on(leaving, "optimizer state is dropped for", "no longer trained")]
 
 
 def _whole_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
