@@ -97,7 +97,7 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -
         facts = facts_of(side.plan, side.inference)
         weights = {"carried": _carried(side.inference.parameters, {*gone, *(name for name, *_ in carry.resized)})}
         marks = _marks(changes, carry, side is old)
-        shown.append(as_data(picture(side.plan, facts), facts, weights, marks=marks, show="carried"))
+        shown.append(as_data(picture(side.plan, facts, opened=True), facts, weights, marks=marks, show="carried"))
     return pair_page(*shown)
 
 

@@ -85,8 +85,9 @@ def draw(
     assert inference is not None
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
     facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
-    whole = picture(walk.plan, facts)
-    if form in (PictureForm.HTML, PictureForm.JSON):
+    opened = form in (PictureForm.HTML, PictureForm.JSON)
+    whole = picture(walk.plan, facts, opened)
+    if opened:
         data = as_data(whole, facts, profiles.read_overlays(heat) if heat is not None else None, depth)
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, TypeGuard
 
 from flowconf.draw.calls import calls_of, value_text
 from flowconf.draw.facts import Facts, SourceClass
 from flowconf.draw.members import Edge, Level, Member
+from flowconf.language import registry
+from flowconf.language.arguments import Call
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -33,9 +35,12 @@ MERGE_SIGNS = {"add": "+", "mul": "×"}
 NO_CLASS = SourceClass(())
 
 
-def picture(plan: GraphPlan, facts: Facts | None = None) -> Member:
-    """The whole graph as one member of kind "graph"; with `facts`, its shapes, parameters and source."""
-    return _Picture(plan, facts or Facts()).whole()
+def picture(plan: GraphPlan, facts: Facts | None = None, opened: bool = False) -> Member:
+    """The whole graph as one member of kind "graph"; with `facts`, its shapes, parameters and source.
+
+    `opened`: with the modules inside of those of packages and projects.
+    """
+    return _Picture(plan, facts or Facts(), opened).whole()
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,13 @@ class _Graph:
 
 
 class _Picture:
-    def __init__(self, plan: GraphPlan, facts: Facts) -> None:
+    def __init__(self, plan: GraphPlan, facts: Facts, opened: bool) -> None:
         self.plan = plan
         self.facts = facts
+        self.modules: dict[str, list[str]] = {}
+        """Path -> the paths of the modules inside of it."""
+        for path in facts.modules if opened else ():
+            self.modules.setdefault(path.rpartition(".")[0], []).append(path)
         self.settings: dict[str, Setting] = {}
         for path, setting in plan.all_settings():
             self.settings[path] = _laid_over(self.settings.get(path), setting)
@@ -84,6 +93,7 @@ class _Picture:
             if step.repeat is not None and isinstance(step.repeat.value, int) and not step.copies:
                 self.repeats[join(prefix, step.path)] = step.repeat.value
             self.shared |= {join(prefix, one.path) for one in step.applied() if isinstance(one.module, Shared)}
+        self.adapters = {adapter.name for adapter in plan.all_adapters()}
         for adapter in plan.all_adapters():
             self.relate(adapter)
 
@@ -178,10 +188,10 @@ class _Picture:
         inside = body.pop("inside", None)
         if self.has_parts(step):
             inside = self.parts(graph, step, path)
-        elif step.joins and isinstance(inside, Level):
+        elif step.joins and _has_stream(inside):
             inside = _joined(inside, path, step)
-        elif step.feeds_back and isinstance(inside, Level):
-            inside = _fed_back(inside, step.body, path)
+        elif step.feeds_back and isinstance(step.body.module, Mount):
+            inside = _fed_back(inside, step.body.module.graph, path)
         member = Member(
             id=path,
             name=step.name,
@@ -229,15 +239,43 @@ class _Picture:
         module = applied.module
         if isinstance(module, Mount):
             return self.mount(graph, applied, module)
-        if isinstance(module, Chain) and any(isinstance(member.target, Mount) for member in module.members):
-            return {"inside": self.chain(graph, module)}
         fields: dict[str, Any] = {"reuses": graph.full(module.path)} if isinstance(module, Shared) else {}
+        if isinstance(module, Chain) and any(map(self.unfolds, module.members)):
+            fields["inside"] = self.chain(graph, module)
+        elif self.unfolds(applied):
+            fields["inside"] = self.modules_in(join(graph.path, applied.path))
         if isinstance(applied.target, Mount):
             return fields | {"source_name": str(applied.target)}
         calls = calls_of(applied, lambda path: self.facts.holes.get(join(graph.path, path), ()))
         target = applied.target
         written = tuple(str(one.module) for one in target.members) if isinstance(target, Chain) else (str(target),)
         return fields | {"calls": calls, "written": () if written == calls else written}
+
+    def unfolds(self, applied: Applied) -> bool:
+        """Whether there is something inside of a module: a graph, or modules of a package or project."""
+        module = applied.module
+        if isinstance(module, Call):
+            return bool(self.modules) and registry.modules.is_opened(module.name)
+        return isinstance(module, Mount)
+
+    def modules_in(self, path: str) -> Level | None:
+        """The modules inside of that at a path, in declared order. What goes from one to another is not known."""
+        members = [
+            self.counted(
+                Member(
+                    id=inner,
+                    kind="module",
+                    name=inner.rpartition(".")[2],
+                    calls=(self.facts.modules[inner],),
+                    shape=self.facts.shapes.get(inner, ""),
+                    frozen=self.frozen_at(inner),
+                    relations=tuple(f"+ {name}" for name in self.adapters if join(inner, name) in self.facts.modules),
+                    inside=self.modules_in(inner),
+                )
+            )
+            for inner in self.modules.get(path, ())
+        ]
+        return Level(tuple(members)) if members else None
 
     def mount(self, graph: _Graph, applied: Applied, module: Mount) -> dict[str, Any]:
         path = join(graph.path, applied.path)
@@ -309,7 +347,9 @@ class _Picture:
         return {"frozen": frozen, "setting": set_here, "checkpoint": checkpoint, "relations": relations}
 
     def frozen_at(self, path: str) -> str:
-        """How the modules at `path` are frozen, by the nearest setting at or above it."""
+        """How the modules at `path` are frozen, by the nearest setting at or above it; adapters never are."""
+        if not self.adapters.isdisjoint(path.split(".")):
+            return ""
         while True:
             setting = self.settings.get(path)
             if setting is not None and setting.frozen:
@@ -321,12 +361,13 @@ class _Picture:
     def counted(self, member: Member, path: str | None = None) -> Member:
         path = member.id if path is None else path
         total, trainable = self.counts.get(path, (0, 0))
-        tensors = tuple(self.own_tensors.get(path, ())) if member.inside is None else ()
+        own = self.own_tensors.get(path, ())
+        tensors = tuple(tensor for tensor in own if member.inside is None or "." not in tensor[0])
         return replace(member, parameters=total, trainable=trainable, tensors=tensors)
 
     @cached_property
     def own_tensors(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-        """The tensors of the members without an inside, by path; those of a chain are named from the chain on."""
+        """The tensors at and below each path, with their names from there on."""
         found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
         for tensor, shape in self.facts.parameters.items():
             for path in paths_above(tensor):
@@ -351,7 +392,7 @@ class _Picture:
     def is_untrained(self, tensor: str, above: list[str]) -> bool:
         if self.facts.untrained is not None:
             return tensor in self.facts.untrained
-        return bool(self.frozen_at(above[0])) or not self.followers.isdisjoint(above)
+        return bool(self.frozen_at(tensor)) or not self.followers.isdisjoint(above)
 
 
 def _all_steps(plan: GraphPlan, prefix: str = "") -> Iterator[tuple[str, Step]]:
@@ -408,6 +449,10 @@ def _using(applied: Applied) -> Iterator[tuple[str, Value]]:
 def _joined(level: Level, path: str, step: Step) -> Level:
     """The level of a residual's body: its output is added to its stream."""
     joint = Member(id=f"{path} joint", kind="joint", name=step.joins, place=step.place)
+    if level.members[0].kind == "part":  # a chain
+        entry, first, last = Member(id=f"{path} entry", kind="input"), level.members[0], level.members[-1]
+        ends = Edge(entry.id, first.id), Edge(last.id, joint.id)
+        level = Level((entry, *level.members), (*level.edges, *ends))
     outputs = {member.id for member in level.members if member.kind == "output"}
     inputs = [member for member in level.members if member.kind == "input"]
     edges = [replace(edge, target=joint.id) if edge.target in outputs else edge for edge in level.edges]
@@ -415,10 +460,13 @@ def _joined(level: Level, path: str, step: Step) -> Level:
     return Level((*(member for member in level.members if member.id not in outputs), joint), (*edges, *kept))
 
 
-def _fed_back(level: Level, body: Applied, path: str) -> Level:
+def _has_stream(inside: Level | None) -> TypeGuard[Level]:
+    """Whether it is known what goes from member to member."""
+    return inside is not None and bool(inside.edges)
+
+
+def _fed_back(level: Level, plan: GraphPlan, path: str) -> Level:
     """The level of a loop's body: each output is the next input of its name, a single one the first input."""
-    assert isinstance(body.module, Mount)
-    plan = body.module.graph
     inputs = [entry.name for entry in plan.inputs if not entry.captured]
     edges = list(level.edges)
     for name, _ in plan.outputs:

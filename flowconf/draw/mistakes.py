@@ -39,7 +39,7 @@ def _member_at(whole: Member, place: Place) -> str | None:
     best: tuple[int, str] | None = None
     for member in whole.walk():
         own = member.place
-        if member.kind in ("graph", "output", "joint"):
+        if member.kind in ("graph", "output", "joint", "module"):
             continue
         if place.word is not None and own.word == place.word:
             return member.id

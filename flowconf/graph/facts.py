@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from flowconf.draw.facts import Facts, SourceClass
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.inner_values import described
 from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import KnownSizes, Program, emit
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import GraphPlan
+from flowconf.language.plan import GraphPlan, join
 
 
 def facts_of(plan: GraphPlan, inference: Inference, accounts: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
@@ -19,6 +20,7 @@ def facts_of(plan: GraphPlan, inference: Inference, accounts: Mapping[str, tuple
         inference.shapes,
         inference.parameters,
         inference.holes,
+        {join(path, name): text for path, inner in inference.inside.items() for name, text in inner.names.items()},
         classes=_classes(program),
         main=program.classes[-1].name,
         accounts=accounts or {},
@@ -33,6 +35,7 @@ def facts_of_graph(graph: GraphTree) -> Facts:
         graph.shapes,
         {name: tuple(one.shape) for name, one in reversed(named.items())},
         sizes.holes,
+        {without_copies(graph.plan, name): described(one) for name, one in graph.named_modules()},
         frozenset(name for name, one in named.items() if not one.requires_grad),
         classes=_classes(graph._program.program),
         main=type(graph).__name__,

@@ -190,7 +190,7 @@ class Graph(GraphTree):
             Path("model.html").write_text(graph.html(), encoding="utf-8")
         """
         facts = facts_of_graph(self)
-        return graph_page(as_data(picture(self._plan, facts), facts))
+        return graph_page(as_data(picture(self._plan, facts, opened=True), facts))
 
     def _repr_html_(self) -> str:
         """The page, for notebooks, in a sandboxed frame."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch import nn
 
 import flowconf
 from flowconf.cli.main import main
 from flowconf.draw.data import as_data
 from flowconf.draw.levels import picture
 from flowconf.graph.facts import facts_of, facts_of_graph
+from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
 from flowconf.text.documents import read
 from flowconf.train.checks import road
@@ -226,3 +229,60 @@ def test_adapters_are_shown_with_values_and_with_the_copies_that_they_extend():
         "body.block.act": ("+ lora(rank=2) in copy 1",),
         "body.last": ("+ lora(rank=1) in copy 0",),
     }
+
+
+class Encoder(nn.Module):
+    """A module of a project, with modules inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.layers = nn.Sequential(nn.Linear(width, 4), nn.ReLU(), nn.Linear(4, width))
+
+    def forward(self, stream: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.layers(stream)
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    monkeypatch.setitem(modules.registered, "Encoder", Encoder)
+
+
+@pytest.mark.usefixtures("encoder")
+def test_the_modules_inside_of_a_projects_module_have_their_shapes_and_parameters():
+    source = graph({"a": {"through": "Encoder(8)", "repeat": 3}, "b": "Linear(8, 8) >> Encoder(8)"})
+    walk = road.begin(source).to("sizes")
+    for facts in (facts_of(walk.plan, walk.inference), facts_of_graph(flowconf.build(source))):
+        assert member(picture(walk.plan, facts), "a").inside is None
+        whole = picture(walk.plan, facts, opened=True)
+        assert member(whole, "a").tensors == (("scale", (8,)),)
+        assert member(whole, "a.layers").parameters == 3 * 76
+        first = member(whole, "a.layers.0")
+        assert first.calls == ("Linear(in_features=8, out_features=4, bias=True)",)
+        assert (first.kind, first.shape) == ("module", "[B, 4]")
+        assert first.tensors == (("weight", (4, 8)), ("bias", (4,)))
+        assert member(whole, "b.1.layers.2").shape == "[B, 8]"
+        assert edges(member(whole, "b")) == {("b.0", "b.1", "stream", "")}
+        assert edges(member(whole, "a")) == set()
+
+
+@pytest.mark.usefixtures("encoder")
+def test_adapters_inside_of_a_frozen_module_are_trained():
+    step = {"through": "Encoder(8)", "frozen": True, "adapt": {"**.layers.2": {"name": "lora", "rank": 1}}}
+    walk = road.begin(graph({"a": step})).to("sizes")
+    whole = picture(walk.plan, facts_of(walk.plan, walk.inference), opened=True)
+    assert (member(whole, "a").frozen, member(whole, "a").trainable) == ("all", 12)
+    assert member(whole, "a.layers.2").relations == ("+ lora",)
+    assert member(whole, "a.layers.2.lora").frozen == ""
+
+
+@pytest.mark.usefixtures("encoder")
+@pytest.mark.parametrize("body", ["Linear(8, 8) >> Encoder(8)", "Encoder(8)"])
+@pytest.mark.parametrize("step", [{"also": ...}, {"loop": ..., "times": 2}])
+def test_bodies_with_modules_inside(step, body):
+    step = {key: body if value is ... else value for key, value in step.items()}
+    walk = road.begin(graph({"a": step})).to("sizes")
+    whole = picture(walk.plan, facts_of(walk.plan, walk.inference), opened=True)
+    if "also" in step and ">>" in body:
+        assert ("a entry", "a joint", "kept", "") in edges(member(whole, "a"))
+    assert member(whole, "a").parameters == sum(one.numel() for one in flowconf.build(graph({"a": step})).parameters())

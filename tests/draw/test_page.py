@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import flowconf
 from flowconf.cli.main import main
@@ -18,6 +19,7 @@ from flowconf.draw.data import as_data
 from flowconf.draw.levels import picture
 from flowconf.draw.page.assemble import HERE, graph_page, in_frame, pair_page
 from flowconf.graph.facts import facts_of
+from flowconf.language.registry import modules
 from flowconf.train.checks import road
 
 DOCUMENT = """\
@@ -64,11 +66,11 @@ flow:
 HOSTILE = "</script><script>window.ran=1</script><img src=x onerror=window.ran=2>\"'`${window.ran=3}\u202e\x1b[2J\u2028"
 
 
-def data_of(text: str, file: str = "graph.yaml") -> dict[str, Any]:
+def data_of(text: str, file: str = "graph.yaml", opened: bool = False) -> dict[str, Any]:
     Path(file).write_text(text, encoding="utf-8")
     walk = road.begin(file).to("sizes")
     facts = facts_of(walk.plan, walk.inference)
-    return as_data(picture(walk.plan, facts), facts)
+    return as_data(picture(walk.plan, facts, opened), facts)
 
 
 def long_document(count: int) -> str:
@@ -455,3 +457,28 @@ def test_two_graphs_are_selected_in_step(data, shows):
     assert sides["after"].locator(".selected").count() == 0
     card(sides["after"], "another").click()
     assert sides["after"].locator("aside h2").is_visible()
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 8))
+
+    def forward(self, stream):
+        return self.inner(stream)
+
+
+def test_a_module_of_a_project_unfolds_into_a_list(shows, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(modules.registered, "Stack", Stack)
+    page = graph_page(data_of("inputs: {x: [B, 8]}\nflow:\n  a: Stack\n  b: Linear(8, 2)\n", opened=True))
+    tab = shows(page)
+    assert tab.locator(".largest .path").all_text_contents() == ["a", "b"]
+    assert card(tab, "a").get_attribute("aria-expanded") == "false"
+    card(tab, "a").locator(".fold").click()
+    card(tab, "a.inner").locator(".fold").click()
+    first, second = (card(tab, f"a.inner.{number}").bounding_box() for number in range(2))
+    assert first["y"] + first["height"] < second["y"]
+    assert card(tab, "a").locator(".link").count() == 0
+    card(tab, "a.inner.1").click()
+    assert "graph.yaml:3" in tab.locator("aside").inner_text()

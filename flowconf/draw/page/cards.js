@@ -3,7 +3,7 @@
 import { folds } from "./tree.js";
 import { percent, short } from "./numbers.js";
 
-const LONGEST = 46;
+const LONGEST = 46, MOST_LINES = 3;
 const FONTS = { name: "600 13px system-ui, sans-serif", call: "11.5px ui-monospace, monospace", small: "11px system-ui, sans-serif" };
 const context = document.createElement("canvas").getContext("2d");
 const widths = new Map();
@@ -31,7 +31,7 @@ export function cardOf(one, shown) {
   if (one.kind === "joint") return { shape: "joint", lines: [], name: one.name };
   if (one.kind === "input" || one.kind === "output") return pill(one);
   const lines = [];
-  const add = (text, kind) => text && lines.push({ text: shortened(text), kind });
+  const add = (text, kind) => text && lines.push(...broken(text).map((line) => ({ text: line, kind })));
   if (one.source_name && !one.open) add(one.source_name, "note");
   for (const call of one.calls ?? []) add(call, "call");
   if (one.reuses) add(`same weights as ${one.reuses}`, "note");
@@ -79,6 +79,17 @@ export function labelOf(link, shapes) {
 function pill(one) {
   const label = [one.name, one.kind === "input" ? one.shape : ""].filter(Boolean).join("  ");
   return { shape: "pill", label: shortened(label), lines: [], name: one.name };
+}
+
+/** The lines of a long text: it breaks after commas. */
+function broken(text) {
+  const lines = [""];
+  for (const part of text.split(/(?<=, )(?=\D)/)) {
+    if (lines.at(-1) && (lines.at(-1) + part).trimEnd().length > LONGEST) lines.push("  ");
+    lines.push(lines.pop() + part);
+  }
+  if (lines.length > MOST_LINES) lines.splice(MOST_LINES - 1, Infinity, `${lines[MOST_LINES - 1].trimEnd()} …`);
+  return lines.map((line) => shortened(line.trimEnd()));
 }
 
 function shortened(text) {

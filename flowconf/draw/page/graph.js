@@ -8,7 +8,7 @@ import { disturb, layOut } from "./layout.js";
 import { mapOf, matching, placeOf, visible } from "./map.js";
 import { overlaysOf } from "./overlays.js";
 import { panelOf } from "./panel.js";
-import { above, folds, pathOf, treeOf, walk } from "./tree.js";
+import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
 
 const SMALLEST = 0.72, TRIES = 60;
 
@@ -207,7 +207,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     let level = root.children;
     while (level.length && tries > 0) {
       for (const one of level) {
-        if (!folds(one) || tries <= 0 || area(root) + insideArea(one) > room()) continue;
+        if (!folds(one) || isPackaged(one) || tries <= 0 || area(root) + insideArea(one) > room()) continue;
         tries -= 1;
         setOpen(one, true);
         arrange();

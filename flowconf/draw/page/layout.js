@@ -3,7 +3,7 @@
 import { cardOf, headWidth, labelOf, sizeOf } from "./cards.js";
 import { folds } from "./tree.js";
 
-const PAD = 18, HEAD = 34, GAP = 26, RANK = 30, GUTTER = 44;
+const PAD = 18, HEAD = 34, GAP = 26, RANK = 30, CLOSE = 10, GUTTER = 44;
 
 /** Lay out a node and what is open inside of it, for a window and what is shown. `node.size` is its size, `child.at` its centre in its parent's level. */
 export function layOut(one, look) {
@@ -42,6 +42,7 @@ function arranged(parent, { aspect, shapes }) {
   const links = parent.links.filter((link) => known.has(link.from) && known.has(link.to));
   const flowing = links.filter((link) => link.kind !== "state" && link.from !== link.to);
   for (const member of members) member.column = 0;
+  if (!links.length) flowing.push(...listed(members));
   for (const link of flowing) link.label = labelOf(link, shapes);
   let routes = ordered(members, flowing);
   const columns = wrapped(members, flowing, aspect);
@@ -60,16 +61,22 @@ function arranged(parent, { aspect, shapes }) {
   for (const [number, link] of states.entries()) {
     routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number) });
   }
+  routes = routes.filter((route) => route.kind !== "order");
   const whole = bounds(members, routes);
   for (const member of members) member.at = { x: member.at.x - whole.left, y: member.at.y - whole.top };
   for (const route of routes) moveRoute(route, { x: -whole.left, y: -whole.top });
   return { routes, width: whole.right - whole.left, height: whole.bottom - whole.top };
 }
 
+/** Links that put members one below the other, where no value is known to go from one to another. */
+function listed(members) {
+  return members.slice(1).map((member, number) => ({ from: members[number].id, to: member.id, kind: "order" }));
+}
+
 /** Let dagre place members, and route the links between them. */
 function ordered(members, links) {
   const graph = new dagre.graphlib.Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "TB", nodesep: GAP, ranksep: RANK, edgesep: 14 });
+  graph.setGraph({ rankdir: "TB", nodesep: GAP, ranksep: links.some((link) => link.kind === "order") ? CLOSE : RANK, edgesep: 14 });
   for (const member of members) graph.setNode(member.id, { width: member.size.width, height: member.size.height });
   const inside = links.filter((link) => graph.hasNode(link.from) && graph.hasNode(link.to));
   for (const [number, link] of inside.entries()) {

@@ -1,6 +1,6 @@
 // Overlays: a share for each node, as a tint, a bar and a figure.
 
-import { walk } from "./tree.js";
+import { folds, isPackaged, walk } from "./tree.js";
 import { percent, short } from "./numbers.js";
 
 /** The overlays of a picture by name: that of parameters, and those that the data brings. */
@@ -31,8 +31,8 @@ function brought(tree, overlay) {
   return { title: overlay.title, shares, texts };
 }
 
-/** The nodes without members of their own that have the largest shares. */
+/** The members of the document without further ones inside that have the largest shares. */
 export function largest(root, overlay, most = 8) {
-  const leaves = [...walk(root)].filter((one) => !one.children.length && overlay.shares.get(one.id) > 0);
+  const leaves = [...walk(root)].filter((one) => one.kind !== "module" && (!folds(one) || isPackaged(one)) && overlay.shares.get(one.id) > 0);
   return leaves.sort((a, b) => overlay.shares.get(b.id) - overlay.shares.get(a.id)).slice(0, most);
 }

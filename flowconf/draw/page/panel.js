@@ -60,6 +60,7 @@ function notation() {
     ["dashed border and ✻", "frozen"],
     ["cards in a stack, × n", "n copies in series, each with its own weights"],
     ["double border", "a graph that unfolds: click ▸, or press Enter"],
+    ["members without lines", "modules inside of a package's module, in the order in which it declares them"],
   ];
   const keys = "arrows move, Enter folds, / searches, + and − zoom, 0 fits, s shows shapes, Esc clears";
   return make("div", { class: "notation" }, facts(rows), make("p", {}, keys));

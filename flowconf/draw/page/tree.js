@@ -17,6 +17,7 @@ function node(member, parent, nodes) {
   const made = { ...member, parent, depth: parent ? parent.depth + 1 : 0, children: [], links: [], open: false };
   made.name ??= "";
   made.parameters ??= 0;
+  if (made.kind === "module") made.place = parent.place;
   made.copies = (parent?.copies ?? 1) * (member.verb ? member.repeat ?? 1 : 1);
   nodes.set(made.id, made);
   if (member.inside) {
@@ -79,6 +80,11 @@ function deepen(one) {
 /** Whether a node has members to unfold. */
 export function folds(one) {
   return one.children.length > 0;
+}
+
+/** Whether what is inside of a node are modules of a package or project, and not members of the document. */
+export function isPackaged(one) {
+  return folds(one) && one.children.every((child) => child.kind === "module" || isPackaged(child));
 }
 
 /** The nodes around a node, the outermost first. */

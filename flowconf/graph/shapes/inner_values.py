@@ -22,8 +22,8 @@ from flowconf.report import suggest
 class InnerValues:
     """What the modules inside of one module gave in a call."""
 
-    names: list[str]
-    """All modules inside."""
+    names: dict[str, str]
+    """All modules inside, and what they are."""
     ran: bool = False
     outputs: dict[str, list[Any]] = field(default_factory=dict)
     """Module -> its outputs, one for each of its calls."""
@@ -53,6 +53,13 @@ class InnerValues:
 
 def _versions(value: Any) -> list[int]:
     return [one._version for one in tree_leaves(value) if isinstance(one, Tensor)]
+
+
+def described(module: nn.Module) -> str:
+    """A module as torch prints it: its class, and the arguments of one of torch's classes."""
+    cls = type(module)
+    written = module.extra_repr() if cls.__module__.startswith("torch.nn.") else ""
+    return f"{cls.__name__}({written})" if written else cls.__name__
 
 
 def has_inner(call: object) -> bool:

@@ -20,7 +20,7 @@ from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import check_initial_values
-from flowconf.graph.shapes.inner_values import InnerValues, has_inner
+from flowconf.graph.shapes.inner_values import InnerValues, described, has_inner
 from flowconf.graph.shapes.locating import apart, call_place, made_at, size_in_mount
 from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
 from flowconf.graph.shapes.module_maker import ModuleMaker
@@ -265,7 +265,7 @@ class Trial:
             return self._mounted(visit, module, using)
         built = self.maker.module(visit)
         if has_inner(module):
-            inner = InnerValues([name for name, _ in built.named_modules() if name])
+            inner = InnerValues({name: described(one) for name, one in built.named_modules() if name})
             visit.held.inside[visit.spot] = self.result.inside[join(visit.path, visit.spot)] = inner
         if visit.stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
             return UNKNOWN

@@ -57,7 +57,7 @@ class Reports:
             return
         if self._picture is None:
             facts = facts_of_graph(self.graph)
-            self._picture = as_data(picture(self.graph.plan, facts), facts, origins=self.origins)
+            self._picture = as_data(picture(self.graph.plan, facts, opened=True), facts, origins=self.origins)
         self._picture["overlays"] = _overlays(self.folder)
         data, _ = report_data([self.folder], {self.folder: self._picture})
         write_page(data, self.folder / REPORT)
@@ -82,7 +82,7 @@ def graph_of(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[Diagnostic]
     assert walk.inference is not None
     assert walk.document is not None
     facts = facts_of(walk.plan, walk.inference)
-    shown = as_data(picture(walk.plan, facts), facts, _overlays(folder), origins=walk.document.origins)
+    shown = as_data(picture(walk.plan, facts, opened=True), facts, _overlays(folder), origins=walk.document.origins)
     return {folder: shown}, []
 
 
