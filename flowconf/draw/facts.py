@@ -19,9 +19,10 @@ class Facts:
     """Facts by path; all are empty before the sizes of a graph are checked.
 
     `shapes`: of values, as text. `parameters`: sizes of tensors, those of equal copies once. `holes`: the sizes for the
-    `_` of a call. `modules`: what the modules inside of those of packages and projects are. `untrained`: the paths of tensors without gradients, if they are not those that the document freezes.
-    `classes`: generated classes by name, of which `main` is that of the whole graph. `accounts`: what a load of weights
-    did, line by line, by the path that it was loaded into.
+    `_` of a call. `modules`: what the modules inside of those of packages and projects are. `untrained`: the paths of
+    tensors without gradients, if they are not those that the document freezes. `classes`: generated classes by name, of
+    which `main` is that of the whole graph. `accounts`: what a load of weights did, line by line, by the path that it
+    was loaded into.
     """
 
     shapes: Mapping[str, str] = field(default_factory=dict)

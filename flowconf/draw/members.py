@@ -50,8 +50,9 @@ class Member:
 
     `id` is unique in the picture; for a step it is its path. `kind` is "graph" (the whole), "step", "input", "output",
     "part" (a branch, a router, a skip, a member of a chain), "module" (inside of a module of a package or project), or
-    "joint", where values meet; `name` of a joint is its sign. `calls` are written with values (`Linear(784, 128)`), and `written` are those of the document if they differ
-    (`Linear(784, width)`). Numbers of parameters include everything inside, and all copies.
+    "joint", where values meet; `name` of a joint is its sign. `calls` are written with values (`Linear(784, 128)`), and
+    `written` are those of the document if they differ (`Linear(784, width)`). Numbers of parameters include everything
+    inside, and all copies.
     """
 
     id: str
