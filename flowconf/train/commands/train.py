@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -59,6 +60,23 @@ from flowconf.train.team.distributed import (
 )
 
 
+@dataclass(frozen=True)
+class Session:
+    """One process that trains: its place in a team, its console, and who follows its runs."""
+
+    member: Team
+    screen: Screen
+    opened: Callable[[Path], object] = lambda folder: None
+    """Called with the folder of the last run once it exists."""
+    prunes: Prunes | None = None
+    """Decides after an evaluation whether the last run ends early; not asked by a run of several processes."""
+
+    @property
+    def for_stages(self) -> Session:
+        """The session for the runs that the last one depends on, which nobody follows."""
+        return Session(self.member, self.screen)
+
+
 def train(config: Config, screen: Screen | None = None) -> Path:
     """Train `config`, after every config whose weights it needs. Returns the run folder.
 
@@ -86,24 +104,25 @@ def train_checked(
         prerequisites = walk.prerequisites
         assert prerequisites is not None
         screen = screen or _screen(walk.checked, member, verbose)
+        session = Session(member, screen, opened, prunes)
         blocks = [render_text(walk.warnings), "\n".join(prerequisites.lines())]
         if any(blocks):
             screen.say("\n\n".join(filter(None, blocks)))
         runs = Path(walk.checked.training.trainer.runs)
         for stage in walk.before:
-            _run_stage(stage, runs, screen, member)
-        return _run_stage(walk, runs, screen, member, opened, prunes)
+            _run_stage(stage, runs, session.for_stages)
+        return _run_stage(walk, runs, session)
 
 
 def take_part(task: launch.Task) -> None:
     """`flowconf train` in each process of a team."""
     config = task.walk.checked
     with joined(config) as member:
-        screen = _screen(config, member, task.verbose)
+        session = Session(member, _screen(config, member, task.verbose))
         if task.run is not None:
-            _go_on(task.walk, Path(task.run), task.overrides, screen, member)
+            _continue(task.walk, Path(task.run), task.overrides, session)
         else:
-            _begin(task.walk, Path(config.training.trainer.runs), screen, member)
+            _start(task.walk, Path(config.training.trainer.runs), session)
 
 
 def resume(
@@ -139,68 +158,48 @@ def resume(
         launch.start(launch.Task(walk, str(run_folder), tuple(overrides), verbose), processes)
         return run_folder
     with joined(walk.checked) as member:
-        _go_on(walk, run_folder, overrides, screen or _screen(walk.checked, member, verbose), member, prunes)
+        session = Session(member, screen or _screen(walk.checked, member, verbose), prunes=prunes)
+        _continue(walk, run_folder, overrides, session)
     return run_folder
 
 
-def _go_on(
-    walk: Walk,
-    folder: Path,
-    overrides: Sequence[str],
-    screen: Screen,
-    member: Team,
-    prunes: Prunes | None = None,
-) -> None:
+def _continue(walk: Walk, folder: Path, overrides: Sequence[str], session: Session) -> None:
     config = walk.checked
-    team = team_for(config, member)
+    team = team_for(config, session.member)
     changed = portable(config) if overrides else None
     run = reopen_run(folder, overrides, changed) if team.first else Onlooker(folder, known_record(folder))
-    run.prunes = prunes
+    run.prunes = session.prunes
     run.open(config.training.trainer.tensorboard)
     _note(folder)
     with closing(run), in_its_folder(folder), _torch_as_it_was(config, team):
         from_start = last_checkpoint(folder) is None
-        job = _prepared(walk, Path(config.training.trainer.runs), team, screen, weights=from_start)
-        _carry_out(job, lambda: run, screen)
+        job = _prepared(walk, Path(config.training.trainer.runs), team, session.screen, weights=from_start)
+        _carry_out(job, lambda: run, session.screen)
     team.wait()
 
 
-def _run_stage(
-    walk: Walk,
-    runs: Path,
-    screen: Screen,
-    member: Team,
-    opened: Callable[[Path], object] = lambda folder: None,
-    prunes: Prunes | None = None,
-) -> Path:
+def _run_stage(walk: Walk, runs: Path, session: Session) -> Path:
     """One run in its own folder, with several processes if the config sets them."""
     processes = launch.processes(walk.checked)
     if not processes:
-        return _begin(walk, runs, screen, member, opened, prunes)
-    folder = launch.start(launch.Task(walk, verbose=screen.verbose), processes)
-    opened(folder)
+        return _start(walk, runs, session)
+    folder = launch.start(launch.Task(walk, verbose=session.screen.verbose), processes)
+    session.opened(folder)
     return folder
 
 
-def _begin(
-    walk: Walk,
-    runs: Path,
-    screen: Screen,
-    member: Team,
-    opened: Callable[[Path], object] = lambda folder: None,
-    prunes: Prunes | None = None,
-) -> Path:
+def _start(walk: Walk, runs: Path, session: Session) -> Path:
     """One run in its own folder, or in the unfinished folder of a team that this one replaces."""
     config = walk.checked
-    before = member.from_first(noted_run)
+    before = session.member.from_first(noted_run)
     if before is not None and record(before).get("config") == str(config_file(config)):
-        screen.say(f"a process died: restart {restarts()} of {most_restarts()}")
-        _go_on(walk, before, (), screen, member)
+        session.screen.say(f"a process died: restart {restarts()} of {most_restarts()}")
+        _continue(walk, before, (), session.for_stages)
         return before
-    team = team_for(config, member)
+    team = team_for(config, session.member)
     with _torch_as_it_was(config, team):
-        job = _prepared(walk, runs, team, screen)
-        run = _carry_out(job, lambda: _new_run(job, runs, walk.sweep, opened, prunes), screen)
+        job = _prepared(walk, runs, team, session.screen)
+        run = _carry_out(job, lambda: _new_run(job, runs, walk.sweep, session), session.screen)
     team.wait()
     return run.folder
 
@@ -235,18 +234,18 @@ def _check_splits(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> N
             screen.say(render_text([warning]))
 
 
-def _new_run(job: Job, runs: Path, sweep: str, opened: Callable[[Path], object], prunes: Prunes | None) -> Run:
+def _new_run(job: Job, runs: Path, sweep: str, session: Session) -> Run:
     """A run in a new folder, which is created and locked by rank 0."""
     made = job.team.from_first(lambda: _made(job, runs, sweep))
     run = made if job.team.first else Onlooker(made.folder, made.record)
-    run.prunes = prunes
+    run.prunes = session.prunes
     try:
         run.open(job.config.training.trainer.tensorboard)
     except RunError:
         run.end("failed")
         raise
     _note(run.folder)
-    opened(run.folder)
+    session.opened(run.folder)
     return run
 
 
