@@ -200,6 +200,14 @@ class Concat(nn.Module):
         return f"dim={self.dim}"
 
 
+class Tuple(nn.Module):
+    """The stream and further values as a tuple, in the order of `using`: such as the state `(h, c)` of an LSTM cell."""
+
+    def forward(self, stream: Tensor, **others: Tensor) -> tuple[Tensor, ...]:
+        """Any values: the same ones."""
+        return (stream, *others.values())
+
+
 class Detach(nn.Module):
     """The stream without its history: no gradient passes through it."""
 

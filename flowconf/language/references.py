@@ -258,7 +258,8 @@ def _no_module(step: Step, way: Way) -> NotFound:
         message = f"the chain `{path}` has no module `{wrong}`"
         return NotFound(message, f"its {last + 1} modules are `{path}.0` to `{path}.{last}`")
     what = "a module object" if isinstance(module, Instance) else "a single module"
-    return WithinModule(f"`{path}` is {what} and has no member `{wrong}`")
+    element = f"write `{{from: {path}, through: Identity, take: {wrong}}}` for an element of its output"
+    return WithinModule(f"`{path}` is {what} and has no member `{wrong}`", element if wrong.isdigit() else None)
 
 
 def _indexed(members: Members, value: Value, index: int) -> Value:

@@ -55,6 +55,53 @@ def test_a_cell_unrolled_over_time(same):
     assert torch.equal(file(x), graph(x))
 
 
+LSTM = {
+    "inputs": {"hidden": ["B", 4], "cell": ["B", 4], "moment": ["B", 6]},
+    "flow": {
+        "state": {"from": "hidden", "through": "Tuple", "using": "cell"},
+        "next": {"from": "moment", "through": "LSTMCell(6, 4)", "using": {"hx": "state"}},
+        "new_hidden": {"from": "next", "through": "Identity", "take": 0},
+        "new_cell": {"from": "next", "through": "Identity", "take": 1},
+    },
+    "outputs": {"hidden": "new_hidden", "cell": "new_cell"},
+}
+ZEROS = {
+    "inputs": {"x": ["B", 5, 6]},
+    "flow": {"hidden": "Zeros(4)", "cell": "Zeros(4)"},
+    "outputs": {"hidden": "hidden", "cell": "cell"},
+}
+
+
+def test_the_state_of_a_cell_may_be_a_tuple(same):
+    class Twin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read = nn.Module()
+            self.read.next = nn.LSTMCell(6, 4)
+            self.end = nn.Linear(4, 2)
+
+        def forward(self, x):
+            hidden = cell = x.new_zeros(len(x), 4)
+            for moment in x.unbind(1):
+                hidden, cell = self.read.next(moment, (hidden, cell))
+            return self.end(hidden)
+
+    end = {"from": "read.hidden", "through": "Linear(4, 2)"}
+    flow = {"start": {"graph": ZEROS}, "read": {"loop": LSTM, "over": {"moment": "x"}}, "end": end}
+    same(document(flow), Twin, sequences)
+    for state in ("hidden", "cell"):
+        body = {**LSTM, "inputs": {**LSTM["inputs"], state: ["B", 5]}}
+        (found,) = flowconf.check(document({**flow, "read": {"loop": body, "over": {"moment": "x"}}}))
+        assert (found.code, found.path) == ("FC0206", "read")
+
+
+def test_an_element_of_a_tuple_is_no_member():
+    flow = {"start": {"graph": ZEROS}, "read": {"loop": {**LSTM, "outputs": {"hidden": "next.0", "cell": "next.1"}}}}
+    found = flowconf.check(document({**flow, "read": {**flow["read"], "over": {"moment": "x"}}}))
+    assert found[0].message == "`next` is a single module and has no member `0`"
+    assert found[0].help == "write `{from: next, through: Identity, take: 0}` for an element of its output"
+
+
 def test_each_turn_can_be_referred_to_and_observed(same):
     class Twin(Reader):
         def forward(self, x):
