@@ -14,14 +14,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BIOME := @biomejs/biome@2.3.0
 DOCS := $(VENV)/.docs
+PACKAGES := $(VENV)/.packages
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-gpu test-all lint types golden docs bench clean
+.PHONY: help setup packages train test test-gpu test-all lint types golden docs bench clean
 
 help:
-	@echo "make train | test | test-gpu | test-all | lint | types | golden | docs | bench | setup | clean"
+	@echo "make train | test | test-gpu | test-all | lint | types | golden | docs | bench | setup | packages | clean"
 
 setup: $(READY)
 
@@ -47,8 +49,17 @@ $(READY): pyproject.toml constraints.txt
 	  fi; \
 	fi; \
 	echo "setting up $(VENV) (once; a few minutes, most of it for torch)"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	$(PIP) -e '.[dev]'; \
 	touch $(READY)
+
+# Packages whose parts configs may use, for the tests that are skipped without them. torchvision comes without its
+# dependencies: it would replace a torch of another build.
+$(PACKAGES): $(READY)
+	$(PIP) --no-deps torchvision timm
+	$(PIP) -e '.[text,hub,huggingface]'
+	touch $(PACKAGES)
+
+packages: $(PACKAGES)
 
 train: $(READY)
 	$(BIN)/flowconf train configs/fbrl_word.yaml $(ARGS)
@@ -79,7 +90,7 @@ golden: $(READY)
 
 # The site, in build/site; what builds it is installed the first time, and by nothing else.
 $(DOCS): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	touch $(DOCS)
 
 docs: $(DOCS)

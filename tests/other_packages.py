@@ -1,4 +1,4 @@
-"""Imports torchvision, timm and transformers in tests, where they are installed."""
+"""Imports torchvision, timm, transformers and datasets in tests, where they are installed: `make packages` does it."""
 
 from __future__ import annotations
 

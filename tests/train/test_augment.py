@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import random
-import warnings
 
 import numpy
 import pytest
@@ -17,6 +14,7 @@ from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.seeds import seed_for
+from tests.other_packages import imported
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import assert_alike, team
@@ -145,13 +143,7 @@ def test_without_torchvision(folder, monkeypatch, capsys):
 
 @pytest.fixture
 def torchvision():
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed")
-    from tests.graph.test_foreign_packages import _declare_operators
-
-    _declare_operators()
-    with warnings.catch_warnings(action="ignore"):
-        return importlib.import_module("torchvision.transforms.v2")
+    return imported("torchvision.transforms.v2")
 
 
 PICTURES = """

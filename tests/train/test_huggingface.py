@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
-import warnings
 
 import pytest
 import torch
@@ -13,21 +10,18 @@ import torch
 import flowconf
 from flowconf.report import ConfigError, MachineError
 from flowconf.train.data.huggingface import huggingface
+from tests.other_packages import imported
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 
 
 @pytest.fixture(scope="module")
 def library():
-    if importlib.util.find_spec("datasets") is None:
-        pytest.skip("datasets is not installed")
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    with warnings.catch_warnings(action="ignore"):
-        import datasets
-    yield datasets
-    if before is None:
-        del os.environ["HF_HUB_OFFLINE"]
+    found = imported("datasets")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(imported("huggingface_hub.constants"), "HF_HUB_OFFLINE", True)
+        patched.setattr(found.config, "HF_HUB_OFFLINE", True)
+        yield found
 
 
 @pytest.fixture
