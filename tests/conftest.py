@@ -17,6 +17,8 @@ from torch.multiprocessing import reductions
 
 from flowconf.language import projects
 from flowconf.language.registry import TABLES
+from tests.graph.hub_server import Hub
+from tests.other_packages import declare_operators
 
 # A job in the background, or one under nohup, begins with these ignored, and flowconf leaves what is ignored alone.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -69,6 +71,19 @@ def flagship():
 
 
 @pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on loopback without models, and an empty cache."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub is not installed")
+    made = Hub(tmp_path / "hub")
+    with made.served() as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        address_of_file = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address_of_file)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield made
+
+
+@pytest.fixture
 def permissions_count():
     """Root lays down its rights to pass over permissions, so that these count for it as for anybody."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -93,6 +108,7 @@ def pytest_configure(config):
     if "gpu" not in config.option.markexpr:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.ones((), requires_grad=True).backward()
+    declare_operators()
 
 
 def pytest_unconfigure():

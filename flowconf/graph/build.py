@@ -96,8 +96,15 @@ def start_followers(graph: Graph, plan: GraphPlan, reports: Sequence[WeightRepor
 
 def requests(plan: GraphPlan, runs: str | Path = "runs") -> list[tuple[str, Request]]:
     """The requests of the `checkpoint:` keys, by path, without those that are not there yet."""
-    asked = ((path, _request(setting.checkpoint, runs)) for path, setting in plan.all_settings())
+    asked = ((path, request_for(setting.checkpoint, runs)) for path, setting in plan.all_settings())
     return [(path, request) for path, request in asked if request is not None]
+
+
+def request_for(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
+    """The request of a source of weights, or None for weights that are not there yet."""
+    if checkpoint is None or is_awaited(checkpoint, runs):
+        return None
+    return request_of(checkpoint, locate(checkpoint, runs))
 
 
 def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]) -> list[Diagnostic]:
@@ -136,13 +143,6 @@ def _reports(
                 yield path, check(module, request, at)
             except ConfigError as error:
                 yield path, error
-
-
-def _request(checkpoint: Checkpoint | None, runs: str | Path) -> Request | None:
-    """The request of a `checkpoint:` key, or None for weights that are not there yet."""
-    if checkpoint is None or is_awaited(checkpoint, runs):
-        return None
-    return request_of(checkpoint, locate(checkpoint, runs))
 
 
 # initial values

@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.training import REMOVABLE, OpenSection, Section, named_in, without_removed
+from flowconf.language.section import Section
+from flowconf.language.training import REMOVABLE, OpenSection, named_in, without_removed
 from flowconf.language.value_types import Identifier, InWords, Reference
+from flowconf.language.weight_source import CheckpointKey
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -40,58 +42,6 @@ Using = Annotated[
     | Annotated[dict[Name, Reference], Tag("<mapping>")],
     Discriminator(_kind_of_using),
     InWords("a reference, a list of them, or a mapping"),
-]
-
-
-class CheckpointSource(Model):
-    """The source of the weights of a subgraph; set one of `path`, `config` and `hub`."""
-
-    path: str | None = None
-    """A `.safetensors` or `.pt` file, a folder of checkpoints, a run folder (its best checkpoint), or a folder of runs
-    (the newest one)."""
-    config: str | None = None
-    """A training config, relative to this file: load its newest finished run; it is trained first if there is none."""
-    where: dict[str, Any] = {}
-    """With `config`: only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`. If
-    there is none, the config is trained with them."""
-    hub: (
-        Annotated[str, Field(pattern=r"^(\w[\w.-]*/)?\w[\w.-]*$"), InWords("the name of a model, as in `org/model`")]
-        | None
-    ) = None
-    """A model of the Hugging Face hub, such as `google-bert/bert-base-uncased`."""
-    revision: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$"), InWords("a branch, tag or commit")] | None = (
-        None
-    )
-    """With `hub`: a branch, tag or commit; null: `main`."""
-    file: (
-        Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$"), InWords("the path of a file in the model")] | None
-    ) = None
-    """With `hub`: the file of weights, or its index; null: the one with a usual name."""
-    step: Annotated[int, Field(gt=0)] | None = None
-    """Of a run: the weights that it has kept of this step (`trainer.keep`); null: its best ones."""
-    at: str | None = None
-    """Load only this path of the source."""
-    rename: dict[str, str] = {}
-    """Old prefix -> new prefix, for names that differ."""
-    missing: Literal["error", "warn", "ignore"] = "error"
-    """What to do if a tensor of the graph is not in the source."""
-    unused: Literal["error", "warn", "ignore"] = "warn"
-    """What to do if a tensor of the source is not in the graph."""
-    mismatched: Literal["error", "ignore"] = "error"
-    """What to do if a tensor has another shape in the source, such as that of another head: "ignore" keeps the initial
-    values of the graph."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """The required SHA-256 digest of the file."""
-
-
-def _kind_of_checkpoint(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | CheckpointSource) else "<text>"
-
-
-CheckpointKey = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")],
-    Discriminator(_kind_of_checkpoint),
-    InWords("a path or a mapping"),
 ]
 
 

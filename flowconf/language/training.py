@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from flowconf.language.section import Section
 from flowconf.language.value_types import Count, Factor, Finite, Fraction, Identifier, InWords, Positive, Reference
+from flowconf.language.weight_source import CheckpointKey
 
 
 def without_removed(members: object) -> object:
@@ -32,10 +34,6 @@ def _kind_of_value(value: object) -> str:
 
 def _mapping_or_list(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<mapping>"
-
-
-def _text_or_mapping(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | BaseModel) else "<text>"
 
 
 def _number_or_mapping(value: object) -> str:
@@ -81,15 +79,6 @@ def named_in(table: str) -> Any:
 
 REMOVABLE = Field(json_schema_extra={"removable": True})
 """Marks a mapping whose null members are removed."""
-
-
-class Section(BaseModel):
-    """Base class of all sections: no unknown keys, no type coercion, immutable.
-
-    A model is built on first use, together with all models that it contains.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class OpenSection(Section):
@@ -497,24 +486,6 @@ class TrainerSection(Section):
     """The folder for run folders, relative to the current folder."""
 
 
-class StartSource(Section):
-    """A config whose run gives the initial weights."""
-
-    config: str
-    """A training config, relative to this file: its newest finished run; it is trained first if there is none."""
-    where: dict[str, Any] = {}
-    """Only a run whose composed config has these values, such as `{trainer.epochs: 20, seed: 1}`."""
-    step: Positive | None = None
-    """The weights that the run has kept of this step (`trainer.keep`); null: its best ones."""
-
-
-StartKey = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[StartSource, Tag("<mapping>")],
-    Discriminator(_text_or_mapping),
-    InWords("a path, or a mapping with `config`"),
-]
-
-
 class SweepSection(Section):
     """A search for the best values of some keys, by Optuna: what `flowconf train -m` does with this config.
 
@@ -562,10 +533,10 @@ class TrainingConfig(Section):
     """The run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of weights, data order, noise and dropout."""
-    init_from: StartKey | None = None
-    """An earlier run (or a weights file) from which to initialise: tensors that match by path and shape are loaded,
-    after those of `checkpoint:` keys, and the others are listed. Relative to this file or the current folder. A mapping
-    `{config: FILE, where: {...}}` names a run by its config."""
+    init_from: CheckpointKey | None = None
+    """Weights from which to initialise, such as an earlier run: as in a `checkpoint` of the whole graph, after those of
+    `checkpoint:` keys, except that `missing`, `unused` and `mismatched` are "ignore" by default: tensors that match by
+    path and shape are loaded, and the others are listed."""
 
     sweep: SweepSection | None = None
     """A search for the best values of some keys, with `flowconf train -m`."""

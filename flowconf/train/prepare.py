@@ -20,8 +20,8 @@ from torch import optim
 from flowconf.graph.build import build_graph, load_checkpoints, start_followers
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
-from flowconf.graph.weights.loading import WeightReport
-from flowconf.graph.weights.loading import load as load_weights
+from flowconf.graph.weights.loading import WeightReport, load_checkpoint
+from flowconf.graph.weights.sources import locate
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
@@ -30,7 +30,7 @@ from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.terms import problems_of
-from flowconf.train.checks.weights import start_of, start_request
+from flowconf.train.checks.weights import start_of
 from flowconf.train.data.run_data import feeds, make_data, sampler_of
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Resident, Split
@@ -140,8 +140,8 @@ def _graph(
     if weights:
         reports += load_checkpoints(graph, config.model, runs)
         start = start_of(config)
-        request = None if start is None else start_request(start, config)
-        reports += [] if request is None else [load_weights(graph, request)]
+        if start is not None:
+            reports.append(load_checkpoint(graph, start, "", locate(start, runs, download=True)))
         start_followers(graph, config.model, reports)
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 import flowconf
 from flowconf.cli.main import main
-from tests.graph.hub_server import Hub
 
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  a:\n    through: Linear(4, 2)\n    checkpoint: FROM\n"
 
@@ -28,19 +27,12 @@ def weights():
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch, weights):
-    """A hub with `org/model`, and an empty cache."""
-    constants = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub is not installed")
+def model(hub, weights, tmp_path, monkeypatch):
+    """A hub with `org/model`."""
     monkeypatch.chdir(tmp_path)
-    made = Hub(tmp_path / "hub")
-    (made.folder / "org" / "model").mkdir(parents=True)
-    save_file(weights, made.folder / "org" / "model" / "model.safetensors")
-    with made.served() as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        address_of_file = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address_of_file)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield made
+    (hub.folder / "org" / "model").mkdir(parents=True)
+    save_file(weights, hub.folder / "org" / "model" / "model.safetensors")
+    return hub
 
 
 def told() -> tuple[str, int, str]:
@@ -54,35 +46,35 @@ def same(graph, weights):
     return all(torch.equal(tensor, weights[name]) for name, tensor in graph.module_at("a").state_dict().items())
 
 
-def test_weights_are_downloaded_once(hub, weights, capsys):
+def test_weights_are_downloaded_once(model, weights, capsys):
     write("{hub: org/model}")
     assert main(["check", "graph.yaml"]) == 0
     assert "checked when they are downloaded: the weights of `org/model`" in "".join(capsys.readouterr())
-    assert hub.asked == []
+    assert model.asked == []
     assert same(flowconf.build("graph.yaml"), weights)
-    gets = [one for one in hub.asked if one.startswith("GET")]
+    gets = [one for one in model.asked if one.startswith("GET")]
     assert same(flowconf.build("graph.yaml"), weights)
-    assert [one for one in hub.asked if one.startswith("GET")] == gets
+    assert [one for one in model.asked if one.startswith("GET")] == gets
     assert main(["check", "graph.yaml"]) == 0
     assert "downloaded" not in "".join(capsys.readouterr())
     assert main(["summary", "graph.yaml"]) == 0
     assert "hub org/model" in capsys.readouterr().out
 
 
-def test_a_commit_and_a_digest_ask_no_one_again(hub, weights):
-    file = hub.folder / "org" / "model" / "model.safetensors"
+def test_a_commit_and_a_digest_ask_no_one_again(model, weights):
+    file = model.folder / "org" / "model" / "model.safetensors"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    write(f"{{hub: org/model, revision: {hub.commit}, file: model.safetensors, sha256: {digest}}}")
+    write(f"{{hub: org/model, revision: {model.commit}, file: model.safetensors, sha256: {digest}}}")
     assert same(flowconf.build("graph.yaml"), weights)
-    hub.asked.clear()
+    model.asked.clear()
     assert same(flowconf.build("graph.yaml"), weights)
-    assert hub.asked == []
+    assert model.asked == []
     write(f"{{hub: org/model, sha256: {'0' * 64}}}")
     assert told()[0] == "FC0306"
 
 
-def test_shards_and_pickles(hub, weights):
-    folder = hub.folder / "org" / "model"
+def test_shards_and_pickles(model, weights):
+    folder = model.folder / "org" / "model"
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     assert same(flowconf.build(write("{hub: org/model}")), weights)
@@ -102,12 +94,12 @@ def test_shards_and_pickles(hub, weights):
         ("{hub: org/model, file: best.safetensors}", 40, "`org/model` has no file `best.safetensors`"),
     ],
 )
-def test_what_the_hub_does_not_have(source, column, message, hub):
+def test_what_the_hub_does_not_have(source, column, message, model):
     write(source)
     assert told() == ("FC0301", column, message)
 
 
-def test_a_hub_that_is_not_reached(hub, monkeypatch):
+def test_a_hub_that_is_not_reached(model, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -117,8 +109,10 @@ def test_a_hub_that_is_not_reached(hub, monkeypatch):
     assert "cannot be" in message
 
 
-def test_weights_that_do_not_fit_are_reported_at_their_place(hub):
-    save_file({"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}, hub.folder / "org" / "model" / "model.safetensors")
+def test_weights_that_do_not_fit_are_reported_at_their_place(model):
+    save_file(
+        {"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}, model.folder / "org" / "model" / "model.safetensors"
+    )
     write("{hub: org/model}")
     assert told()[:2] == ("FC0305", 23)
     (found,) = flowconf.check("graph.yaml")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, create_model
 
 from flowconf.language import value_types
-from flowconf.language.training import Section
+from flowconf.language.section import Section
 from flowconf.language.value_types import described, fits, misfit, misfit_item
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import flowconf
 from flowconf.cli.main import main
@@ -67,6 +67,53 @@ def test_another_shape_is_left_as_it_starts_and_told(folder, first):
     assert weights["logits.weight"].shape == (5, 16)
     assert weights["stem.weight"].equal(earlier["stem.weight"])
     assert "  logits.weight: [5, 16] here, [4, 16] in the file" in (again / "weights.txt").read_text(encoding="utf-8")
+
+
+def test_it_takes_what_a_checkpoint_takes(folder, first):
+    _, earlier = first
+    renamed = {f"old.{name.replace('stem', 'start')}": tensor for name, tensor in earlier.items()}
+    save_file(renamed, folder.path / "renamed.safetensors")
+    source = "{path: renamed.safetensors, at: old, rename: {start: stem}, missing: error}"
+    again = folder.train(text=f"{CONFIG}init_from: {source}\n").folder
+    weights = load_file(again / "checkpoints" / "last.safetensors")
+    assert all(weights[name].equal(earlier[name]) for name in earlier)
+    assert f"path: {folder.path / 'renamed.safetensors'}" in (again / "config.yaml").read_text()
+
+
+def test_weights_of_the_hub(folder, first, hub):
+    _, earlier = first
+    (hub.folder / "org" / "model").mkdir(parents=True)
+    save_file(earlier, hub.folder / "org" / "model" / "model.safetensors")
+    file = folder.write(CONFIG + "init_from: {hub: org/model}\n")
+    assert main(["check", file]) == 0
+    assert hub.asked == []
+    again = flowconf.train(file)
+    weights = load_file(again.folder / "checkpoints" / "last.safetensors")
+    assert all(weights[name].equal(earlier[name]) for name in earlier)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "marked", "words"),
+    [
+        ("{path: old.safetensors, hub: org/model}", "FC0122", "hub", "requires one of `path`, `config` and `hub`"),
+        ("{at: stem}", "FC0122", "init_from", "add `path`, `config` or `hub`"),
+        ("{path: old.safetensors, revision: main}", "FC0125", "revision", "remove it, or write `hub`"),
+        ("{path: old.safetensors, missing: error}", "FC0303", "old.safetensors", "1 tensor of the graph is not in"),
+        ("{path: old.safetensors, mismatchd: error}", "FC0121", "mismatchd", "write `mismatched`"),
+        ("org/model", "FC0301", "org/model", "a model of the hub is `{hub: org/model}`"),
+    ],
+)
+def test_its_mistakes_are_those_of_a_checkpoint(folder, first, source, code, marked, words, capsys):
+    _, earlier = first
+    save_file({name: one for name, one in earlier.items() if name != "stem.bias"}, "old.safetensors")
+    file = folder.write(CONFIG + f"init_from: {source}\n")
+    before = sorted(folder.path.rglob("*"))
+    assert main(["train", file]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"error[{code}]" in told
+    assert words in told
+    assert f"tiny.yaml:17:{f'init_from: {source}'.index(marked) + 1} " in told
+    assert sorted(folder.path.rglob("*")) == before
 
 
 def test_nothing_that_fits_is_an_error(folder, first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from safetensors.torch import load_file
 
 from flowconf.cli.main import main
-from tests.graph.hub_server import Hub
 from tests.train.conftest import TINY, Folder
 
 
@@ -49,14 +49,10 @@ def test_a_name_of_no_model_is_refused(name, run, tmp_path, capsys):
     assert not Path(tmp_path / "made").exists()
 
 
-def test_it_is_uploaded(run, tmp_path, monkeypatch, capsys):
-    constants = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub is not installed")
-    hub = Hub(tmp_path / "hub")
-    with hub.served() as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
-        assert main(["push", str(run), "org/model"]) == 0
+def test_it_is_uploaded(run, hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+    assert main(["push", str(run), "org/model"]) == 0
+    address = sys.modules["huggingface_hub.constants"].ENDPOINT
     assert capsys.readouterr().out.strip() == f"{address}/org/model"
     assert hub.uploaded["config.yaml"] == (run / "config.yaml").read_bytes()
     assert hub.uploaded["model.safetensors"] == (run / "checkpoints" / "best.safetensors").read_bytes()

@@ -277,7 +277,9 @@ def _neighbour(path: Path, place: Place) -> str:
     if close is not None:
         return f"write `{path.parent / close}`"
     here = "beside this file and " if place.file is not None else ""
-    return f"searched {here}in the current folder"
+    is_model = hub.NAME.fullmatch(str(path)) and len(path.parts) == 2 and not path.name.endswith(ENDINGS)
+    named = f"; a model of the hub is `{{hub: {path}}}`" if is_model else ""
+    return f"searched {here}in the current folder{named}"
 
 
 def _in_folder(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from flowconf.language import registry, schema
 from flowconf.language.advice import other_tools
 from flowconf.language.advice.vocabulary import LOSS_ARGUMENTS, NOT_NEEDED
 from flowconf.language.schema import keys_of
+from flowconf.language.section import Section
 from flowconf.language.training import (
     CallbackSection,
     DataSection,
@@ -16,7 +17,6 @@ from flowconf.language.training import (
     OptimizerSection,
     PhaseSection,
     ScheduleSection,
-    Section,
     SweepSection,
     TrainerSection,
     TrainingConfig,

@@ -16,6 +16,7 @@ from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
 from flowconf.language.training import Changing
 from flowconf.language.value_types import WORDS, InWords, Module
+from flowconf.language.weight_source import CheckpointSource
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -438,7 +439,8 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     if tag == "mapping" and last_tag == len(loc) - 2:
         if loc[0] in ("loss", "phases"):
             return schema.keys_of(Changing)
-        return schema.keys_of(schema.CheckpointSource if "checkpoint" in loc else schema.InputSpec)
+        is_source = loc[0] == "init_from" or "checkpoint" in loc
+        return schema.keys_of(CheckpointSource if is_source else schema.InputSpec)
     return schema.keys_of(_descend(model, loc[:-1]))
 
 

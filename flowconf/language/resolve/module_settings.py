@@ -10,6 +10,7 @@ from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
 from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.language.settings import Checkpoint, Setting, Start
+from flowconf.language.weight_source import CheckpointSource
 from flowconf.report import Available, Place, Reporter
 from flowconf.report.origins import Path, dotted
 
@@ -32,7 +33,7 @@ def read_setting(
         start = _start(parameter, how, (*at, "init", parameter), reporter, scope)
         if start is not None:
             init.append(start)
-    checkpoint = _checkpoint(model.checkpoint, (*at, "checkpoint"), reporter)
+    checkpoint = read_checkpoint(model.checkpoint, (*at, "checkpoint"), reporter)
     frozen = FROZEN[model.frozen]
     if frozen is None and (model.follows is not None or model.adapt):
         frozen = "params"
@@ -43,7 +44,8 @@ def read_setting(
     return Setting(path, frozen, checkpoint, tuple(init), reporter.key((*at, key)))
 
 
-def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter: Reporter) -> Checkpoint | None:
+def read_checkpoint(model: str | CheckpointSource | None, at: Path, reporter: Reporter) -> Checkpoint | None:
+    """The source of weights that a config has at a path; None if it has none, or a wrong one."""
     place = reporter.value(at)
     if model is None:
         return None
@@ -64,7 +66,7 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
             message, place = f"`{other}` applies only to `{owner}`, not to `{key}`", reporter.key((*at, other))
             reporter.error("FC0125", message, place, at=at, advice=f"remove it, or write `{owner}`")
             return None
-    where, keys = read_where(model.where, (*at, "where"), reporter)
+    where, keys = _where(model.where, (*at, "where"), reporter)
     places = [(one, reporter.value((*at, one))) for one in ("step", "revision", "file", "at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
     places += keys
@@ -87,7 +89,7 @@ def _checkpoint(model: str | schema.CheckpointSource | None, at: Path, reporter:
     )
 
 
-def read_where(
+def _where(
     data: Mapping[str, object], at: Path, reporter: Reporter
 ) -> tuple[tuple[tuple[str, object], ...], list[tuple[str, Place]]]:
     """The values that a run has to have, by dotted key, and the place of each key (as `where.KEY`)."""

@@ -18,6 +18,7 @@ from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
+from flowconf.language.section import Section
 from flowconf.language.sections import (
     augmentations,
     callbacks,
@@ -42,7 +43,6 @@ from flowconf.language.training import (
     OptimizerSection,
     References,
     ScheduleSection,
-    Section,
     SetSection,
     TrainingConfig,
     listed,

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
-from flowconf.language.training import Section, TrainingConfig
+from flowconf.language.section import Section
+from flowconf.language.training import TrainingConfig
 from flowconf.report import Reporter
 
 ALL = ".*"

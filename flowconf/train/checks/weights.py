@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flowconf.graph.build import check_weights as fits
-from flowconf.graph.build import requests
+from flowconf.graph.build import request_for, requests
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import Request
-from flowconf.graph.weights.sources import check_source, has_run, is_awaited, locate
+from flowconf.graph.weights.sources import check_source, is_awaited
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
-from flowconf.language.resolve.module_settings import read_where
+from flowconf.language.resolve.module_settings import read_checkpoint
 from flowconf.language.settings import Checkpoint
+from flowconf.language.weight_source import CheckpointSource
 from flowconf.report import Reporter
 
+JUDGED = ("missing", "unused", "mismatched")
+"""The keys of a checkpoint that say what to do with tensors that do not match."""
 RUNS = "runs"
 """Default folder to search for runs of other configs."""
 
@@ -35,9 +40,9 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
     if awaited:
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(awaited))
         reporter.notes.append(f"checked when they are downloaded: the weights of {names}")
-    asked = requests(plan, RUNS if config is None else config.training.trainer.runs)
-    request = None if start is None or config is None else start_request(start, config)
-    asked += [("", request)] if request is not None else []
+    runs = RUNS if config is None else config.training.trainer.runs
+    asked = requests(plan, runs)
+    asked += [("", request)] if (request := request_for(start, runs)) is not None else []
     reporter.diagnostics += fits(plan, inference, asked)
 
 
@@ -47,26 +52,13 @@ def check_run_weights(file: Path, plan: GraphPlan, inference: Inference, reporte
 
 
 def start_of(config: Config) -> Checkpoint | None:
-    """The checkpoint of `init_from`. Raises `ConfigError` for a value in `where` that is not plain."""
-    source, reporter = config.training.init_from, Reporter(config.composition.document.origins)
-    if source is None:
-        return None
-    if isinstance(source, str):
-        return Checkpoint(path=source, place=reporter.value(("init_from",)))
-    where, places = read_where(source.where, ("init_from", "where"), reporter)
-    reporter.stop_on_errors()
-    place = reporter.value(("init_from", "config"))
-    places.append(("step", reporter.value(("init_from", "step"))))
-    return Checkpoint(config=source.config, where=where, step=source.step, place=place, places=tuple(places))
+    """The checkpoint of `init_from`, which ignores what does not match if the config does not say otherwise.
 
-
-def start_request(start: Checkpoint, config: Config) -> Request | None:
-    """The request of `init_from`: every tensor whose path and shape match; None for a config without a finished run.
-
-    Raises `ConfigError`.
+    Raises `ConfigError` for one that is wrong.
     """
-    runs = config.training.trainer.runs
-    if start.config is not None and not has_run(start, runs):
-        return None
-    file = str(locate(start, runs))
-    return Request(file, missing="ignore", unused="ignore", mismatched="ignore", place=start.place)
+    source, reporter = config.training.init_from, Reporter(config.composition.document.origins)
+    found = read_checkpoint(source, ("init_from",), reporter)
+    reporter.stop_on_errors()
+    written = source.model_fields_set if isinstance(source, CheckpointSource) else ()
+    ignored: dict[str, Any] = {key: "ignore" for key in JUDGED if key not in written}
+    return None if found is None else replace(found, **ignored)

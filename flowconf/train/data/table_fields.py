@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowconf.language.keys.validate import validate
-from flowconf.language.training import Section
+from flowconf.language.section import Section
 from flowconf.language.value_types import Positive
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, nearest
 from flowconf.train.data.splits import Declared

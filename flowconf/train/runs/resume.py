@@ -18,6 +18,7 @@ from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, besi
 from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, shown_path
+from flowconf.train.checks.weights import start_of
 
 
 def in_its_folder(run: Path) -> AbstractContextManager[None]:
@@ -26,6 +27,10 @@ def in_its_folder(run: Path) -> AbstractContextManager[None]:
     if isinstance(folder, str) and Path(folder).is_dir():
         return projects.in_folder(Path(folder))
     return contextlib.nullcontext()
+
+
+WEIGHTS = {"checkpoint", "init_from"}
+"""The keys that name sources of weights."""
 
 
 def way_on(run: Path, refused: Path | None = None) -> str:
@@ -64,10 +69,11 @@ def portable(config: Config) -> dict[str, Any]:
     document = config.composition.document
     found: dict[str, Any] = document.origins.root.written()
     sources = [setting.checkpoint for _, setting in config.model.all_settings() if setting.checkpoint is not None]
-    places = {source.place for source in sources}
+    start = start_of(config)
+    places = {source.place for source in (*sources, *([start] if start is not None else []))}
     for path, node in document.origins.items():
-        written = "checkpoint" in path[-2:] and path[-1] in ("checkpoint", "path", "config") and node.place in places
-        if (written or path == ("init_from", "config")) and isinstance(node.value, str) and node.reference is None:
+        written = not WEIGHTS.isdisjoint(path[-2:]) and path[-1] in (*WEIGHTS, "path", "config")
+        if written and node.place in places and isinstance(node.value, str) and node.reference is None:
             near = beside(node.value, node.place)
             # Like `sources.locate`: a path that is not beside the file lies in the current folder.
             absolute = near if near.exists() or path[-1] == "config" else Path(node.value).absolute()

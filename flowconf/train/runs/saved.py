@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from flowconf.language.training import Section
+from flowconf.language.section import Section
 from flowconf.language.value_types import Count, Positive
 
 
