@@ -1,7 +1,8 @@
 """A picture as DOT text: a cluster for each graph that is drawn, a node for each other member, an edge for each value.
 
 Solid edges are the stream, dashed edges references, and dotted edges values of the previous iteration or call. A long
-graph is drawn in columns. The output is deterministic. Labels are plain text, because the bundled renderer does not
+graph is drawn in columns; a value that goes to another column is drawn as two short edges, to and from a name, so that
+no edge crosses the picture. The output is deterministic. Labels are plain text, because the bundled renderer does not
 support HTML labels.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import replace
 from itertools import accumulate
 from math import sqrt
 
-from flowconf.draw.escaping import Lines, attributes, link, quoted
+from flowconf.draw.escaping import Attributes, Lines, attributes, link, quoted
 from flowconf.draw.members import Edge, Level, Member
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -39,6 +40,8 @@ CLUSTER = {"color": "#b8c1cc", "bgcolor": "#fafbfc", "style": "rounded", "penwid
 FOLDED = {"peripheries": "2"}
 COPIES = {"shape": "box3d", "style": "filled"}
 PILL = {"shape": "box", "style": "filled", "fillcolor": "#f0f2f5", "color": "#f0f2f5", "fontsize": "9.5"}
+ELSEWHERE = PILL | {"fillcolor": "white", "color": "white", "fontcolor": GREY}
+POINT = {"shape": "point", "width": "0.07", "color": GREY}
 JOINT = {"shape": "circle", "fillcolor": "#f0f2f5", "width": "0.3", "height": "0.3", "margin": "0.02"}
 WIDE_JOINT = {"shape": "box", "fillcolor": "#f0f2f5", "margin": "0.08,0.03"}
 MARKS = {
@@ -52,7 +55,7 @@ EDGES = {
     "stream": {},
     "kept": {"color": "#9aa5b1"},
     "reference": {"style": "dashed", "color": GREY},
-    "state": {"style": "dotted", "color": "#6d4bb8", "penwidth": "1.4", "constraint": "false"},
+    "state": {"style": "dotted", "color": "#6d4bb8", "penwidth": "1.4", "dir": "back"},
 }
 COLUMN = 700
 """The height of a column, in points, from which on a graph is drawn in several."""
@@ -115,19 +118,19 @@ class _Drawing:
             if kind == "removed" and path.rpartition(".")[0] == parent.id:
                 removed = Member(id=path, name=path.rpartition(".")[2], notes=("removed",))
                 self.node(removed, depth, self.label(removed), MARKS[kind])
-        column = _columns(parent.inside) if depth == 1 else {}
+        column = self.columns(parent.inside, depth)
         for edge in parent.inside.edges:
-            style = EDGES[edge.kind]
             if depth > 1 and edge.source in given:
                 edge = replace(edge, source=given[edge.source].source, part=given[edge.source].part)
-            if column.get(edge.source, 0) != column.get(edge.target, 0):
-                style = style | {"constraint": "false"}
-            self.edge(edge, known, depth, style)
+            if column[edge.source] == column[edge.target] or edge.kind == "state":
+                self.edge(edge, known, depth, [edge.name, "" if _shows_shape(known[edge.source]) else edge.shape])
+            elif edge.target not in given or depth == 1:
+                self.jump(edge, known, depth)
 
     def member(self, member: Member, depth: int) -> None:
         if member.kind in ("input", "output"):
             label = [" ".join(filter(None, (member.name or member.kind, member.shape)))]
-            self.node(member, depth, label if member.name or depth == 1 else [" "], PILL)
+            self.node(member, depth, *((label, PILL) if member.name or depth == 1 else ([""], POINT)))
         elif member.kind == "joint":
             self.node(member, depth, [member.name], JOINT if len(member.name) == 1 else WIDE_JOINT)
         elif self.is_open(member, depth):
@@ -142,7 +145,9 @@ class _Drawing:
         style |= FOLDED if member.inside is not None else {}
         self.node(member, depth, self.label(member), style | self.look(member))
         if member.verb == "loop":
-            self.edges.append(f"  {quoted(member.id)} -> {quoted(member.id)} {attributes(EDGES['state'])}")
+            self.edges.append(
+                f"  {quoted(member.id)} -> {quoted(member.id)} {attributes(EDGES['state'] | {'dir': 'forward'})}"
+            )
 
     def is_open(self, member: Member, depth: int) -> bool:
         return member.inside is not None and depth != self.deepest
@@ -187,20 +192,38 @@ class _Drawing:
 
     # Edges
 
-    def edge(self, edge: Edge, known: Mapping[str, Member], depth: int, style: Mapping[str, str]) -> None:
-        """Draw a value between the nodes that give and take it, which may be inside of the edge's ends."""
-        label = [text for text in (edge.name, edge.shape) if text]
-        more = dict(style) | ({"label": Lines(label)} if label else {})
+    def edge(self, edge: Edge, known: Mapping[str, Member], depth: int, label: list[str]) -> None:
+        """Draw a value between the nodes that give and take it, which may be inside of the edge's ends.
+
+        `label` is its name and its shape; of a value that is taken apart, only the name is shown. A value of the
+        previous iteration is drawn from its target, which is above it.
+        """
         targets = self.targets(known[edge.target], edge, depth)
+        texts = [f" {text} " for text in (label if len(targets) == 1 else label[:1]) if text]
         ends = [
             (source, target)
             for target in targets
             for source in self.sources(known[edge.source], edge.part or (target if len(targets) > 1 else ""), depth)
         ]
         for number, (source, target) in enumerate(ends):
-            shown = style if number else more
-            end = f" {attributes(shown)}" if shown else ""
-            self.edges.append(f"  {quoted(source)} -> {quoted(target)}{end}")
+            style: Attributes = EDGES[edge.kind] | ({"label": Lines(texts)} if texts and not number else {})
+            source, target = (target, source) if edge.kind == "state" else (source, target)
+            self.edges.append(f"  {quoted(source)} -> {quoted(target)}{f' {attributes(style)}' if style else ''}")
+
+    def jump(self, edge: Edge, known: Mapping[str, Member], depth: int) -> None:
+        """Draw a value that goes to another column: to the name of its target there, and from its own name here."""
+        source, target = known[edge.source], known[edge.target]
+        number = len(self.edges)
+        leaves = Member(id=f"{source.id} to {target.id} {number}", name=f"→ {target.name or target.kind}")
+        enters = Member(id=f"{target.id} from {source.id} {number}", name=f"{source.name or source.kind} →")
+        for end in (leaves, enters):
+            self.node(end, depth, [end.name], ELSEWHERE)
+        ends = {**known, leaves.id: leaves, enters.id: enters}
+        self.edge(replace(edge, target=leaves.id, argument=""), ends, depth, [])
+        self.edge(replace(edge, source=enters.id, part=""), ends, depth, [edge.name, edge.shape])
+        first = next(iter(known.values()))
+        if depth > 1 and first.kind == "input":  # a column begins below it
+            self.edges.append(f"  {quoted(first.id)} -> {quoted(enters.id)} {attributes({'style': 'invis'})}")
 
     def sources(self, member: Member, part: str, depth: int) -> list[str]:
         """The nodes that give a part of a member: that of the member, or those of its outputs.
@@ -237,27 +260,41 @@ class _Drawing:
         given = self.filled.get(member.id, set())
         return [inner.id for inner in inputs if inner.name not in given] or [inputs[0].id]
 
+    # Columns
 
-def _columns(level: Level) -> dict[str, int]:
-    """Member -> the column that it is drawn in: a long graph is cut where no edge but the stream crosses, if possible.
+    def columns(self, level: Level, depth: int) -> dict[str, int]:
+        """Member -> the column that it is drawn in.
 
-    An edge between two columns does not constrain the layout, so that each column begins at the top.
-    """
-    steps = [member for member in level.members if member.kind != "output"]
-    number = {member.id: index for index, member in enumerate(steps)}
-    tops = list(accumulate(map(_height, steps), initial=0.0))
-    crossing = _crossing([(number[edge.source], number[edge.target]) for edge in level.edges if edge.target in number])
-    count = max(1, round(sqrt(tops[-1] / COLUMN)))
-    height = tops[-1] / count
-    cuts: list[int] = []
-    for column in range(1, count):
-        low, high = (bisect(tops, (column + shift) * height) for shift in (-0.4, 0.4))
-        ideal = column * height
-        near = [at for at in range(low, high) if 0 < at < len(steps)]
-        costs = [abs(tops[at] - ideal) + COLUMN * crossing[at] for at in near]
-        cuts += [near[costs.index(min(costs))]] if near else []
-    found = {member.id: bisect(cuts, number[member.id]) for member in steps}
-    return found | {edge.target: found[edge.source] for edge in level.edges if edge.target not in number}
+        A long graph is cut where no edge but the stream crosses, if possible.
+        """
+        steps = [member for member in level.members if member.kind != "output"]
+        number = {member.id: index for index, member in enumerate(steps)}
+        tops = self.tops(level, depth)
+        edges = [edge for edge in level.edges if edge.target in number and edge.source in number]
+        crossing = _crossing([(number[edge.source], number[edge.target]) for edge in edges])
+        count = _count(tops[-1])
+        height = tops[-1] / count
+        cuts: list[int] = []
+        for column in range(1, count):
+            low, high = (bisect(tops, (column + shift) * height) for shift in (-0.4, 0.4))
+            ideal = column * height
+            near = [at for at in range(low, high) if 0 < at < len(steps)]
+            costs = [abs(tops[at] - ideal) + COLUMN * crossing[at] for at in near]
+            cuts += [near[costs.index(min(costs))]] if near else []
+        found = {member.id: bisect(cuts, number[member.id]) for member in steps}
+        return found | {edge.target: found[edge.source] for edge in level.edges if edge.target not in number}
+
+    def tops(self, level: Level, depth: int) -> list[float]:
+        """About where each member of a level begins below the one before it, in points, and where the last one ends."""
+        steps = [member for member in level.members if member.kind != "output"]
+        return list(accumulate((self.height(member, depth) for member in steps), initial=0.0))
+
+    def height(self, member: Member, depth: int) -> float:
+        """About how tall a member is drawn, in points."""
+        if member.inside is not None and self.is_open(member, depth):
+            whole = self.tops(member.inside, depth + 1)[-1]
+            return 50 + whole / _count(whole)
+        return 85 + 13 * len(member.calls) if member.kind in ("step", "part") else 60
 
 
 def _crossing(spans: list[tuple[int, int]]) -> Counter[int]:
@@ -270,11 +307,13 @@ def _crossing(spans: list[tuple[int, int]]) -> Counter[int]:
     return Counter(dict(enumerate(accumulate(changes[at] for at in range(last + 1)))))
 
 
-def _height(member: Member) -> float:
-    """About how tall a member is drawn, in points."""
-    if member.inside is not None:
-        return 50 + sum(_height(inner) for inner in member.inside.members)
-    return 85 + 13 * len(member.calls) if member.kind == "step" else 60
+def _count(height: float) -> int:
+    """The number of columns for a level of a height."""
+    return max(1, round(sqrt(height / COLUMN)))
+
+
+def _shows_shape(member: Member) -> bool:
+    return member.kind == "input" and bool(member.shape)
 
 
 def _title(member: Member) -> str:

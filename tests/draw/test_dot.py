@@ -81,11 +81,11 @@ def everything() -> str:
     return drawn(EVERYTHING)
 
 
-def line_of(picture: str, start: str) -> str:
-    """The one line of the picture that begins with `start`."""
+def line_of(picture: str, start: str, number: int | None = None) -> str:
+    """The one line of the picture that begins with `start`, or that of a number."""
     found = [line.strip() for line in picture.splitlines() if line.strip().startswith(start)]
-    assert len(found) == 1, found
-    return found[0]
+    assert number is not None or len(found) == 1, found
+    return found[number or 0]
 
 
 def test_the_same_plan_gives_the_same_text(everything):
@@ -109,7 +109,7 @@ def test_every_edge_joins_nodes_that_are_there(everything):
         '"scales.coarse" -> "scales joint"',
         '"think" -> "start"',
         '"think" -> "read input hidden"',
-        '"read.next" -> "latent"',
+        '"read.next" -> "read to latent',
         '"latent" -> "letter input latent"',
         '"letter.out" -> "refine"',
         '"refine" -> "slices"',
@@ -127,12 +127,14 @@ def test_a_fork_does_not_change_the_stream(everything):
 
 def test_what_using_brings_is_dashed(everything):
     assert 'style="dashed"' in line_of(everything, '"start" -> "read input at"')
-    assert 'label="hx"' in line_of(everything, '"read input hidden" -> "read.next"')
+    assert 'label=" hx "' in line_of(everything, '"read input hidden" -> "read.next" [style="dashed"')
 
 
 def test_what_comes_from_the_last_iteration_is_dotted(everything):
-    for edge in ('"read.next" -> "read input hidden"', '"read.move" -> "read input at"', '"refine" -> "refine"'):
-        assert 'style="dotted"' in line_of(everything, edge)
+    """From the input up there, so that the layout makes room for the line; the arrow is at the input."""
+    for edge in ('"read input hidden" -> "read.next" [style="dotted"', '"read input at" -> "read.move"'):
+        assert re.search(r'style="dotted".* dir="back"', line_of(everything, edge))
+    assert re.search(r'style="dotted".* dir="forward"', line_of(everything, '"refine" -> "refine"'))
 
 
 def test_verbs_are_told_in_words(everything):
@@ -162,7 +164,7 @@ def test_nodes_lead_to_their_lines(everything):
 
 def test_known_shapes_are_shown():
     picture = drawn("inputs: {x: [B, 4]}\nflow: {a: GELU, b: Tanh}\n", {"a": "[B, 4]"})
-    assert line_of(picture, '"a" -> "b"').endswith('[label="[B, 4]"]')
+    assert line_of(picture, '"a" -> "b"').endswith('[label=" [B, 4] "]')
     assert line_of(picture, '"b" -> "output b"').endswith('"output b"')
 
 
@@ -250,9 +252,29 @@ def test_a_folded_loop_still_turns():
 def test_a_long_graph_is_drawn_in_columns():
     steps = "".join(f"  m{number}: ReLU\n" for number in range(60))
     picture = drawn(f"inputs: {{x: [B, 4]}}\nflow:\n{steps}")
-    apart = re.findall(r'"(m\d+)" -> "(m\d+)" \[constraint="false"\]', picture)
-    assert [int(after[1:]) - int(before[1:]) for before, after in apart] == [1, 1]
-    assert "constraint" not in drawn("inputs: {x: [B, 4]}\nflow: {a: ReLU, b: ReLU}\n")
+    apart = re.findall(r'"m(\d+)" -> "m\1 to m(\d+) \d+"', picture)
+    assert [int(after) - int(before) for before, after in apart] == [1, 1]
+    for before, after in apart:
+        assert f'label="→ m{after}"' in line_of(picture, f'"m{before} to m{after}')
+        assert f'label="m{before} →"' in line_of(picture, f'"m{after} from m{before} ', 0)
+        assert f'"m{before}" -> "m{after}"' not in picture
+
+
+def test_a_long_graph_inside_of_a_graph_is_drawn_in_columns():
+    steps = "".join(f"        m{number}: ReLU\n" for number in range(40))
+    picture = drawn(f"inputs: {{x: [B, 4]}}\nflow:\n  a: ReLU\n  b:\n    graph:\n      flow:\n{steps}")
+    apart = re.findall(r'"b.m(\d+)" -> "b.m\1 to b.m(\d+) (\d+)"', picture)
+    assert len(apart) == 1
+    before, after, number = apart[0]
+    assert 'style="invis"' in line_of(picture, f'"b input x" -> "b.m{after} from b.m{before} {number}"')
+
+
+def test_a_reference_to_another_column_has_names_at_both_ends():
+    steps = "".join(f"  m{number}: ReLU\n" for number in range(60))
+    last = "  last: {through: StateAdd, using: {state: m3}}\n"
+    picture = drawn(f"inputs: {{x: [B, 4]}}\nflow:\n{steps}{last}")
+    assert 'style="dashed"' in line_of(picture, '"m3" -> "m3 to last')
+    assert re.search(r'style="dashed".*label=" state "', line_of(picture, '"last from m3 ', 1))
 
 
 def test_the_effort_grows_with_the_members():
