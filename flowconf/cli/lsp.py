@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flowconf.report import Diagnostic, MachineError
 
 
-def lsp() -> None:
+def lsp(
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option("--trust", help="A folder with projects whose modules are imported. Can be repeated."),
+    ] = None,
+) -> None:
     """Serve an editor: mistakes while typing, completion, explanations, definitions and fixes.
 
-    Speaks the Language Server Protocol on the standard streams. Run it in the folder of the project.
+    Speaks the Language Server Protocol on the standard streams. An editor opens any folder, so the modules of a project
+    are imported only if it is in a folder of `--trust`.
     """
     if find_spec("pygls") is None:
         message = "the language server requires `pygls`, which is not installed"
         raise MachineError(Diagnostic("FC0601", message, advice="pip install 'flowconf[lsp]'"))
     from flowconf.editor.server import serve
+    from flowconf.language.projects import trust_only
+
+    trust_only(trust or ())
 
     serve()

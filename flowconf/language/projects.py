@@ -2,7 +2,8 @@
 
 A project is a folder with a `pyproject.toml`; it lists modules under `[tool.flowconf] modules`, which register names,
 and under `packages` those of others, whose classes a call may name. They are imported when the current folder is in
-that project, or when it was trusted in so many words. Everywhere else a config, and a run folder at any place, are
+that project, or when it was trusted in so many words; an editor, which opens any folder, has to name those it trusts.
+Everywhere else a config, and a run folder at any place, are
 data: what was left out is reported, and none of it runs.
 """
 
@@ -31,6 +32,8 @@ class Trust:
 
     given: set[Path] = field(default_factory=set)
     """Projects (their files) that are imported wherever the command is called."""
+    below: tuple[Path, ...] | None = None
+    """Folders whose projects alone are imported, wherever the command is called; None: it is not restricted to any."""
     imported: dict[Path, None] = field(default_factory=dict)
     """Projects that were imported, in that order."""
     packages: dict[str, Place] = field(default_factory=dict)
@@ -53,6 +56,11 @@ def trust(start: Path) -> None:
         _trust.given.add(project)
 
 
+def trust_only(folders: Iterable[Path]) -> None:
+    """From here on, import what projects in these folders register, and no other, not even around the current folder."""
+    _trust.below = tuple(Path(os.path.realpath(folder)) for folder in folders)
+
+
 def import_project(start: Path, config: Path | None = None) -> tuple[Diagnostic, ...]:
     """Import what installed packages register, and the project around the folder `start` where it is trusted.
 
@@ -62,7 +70,7 @@ def import_project(start: Path, config: Path | None = None) -> tuple[Diagnostic,
     project = project_file(start)
     _trust.asked = config or start
     warnings: tuple[Diagnostic, ...] = ()
-    if project is not None and (project in _trust.given or _is_called_in(project.parent)):
+    if project is not None and _is_trusted(project):
         _import_listed(project)
     elif project is not None:
         warnings = tuple(_withhold(config or start, project))
@@ -129,8 +137,10 @@ def _called_in() -> Path:
     return _trust.called_in or Path(os.path.realpath(Path.cwd()))
 
 
-def _is_called_in(folder: Path) -> bool:
-    return _called_in().is_relative_to(folder)
+def _is_trusted(project: Path) -> bool:
+    if _trust.below is not None:
+        return any(project.is_relative_to(folder) for folder in _trust.below)
+    return project in _trust.given or _called_in().is_relative_to(project.parent)
 
 
 def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
@@ -141,12 +151,15 @@ def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
         _trust.withheld[start] = project
         verb = "is" if len(missing) == 1 else "are"
         names = ", ".join(f"`{name}`" for name, _ in missing)
-        message = f"{names} {verb} not imported: the command was not called in this project"
+        why = "the command was not called in this project" if _trust.below is None else "this project is not trusted"
+        message = f"{names} {verb} not imported: {why}"
         yield Diagnostic("FC0109", message, missing[0][1], advice=_way(project), severity="warning")
 
 
 def _way(project: Path) -> str:
     folder = shown_path(str(project.parent))
+    if _trust.below is not None:
+        return f"if you trust it, start the server with `flowconf lsp --trust {project.parent}`"
     return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {folder}`"
 
 

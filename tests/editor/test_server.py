@@ -58,15 +58,16 @@ class Twice(nn.Module):
 class Editor:
     """An editor with a language server, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *trusted: Path) -> None:
         self.folder = folder
+        self.words = [word for one in trusted for word in ("--trust", str(one))]
         self.client = LanguageClient("editor", "1")
         self.shown: asyncio.Queue[lsp.PublishDiagnosticsParams] = asyncio.Queue()
         self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(lambda shown: self.shown.put_nowait(shown))
         self.versions: dict[str, int] = {}
 
     async def start(self) -> lsp.InitializeResult:
-        await self.client.start_io(sys.executable, "-m", "flowconf", "lsp", cwd=str(self.folder))
+        await self.client.start_io(sys.executable, "-m", "flowconf", "lsp", *self.words, cwd=str(self.folder))
         found = await self.client.initialize_async(
             lsp.InitializeParams(lsp.ClientCapabilities(), root_uri=self.folder.as_uri())
         )
@@ -164,7 +165,7 @@ def editor(run, tmp_path_factory):
     (folder / "configs" / "graph" / "head.yaml").write_text(HEAD, encoding="utf-8")
     (folder / "blocks.py").write_text(BLOCKS, encoding="utf-8")
     (folder / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["blocks"]\n', encoding="utf-8")
-    editor = Editor(folder)
+    editor = Editor(folder, folder.parent)
     run(editor.start())
     run(editor.write("configs/graph/head.yaml", HEAD))
     yield editor
@@ -174,6 +175,20 @@ def editor(run, tmp_path_factory):
 @pytest.fixture
 def wait(run) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     return run
+
+
+def test_a_project_that_is_not_trusted_runs_nothing(run, tmp_path):
+    """Also where the editor starts the server in the folder that it opens."""
+    (tmp_path / "blocks.py").write_text(f"{BLOCKS}\nopen('ran', 'w')\n", encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["blocks"]\n', encoding="utf-8")
+    editor = Editor(tmp_path, tmp_path / "configs")
+    run(editor.start())
+    own = "inputs: {x: [B, 4]}\nflow: {a: Twice}\n"
+    found = run(editor.write("own.yaml", own))["own.yaml"]
+    run(editor.stop())
+    assert [one.code for one in found] == ["FC0132"]
+    assert found[0].message.endswith(f"if you trust it, start the server with `flowconf lsp --trust {tmp_path}`")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_mistakes_are_those_of_check_while_typing(editor, wait):
