@@ -57,7 +57,7 @@ def trust(start: Path) -> None:
 
 
 def trust_only(folders: Iterable[Path]) -> None:
-    """From here on, import what projects in these folders register, and no other, not even around the current folder."""
+    """From here on, import only what projects in these folders register; being called in a project is not enough."""
     _trust.below = tuple(Path(os.path.realpath(folder)) for folder in folders)
 
 
