@@ -21,6 +21,7 @@ from flowconf.language.plan import (
     Input,
     LoopStep,
     MapStep,
+    Module,
     Mount,
     Shared,
     SplitStep,
@@ -29,7 +30,7 @@ from flowconf.language.plan import (
     join,
 )
 from flowconf.language.settings import Adapter, Setting
-from flowconf.report import Place
+from flowconf.report import NOWHERE, Place
 
 MERGE_SIGNS = {"add": "+", "mul": "×"}
 NO_CLASS = SourceClass(())
@@ -163,9 +164,22 @@ class _Picture:
         )
 
     def edge(self, graph: _Graph, value: Value, target: str, kind: str = "stream", argument: str = "") -> Edge:
-        shape = "" if value.is_part else self.facts.shapes.get(join(graph.path, value.member), "")
+        shape = self.shape_of(graph, value)
         kind = "state" if value.recurrent else kind
         return Edge(graph.id_of(value), target, kind, graph.part_of(value), argument, shape)
+
+    def shape_of(self, graph: _Graph, value: Value) -> str:
+        """The shape of a value, or of a part of one; empty if it is not known."""
+        path = join(graph.path, value.member)
+        if value.spot or value.index is not None or value.copy is not None:
+            return ""
+        if value.inner is None:
+            whole = self.facts.shapes.get(path, "")
+            return whole if value.key is None else _parts(whole).get(value.key, "")
+        inner, step = value.inner, graph.plan.step(value.member)
+        if isinstance(step, MapStep) or inner.is_part or value.key is not None:
+            return ""
+        return self.facts.shapes.get(join(path, inner.member), "")
 
     def edges(self, graph: _Graph, step: Step) -> Iterator[Edge]:
         """What a step reads, without duplicates."""
@@ -323,12 +337,11 @@ class _Picture:
 
     def part(self, graph: _Graph, applied: Applied, name: str, id: str = "") -> Member:
         path = join(graph.path, applied.path)
-        place = getattr(applied.module, "place", None)
         member = Member(
             id=id or path,
             kind="part",
             name=name,
-            place=place if isinstance(place, Place) else Place(),
+            place=_place_of(applied.module),
             home=graph.home,
             **self.module(graph, applied),
         )
@@ -405,6 +418,26 @@ def _all_steps(plan: GraphPlan, prefix: str = "") -> Iterator[tuple[str, Step]]:
             for applied in copy.applied():
                 if isinstance(applied.module, Mount):
                     yield from _all_steps(applied.module.graph, join(prefix, applied.path))
+
+
+def _parts(shape: str) -> dict[str, str]:
+    """The parts of a shape such as `{hidden: [B, 128], at: [B, 2]}` by name."""
+    depth, start = 0, 1
+    found: dict[str, str] = {}
+    for at, letter in enumerate(shape if shape.startswith("{") else ""):
+        depth += (letter in "[({") - (letter in "])}")
+        if depth == 0 or (depth == 1 and letter == ","):
+            name, _, text = shape[start:at].strip().partition(": ")
+            found[name], start = text, at + 1
+    return found
+
+
+def _place_of(module: Module) -> Place:
+    """Where a module was written; that of a chain begins with its first member."""
+    if isinstance(module, Chain):
+        return _place_of(module.members[0].module)
+    place = getattr(module, "place", None)
+    return place if isinstance(place, Place) else NOWHERE
 
 
 def _without(body: Member, beside: Iterable[Member]) -> Member:

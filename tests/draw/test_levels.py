@@ -286,3 +286,20 @@ def test_bodies_with_modules_inside(step, body):
     if "also" in step and ">>" in body:
         assert ("a entry", "a joint", "kept", "") in edges(member(whole, "a"))
     assert member(whole, "a").parameters == sum(one.numel() for one in flowconf.build(graph({"a": step})).parameters())
+
+
+def test_edges_of_parts_have_their_shapes():
+    flow = {
+        "start": {
+            "graph": {
+                "inputs": {"x": ["B", 8]},
+                "flow": {"a": "Linear(8, 4)", "b": "Linear(4, 2)"},
+                "outputs": {"one": "a", "two": "b"},
+            }
+        },
+        "from_key": {"from": "start.one", "through": "Linear(4, 3)"},
+        "from_inside": {"from": "start.b", "through": "Linear(2, 3)"},
+    }
+    whole, _ = drawn(graph(flow))
+    shapes = {edge.target: edge.shape for edge in whole.inside.edges}
+    assert (shapes["from_key"], shapes["from_inside"]) == ("[B, 4]", "[B, 2]")

@@ -53,13 +53,15 @@ function arranged(parent, { aspect, shapes }) {
     const crossing = flowing.filter((link) => known.get(link.from).column !== known.get(link.to).column);
     for (const [number, link] of crossing.entries()) {
       const from = known.get(link.from), to = known.get(link.to);
-      routes.push({ ...link, points: across(from, to, columns, number, isFree(to, members)), curve: false });
+      const before = crossing.slice(0, number).filter((other) => other.to === link.to).length;
+      const into = { x: to.at.x + Math.min(14 * before, to.size.width / 2 - 8), y: top(to) };
+      routes.push({ ...link, points: across(from, to, columns, number, isFree(to, members) ? into : null), curve: false });
     }
   }
   const box = bounds(members, routes);
   const states = links.filter((link) => link.kind === "state");
   for (const [number, link] of states.entries()) {
-    routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number) });
+    routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number, members) });
   }
   routes = routes.filter((route) => route.kind !== "order");
   const whole = bounds(members, routes);
@@ -144,21 +146,21 @@ function cutsOf(sorted, links, count, box) {
   return cuts;
 }
 
-/** The way from a column to a later one: down, through the gutter before the target's column, and in from above. */
-function across(from, to, columns, number, fromAbove) {
-  const gutter = columns[to.column].left - GUTTER / 2 + 5 * ((number % 5) - 2);
+/** The way from a column to a later one: down, through the gutter before the target's column, and in from above, at the point `into` if nothing is there, or else from the side. */
+function across(from, to, columns, number, into) {
+  const gutter = columns[to.column].left - GUTTER / 2 + 7 * ((number % 5) - 2);
   const next = to.column === from.column + 1;
   const lowest = Math.max(...columns.slice(from.column, to.column).map((column) => column.bottom));
   const last = from.at.y + from.size.height / 2 >= columns[from.column].bottom - 1;
-  const above = Math.min(top(to), 0) - 14 - 4 * (number % 4);
+  const above = Math.min(top(to), 0) - 18 - 5 * (number % 4);
   const start = last
     ? [{ x: from.at.x, y: from.at.y + from.size.height / 2 }, { x: from.at.x, y: lowest + 14 }]
     : [{ x: from.at.x + from.size.width / 2, y: from.at.y }];
-  const leave = columns[from.column].right + GUTTER / 2 + 5 * ((number % 5) - 2);
+  const leave = columns[from.column].right + GUTTER / 2 + 7 * ((number % 5) - 2);
   if (!last && !next) start.push({ x: leave, y: from.at.y }, { x: leave, y: lowest + 14 + 4 * (number % 4) });
   const turn = start.at(-1).y;
-  const end = fromAbove
-    ? [{ x: gutter, y: above }, { x: to.at.x, y: above }, { x: to.at.x, y: top(to) }]
+  const end = into
+    ? [{ x: gutter, y: above }, { x: into.x, y: above }, into]
     : [{ x: gutter, y: to.at.y }, { x: to.at.x - to.size.width / 2, y: to.at.y }];
   return [...start, { x: gutter, y: turn }, ...end];
 }
@@ -169,12 +171,22 @@ function isFree(to, members) {
   return !members.some((one) => one !== to && one.column === to.column && one.at.y < to.at.y && covers(one));
 }
 
-/** The way of a value of the previous iteration: around the right side, and in from above. */
-function back(from, to, box, number) {
+/** The way of a value of the previous iteration: around the right side, below what is in the way, and in from above. */
+function back(from, to, box, number, members) {
   const right = box.right + 14 + 9 * number, above = box.top - 12 - 7 * number;
   const into = to.at.x + (from === to ? to.size.width / 4 : 0);
   const out = { x: from.at.x + from.size.width / 2, y: from.at.y };
-  return [out, { x: right, y: out.y }, { x: right, y: above }, { x: into, y: above }, { x: into, y: top(to) }];
+  const others = members.filter((one) => one !== from && one.at.x + one.size.width / 2 > from.at.x);
+  const blocking = (y) => others.find((one) => Math.abs(one.at.y - y) < one.size.height / 2 + 4);
+  const start = blocking(out.y) ? [{ x: from.at.x, y: bottom(from) }] : [out];
+  let y = start[0].y + (start[0] === out ? 0 : 9 + 5 * number);
+  for (let one = blocking(y); start[0] !== out && one; one = blocking(y)) y = bottom(one) + 9;
+  if (start[0] !== out) start.push({ x: from.at.x, y });
+  return [...start, { x: right, y }, { x: right, y: above }, { x: into, y: above }, { x: into, y: top(to) }];
+}
+
+function bottom(member) {
+  return member.at.y + member.size.height / 2;
 }
 
 function top(member) {

@@ -141,7 +141,7 @@ function edge(route, state) {
 function label(route) {
   const { points, spot } = route, end = points.at(-1);
   const sideways = end.y === points.at(-2).y;
-  const place = spot ?? (sideways ? { x: end.x - 12, y: end.y - 9, "text-anchor": "end" } : { x: end.x + 6, y: end.y - 14 });
+  const place = spot ?? (sideways ? { x: end.x - 12, y: end.y - 9, "text-anchor": "end" } : { x: end.x + 6, y: end.y - 9 });
   const { texts } = route.label;
   return texts.map((text, number) => draw("text", { class: "label", ...place, y: place.y + 4 + 14 * (number - (texts.length - 1) / 2) }, text));
 }
