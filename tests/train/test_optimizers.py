@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -372,6 +373,39 @@ trainer: {steps: 8, checkpoint_every: 1, devices: cpu}
 def test_whole_numbers_are_floats(name):
     made = getattr(optimizers, name)([{"params": [nn.Parameter(torch.zeros(2, 2))]}], lr=1, betas=[0, 0.9])
     assert repr(made.defaults["betas"]) == "(0.0, 0.9)"
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_fused_kernels_get_what_torch_gives_them(name):
+    """The bits of torch's, while parts are frozen and thawed, rates change, a state is loaded, and a scaler skips."""
+
+    def model():
+        torch.manual_seed(0)
+        layers = [nn.Linear(4, 4), nn.Linear(4, 4).double(), nn.Linear(4, 4)]
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        return parameters, [{"params": parameters[:3], "weight_decay": 0.1}, {"params": parameters[3:], "lr": 0.2}]
+
+    torchs = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    (mine, groups), (theirs, others) = model(), model()
+    made = [getattr(optimizers, name)(groups, lr=0.1), torchs(others, lr=0.1, fused=True)]
+    frozen = {5: {0, 3}, 6: {0, 3}, 7: {0, 3}, 8: {0, 3}, 9: {1}, 10: {1, 2}}
+    for step in range(16):
+        for parameters, optimizer in zip((mine, theirs), made, strict=True):
+            optimizer.zero_grad()
+            assert all(parameter.grad is None for parameter in parameters)
+            for number, parameter in enumerate(parameters):
+                if number not in frozen.get(step, ()):
+                    parameter.grad = torch.full_like(parameter, math.sin(step + number))
+            optimizer.param_groups[1]["lr"] = 0.1 + step / 100
+            if step == 12:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            optimizer.found_inf = torch.tensor(float(step == 14)) if step > 13 else None
+            optimizer.step()
+        for parameter, other in zip(mine, theirs, strict=True):
+            assert torch.equal(parameter, other), step
+            own, state = made[0].state[parameter], made[1].state[other]
+            assert own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in state)
+    assert made[0].state[mine[1]]["step"] == 13.0
 
 
 def test_sparse_gradients():

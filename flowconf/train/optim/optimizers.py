@@ -13,6 +13,8 @@ import torch
 from torch import optim
 from torch.torch_version import TorchVersion
 
+from flowconf.train.optim.fused import Adam, AdamW, Clearing
+
 Groups = list[dict[str, Any]]
 
 EVERYWHERE = {"cpu", "cuda", "mps"}
@@ -36,15 +38,9 @@ def adamw(
 ) -> optim.Optimizer:
     """Adam with decoupled weight decay."""
     first, second = betas
-    return optim.AdamW(
-        params,
-        lr,
-        (float(first), float(second)),
-        eps,
-        weight_decay,
-        amsgrad,
-        fused=_fused(params, fused, EVERYWHERE, divided=True),
-    )
+    kernel = _fused(params, fused, EVERYWHERE, divided=True)
+    kind = AdamW if kernel and not amsgrad else optim.AdamW
+    return kind(params, lr, (float(first), float(second)), eps, weight_decay, amsgrad, fused=kernel)
 
 
 def adam(
@@ -59,15 +55,9 @@ def adam(
 ) -> optim.Optimizer:
     """Adam; weight decay is an L2 penalty added to the gradient."""
     first, second = betas
-    return optim.Adam(
-        params,
-        lr,
-        (float(first), float(second)),
-        eps,
-        weight_decay,
-        amsgrad,
-        fused=_fused(params, fused, EVERYWHERE, divided=True),
-    )
+    kernel = _fused(params, fused, EVERYWHERE, divided=True)
+    kind = Adam if kernel and not amsgrad else optim.Adam
+    return kind(params, lr, (float(first), float(second)), eps, weight_decay, amsgrad, fused=kernel)
 
 
 def sgd(
@@ -85,7 +75,7 @@ def sgd(
     return StaggeredSGD(params, lr, momentum, dampening, weight_decay, nesterov, fused=kernel)
 
 
-class StaggeredSGD(optim.SGD):
+class StaggeredSGD(Clearing, optim.SGD):
     """torch's SGD, with a fused kernel that supports parameters that get their first gradient later than others.
 
     With momentum, torch's fused kernel requires a buffer for every parameter, or for none. Parameters without a buffer
