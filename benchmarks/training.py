@@ -186,7 +186,8 @@ def tightest(case: Case, job: Job, folder: Path) -> tuple[float, Losses]:
     losses, epoch = [], 0
     began = now(job.device)
     while len(losses) < job.total_steps:
-        for rows in epoch_order(len(given), 0, epoch).to(job.device).split(case.batch):
+        order = epoch_order(len(given), 0, epoch).to(job.device)
+        for rows in order.split(case.batch)[: job.total_steps - len(losses)]:
             loss = loss_of(model(given.index_select(0, rows)), target.index_select(0, rows))
             optimizer.zero_grad()
             loss.backward()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 HOME = Path("benchmarks").absolute()
 sys.path.insert(0, str(HOME))
@@ -42,6 +45,65 @@ def test_a_comparison_that_fails_is_no_result(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "tightest", lambda *_: (0.0, [0.0]))
     with pytest.raises(SystemExit, match="do not give the same losses"):
         training.check_losses(training.CASES[0], tmp_path, CPU)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of torch within the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[str(function)] += function.namespace == "aten"
+        return function(*args, **(kwargs or {}))
+
+
+def in_a_step(count, loop, case, folder):
+    """What `count` counts in one step of a loop: the difference between a long and a short run."""
+    found = []
+    for steps in (24, 8):
+        config = training.config_of(case, folder, False, steps, CPU, ["trainer.log_every=1000"])
+        job = training.prepare(config, folder / "runs")
+        found.append(count(partial(loop, case, job, folder)))
+    return {name: times / 16 for name, times in (found[0] - found[1]).items()}
+
+
+def operations(run):
+    with Operations() as seen:
+        run()
+    return seen.counts
+
+
+def calls(run):
+    """How often each function of the package is called."""
+    seen = Counter()
+
+    def note(frame, event, argument):
+        if event == "call" and "/flowconf/" in frame.f_code.co_filename:
+            seen[f"{Path(frame.f_code.co_filename).name}: {frame.f_code.co_qualname}"] += 1
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["mlp", "gated_routing"])
+def test_a_step_runs_no_operation_that_a_loop_by_hand_does_not_need(name, tmp_path):
+    """The loop by hand splits the rows of an epoch at once, and detaches one loss, not a loss and its terms."""
+    case = next(one for one in training.CASES if one.name == name)
+    mine, theirs = (in_a_step(operations, loop, case, tmp_path) for loop in (training.ours, training.tightest))
+    more = {kind: times - theirs.get(kind, 0) for kind, times in mine.items() if times > theirs.get(kind, 0)}
+    assert sum(mine.values()) <= sum(theirs.values()) + 2, more
+
+
+def test_a_step_calls_few_functions_of_the_package(tmp_path):
+    """A call takes about a tenth of a microsecond, and three times that between the kernels of a step."""
+    called = in_a_step(calls, training.ours, training.CASES[0], tmp_path)
+    assert sum(called.values()) <= 76, called
 
 
 @pytest.mark.slow

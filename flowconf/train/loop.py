@@ -166,23 +166,24 @@ def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     weights = active.weights_at(step / job.total_steps)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
-    batches = (job.train.batch(some, step, number) for number, some in enumerate(parts))
-    counted = list(batches) if len(parts) > 1 and active.counts else []
+    counts = len(parts) > 1 and active.counts
+    counted = [job.train.batch(some, step, number) for number, some in enumerate(parts)] if counts else []
     wholes = wholes_of_graph(job, counted) if counted else ()
-    for number, (some, batch) in enumerate(zip(parts, counted or batches, strict=True)):
-        job.memory.begin(len(some))
+    for number, some in enumerate(parts):
+        batch = counted[number] if counted else job.train.batch(some, step, number)
+        job.memory.begin(some.numel())
         adds_up = number < len(parts) - 1  # before the processes of a team average their gradients
         with job.team.holding(active.view) if adds_up else nullcontext():
             values = job.values(active.view, batch)
             if counted and not wholes:
                 wholes = wholes_of_fields(active.terms, active.weighing, values, counted)
-            means = means_of(active.terms, values, batch, wholes, len(some) / len(rows))
+            means = means_of(active.terms, values, batch, wholes, some.numel() / rows.numel())
             total, lots = active.routes.total(means, weights)
             if number == 0:
                 for optimizer in (*job.optimizers, *job.repeating):
                     optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
             active.routes.backward(lots, job.precision.scaled)
-        found = [total.detach(), *(mean.detach() for mean in means)]
+        found = [loss.detach() for loss in (total, *means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
     if active.averages_after:
         job.team.average_gradients(active.trained, active.used)

@@ -20,7 +20,7 @@ class RecurrentState:
 
     def begin(self, rows: int) -> None:
         """Before a call with `rows` rows: reset the state if it is of a different number of rows."""
-        if any(value.shape[:1] != (rows,) for memory in self.kept for value in memory.values()):
+        if self.kept and any(value.shape[:1] != (rows,) for memory in self.kept for value in memory.values()):
             self.forget()
 
     def cut(self) -> None:

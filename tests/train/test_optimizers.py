@@ -404,7 +404,8 @@ def test_fused_kernels_get_what_torch_gives_them(name):
         for parameter, other in zip(mine, theirs, strict=True):
             assert torch.equal(parameter, other), step
             own, state = made[0].state[parameter], made[1].state[other]
-            assert own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in state)
+            assert own.keys() == state.keys()
+            assert all(torch.equal(own[key], state[key]) for key in state)
     assert made[0].state[mine[1]]["step"] == 13.0
 
 

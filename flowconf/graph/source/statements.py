@@ -130,14 +130,17 @@ class StepWriter:
                 block.add(f"{weights} = {routed}")
             if self.around.rank is None:
                 block.add(f"one_for_each({weights}, {len(step.parts)})")
-        axes = ", None" * ((self.around.rank or 0) + 1)
+        shares, rank = self._local("shares"), self.around.rank or 0
+        if self.whole:
+            spread = f"{weights}[..., {', '.join(['None'] * rank)}]" if rank else weights
+            block.add(f"{shares} = {spread}.split(1, {-1 - rank})")
         total, running = "", self._local("sum") if target == stream else target
         for number, (name, _) in enumerate(self.step.parts):
             if not self.whole and not self.calls.wants_of(name):
                 continue
             value = self.calls.call(block, name, stream, f"{at}[{quoted(name)}]", None, record)
             if self.whole:
-                term = f"{weights}[..., {number}{axes}] * {value}"
+                term = f"{shares}[{number}] * {value}"
                 block.add(f"{running} = {total}{term}")
                 total = f"{running} + "
         if self.whole:

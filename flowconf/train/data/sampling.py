@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -119,7 +120,7 @@ class Sampler:
         """Whether the last batch of the epoch has been yielded."""
         return self.position >= self._end
 
-    @property
+    @cached_property
     def _end(self) -> int:
         return min(self.batches * self.batch_size, self.rows)
 
@@ -131,8 +132,9 @@ class Sampler:
 
     def rest_of_epoch(self) -> Iterator[Tensor]:
         """The row numbers of each batch from `position` on; `epoch` is incremented after the last one."""
-        while self.position < self._end:
-            self.start, self.position = self.position, min(self.position + self.batch_size, self._end)
+        end = self._end
+        while self.position < end:
+            self.start, self.position = self.position, min(self.position + self.batch_size, end)
             yield self.current()
         self.epoch, self.position = self.epoch + 1, 0
 

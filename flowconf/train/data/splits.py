@@ -187,9 +187,12 @@ class Feed:
         self.flows = isinstance(split, RowStream)
         self.draws = not (type(split) is Resident and split.augment is None)
         """Whether batches may depend on their seed."""
+        self.augments = hasattr(split, "augmented")
+        """Whether rows are augmented, each with its own seed."""
         self.workers = 0 if resident else max(workers, int(self.flows))
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
+        self.moves = self.home != device or channels_last
         self.seen: list[Batch] | None = None
         """Where every `batch` is noted; None: nowhere."""
         self._coming: Iterator[Batch] | None = None
@@ -315,7 +318,7 @@ class Feed:
 
     def _row_seeds(self, rows: Tensor, number: int, part: int) -> list[int] | None:
         """The seed of each own row in a part of a training batch, if the rows are augmented."""
-        if not hasattr(self.split, "augmented"):
+        if not self.augments:
             return None
         places, _ = self.team.part(torch.arange(len(rows)), number)
         return [seed_for(self.seed, "augment", number, part, place) for place in places.tolist()]
@@ -325,7 +328,7 @@ class Feed:
         return self._moved(batch_of(self.split, rows, generator, seeds))
 
     def _moved(self, batch: Batch) -> Batch:
-        if self.home == self.device and self.layout == torch.preserve_format:
+        if not self.moves:
             return batch
         return {
             name: tensor.to(self.device, memory_format=self.layout if tensor.ndim == 4 else torch.preserve_format)

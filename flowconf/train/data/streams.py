@@ -131,7 +131,10 @@ def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequen
     except (Exception, SystemExit) as problem:
         first = ", ".join(str(row) for row in rows[:4].tolist())
         raise refusal(problem, f"the batch of rows {first}, ...") from problem
-    return {name: tensor.detach() if isinstance(tensor, Tensor) else tensor for name, tensor in batch.items()}
+    return {
+        name: value.detach() if isinstance(value, Tensor) and value.requires_grad else value
+        for name, value in batch.items()
+    }
 
 
 @contextmanager

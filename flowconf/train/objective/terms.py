@@ -111,7 +111,7 @@ class Term:
     def mean(self, values: Values, batch: Values) -> Tensor:
         """The mean over the elements of one batch."""
         if self.reduces and self.mask is None:
-            operands = [source.read(values, batch) for source in self.operands]
+            operands = [(batch if one.in_batch else values)[one.name] for one in self.operands]
             return _tensor(self.function(*operands, reduction="mean", **self.args))
         elements, weights = self.elements(values, batch)
         if weights is None:

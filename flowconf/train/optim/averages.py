@@ -28,12 +28,12 @@ class Averages:
         self._weights = [held(parameter) for parameter in parameters]
         self._averages = [held(value) for value in self.values]
 
-    @torch.no_grad()
     def update(self, step: int, skipped: Callable[[], bool] = lambda: False) -> None:
         """Update the averages with the weights after `step` steps, unless the last step was `skipped`."""
         if self.decay is not None and not skipped():
             decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+            with torch.no_grad():
+                torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -34,12 +34,12 @@ class Followers:
                     buffers = dict(source.named_buffers())
                     self._copied += [(buffer, buffers[name]) for name, buffer in module.named_buffers()]
 
-    @torch.no_grad()
     def update(self, skipped: Callable[[], bool] = lambda: False) -> None:
         """Move the followers after a step, unless it was `skipped`."""
         if not self._moved or skipped():
             return
-        for mine, theirs, decay in self._moved:
-            torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for buffer, source in self._copied:
-            buffer.copy_(source)
+        with torch.no_grad():
+            for mine, theirs, decay in self._moved:
+                torch._foreach_lerp_(mine, theirs, 1 - decay)
+            for buffer, source in self._copied:
+                buffer.copy_(source)

@@ -38,7 +38,7 @@ class Kept:
 
     def reasons(self, step: int) -> list[str]:
         """Why the weights of a step are kept; empty if they are not."""
-        is_best = any(step == ranked for ranked, _ in self.ranking)
+        is_best = step in [ranked for ranked, _ in self.ranking]
         is_due = self.every is not None and step > 0 and step % self.every == 0
         return ["best"] * is_best + ["every"] * is_due
 
