@@ -57,6 +57,13 @@ def test_columns_are_fields(saved):
     assert [*shares.train.fields] == ["x"]
 
 
+@pytest.mark.parametrize("name", ["pandas", "csv", "sql"])
+def test_a_reader_of_the_library_is_no_data_set(folder, library, name):
+    """Without files of its own, a reader takes those of the current folder; that of `pandas` opens pickles."""
+    with pytest.raises(ConfigError, match=f"`{name}` is a reader of the library `datasets`, not a data set"):
+        huggingface(path=name)
+
+
 def test_a_folder_of_files_and_pictures(folder, library, tmp_path, monkeypatch):
     pillow = pytest.importorskip("PIL.Image")
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,9 @@ def _loaded(path: str, subset: str | None, revision: str | None, streaming: bool
             "pip install 'flowconf[huggingface]'",
         )
         raise MachineError(Diagnostic("FC0601", message, path="data.name", advice=f"run `{advice}`")) from None
+    if path.isidentifier() and find_spec(f"datasets.packaged_modules.{path}") is not None:  # one reads pickles
+        advice = "write a folder, as in `./FOLDER`, or a name on the hub, as in `ORGANIZATION/NAME`"
+        raise _refused(f"`{path}` is a reader of the library `datasets`, not a data set", "data.path", advice)
     datasets.disable_progress_bars()
     saved = any((Path(path) / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
