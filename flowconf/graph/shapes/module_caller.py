@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.inner_values import InnerValues, recorded
+from flowconf.graph.shapes.known_calls import Prototype, known_call
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
@@ -32,10 +34,14 @@ class ModuleCaller:
     result: Inference
     sizes: Sizes
     findings: ShapeFindings
+    prototypes: Mapping[nn.Module, Prototype]
 
     def output(self, built: nn.Module, call: ModuleCall) -> Any:
         """The output of a module; after a size mismatch, the output for the expected size, if that is certain."""
         module, stream, using = call.applied.target, call.stream, call.using
+        known = known_call(self.prototypes.get(built), built, stream, using)
+        if known is not None and (given := known.output()) is not None:
+            return given
         if isinstance(module, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
             if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):
@@ -44,6 +50,8 @@ class ModuleCaller:
         try:
             with nullcontext() if inner is None else recorded(built, inner):
                 output = called(built, stream, using)
+            if known is not None:
+                known.note(output)
             if inner is not None:
                 self._note_inside(inner, join(call.visit.path, call.visit.spot))
             return output

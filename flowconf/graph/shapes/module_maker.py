@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from flowconf.graph.shapes import adapting, faults
-from flowconf.graph.shapes.fake_values import UNKNOWN, as_list, constructed
+from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.known_calls import Prototype, constructed, prototype, prototypes
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
@@ -40,6 +41,8 @@ class ModuleMaker:
     inside: dict[str, list[Adapter]] | None = None
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
+    prototypes: dict[nn.Module, Prototype] = field(default_factory=dict)
+    """What is known of modules that equal calls make."""
 
     def module(self, visit: Visit) -> nn.Module:
         """The module of a visit; a reused module has the path of its first use."""
@@ -83,7 +86,9 @@ class ModuleMaker:
         key = (call, sizes, adapter, inside)
         if key in self.made:
             return self.made[key]
-        made = adapting.extended(self._construct(call, iter(sizes), visit), adapter, path, self.findings)
+        known = prototypes(call, sizes) if adapter is None and not inside else None
+        made = known[0].copy() if known else self._construct(call, iter(sizes), visit)
+        made = adapting.extended(made, adapter, path, self.findings)
         for one in inside:
             found = adapting.selected_inside(made, one, path)
             self.result.adapted[path, one.selector] = tuple(found)
@@ -91,6 +96,10 @@ class ModuleMaker:
                 adapting.extended(made.get_submodule(name), one, join(path, name), self.findings)
         if not self.trains:
             self.made[key] = made
+        if known is not None:
+            if not known:
+                known.append(prototype(made))
+            self.prototypes[made] = known[0]
         return made
 
     def adapters_inside(self, path: str) -> tuple[Adapter, ...]:

@@ -49,7 +49,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.maker = ModuleMaker(self.result, self.sizes, self.findings, self.trains)
-        self.caller = ModuleCaller(self.result, self.sizes, self.findings)
+        self.caller = ModuleCaller(self.result, self.sizes, self.findings, self.maker.prototypes)
 
     def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
         """Run the outermost graph, and report the findings."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from flowconf.graph.gradients import leaves
 from flowconf.train.objective.terms import weighted
 
 Targets = frozenset[nn.Parameter] | None
@@ -74,21 +75,7 @@ class Routes:
 
 def reached(loss: Tensor) -> set[nn.Parameter]:
     """The parameters that a backward pass from `loss` reaches."""
-    found: set[nn.Parameter] = set()
-    seen = {loss.grad_fn}
-    stack = [loss.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, nn.Parameter):
-            found.add(variable)
-        for below, _ in node.next_functions:
-            if below not in seen:
-                seen.add(below)
-                stack.append(below)
-    return found
+    return {leaf for leaf in leaves(loss)[0] if isinstance(leaf, nn.Parameter)}
 
 
 def _inputs(target: Targets, trained: Sequence[nn.Parameter]) -> list[nn.Parameter] | None:

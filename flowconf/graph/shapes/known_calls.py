@@ -1,0 +1,206 @@
+"""Equal calls in the shape check: modules of torch and of flowconf are constructed once, and run once on equal inputs.
+
+The first of equal modules is the prototype of the others, which are copies of it with parameters of their own. What
+the first call gave is kept, with the parameters and the inputs that each output depends on. A prototype lives as long
+as the process, so that a config that is checked again is checked from what is known.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._guards import active_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from flowconf.graph.gradients import leaves
+from flowconf.graph.shapes import fake_values
+from flowconf.graph.shapes.fake_values import real
+from flowconf.language.arguments import Argument, Call, ListArgument, Literal
+from flowconf.language.registry import modules
+
+MOST = 4096
+"""The number of prototypes, and of inputs of each, that are kept."""
+CPU, META = torch.device("cpu"), torch.device("meta")
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """An output on the meta device, and the positions of the parameters and of the inputs that its gradient reaches."""
+
+    value: Tensor
+    parameters: tuple[int, ...]
+    inputs: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Prototype:
+    """A module on the meta device, and what its copies gave for each kind of input; None: each has to be run."""
+
+    module: nn.Module
+    given: dict[Hashable, tuple[list[_Output], TreeSpec] | None] = field(default_factory=dict)
+
+    def copy(self) -> nn.Module:
+        """A module like it on fake tensors, with parameters of its own, within `faked`."""
+        mode = active_fake_mode()
+        assert mode is not None
+        return _copied(self.module, lambda tensor: _faked(tensor, mode))
+
+
+class KnownCall:
+    """A call of a copy of a prototype with fake tensors."""
+
+    def __init__(self, prototype: Prototype, built: nn.Module, stream: Tensor, using: Mapping[str, Tensor]) -> None:
+        self.built, self.known = built, prototype.given
+        self.inputs = (stream, *using.values())
+        self.versions = [one._version for one in self.inputs]
+        self.key = (torch.is_grad_enabled(), *using, *((*_kind(one), one.requires_grad) for one in self.inputs))
+
+    def output(self) -> Any:
+        """The output, if it is known from an equal call, or None."""
+        found = self.known.get(self.key)
+        if found is None:
+            return None
+        outputs, spec = found
+        parameters = list(self.built.parameters()) if any(one.parameters for one in outputs) else ()
+        return tree_unflatten([self._like(one, parameters) for one in outputs], spec)
+
+    def _like(self, known: _Output, parameters: Sequence[Tensor]) -> Tensor:
+        mode = self.inputs[0].fake_mode  # type: ignore[attr-defined]
+        sources = [*(parameters[i] for i in known.parameters), *(self.inputs[i] for i in known.inputs)]
+        return _Known.apply(mode, known.value, *sources) if sources else _faked(known.value, mode)  # type: ignore[no-untyped-call]
+
+    def note(self, value: Any) -> None:
+        """Keep the output of this call for equal ones, unless the module gives or changes an input."""
+        if self.key in self.known:
+            return
+        if len(self.known) >= MOST:
+            self.known.clear()
+        outputs, spec = tree_flatten(value)
+        is_usual = self.versions == [one._version for one in self.inputs] and all(map(self._is_new, outputs))
+        parameters = list(self.built.parameters())
+        found = [self._note_one(one, parameters) for one in outputs] if is_usual else [None]
+        self.known[self.key] = None if None in found else ([one for one in found if one is not None], spec)
+
+    def _is_new(self, value: Any) -> bool:
+        is_given = any(value is one for one in self.inputs)
+        is_leaf = isinstance(value, Tensor) and value.requires_grad and value.grad_fn is None
+        return type(value) is FakeTensor and value.device == CPU and not is_given and not is_leaf
+
+    def _note_one(self, value: Tensor, parameters: Sequence[Tensor]) -> _Output | None:
+        """What an output depends on; None if that is something else than the parameters and the inputs."""
+        inner = {one.grad_fn for one in self.inputs} - {None}
+        found, ends = leaves(value, inner)
+        inputs = [one for one in self.inputs if one in found or one.grad_fn in ends]
+        if found - {*parameters, *inputs}:
+            return None
+        return _Output(_like(value), _positions(parameters, found), _positions(self.inputs, set(inputs)))
+
+
+@lru_cache(MOST)
+def _prototypes(_: Hashable) -> list[Prototype]:
+    """The prototype of equal calls, once there is one."""
+    return []
+
+
+def prototypes(call: Call, sizes: Sequence[int]) -> list[Prototype] | None:
+    """The prototype of calls with these `_`, to be filled with the first; None if each has to be constructed."""
+    inner = list(_walked(call))
+    names = [one.name for one in inner if isinstance(one, Call)]
+    values = [repr(one.value) for one in inner if isinstance(one, Literal)]  # `1`, `1.0` and `true` are equal in Python
+    if torch.get_default_device() != CPU or any(modules.is_opened(name) for name in names):
+        return None
+    return _prototypes((call, *sizes, *values, *map(modules.load, names), torch.get_default_dtype()))
+
+
+def prototype(module: nn.Module) -> Prototype:
+    """A prototype like a module on fake tensors."""
+    return Prototype(_copied(module, _like))
+
+
+def known_call(
+    prototype: Prototype | None, built: nn.Module, stream: Any, using: Mapping[str, Any]
+) -> KnownCall | None:
+    """A call of a module with one of the usual inputs; None for all others."""
+    inputs = (stream, *using.values())
+    if prototype is None or any(type(one) is not FakeTensor or one.device != CPU for one in inputs):
+        return None
+    return KnownCall(prototype, built, stream, using)
+
+
+def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """What a constructor gives within `faked`; modules of torch, which have no other tensors, by way of a prototype."""
+    is_quick = constructor.__module__.startswith("torch.nn.") and torch.get_default_device() == CPU
+    if is_quick and all(map(_is_plain, (*args, *kwargs.values()))):
+        try:
+            with real(), META:
+                made = constructor(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - raised again below, in the words of fake tensors
+            return fake_values.constructed(constructor, args, kwargs)
+        return Prototype(made).copy()
+    return fake_values.constructed(constructor, args, kwargs)
+
+
+def _is_plain(argument: Any) -> bool:
+    """Whether an argument is neither a module nor the name of a device."""
+    items = argument if isinstance(argument, list) else [argument]
+    return all(one is None or isinstance(one, int | float) for one in items)
+
+
+class _Known(torch.autograd.Function):
+    """A value that was computed before, with the gradient of what it depends on."""
+
+    @staticmethod
+    def forward(ctx: Any, mode: FakeTensorMode, value: Tensor, *given: Tensor) -> Tensor:
+        ctx.save_for_backward(*given)
+        return _faked(value, mode)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return (None, None, *(gradient.sum() * one for one in ctx.saved_tensors))
+
+
+def _faked(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    fake = FakeTensor(mode, tensor, CPU)
+    if isinstance(tensor, nn.Parameter):
+        fake._is_param = True
+    return fake
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """A tensor on the meta device."""
+    with real():
+        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+    return nn.Parameter(like, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else like
+
+
+def _copied(module: nn.Module, change: Change) -> nn.Module:
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(one): change(one) for one in tensors})
+
+
+def _kind(tensor: Tensor) -> tuple[Hashable, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _positions(tensors: Sequence[Tensor], found: set[Tensor]) -> tuple[int, ...]:
+    return tuple(number for number, tensor in enumerate(tensors) if tensor in found)
+
+
+def _walked(argument: Argument) -> Iterator[Argument]:
+    """An argument, and those in it."""
+    yield argument
+    inner: Sequence[Argument] = ()
+    if isinstance(argument, Call):
+        inner = (*argument.args, *(value for _, value in argument.kwargs))
+    elif isinstance(argument, ListArgument):
+        inner = argument.items
+    for one in inner:
+        yield from _walked(one)
