@@ -92,7 +92,9 @@ def _draw(seen: Findings, file: Path) -> None:
     inference = infer(plan)
     facts = Facts(inference.shapes, inference.parameters, inference.holes)
     whole = picture(plan, facts, opened=True)
-    write(graph_page(as_data(whole, facts, marks=marks_of(whole, seen.mistakes))), file)
+    marks = marks_of(whole, seen.mistakes)
+    origins = None if seen.walk.document is None else seen.walk.document.origins
+    write(graph_page(as_data(whole, facts, marks=marks, origins=origins)), file)
 
 
 def _rendered(found: list[Diagnostic], form: Format) -> str:

@@ -97,7 +97,10 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -
         facts = facts_of(side.plan, side.inference)
         weights = {"carried": _carried(side.inference.parameters, {*gone, *(name for name, *_ in carry.resized)})}
         marks = _marks(changes, carry, side is old)
-        shown.append(as_data(picture(side.plan, facts, opened=True), facts, weights, marks=marks, show="carried"))
+        whole = picture(side.plan, facts, opened=True)
+        assert side.document
+        origins = side.document.origins
+        shown.append(as_data(whole, facts, weights, marks=marks, show="carried", origins=origins))
     return pair_page(*shown)
 
 
@@ -123,14 +126,16 @@ def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver) -> str:
     """The graph of B with what has changed, as DOT."""
     from flowconf.draw.dot import dot
     from flowconf.draw.levels import picture
+    from flowconf.draw.secrets import with_references
     from flowconf.graph.facts import facts_of
 
     assert new.plan
+    assert new.document
     assert new.inference
     facts = facts_of(new.plan, new.inference)
     shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
     marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-    return dot(picture(new.plan, facts), marks, notes=shapes)
+    return dot(with_references(picture(new.plan, facts), new.document.origins), marks, notes=shapes)
 
 
 def _marks(changes: Sequence[Change], carry: CarriedOver, is_old: bool) -> Marks:

@@ -74,6 +74,7 @@ def draw(
     from flowconf.draw.mermaid import mermaid
     from flowconf.draw.outline import outline
     from flowconf.draw.page.assemble import graph_page
+    from flowconf.draw.secrets import with_references
     from flowconf.draw.svg import write
     from flowconf.graph.build import accounts_of
     from flowconf.graph.facts import facts_of
@@ -82,13 +83,16 @@ def draw(
     walk = road.begin(config_of(file), overrides or []).to("sizes")
     inference = walk.inference
     assert walk.plan is not None
+    assert walk.document is not None
     assert inference is not None
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
     facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
+    origins = walk.document.origins
     opened = form in (PictureForm.HTML, PictureForm.JSON)
-    whole = picture(walk.plan, facts, opened)
+    whole = with_references(picture(walk.plan, facts, opened), origins)
     if opened:
-        data = as_data(whole, facts, profiles.read_overlays(heat) if heat is not None else None, depth)
+        overlays = profiles.read_overlays(heat) if heat is not None else None
+        data = as_data(whole, facts, overlays, depth, origins=origins)
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
         shown = profiles.read(heat) if heat is not None else None

@@ -6,7 +6,7 @@ removed or changes its meaning; new keys may appear at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -15,6 +15,7 @@ from typing import Any
 
 from flowconf.draw.facts import Facts
 from flowconf.draw.members import Edge, Level, Member
+from flowconf.draw.secrets import with_references
 from flowconf.language.settings import Checkpoint
 from flowconf.report import Place, shown_path
 from flowconf.report.origins import Origins
@@ -47,7 +48,7 @@ def as_data(
     With `origins`, texts that the document reads from the environment are shown by their references.
     """
     data: dict[str, Any] = {"format": "flowconf graph", "version": VERSION}
-    data["graph"] = _plain(whole)
+    data["graph"] = _plain(whole if origins is None else with_references(whole, origins))
     data["lines"] = _lines(whole)
     data["source"] = {name: [list(line) for line in one.lines] for name, one in facts.classes.items()}
     data["accounts"] = {path: list(lines) for path, lines in facts.accounts.items()}
@@ -59,28 +60,7 @@ def as_data(
     if marks is not None:
         data["title"], data["notes"] = marks.title, marks.notes
         data["marks"] = {path: {"kind": kind, "texts": texts} for path, (kind, texts) in marks.members.items()}
-    return data if origins is None else _without(dict(_secrets(origins)), data)
-
-
-def _secrets(origins: Origins) -> Iterator[tuple[str, str]]:
-    """The texts from the environment, as a call writes them, and their references."""
-    nodes = origins.items()
-    for _, node in nodes:
-        if node.reference is not None and isinstance(node.value, str):
-            yield repr(node.value), repr(node.reference)
-
-
-def _without(secrets: Mapping[str, str], data: Any) -> Any:
-    """`data` with the references of secrets in place of their texts."""
-    if isinstance(data, str):
-        for secret, reference in secrets.items():
-            data = data.replace(secret, reference)
-        return data
-    if isinstance(data, list):
-        return [_without(secrets, one) for one in data] if secrets else data
-    if isinstance(data, dict):
-        return {key: _without(secrets, one) for key, one in data.items()} if secrets else data
-    return data
+    return data if origins is None else with_references(data, origins)
 
 
 def _plain(value: Any) -> Any:

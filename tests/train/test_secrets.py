@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from flowconf.api import compose, load
 from flowconf.cli.main import main
@@ -189,3 +190,43 @@ def test_checkpoints_hold_the_reference(folder, monkeypatch):
     assert {"best.safetensors", "report.html"} <= set(holding(run, "${oc.env:TOKEN}"))
     assert main(["report", str(run)]) == 0
     assert holding(run, SECRET) == []
+
+
+NAMED = """
+model:
+  params: {name: "${oc.env:TOKEN}"}
+  inputs: {x: [B, 8]}
+  flow: {stem: "named(name=name)", head: "Linear(8, 4)"}
+"""
+
+
+@pytest.mark.parametrize("form", [".html", ".json", ".dot", ".mmd", ".txt"])
+def test_pictures_show_the_reference(folder, form, monkeypatch):
+    monkeypatch.setenv("TOKEN", SECRET)
+    monkeypatch.setitem(registry.modules.registered, "named", Named)
+    Path("named.yaml").write_text(NAMED.replace("model:\n", "").replace("\n  ", "\n").lstrip())
+    assert main(["draw", "named.yaml", "-o", f"drawn{form}"]) == 0
+    assert holding(folder.path, SECRET) == []
+    assert f"drawn{form}" in holding(folder.path, "oc.env:TOKEN")
+    if form in (".html", ".dot"):
+        assert main(["diff", "named.yaml", "inputs.x=[B, 8, 8]", "-o", f"diff{form}"]) == 0
+        assert f"diff{form}" in holding(folder.path, "oc.env:TOKEN")
+        assert holding(folder.path, SECRET) == []
+
+
+def test_pictures_of_a_run_show_the_reference(folder, monkeypatch):
+    monkeypatch.setenv("TOKEN", SECRET)
+    monkeypatch.setitem(registry.modules.registered, "named", Named)
+    text = TINY.replace("  inputs:", "  params: {note: '${oc.env:TOKEN}'}\n  inputs:", 1)
+    text = text.replace("  flow:\n", "  flow:\n    noted: named(name=note)\n", 1)
+    run = folder.train(text=text).folder
+    assert {"graph.dot", "report.html"} <= set(holding(run, "oc.env:TOKEN"))
+    assert holding(run, SECRET) == []
+
+
+class Named(torch.nn.Module):
+    def __init__(self, name: str):
+        super().__init__()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x

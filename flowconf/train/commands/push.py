@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from flowconf.draw.levels import picture
 from flowconf.draw.mermaid import mermaid
+from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of
 from flowconf.graph.weights import hub
 from flowconf.graph.weights.sources import CONFIG, known_record, weights_of
@@ -60,7 +61,9 @@ def card_of(run: Path, repo: str) -> str:
     walk = road.begin(run / CONFIG).to("sizes")
     assert walk.plan is not None
     assert walk.inference is not None
-    drawn = mermaid(picture(walk.plan, facts_of(walk.plan, walk.inference)))
+    assert walk.document is not None
+    whole = picture(walk.plan, facts_of(walk.plan, walk.inference))
+    drawn = mermaid(with_references(whole, walk.document.origins))
     config = (run / CONFIG).read_text(encoding="utf-8")
     rows = [f"| {_cell(name)} | {number(value)} |" for name, value in _metrics(record)]
     results = ["## Results", "", "| value | best weights |", "|---|---|", *rows, ""] if rows else []

@@ -13,6 +13,7 @@ import torch
 
 from flowconf.draw.dot import dot
 from flowconf.draw.levels import picture
+from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
@@ -253,7 +254,8 @@ def _made(job: Job, runs: Path, sweep: str) -> Run:
     config = job.config
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
     sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
-    texts = {"weights.txt": reports, "graph.dot": dot(picture(config.model, facts_of_graph(job.graph)))}
+    shown = with_references(picture(config.model, facts_of_graph(job.graph)), config.composition.document.origins)
+    texts = {"weights.txt": reports, "graph.dot": dot(shown)}
     if job.fitted is not None:
         texts[FITTED_FILE] = json.dumps(job.fitted, indent=2, ensure_ascii=False) + "\n"
     return create_run(

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flowconf.draw.dot import dot
 from flowconf.draw.heat import NUMBERS, heat_of
 from flowconf.draw.levels import picture
+from flowconf.draw.secrets import with_references
 from flowconf.draw.svg import write
 from flowconf.graph.tracing import Trail
 from flowconf.language.training import ProfileSection
@@ -114,7 +115,8 @@ def leave(report: Profile, job: Job, folder: Path) -> None:
     """Write the numbers and the table of a profile, and a picture of the graph coloured by share of time."""
     (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
     (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
-    drawing = dot(picture(job.config.model), heat=heat_of(report.as_data()))
+    shown = with_references(picture(job.config.model), job.config.composition.document.origins)
+    drawing = dot(shown, heat=heat_of(report.as_data()))
     write(drawing, folder / "graph.dot")
     with suppress(MachineError):  # without Graphviz, only the DOT text is written
         write(drawing, folder / "graph.svg")
