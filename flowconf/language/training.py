@@ -480,8 +480,8 @@ class TrainerSection(Section):
     tensorboard: bool = True
     """Write TensorBoard events to the run folder."""
     report: bool = True
-    """Write `report.html` to the run folder: at evaluations, as long as this takes less than a hundredth of the time of
-    the run, and at the end."""
+    """Write `report.html` to the run folder, with some predictions of the best weights: at evaluations, as long as this
+    takes less than a hundredth of the time of the run, and at the end."""
     runs: str = "runs"
     """The folder for run folders, relative to the current folder."""
 

@@ -21,6 +21,7 @@ from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Feed
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.parts import Weighing, weighing
+from flowconf.train.objective.predictions import Predictions
 from flowconf.train.objective.routing import Routes, Targets
 from flowconf.train.objective.terms import Term, Values, means_of
 from flowconf.train.objective.weighting import weight_at
@@ -116,6 +117,8 @@ class Job:
     """What the data set has determined from its training rows."""
     watchers: Watchers = field(default_factory=Watchers)
     """What sees the run."""
+    predictions: Predictions | None = None
+    """Gathers predictions for the report of the run."""
     inputs: tuple[str, ...] = ()
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""

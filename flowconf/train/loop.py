@@ -87,6 +87,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     for name in job.watched:
                         refuse_data(job, job.held_out[name], found[f"{name}/loss"])
                     better = best.name in found and best.offer(step, found)
+                    if better and job.predictions is not None:
+                        job.predictions.keep(step)
                     job.phases.observe(step, found)
                     job.learning_rate.observe(found)
                 if evaluates:
@@ -227,6 +229,9 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     terms = [Average(term) for term in job.terms if evaluated_on(training.loss[term.name], split)]
     measured = [metric for metric in job.metrics if evaluated_on(training.metrics[metric.name], split)]
     meters = {metric.name: metric.new_meter(dealt) for metric in measured}
+    predictions = job.predictions
+    if predictions is not None:
+        predictions.begin(split, dealt)
     job.team.equalize(job.graph)
     job.graph.eval()
     with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():
@@ -240,6 +245,8 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
             with torch.no_grad():
                 for meter in meters.values():
                     meter.update(values, batch)
+            if predictions is not None:
+                predictions.add(split, values, batch)
     job.graph.train()
     if dealt:
         job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])

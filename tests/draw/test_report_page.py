@@ -12,6 +12,7 @@ from flowconf.language.resolve.resolver import resolve
 from flowconf.text.documents import read
 
 HOSTILE = "</script><script>window.ran=1</script><img src=x onerror=window.ran=2>\u202e\x1b"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 GRAPH = "label: small\ninputs: {x: [B, 4]}\nflow: {stem: 'Linear(4, 8)', head: 'Linear(8, 2)'}\n"
 
 
@@ -32,6 +33,13 @@ def run(name: str, scale: float, **more):
 
 def report(*runs, differs=()):
     return {"format": "flowconf report", "version": 1, "runs": list(runs), "differs": list(differs)}
+
+
+def task_of(rows, **more):
+    counts = [[9, 1, 0], [0, 8, 2], [0, 0, 5]]
+    confusion = {"classes": [0, 7, -1], "counts": counts, "pairs": [(7, 9, 2), (0, 7, 1)], "right": 22, "total": 25}
+    found = {"of": ["loss.label"], "predicted": "logits", "target": "label", "split": "val", "step": 1200}
+    return found | {"confusion": confusion, "rows": rows, "wrong": rows} | more
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +130,20 @@ def test_several_runs_are_sorted_and_chosen(graph, shows):
     assert tab.locator(".graph").count() == 0
 
 
+def test_predictions_are_shown_beside_their_targets(shows):
+    row = {"inputs": {"image": {"png": PNG}}, "target": {"text": "7"}, "predicted": {"text": "9"}, "confidence": [0.98]}
+    tab = shows(report_page(report(run("first", 1.0, predictions=[task_of([row | {"right": False}])]))))
+    table = tab.locator("table.confusion")
+    assert table.locator("thead").inner_text().split() == ["target", "0", "7", "others"]
+    assert [line.split() for line in table.locator("tbody tr").all_inner_texts()][1] == ["7", "8", "2"]
+    assert table.get_by_title("7 taken for others: 2 (20 % of 7)").count() == 1
+    assert tab.locator(".pairs li").all_inner_texts() == ["7 taken for 9: 2 ×", "0 taken for 7: 1 ×"]
+    assert "22 of 25 right (88 %), val, step 1,200" in tab.locator(".compared h3").inner_text()
+    words = " ".join(tab.locator(".sample.wrong").first.inner_text().split())
+    assert words == "image target 7 prediction ✗ 9 98 %"
+    assert tab.locator(".sample img").first.evaluate("image => image.naturalWidth") == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_narrow_window(scheme, graph, shows):
     tab = shows(
@@ -142,10 +164,12 @@ def test_hostile_texts_are_only_texts(shows):
     one["curves"] = {f"val/{HOSTILE}": one["curves"]["val/loss"], HOSTILE: one["curves"]["val/loss"]}
     one["phases"] = [{"name": HOSTILE, "from": 0, "to": 200}]
     one["settings"] = one["environment"] = [[HOSTILE, HOSTILE, HOSTILE]]
-    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-    images = [{"name": HOSTILE, "step": 1, "file": HOSTILE, "png": text} for text in (png, f'x"{HOSTILE}')]
+    images = [{"name": HOSTILE, "step": 1, "file": HOSTILE, "png": text} for text in (PNG, f'x"{HOSTILE}')]
     counts = {HOSTILE: [{"step": 1, "edges": [0, 1], "counts": [1, 0, 3]}]}
     one["media"] = {"images": images, "histograms": counts, "texts": {HOSTILE: [{"step": 1, "text": HOSTILE}]}}
+    value = {"text": HOSTILE}
+    row = {"inputs": {HOSTILE: value}, "target": {"png": f'x"{HOSTILE}'}, "predicted": value, "confidence": [0.5, 1]}
+    one["predictions"] = [task_of([row], of=[HOSTILE], predicted=HOSTILE, target=HOSTILE, split=HOSTILE)]
     differs = [{"key": HOSTILE, "values": [HOSTILE, HOSTILE]}]
     tab = shows(report_page(report(one, one, differs=differs)))
     assert tab.evaluate("window.ran") is None

@@ -5,6 +5,11 @@ import { make } from "./dom.js";
 
 const WIDTH = 360, HEIGHT = 180, BASE64 = /^[A-Za-z0-9+/]+=*$/;
 
+/** A PNG file in base64 as an image; null if it is none. */
+export function pictureOf(png, name) {
+  return BASE64.test(png) ? make("img", { src: `data:image/png;base64,${png}`, alt: name }) : null;
+}
+
 /** The elements that show the images, histograms and texts of a run. */
 export function mediaOf({ images, histograms, texts }) {
   const all = [
@@ -16,7 +21,7 @@ export function mediaOf({ images, histograms, texts }) {
 }
 
 function imageOf({ name, step, file, png }) {
-  const shown = BASE64.test(png) ? make("img", { src: `data:image/png;base64,${png}`, alt: name }) : make("p", { class: "muted" }, `${file} is not in this page: it is missing or too large`);
+  const shown = pictureOf(png, name) ?? make("p", { class: "muted" }, `${file} is not in this page: it is missing or too large`);
   return figureOf(name, `step ${step.toLocaleString("en-US")}`, shown);
 }
 

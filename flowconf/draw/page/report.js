@@ -5,6 +5,7 @@ import { letterOf } from "./colours.js";
 import { make } from "./dom.js";
 import { showGraph } from "./graph.js";
 import { mediaOf } from "./media.js";
+import { predictionsOf } from "./predictions.js";
 import { block, facts, results, runsTable, settings } from "./tables.js";
 
 /** Show the runs of `data` in the element `place`. */
@@ -19,9 +20,9 @@ export function showReport(data, place) {
  */
 export function reportIn(place, graphOf, ask = null) {
   const charts = chartsOf();
-  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), media: make("div"), chosen: make("div") };
+  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), predictions: make("div"), media: make("div"), chosen: make("div") };
   const sorting = { by: "", sign: 1 };
-  let data = null, chosen = null, chosenShown = "", mediaShown = null;
+  let data = null, chosen = null, chosenShown = "", mediaShown = null, predictionsShown = "";
   place.classList.add("report");
   place.append(...Object.values(parts));
 
@@ -37,6 +38,7 @@ export function reportIn(place, graphOf, ask = null) {
     },
     choose(run) {
       chosen = run.id;
+      showPredictions();
       showMedia();
       showChosen();
       parts.chosen.scrollIntoView({ block: "start" });
@@ -53,6 +55,7 @@ export function reportIn(place, graphOf, ask = null) {
     showResults();
     charts.update(runs);
     parts.curves.hidden = charts.element.hidden;
+    showPredictions();
     showMedia();
     showChosen();
   }
@@ -93,13 +96,31 @@ export function reportIn(place, graphOf, ask = null) {
     graph?.start();
   }
 
+  /** Show the predictions of the chosen run, unless they are shown already. */
+  function showPredictions() {
+    const tasks = chosenRun()?.predictions ?? [], title = titled("Predictions", "of");
+    const now = JSON.stringify([title, tasks]);
+    if (now === predictionsShown) return;
+    predictionsShown = now;
+    parts.predictions.replaceChildren(...(tasks.length ? [section(title, predictionsOf(tasks))] : []));
+  }
+
   /** Show the images, histograms and texts of the chosen run, unless they are shown already. */
   function showMedia() {
-    const media = data.runs.find((run) => run.id === chosen)?.media ?? null;
+    const media = chosenRun()?.media ?? null;
     if (media === mediaShown) return;
     mediaShown = media;
     const shown = media ? mediaOf(media) : [];
-    parts.media.replaceChildren(...(shown.length ? [section(data.runs.length > 1 ? `Logged by ${letterOf(data.runs.findIndex((run) => run.id === chosen))}` : "Logged", shown)] : []));
+    parts.media.replaceChildren(...(shown.length ? [section(titled("Logged", "by"), shown)] : []));
+  }
+
+  function chosenRun() {
+    return data.runs.find((run) => run.id === chosen) ?? null;
+  }
+
+  /** The title of a section about the chosen run; of several runs, with its letter. */
+  function titled(title, word) {
+    return data.runs.length > 1 ? `${title} ${word} ${letterOf(data.runs.indexOf(chosenRun()))}` : title;
   }
 
   function graphPart(run) {

@@ -37,6 +37,7 @@ from flowconf.train.header import group_records, header
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
 from flowconf.train.loop import fit
+from flowconf.train.objective.predictions import Predictions
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
@@ -210,6 +211,9 @@ def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bo
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
     _check_splits(job, walk.warnings, screen)
     job.watchers = Watchers(_watching(job))
+    training = walk.checked.training
+    if training.trainer.report:
+        job.predictions = Predictions(training, job.terms, job.metrics, job.inputs, job.team.add_up)
     return job
 
 
@@ -320,7 +324,7 @@ def _reports(job: Job, run: Run, screen: Screen) -> Callable[[bool], None] | Non
     from flowconf.train.runs.report_page import Reports
 
     origins = job.config.composition.document.origins
-    return Reports(run.folder, job.graph, origins, screen.say).write
+    return Reports(run.folder, job.graph, origins, screen.say, job.predictions).write
 
 
 def _end(run: Run, status: str, screen: Screen) -> None:

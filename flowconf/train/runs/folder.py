@@ -2,8 +2,8 @@
 
 `runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, how it ended), `config.yaml` (composed and
 resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the
-account of every load), `graph.dot` and `checkpoints/`. A folder is made by one run and written by no other; whoever
-writes holds a lock on `metrics.jsonl`, which ends with the process.
+account of every load), `graph.dot`, `report.html`, `predictions.json` and `checkpoints/`. A folder is made by one run
+and written by no other; whoever writes holds a lock on `metrics.jsonl`, which ends with the process.
 """
 
 from __future__ import annotations

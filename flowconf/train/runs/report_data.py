@@ -16,6 +16,7 @@ from flowconf.train.runs.curves import Logged
 from flowconf.train.runs.listing import Listed, compared, listed
 from flowconf.train.runs.lock import LINES
 from flowconf.train.runs.log_reader import open_regular
+from flowconf.train.runs.predictions import read_predictions
 
 VERSION = 1
 
@@ -62,6 +63,7 @@ def description(run: Listed, name: str) -> dict[str, Any]:
         "metrics": {key: value for key, value in run.record["metrics"].items() if math.isfinite(value)},
         "settings": _settings(run),
         "weights": _read(run.folder / "weights.txt").splitlines(),
+        "predictions": read_predictions(run.folder),
         "environment": _environment(run.record),
     }
 

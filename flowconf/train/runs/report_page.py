@@ -18,6 +18,8 @@ from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG
 from flowconf.report import Diagnostic, FlowconfError
 from flowconf.report.origins import Origins
+from flowconf.train.objective.predictions import Predictions
+from flowconf.train.runs.predictions import write_predictions
 from flowconf.train.runs.report_data import report_data
 
 REPORT = "report.html"
@@ -38,6 +40,7 @@ class Reports:
     graph: Graph
     origins: Origins
     say: Callable[[str], None]
+    predictions: Predictions | None = None
     began: float = field(default_factory=time.monotonic)
     spent: float = 0.0
     _picture: dict[str, Any] | None = None
@@ -59,6 +62,9 @@ class Reports:
             facts = facts_of_graph(self.graph)
             self._picture = as_data(picture(self.graph.plan, facts, opened=True), facts, origins=self.origins)
         self._picture["overlays"] = _overlays(self.folder)
+        found = None if self.predictions is None else self.predictions.take()
+        if found is not None:
+            write_predictions(self.folder, found)
         data, _ = report_data([self.folder], {self.folder: self._picture})
         write_page(data, self.folder / REPORT)
         self.spent += time.monotonic() - start

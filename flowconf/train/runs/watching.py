@@ -16,6 +16,7 @@ from flowconf.report import ConfigError, Diagnostic, Place, shown_path
 from flowconf.train.runs.curves import Logged
 from flowconf.train.runs.listing import DIED, Listed, compared, has_died, listed, records_below
 from flowconf.train.runs.lock import LINES
+from flowconf.train.runs.predictions import FILE as PREDICTIONS
 from flowconf.train.runs.report_data import compared_settings, description, names, progress
 
 MOST_RUNS = 200
@@ -184,7 +185,7 @@ class Watched:
             known = (run.folder / RECORD).lstat()
         except OSError:
             return False
-        stamp = (known.st_ino, known.st_size, known.st_mtime_ns)
+        stamp = (known.st_ino, known.st_size, known.st_mtime_ns, _changed(run.folder / PREDICTIONS))
         if stamp == run.stamp and not (run.listed is not None and _has_died_or_revived(run.listed)):
             return False
         run.stamp, run.warnings = stamp, []
@@ -214,6 +215,14 @@ def _has_died_or_revived(run: Listed) -> bool:
     """Whether the process of a running run has ended or begun since its record was read."""
     status = run.record["status"]
     return status in ("running", DIED) and has_died(run.folder, {**run.record, "status": "running"}) != (status == DIED)
+
+
+def _changed(file: Path) -> int:
+    """When a file was changed; 0 if there is none."""
+    try:
+        return file.lstat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _own_records(root: Path) -> Iterator[Path]:

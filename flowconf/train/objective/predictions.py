@@ -1,0 +1,204 @@
+"""Predictions beside their targets, for the report of a run: gathered while an evaluation computes them anyway.
+
+What is compared follows from the losses and metrics: a term with one value of the graph and one field of the batch
+compares scores with class indices if the field lacks only the dimension of the classes, and numbers if both have the
+same shape. Nothing is read from the device until the report is written, and the memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowconf.language.training import TrainingConfig, evaluated_on
+from flowconf.train.objective.metering import Metric
+from flowconf.train.objective.terms import Operand, Term, Values, spread
+from flowconf.train.runs.predictions import Compared, Row, confusion_of, row_of
+
+ROWS = 8
+"""The number of rows that are shown, and of wrong ones."""
+MOST_TASKS = 6
+MOST_CLASSES = 1000
+"""Confusions of more classes are not counted."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A value of the graph that is compared with a field of the batch."""
+
+    terms: list[str]
+    """The losses and metrics that compare them, such as `loss.label` and `metrics.accuracy`."""
+    predicted: Operand
+    target: Operand
+    mask: Operand | None
+    dim: int
+    """The dimension of the classes, if there are any."""
+    ignored: int | None
+
+    def counted(self, target: Tensor, classes: int, values: Values, batch: Values) -> Tensor:
+        """Which class indices [...] count."""
+        found = (target >= 0) & (target < classes)
+        if self.ignored is not None:
+            found &= target != self.ignored
+        mask = None if self.mask is None else self.mask.read(values, batch)
+        return found if mask is None or mask.ndim > target.ndim else found & (spread(mask, target) != 0)
+
+
+@dataclass
+class Tally:
+    """What has been gathered of a task in an evaluation, on the device."""
+
+    counts: Tensor | None = None
+    """How often each class was predicted for each target, [classes * classes], and the number that does not count."""
+    first: dict[str, Tensor] = field(default_factory=dict)
+    """The first rows: their inputs, `target`, `predicted`, and of classes the `confidence`."""
+    wrong: dict[str, Tensor] = field(default_factory=dict)
+    """The wrong rows with the highest confidence; it is -1 for right ones."""
+
+
+class Predictions:
+    """Gathers predictions of the split that chooses the best weights, and keeps those of the best weights."""
+
+    def __init__(
+        self,
+        training: TrainingConfig,
+        terms: Sequence[Term],
+        metrics: Sequence[Metric],
+        inputs: Sequence[str],
+        add_up: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._inputs, self._add_up = inputs, add_up
+        self._split = training.trainer.best.split("/")[0]
+        self._tasks = list(_tasks(training, terms, metrics, self._split))
+        self._tallies: list[Tally] = []
+        self._is_dealt = False
+        self._kept: tuple[int, list[Tally]] | None = None
+
+    def begin(self, split: str, dealt: bool) -> None:
+        """Begin the evaluation of a split; `dealt`: this process gets a part of its batches."""
+        if split == self._split:
+            self._tallies, self._is_dealt = [Tally() for _ in self._tasks], dealt
+
+    @torch.no_grad()
+    def add(self, split: str, values: Values, batch: Values) -> None:
+        """Add a batch of an evaluation."""
+        if split != self._split:
+            return
+        for task, tally in zip(self._tasks, self._tallies, strict=True):
+            predicted, target = task.predicted.read(values, batch).detach(), task.target.read(values, batch)
+            if _are_scores(predicted, target, task.dim):
+                self._add_classes(task, tally, predicted.movedim(task.dim, -1), target, values, batch)
+            elif predicted.shape == target.shape and not tally.first:
+                tally.first = self._rows(slice(ROWS), batch, target=target, predicted=predicted)
+
+    def keep(self, step: int) -> None:
+        """Keep what the evaluation after `step` steps has gathered: its weights are the best so far. Collective."""
+        for tally in self._tallies:
+            if self._is_dealt and tally.counts is not None:
+                tally.counts = self._add_up(tally.counts)
+        self._kept = step, self._tallies
+
+    def take(self) -> list[Compared] | None:
+        """What is kept, as plain data; None if it has been taken."""
+        if self._kept is None:
+            return None
+        (step, tallies), self._kept = self._kept, None
+        pairs = zip(self._tasks, tallies, strict=True)
+        return [_compared(task, tally, self._split, step) for task, tally in pairs if tally.first]
+
+    def _add_classes(
+        self, task: Task, tally: Tally, scores: Tensor, target: Tensor, values: Values, batch: Values
+    ) -> None:
+        """Add scores [..., classes] for class indices [...]."""
+        classes = scores.shape[-1]
+        if not tally.first:
+            confidence, chosen = _confidences(scores[:ROWS]).max(-1)
+            tally.first = self._rows(slice(ROWS), batch, target=target, predicted=chosen, confidence=confidence)
+        if classes > MOST_CLASSES:
+            return
+        target, chosen = target.long(), scores.argmax(-1)
+        counted = task.counted(target, classes, values, batch)
+        places = torch.where(counted, target * classes + chosen, classes * classes).flatten()
+        counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=places.device)
+        counts.index_add_(0, places, torch.ones_like(places))
+        tally.counts = counts if tally.counts is None else tally.counts + counts
+        if target.ndim == 1:
+            confidence = torch.where(counted & (chosen != target), _confidences(scores).amax(-1), -1.0)
+            worst = confidence.topk(min(ROWS, len(confidence))).indices
+            found = self._rows(worst, batch, target=target, predicted=chosen, confidence=confidence)
+            if tally.wrong:
+                found = {name: torch.cat([tally.wrong[name], some]) for name, some in found.items()}
+                order = found["confidence"].topk(min(ROWS, len(found["confidence"]))).indices
+                found = {name: some[order] for name, some in found.items()}
+            tally.wrong = found
+
+    def _rows(self, rows: slice | Tensor, batch: Values, **compared: Tensor) -> dict[str, Tensor]:
+        """Copies of some rows, with the inputs of the graph as `input NAME`."""
+        inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
+        return {name: value[rows].detach().clone() for name, value in {**inputs, **compared}.items()}
+
+
+def _tasks(training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Metric], split: str) -> Iterator[Task]:
+    """What the losses and metrics of a split compare, each pair once."""
+    named = {f"loss.{term.name}": term for term in terms if evaluated_on(training.loss[term.name], split)}
+    measured = (metric for metric in metrics if evaluated_on(training.metrics[metric.name], split))
+    named |= {f"metrics.{metric.name}": metric.term for metric in measured}
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for name, term in named.items():
+        if len(term.operands) == 2 and not term.operands[0].in_batch and term.operands[1].in_batch:
+            pairs.setdefault((term.operands[0].name, term.operands[1].name), []).append(name)
+    for names in list(pairs.values())[:MOST_TASKS]:
+        term = next((named[name] for name in names if named[name].mask is not None), named[names[0]])
+        predicted, target = term.operands
+        yield Task(names, predicted, target, term.mask, _option(term, "dim", 1), _option(term, "ignore_index", None))
+
+
+def _option(term: Term, name: str, otherwise: Any) -> Any:
+    """An argument of a term, or its default in the function."""
+    parameter = inspect.signature(term.function).parameters.get(name)
+    default = otherwise if parameter is None or parameter.default is parameter.empty else parameter.default
+    return term.args.get(name, default)
+
+
+def _are_scores(predicted: Tensor, target: Tensor, dim: int) -> bool:
+    """Whether `predicted` has the dimension of the classes besides those of class indices."""
+    if target.is_floating_point() or target.is_complex() or not predicted.is_floating_point():
+        return False
+    shape = list(predicted.shape)
+    if not -len(shape) <= dim < len(shape):
+        return False
+    del shape[dim]
+    return shape == list(target.shape) != []
+
+
+def _confidences(scores: Tensor) -> Tensor:
+    """Scores [..., classes] as probabilities; those that are probabilities already stay as they are."""
+    scores = scores.float()
+    are_probabilities = (scores.amin() >= 0) & ((scores.sum(-1) - 1).abs().amax() < 1e-3)
+    return torch.where(are_probabilities, scores, scores.softmax(-1))
+
+
+def _compared(task: Task, tally: Tally, split: str, step: int) -> Compared:
+    """What has been gathered of a task, as plain data."""
+    wrong = [row for row in _plain(tally.wrong) if row.confidence[0] >= 0]
+    found = Compared(
+        of=task.terms,
+        predicted=task.predicted.name,
+        target=task.target.name,
+        split=split,
+        step=step,
+        rows=list(_plain(tally.first)),
+        wrong=wrong,
+    )
+    return found if tally.counts is None else confusion_of(found, tally.counts[:-1].cpu())
+
+
+def _plain(parts: Mapping[str, Tensor]) -> Iterator[Row]:
+    held = {name: part.cpu() for name, part in parts.items()}
+    for at in range(len(held.get("target", ()))):
+        yield row_of({name: part[at] for name, part in held.items()})
