@@ -72,7 +72,7 @@ def test_reports_of_a_run_take_a_hundredth_of_its_time(folder, monkeypatch):
 
     monkeypatch.setattr(report_page, "write_page", write)
     monkeypatch.setattr(report_page, "facts_of_graph", lambda graph: None)
-    monkeypatch.setattr(report_page, "picture", lambda plan, facts: None)
+    monkeypatch.setattr(report_page, "picture", lambda plan, facts, **options: None)
     monkeypatch.setattr(report_page, "as_data", lambda whole, facts, origins: {})
 
     class Graph:
