@@ -38,7 +38,7 @@ def report(*runs, differs=()):
 def task_of(rows, **more):
     counts = [[9, 1, 0], [0, 8, 2], [0, 0, 5]]
     confusion = {"classes": [0, 7, -1], "counts": counts, "pairs": [(7, 9, 2), (0, 7, 1)], "right": 22, "total": 25}
-    found = {"of": ["loss.label"], "predicted": "logits", "target": "label", "split": "val", "step": 1200}
+    found = {"of": ["loss.label"], "predicted": "logits", "target": "label"}
     return found | {"confusion": confusion, "rows": rows, "wrong": rows} | more
 
 
@@ -132,16 +132,23 @@ def test_several_runs_are_sorted_and_chosen(graph, shows):
 
 def test_predictions_are_shown_beside_their_targets(shows):
     row = {"inputs": {"image": {"png": PNG}}, "target": {"text": "7"}, "predicted": {"text": "9"}, "confidence": [0.98]}
-    tab = shows(report_page(report(run("first", 1.0, predictions=[task_of([row | {"right": False}])]))))
+    tasks = [
+        task_of([row | {"right": False}]),
+        task_of([{"target": {"png": PNG}, "predicted": {"png": PNG}}], confusion=None),
+    ]
+    found = {"split": "val", "step": 1200, "inputs": [row["inputs"]], "tasks": tasks}
+    tab = shows(report_page(report(run("first", 1.0, predictions=found))))
     table = tab.locator("table.confusion")
     assert table.locator("thead").inner_text().split() == ["target", "0", "7", "others"]
     assert [line.split() for line in table.locator("tbody tr").all_inner_texts()][1] == ["7", "8", "2"]
     assert table.get_by_title("7 taken for others: 2 (20 % of 7)").count() == 1
     assert tab.locator(".pairs li").all_inner_texts() == ["7 taken for 9: 2 ×", "0 taken for 7: 1 ×"]
-    assert "22 of 25 right (88 %), val, step 1,200" in tab.locator(".compared h3").inner_text()
+    assert "22 of 25 right (88 %), loss.label" in tab.locator(".compared h3").inner_text()
     words = " ".join(tab.locator(".sample.wrong").first.inner_text().split())
     assert words == "image target 7 prediction ✗ 9 98 %"
-    assert tab.locator(".sample img").first.evaluate("image => image.naturalWidth") == 1
+    first = tab.locator(".sample:not(.wrong)")
+    assert " ".join(first.inner_text().split()) == "image label 7 logits ✗ 9 98 % label logits"
+    assert first.locator("img").evaluate_all("all => all.map((image) => image.naturalWidth)") == [1, 1, 1]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -169,7 +176,8 @@ def test_hostile_texts_are_only_texts(shows):
     one["media"] = {"images": images, "histograms": counts, "texts": {HOSTILE: [{"step": 1, "text": HOSTILE}]}}
     value = {"text": HOSTILE}
     row = {"inputs": {HOSTILE: value}, "target": {"png": f'x"{HOSTILE}'}, "predicted": value, "confidence": [0.5, 1]}
-    one["predictions"] = [task_of([row], of=[HOSTILE], predicted=HOSTILE, target=HOSTILE, split=HOSTILE)]
+    task = task_of([row], of=[HOSTILE], predicted=HOSTILE, target=HOSTILE)
+    one["predictions"] = {"split": HOSTILE, "step": 1, "inputs": [{HOSTILE: value}], "tasks": [task]}
     differs = [{"key": HOSTILE, "values": [HOSTILE, HOSTILE]}]
     tab = shows(report_page(report(one, one, differs=differs)))
     assert tab.evaluate("window.ran") is None

@@ -31,7 +31,13 @@ def gathered(function, batches, *, dealt=False, add_up=lambda counts: counts, **
         found.add("val", values, batch)
         found.add("test", {}, {})
     found.keep(7)
-    return found.take()
+    shown = found.take()
+    assert (shown.split, shown.step, found.take()) == ("val", 7, None)
+    return shown
+
+
+def tasks_of(*args, **options):
+    return gathered(*args, **options).tasks
 
 
 def scores_of(*chosen, classes=3):
@@ -40,9 +46,10 @@ def scores_of(*chosen, classes=3):
 
 def test_a_run_has_those_of_its_best_weights(folder):
     run = folder.train()
-    (task,) = json.loads((run.folder / "predictions.json").read_text())["tasks"]
+    found = json.loads((run.folder / "predictions.json").read_text())
+    (task,) = found["tasks"]
     best = max((line["val/accuracy"], line["step"]) for line in run.log if "val/accuracy" in line)
-    assert (task["of"], task["split"], task["step"]) == (["loss.label", "metrics.accuracy"], "val", best[1])
+    assert (task["of"], found["split"], found["step"]) == (["loss.label", "metrics.accuracy"], "val", best[1])
     confusion = task["confusion"]
     assert confusion["right"] / confusion["total"] == pytest.approx(best[0])
     assert confusion["right"] == sum(row[at] for at, row in enumerate(confusion["counts"]))
@@ -50,7 +57,7 @@ def test_a_run_has_those_of_its_best_weights(folder):
     wrong = [row["confidence"][0] for row in task["wrong"]]
     assert wrong == sorted(wrong, reverse=True)
     assert len(wrong) == min(ROWS, confusion["total"] - confusion["right"])
-    assert len(task["rows"]) == ROWS
+    assert len(task["rows"]) == len(found["inputs"]) == ROWS
 
 
 def test_the_run_is_the_same_without_them(folder):
@@ -68,11 +75,11 @@ def test_those_of_several_batches_are_counted_together():
         ({"logits": scores_of(0, 1, 2)}, {"x": torch.rand(3, 2), "label": torch.tensor([0, 2, 2])}),
         ({"logits": scores_of(1, 1)}, {"x": torch.rand(2, 2), "label": torch.tensor([2, 1])}),
     ]
-    (task,) = gathered(losses.cross_entropy, batches)
+    (task,) = tasks_of(losses.cross_entropy, batches)
     assert task.confusion.counts == [[1, 0, 0], [0, 1, 0], [0, 2, 1]]
     assert task.confusion.pairs == [(2, 1, 2)]
     assert [(row.target.text, row.predicted.text, row.right) for row in task.wrong] == [("2", "1", False)] * 2
-    (shared,) = gathered(losses.cross_entropy, batches, dealt=True, add_up=lambda counts: 2 * counts)
+    (shared,) = tasks_of(losses.cross_entropy, batches, dealt=True, add_up=lambda counts: 2 * counts)
     assert shared.confusion.total == 10
 
 
@@ -83,18 +90,18 @@ def test_what_is_ignored_or_masked_does_not_count():
         "label": torch.tensor([[0, -100], [1, 2]]),
         "there": torch.tensor([[1, 1], [0, 1]]),
     }
-    (task,) = gathered(metrics.accuracy, [({"logits": scores}, fields)], dim=2)
+    (task,) = tasks_of(metrics.accuracy, [({"logits": scores}, fields)], dim=2)
     assert task.confusion.counts == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
     assert [(row.target.text, row.predicted.text) for row in task.rows] == [("0 ·", "0 ·"), ("1 2", "2 2")]
-    (masked,) = gathered(metrics.accuracy, [({"logits": scores}, fields)], dim=2, mask="there")
+    (masked,) = tasks_of(metrics.accuracy, [({"logits": scores}, fields)], dim=2, mask="there")
     assert masked.confusion.total == 2
-    (ignored,) = gathered(metrics.accuracy, [({"logits": scores}, fields)], dim=2, ignore_index=2)
+    (ignored,) = tasks_of(metrics.accuracy, [({"logits": scores}, fields)], dim=2, ignore_index=2)
     assert ignored.confusion.total == 2
 
 
 def test_probabilities_are_not_taken_for_scores():
     shares = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
-    (task,) = gathered(losses.nll, [({"logits": shares}, {"x": shares, "label": torch.tensor([0, 2])})])
+    (task,) = tasks_of(losses.nll, [({"logits": shares}, {"x": shares, "label": torch.tensor([0, 2])})])
     assert [row.confidence for row in task.rows] == [[0.7], [0.6]]
 
 
@@ -102,13 +109,13 @@ def test_many_classes_are_folded_and_more_are_not_counted():
     target = torch.arange(200)
     chosen = torch.where(target % 10 == 0, target + 1, target)
     fields = {"x": torch.rand(200, 2), "label": target}
-    (task,) = gathered(losses.cross_entropy, [({"logits": scores_of(*chosen, classes=300)}, fields)])
+    (task,) = tasks_of(losses.cross_entropy, [({"logits": scores_of(*chosen, classes=300)}, fields)])
     shown = task.confusion
     assert (len(shown.classes), shown.classes[-1], shown.total, shown.right) == (module.MOST_SHOWN, -1, 200, 180)
     assert sum(map(sum, shown.counts)) == 200
     assert len(shown.pairs) == module.MOST_PAIRS
     scores = torch.rand(4, MOST_CLASSES + 1)
-    (task,) = gathered(losses.cross_entropy, [({"logits": scores}, {"x": torch.rand(4, 2), "label": torch.arange(4)})])
+    (task,) = tasks_of(losses.cross_entropy, [({"logits": scores}, {"x": torch.rand(4, 2), "label": torch.arange(4)})])
     assert task.confusion is None
     assert len(task.rows) == 4
 
@@ -116,11 +123,13 @@ def test_many_classes_are_folded_and_more_are_not_counted():
 def test_a_reconstruction_is_shown_beside_its_target():
     image = torch.rand(10, 1, 12, 12)
     values, fields = {"logits": image + 0.1}, {"x": image, "label": image}
-    (task,) = gathered(losses.mse, [(values, fields)] * 3)
+    found = gathered(losses.mse, [(values, fields)] * 3)
+    (task,) = found.tasks
     assert len(task.rows) == ROWS
-    assert all(row.inputs["x"].png and row.target.png and row.predicted.png for row in task.rows)
+    assert all(row.target.png and row.predicted.png for row in task.rows)
+    assert all(row["x"].png for row in found.inputs)
     assert task.confusion is None
-    (task,) = gathered(
+    (task,) = tasks_of(
         losses.mse, [({"logits": image[:, 0, 0, :2]}, {"x": image[:, 0, 0, :3], "label": image[:, 0, 0, :2]})]
     )
     assert len(task.rows[0].target.text.split()) == 2
@@ -139,14 +148,15 @@ def test_large_and_broken_pictures_are_small():
 )
 def test_a_file_that_is_none_is_passed_over(text, tmp_path):
     (tmp_path / module.FILE).write_text(text)
-    assert read_predictions(tmp_path) == []
+    assert read_predictions(tmp_path) is None
 
 
 def test_what_is_written_reads_back_unless_it_is_a_link(tmp_path):
     batch = {"logits": scores_of(0, 1)}, {"x": torch.rand(2, 2), "label": torch.tensor([0, 2])}
-    tasks = gathered(losses.cross_entropy, [batch])
-    write_predictions(tmp_path, tasks)
-    assert read_predictions(tmp_path) == [one.model_dump(exclude_defaults=True) for one in tasks]
+    found = gathered(losses.cross_entropy, [batch])
+    write_predictions(tmp_path, found)
+    assert module.Shown.model_validate_json((tmp_path / module.FILE).read_text()) == found
+    assert read_predictions(tmp_path) == json.loads((tmp_path / module.FILE).read_text())
     (tmp_path / module.FILE).rename(tmp_path / "other")
     (tmp_path / module.FILE).symlink_to(tmp_path / "other")
-    assert read_predictions(tmp_path) == []
+    assert read_predictions(tmp_path) is None

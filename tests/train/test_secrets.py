@@ -73,11 +73,11 @@ def test_a_secret_is_used_and_kept_as_a_reference(folder, seen, monkeypatch):
     assert SECRET not in repr(told)
     text = (run / "config.yaml").read_text()
     assert 'token: "${oc.env:TOKEN}"' in text
-    monkeypatch.setenv("TOKEN", "another")
+    monkeypatch.setenv("TOKEN", "battery staple")
     resume(str(run), ["trainer.epochs=3"], Screen(folder.said))
-    assert seen[-1][1][:2] == ["another", "Bearer another"]
+    assert seen[-1][1][:2] == ["battery staple", "Bearer battery staple"]
     assert 'token: "${oc.env:TOKEN}"' in (run / "config.yaml").read_text()
-    assert holding(folder.path / "runs", "another") == []
+    assert holding(folder.path / "runs", "battery staple") == []
 
 
 def test_without_the_variable_a_run_cannot_be_read(folder, seen, monkeypatch, capsys):

@@ -4,17 +4,24 @@ import { make } from "./dom.js";
 import { pictureOf } from "./media.js";
 import { full, percent } from "./numbers.js";
 
-/** The elements that show what a run predicts, one for each value that it compares with a field of the data. */
-export function predictionsOf(tasks) {
-  return tasks.map((task) => {
-    const { predicted, target, of, split, step, confusion, rows = [], wrong = [] } = task;
-    const score = confusion ? `${full(confusion.right)} of ${full(confusion.total)} right (${percent(confusion.right / (confusion.total || 1))}), ` : "";
-    return make("div", { class: "compared" },
-      make("h3", {}, `${predicted} for ${target}`, make("span", { class: "muted" }, `  ${score}${split}, step ${full(step)}, ${of.join(", ")}`)),
-      make("div", { class: "beside" }, confusion && confusionOf(confusion), confusion?.pairs.length > 0 && pairsOf(confusion)),
-      rowsOf("Wrong, the most confident first", wrong),
-      rowsOf("The first rows", rows));
-  });
+/** The elements that show what a run predicts: each value that it compares with a field of the data, and the first rows. */
+export function predictionsOf({ split, step, inputs = [], tasks }) {
+  const first = tasks[0]?.rows.map((_, at) => firstRow(at, inputs, tasks)) ?? [];
+  return [
+    make("p", { class: "muted" }, `The rows of ${split}, by the weights of step ${full(step)}.`),
+    tasks.map(comparedOf),
+    make("h3", {}, "The first rows"),
+    make("div", { class: "samples" }, first),
+  ];
+}
+
+function comparedOf({ predicted, target, of, confusion, wrong = [] }) {
+  if (!confusion) return null;
+  const { right, total, pairs } = confusion;
+  return make("div", { class: "compared" },
+    make("h3", {}, `${predicted} for ${target}`, make("span", { class: "muted" }, `  ${full(right)} of ${full(total)} right (${percent(right / (total || 1))}), ${of.join(", ")}`)),
+    make("div", { class: "beside" }, confusionOf(confusion), pairs.length > 0 && pairsOf(confusion)),
+    wrong.length > 0 && [make("h4", {}, "Wrong, the most confident first"), make("div", { class: "samples" }, wrong.map(wrongRow))]);
 }
 
 /** A table with a row for each target and a column for each prediction; the shade is the share of the row. */
@@ -39,17 +46,25 @@ function pairsOf({ pairs }) {
   return make("div", {}, make("h4", {}, "Most confused"), make("ol", { class: "pairs" }, rows));
 }
 
-function rowsOf(title, rows) {
-  return rows.length > 0 && [make("h4", {}, title), make("div", { class: "samples" }, rows.map(rowOf))];
+function wrongRow(row) {
+  return make("div", { class: "sample wrong" }, inputsOf(row.inputs), compared("target", "prediction", row));
 }
 
-function rowOf({ inputs = {}, target, predicted, confidence = [], right }) {
-  const isRight = right ?? null;
-  const shown = Object.entries(inputs).map(([name, value]) => labelled(name, value));
-  const sure = confidence.length === 1 ? `  ${percent(confidence[0])}` : "";
-  const least = confidence.length > 1 ? [make("div", { class: "muted" }, `least confidence ${percent(Math.min(...confidence))}`)] : [];
-  return make("div", { class: `sample${isRight === false ? " wrong" : ""}` }, shown,
-    labelled("target", target), labelled(isRight === null ? "prediction" : isRight ? "prediction ✓" : "prediction ✗", predicted, sure), least);
+/** A row with all that is predicted for it. */
+function firstRow(at, inputs, tasks) {
+  const rows = tasks.filter(({ rows }) => rows[at]);
+  return make("div", { class: "sample" }, inputsOf(inputs[at]), rows.map(({ predicted, target, rows }) => compared(target, predicted, rows[at])));
+}
+
+function inputsOf(inputs = {}) {
+  return Object.entries(inputs).map(([name, value]) => labelled(name, value));
+}
+
+function compared(target, predicted, row) {
+  const { confidence = [], right = null } = row;
+  const sign = right === null ? "" : right ? " ✓" : " ✗";
+  const sure = confidence.length ? `  ${percent(Math.min(...confidence))}` : "";
+  return make("div", { class: right === false ? "pair-of wrong" : "pair-of" }, labelled(target, row.target), labelled(predicted + sign, row.predicted, sure));
 }
 
 /** A value under its name: a picture or a text. */

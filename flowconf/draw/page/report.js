@@ -8,6 +8,8 @@ import { mediaOf } from "./media.js";
 import { predictionsOf } from "./predictions.js";
 import { block, facts, results, runsTable, settings } from "./tables.js";
 
+const MOST_OPEN = 40;
+
 /** Show the runs of `data` in the element `place`. */
 export function showReport(data, place) {
   for (const [number, run] of data.runs.entries()) run.id = String(number);
@@ -90,7 +92,7 @@ export function reportIn(place, graphOf, ask = null) {
       runs.length > 1 && make("section", {}, make("h2", {}, `${letterOf(number)}  ${run.name}`), facts(run.facts)),
       graph?.element,
       run.weights.length > 0 && section("Weights", block(run.weights)),
-      make("details", { open: runs.length === 1 }, make("summary", {}, "Settings"), settings(run)),
+      make("details", { open: runs.length === 1 && run.settings.length <= MOST_OPEN }, make("summary", {}, `Settings (${run.settings.length})`), settings(run)),
       make("details", {}, make("summary", {}, "Environment"), facts(run.environment)),
     ].filter(Boolean) : []));
     graph?.start();
@@ -98,11 +100,11 @@ export function reportIn(place, graphOf, ask = null) {
 
   /** Show the predictions of the chosen run, unless they are shown already. */
   function showPredictions() {
-    const tasks = chosenRun()?.predictions ?? [], title = titled("Predictions", "of");
-    const now = JSON.stringify([title, tasks]);
+    const found = chosenRun()?.predictions ?? null, title = titled("Predictions", "of");
+    const now = JSON.stringify([title, found]);
     if (now === predictionsShown) return;
     predictionsShown = now;
-    parts.predictions.replaceChildren(...(tasks.length ? [section(title, predictionsOf(tasks))] : []));
+    parts.predictions.replaceChildren(...(found?.tasks.length ? [section(title, predictionsOf(found))] : []));
   }
 
   /** Show the images, histograms and texts of the chosen run, unless they are shown already. */

@@ -18,7 +18,7 @@ from torch import Tensor
 from flowconf.language.training import TrainingConfig, evaluated_on
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.terms import Operand, Term, Values, spread
-from flowconf.train.runs.predictions import Compared, Row, confusion_of, row_of
+from flowconf.train.runs.predictions import Compared, Shown, confusion_of, inputs_of, row_of
 
 ROWS = 8
 """The number of rows that are shown, and of wrong ones."""
@@ -56,9 +56,9 @@ class Tally:
     counts: Tensor | None = None
     """How often each class was predicted for each target, [classes * classes], and the number that does not count."""
     first: dict[str, Tensor] = field(default_factory=dict)
-    """The first rows: their inputs, `target`, `predicted`, and of classes the `confidence`."""
+    """The first rows: `target`, `predicted`, and of classes the `confidence`."""
     wrong: dict[str, Tensor] = field(default_factory=dict)
-    """The wrong rows with the highest confidence; it is -1 for right ones."""
+    """The wrong rows with the highest confidence, which is -1 for right ones, and their inputs as `input NAME`."""
 
 
 class Predictions:
@@ -76,71 +76,78 @@ class Predictions:
         self._split = training.trainer.best.split("/")[0]
         self._tasks = list(_tasks(training, terms, metrics, self._split))
         self._tallies: list[Tally] = []
+        self._first: dict[str, Tensor] = {}
         self._is_dealt = False
-        self._kept: tuple[int, list[Tally]] | None = None
+        self._kept: tuple[int, dict[str, Tensor], list[Tally]] | None = None
 
     def begin(self, split: str, dealt: bool) -> None:
         """Begin the evaluation of a split; `dealt`: this process gets a part of its batches."""
         if split == self._split:
-            self._tallies, self._is_dealt = [Tally() for _ in self._tasks], dealt
+            self._tallies, self._first, self._is_dealt = [Tally() for _ in self._tasks], {}, dealt
 
     @torch.no_grad()
     def add(self, split: str, values: Values, batch: Values) -> None:
         """Add a batch of an evaluation."""
-        if split != self._split:
+        if split != self._split or not self._tasks:
             return
+        inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
+        if not self._first:
+            self._first = _rows(slice(ROWS), inputs)
         for task, tally in zip(self._tasks, self._tallies, strict=True):
             predicted, target = task.predicted.read(values, batch).detach(), task.target.read(values, batch)
             if _are_scores(predicted, target, task.dim):
-                self._add_classes(task, tally, predicted.movedim(task.dim, -1), target, values, batch)
+                scores = predicted.movedim(task.dim, -1)
+                counted = task.counted(target, scores.shape[-1], values, batch)
+                _add_classes(tally, scores, target.long(), counted, inputs)
             elif predicted.shape == target.shape and not tally.first:
-                tally.first = self._rows(slice(ROWS), batch, target=target, predicted=predicted)
+                tally.first = _rows(slice(ROWS), {"target": target, "predicted": predicted})
 
     def keep(self, step: int) -> None:
         """Keep what the evaluation after `step` steps has gathered: its weights are the best so far. Collective."""
         for tally in self._tallies:
             if self._is_dealt and tally.counts is not None:
                 tally.counts = self._add_up(tally.counts)
-        self._kept = step, self._tallies
+        self._kept = step, self._first, self._tallies
 
-    def take(self) -> list[Compared] | None:
+    def take(self) -> Shown | None:
         """What is kept, as plain data; None if it has been taken."""
         if self._kept is None:
             return None
-        (step, tallies), self._kept = self._kept, None
+        (step, first, tallies), self._kept = self._kept, None
         pairs = zip(self._tasks, tallies, strict=True)
-        return [_compared(task, tally, self._split, step) for task, tally in pairs if tally.first]
+        tasks = [_compared(task, tally) for task, tally in pairs if tally.first]
+        inputs = [inputs_of(row) for row in _each(first)]
+        return Shown(split=self._split, step=step, inputs=inputs, tasks=tasks)
 
-    def _add_classes(
-        self, task: Task, tally: Tally, scores: Tensor, target: Tensor, values: Values, batch: Values
-    ) -> None:
-        """Add scores [..., classes] for class indices [...]."""
-        classes = scores.shape[-1]
-        if not tally.first:
-            confidence, chosen = _confidences(scores[:ROWS]).max(-1)
-            tally.first = self._rows(slice(ROWS), batch, target=target, predicted=chosen, confidence=confidence)
-        if classes > MOST_CLASSES:
-            return
-        target, chosen = target.long(), scores.argmax(-1)
-        counted = task.counted(target, classes, values, batch)
-        places = torch.where(counted, target * classes + chosen, classes * classes).flatten()
-        counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=places.device)
-        counts.index_add_(0, places, torch.ones_like(places))
-        tally.counts = counts if tally.counts is None else tally.counts + counts
-        if target.ndim == 1:
-            confidence = torch.where(counted & (chosen != target), _confidences(scores).amax(-1), -1.0)
-            worst = confidence.topk(min(ROWS, len(confidence))).indices
-            found = self._rows(worst, batch, target=target, predicted=chosen, confidence=confidence)
-            if tally.wrong:
-                found = {name: torch.cat([tally.wrong[name], some]) for name, some in found.items()}
-                order = found["confidence"].topk(min(ROWS, len(found["confidence"]))).indices
-                found = {name: some[order] for name, some in found.items()}
-            tally.wrong = found
 
-    def _rows(self, rows: slice | Tensor, batch: Values, **compared: Tensor) -> dict[str, Tensor]:
-        """Copies of some rows, with the inputs of the graph as `input NAME`."""
-        inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
-        return {name: value[rows].detach().clone() for name, value in {**inputs, **compared}.items()}
+def _add_classes(tally: Tally, scores: Tensor, target: Tensor, counted: Tensor, inputs: Mapping[str, Tensor]) -> None:
+    """Add scores [..., classes] for class indices [...], of which some are `counted`."""
+    classes = scores.shape[-1]
+    if not tally.first:
+        confidence, chosen = _confidences(scores[:ROWS]).max(-1)
+        shown = {"target": target, "predicted": chosen, "confidence": confidence, "counted": counted}
+        tally.first = _rows(slice(ROWS), shown)
+    if classes > MOST_CLASSES:
+        return
+    chosen = scores.argmax(-1)
+    places = torch.where(counted, target * classes + chosen, classes * classes).flatten()
+    counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=places.device)
+    counts.index_add_(0, places, torch.ones_like(places))
+    tally.counts = counts if tally.counts is None else tally.counts + counts
+    if target.ndim == 1:
+        confidence = torch.where(counted & (chosen != target), _confidences(scores).amax(-1), -1.0)
+        worst = confidence.topk(min(ROWS, len(confidence))).indices
+        shown = {"target": target, "predicted": chosen, "confidence": confidence, "counted": counted}
+        found = _rows(worst, {**inputs, **shown})
+        if tally.wrong:
+            found = {name: torch.cat([tally.wrong[name], some]) for name, some in found.items()}
+            found = _rows(found["confidence"].topk(min(ROWS, len(found["confidence"]))).indices, found)
+        tally.wrong = found
+
+
+def _rows(rows: slice | Tensor, of: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of some rows."""
+    return {name: value[rows].detach().clone() for name, value in of.items()}
 
 
 def _tasks(training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Metric], split: str) -> Iterator[Task]:
@@ -183,22 +190,20 @@ def _confidences(scores: Tensor) -> Tensor:
     return torch.where(are_probabilities, scores, scores.softmax(-1))
 
 
-def _compared(task: Task, tally: Tally, split: str, step: int) -> Compared:
+def _compared(task: Task, tally: Tally) -> Compared:
     """What has been gathered of a task, as plain data."""
-    wrong = [row for row in _plain(tally.wrong) if row.confidence[0] >= 0]
     found = Compared(
         of=task.terms,
         predicted=task.predicted.name,
         target=task.target.name,
-        split=split,
-        step=step,
-        rows=list(_plain(tally.first)),
-        wrong=wrong,
+        rows=[row_of(row) for row in _each(tally.first)],
+        wrong=[row_of(row) for row in _each(tally.wrong) if row["confidence"] >= 0],
     )
     return found if tally.counts is None else confusion_of(found, tally.counts[:-1].cpu())
 
 
-def _plain(parts: Mapping[str, Tensor]) -> Iterator[Row]:
+def _each(parts: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Rows one by one."""
     held = {name: part.cpu() for name, part in parts.items()}
-    for at in range(len(held.get("target", ()))):
-        yield row_of({name: part[at] for name, part in held.items()})
+    for at in range(min(map(len, held.values()), default=0)):
+        yield {name: part[at] for name, part in held.items()}

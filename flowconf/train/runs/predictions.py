@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,37 +75,42 @@ class Compared(Section):
     """The losses and metrics that compare them."""
     predicted: str
     target: str
-    split: str
-    step: Count
     rows: list[Row] = []
+    """The first rows, without their inputs."""
     wrong: list[Row] = []
     """The wrong rows with the highest confidence."""
     confusion: Confusion | None = None
 
 
-class Written(Section):
-    """The file."""
+class Shown(Section):
+    """The predictions of an evaluation: what is in the file."""
 
     format: Literal["flowconf predictions"] = "flowconf predictions"
     version: Literal[1] = 1
+    split: str
+    step: Count
+    inputs: list[dict[str, Value]] = []
+    """Those of the first rows."""
     tasks: list[Compared]
 
 
-def write_predictions(folder: Path, tasks: Sequence[Compared]) -> None:
+def write_predictions(folder: Path, found: Shown) -> None:
     """Write predictions into the folder of a run. Raises `OSError`."""
-    found = Written(tasks=list(tasks))
-    known = {"format": found.format, "version": found.version, **found.model_dump(exclude_defaults=True)}
-    write_atomically(folder / FILE, f"{json.dumps(known, separators=(',', ':'))}\n".encode())
+    text = json.dumps(_plain(found), separators=(",", ":"))
+    write_atomically(folder / FILE, f"{text}\n".encode())
 
 
-def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """The predictions of a run; none if its folder has no such file, or what is in it is not as flowconf writes it."""
+def read_predictions(folder: Path) -> dict[str, Any] | None:
+    """The predictions of a run; None if its folder has no such file, or what is in it is not as flowconf writes it."""
     try:
         with open_regular(folder / FILE) as opened:
-            found = Written.model_validate_json(opened.read(LARGEST))
+            return _plain(Shown.model_validate_json(opened.read(LARGEST)))
     except (OSError, ValueError):
-        return []
-    return [one.model_dump(exclude_defaults=True) for one in found.tasks]
+        return None
+
+
+def _plain(found: Shown) -> dict[str, Any]:
+    return {"format": found.format, "version": found.version, **found.model_dump(mode="json", exclude_defaults=True)}
 
 
 def confusion_of(found: Compared, counts: Tensor) -> Compared:
@@ -142,19 +147,23 @@ def _folded(table: Tensor, shown: list[int], others: list[int]) -> Tensor:
     return torch.cat([table[shown], table[others].sum(0, keepdim=True)]) if others else table[shown]
 
 
+def inputs_of(parts: Mapping[str, Tensor]) -> dict[str, Value]:
+    """The inputs of a row, which are named `input NAME`."""
+    return {name.removeprefix("input "): shown(value) for name, value in parts.items() if name.startswith("input ")}
+
+
 def row_of(parts: Mapping[str, Tensor]) -> Row:
-    """A row of `target`, `predicted`, and inputs as `input NAME`; with a `confidence`, they are class indices."""
-    target, predicted, confidence = parts["target"], parts["predicted"], parts.get("confidence")
-    inputs = {name.removeprefix("input "): shown(value) for name, value in parts.items() if name.startswith("input ")}
-    if confidence is None:
+    """A row of `target`, `predicted`, and inputs; with a `confidence`, they are class indices, of which some count."""
+    target, predicted, inputs = parts["target"], parts["predicted"], inputs_of(parts)
+    if "confidence" not in parts:
         return Row(inputs=inputs, target=shown(target), predicted=shown(predicted, target))
-    counted = target >= 0
-    numbers = [round(float(one), 4) for one in confidence.flatten()[:MOST_NUMBERS].nan_to_num(0.0)]
+    counted = parts["counted"]
+    confidence = parts["confidence"].nan_to_num(0.0)[counted].flatten()[:MOST_NUMBERS]
     return Row(
         inputs=inputs,
-        target=_text(target),
+        target=_text(torch.where(counted, target, -1)),
         predicted=_text(torch.where(counted, predicted, -1)),
-        confidence=numbers,
+        confidence=[round(float(one), 4) for one in confidence],
         right=bool((predicted == target)[counted].all()),
     )
 
@@ -205,10 +214,11 @@ def _smaller(pixels: Tensor) -> Tensor:
 
 def _text(value: Tensor) -> Value:
     """Numbers as text; class indices below 0 do not count, and are dots."""
-    numbers = value.flatten()[:MOST_NUMBERS].tolist()
-    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-        words = [f"{number:.4g}" for number in numbers]
-    else:
-        words = [str(number) if number >= 0 else "·" for number in numbers]
-    more = f" … {value.numel():,} numbers" if value.numel() > MOST_NUMBERS else ""
+    is_index = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    most = MOST_NUMBERS if is_index else MOST_NUMBERS // 4
+    numbers = value.flatten()[:most].tolist()
+    words = (
+        [str(number) if number >= 0 else "·" for number in numbers] if is_index else [f"{one:.3g}" for one in numbers]
+    )
+    more = f" … {value.numel():,} numbers" if value.numel() > most else ""
     return Value(text=" ".join(words) + more)
