@@ -1,4 +1,4 @@
-"""`flowconf predict`: values of a run's graph for a split of its data, or for arrays in a file."""
+"""`flowconf predict`: values of a run's graph for a split of its data, or for rows of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def predict(
             "--input",
             "-i",
             metavar="FILE",
-            help="Or arrays by input name, `.npz` or `.safetensors`; or a file that the run's data set reads.",
+            help="Or arrays by input name, `.npz` or `.safetensors`; or a file that the run's data set reads: a table, "
+            "texts, images.",
         ),
     ] = None,
     output: Annotated[
@@ -45,28 +46,32 @@ def predict(
 ) -> None:
     """Compute the outputs or other values of a run's graph for the rows of a split or file.
 
-    What the run's data set reads in another file, such as the text in an image, is printed.
+    Without `-o`, what the run's data set reads in a file, such as the text in an image, is printed.
     """
     trust_project_of(run, trust)
     from flowconf.graph.weights.sources import chosen
-    from flowconf.train.commands.predict import predict_file, predict_split, read_file
+    from flowconf.train.commands.predict import predict_file, predict_rows, predict_split, read_file
     from flowconf.train.data.builtin import has_arrays
 
     if (split is None) == (source is None):
         raise typer.BadParameter("expected one of `--split` and `--input`", param_hint="'--split'")
-    if split is None and (overrides or fields):
-        raise typer.BadParameter("overrides and `--with` apply only to `--split`", param_hint="'--input'")
+    if source is not None and overrides:
+        raise typer.BadParameter("overrides apply only to `--split`", param_hint="'--input'")
+    is_array = source is not None and has_arrays(source)
+    if is_array and fields:
+        raise typer.BadParameter("`--with` does not apply to arrays", param_hint="'--input'")
+    if output is None and (split is not None or is_array or values or fields):
+        raise typer.BadParameter("`--split`, arrays, `--value` and `--with` require `-o FILE`", param_hint="'--output'")
     which = chosen(last, step)
-    if source is not None and not has_arrays(source):
-        if output or values:
-            raise typer.BadParameter("`-o` and `--value` apply only to `--split` and arrays", param_hint="'--input'")
-        found = read_file(run, source, batch_size, which)
-    elif output is None:
-        raise typer.BadParameter("`--split` and arrays require `-o FILE`", param_hint="'--output'")
-    elif split is not None:
+    if source is None:
+        assert split is not None
+        assert output is not None
         found = predict_split(run, split, output, values or [], fields or [], overrides or [], batch_size, which)
-    else:
-        assert source is not None
+    elif output is None:
+        found = read_file(run, source, batch_size, which)
+    elif is_array:
         found = predict_file(run, source, output, values or [], batch_size, which)
+    else:
+        found = predict_rows(run, source, output, values or [], fields or [], batch_size, which)
     for line in found:
         print(line)

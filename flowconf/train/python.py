@@ -55,7 +55,7 @@ def evaluate(
 
 def predict(
     run: str | os.PathLike[str],
-    inputs: str | Mapping[str, Tensor],
+    inputs: str | Path | Mapping[str, Tensor],
     values: Sequence[str] = (),
     overrides: Sequence[str] = (),
     *,
@@ -65,7 +65,7 @@ def predict(
     step: int | None = None,
     trust: bool = False,
 ) -> dict[str, Tensor]:
-    """What the graph of a run gives for `inputs`: tensors [rows, ...] by name, or a split of its data.
+    """What the graph of a run gives for `inputs`: tensors [rows, ...] by name, a split of its data, or a file (`Path`).
 
     `values` are references to any values of the graph (default: its outputs), on the CPU. Of a split, `train`, `val` or
     `test`, the rows come in their own order, and `fields` of the data are given as well; `row` is the number of each

@@ -162,12 +162,13 @@ def test_lines_may_have_different_shapes(folder, ragged, monkeypatch):
         (["--split", "test", "-o", "a.csv", "++data.test=0"], "has no split `test`"),
         (["-o", "a.csv"], "expected one of `--split` and `--input`"),
         (["--split", "test", "-i", "a.npz", "-o", "a.csv"], "expected one of `--split` and `--input`"),
-        (["-i", "a.npz", "-o", "a.csv", "--with", "label"], "apply only to `--split`"),
-        (["--split", "test"], "`--split` and arrays require `-o FILE`"),
-        (["-i", "a.npz"], "`--split` and arrays require `-o FILE`"),
+        (["-i", "a.npz", "-o", "a.csv", "--with", "label"], "`--with` does not apply to arrays"),
+        (["-i", "a.npz", "-o", "a.csv", "data.rows=9"], "overrides apply only to `--split`"),
+        (["--split", "test"], "require `-o FILE`"),
+        (["-i", "a.npz"], "require `-o FILE`"),
         (["-i", "a.png"], "expected an `.npz` or `.safetensors` file, got `a.png`"),
-        (["-i", "a.png", "-o", "a.csv"], "apply only to `--split` and arrays"),
-        (["-i", "a.png", "--value", "logits"], "apply only to `--split` and arrays"),
+        (["-i", "a.png", "-o", "a.csv"], "expected an `.npz` or `.safetensors` file, got `a.png`"),
+        (["-i", "a.png", "--value", "logits"], "require `-o FILE`"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused_before_anything_is_written(folder, run, capsys, words, said):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
 from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
+from flowconf.language.training import FITTED
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
-from flowconf.train.data.builtin import ARRAYS, read_arrays
+from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.python import RunData
-from flowconf.train.data.splits import Reader, Split, place_of_row, with_defaults
+from flowconf.train.data.run_data import placed
+from flowconf.train.data.splits import Reader, RowsOfFile, Split, place_of_row, with_defaults
+from flowconf.train.data.streams import as_split, batch_of
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.runs.loading import load_run, walk_run
+from flowconf.train.runs.loading import fitted_of, load_run, walk_run
 from flowconf.train.runs.resume import in_its_folder
 
 BATCH_SIZE = 256
@@ -55,29 +59,81 @@ def predict_file(
     return file.summary
 
 
+def predict_rows(
+    run: str | Path,
+    source: str,
+    output: str,
+    values: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    batch_size: int = BATCH_SIZE,
+    which: Which = "best",
+) -> list[str]:
+    """The same for the rows of a file that the data set of the run reads: its `rows` in `provides`.
+
+    `fields` are as in `predict_split`. Raises `ConfigError` for a data set that reads no such files, too.
+    """
+    with prediction_file(output) as file:
+        each_of_file(file.add, run, source, values, fields, batch_size, which)
+    return file.summary
+
+
 def read_file(run: str | Path, file: str | Path, batch_size: int = BATCH_SIZE, which: Which = "best") -> list[str]:
     """The lines of text that the data set of a run reads in a file with the run's graph: its `reader` in `provides`.
 
     Raises `ConfigError` for a data set that has none, and what the reader raises.
     """
-    folder = find_run_folder(run).absolute()
-    weights = weights_of(folder, which)
-    walk = walk_run(folder, weights=weights)
-    section = walk.to("sections").checked.training.data
-    factory = registry.datasets.load(section.name)
-    reader: Reader | None = getattr(factory, "reader", None)
-    if reader is None:
-        message = f"expected {ARRAYS}, got `{file}`"
-        advice = f"the data set `{section.name}` of this run reads no other files"
-        raise ConfigError(Diagnostic("FC0501", message, Place(str(file)), advice=advice))
-    path = Path(file).absolute()
-    if not path.is_file():
+    found = _Reading(run, which, file)
+    if found.reader is None:
+        raise found.refused("to write values for its rows: `-o FILE`" if found.rows else None)
+    if not found.file.is_file():
         raise ConfigError(Diagnostic("FC0501", f"there is no file `{file}`", Place(str(file))))
-    graph = load_run(folder, which)
-    with in_its_folder(folder), refused_as(f"the reader of the data set `{section.name}`"):
-        return list(
-            reader(path, partial(predict, graph, batch_size=batch_size), **with_defaults(factory, section.args))
-        )
+    compute = partial(predict, load_run(found.folder, which), batch_size=batch_size)
+    with in_its_folder(found.folder), refused_as(f"the reader of the data set `{found.name}`"):
+        return list(found.reader(found.file, compute, **found.args))
+
+
+class _Reading:
+    """The data set of a run, which is to read a file."""
+
+    def __init__(self, run: str | Path, which: Which, file: str | Path) -> None:
+        self.folder = find_run_folder(run).absolute()
+        walk = walk_run(self.folder, weights=weights_of(self.folder, which))
+        self.config = walk.to("sections").checked
+        self.given, self.file = file, Path(file).absolute()
+        data = self.config.training.data
+        self.name, factory = data.name, registry.datasets.load(data.name)
+        self.args = with_defaults(factory, data.args)
+        if FITTED in self.args:
+            self.args[FITTED] = fitted_of(self.folder)
+        self.rows: RowsOfFile | None = getattr(factory, "rows", None)
+        self.reader: Reader | None = getattr(factory, "reader", None)
+
+    def split(self, needed: Collection[str]) -> Split:
+        """The rows of the file, with the needed fields. Raises `ConfigError`."""
+        if self.rows is None:
+            raise self.refused("to print what it reads in the file: leave out `-o`" if self.reader else None)
+        try:
+            with in_its_folder(self.folder), refused_as(f"`rows` of the data set `{self.name}`"):
+                is_near = Path(self.given).absolute() == self.file  # from the folder that the run was started in, too
+                file = str(self.given if is_near else self.file)
+                found: Split = as_split(self.rows(file, needed, **self.args))
+        except ConfigError as error:
+            told = (one if one.place.file else next(placed([one], self.config)) for one in error.diagnostics)
+            shown = (replace(one, message=one.message.replace(str(self.file), str(self.given))) for one in told)
+            raise ConfigError(*shown) from None
+        for field in needed:
+            if field not in found.fields:
+                message = f"the rows of `{self.given}` have no field `{field}`"
+                raise ConfigError(
+                    Diagnostic("FC0502", message, Place(file), advice=suggest(field, found.fields, "fields"))
+                )
+        return found
+
+    def refused(self, way: str | None) -> ConfigError:
+        """The error for a data set that does not read files in this way; `way` is another one, if there is any."""
+        message = f"expected {ARRAYS}, got `{self.given}`"
+        advice = way or f"the data set `{self.name}` of this run reads no other files"
+        return ConfigError(Diagnostic("FC0501", message, Place(str(self.given)), advice=advice))
 
 
 @contextmanager
@@ -131,29 +187,63 @@ def each_of_split(
         assert walk.plan is not None
         graph = build_graph(walk.plan, walk.inference)
         graph.load(weights)
-        kept = _kept(fields, values or [name for name, _ in graph.plan.outputs], feed.split)
-        start = 0
-        for batch, found in with_batches(graph, feed.in_order(batch_size), values):
-            rows = range(start, start := start + len(next(iter(batch.values()))))
-            take({**{field: kept[field](batch, rows) for field in fields}, **found})
+        _each(take, graph, feed.split, feed.in_order(batch_size), values, fields)
+
+
+def each_of_file(
+    take: Take,
+    run: str | Path,
+    source: str | Path,
+    values: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    batch_size: int = BATCH_SIZE,
+    which: Which = "best",
+) -> None:
+    """Pass what `predict_rows` writes to `take`, batch by batch."""
+    reading = _Reading(run, which, source)
+    graph = load_run(reading.folder, which)
+    inputs = [given.name for given in graph.plan.inputs if not given.captured]
+    split = reading.split([*inputs, *(field for field in fields if field not in (ROW, FILE))])
+    generator = torch.Generator().manual_seed(0)
+    with in_its_folder(reading.folder):
+        rows = torch.split(torch.arange(len(split)), batch_size)
+        _each(take, graph, split, (batch_of(split, some, generator) for some in rows), values, fields)
+
+
+def _each(
+    take: Take, graph: Graph, split: Split, batches: Iterable[Batch], values: Sequence[str], fields: Sequence[str]
+) -> None:
+    """Pass fields and values of the graph for all rows of a split to `take`, batch by batch."""
+    kept = _kept(fields, values or [name for name, _ in graph.plan.outputs], split)
+    start = 0
+    for batch, found in with_batches(graph, batches, values):
+        rows = range(start, start := start + len(next(iter(batch.values()))))
+        take({**{field: kept[field](batch, rows) for field in fields}, **found})
 
 
 def predict_run(
     run: str | Path,
-    inputs: str | Mapping[str, Tensor],
+    inputs: str | Path | Mapping[str, Tensor],
     values: Sequence[str] = (),
     fields: Sequence[str] = (),
     overrides: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
     which: Which = "best",
 ) -> dict[str, Tensor]:
-    """The same as tensors on the CPU, for a split or for `inputs`: tensors [rows, ...] by name."""
-    if isinstance(inputs, str):
+    """The same as tensors on the CPU: for a split, for a file, or for `inputs`: tensors [rows, ...] by name."""
+    if overrides and not isinstance(inputs, str):
+        raise ConfigError(Diagnostic("FC0502", "`overrides` apply only to a split of the data"))
+    if isinstance(inputs, Path) and has_arrays(str(inputs)):
+        inputs = read_arrays(str(inputs))
+    if isinstance(inputs, str | Path):
         parts: list[Columns] = []
-        each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, which)
+        if isinstance(inputs, str):
+            each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, which)
+        else:
+            each_of_file(parts.append, run, inputs, values, fields, batch_size, which)
         return joined(parts)
-    if fields or overrides:
-        raise ConfigError(Diagnostic("FC0502", "`fields` and `overrides` apply only to a split of the data"))
+    if fields:
+        raise ConfigError(Diagnostic("FC0502", "`fields` apply only to a split of the data, or to rows of a file"))
     graph = load_run(find_run_folder(run), which)
     return predict(graph, check_inputs(graph, inputs), values, batch_size)
 

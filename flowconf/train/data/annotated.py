@@ -16,8 +16,9 @@ from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import scaled
 from flowconf.train.data.images import EXAMINED, THREADS, Decoder, Flaw, MaskDecoder, examine, refuse_flaws
 from flowconf.train.data.splits import Declared, Source, Splits, provides
-from flowconf.train.data.table_fields import declare, fields_of, fit, refuse_changed, tensors_of
-from flowconf.train.data.table_files import Format, Table, divided, read_table, refused
+from flowconf.train.data.table_fields import declare, fields_of
+from flowconf.train.data.table_files import Format, Table, read_table, refused
+from flowconf.train.data.table_rows import TableRows, of_file
 
 __all__ = ["annotated_images"]
 
@@ -38,7 +39,36 @@ def _fields(
     return {"image": ((channels, *size), torch.float32), **pixels, **beside}
 
 
-@provides(shapes=_fields, paths=("train", "validation", "test", "folder"))
+def _rows(
+    size: Sequence[int],
+    image: str,
+    mask: str | None,
+    classes: int | None,
+    channels: int,
+    folder: str | None,
+    fields: Mapping[str, Any] | None,
+    **others: object,
+) -> TableRows:
+    def part(table: Table, rows: Tensor, beside: Mapping[str, Tensor]) -> _Annotated:
+        rows = rows.sort().values
+        base = Path(folder or Path(table.file).parent)
+        files = {column: _files(table, column, rows, base) for column in of_files if column in table.columns}
+        return _Annotated(
+            files[image],
+            files.get(mask or ""),
+            {field: values[rows] for field, values in beside.items()},
+            (size[0], size[1]),
+            channels,
+            classes,
+            Source(table.file, rows),
+        )
+
+    of_files = {image: "image", **({} if mask in (None, image) else {mask: "mask"})}
+    sections = fields_of(fields) if fields else {}
+    return TableRows(sections, lambda file, columns: read_table(file, columns, FORM), part, of_files)
+
+
+@provides(shapes=_fields, rows=of_file(_rows), paths=("train", "validation", "test", "folder"))
 def annotated_images(
     *,
     train: str,
@@ -61,26 +91,14 @@ def annotated_images(
     that `mask` names, of which there may be `classes`; and `fields`, columns as in the data set `table` (`pad` for
     boxes). `validation` and `test` are separate tables, or shares of the rows of `train`.
     """
-    sections = fields_of(fields) if fields else {}
-    taken = next((name for name in ("image", "mask") if name in sections), None)
+    rows = _rows(size, image, mask, classes, channels, folder, fields)
+    taken = next((name for name in ("image", "mask") if name in (fields or {})), None)
     if taken is not None:
         message = f"the field `{taken}` is that of the files already"
         raise ConfigError(Diagnostic("FC0501", message, path=f"data.fields.{taken}", advice="rename it"))
-    of_files = [image, *([mask] if mask else [])]
-    columns = list(dict.fromkeys([*of_files, *(name for section in sections.values() for name in section.names)]))
-    parts = divided(lambda file: read_table(file, columns, FORM), train, validation, test, split_seed)
-    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
-    found: dict[str, _Annotated] = {}
-    for name, (table, rows) in parts.items():
-        order = rows.sort().values
-        beside = {field: values[order] for field, values in tensors_of(sections, table, known).items()}
-        files = {column: _files(table, column, order, Path(folder or Path(table.file).parent)) for column in of_files}
-        masks = files[mask] if mask else None
-        found[name] = _Annotated(
-            files[image], masks, beside, (size[0], size[1]), channels, classes, Source(table.file, order)
-        )
-    _examine(found.values(), train)
-    return Splits(found["train"], found.get("validation"), found.get("test"), dict(known) if sections else None)
+    found = rows.splits(train, validation, test, split_seed, fitted)
+    _examine([split for _, split in found.named()], train)
+    return found
 
 
 class _Annotated:

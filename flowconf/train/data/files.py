@@ -10,7 +10,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,17 @@ def _idx_fields(folder: str, flat: bool, **others: object) -> Declared:
     return {"image": ((math.prod(size),) if flat else (1, *size), torch.float32), "label": ((), torch.int64)}
 
 
-@provides("image", "label", shapes=_idx_fields, paths=("folder",))
+def _images_of_file(file: str, needed: Collection[str], /, flat: bool, **others: object) -> Resident:
+    """The images of one idx file, without labels."""
+    if not Path(file).is_file():
+        raise refused(f"there is no file `{file}`", file)
+    image = _read_idx(Path(file))
+    found = pictures({"image": image, "label": torch.zeros(len(image), dtype=torch.int64)}, flat)
+    found.fields = {"image": found.fields["image"]}
+    return found
+
+
+@provides("image", "label", shapes=_idx_fields, paths=("folder",), rows=_images_of_file)
 def idx(*, folder: str, flat: bool = False, validation: Share = 0.1, split_seed: Count = 0) -> Splits:
     """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
 
@@ -59,7 +69,27 @@ def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: ob
     return dict.fromkeys(("tokens", "target"), ((length,), torch.int64, *([classes] if classes else [])))
 
 
-@provides("tokens", "target", shapes=_token_fields, paths=("file",))
+def _of_file(
+    path: str,
+    needed: Collection[str],
+    /,
+    file: str,
+    length: int,
+    tokens: str,
+    vocabulary: str | None,
+    stride: int | None,
+    **others: object,
+) -> Windows:
+    """The windows of another text, whose characters are numbered as in `file`."""
+    if tokens == "characters" and vocabulary is None:
+        vocabulary = "".join(sorted(set(Path(file).read_text(encoding="utf-8"))))
+    found = Windows(_streams(path, tokens, vocabulary), length, stride or length)
+    if not len(found):
+        raise refused(f"`{path}` has no window of {length} + 1 tokens", path)
+    return found
+
+
+@provides("tokens", "target", shapes=_token_fields, paths=("file",), rows=_of_file)
 def text(
     *,
     file: str,
@@ -77,15 +107,7 @@ def text(
     one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride` tokens (null:
     `length`). Validation and test are taken from the end of the text.
     """
-    if tokens == "shards":
-        streams = [_mapped(shard) for shard in matching(file)]
-    elif tokens in ("characters", "bytes"):
-        streams = [_tokens(file, tokens, vocabulary)]
-    else:
-        raise refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
-    if not streams:
-        raise refused(f"no file matches `{file}`", file)
-    windows = Windows(streams, length, stride or length)
+    windows = Windows(_streams(file, tokens, vocabulary), length, stride or length)
     if not 0 <= validation + test < 1:
         message = f"the shares must sum to less than 1, got {validation} for validation and {test} for test"
         raise refused(message, file)
@@ -154,6 +176,19 @@ def pictures(tensors: Mapping[str, Tensor], flat: bool, source: Source | None = 
 
 
 # texts
+
+
+def _streams(file: str, tokens: str, vocabulary: str | None) -> list[Any]:
+    """The token streams of a file, or of files."""
+    if tokens == "shards":
+        streams = [_mapped(shard) for shard in matching(file)]
+    elif tokens in ("characters", "bytes"):
+        streams = [_tokens(file, tokens, vocabulary)]
+    else:
+        raise refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
+    if not streams:
+        raise refused(f"no file matches `{file}`", file)
+    return streams
 
 
 class Windows:

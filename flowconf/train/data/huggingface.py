@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, suggest
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import scaled
-from flowconf.train.data.splits import Splits, shares_of
+from flowconf.train.data.splits import Splits, provides, shares_of
 
 __all__ = ["huggingface"]
 
@@ -23,6 +23,19 @@ NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """The usual names of the splits of a data set."""
 
 
+def _of_file(
+    path: str, needed: Collection[str], /, fields: Mapping[str, str] | None, subset: str | None, **others: object
+) -> _Rows:
+    """The rows of a data set with one split, of the columns that are needed."""
+    parts = _loaded(path, subset, None, False)
+    if len(parts) > 1:
+        there = " and ".join(f"`{name}`" for name in parts)
+        raise _refused(f"`{path}` has the splits {there}", "data.path", "give the folder of one of them")
+    (part,) = parts.values()
+    return _Rows(part, {name: (fields or {}).get(name, name) for name in needed}, path)
+
+
+@provides(rows=_of_file)
 def huggingface(
     *,
     path: str,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,7 +61,23 @@ def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **othe
     return {"label": ((), torch.int64, *([classes] if classes else [])), **image}
 
 
-@provides("image", "label", shapes=_image_fields, paths=("folder",))
+def _of_file(
+    file: str, needed: Collection[str], /, size: Sequence[int] | None, channels: int, **others: object
+) -> Split:
+    """The images in a folder, or a single one, without labels."""
+    root = Path(file)
+    files = (
+        [root] if root.is_file() else [path for path in sorted(root.rglob("*")) if _is_image(path.relative_to(root))]
+    )
+    if not files:
+        raise refused(f"`{file}` has no images" if root.is_dir() else f"there is no file or folder `{file}`", file)
+    found = _made({"rows": [(path, 0) for path in files]}, size, channels, False, root)["rows"]
+    assert isinstance(found, _Images)
+    found.fields = {"image": found.fields["image"]}
+    return found
+
+
+@provides("image", "label", shapes=_image_fields, paths=("folder",), rows=_of_file)
 def images(
     *,
     folder: str,

@@ -345,6 +345,8 @@ A size that differs between batches is a symbol such as `"T"`, None or -1; such 
 
 Compute = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Gives the outputs of a graph by name, [rows, ...], for inputs by name."""
+RowsOfFile = Callable[..., Any]
+"""Reads a file (`str`) with the arguments of a data set, and gives its rows with the fields that are needed."""
 Reader = Callable[..., Iterable[str]]
 """Reads a file (`Path`) with a graph (`Compute`) and the arguments of a data set, and gives lines of text."""
 
@@ -353,21 +355,25 @@ def provides(
     *fields: str,
     shapes: Callable[..., Declared] | None = None,
     paths: Sequence[str] = (),
+    rows: RowsOfFile | None = None,
     reader: Reader | None = None,
 ) -> Callable[[Factory], Factory]:
     """Declares the fields of a data set, so that a config is checked against them before the data set is made.
 
     `paths` are the arguments that name files or folders, or patterns of files, which must exist. `shapes` is called
     with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
-    takes the arguments that it needs by name, and the others as `**others`; so does `reader`, after a file and a
-    function from inputs of the graph to its outputs, both by name. `flowconf predict RUN --input FILE` calls it for
-    files other than arrays, such as images, and prints the lines that it returns.
+    takes the arguments that it needs by name, and the others as `**others`.
+
+    So do two functions for `flowconf predict RUN --input FILE` with files other than arrays. `rows`, after a file and
+    the names of the fields that are needed, returns the rows of that file: a split, or a torch data set; it needs no
+    other fields, such as targets. `reader`, after a file (`Path`) and a function from inputs of the graph to its
+    outputs, both by name, returns lines of text, which are printed.
     """
 
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
         cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, tuple(paths)
-        cast_any.reader = reader
+        cast_any.rows, cast_any.reader = rows, reader
         return factory
 
     return mark

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from flowconf.language.value_types import Count, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides
-from flowconf.train.data.table_fields import TableField, declare, fields_of, fit, refuse_changed, tensors_of
-from flowconf.train.data.table_files import Format, column_names, divided, read_table
+from flowconf.train.data.table_fields import TableField, declare, fields_of
+from flowconf.train.data.table_files import Format, Table, column_names, read_table
+from flowconf.train.data.table_rows import TableRows, of_file
 
 __all__ = ["table"]
 
@@ -32,7 +35,18 @@ def _table_fields(
     return declare(sections, fitted)
 
 
-@provides(shapes=_table_fields, paths=("train", "validation", "test"))
+def _rows(
+    fields: Mapping[str, Any], delimiter: str | None, missing_values: Sequence[str], **others: object
+) -> TableRows:
+    form = Format(delimiter, missing_values)
+    return TableRows(fields_of(fields), lambda file, columns: read_table(file, columns, form), _part)
+
+
+def _part(table: Table, rows: Tensor, fields: Mapping[str, Tensor]) -> Resident:
+    return Resident({name: values[rows] for name, values in fields.items()}, source=Source(table.file, rows))
+
+
+@provides(shapes=_table_fields, rows=of_file(_rows), paths=("train", "validation", "test"))
 def table(
     *,
     train: str,
@@ -53,18 +67,7 @@ def table(
     separate files, or shares of the rows of `train`. In CSV files, cells equal to one of `missing_values` are missing.
     Means, deviations and categories are those of the training rows, and are kept with the run.
     """
-    sections, form = fields_of(fields), Format(delimiter, missing_values)
-    columns = list(dict.fromkeys(column for section in sections.values() for column in section.names))
-    parts = divided(lambda file: read_table(file, columns, form), train, validation, test, split_seed)
-    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
-    tensors = {id(one): tensors_of(sections, one, known) for one, _ in parts.values()}  # one for rows of the same file
-    found = {
-        name: Resident(
-            {field: values[rows] for field, values in tensors[id(one)].items()}, source=Source(one.file, rows)
-        )
-        for name, (one, rows) in parts.items()
-    }
-    return Splits(found["train"], found.get("validation"), found.get("test"), known)
+    return _rows(fields, delimiter, missing_values).splits(train, validation, test, split_seed, fitted)
 
 
 def _unknown(

@@ -15,8 +15,9 @@ from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
 from flowconf.train.data.files import Windows
 from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides
-from flowconf.train.data.table_fields import declare, fields_of, fit, refuse_changed, tensors_of
-from flowconf.train.data.table_files import Format, Table, divided, read_table, refused
+from flowconf.train.data.table_fields import declare, fields_of
+from flowconf.train.data.table_files import Format, Table, read_table, refused
+from flowconf.train.data.table_rows import TableRows, of_file
 
 __all__ = ["tokens"]
 
@@ -39,7 +40,30 @@ def _token_fields(
     return {"tokens": row, "mask": ((length,), torch.bool), **(declare(fields_of(fields), fitted) if fields else {})}
 
 
-@provides(shapes=_token_fields, paths=("train", "validation", "test", "tokenizer"))
+def _rows(
+    tokenizer: str,
+    length: int,
+    form: str,
+    column: str,
+    end: str | None,
+    truncate: bool,
+    fields: Mapping[str, Any] | None,
+    **others: object,
+) -> TableRows:
+    coder = _Coder(tokenizer, length, end, truncate, column)
+
+    def part(table: Table, rows: Tensor, beside: Mapping[str, Tensor]) -> Split:
+        rows = rows.sort().values
+        if form == "packed":
+            return coder.packed(table, rows)
+        more = {name: values[rows] for name, values in beside.items()}
+        return Resident({**coder.padded(table, rows), **more}, source=Source(table.file, rows))
+
+    sections = fields_of(fields) if fields else {}
+    return TableRows(sections, lambda file, columns: _texts(file, columns, column), part, {column: None})
+
+
+@provides(shapes=_token_fields, rows=of_file(_rows), paths=("train", "validation", "test", "tokenizer"))
 def tokens(
     *,
     train: str,
@@ -66,20 +90,8 @@ def tokens(
     if form == "packed" and fields:
         message = "packed windows have no rows of the table, so `fields` does not apply"
         raise ConfigError(Diagnostic("FC0501", message, path="data.fields", advice="write `form: padded`"))
-    sections = fields_of(fields) if fields else {}
-    columns = list(dict.fromkeys([column, *(name for section in sections.values() for name in section.names)]))
-    coder = _Coder(tokenizer, length, end, truncate, column)
-    parts = divided(lambda file: _texts(file, columns, column), train, validation, test, split_seed)
-    known = fit(sections, *parts["train"]) if fitted is None else refuse_changed(fitted, sections)
-
-    def part(table: Table, rows: Tensor) -> Split:
-        if form == "packed":
-            return coder.packed(table, rows)
-        more = {name: tensor[rows] for name, tensor in tensors_of(sections, table, known).items()} if sections else {}
-        return Resident({**coder.padded(table, rows), **more}, source=Source(table.file, rows))
-
-    found = {name: part(table, rows.sort().values) for name, (table, rows) in parts.items()}
-    return Splits(found["train"], found.get("validation"), found.get("test"), dict(known) if sections else None)
+    rows = _rows(tokenizer, length, form, column, end, truncate, fields)
+    return rows.splits(train, validation, test, split_seed, fitted)
 
 
 def _texts(file: str, columns: Sequence[str], column: str) -> Table:

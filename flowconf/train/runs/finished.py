@@ -59,7 +59,7 @@ class TrainedRun:
 
     def predict(
         self,
-        inputs: str | Mapping[str, Tensor],
+        inputs: str | Path | Mapping[str, Tensor],
         values: Sequence[str] = (),
         batch_size: int = 256,
         *,
@@ -67,13 +67,15 @@ class TrainedRun:
     ) -> dict[str, Tensor]:
         """What the graph gives for `inputs`, tensors [rows, ...] by name, or for a split: `train`, `val` or `test`.
 
+        A `Path` is a file with arrays, or one that the data set reads, such as a table.
+
         `values` are references to any values of the graph; without them its outputs are given. The rows of a split come
         in their own order; `fields` of its data, such as the targets, and `row`, the number of each row, are given as
         well. Raises `ConfigError` for inputs that do not fit, and `PathError` for an unknown value.
         """
         from flowconf.train.commands.predict import check_inputs, predict, predict_run
 
-        if isinstance(inputs, str) or fields:
+        if isinstance(inputs, str | Path) or fields:
             return predict_run(self.folder, inputs, values, fields, batch_size=batch_size)
         found = predict(self.graph, check_inputs(self.graph, inputs), values, batch_size)
         self.graph.cpu()
