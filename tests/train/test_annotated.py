@@ -70,6 +70,42 @@ def test_rows(rows):
     assert split.column("kind").tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
+def test_boxes_are_scaled_with_their_images(rows):
+    pillow = pytest.importorskip("PIL.Image")
+    boxes = {"xyxy": [2.0, 1.0, 8.0, 7.0], "xywh": [2.0, 1.0, 6.0, 6.0], "cxcywh": [5.0, 4.0, 6.0, 6.0]}
+    lines = [{"image": f"{size}.png", **{form: [box] for form, box in boxes.items()}} for size in (8, 16)]
+    for height in (8, 16):
+        pillow.new("RGB", (12, height)).save(rows.path / f"{height}.png")
+    rows.write(
+        "".join(json.dumps({**line, **{form: [line[form]] for form in boxes}}) + "\n" for line in lines), "b.jsonl"
+    )
+    fields = {form: {"pad": [2, 4]} for form in boxes}
+    split = annotated_images(train="b.jsonl", size=(4, 6), fields=fields, boxes={form: form for form in boxes}).train
+    found = split.batch(torch.tensor([0, 1]), GENERATOR)
+    half = {"xyxy": [1, 0.5, 4, 3.5], "xywh": [1, 0.5, 3, 3], "cxcywh": [2.5, 2, 3, 3]}
+    for form, numbers in half.items():
+        x, y, right, low = numbers
+        assert found[form][:, 0].tolist() == [numbers, [x, y / 2, right, low / 2]]
+        assert found[form][:, 1].tolist() == [[0.0] * 4] * 2
+    assert split.boxes == {form: form for form in boxes}
+
+
+@pytest.mark.parametrize(
+    ("fields", "boxes", "words"),
+    [
+        ({"box": {"pad": [2, 4]}}, {"bxo": "xyxy"}, "`fields` has no field `bxo`"),
+        ({"box": {"pad": [2, 4]}, "kind": {"type": "category"}}, {"kind": "xyxy"}, r"`pad: \[N, 4\]`, and `kind` has"),
+        ({"box": {"pad": [2, 4]}}, {"box": "xyxy"}, r"the box \[0.3, 0.1, 0.2, 0.3\] has no area as `xyxy`, in row 2"),
+    ],
+)
+def test_boxes_that_cannot_be_scaled(rows, fields, boxes, words):
+    lines = (rows.path / "rows.jsonl").read_text().splitlines()
+    lines[2] = lines[2].replace("[0.0, 0.1, 0.2, 0.3]", "[0.3, 0.1, 0.2, 0.3]")
+    rows.write("\n".join(lines), "rows.jsonl")
+    with pytest.raises(ConfigError, match=words):
+        annotated_images(train="rows.jsonl", size=(4, 6), fields=fields, boxes=boxes)
+
+
 def test_a_run(rows):
     assert rows.train(text=CONFIG).record["status"] == "finished"
 

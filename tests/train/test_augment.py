@@ -206,6 +206,68 @@ def test_a_mask_beside_an_image(folder, torchvision, pictures):
     assert not torch.equal(batch["mask"], next(iter(flowconf.data("tiny.yaml", ["~data.augment"]).train))["mask"])
 
 
+class Boxed(Resident):
+    """Pictures, each with two rectangles as a mask, and as boxes; every fourth row has one of them."""
+
+    boxes = {"boxes": "xyxy"}
+
+    def __init__(self):
+        numbers = torch.Generator().manual_seed(3)
+        corner = torch.randint(0, 4, (64, 2, 2), generator=numbers)
+        corner[:, 1, 0] += 8
+        boxes = torch.cat([corner, corner + torch.randint(2, 4, (64, 2, 2), generator=numbers)], -1)
+        present = torch.ones(64, 2, dtype=torch.bool)
+        present[::4, 1] = False
+        mask = torch.zeros(64, 1, 16, 16, dtype=torch.int64)
+        for row in range(64):
+            for number in range(2):
+                left, top, right, low = (boxes[row, number] * present[row, number]).tolist()
+                mask[row, :, top:low, left:right] = number + 1
+        fields = {"image": torch.rand(64, 3, 16, 16, generator=numbers), "mask": mask, "boxes": boxes.float()}
+        super().__init__({**fields, "boxes_present": present, "label": torch.arange(64) % 4})
+        self.tensors["boxes"][~present] = 0
+
+
+BOXED = (
+    PICTURES.replace("[B, 3, 8, 8]", "[B, 3, 16, 16]")
+    .replace("Linear(144", "Linear(784")
+    .replace(
+        "image: RandomCrop(8, padding=2) >> RandomHorizontalFlip() >> RandomApply([GaussianBlur(3)], p=0.5)",
+        "image, boxes, mask: RandomHorizontalFlip() >> RandomVerticalFlip() >> RandomCrop(16, padding=6)",
+    )
+)
+
+
+def test_boxes_are_augmented_with_their_image(folder, torchvision, monkeypatch):
+    """The boxes are those of the rectangles in the mask that is augmented with them; those out of sight are absent."""
+    monkeypatch.setitem(registry.datasets.registered, "pictures", lambda: Splits(Boxed()))
+    folder.write(BOXED)
+    assert main(["check", "tiny.yaml"]) == 0
+    seen = 0
+    for batch in flowconf.data("tiny.yaml").train:
+        assert type(batch["boxes"]) is Tensor
+        for boxes, present, mask in zip(batch["boxes"], batch["boxes_present"], batch["mask"][:, 0], strict=True):
+            for number in range(2):
+                places = (mask == number + 1).nonzero()
+                assert present[number] == bool(len(places))
+                (top, left), (low, right) = (places.amin(0), places.amax(0) + 1) if len(places) else ((0, 0), (0, 0))
+                assert boxes[number].tolist() == [left, top, right, low]
+                seen += len(places) > 0
+    assert 40 < seen < 112
+    run = folder.train(text=BOXED)
+    assert_same(run, folder.train(text=BOXED.replace("batch_size: 16", "batch_size: 16\n  workers: 2")))
+
+
+def test_boxes_without_their_image_are_refused(folder, torchvision, monkeypatch, capsys):
+    monkeypatch.setitem(registry.datasets.registered, "pictures", lambda: Splits(Boxed()))
+    folder.write(BOXED.replace("image, boxes, mask:", "boxes:"))
+    assert main(["train", "tiny.yaml"]) == 2
+    out = capsys.readouterr().err
+    assert "`boxes` must be augmented with an image" in out
+    assert "write `image, boxes`" in out
+    assert "tiny.yaml:10:12" in out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

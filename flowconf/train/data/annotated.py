@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.train.data.boxes import BoxFormat, have_area, scaled_boxes
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import scaled
 from flowconf.train.data.images import EXAMINED, THREADS, Decoder, Flaw, MaskDecoder, examine, refuse_flaws
 from flowconf.train.data.splits import Declared, Source, Splits, provides
-from flowconf.train.data.table_fields import declare, fields_of
+from flowconf.train.data.table_fields import PRESENT, TableField, declare, fields_of
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file
 
 __all__ = ["annotated_images"]
 
 FORM = Format()
+Decoded = TypeVar("Decoded")
 
 
 def _fields(
@@ -47,12 +49,16 @@ def _rows(
     channels: int,
     folder: str | None,
     fields: Mapping[str, Any] | None,
+    boxes: Mapping[str, BoxFormat] | None,
     **others: object,
 ) -> TableRows:
     def part(table: Table, rows: Tensor, beside: Mapping[str, Tensor]) -> _Annotated:
         rows = rows.sort().values
         base = Path(folder or Path(table.file).parent)
         files = {column: _files(table, column, rows, base) for column in of_files if column in table.columns}
+        formats = {name: form for name, form in (boxes or {}).items() if name in beside}
+        for name, form in formats.items():
+            _refuse_without_area(table, sections[name].names[0], beside[name], beside[name + PRESENT], form)
         return _Annotated(
             files[image],
             files.get(mask or ""),
@@ -60,6 +66,7 @@ def _rows(
             (size[0], size[1]),
             channels,
             classes,
+            formats,
             Source(table.file, rows),
         )
 
@@ -79,6 +86,7 @@ def annotated_images(
     channels: Literal[1, 3] = 3,
     folder: str | None = None,
     fields: Mapping[str, Any] | None = None,
+    boxes: Mapping[str, BoxFormat] | None = None,
     validation: str | Share | None = None,
     test: str | Share | None = None,
     split_seed: Count = 0,
@@ -88,10 +96,13 @@ def annotated_images(
 
     The column `image` has the files, relative to `folder` (null: that of the table). Fields: `image` [channels, H, W]
     in [0, 1], resized to `size` [H, W]; `mask` int64 [H, W] with the class of each pixel, of the files in the column
-    that `mask` names, of which there may be `classes`; and `fields`, columns as in the data set `table` (`pad` for
-    boxes). `validation` and `test` are separate tables, or shares of the rows of `train`.
+    that `mask` names, of which there may be `classes`; and `fields`, columns as in the data set `table`. `boxes` names
+    fields with `pad: [N, 4]` that are boxes in pixels of the image file, as `xyxy`, `xywh` or `cxcywh`: they are scaled
+    to `size`, and augmented with the image. `validation` and `test` are separate tables, or shares of the rows of
+    `train`.
     """
-    rows = _rows(size, image, mask, classes, channels, folder, fields)
+    rows = _rows(size, image, mask, classes, channels, folder, fields, boxes)
+    _check_boxes(boxes or {}, rows.fields)
     taken = next((name for name in ("image", "mask") if name in (fields or {})), None)
     if taken is not None:
         message = f"the field `{taken}` is that of the files already"
@@ -112,9 +123,11 @@ class _Annotated:
         size: tuple[int, int],
         channels: int,
         classes: int | None,
+        boxes: Mapping[str, BoxFormat],
         source: Source,
     ) -> None:
         self.files, self.masks, self.beside, self.classes, self.source = files, masks, dict(beside), classes, source
+        self.boxes, self.size = boxes, size
         self.decoder, self.mask_decoder = Decoder(channels, size), MaskDecoder(size)
         self.fields: Mapping[str, Field] = {
             "image": ((channels, *size), torch.float32),
@@ -127,10 +140,15 @@ class _Annotated:
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         numbers = rows.tolist()
-        found = {"image": torch.stack([scaled(_decoded(self.decoder, self.files[row])) for row in numbers])}
+        decoded = [_decoded(self.decoder.with_size, self.files[row]) for row in numbers]
+        found = {"image": torch.stack([scaled(image) for image, _ in decoded])}
         if self.masks is not None:
             found["mask"] = torch.stack([self._mask(self.masks[row]) for row in numbers])
-        return {**found, **{name: values[rows] for name, values in self.beside.items()}}
+        found |= {name: values[rows] for name, values in self.beside.items()}
+        for name in self.boxes:
+            boxes = zip(found[name], decoded, strict=True)
+            found[name] = torch.stack([scaled_boxes(some, before, self.size) for some, (_, before) in boxes])
+        return found
 
     def column(self, name: str) -> Tensor:
         """The values of a field beside the images in all rows. Raises `ValueError` for images and masks."""
@@ -147,9 +165,31 @@ class _Annotated:
         return found
 
 
-def _decoded(decoder: Decoder | MaskDecoder, file: Path) -> Tensor:
+def _check_boxes(boxes: Mapping[str, BoxFormat], fields: Mapping[str, TableField]) -> None:
+    """Raise `ConfigError` for fields that cannot be boxes."""
+    for name in boxes:
+        path, field = f"data.boxes.{name}", fields.get(name)
+        if field is None:
+            message, advice = f"`fields` has no field `{name}`", suggest(name, fields, "fields")
+            raise ConfigError(Diagnostic("FC0501", message, path=path, advice=advice))
+        if field.type != "number" or field.pad is None or len(field.pad) != 2 or field.pad[1] != 4:
+            message = f"boxes are numbers with `pad: [N, 4]`, and `{name}` has `type: {field.type}`, `pad: {field.pad}`"
+            raise ConfigError(Diagnostic("FC0501", message, path=path))
+
+
+def _refuse_without_area(table: Table, column: str, boxes: Tensor, present: Tensor, form: BoxFormat) -> None:
+    """Raise `ConfigError` for a box without an area, which is one in another format."""
+    wrong = (present & ~have_area(boxes, form)).nonzero().tolist()
+    if wrong:
+        row, number = wrong[0]
+        box = ", ".join(f"{value:g}" for value in boxes[row, number].tolist())
+        message = f"the box [{box}] has no area as `{form}`, in row {row:,} of `{table.file}`"
+        raise ConfigError(Diagnostic("FC0501", message, table.place(row, column), "data"))
+
+
+def _decoded(decode: Callable[[Path], Decoded], file: Path) -> Decoded:
     try:
-        return decoder(file)
+        return decode(file)
     except Flaw as flaw:
         raise refused(f"`{file}` {flaw}", str(file)) from None
 

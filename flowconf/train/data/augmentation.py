@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,12 +19,14 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.config import Config
 from flowconf.language.registry import augmentations
 from flowconf.language.sections.augmentations import WHERE, chains, check_fields
-from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, raised_here
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, MachineError, Place, Reporter, RunError, raised_here
 from flowconf.report.origins import dotted
+from flowconf.train.data.boxes import BoxFormat, have_area
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.joined import column_of
 from flowconf.train.data.splits import Split
 from flowconf.train.data.streams import RowStream, reseed, seeded
+from flowconf.train.data.table_fields import PRESENT
 
 Chain = Sequence[tuple[Call, Callable[..., Any]]]
 """Augmentations with their calls."""
@@ -35,6 +39,7 @@ class Augmented:
         self.split, self.augment = split, dict(augment)
         self.fields: Mapping[str, Field] = dict(split.fields)
         self.source = getattr(split, "source", None)
+        self.boxes: Mapping[str, BoxFormat] = getattr(split, "boxes", {})
 
     def __len__(self) -> int:
         return len(self.split)
@@ -46,23 +51,23 @@ class Augmented:
     def augmented(self, rows: Tensor, generator: torch.Generator, seeds: Sequence[int]) -> Batch:
         """Rows of a training batch, with the seed of each."""
         batch = dict(self.split.batch(rows, generator))
-        found: dict[str, list[Tensor]] = {name: [] for names in self.augment for name in names}
+        changed: dict[str, list[Tensor]] = {}
         with seeded(seeds[0]):
             for number, seed in enumerate(seeds):
                 for names, chain in self.augment.items():
                     reseed(seed)
-                    changed = self._applied(names, chain, [batch[name][number] for name in names])
-                    for name, value in zip(names, changed, strict=True):
-                        found[name].append(value)
-        return {**batch, **{name: torch.stack(values) for name, values in found.items()}}
+                    row = {name: tensor[number] for name, tensor in batch.items()}
+                    for name, value in self._applied(names, chain, row).items():
+                        changed.setdefault(name, []).append(value)
+        return {**batch, **{name: torch.stack(values) for name, values in changed.items()}}
 
     def column(self, name: str) -> Tensor:
         """The values of a field in all rows, not augmented."""
         return column_of(self.split, name)
 
-    def _applied(self, names: Sequence[str], chain: Chain, values: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Values of a row after a chain of augmentations. Raises `RunError` for one that changes shape or type."""
-        current: Sequence[Tensor] = values if len(names) == 1 else [_kind(value) for value in values]
+    def _applied(self, names: Sequence[str], chain: Chain, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a chain of augmentations changes in a row. Raises `RunError` for one that changes a shape or a type."""
+        current: Sequence[Tensor] = self._kinds(names, row)
         for call, augment in chain:
             try:
                 given = augment(*current)
@@ -72,13 +77,58 @@ class Augmented:
             current = given if isinstance(given, tuple | list) else [given]
             if len(current) != len(names) or not all(isinstance(value, Tensor) for value in current):
                 raise RunError(_diagnostic(names, f"`{call}` must return a tensor for {_shown(names)}"))
-        current = [value.as_subclass(Tensor) for value in current]
-        for name, before, after in zip(names, values, current, strict=True):
+        found: dict[str, Tensor] = {}
+        for name, value in zip(names, current, strict=True):
+            after = value.as_subclass(Tensor)
+            if name in self.boxes:
+                found |= _boxes_again(name, after, row, self.boxes[name])
+                continue
+            before = row[name]
             if before.shape != after.shape or before.dtype != after.dtype:
                 kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (after, before)]
                 message = f"the augmentation of `{name}` gives {kinds[0]}, but the field is {kinds[1]}"
                 raise RunError(_diagnostic(names, message))
-        return current
+            found[name] = after
+        return found
+
+    def _kinds(self, names: Sequence[str], row: Mapping[str, Tensor]) -> list[Tensor]:
+        """Values that are augmented alike, as torchvision tells them apart.
+
+        Boxes are those that the split says, labels of pixels are a mask, and other values an image. Raises
+        `MachineError`, and `RunError` for boxes without an image.
+        """
+        pictures = [row[name] for name in names if name not in self.boxes]
+        if not pictures:
+            message = f"{_shown(names)} must be augmented with an image"
+            raise RunError(replace(_diagnostic(names, message), advice=f"write `image, {', '.join(names)}`"))
+        if len(names) == 1:
+            return pictures
+        kinds = _imported("torchvision.tv_tensors")
+        size, found = tuple(pictures[0].shape[-2:]), []
+        for name in names:
+            value = row[name]
+            if name in self.boxes:
+                there = value[_present(name, row)]
+                found.append(kinds.BoundingBoxes(there, format=self.boxes[name].upper(), canvas_size=size))
+            else:
+                is_image = value.is_floating_point() or value.dtype == torch.uint8
+                found.append(kinds.Image(value) if is_image else kinds.Mask(value))
+        return found
+
+
+def _present(name: str, row: Mapping[str, Tensor]) -> Tensor:
+    """Which boxes of a padded field there are: boolean [n]."""
+    present = row.get(name + PRESENT)
+    return torch.ones(len(row[name]), dtype=torch.bool) if present is None else present
+
+
+def _boxes_again(name: str, after: Tensor, row: Mapping[str, Tensor], form: BoxFormat) -> dict[str, Tensor]:
+    """A padded field of boxes after augmentation: those without an area, such as cropped ones, are no longer there."""
+    present, boxes = _present(name, row).clone(), torch.zeros_like(row[name])
+    seen = have_area(after, form)
+    boxes[present] = after.where(seen[:, None], 0).to(boxes.dtype)
+    present[present.clone()] = seen
+    return {name: boxes, name + PRESENT: present} if name + PRESENT in row else {name: boxes}
 
 
 def augmented(config: Config, split: Split) -> Split:
@@ -118,14 +168,8 @@ def _made(call: Call) -> Callable[..., Any]:
                 raise ConfigError(Diagnostic("FC0133", "`_` has no meaning in an augmentation", argument.place))
 
     args, kwargs = [value(one) for one in call.args], {name: value(one) for name, one in call.kwargs}
-    package = augmentations.home(call.name).partition(".")[0]
-    try:
-        importlib.import_module(package)
-        factory = augmentations.load(call.name)
-    except (ImportError, RuntimeError) as problem:
-        message = f"`{package}` cannot be imported: {str(problem).splitlines()[0]}"
-        advice = "install the version that belongs to this torch: `pip install 'flowconf[vision]'`"
-        raise MachineError(Diagnostic("FC0601", message, call.place, dotted(WHERE), advice=advice)) from None
+    _imported(augmentations.home(call.name).partition(".")[0], call.place)
+    factory = augmentations.load(call.name)
     try:
         made: Callable[..., Any] = factory(*args, **kwargs)
     except Exception as problem:
@@ -134,13 +178,14 @@ def _made(call: Call) -> Callable[..., Any]:
     return made
 
 
-def _kind(value: Tensor) -> Tensor:
-    """One of several values that are augmented alike: labels of pixels are a mask, other values an image."""
-    from torchvision import tv_tensors
-
-    kind = tv_tensors.Image if value.is_floating_point() or value.dtype == torch.uint8 else tv_tensors.Mask
-    made: Tensor = kind(value)
-    return made
+def _imported(module: str, place: Place = NOWHERE) -> ModuleType:
+    """A module of torchvision, or of a project. Raises `MachineError` if it cannot be imported."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as problem:
+        message = f"`{module}` cannot be imported: {str(problem).splitlines()[0]}"
+        advice = "install the version that belongs to this torch: `pip install 'flowconf[vision]'`"
+        raise MachineError(Diagnostic("FC0601", message, place, dotted(WHERE), advice=advice)) from None
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -153,8 +198,6 @@ def _diagnostic(names: Sequence[str], message: str, labels: Sequence[Any] = ()) 
 
 def _at(diagnostic: Diagnostic, config: Config) -> Diagnostic:
     """A diagnostic with the place of the chain that it is about."""
-    from dataclasses import replace
-
     key = next(key for key in config.training.data.augment if _names(key) == _names(diagnostic.path.split(".", 2)[2]))
     return replace(diagnostic, place=config.composition.document.origins.value((*WHERE, key)))
 

@@ -348,16 +348,21 @@ class Decoder:
 
     def __call__(self, file: Path) -> Tensor:
         """Bytes [channels, H, W], or floats in [0, 1] for a 16-bit image. Raises `Flaw`."""
+        return self.with_size(file)[0]
+
+    def with_size(self, file: Path) -> tuple[Tensor, tuple[int, int]]:
+        """The same, and the height and width that the image has in the file. Raises `Flaw`."""
         import numpy
 
         pillow = _pillow()
         with _readable(file), pillow.open(file, formats=FORMATS) as opened:
             picture = _flattened(_upright(opened), self.channels)
+            width, height = picture.size
             if self.size is not None and picture.size != self.size[::-1]:
                 picture = picture.resize(self.size[::-1], pillow.Resampling.BILINEAR)
             found: numpy.ndarray[Any, Any] = numpy.array(picture)
         decoded = torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
-        return decoded.expand(self.channels, -1, -1)
+        return decoded.expand(self.channels, -1, -1), (height, width)
 
 
 @dataclass(frozen=True)

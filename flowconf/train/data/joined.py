@@ -39,6 +39,7 @@ class Joined:
         self.parts = list(parts)
         self.fields: Mapping[str, Field] = dict(parts[0].fields)
         self.source = _Sources(parts)
+        self.boxes: Mapping[str, str] = getattr(parts[0], "boxes", {})
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
