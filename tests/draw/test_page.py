@@ -404,6 +404,21 @@ def test_a_notebook_shows_it_in_a_sandbox(browser):
     tab.close()
 
 
+def test_a_trace_fades_what_the_selection_has_no_part_in(page, shows):
+    tab = shows(page, "open=read&at=found")
+    faded = lambda: {one.get_attribute("data-id") for one in tab.locator(".member.faded").all()}  # noqa: E731
+    assert faded() == set()
+    tab.get_by_role("button", name="trace").click()
+    assert faded() == set()
+    tab.locator(".map").focus()
+    card(tab, "probe").click()
+    assert faded() == {"twice", "teacher", "output teacher"}
+    assert tab.locator(".link.faded").count() == 3
+    card(tab, "read.think").click()
+    tab.keyboard.press("t")
+    assert faded() == set()
+
+
 # without a browser
 
 

@@ -8,6 +8,7 @@ import { disturb, layOut } from "./layout.js";
 import { mapOf, matching, placeOf, visible } from "./map.js";
 import { overlaysOf } from "./overlays.js";
 import { panelOf } from "./panel.js";
+import { tracedFrom } from "./trace.js";
 import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
 
 const SMALLEST = 0.72, TRIES = 60;
@@ -19,7 +20,7 @@ const SMALLEST = 0.72, TRIES = 60;
 export function showGraph(data, place, selected = null, isFirst = false) {
   const tree = treeOf(data.graph, data.marks), { root } = tree;
   const overlays = overlaysOf(tree, data.overlays);
-  const state = { selected: null, overlay: "", shapes: false, found: null, isDefault: true };
+  const state = { selected: null, overlay: "", shapes: false, traces: false, found: null, isDefault: true };
   const stage = draw("g");
   const arrow = draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, draw("path", { d: "M0 0.800L7 4L0 7.200z" }));
   const svg = draw("svg", { class: "map", tabindex: "0", "aria-label": `map of ${root.name}` }, draw("defs", {}, arrow), stage);
@@ -28,12 +29,13 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const count = make("span", { class: "count", role: "status" });
   const choice = make("select", { "aria-label": "overlay" }, make("option", { value: "" }, "no overlay"), Object.entries(overlays).map(([name, one]) => make("option", { value: name }, one.title)));
   const shapes = make("button", { type: "button", "aria-pressed": "false" }, "shapes");
+  const trace = make("button", { type: "button", "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" }, "trace");
   const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);
   const view = cameraOf(svg, stage);
   place.classList.add("graph");
   place.append(
     make("header", {}, make("h1", {}, root.name || "graph"), make("div", { class: "find" }, search, count),
-      make("div", { class: "tools" }, choice, shapes, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
+      make("div", { class: "tools" }, choice, shapes, trace, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
     make("main", {}, svg, side),
   );
 
@@ -44,6 +46,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   function show(keeps) {
     const before = keeps?.clean && keeps.at ? placeOf(keeps) : null;
     arrange();
+    state.traced = state.traces && state.selected ? tracedFrom(state.selected) : null;
     stage.replaceChildren(mapOf(root, state));
     side.replaceChildren(...panelOf(tree, data, state, overlays[state.overlay || "parameters"], (one) => go(one)));
     if (before) {
@@ -151,6 +154,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   });
   choice.addEventListener("change", () => setOverlay(choice.value));
   shapes.addEventListener("click", () => setShapes(!state.shapes));
+  trace.addEventListener("click", () => setTraces(!state.traces));
 
   function setOverlay(name) {
     state.overlay = name in overlays ? name : "";
@@ -161,6 +165,12 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     state.shapes = on;
     shapes.setAttribute("aria-pressed", String(on));
     svg.classList.toggle("shapes", on);
+    show();
+  }
+
+  function setTraces(on) {
+    state.traces = on;
+    trace.setAttribute("aria-pressed", String(on));
     show();
   }
 
@@ -184,7 +194,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     ArrowDown: () => go(beside(0, 1)), ArrowUp: () => go(beside(0, -1)), ArrowRight: () => go(beside(1, 0)), ArrowLeft: () => go(beside(-1, 0)),
     Enter: () => turn(state.selected),
     Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
-    0: () => view.fit(root.size), s: () => setShapes(!state.shapes), "/": () => search.focus(),
+    0: () => view.fit(root.size), s: () => setShapes(!state.shapes), t: () => setTraces(!state.traces), "/": () => search.focus(),
   };
   place.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {

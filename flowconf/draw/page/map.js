@@ -14,7 +14,8 @@ export function mapOf(root, state) {
 }
 
 function inside(group, parent, state) {
-  for (const route of parent.routes) group.append(edge(route, state));
+  const faded = new Set(state.traced && parent.children.filter((child) => !state.traced.has(child)).map((child) => child.id));
+  for (const route of parent.routes) group.append(edge(route, state, faded.has(route.from) || faded.has(route.to)));
   for (const child of parent.children) group.append(member(child, state));
   for (const route of parent.routes) if (route.label) group.append(...label(route));
 }
@@ -23,7 +24,7 @@ function member(one, state) {
   const { width, height } = one.size;
   const selected = state.selected === one;
   const card = one.card.shape === "card";
-  const names = ["member", one.kind, one.verb === "map" ? "map-verb" : one.verb, one.frozen && "frozen", one.open && "open", one.mark && `marked mark-${one.mark.kind}`, selected && "selected", state.found?.has(one) && "found"];
+  const names = ["member", one.kind, one.verb === "map" ? "map-verb" : one.verb, one.frozen && "frozen", one.open && "open", one.mark && `marked mark-${one.mark.kind}`, selected && "selected", state.found?.has(one) && "found", state.traced && !state.traced.has(one) && "faded"];
   const group = draw("g", {
     class: names.filter(Boolean).join(" "),
     transform: `translate(${one.at.x - width / 2} ${one.at.y - height / 2})`,
@@ -131,11 +132,11 @@ function joint(one) {
   return draw("g", {}, draw("rect", { class: "joint", width, height, rx: 12 }), draw("text", { class: "sign", x: width / 2, y: 16.5, "text-anchor": "middle" }, one.name));
 }
 
-function edge(route, state) {
+function edge(route, state, faded) {
   const touches = state.selected && [route.from, route.to].includes(state.selected.id);
   const title = [route.name, route.shape].filter(Boolean).join("  ");
   const path = draw("path", { class: "edge", d: route.curve ? curved(route.points) : rounded(route.points), "marker-end": "url(#arrow)" });
-  return draw("g", { class: `link ${route.kind}${touches ? " touched" : ""}`, "data-from": route.from, "data-to": route.to }, title && draw("title", {}, title), path);
+  return draw("g", { class: `link ${route.kind}${touches ? " touched" : ""}${faded ? " faded" : ""}`, "data-from": route.from, "data-to": route.to }, title && draw("title", {}, title), path);
 }
 
 function label(route) {

@@ -62,7 +62,7 @@ function notation() {
     ["double border", "a graph that unfolds: click ▸, or press Enter"],
     ["members without lines", "modules inside of a package's module, in the order in which it declares them"],
   ];
-  const keys = "arrows move, Enter folds, / searches, + and − zoom, 0 fits, s shows shapes, Esc clears";
+  const keys = "arrows move, Enter folds, / searches, + and − zoom, 0 fits, s shows shapes, t traces the selection, Esc clears";
   return make("div", { class: "notation" }, facts(rows), make("p", {}, keys));
 }
 
@@ -87,7 +87,7 @@ function rowsOf(one) {
   const rows = [["path", one.kind === "range" ? "" : pathOf(one)], ["verb", one.verb], ["graph", one.source_name]];
   rows.push(["calls", (one.calls ?? []).join("\n")], ["as written", (one.written ?? []).join("\n")]);
   for (const [name, value] of one.params ?? []) rows.push([name, value]);
-  rows.push(["output", one.shape], ["tag", one.tag], ["runs", one.times && `${one.times} times`]);
+  rows.push(["output", one.shape], ["tag", one.tag], ["runs", one.times && (one.times === "1" ? "once" : `${one.times} times`)]);
   rows.push(["copies", one.repeat && `${one.repeat} in series`], ["same weights as", one.reuses]);
   for (const note of one.notes ?? []) rows.push(["runs over", note]);
   if (one.parameters && !one.reuses) {
