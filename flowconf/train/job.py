@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.loading import WeightReport
+from flowconf.graph.weights.loading import WeightReport, texts_of
 from flowconf.language.config import Config
 from flowconf.language.training import Changing, TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
@@ -134,6 +134,11 @@ class Job:
         with self.precision.forward():
             found = view(**{name: batch[name] for name in self.inputs})
         return self.precision.full(found)
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The document of the graph, and its structural hash, for the metadata of checkpoints."""
+        return texts_of(self.graph.plan)
 
     @property
     def watched(self) -> list[str]:

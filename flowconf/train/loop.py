@@ -181,11 +181,12 @@ def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
                 wholes = wholes_of_fields(active.terms, active.weighing, values, counted)
             means = means_of(active.terms, values, batch, wholes, some.numel() / rows.numel())
             total, lots = active.routes.total(means, weights)
+            found = [loss.detach() for loss in (total, *means)]
+            del values, means, total  # so that the backward pass alone holds what it needs
             if number == 0:
                 for optimizer in (*job.optimizers, *job.repeating):
                     optimizer.zero_grad()  # so late that the new gradients take the memory of the old ones
             active.routes.backward(lots, job.precision.scaled)
-        found = [loss.detach() for loss in (total, *means)]
         losses = [before + now for before, now in zip(losses, found, strict=True)] if losses else found
     if active.averages_after:
         job.team.average_gradients(active.trained, active.used)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.data.builtin import synthetic
 from flowconf.train.data.sampling import epoch_order
+from flowconf.train.job import Job
+from flowconf.train.objective.routing import Routes
 from tests.train.conftest import TINY
 
 
@@ -166,6 +169,26 @@ def test_only_what_the_losses_need_runs_in_training(folder, monkeypatch):
     folder.train(text=text)
     assert calls
     assert not any(calls)
+
+
+def test_values_are_freed_before_the_backward_pass(folder, monkeypatch):
+    """What autograd needs of them, it holds itself; logits of a large vocabulary are a tenth of a step's memory."""
+    logits, alive = [], []
+
+    def values(job, view, batch, compute=Job.values):
+        found = compute(job, view, batch)
+        logits.append(weakref.ref(found["logits"]))
+        return found
+
+    def backward(routes, parts, scaled, compute=Routes.backward):
+        alive.append(logits[-1]() is not None)
+        compute(routes, parts, scaled)
+
+    monkeypatch.setattr(Job, "values", values)
+    monkeypatch.setattr(Routes, "backward", backward)
+    folder.train("trainer.accumulate=2")
+    assert alive
+    assert not any(alive)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

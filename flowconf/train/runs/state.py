@@ -93,7 +93,7 @@ def best_weights(job: Job, run: str, step: int) -> Snapshot:
 
 def _taken(job: Job, run: str, step: int, beside: Mapping[str, Tensor], texts: Mapping[str, str]) -> Snapshot:
     tensors = snapshot({**weights.tensors_of(job.graph), **beside}, kept=job.team.first)
-    return Snapshot(step, tensors, {"step": str(step), "run": run, **texts, **weights.texts_of(job.graph.plan)})
+    return Snapshot(step, tensors, {"step": str(step), "run": run, **texts, **job.texts})
 
 
 def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str, Tensor], list[str]]:
