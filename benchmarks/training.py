@@ -13,7 +13,8 @@ looking at the clock waits for it, whole epochs are timed.
 and reads the loss in every step. Both only train, and so does `stripped`. `default` is `flowconf train` as it comes,
 which evaluates after every epoch, saves a checkpoint and the best weights, and logs for itself and for TensorBoard.
 `full` is the tightest loop with the same work, written plainly: an evaluation, `torch.save` of everything and of the
-best weights, and a line of JSON. `--flag` is an override for one more column of `default`.
+best weights, and a line of JSON. `--flag` is an override for one more column of `default`: `trainer.compile=true`, on a
+device `trainer.compile=reduce-overhead`, if nothing else is given.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -203,11 +206,8 @@ def prepared(case: Case, job: Job) -> tuple[nn.Module, list[tuple[Tensor, Tensor
 
     splits: list[Any] = [feed.split for feed in (job.train, *job.held_out.values())]
     rows = [tuple(split.tensors.values()) for split in splits]
-    return (
-        model,
-        [(given, given if case.itself else target) for given, target in rows],
-        (entropy if case.classes else F.mse_loss),
-    )
+    pairs = [(given, given if case.itself else target) for given, target in rows]
+    return model, pairs, entropy if case.classes else F.mse_loss
 
 
 def tightest(case: Case, job: Job, folder: Path, clock: Timed) -> Losses:
@@ -297,11 +297,24 @@ def compare(case: Case, rounds: int, flag: str, folder: Path, device: torch.devi
     table.add(case.name, f"{1e6 * statistics.median(base):,.0f}", *ratios, ratio(took["default"], full))
 
 
+def flag_of(given: str | None, device: torch.device) -> str:
+    """The override of the column with a flag; torch needs a C++ compiler to compile for the CPU."""
+    if given is not None:
+        return given
+    if device.type == "cuda":
+        return "trainer.compile=reduce-overhead"
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++")
+    if any(shutil.which(name) for name in compilers if name):
+        return "trainer.compile=true"
+    print("there is no C++ compiler, so nothing is measured with `trainer.compile=true`")
+    return ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="what the training loop costs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="only the models whose name starts so")
-    parser.add_argument("--flag", default="", help="an override for one more column, such as trainer.compile=true")
+    parser.add_argument("--flag", help="an override for one more column; an empty one: no such column")
     parser.add_argument("--device", type=torch.device, default="cpu")
     parser.add_argument("--out", type=Path, help="the folder for `training.json`")
     options = parser.parse_args()
@@ -316,17 +329,17 @@ def main() -> None:
         "shows what its end costs; with longer epochs, `default` approaches `stripped`. The last column is `default` "
         "to `full`, which is the same work."
     )
-    if options.flag:
-        about += f" `{options.flag}`: `default` with this override."
-    flagged = [f"`{options.flag}`"] if options.flag else []
+    flag = flag_of(options.flag, options.device)
+    about += f" `{flag}`: `default` with this override." if flag else " Not measured with a flag."
+    flagged = [f"`{flag}`"] if flag else []
     columns = ["model", "tightest, µs a step", "script", "stripped", "full", "default", *flagged, "default to full"]
     table = Table("training", "A step of training", about, columns)
     with tempfile.TemporaryDirectory() as name:
         for case in CASES:
             if case.name.startswith(options.only):
                 check_losses(case, Path(name), options.device)
-                compare(case, options.rounds, options.flag, Path(name), options.device, table)
-    table.save(options.out)
+                compare(case, options.rounds, flag, Path(name), options.device, table)
+                table.save(options.out)  # after each model: it takes a while
 
 
 if __name__ == "__main__":
