@@ -31,6 +31,8 @@ PRIVATE = {
     "torch._dynamo.eval_frame.OptimizedModule._orig_mod",
     "torch._foreach_copy_",
     "torch._foreach_lerp_",
+    "torch._fused_adam_",
+    "torch._fused_adamw_",
     "torch._inductor",
     "torch._subclasses.fake_tensor",
     "torch.autograd.graph.Node._sequence_nr",
@@ -144,6 +146,25 @@ def test_lists_of_tensors_are_changed_at_once():
     assert [value.tolist() for value in averages] == [[0.25] * 2, [0.25] * 3]
     torch._foreach_copy_(weights, averages)
     assert [value.tolist() for value in weights] == [[0.25] * 2, [0.25] * 3]
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_the_fused_kernels_take_the_lists_that_their_optimizers_collect(name):
+    """A step of torch's optimizer, and the same from its state before by the kernel alone."""
+    weight, grad = nn.Parameter(torch.ones(2)), torch.tensor([0.5, -2.0])
+    optimizer = getattr(torch.optim, name)([weight], lr=0.1, weight_decay=0.1, fused=True)
+    kept = []
+    for _ in range(2):
+        kept.append((weight.detach().clone(), {key: value.clone() for key, value in optimizer.state[weight].items()}))
+        weight.grad = grad
+        optimizer.step()
+    own, state = kept[1]
+    assert state.keys() == {"step", "exp_avg", "exp_avg_sq"}
+    kernel = getattr(torch, f"_fused_{name.lower()}_")
+    lists = [[own], [grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"].add_(1)]]
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.1, "eps": 1e-8}
+    kernel(*lists, **settings, amsgrad=False, maximize=False)
+    assert torch.equal(own, weight)
 
 
 def test_fake_tensors_have_shapes_and_refuse_what_needs_numbers():
