@@ -123,6 +123,19 @@ class SampleSection(Section):
     """The rows drawn in an epoch; null: as many as there are."""
 
 
+class BucketSection(Section):
+    """Training batches of rows of similar length, which are cut to their longest row."""
+
+    mask: Identifier
+    """The boolean field [length] that is true where a row has items, such as `mask`, or `NAME_present`; it is cut as
+    well."""
+    cut: Names
+    """The padded fields [length, ...] that are cut."""
+    pool: Positive = 50
+    """The number of batches whose rows are sorted by length together. With more, batches have less padding, and the
+    order of rows is less random."""
+
+
 class DataSection(OpenSection):
     """The data set, its arguments, and its batches."""
 
@@ -148,6 +161,8 @@ class DataSection(OpenSection):
     `image, mask` augments both alike."""
     sample: Annotated[SampleSection, Field(default_factory=SampleSection)]
     """How training rows are drawn."""
+    buckets: BucketSection | None = None
+    """Training batches of rows of similar length, cut to their longest row; null: rows as they are."""
 
 
 class MetricSection(Section):

@@ -86,7 +86,7 @@ def prepare(
     optimizers = _optimizers(config, groups)
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
-    sampler = sampler_of(config, feed, splits.groups)
+    sampler = sampler_of(config, feed, splits)
     total = _total_steps(config, sampler)
     _check_profile(config, total)
     needed = [reference for term in terms for reference in term.references]

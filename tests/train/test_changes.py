@@ -406,6 +406,7 @@ DATA = {
         lambda job: dict(job.config.training.data.augment),
         {"image": "AddNoise(0.1)"},
     ),
+    "buckets": Change(("data.buckets={mask: label, cut: label}",), refused="bool [length], and `label` is int64 []"),
     "sample": Change(("data.sample={by: label}",), lambda job: job.config.training.data.sample.by, "label"),
 }
 """The keys of the section."""

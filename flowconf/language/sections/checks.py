@@ -80,10 +80,11 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     callbacks.check(training, reporter)
     sweeps.check(training, reporter)
     data_sets.check(training, reporter)
+    data_sets.check_cut_inputs(training, plan, reporter)
     augmentations.chains(training, reporter)
     if fields is not None:
         augmentations.check_fields(training, fields, reporter)
-    if fields is not None:
+        data_sets.check_buckets(training, fields, reporter)
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
     reporter.defines("the step", _unnamed(training, plan))

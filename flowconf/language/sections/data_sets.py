@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from flowconf.language.plan import GraphPlan
 from flowconf.language.training import PhaseSection, SetSection, TrainingConfig, evaluated_on, listed
 from flowconf.report import Label, Reporter, suggest
 from flowconf.report.origins import Path
@@ -63,6 +65,33 @@ def check_phase(training: TrainingConfig, phase: PhaseSection, where: Path, repo
     weights = {MAIN: 1.0, **{name: section.weight for name, section in training.data.mixture.items()}, **phase.mixture}
     if phase.mixture and not any(weights.values()):
         reporter.error("FC0123", "every set of the mixture has weight 0", at=(*where, "mixture"))
+
+
+def check_buckets(training: TrainingConfig, fields: Collection[str], reporter: Reporter) -> None:
+    """Report fields of `data.buckets` that the data set does not have."""
+    section, where = training.data.buckets, ("data", "buckets")
+    if section is None:
+        return
+    named: list[tuple[Path, str]] = [((*where, "mask"), section.mask)]
+    for number, name in enumerate(listed(section.cut)):
+        named.append(((*where, "cut", number) if isinstance(section.cut, list) else (*where, "cut"), name))
+    for at, name in named:
+        if name not in fields:
+            advice = suggest(name, fields, "fields")
+            reporter.error("FC0502", f"the data has no field `{name}`", at=at, advice=advice)
+
+
+def check_cut_inputs(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
+    """Report inputs of the graph with one length, whose field is cut to different ones."""
+    section = training.data.buckets
+    names = () if section is None else (section.mask, *listed(section.cut))
+    for given in plan.inputs:
+        length = (given.shape or ())[1:2]
+        if given.name in names and any(isinstance(size, int) for size in length):
+            message = f"`{given.name}` is cut to the longest row of a batch, but the input has the length {length[0]}"
+            place = given.places[1] if len(given.places) > 1 else given.place
+            advice = "write a name for the size, such as `T`"
+            reporter.error("FC0502", message, place, path=f"inputs.{given.name}", advice=advice)
 
 
 def _check_sample(training: TrainingConfig, reporter: Reporter) -> None:

@@ -29,7 +29,7 @@ from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.sections import augmentations, torch_metrics
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields
-from flowconf.language.sections.data_sets import arguments, further_sets
+from flowconf.language.sections.data_sets import arguments, check_buckets, further_sets
 from flowconf.language.selectors import Tree, copies, parse
 from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
 from flowconf.report import Advice, ConfigError, Place, Reporter, suggest
@@ -142,6 +142,7 @@ def check_declared(config: Config, reporter: Reporter) -> None:
         check_references(training, plan, given, reporter)
         _check_sampled(training, names, reporter)
         augmentations.check_fields(training, names, reporter)
+        check_buckets(training, names, reporter)
     for path, section in further_sets(training).items():
         _check_further(config, path, section, known, reporter)
 

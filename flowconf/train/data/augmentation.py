@@ -1,4 +1,4 @@
-"""Augmentation of training rows, each with its own seed.
+"""Training rows as they are trained on: augmented, each with its own seed, and cut to the longest row of a batch.
 
 The seed of a row follows from the seed of the run, the step and the position of the row in its batch. The same row is
 augmented alike by any worker and in any process, and after resuming.
@@ -19,6 +19,7 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.config import Config
 from flowconf.language.registry import augmentations
 from flowconf.language.sections.augmentations import WHERE, chains, check_fields
+from flowconf.language.training import BucketSection, listed
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, MachineError, Place, Reporter, RunError, raised_here
 from flowconf.report.origins import dotted
 from flowconf.train.data.boxes import BoxFormat, have_area
@@ -33,10 +34,12 @@ Chain = Sequence[tuple[Call, Callable[..., Any]]]
 
 
 class Augmented:
-    """A split whose rows are augmented in training."""
+    """A split whose rows are augmented in training, and whose padded fields are cut to the longest row of a batch."""
 
-    def __init__(self, split: Split, augment: Mapping[tuple[str, ...], Chain]) -> None:
-        self.split, self.augment = split, dict(augment)
+    def __init__(
+        self, split: Split, augment: Mapping[tuple[str, ...], Chain], buckets: BucketSection | None = None
+    ) -> None:
+        self.split, self.augment, self.buckets = split, dict(augment), buckets
         self.fields: Mapping[str, Field] = dict(split.fields)
         self.source = getattr(split, "source", None)
         self.boxes: Mapping[str, BoxFormat] = getattr(split, "boxes", {})
@@ -50,7 +53,7 @@ class Augmented:
 
     def augmented(self, rows: Tensor, generator: torch.Generator, seeds: Sequence[int]) -> Batch:
         """Rows of a training batch, with the seed of each."""
-        batch = dict(self.split.batch(rows, generator))
+        batch = self._cut(dict(self.split.batch(rows, generator)))
         changed: dict[str, list[Tensor]] = {}
         with seeded(seeds[0]):
             for number, seed in enumerate(seeds):
@@ -60,6 +63,15 @@ class Augmented:
                     for name, value in self._applied(names, chain, row).items():
                         changed.setdefault(name, []).append(value)
         return {**batch, **{name: torch.stack(values) for name, values in changed.items()}}
+
+    def _cut(self, batch: Batch) -> Batch:
+        """A batch whose padded fields end where its longest row ends."""
+        if self.buckets is None:
+            return batch
+        (places,) = batch[self.buckets.mask].any(0).nonzero(as_tuple=True)
+        longest = int(places[-1]) + 1 if len(places) else 1
+        names = (self.buckets.mask, *listed(self.buckets.cut))
+        return {**batch, **{name: batch[name][:, :longest].contiguous() for name in names}}
 
     def column(self, name: str) -> Tensor:
         """The values of a field in all rows, not augmented."""
@@ -131,9 +143,10 @@ def _boxes_again(name: str, after: Tensor, row: Mapping[str, Tensor], form: BoxF
     return {name: boxes, name + PRESENT: present} if name + PRESENT in row else {name: boxes}
 
 
-def augmented(config: Config, split: Split) -> Split:
-    """The training rows of a config, augmented if it says so. Raises `ConfigError` and `MachineError`."""
-    if not config.training.data.augment:
+def as_trained(config: Config, split: Split) -> Split:
+    """The training rows of a config, augmented and cut if it says so. Raises `ConfigError` and `MachineError`."""
+    data = config.training.data
+    if not data.augment and data.buckets is None:
         return split
     origins = config.composition.document.origins
     reporter = Reporter(origins)
@@ -141,9 +154,12 @@ def augmented(config: Config, split: Split) -> Split:
     check_fields(config.training, tuple(split.fields), reporter)
     reporter.stop_on_errors()
     if isinstance(split, RowStream):
-        message = "`data.augment` does not apply to an iterable data set, which augments its own rows"
-        raise ConfigError(Diagnostic("FC0501", message, origins.key(WHERE), dotted(WHERE)))
-    made = Augmented(split, {names: [(call, _made(call)) for call in calls] for names, calls in found.items()})
+        key = "augment" if data.augment else "buckets"
+        message = f"`data.{key}` does not apply to an iterable data set, which makes its own rows"
+        raise ConfigError(Diagnostic("FC0501", message, origins.key(("data", key)), f"data.{key}"))
+    made = Augmented(
+        split, {names: [(call, _made(call)) for call in calls] for names, calls in found.items()}, data.buckets
+    )
     try:
         made.augmented(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0), [0])
     except RunError as error:

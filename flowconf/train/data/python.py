@@ -10,8 +10,8 @@ from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.run_data import feeds, make_data, sampler_of
-from flowconf.train.data.sampling import Groups, Sampler
-from flowconf.train.data.splits import Feed
+from flowconf.train.data.sampling import Sampler
+from flowconf.train.data.splits import Feed, Splits
 from flowconf.train.team.distributed import Team
 
 
@@ -21,8 +21,8 @@ class Batches:
     Those of `train` are the first epoch of a run with the same seed; those of other splits are all rows in order.
     """
 
-    def __init__(self, name: str, feed: Feed, config: Config, groups: Groups | None = None) -> None:
-        self.name, self.feed, self.config, self.groups = name, feed, config, groups
+    def __init__(self, name: str, feed: Feed, config: Config, splits: Splits | None = None) -> None:
+        self.name, self.feed, self.config, self.splits = name, feed, config, splits
         section = config.training.data
         self.batch_size = section.batch_size
         if name != "train":
@@ -50,8 +50,8 @@ class Batches:
         return f"Batches({self.name!r}, {self.rows} rows in {len(self)} batches)"
 
     def _sampler(self) -> Sampler:
-        if self.name == "train":
-            return sampler_of(self.config, self.feed, self.groups)
+        if self.splits is not None and self.name == "train":
+            return sampler_of(self.config, self.feed, self.splits)
         return Sampler(len(self.feed), self.batch_size, self.config.training.seed, self.feed.home)
 
 
@@ -63,7 +63,7 @@ class RunData:
         made = make_data(config, device)
         self.config = config
         self.splits = {
-            name: Batches(name, feed, config, made.groups) for name, feed in feeds(made, config, Team(device)).items()
+            name: Batches(name, feed, config, made) for name, feed in feeds(made, config, Team(device)).items()
         }
 
     @property

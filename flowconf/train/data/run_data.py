@@ -15,15 +15,15 @@ import torch
 
 from flowconf.language import registry
 from flowconf.language.config import Config
-from flowconf.language.sections.data_sets import MAIN, arguments, evaluated_fields, further_sets
-from flowconf.language.training import FITTED
+from flowconf.language.sections.data_sets import MAIN, arguments, check_buckets, evaluated_fields, further_sets
+from flowconf.language.training import FITTED, listed
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, Reporter, RunError, raised_here, suggest
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
-from flowconf.train.data.augmentation import augmented
+from flowconf.train.data.augmentation import as_trained
 from flowconf.train.data.collate import Field
 from flowconf.train.data.joined import column_of, joined
-from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight
+from flowconf.train.data.sampling import Buckets, Groups, Sampler, by_value, by_weight
 from flowconf.train.data.splits import Feed, Resident, Split, Splits
 from flowconf.train.data.streams import RowStream, as_split
 from flowconf.train.out_of_memory import is_out_of_memory, room_for
@@ -45,16 +45,17 @@ def make_data(config: Config, device: torch.device) -> Splits:
         with _at(config, ("data", "mixture")):
             train = joined([train, *mixed])
     groups = _mixture(config, [main.train, *mixed]) if mixed else _groups(config, train)
-    return replace(main, train=augmented(config, train), sets=sets, groups=groups)
+    buckets = _buckets(config, train)
+    return replace(main, train=as_trained(config, train), sets=sets, groups=groups, buckets=buckets)
 
 
-def sampler_of(config: Config, feed: Feed, groups: Groups | None) -> Sampler:
+def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:
     """The order of the training rows of a config."""
-    data, seed = config.training.data, config.training.seed
+    data, seed, groups = config.training.data, config.training.seed, splits.groups
     rows = data.sample.rows or len(feed)
     if groups is None and rows != len(feed):
         groups = Groups(torch.zeros(len(feed), dtype=torch.int64), (1.0,))
-    return Sampler(rows, data.batch_size, seed, feed.home, data.drop_last, groups=groups)
+    return Sampler(rows, data.batch_size, seed, feed.home, data.drop_last, groups=groups, buckets=splits.buckets)
 
 
 def _further(config: Config, device: torch.device, main: Splits, path: Keys) -> Split:
@@ -118,6 +119,32 @@ def _groups(config: Config, train: Split) -> Groups | None:
             raise ValueError("the rows of an iterable data set cannot be drawn: it determines their order")
         values = column_of(train, name)
         return by_value(values, name) if sample.by is not None else by_weight(values, name)
+
+
+def _buckets(config: Config, train: Split) -> Buckets | None:
+    """The lengths of training rows, if `data.buckets` asks for them. Raises `ConfigError` for wrong fields."""
+    section, origins = config.training.data.buckets, config.composition.document.origins
+    if section is None or isinstance(train, RowStream):  # `as_trained` refuses iterable ones
+        return None
+    reporter = Reporter(origins)
+    check_buckets(config.training, tuple(train.fields), reporter)
+    reporter.stop_on_errors()
+    shape, dtype = train.fields[section.mask]
+    if dtype != torch.bool or len(shape) != 1:
+        kind = f"{str(dtype).removeprefix('torch.')} {list(shape)}"
+        message = f"a mask is true where a row has items, bool [length], and `{section.mask}` is {kind}"
+        advice = "name the mask of a padded field, such as `NAME_present`"
+        reporter.error("FC0501", message, at=("data", "buckets", "mask"), advice=advice)
+        reporter.stop_on_errors()
+    for name in listed(section.cut):
+        own = train.fields[name][0]
+        if own[:1] != shape:
+            message = f"`{section.mask}` has {shape[0]} items, and `{name}` has the shape {list(own)}"
+            advice = "cut fields of the same length as their mask"
+            reporter.error("FC0501", message, at=("data", "buckets", "cut"), advice=advice)
+    reporter.stop_on_errors()
+    mask = column_of(train, section.mask).cpu()
+    return Buckets((mask * torch.arange(1, shape[0] + 1)).amax(1), section.pool)
 
 
 @contextmanager

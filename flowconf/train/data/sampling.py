@@ -85,6 +85,27 @@ def drawn_order(groups: Groups, weights: Sequence[float], count: int, seed: int,
     return by_group[(sizes.cumsum(0) - sizes)[group] + rank % sizes[group]]
 
 
+@dataclass(frozen=True)
+class Buckets:
+    """Rows of similar length, which are put into the same batch."""
+
+    lengths: Tensor
+    """The length of each row: int64 [rows], on the CPU."""
+    pool: int
+    """The number of batches whose rows are sorted together."""
+
+    def order(self, rows: Tensor, batch_size: int, seed: int) -> Tensor:
+        """The rows of an epoch in another order, in batches of similar length; the last batch may be smaller."""
+        whole = len(rows) - len(rows) % batch_size
+        pools = rows[:whole].split(self.pool * batch_size) if whole else ()  # type: ignore[no-untyped-call]
+        batches = [some[self.lengths[some].argsort(stable=True)].view(-1, batch_size) for some in pools]
+        if not batches:
+            return rows
+        generator = torch.Generator().manual_seed(seed)
+        mixed = torch.cat(batches)[torch.randperm(whole // batch_size, generator=generator)]
+        return torch.cat([mixed.flatten(), rows[whole:]])
+
+
 @dataclass
 class Sampler:
     """Batches of row numbers, epoch after epoch. Its state is (seed, epoch, position); position is in rows."""
@@ -99,6 +120,8 @@ class Sampler:
     position: int = 0
     groups: Groups | None = None
     """The groups by which rows are drawn; None: each row is taken once in an epoch."""
+    buckets: Buckets | None = None
+    """Batches of rows of similar length; None: of any rows."""
     weights: tuple[float, ...] = ()
     """The current weights of the groups."""
     start: int = 0
@@ -147,5 +170,9 @@ class Sampler:
 
     def _order(self, epoch: int) -> Tensor:
         if self.groups is None:
-            return epoch_order(self.rows, self.seed, epoch)
-        return drawn_order(self.groups, self.weights, self.rows, self.seed, epoch)
+            found = epoch_order(self.rows, self.seed, epoch)
+        else:
+            found = drawn_order(self.groups, self.weights, self.rows, self.seed, epoch)
+        if self.buckets is None:
+            return found
+        return self.buckets.order(found, self.batch_size, seed_for(self.seed, "buckets", epoch))

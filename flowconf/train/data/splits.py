@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, why_not
 from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.sampling import Groups, Sampler
+from flowconf.train.data.sampling import Buckets, Groups, Sampler
 from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
 from flowconf.train.seeds import seed_for
 from flowconf.train.team.distributed import Team
@@ -64,6 +64,8 @@ class Splits:
     """Further sets to evaluate on: those of `data.evaluate`."""
     groups: Groups | None = None
     """The groups by which training rows are drawn, if `data` says so."""
+    buckets: Buckets | None = None
+    """The lengths of training rows, if batches are made of similar ones."""
 
     def named(self) -> Iterator[tuple[str, Split]]:
         """The splits that are not None, and the further sets, by their names in logs."""
