@@ -115,6 +115,11 @@ def scale(tab) -> float:
     return float(re.search(r"scale\(([\d.]+)\)", tab.locator(".map > g").get_attribute("transform"))[1])
 
 
+def becomes(holds, tab) -> bool:
+    """Whether something holds after a while: the wheel takes effect in a later frame."""
+    return any(holds() or tab.wait_for_timeout(20) for _ in range(100))
+
+
 def test_a_card_has_the_call_by_value_the_shape_and_the_parameters(page, shows):
     tab = shows(page)
     assert texts(tab, "stem") == ["stem", "9.42 k", "Linear(784, 12)", "GELU", "→ [B, 12]"]
@@ -342,6 +347,29 @@ def test_many_members_are_folded_into_ranges(count, shows, tmp_path):
     search.press("Enter")
     assert card(tab, f"m{count // 2}").get_attribute("aria-selected") == "true"
     assert tab.locator(".member").count() <= 200
+    for _ in range(3):
+        tab.get_by_role("button", name="unfold").click()
+    assert 300 <= tab.locator(".member").count() <= 1002
+
+
+def test_branches_are_in_declared_order(page, shows):
+    tab = shows(page, "open=mixed|pick")
+    for step, names in (("mixed", "a b"), ("pick", "a b router")):
+        lefts = [card(tab, f"{step}.{name}").bounding_box()["x"] for name in names.split()]
+        assert lefts == sorted(lefts)
+
+
+def test_the_wheel_scrolls_the_page_around_a_map_that_has_no_focus(page, shows):
+    tab = shows(page, "open=", viewport={"width": 700, "height": 600})
+    before = scale(tab)
+    box = tab.locator(".map").bounding_box()
+    tab.mouse.move(box["x"] + 5, box["y"] + 5)
+    tab.mouse.wheel(0, 40)
+    assert becomes(lambda: tab.evaluate("scrollY") > 0, tab)
+    assert scale(tab) == before
+    tab.locator(".map").focus()
+    tab.mouse.wheel(0, -40)
+    assert becomes(lambda: scale(tab) > before, tab)
 
 
 def test_marked_members_are_unfolded_and_listed(data, shows):

@@ -47,7 +47,11 @@ export function cameraOf(svg, stage) {
     pan(dx, dy);
   }
 
+  /** Whether the wheel is for the page around the map: that scrolls, and the map does not have the focus. */
+  const scrollsPage = () => (window !== window.top || document.documentElement.scrollHeight > innerHeight + 1) && !svg.contains(document.activeElement);
+
   svg.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey && scrollsPage()) return;
     event.preventDefault();
     const box = svg.getBoundingClientRect();
     if (event.ctrlKey || event.metaKey || !event.shiftKey) zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), event.clientX - box.left, event.clientY - box.top);

@@ -11,7 +11,7 @@ import { panelOf } from "./panel.js";
 import { tracedFrom } from "./trace.js";
 import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
 
-const SMALLEST = 0.72, TRIES = 60;
+const SMALLEST = 0.72, TRIES = 60, MOST_SHOWN = 1000;
 
 /**
  * Show the graph of `data` in the element `place`. `selected`, if there is one, is called with the id of what is selected; the address of the
@@ -76,9 +76,12 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   /** Unfold the next level everywhere, or fold all. */
   function deepen(step) {
     state.isDefault = false;
-    const shut = [...visible(root)].filter((one) => folds(one) && !one.open);
-    if (step > 0) for (const one of shut.slice(0, 400)) setOpen(one, true);
-    else for (const one of walk(root)) setOpen(one, false);
+    const shown = [...visible(root)];
+    let count = shown.length;
+    for (const one of step > 0 ? shown.filter((one) => folds(one) && !one.open) : walk(root)) {
+      count += one.children.length;
+      if (step < 0 || count <= MOST_SHOWN) setOpen(one, step > 0);
+    }
     show();
     view.fit(root.size);
   }

@@ -42,7 +42,6 @@ function arranged(parent, { aspect, shapes }) {
   const links = parent.links.filter((link) => known.has(link.from) && known.has(link.to));
   const flowing = links.filter((link) => link.kind !== "state" && link.from !== link.to);
   for (const member of members) member.column = 0;
-  if (!links.length) flowing.push(...listed(members));
   for (const link of flowing) link.label = labelOf(link, shapes);
   let routes = ordered(members, flowing);
   const columns = wrapped(members, flowing, aspect);
@@ -63,25 +62,41 @@ function arranged(parent, { aspect, shapes }) {
   for (const [number, link] of states.entries()) {
     routes.push({ ...link, curve: false, points: back(known.get(link.from), known.get(link.to), box, number, members) });
   }
-  routes = routes.filter((route) => route.kind !== "order");
   const whole = bounds(members, routes);
   for (const member of members) member.at = { x: member.at.x - whole.left, y: member.at.y - whole.top };
   for (const route of routes) moveRoute(route, { x: -whole.left, y: -whole.top });
   return { routes, width: whole.right - whole.left, height: whole.bottom - whole.top };
 }
 
-/** Links that put members one below the other, where no value is known to go from one to another. */
-function listed(members) {
-  return members.slice(1).map((member, number) => ({ from: members[number].id, to: member.id, kind: "order" }));
+/** Place members, and route the links between them; members without any links are a list. */
+function ordered(members, links) {
+  const ids = new Set(members.map((member) => member.id));
+  const inside = links.filter((link) => ids.has(link.from) && ids.has(link.to));
+  if (!links.length) return stacked(members, inside, CLOSE);
+  const isChain = inside.length === members.length - 1 && inside.every((link, number) => link.from === members[number].id && link.to === members[number + 1].id);
+  return isChain ? stacked(members, inside, RANK) : ranked(members, inside);
 }
 
-/** Let dagre place members, and route the links between them. */
-function ordered(members, links) {
+/** Place members one below the other. */
+function stacked(members, links, gap) {
+  const gaps = links.map((link) => Math.max(gap, link.label.height + 16));
+  let y = 0;
+  for (const [number, member] of members.entries()) {
+    member.at = { x: 0, y: y + member.size.height / 2 };
+    y += member.size.height + (gaps[number] ?? gap);
+  }
+  return links.map((link, number) => {
+    const above = bottom(members[number]), below = top(members[number + 1]);
+    return { ...link, curve: true, points: [{ x: 0, y: above }, { x: 0, y: below }], spot: link.label.width ? { x: 8, y: (above + below) / 2 } : null };
+  });
+}
+
+/** Let dagre place members. */
+function ranked(members, inside) {
   const graph = new dagre.graphlib.Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "TB", nodesep: GAP, ranksep: links.some((link) => link.kind === "order") ? CLOSE : RANK, edgesep: 14 });
+  graph.setGraph({ rankdir: "TB", nodesep: GAP, ranksep: RANK, edgesep: 14 });
   for (const member of members) graph.setNode(member.id, { width: member.size.width, height: member.size.height });
-  const inside = links.filter((link) => graph.hasNode(link.from) && graph.hasNode(link.to));
-  for (const [number, link] of inside.entries()) {
+  for (const [number, link] of [...inside.entries()].reverse()) {
     const { width, height } = link.label;
     const room = width ? { width: width + 8, height, labelpos: "r", labeloffset: 4 } : {};
     graph.setEdge(link.from, link.to, { weight: link.kind === "stream" ? 3 : 1, ...room }, String(number));
