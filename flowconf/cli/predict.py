@@ -50,7 +50,7 @@ def predict(
     """
     trust_project_of(run, trust)
     from flowconf.graph.weights.sources import chosen
-    from flowconf.train.commands.predict import predict_file, predict_rows, predict_split, read_file
+    from flowconf.train.commands.predict import names_of_classes, predict_file, predict_rows, predict_split, read_file
     from flowconf.train.data.builtin import has_arrays
 
     if (split is None) == (source is None):
@@ -73,5 +73,5 @@ def predict(
         found = predict_file(run, source, output, values or [], batch_size, which)
     else:
         found = predict_rows(run, source, output, values or [], fields or [], batch_size, which)
-    for line in found:
+    for line in [*found, *names_of_classes(run, fields or [])]:
         print(line)

@@ -57,6 +57,22 @@ def test_columns_are_fields(saved):
     assert [*shares.train.fields] == ["x"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_names_of_classes_keep_their_numbers(saved, library, streaming):
+    assert huggingface(path="saved").classes == {"label": ["a", "b", "c", "d"]}
+    few = library.Dataset.from_dict({"image": [[0.0] * 8] * 4, "label": [0, 1, 1, -1]})
+    few.cast_column("label", library.ClassLabel(names=["b", "d"])).save_to_disk("few")
+    fitted = {"label": {"categories": ["a", "b", "c", "d"]}}
+    split = huggingface(path="few", fitted=fitted, streaming=streaming).train
+    if streaming:
+        assert sorted(int(row["label"]) for row in split) == [-1, 1, 3, 3]
+    else:
+        assert split.batch(torch.arange(4), torch.Generator())["label"].tolist() == [1, 3, 3, -1]
+        assert split.column("label").tolist() == [1, 3, 3, -1]
+    with pytest.raises(ConfigError, match="the class `d` of `label` in `few` is not in the training rows"):
+        huggingface(path="few", fitted={"label": {"categories": ["a", "b"]}}, streaming=streaming)
+
+
 @pytest.mark.parametrize("name", ["pandas", "csv", "sql"])
 def test_a_reader_of_the_library_is_no_data_set(folder, library, name):
     """Without files of its own, a reader takes those of the current folder; that of `pandas` opens pickles."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import chdir
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.train.data.splits import Resident, Splits
+from flowconf.train.runs.finished import TrainedRun
 from tests.other_packages import imported
 from tests.train.conftest import TINY, Folder
 
@@ -77,7 +79,8 @@ def test_rows_of_another_table_have_the_units_of_the_run(table, here, ending, ca
     run, whole = table
     words = ["-i", same_file(ending), "-o", "out.jsonl", "--with", "row", "--with", "district", "--batch-size", "7"]
     assert main(["predict", str(run), *words]) == 0
-    assert capsys.readouterr().out.splitlines() == ["row  [24] int64", "district  [24] int64", "price  [24] float32"]
+    shown = ["row  [24] int64", "district  [24] int64", "price  [24] float32", "district: 0 east, 1 north, 2 south"]
+    assert capsys.readouterr().out.splitlines() == shown
     found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [row["row"] for row in found] == list(range(24))
     for place, row in enumerate(whole["row"].tolist()):
@@ -154,6 +157,15 @@ def test_images_of_a_folder(folder):
             flowconf.predict(run.folder, Path(source))
     with pytest.raises(flowconf.ConfigError, match="have no field `label`"):
         flowconf.predict(run.folder, Path("pets"), fields=["label"])
+    assert TrainedRun(run.folder).classes == {"label": ["cat", "dog"]}
+    (folder.path / "few").mkdir()
+    shutil.copytree("pets/dog", "few/dog")
+    dogs = flowconf.predict(run.folder, "test", fields=["label"], overrides=["data.folder=few", "data.test=0.5"])
+    assert dogs["label"].tolist() == [1, 1, 1, 1]
+    (folder.path / "few" / "dog").rename(folder.path / "few" / "fox")
+    with pytest.raises(flowconf.ConfigError, match="the class `fox` of `few` has no training images") as refused:
+        flowconf.predict(run.folder, "test", overrides=["data.folder=few"])
+    assert refused.value.diagnostics[0].place.word == "data.folder=few"
 
 
 LETTERS = """
@@ -173,6 +185,9 @@ def test_another_text_has_the_numbers_of_the_first(folder):
     folder.write("hgfedcbahg", "b.txt")
     found = flowconf.predict(run.folder, Path("b.txt"), fields=["tokens"])
     assert found["tokens"].tolist() == [[7, 6, 5, 4], [3, 2, 1, 0]]
+    again = flowconf.predict(run.folder, "train", fields=["tokens"], overrides=["data.file=b.txt", "data.validation=0"])
+    assert torch.equal(again["tokens"], found["tokens"])
+    assert TrainedRun(run.folder).classes["target"] == list("abcdefgh")
     for text, words in (("xyz" * 4, "are not in the vocabulary"), ("abc", r"no window of 4 \+ 1 tokens")):
         folder.write(text, "c.txt")
         with pytest.raises(flowconf.ConfigError, match=words):

@@ -175,7 +175,8 @@ def declared_fields(config: Config) -> Declared:
 
 def _declared(config: Config, name: str, args: Mapping[str, Any], path: Path) -> Declared:
     """What the data set that is written at a path of the config says of its fields."""
-    given = {**args, FITTED: config.fitted} if config.fitted is not None else args
+    is_own = config.fitted is not None and name == config.training.data.name
+    given = {**args, FITTED: config.fitted} if is_own else args
     try:
         return declared(registry.datasets.load(name), given, "" if registry.datasets.is_built_in(name) else name)
     except ConfigError as error:

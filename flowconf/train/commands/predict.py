@@ -18,21 +18,23 @@ from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.language.training import FITTED
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raised_here, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.python import RunData
 from flowconf.train.data.run_data import placed
-from flowconf.train.data.splits import Reader, RowsOfFile, Split, place_of_row, with_defaults
+from flowconf.train.data.splits import Reader, RowsOfFile, Split, classes_in, place_of_row, with_defaults
 from flowconf.train.data.streams import as_split, batch_of
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.runs.loading import fitted_of, load_run, walk_run
+from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, walk_run
 from flowconf.train.runs.resume import in_its_folder
 
 BATCH_SIZE = 256
 ROW, FILE = "row", "file"
 """The number of a row in the file that it comes from, or in its split; and that file."""
+NAMED = 20
+"""Classes of a field whose names are printed."""
 
 Take = Callable[[Columns], None]
 """Takes the results for a batch, on the CPU."""
@@ -134,6 +136,17 @@ class _Reading:
         message = f"expected {ARRAYS}, got `{self.given}`"
         advice = way or f"the data set `{self.name}` of this run reads no other files"
         return ConfigError(Diagnostic("FC0501", message, Place(str(self.given)), advice=advice))
+
+
+def names_of_classes(run: str | Path, fields: Sequence[str]) -> list[str]:
+    """A line for each of the fields with classes that the run has names for, such as `label: 0 cat, 1 dog`."""
+    known = classes_in(fitted_of(find_run_folder(run))) if fields else {}
+    found = []
+    for field in (field for field in fields if field in known):
+        shown = [f"{number} {printable(name)}" for number, name in enumerate(known[field][:NAMED])]
+        shown += [f"... ({len(known[field])} in `{FITTED_FILE}`)"] if len(known[field]) > NAMED else []
+        found.append(f"{field}: {', '.join(shown)}")
+    return found
 
 
 @contextmanager

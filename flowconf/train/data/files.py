@@ -20,7 +20,7 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, Place, suggest
 from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.splits import Declared, Resident, Source, Splits, matching, provides, shares_of
+from flowconf.train.data.splits import Declared, Resident, Source, Splits, classes_in, matching, provides, shares_of
 
 __all__ = ["idx", "text"]
 
@@ -64,8 +64,10 @@ def idx(*, folder: str, flat: bool = False, validation: Share = 0.1, split_seed:
     )
 
 
-def _token_fields(length: int, tokens: str, vocabulary: str | None, **others: object) -> Declared:
-    classes = {"characters": len(vocabulary or ""), "bytes": 256}.get(tokens)
+def _token_fields(
+    length: int, tokens: str, vocabulary: str | None, fitted: Mapping[str, Any] | None, **others: object
+) -> Declared:
+    classes = {"characters": len(_characters(vocabulary, fitted) or ""), "bytes": 256}.get(tokens)
     return dict.fromkeys(("tokens", "target"), ((length,), torch.int64, *([classes] if classes else [])))
 
 
@@ -73,17 +75,16 @@ def _of_file(
     path: str,
     needed: Collection[str],
     /,
-    file: str,
     length: int,
     tokens: str,
     vocabulary: str | None,
     stride: int | None,
+    fitted: Mapping[str, Any] | None,
     **others: object,
 ) -> Windows:
-    """The windows of another text, whose characters are numbered as in `file`."""
-    if tokens == "characters" and vocabulary is None:
-        vocabulary = "".join(sorted(set(Path(file).read_text(encoding="utf-8"))))
-    found = Windows(_streams(path, tokens, vocabulary), length, stride or length)
+    """The windows of another text, whose characters are numbered as in that of the run."""
+    streams, _ = _streams(path, tokens, _characters(vocabulary, fitted))
+    found = Windows(streams, length, stride or length)
     if not len(found):
         raise refused(f"`{path}` has no window of {length} + 1 tokens", path)
     return found
@@ -99,15 +100,17 @@ def text(
     stride: Positive | None = None,
     validation: Share = 0.1,
     test: Share = 0.0,
+    fitted: Mapping[str, Any] | None = None,
 ) -> Splits:
     """Windows of `length` tokens, and as `target` the same tokens shifted by one: int64 [length] each.
 
     `tokens` is `characters` (of the text in `file`, numbered by their position in `vocabulary`, by default the sorted
-    characters of the text), `bytes` (of the file), or `shards`: `file` is then a pattern such as `data/*.npy` of
+    characters of the text, which are kept with the run), `bytes` (of the file), or `shards`: `file` is then a pattern such as `data/*.npy` of
     one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride` tokens (null:
     `length`). Validation and test are taken from the end of the text.
     """
-    windows = Windows(_streams(file, tokens, vocabulary), length, stride or length)
+    streams, known = _streams(file, tokens, _characters(vocabulary, fitted))
+    windows = Windows(streams, length, stride or length)
     if not 0 <= validation + test < 1:
         message = f"the shares must sum to less than 1, got {validation} for validation and {test} for test"
         raise refused(message, file)
@@ -121,6 +124,7 @@ def text(
         windows.part(0, train),
         windows.part(train, train + held) if held else None,
         windows.part(train + held, rows) if tested else None,
+        dict.fromkeys(("tokens", "target"), {"categories": list(known)}) if known else None,
     )
 
 
@@ -178,17 +182,25 @@ def pictures(tensors: Mapping[str, Tensor], flat: bool, source: Source | None = 
 # texts
 
 
-def _streams(file: str, tokens: str, vocabulary: str | None) -> list[Any]:
-    """The token streams of a file, or of files."""
+def _characters(vocabulary: str | None, fitted: Mapping[str, Any] | None) -> str | None:
+    """The characters by their numbers, as the config or the run says."""
+    known = classes_in(fitted).get("tokens")
+    return vocabulary if vocabulary is not None or known is None else "".join(known)
+
+
+def _streams(file: str, tokens: str, vocabulary: str | None) -> tuple[list[Any], str]:
+    """The token streams of a file, or of files, and the characters that they number. Raises `ConfigError`."""
+    known = ""
     if tokens == "shards":
         streams = [_mapped(shard) for shard in matching(file)]
     elif tokens in ("characters", "bytes"):
-        streams = [_tokens(file, tokens, vocabulary)]
+        numbers, known = _tokens(file, tokens, vocabulary)
+        streams = [numbers]
     else:
         raise refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
     if not streams:
         raise refused(f"no file matches `{file}`", file)
-    return streams
+    return streams, known
 
 
 class Windows:
@@ -223,13 +235,14 @@ class Windows:
         return {"tokens": windows[:, :-1].contiguous(), "target": windows[:, 1:].contiguous()}
 
 
-def _tokens(file: str, kind: str, vocabulary: str | None) -> Any:
+def _tokens(file: str, kind: str, vocabulary: str | None) -> tuple[Any, str]:
+    """The numbers of the characters or bytes of a file, and those characters in order. Raises `ConfigError`."""
     import numpy
 
     try:
         data = Path(file).read_bytes()
         if kind == "bytes":
-            return numpy.frombuffer(data, "u1")
+            return numpy.frombuffer(data, "u1"), ""
         points = numpy.frombuffer(data.decode().encode("utf-32-le"), "<u4")
     except (OSError, UnicodeDecodeError) as problem:
         if isinstance(problem, UnicodeDecodeError):
@@ -238,13 +251,13 @@ def _tokens(file: str, kind: str, vocabulary: str | None) -> Any:
         raise refused(f"cannot read `{file}`: {problem.strerror}", file) from None
     known, numbers = numpy.unique(points, return_inverse=True)
     if vocabulary is None:
-        return numbers
+        return numbers, "".join(map(chr, known.tolist()))
     order = {ord(character): number for number, character in enumerate(vocabulary)}
     strange = [chr(point) for point in known.tolist() if point not in order]
     if strange:
         shown = ", ".join(f"`{character!r}`" for character in strange[:5])
         raise refused(f"{len(strange)} characters of `{file}` are not in the vocabulary: {shown}", file)
-    return numpy.array([order[point] for point in known.tolist()])[numbers]
+    return numpy.array([order[point] for point in known.tolist()])[numbers], vocabulary
 
 
 def _mapped(file: Path) -> Any:

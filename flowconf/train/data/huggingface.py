@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,25 @@ from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, suggest
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import scaled
-from flowconf.train.data.splits import Splits, provides, shares_of
+from flowconf.train.data.splits import Splits, classes_in, provides, shares_of
 
 __all__ = ["huggingface"]
 
 NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 """The usual names of the splits of a data set."""
 
+Classes = Mapping[str, Sequence[str]]
+"""Field -> the names of its classes in the order of their numbers."""
+
 
 def _of_file(
-    path: str, needed: Collection[str], /, fields: Mapping[str, str] | None, subset: str | None, **others: object
+    path: str,
+    needed: Collection[str],
+    /,
+    fields: Mapping[str, str] | None,
+    subset: str | None,
+    fitted: Mapping[str, Any] | None,
+    **others: object,
 ) -> _Rows:
     """The rows of a data set with one split, of the columns that are needed."""
     parts = _loaded(path, subset, None, False)
@@ -32,7 +41,7 @@ def _of_file(
         there = " and ".join(f"`{name}`" for name in parts)
         raise _refused(f"`{path}` has the splits {there}", "data.path", "give the folder of one of them")
     (part,) = parts.values()
-    return _Rows(part, {name: (fields or {}).get(name, name) for name in needed}, path)
+    return _Rows(part, {name: (fields or {}).get(name, name) for name in needed}, path, classes_in(fitted))
 
 
 @provides(rows=_of_file)
@@ -50,6 +59,7 @@ def huggingface(
     rows: Positive | None = None,
     shuffle: Count = 1000,
     seed: int = 0,
+    fitted: Mapping[str, Any] | None = None,
 ) -> Splits:
     """A data set of the library `datasets`: a folder that it has saved or can read, or a name on the hub.
 
@@ -57,9 +67,9 @@ def huggingface(
     `subset` is the configuration of the data set and `revision` its version on the hub. `validation` and `test` are
     names of its splits (null: the usual ones, if there are any), or shares of `train`. With `streaming`, rows are read
     one after the other, shuffled in a buffer of `shuffle` rows that depends on the seed and the epoch; `rows` is their
-    number, if the data set does not say it.
+    number, if the data set does not say it. The names of classes are kept with the run, and keep their numbers.
     """
-    parts = _loaded(path, subset, revision, streaming)
+    parts, known = _loaded(path, subset, revision, streaming), classes_in(fitted)
     chosen = {"validation": validation, "test": test}
     named = {key: given if given is not None else _usual(parts, key) for key, given in chosen.items()}
     training = _part(parts, train, "train", path)
@@ -69,8 +79,11 @@ def huggingface(
             message = "rows that are streamed cannot be divided into shares"
             raise _refused(message, "data.streaming", "name a split for `validation` and `test`")
         held = {key: None if name is None else _part(parts, str(name), key, path) for key, name in named.items()}
-        streams = [None if part is None else _Stream(part, fields, None, 0, seed, path) for part in held.values()]
-        return Splits(_Stream(training, fields, rows, shuffle, seed, path), *streams)  # type: ignore[arg-type]
+        streams = [
+            None if part is None else _Stream(part, fields, None, 0, seed, path, known) for part in held.values()
+        ]
+        train_stream = _Stream(training, fields, rows, shuffle, seed, path, known)
+        return Splits(train_stream, streams[0], streams[1], train_stream.columns.fitted)  # type: ignore[arg-type]
     try:
         *taken, rest = shares_of(len(training), shares, split_seed)
     except ValueError as problem:
@@ -78,18 +91,43 @@ def huggingface(
     found: list[_Rows | None] = []
     for (key, name), own in zip(named.items(), taken, strict=True):
         if isinstance(name, str):
-            found.append(_Rows(_part(parts, name, key, path), fields, path))
+            found.append(_Rows(_part(parts, name, key, path), fields, path, known))
         else:
-            found.append(_Rows(training.select(own.tolist()), fields, path) if len(own) else None)
+            found.append(_Rows(training.select(own.tolist()), fields, path, known) if len(own) else None)
     kept = training.select(rest.sort().values.tolist()) if any(map(len, taken)) else training
-    return Splits(_Rows(kept, fields, path), found[0], found[1])
+    train_rows = _Rows(kept, fields, path, known)
+    return Splits(train_rows, found[0], found[1], train_rows.columns.fitted)
+
+
+class _Columns(dict[str, str]):
+    """The column of each field, with the numbers that its classes have in the run."""
+
+    def __init__(self, features: Mapping[str, Any], fields: Mapping[str, str] | None, path: str, known: Classes) -> None:
+        super().__init__(_columns(features, fields, path))
+        self.features = features
+        names = {field: _class_names(features[column]) for field, column in self.items()}
+        self.classes = {field: list(known.get(field, own)) for field, own in names.items() if own}
+        self.fitted = {field: {"categories": names} for field, names in self.classes.items()} or None
+        self.numbers = {
+            field: _renumbered(names[field], classes, field, path)
+            for field, classes in self.classes.items()
+            if names[field] != classes
+        }
+
+    def value(self, field: str, value: Tensor) -> Tensor:
+        """A value of a column as one of its field: images are floats in [0, 1], other numbers float32 or int64."""
+        if type(self.features[self[field]]).__name__ == "Image":
+            return scaled(value)
+        if value.is_floating_point() or value.dtype == torch.bool:
+            return value.float() if value.is_floating_point() else value
+        return self.numbers[field][value.long()] if field in self.numbers else value.long()
 
 
 class _Rows:
     """Rows of a table of Arrow, gathered batch by batch."""
 
-    def __init__(self, data: Any, fields: Mapping[str, str] | None, path: str) -> None:
-        self.columns = _columns(data.features, fields, path)
+    def __init__(self, data: Any, fields: Mapping[str, str] | None, path: str, known: Classes) -> None:
+        self.columns = _Columns(data.features, fields, path, known)
         self.data = data.with_format("torch", columns=list(self.columns.values()))
         self.path = path
         self.fields: Mapping[str, Field] = {}
@@ -105,19 +143,26 @@ class _Rows:
             if not isinstance(found[column], Tensor):
                 message = f"`{column}` has different shapes in the rows {', '.join(map(str, rows[:4].tolist()))}, ..."
                 raise _refused(f"{message} of `{self.path}`", "data.path", f"leave the field `{name}` out of `fields`")
-        return {name: _value(found[column], self.data.features[column]) for name, column in self.columns.items()}
+        return {name: self.columns.value(name, found[column]) for name, column in self.columns.items()}
 
     def column(self, name: str) -> Tensor:
         """The values of a field in all rows."""
         column = self.columns[name]
-        return _value(self.data.with_format("torch", columns=[column])[:][column], self.data.features[column])
+        return self.columns.value(name, self.data.with_format("torch", columns=[column])[:][column])
 
 
 class _Stream(IterableDataset[dict[str, Tensor]]):
     """Rows that are read one after the other, in an order that depends on the seed and the epoch."""
 
     def __init__(
-        self, data: Any, fields: Mapping[str, str] | None, rows: int | None, shuffle: int, seed: int, path: str
+        self,
+        data: Any,
+        fields: Mapping[str, str] | None,
+        rows: int | None,
+        shuffle: int,
+        seed: int,
+        path: str,
+        known: Classes,
     ) -> None:
         self.rows: int = rows or _count(data)
         if not self.rows:
@@ -125,8 +170,7 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
             raise _refused(message, "data.streaming", "write `rows: ...`, the number of rows in an epoch")
         if data.features is None:
             raise _refused(f"`{path}` does not say which columns it has", "data.path", "write `streaming: false`")
-        self.columns = _columns(data.features, fields, path)
-        self.features = data.features
+        self.columns = _Columns(data.features, fields, path, known)
         self.data = data.select_columns(list(self.columns.values())).with_format("torch")
         if shuffle:
             self.data = self.data.shuffle(seed=seed, buffer_size=shuffle)
@@ -141,8 +185,7 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for row in self.data:
             yield {
-                name: _value(torch.as_tensor(row[column]), self.features[column])
-                for name, column in self.columns.items()
+                name: self.columns.value(name, torch.as_tensor(row[column])) for name, column in self.columns.items()
             }
 
 
@@ -216,11 +259,18 @@ def _is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", "") in ("string", "large_string", "binary")
 
 
-def _value(value: Tensor, feature: Any) -> Tensor:
-    """A value of a column: images are floats in [0, 1], other numbers float32 or int64."""
-    if type(feature).__name__ == "Image":
-        return scaled(value)
-    return value.float() if value.is_floating_point() else value if value.dtype == torch.bool else value.long()
+def _class_names(feature: Any) -> list[str]:
+    """The names of the classes of a column, or of the items of its lists."""
+    return list(getattr(getattr(feature, "feature", feature), "names", None) or ())
+
+
+def _renumbered(names: Sequence[str], classes: Sequence[str], field: str, path: str) -> Tensor:
+    """The number in the run of each class of a column, and last -1, for no class. Raises `ConfigError`."""
+    unknown = next((name for name in names if name not in classes), None)
+    if unknown is not None:
+        message = f"the class `{unknown}` of `{field}` in `{path}` is not in the training rows"
+        raise _refused(message, "data.path", suggest(unknown, classes, "classes"))
+    return torch.tensor([*(classes.index(name) for name in names), -1])
 
 
 def _refused(message: str, path: str, advice: Any = None) -> ConfigError:

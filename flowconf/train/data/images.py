@@ -22,7 +22,7 @@ from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, Label, MachineError, Place, suggest, why_not
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import pictures, refused, scaled
-from flowconf.train.data.splits import Declared, Source, Split, Splits, provides, shares_of
+from flowconf.train.data.splits import Declared, Source, Split, Splits, classes_in, provides, shares_of
 
 if TYPE_CHECKING:
     import numpy
@@ -55,8 +55,10 @@ TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange the height and the width."""
 
 
-def _image_fields(folder: str, size: Sequence[int] | None, channels: int, **others: object) -> Declared:
-    classes = len(_classes(Path(folder))[1])
+def _image_fields(
+    folder: str, size: Sequence[int] | None, channels: int, fitted: Mapping[str, Any] | None, **others: object
+) -> Declared:
+    classes = len(_classes(Path(folder), fitted)[1])
     image = {"image": ((channels, *size), torch.float32)} if size else {}
     return {"label": ((), torch.int64, *([classes] if classes else [])), **image}
 
@@ -87,12 +89,14 @@ def images(
     test: Share | None = None,
     split_seed: Count = 0,
     resident: bool | None = None,
+    fitted: Mapping[str, Any] | None = None,
 ) -> Splits:
     """Images in one folder per class: `folder/CLASS/*.png`, or `folder/train/CLASS/*.png` with `val` and `test`.
 
     A validation folder may also be named `valid`, `validation` or `dev`; hidden files are skipped. Fields: `image`
-    [channels, H, W] in [0, 1] and `label`, the index of the class in sorted order. EXIF rotation is applied,
-    transparent images are composited on white, and 16-bit images keep their depth.
+    [channels, H, W] in [0, 1] and `label`, the index of the class among the sorted ones of the training images, which
+    are kept with the run. EXIF rotation is applied, transparent images are composited on white, and 16-bit images keep
+    their depth.
     `channels` is 1 or 3; `size` is [H, W], or null if all images have the same size. `validation` and `test` are shares
     of the rows, or of those in the folder `train`, if there are no such folders: 0.1 each by default, and `test` 0 if
     there is a folder `train`. With `resident`, all images are decoded once (null: if they take less than 512 MB);
@@ -100,19 +104,19 @@ def images(
     """
     root = Path(folder)
     parts = _split_folders(root)
-    base, classes = _classes(root)
-    if not classes:
+    base, classes = _classes(root, fitted)
+    if not base.is_dir() or not _folders_of(base):
         advice = "put the images of each class in a folder with its name"
         raise refused(f"`{base}` has no class folders", folder, advice)
     found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
-    _refuse_empty(found, parts, base, classes)
+    _refuse_empty(found, parts, base, classes if fitted is None else ())
     shares = _shares(parts, validation, test, folder)
     held, tested, rest = shares_of(len(found["train"]), shares, split_seed)
     chosen = {"train": rest, "val": held, "test": tested}
     taken = {name: [found["train"][row] for row in which.sort().values.tolist()] for name, which in chosen.items()}
     rows = {name: taken[name] or found.get(name, []) for name in taken}
     made = _made({name: files for name, files in rows.items() if files}, size, channels, resident, root)
-    return Splits(made["train"], made.get("val"), made.get("test"))
+    return Splits(made["train"], made.get("val"), made.get("test"), {"label": {"categories": classes}})
 
 
 def _shares(parts: Mapping[str, Path], validation: float | None, test: float | None, folder: str) -> list[float]:
@@ -264,10 +268,16 @@ def _size_advice(size: Sequence[int]) -> str:
 # files
 
 
-def _classes(root: Path) -> tuple[Path, list[str]]:
-    """The folder of the training images, and its classes in the order of their numbers."""
+def _classes(root: Path, fitted: Mapping[str, Any] | None) -> tuple[Path, list[str]]:
+    """The folder of the training images, and the classes in the order of their numbers: those of the run, if it has any."""
     base = _split_folders(root).get("train", root)
-    return base, sorted(inner.name for inner in _visible(base) if inner.is_dir()) if base.is_dir() else []
+    there = [inner.name for inner in _folders_of(base)] if base.is_dir() else []
+    return base, classes_in(fitted).get("label", there)
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    """The folders of classes, sorted by name."""
+    return [entry for entry in _visible(folder) if entry.is_dir()]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -302,14 +312,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
     found = []
-    for inner in _visible(folder):
-        if inner.is_dir():
-            if inner.name not in classes:
-                advice = suggest(inner.name, classes, "classes")
-                raise refused(f"the class `{inner.name}` of `{folder}` has no training images", str(folder), advice)
-            label = classes.index(inner.name)
-            os.scandir(inner).close()  # an unreadable folder would seem to be empty
-            found += [(file, label) for file in sorted(inner.rglob("*")) if _is_image(file.relative_to(inner))]
+    for inner in _folders_of(folder):
+        if inner.name not in classes:
+            advice = suggest(inner.name, classes, "classes")
+            raise refused(f"the class `{inner.name}` of `{folder}` has no training images", str(folder), advice)
+        label = classes.index(inner.name)
+        os.scandir(inner).close()  # an unreadable folder would seem to be empty
+        found += [(file, label) for file in sorted(inner.rglob("*")) if _is_image(file.relative_to(inner))]
     return found
 
 

@@ -54,6 +54,7 @@ class Splits:
 
     `fitted` is what the training rows determine (categories, means), as plain data for JSON. It is kept with the run,
     and a data set that takes an argument `fitted` gets it when the run is resumed, evaluated or used for predictions.
+    `{"label": {"categories": ["cat", "dog"]}}` names the classes of the field `label`.
     """
 
     train: Split
@@ -67,12 +68,23 @@ class Splits:
     buckets: Buckets | None = None
     """The lengths of training rows, if batches are made of similar ones."""
 
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The names of the classes of each field that has some, in the order of their numbers."""
+        return classes_in(self.fitted)
+
     def named(self) -> Iterator[tuple[str, Split]]:
         """The splits that are not None, and the further sets, by their names in logs."""
         for name, split in (("train", self.train), ("val", self.validation), ("test", self.test)):
             if split is not None:
                 yield name, split
         yield from self.sets.items()
+
+
+def classes_in(fitted: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """The names of classes by field in what a data set has fitted: those under `categories`."""
+    found = {name: known.get("categories") for name, known in (fitted or {}).items() if isinstance(known, Mapping)}
+    return {name: [str(one) for one in names] for name, names in found.items() if isinstance(names, list)}
 
 
 @dataclass(frozen=True)

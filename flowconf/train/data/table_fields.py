@@ -16,7 +16,7 @@ from flowconf.language.keys.validate import validate
 from flowconf.language.section import Section
 from flowconf.language.value_types import Positive
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, nearest
-from flowconf.train.data.splits import Declared
+from flowconf.train.data.splits import Declared, classes_in
 from flowconf.train.data.table_files import Table
 from flowconf.train.data.table_lists import flat, lists_of, text_of
 
@@ -85,7 +85,7 @@ def declare(sections: Mapping[str, TableField], fitted: Mapping[str, Any] | None
     """The shape and type of each field, with the number of categories where it is known."""
     found: dict[str, tuple[Any, ...]] = {}
     for name, section in sections.items():
-        known = section.categories or (fitted or {}).get(name, {}).get("categories")
+        known = section.categories or classes_in(fitted).get(name)
         dtype = torch.float32 if section.type == "number" else torch.int64
         counted = (len(known) + (section.missing == "category"),) if known else ()
         found[name] = (section.shape, dtype, *counted)

@@ -14,7 +14,8 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import chosen, known_record
 from flowconf.report import shown_path
 from flowconf.report.html import html_table
-from flowconf.train.runs.loading import load_run
+from flowconf.train.data.splits import classes_in
+from flowconf.train.runs.loading import fitted_of, load_run
 from flowconf.train.runs.lock import LINES
 from flowconf.train.screen import number
 
@@ -35,6 +36,16 @@ class TrainedRun:
     def metrics(self) -> dict[str, float]:
         """The losses and metrics of its best weights, such as `val/loss`, `val/accuracy` and `test/accuracy`."""
         return dict(known_record(self.folder).get("metrics", {}))
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The names of classes by field, in the order of their numbers: of folders, categories and characters.
+
+        Example:
+            names = run.classes["label"]
+            [names[number] for number in run.predict(Path("new"))["logits"].argmax(1)]
+        """
+        return classes_in(fitted_of(self.folder))
 
     @property
     def history(self) -> list[dict[str, Any]]:
