@@ -220,16 +220,17 @@ def test_further_sets_of_images_have_the_classes_of_the_training_images(pictures
     shutil.copytree(pictures / "dog", few / "dog")
     text = TINY.replace(
         "synthetic, shape: [8], classes: 4, rows: 320,",
-        f"images, folder: '{pictures}', evaluate: {{few: {{folder: '{few}'}}}}, mixture: {{more: {{folder: '{few}'}}}},",
+        f"images, folder: '{pictures}', evaluate: {{few: {{folder: '{few}'}}}},"
+        f" mixture: {{more: {{folder: '{few}'}}}},",
     )
     file = few.with_suffix(".yaml")
-    file.write_text(text.replace("[B, 8]", "[B, 3, 4, 6]").replace("stem: Linear", "stem: Flatten >> Linear").replace("Linear(8,", "Linear(72,"))
+    file.write_text(text.replace("[B, 8]", "[B, 3, 4, 6]").replace("stem: Linear(8", "stem: Flatten >> Linear(72"))
     data = flowconf.data(file)
     assert torch.cat([batch["label"] for batch in data.named("few")]).tolist() == [1] * 5
     mixed = data.splits["train"].feed.split
     assert torch.equal(mixed.column("label")[-3:], torch.ones(3, dtype=torch.int64))
     (few / "dog").rename(few / "cow")
-    with pytest.raises(ConfigError, match="the class `cow` of `.*few` has no training images") as refused:
+    with pytest.raises(ConfigError, match=r"the class `cow` of `.*few` has no training images") as refused:
         flowconf.data(file)
     assert refused.value.diagnostics[0].place.file == str(file)
 

@@ -105,9 +105,9 @@ def text(
     """Windows of `length` tokens, and as `target` the same tokens shifted by one: int64 [length] each.
 
     `tokens` is `characters` (of the text in `file`, numbered by their position in `vocabulary`, by default the sorted
-    characters of the text, which are kept with the run), `bytes` (of the file), or `shards`: `file` is then a pattern such as `data/*.npy` of
-    one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride` tokens (null:
-    `length`). Validation and test are taken from the end of the text.
+    characters of the text, which are kept with the run), `bytes` (of the file), or `shards`: `file` is then a pattern
+    such as `data/*.npy` of one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride`
+    tokens (null: `length`). Validation and test are taken from the end of the text.
     """
     streams, known = _streams(file, tokens, _characters(vocabulary, fitted))
     windows = Windows(streams, length, stride or length)
@@ -124,7 +124,7 @@ def text(
         windows.part(0, train),
         windows.part(train, train + held) if held else None,
         windows.part(train + held, rows) if tested else None,
-        dict.fromkeys(("tokens", "target"), {"categories": list(known)}) if known else None,
+        {field: {"categories": list(known)} for field in ("tokens", "target")} if known else None,
     )
 
 

@@ -102,7 +102,9 @@ def huggingface(
 class _Columns(dict[str, str]):
     """The column of each field, with the numbers that its classes have in the run."""
 
-    def __init__(self, features: Mapping[str, Any], fields: Mapping[str, str] | None, path: str, known: Classes) -> None:
+    def __init__(
+        self, features: Mapping[str, Any], fields: Mapping[str, str] | None, path: str, known: Classes
+    ) -> None:
         super().__init__(_columns(features, fields, path))
         self.features = features
         names = {field: _class_names(features[column]) for field, column in self.items()}

@@ -269,7 +269,7 @@ def _size_advice(size: Sequence[int]) -> str:
 
 
 def _classes(root: Path, fitted: Mapping[str, Any] | None) -> tuple[Path, list[str]]:
-    """The folder of the training images, and the classes in the order of their numbers: those of the run, if it has any."""
+    """The folder of the training images, and the classes in the order of their numbers: those of the run, if any."""
     base = _split_folders(root).get("train", root)
     there = [inner.name for inner in _folders_of(base)] if base.is_dir() else []
     return base, classes_in(fitted).get("label", there)
