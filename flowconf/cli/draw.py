@@ -86,9 +86,9 @@ def draw(
     assert walk.document is not None
     assert inference is not None
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
-    facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs))
-    origins = walk.document.origins
     opened = form in (PictureForm.HTML, PictureForm.JSON)
+    facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs), source=opened)
+    origins = walk.document.origins
     whole = with_references(picture(walk.plan, facts, opened), origins)
     if opened:
         overlays = profiles.read_overlays(heat) if heat is not None else None

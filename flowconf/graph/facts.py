@@ -13,16 +13,21 @@ from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan, join
 
 
-def facts_of(plan: GraphPlan, inference: Inference, accounts: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
-    """The facts of a Plan whose sizes were checked; nothing is built. `accounts` are those of its weights, by path."""
-    program = emit(plan, inference.sizes)
+def facts_of(
+    plan: GraphPlan, inference: Inference, accounts: Mapping[str, tuple[str, ...]] | None = None, source: bool = True
+) -> Facts:
+    """The facts of a Plan whose sizes were checked; nothing is built. `accounts` are those of its weights, by path.
+
+    `source`: also the generated classes, which only pages show.
+    """
+    program = emit(plan, inference.sizes) if source else None
     return Facts(
         inference.shapes,
         inference.parameters,
         inference.holes,
         {join(path, name): text for path, inner in inference.inside.items() for name, text in inner.names.items()},
-        classes=_classes(program),
-        main=program.classes[-1].name,
+        classes={} if program is None else _classes(program),
+        main="" if program is None else program.classes[-1].name,
         accounts=accounts or {},
     )
 

@@ -580,11 +580,15 @@ class GraphPlan:
     def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
         """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""
         yield prefix, self
-        for step in self.steps:
-            for copy in step.copies or (step,):
-                for applied in copy.applied():
-                    if isinstance(applied.module, Mount):
-                        yield from applied.module.graph.graphs(join(prefix, applied.path))
+        for path, graph in self._copied:
+            yield from graph.graphs(join(prefix, path))
+
+    @cached_property
+    def _copied(self) -> list[tuple[str, GraphPlan]]:
+        """All directly nested graphs with their paths; one for each copy with an index."""
+        copies = (copy for step in self.steps for copy in step.copies or (step,))
+        applied = (applied for copy in copies for applied in copy.applied())
+        return [(one.path, one.module.graph) for one in applied if isinstance(one.module, Mount)]
 
 
 def join(*parts: str) -> str:

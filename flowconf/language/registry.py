@@ -12,6 +12,7 @@ import keyword
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, TypeVar, overload
 
 from flowconf.language import confined, foreign, projects, signatures
@@ -50,6 +51,7 @@ GRAMMAR_WORDS = frozenset(
 """Functions of the override grammar, which cannot be registered: on the command line the grammar would call them."""
 
 
+@cache
 def _offer_built_ins() -> None:
     """Import the module with the names of flowconf, before any others."""
     importlib.import_module(BUILT_IN)

@@ -8,7 +8,6 @@ Independent mistakes are gathered and raised together.
 
 from __future__ import annotations
 
-import gc
 import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ import yaml
 
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion
 from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node
+from flowconf.text.garbage import uncollected
 from flowconf.text.source import Notes, Source, shown
 from flowconf.text.yaml_errors import syntax_error
 
@@ -58,17 +58,14 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
     if len(directives) > 10:
         raise ConfigError(Diagnostic("FC0002", f"the document has {len(directives)} directives", source.place(0)))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
-    collects = gc.isenabled()
-    gc.disable()  # nothing becomes garbage while the tree is built
     try:
-        while loader.check_event():
-            builder.take(loader.get_event())
+        with uncollected():
+            while loader.check_event():
+                builder.take(loader.get_event())
     except yaml.YAMLError as error:
         builder.syntax(error)
     finally:
         loader.dispose()
-        if collects:
-            gc.enable()
     builder.notes.diagnostics += builder.swallowed
     builder.notes.stop_on_errors()
     root = builder.root or Node({}, source.place(0))

@@ -182,6 +182,13 @@ def _like(tensor: Tensor) -> Tensor:
 
 
 def _copied(module: nn.Module, change: Change) -> nn.Module:
+    if not module._modules and not isinstance(module, nn.RNNBase):  # which holds its parameters in lists as well
+        new = module.__new__(type(module))
+        new.__dict__ |= vars(module)
+        for name in ("_parameters", "_buffers"):
+            tensors = vars(module)[name]
+            new.__dict__[name] = {key: None if one is None else change(one) for key, one in tensors.items()}
+        return new
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(one): change(one) for one in tensors})
 

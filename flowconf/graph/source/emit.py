@@ -33,6 +33,9 @@ from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME, STATE
 from flowconf.report import Place
 
+CALLED = re.compile(rf"\b({'|'.join(RUNTIME)})\(")
+"""Calls of functions of the runtime in generated code."""
+
 
 @dataclass(frozen=True)
 class KnownSizes:
@@ -174,7 +177,7 @@ class _Emitter:
         )
         lines += [Line(text, step, place) for text, step, place in writer.lines()]
         self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
-        called = {name for name in RUNTIME for line in lines if re.search(rf"\b{name}\(", line.text)}
+        called = {name for line in lines for name in CALLED.findall(line.text)}
         if called:
             self.imports.setdefault("flowconf.graph.runtime", set()).update(called)
         lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]

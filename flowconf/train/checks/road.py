@@ -21,6 +21,7 @@ from flowconf.language.sections import checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, composing, from_data, with_graphs
+from flowconf.text.garbage import uncollected
 from flowconf.train.checks.trial import tried
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class Walk:
             self.position += 1
             if stage.graph or self._trains:
                 try:
-                    stage.check(self)
+                    with uncollected():
+                        stage.check(self)
                 except ConfigError as error:
                     self.reporter.diagnostics += error.diagnostics
                     self.reporter.unchecked += error.unchecked

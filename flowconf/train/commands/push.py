@@ -62,7 +62,7 @@ def card_of(run: Path, repo: str) -> str:
     assert walk.plan is not None
     assert walk.inference is not None
     assert walk.document is not None
-    whole = picture(walk.plan, facts_of(walk.plan, walk.inference))
+    whole = picture(walk.plan, facts_of(walk.plan, walk.inference, source=False))
     drawn = mermaid(with_references(whole, walk.document.origins))
     config = (run / CONFIG).read_text(encoding="utf-8")
     rows = [f"| {_cell(name)} | {number(value)} |" for name, value in _metrics(record)]
