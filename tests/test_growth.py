@@ -14,7 +14,9 @@ from collections import Counter
 
 import pytest
 
+import flowconf
 from flowconf.cli.main import main
+from flowconf.graph.weights.structural_hash import structural_hash
 
 FEW, MANY = 8, 32
 
@@ -34,6 +36,14 @@ trainer: {{steps: 4, devices: cpu}}
 {more}
 """
 PART = "params: {size: 4}\ninputs: {x: [B, 4]}\nflow: {a: 'Linear(4, size)', b: ReLU, c: 'Linear(size, 4)'}\n"
+
+DEPTH = 8
+
+
+def nested(depth):
+    """A graph in a graph, and so on, with a module at each level."""
+    return f"{{flow: {{a: 'Linear(4, 4)'{f', b: {{also: {nested(depth - 1)}}}' if depth else ''}}}}}"
+
 
 STEPS = {
     "members": "    s{i}: Linear(4, 4) >> ReLU",
@@ -74,6 +84,7 @@ OTHERS = {
         "flow": many(STEPS["members"], 4),
         "more": "phases:\n" + many("  p{i}: {{freeze: s1, when: {{step: {i}}}}}", n),
     },
+    "nested graphs": lambda n: {"flow": "\n".join(f"    s{i}: {{also: {nested(DEPTH)}}}" for i in range(n // 8))},
 }
 
 
@@ -111,8 +122,13 @@ def calls(run):
 
 
 def growing(run, shape):
-    """The functions that are called more than in proportion."""
-    few, many_ = (calls(lambda count=count: run(written(shape, count))) for count in (FEW, MANY))
+    """The functions that are called more than in proportion when `run` takes a config."""
+    return grown(lambda count: run(written(shape, count)))
+
+
+def grown(run):
+    """The functions that are called more than in proportion when `run` takes a count."""
+    few, many_ = (calls(lambda count=count: run(count)) for count in (FEW, MANY))
     return {
         name: (few[name], count) for name, count in many_.items() if count > 1.2 * MANY / FEW * few[name] + 8 * MANY
     }
@@ -125,10 +141,10 @@ def command(tmp_path, monkeypatch, capsys):
     (tmp_path / "part.yaml").write_text(PART)
 
     def run(*words):
-        def on(text):
+        def on(text, *more):
             (tmp_path / "config.yaml").write_text(text)
             (tmp_path / "other.yaml").write_text(text.replace("last: Linear(4, 4)", "last: Linear(4, 4, bias=false)"))
-            assert main(list(words)) == 0, capsys.readouterr().err
+            assert main([*words, *more]) == 0, capsys.readouterr().err
             capsys.readouterr()
 
         on(written("members", 2))  # what is imported and cached does not count
@@ -157,3 +173,37 @@ COMMANDS = [
 @pytest.mark.parametrize("words", COMMANDS)
 def test_commands_grow_in_proportion(words, command):
     assert growing(command(*words.split()), "everything") == {}
+
+
+def test_overrides_grow_in_proportion(command):
+    """As many overrides as members: each is applied to its place, not compared with all others."""
+    run = command("check", "config.yaml")
+    assert grown(lambda n: run(written("settings", n), *(f"model.flow.s{i}.init.bias=1" for i in range(1, n + 1)))) == {}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Builds a graph of a count of members, and writes its weights."""
+
+    def write(count):
+        steps = {f"s{i}": {"also": {"flow": {"a": "Linear(4, 4)", "b": "Linear(4, 4)"}}} for i in range(count)}
+        graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": steps})
+        graph.save(tmp_path / f"{count}.safetensors")
+        return graph
+
+    return {count: write(count) for count in (2, FEW, MANY)}
+
+
+def test_the_hash_grows_in_proportion(weights):
+    structural_hash(weights[2].plan)
+    assert grown(lambda count: structural_hash(weights[count].plan)) == {}
+
+
+def test_reading_weights_grows_in_proportion(weights, tmp_path, capsys):
+    def listed_and_loaded(count):
+        assert main(["weights", str(tmp_path / f"{count}.safetensors")]) == 0
+        weights[count].load(tmp_path / f"{count}.safetensors")
+        weights[count].load(tmp_path / f"{count}.safetensors", at="s1", source_at="s0")
+
+    listed_and_loaded(2)
+    assert grown(listed_and_loaded) == {}

@@ -199,7 +199,7 @@ class _Composer:
         for override in overrides:
             if not override.parsed.is_hydra_override() and not self.chooses(override):
                 root = words.apply(root, override, self.rules, self.library.groups)
-                root = self.library.expand(root)
+                root = self.library.expand(root) if words.may_name_graphs(override, self.rules) else root
         root = self.finished(root)
         lost = [value for value in lost if value.holds(root)]
         warnings = (*self.library.warnings(), *(value.warning() for value in lost))

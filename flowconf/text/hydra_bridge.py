@@ -112,6 +112,8 @@ class FlowRepository(ConfigRepository):
     """The roots of a library, then Hydra's own configs and those of its plugins."""
 
     def __init__(self, library: Library) -> None:
+        self.loaded: dict[str, ConfigResult | None] = {}
+        """What defaults lists have included; as the library reads files once, nothing is loaded again."""
         self.search_path = _own_search_path()
         super().__init__(self.search_path)
         roots = enumerate(library.roots)
@@ -139,7 +141,10 @@ def plugins() -> dict[str, list[str]]:
 class _Loads(CachingConfigRepository):
     """Counts loads, because lists that include each other twice at every level grow without end."""
 
-    count = 0
+    def __init__(self, repository: FlowRepository) -> None:
+        self.delegate = repository  # Hydra copies it, for callers that change it
+        self.cache = repository.loaded
+        self.count = 0
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         self.count += 1

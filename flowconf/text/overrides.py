@@ -198,6 +198,13 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
     return put(root, path, from_plain(parsed.value(), place), rules)
 
 
+def may_name_graphs(override: Override, rules: MergeRules) -> bool:
+    """Whether a word may leave the name of a graph where the graph belongs: only such a tree has to be expanded again."""
+    value = override.parsed.value()
+    removes = override.parsed.is_delete() or value is None
+    return removes or isinstance(value, dict | list) or override.key.rpartition(".")[2] == rules.mount
+
+
 def _path(root: Node, key: str) -> Path:
     """The path of a dotted key; numbers are positions in a list."""
     path: Path = ()
