@@ -178,7 +178,8 @@ def test_commands_grow_in_proportion(words, command):
 def test_overrides_grow_in_proportion(command):
     """As many overrides as members: each is applied to its place, not compared with all others."""
     run = command("check", "config.yaml")
-    assert grown(lambda n: run(written("settings", n), *(f"model.flow.s{i}.init.bias=1" for i in range(1, n + 1)))) == {}
+    words = [f"model.flow.s{i}.init.bias=1" for i in range(1, MANY + 1)]
+    assert grown(lambda count: run(written("settings", count), *words[:count])) == {}
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
 
 
 def may_name_graphs(override: Override, rules: MergeRules) -> bool:
-    """Whether a word may leave the name of a graph where the graph belongs: only such a tree has to be expanded again."""
+    """Whether a word may leave the name of a graph where the graph belongs, so that the tree is expanded again."""
     value = override.parsed.value()
     removes = override.parsed.is_delete() or value is None
     return removes or isinstance(value, dict | list) or override.key.rpartition(".")[2] == rules.mount
