@@ -91,7 +91,7 @@ def _draw(seen: Findings, file: Path) -> None:
 
     inference = infer(plan)
     facts = Facts(inference.shapes, inference.parameters, inference.holes)
-    whole = picture(plan, facts, opened=True)
+    whole = picture(plan, facts)
     marks = marks_of(whole, seen.mistakes)
     origins = None if seen.walk.document is None else seen.walk.document.origins
     write(graph_page(as_data(whole, facts, marks=marks, origins=origins)), file)

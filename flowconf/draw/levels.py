@@ -312,6 +312,7 @@ class _Picture:
     def parts(self, graph: _Graph, step: Step, path: str) -> Level:
         """The branches of a step, and the modules beside them: a router, a skip, a merge."""
         entry, joint = f"{path} entry", f"{path} joint"
+        taken = self.shape_of(graph, step.stream)
         merge = step.modules_beside.get("merge")
         sign = "" if merge is not None else _joint_sign(step)
         members = [Member(id=entry, kind="input", place=step.place)]
@@ -323,7 +324,7 @@ class _Picture:
             if applied is merge:
                 joint = member.id
                 continue
-            edges.append(Edge(entry, member.id))
+            edges.append(Edge(entry, member.id, shape=taken))
             weighs = "weights" if step.weighs else "picks"
             if name == "router":
                 edges.append(Edge(member.id, joint, "reference", argument=weighs))

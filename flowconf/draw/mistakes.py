@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flowconf.draw.data import Marks, block_end
 from flowconf.draw.members import Member
-from flowconf.report import Diagnostic, Place
+from flowconf.report import NOWHERE, Diagnostic, Place
 
 
 def marks_of(whole: Member, mistakes: Sequence[Diagnostic]) -> Marks:
@@ -28,7 +28,7 @@ def marks_of(whole: Member, mistakes: Sequence[Diagnostic]) -> Marks:
     for one in mistakes:
         text = f"{one.code}: {one.message}" + (f"; {one.help}" if one.help else "")
         if not mark(one.place, one.severity, text):
-            notes.append(text)
+            notes.append(f"{one.place}: {text}" if one.place != NOWHERE else text)
         for label in one.labels:
             mark(label.place, "cause", label.message)
     return Marks("Mistakes", found, notes)

@@ -288,6 +288,14 @@ def test_bodies_with_modules_inside(step, body):
     assert member(whole, "a").parameters == sum(one.numel() for one in flowconf.build(graph({"a": step})).parameters())
 
 
+def test_edges_into_branches_have_the_shape_of_the_stream():
+    whole, _ = drawn(
+        graph({"a": "Linear(8, 4)", "b": {"split": {"one": "Linear(4, 2)", "two": "Identity"}, "merge": "cat"}})
+    )
+    shapes = {edge.target: edge.shape for edge in member(whole, "b").inside.edges}
+    assert shapes == {"b.one": "[B, 4]", "b.two": "[B, 4]", "b joint": ""}
+
+
 def test_edges_of_parts_have_their_shapes():
     flow = {
         "start": {

@@ -84,3 +84,9 @@ def test_a_graph_without_mistakes_is_drawn_without_marks():
     Path("graph.yaml").write_text(GRAPH.replace("Linear(12, 2)", "Linear(16, 2)"), encoding="utf-8")
     assert main(["check", "graph.yaml", "--draw", "page.html"]) == 0
     assert '"marks":{}' in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_mistake_in_a_step_that_cannot_be_drawn_is_a_note_with_its_place():
+    Path("graph.yaml").write_text(GRAPH.replace("last: ReLU", "last: RleU"), encoding="utf-8")
+    data = drawn()
+    assert [note.partition(": ")[0] for note in data["notes"]] == ["graph.yaml:10:9"]

@@ -38,7 +38,7 @@ function member(one, state) {
   if (one.card.shape === "joint") group.append(joint(one));
   else if (one.card.shape === "pill") group.append(...pill(one));
   else group.append(...(card && one.open ? box(one, state) : leaf(one)));
-  if (one.mark) group.append(draw("text", { class: "mark", x: 8, y: -5 }, one.mark.kind));
+  if (one.mark) group.append(draw("text", { class: "mark", x: width - 10, y: height + 4, "text-anchor": "end" }, one.mark.kind));
   return group;
 }
 

@@ -39,7 +39,7 @@ function marked(tree, data, go) {
   };
   const marks = Object.entries(data.marks ?? {}), notes = data.notes ?? [];
   const list = marks.length > 0 && make("ul", { class: "links marks" }, marks.map(row));
-  return list || notes.length ? [make("h3", {}, data.title ?? "Marked"), list, notes.length > 0 && block(notes)].filter(Boolean) : [];
+  return list || notes.length ? [make("h3", {}, data.title ?? "Marked"), list, notes.length > 0 && make("ul", { class: "links marks" }, notes.map((note) => make("li", {}, note)))].filter(Boolean) : [];
 }
 
 function ranked(one, overlay, top, go) {
