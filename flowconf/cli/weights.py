@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowconf.report import counted
+
 if TYPE_CHECKING:
     from flowconf.graph.weights.listing import Listing, StoredTensor
 
@@ -35,11 +37,10 @@ def text(listing: Listing) -> str:
     """The listing as text: the file, its metadata, and a tree of paths with their sizes."""
     entries = listing.entries
     numbers = sum(entry.numbers for entry in entries)
-    tensors = f"{len(entries)} tensor{'' if len(entries) == 1 else 's'}"
-    lines = [f"{listing.file}: {tensors}, {numbers:,} numbers, {readable(total(entries))}"]
+    lines = [f"{listing.file}: {counted(len(entries), 'tensor')}, {numbers:,} numbers, {readable(total(entries))}"]
     lines += [f"  {name}: {value}" for name, value in _metadata(listing)]
     if listing.state:
-        lines.append(f"  training state: {len(listing.state)} tensors, {readable(total(listing.state))}")
+        lines.append(f"  training state: {counted(len(listing.state), 'tensor')}, {readable(total(listing.state))}")
     rows: list[TensorRow] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines += ["", *(_line(row, widths) for row in rows)]

@@ -161,7 +161,9 @@ class Graph(GraphTree):
         Raises `PathError` and `ConfigError`.
         """
         renames = tuple((rename or {}).items())
-        request = weights.Request(str(source), source_at, renames, missing, unused, sha256, mismatched=mismatched)
+        request = weights.Request(
+            str(source), source_at, renames, missing, unused, sha256, mismatched=mismatched, written=weights.as_argument
+        )
         return weights.load(self.module_at(at), request, at)
 
     def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:

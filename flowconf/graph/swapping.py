@@ -13,6 +13,8 @@ from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
 from flowconf.language.settings import Follow, Tie
 from flowconf.report import ConfigError, Diagnostic
 
+ONE_STEP = 'build one: `flowconf.build({"inputs": {"x": ["B", 8]}, "flow": {"one": "Linear(8, 5)"}})`'
+
 
 def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
     """`plan` with `other` instead of the graph at `path`. Raises `ConfigError` if the interfaces differ."""
@@ -69,8 +71,12 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def swap(root: GraphTree, path: str, other: GraphTree) -> None:
+def swap(root: GraphTree, path: str, other: object) -> None:
     """Replace the graph at `path` below `root` by `other`, with its weights. Raises `ConfigError`."""
+    if not isinstance(other, GraphTree):
+        shown = f"the string `{other}`" if isinstance(other, str) else f"a `{type(other).__name__}`"
+        message = f"`{path}` can only be swapped for a graph, got {shown}"
+        raise ConfigError(Diagnostic("FC0206", message, root.plan.place, path, advice=ONE_STEP))
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
     linked: list[Tie | Follow] = [*root.plan.all_ties(), *root.plan.all_follows()]

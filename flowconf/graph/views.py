@@ -15,7 +15,7 @@ from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
 from flowconf.language.plan import GraphPlan, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
-from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
+from flowconf.report import NOWHERE, Diagnostic, PathError, suggest, texts
 
 
 def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
@@ -26,7 +26,7 @@ def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
 def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Want, ...]:
     """The references as demands. Raises `PathError` for an unknown one."""
     wants = []
-    for text in dict.fromkeys(references):
+    for text in dict.fromkeys(texts(references, "references")):
         try:
             value = find_anywhere(graph.plan, text)
             _check_slices(graph.plan, value, graph.__dict__.get("_sizes", KnownSizes()).kinds)

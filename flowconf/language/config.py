@@ -15,7 +15,7 @@ from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import checks
 from flowconf.language.training import TrainingConfig
-from flowconf.report import ConfigError, Diagnostic, Reporter
+from flowconf.report import ConfigError, Diagnostic, Reporter, texts
 from flowconf.text import Composition, Document, MergeRules
 from flowconf.text import compose as compose_text
 from flowconf.text.source import absolute
@@ -78,8 +78,9 @@ class Config:
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:
     """Compose the files and the command line. Only the composition is checked."""
+    words = texts(overrides, "overrides")
     warnings = projects.import_project(Path(os.path.realpath(absolute(file))).parent)
-    found = compose_text(file, overrides, RULES)
+    found = compose_text(file, words, RULES)
     document = replace(found.document, warnings=(*warnings, *found.document.warnings))
     return replace(found, document=document)
 

@@ -19,7 +19,7 @@ from flowconf.language import confined, foreign, projects, signatures
 from flowconf.language.advice import other_tools
 from flowconf.language.foreign import Foreign, NotOffered
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import NOWHERE, Advice, Available, ConfigError, Diagnostic, Place, Suggestion
+from flowconf.report import NOWHERE, Advice, Available, ConfigError, Diagnostic, Place, Suggestion, texts
 
 T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
@@ -145,6 +145,11 @@ class Table:
 
     def register(self, item: T, name: str | None = None) -> T:
         """Register `item` by its name. Raises `ConfigError` (FC0126) for a name that is taken or not allowed."""
+        if not hasattr(item, "__qualname__"):
+            kind = type(item).__name__
+            advice = f'a name is written as `name="{item}"`' if kind == "str" else None
+            message = f"only a class or a function can be registered as a {self.kind}, got a `{kind}`"
+            raise ConfigError(Diagnostic("FC0123", message, advice=advice))
         name = name or item.__name__
         known = self.registered.get(name)
         if known is None:
@@ -352,5 +357,5 @@ def offer(
         "augmentations": augmentations,
     }
     for table, sources in given.items():
-        for source in [sources] if isinstance(sources, str) else sources:
-            TABLES[table].offer(source, tuple(without))
+        for source in [sources] if isinstance(sources, str) else texts(sources, table):
+            TABLES[table].offer(source, texts(without, "without"))

@@ -3,6 +3,7 @@
 This is the lowest layer: it imports no other part of flowconf, and every other part may import it.
 """
 
+from flowconf.report.arguments import texts
 from flowconf.report.codes import CODES
 from flowconf.report.diagnostic import Diagnostic, Fix, Label
 from flowconf.report.errors import (
@@ -24,7 +25,16 @@ from flowconf.report.reporter import Reporter
 from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
 from flowconf.report.suggestion import Advice, Available, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
-from flowconf.report.wording import FEW, bytes_in_words, listing, nearest, nearest_of, printable, printable_lines
+from flowconf.report.wording import (
+    FEW,
+    bytes_in_words,
+    counted,
+    listing,
+    nearest,
+    nearest_of,
+    printable,
+    printable_lines,
+)
 
 __all__ = [
     "AND_HERE",
@@ -50,6 +60,7 @@ __all__ = [
     "Suggestion",
     "as_dict",
     "bytes_in_words",
+    "counted",
     "dotted",
     "drawn",
     "grouped",
@@ -71,6 +82,7 @@ __all__ = [
     "safe_streams",
     "shown_path",
     "suggest",
+    "texts",
     "wants_colour",
     "why_not",
     "write_drawn",

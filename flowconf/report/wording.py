@@ -43,6 +43,11 @@ def listing(names: Sequence[str], most: int = 40) -> str:
     return f"{', '.join(f'`{name}`' for name in shown)}{more}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words: `1 tensor`, `2 tensors`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def printable(text: str) -> str:
     """The text on one line, safe to print: line ends, control and direction characters are escaped."""
     return text if text.isprintable() else "".join(map(_shown, text))

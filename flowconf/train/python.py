@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -64,13 +65,14 @@ def predict(
     last: bool = False,
     step: int | None = None,
     trust: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """What the graph of a run gives for `inputs`: tensors [rows, ...] by name, a split of its data, or a file (`Path`).
 
     `values` are references to any values of the graph (default: its outputs), on the CPU. Of a split, `train`, `val` or
     `test`, the rows come in their own order, and `fields` of the data are given as well; `row` is the number of each
-    row. `overrides` change its config, such as its data; the weights are the best ones, the `last` ones, or those kept
-    of a `step`; `trust` as in `train`. Raises `ConfigError`, `PathError`.
+    row, and `file`, a list, the file that it comes from. `overrides` change its config, such as its data; the weights
+    are the best ones, the `last` ones, or those kept of a `step`; `trust` as in `train`. Raises `ConfigError`
+    and `PathError`.
 
         found = flowconf.predict("runs/digits", "test", fields=["label"])
         wrong = found["logits"].argmax(1) != found["label"]

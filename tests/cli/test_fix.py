@@ -57,3 +57,18 @@ def test_without_the_option_nothing_is_written(tmp_path: Path) -> None:
     file.write_text(WRONG)
     assert main(["check", str(file)]) == 2
     assert file.read_text() == WRONG
+
+
+@pytest.mark.parametrize("written", ["MSELoss", "BCEWithLogitsLoss", "KLDivLoss", "binary_crossentropy"])
+def test_the_name_is_mended_but_the_objective_is_only_proposed(tmp_path: Path, capsys, written: str) -> None:
+    file = tmp_path / "config.yaml"
+    text = (
+        "model: {inputs: {image: [B, 8]}, flow: {logits: 'Linear(8, 4)'}}\n"
+        "data: {name: synthetic, shape: [8], classes: 4}\n"
+        f"loss: {{label: {{fn: {written}, input: logits, target: label}}}}\n"
+    )
+    file.write_text(text)
+    assert main(["check", str(file), "--fix"]) == 2
+    assert "fn: cross_entropy" not in file.read_text()
+    assert file.read_text() != text
+    assert "help: write `cross_entropy`" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from torch import nn
 
 import flowconf
 from flowconf import ConfigError
+from flowconf.language import registry
 
 CASES = {
     "linear": (
@@ -502,3 +503,46 @@ def test_a_module_that_cannot_be_faked_is_no_obstacle(table):
     table.register(Dependent)
     graph = flowconf.build({"inputs": {"x": ["B", 6]}, "flow": {"d": "Dependent", "a": "Linear(6, 2)"}})
     assert graph(torch.ones(2, 6)).shape == (2, 2)
+
+
+class Unready(nn.Module):
+    def __init__(self) -> None:
+        self.size = 3
+
+
+class Silent(nn.Module):
+    def forward(self, x: torch.Tensor) -> None:
+        return None
+
+
+class Outside(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.detach().numpy() + 1)
+
+
+@pytest.fixture
+def own_modules():
+    for one in (Unready, Silent, Outside):
+        flowconf.register(one)
+    yield
+    for one in (Unready, Silent, Outside):
+        registry.modules.registered.pop(one.__name__)
+
+
+def test_mistakes_in_modules_of_a_project_are_reported_where_they_are(own_modules):
+    document = {"inputs": {"x": ["B", 4]}, "flow": {"own": "Unready", "b": "Linear(4, 2)", "c": "Linear(4, 3)"}}
+    (found,) = flowconf.check(document)
+    assert (found.code, found.message) == (
+        "FC0202", "`Unready` cannot be built: its `__init__` does not call `super().__init__()`",
+    )  # fmt: skip
+    assert found.labels[0].place.file == __file__
+    document["flow"]["own"] = "Silent"
+    (found,) = flowconf.check(document)
+    assert found.message == "`own` is `None`, but `b` requires a value"
+    assert found.help == "return a value from the `forward` of `own`"
+
+
+def test_a_module_that_uses_numpy_is_left_to_the_run(own_modules):
+    document = {"inputs": {"x": ["B", 4]}, "flow": {"own": "Outside", "b": "Linear(4, 2)"}}
+    assert flowconf.check(document) == []
+    assert flowconf.build(document)(torch.zeros(3, 4)).shape == (3, 2)

@@ -97,7 +97,7 @@ def test_a_rename_that_would_match_is_named_and_one_that_matches_nothing_refused
     with pytest.raises(ConfigError) as raised:
         letter().load(tmp_path / "old.safetensors")
     assert [(d.code, d.help) for d in raised.value.diagnostics] == [
-        ("FC0303", "add `rename: {batch.1: norm}` (5 of 5 would match)")
+        ("FC0303", 'add `rename={"batch.1": "norm"}` (5 of 5 would match)')
     ]
     with pytest.raises(ConfigError) as raised:
         letter().load(tmp_path / "old.safetensors", rename={"bacth.1": "norm"})
@@ -159,7 +159,7 @@ def test_nothing_loaded_is_always_an_error_and_names_the_prefix(tmp_path):
         with pytest.raises(ConfigError, match="letter") as raised:
             graph.load(tmp_path / "w.safetensors", missing=mode, unused="ignore")
         assert codes(raised) == ["FC0302"]
-        assert raised.value.diagnostics[0].help == "add `at: letter` (9 of 9 would match)"
+        assert raised.value.diagnostics[0].help == 'add `source_at="letter"` (9 of 9 would match)'
 
 
 def test_nothing_loaded_into_a_deeper_place_names_the_prefix(tmp_path):

@@ -39,6 +39,12 @@ def faked(grad: bool = False, mode: FakeTensorMode | None = None) -> Iterator[Fa
 WantsNumbers = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 """Exceptions of code that fake tensors cannot run."""
 
+
+def wants_numbers(problem: Exception) -> bool:
+    """Whether code failed because fake tensors have no numbers, NumPy's included."""
+    return isinstance(problem, WantsNumbers) or str(problem).startswith(".numpy() is not supported")
+
+
 real = unset_fake_temporarily
 """A block inside `faked` in which new tensors are real."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowconf.graph.shapes import faults, rules
 from flowconf.graph.shapes.assumed_output import as_declared
-from flowconf.graph.shapes.fake_values import UNKNOWN, WantsNumbers, called, kind_of
+from flowconf.graph.shapes.fake_values import UNKNOWN, called, kind_of, wants_numbers
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Inference
@@ -55,10 +55,10 @@ class ModuleCaller:
             if inner is not None:
                 self._note_inside(inner, join(call.visit.path, call.visit.spot))
             return output
-        except WantsNumbers:
-            self.result.certain = False
-            return UNKNOWN
         except Exception as problem:  # noqa: BLE001 - a module may raise anything
+            if wants_numbers(problem):
+                self.result.certain = False
+                return UNKNOWN
             why = self.sizes.reworded(first_line(problem))
             try:
                 self._misfit(built, call, None, str(problem), why, raised_here(problem))
@@ -86,6 +86,10 @@ class ModuleCaller:
     ) -> NoReturn:
         """Report an invalid input: `wrong` is the error of a rule, `raised_message` that of the module."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
+        if call.stream is None:
+            message = f"`{visit.giver.name}` is `None`, but `{call.path}` requires a value"
+            advice = f"return a value from the `forward` of `{visit.giver.name}`"
+            self.findings.error(visit, "FC0201", message, visit.giver.place, (Label("read here", place),), advice)
         labels = [visit.arrives(self.sizes), *raised]
         kind = found = dim = given = None
         if isinstance(module, Call):

@@ -23,7 +23,7 @@ from flowconf.language.plan import Instance, Shared, join
 from flowconf.language.registry import modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.settings import Adapter
-from flowconf.report import Label, Reporter, raised_here
+from flowconf.report import Label, Place, Reporter, raised_here
 
 
 @dataclass
@@ -143,6 +143,8 @@ class ModuleMaker:
             words = first_line(problem)
             self._check_sizes(call, None, words, visit)
             self._refused(call, words, raised_here(problem), visit)
+        if isinstance(made, nn.Module) and "_parameters" not in vars(made):
+            self._refused(call, "its `__init__` does not call `super().__init__()`", _constructor_of(made), visit)
         self._check_sizes(call, made, "", visit)
         if not isinstance(made, nn.Module) and not (is_argument and package_calls.is_object(call)):
             message = f"a step requires a module, but `{call.name}` returned a `{type(made).__name__}`"
@@ -208,3 +210,9 @@ class ModuleMaker:
             message = f"`_` in `{call}` cannot be inferred: `{self.sizes.number(size)}` is an unknown size"
             self.findings.error(visit, "FC0204", message, hole.place, advice="write the size")
         return size
+
+
+def _constructor_of(module: nn.Module) -> tuple[Label, ...]:
+    """Where the constructor of a module is written: one label, or none."""
+    code = getattr(type(module).__init__, "__code__", None)
+    return () if code is None else (Label("written here", Place(code.co_filename, code.co_firstlineno)),)

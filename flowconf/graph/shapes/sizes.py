@@ -160,6 +160,8 @@ class Sizes:
             return "{" + ", ".join(f"{name}: {self.show(item)}" for name, item in value.items()) + "}"
         if isinstance(value, tuple | list):
             return "(" + ", ".join(self.show(item) for item in value) + ")"
+        if value is None:
+            return "None"
         return "a value of unknown shape" if not isinstance(value, int | float) else str(value)
 
     def reworded(self, message: str) -> str:

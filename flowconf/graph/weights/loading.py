@@ -24,7 +24,21 @@ from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.settings import Checkpoint
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, shown_path, suggest
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, counted, shown_path, suggest
+
+EMPTY = '""'
+
+
+def as_key(key: str, value: str | Mapping[str, str]) -> str:
+    """A key of a `checkpoint:` with its value."""
+    if isinstance(value, Mapping):
+        value = f"{{{', '.join(f'{old or EMPTY}: {new or EMPTY}' for old, new in value.items())}}}"
+    return f"{key}: {value}"
+
+
+def as_argument(key: str, value: str | Mapping[str, str]) -> str:
+    """The same as an argument of `Graph.load`."""
+    return f"{'source_at' if key == 'at' else key}={json.dumps(value)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class Request:
     sha256: str | None = None
     place: Place = NOWHERE
     mismatched: str = "error"
+    written: Callable[[str, str | Mapping[str, str]], str] = as_key
+    """A key with a value, as it is written where these weights are asked for."""
     places: Mapping[str, Place] = field(default_factory=dict)
     """The places of keys that may be at fault; `place` is used for the others."""
 
@@ -75,7 +91,7 @@ class WeightReport:
 
     def _lines(self) -> list[str]:
         where = f"`{self.at}`" if self.at else "the graph"
-        lines = [f"weights of {where} from {shown_path(self.source)}: {len(self.loaded)} tensors loaded"]
+        lines = [f"weights of {where} from {shown_path(self.source)}: {counted(len(self.loaded), 'tensor')} loaded"]
         lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
         lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
         lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
@@ -290,22 +306,23 @@ def _judge(
     if not report.loaded and target and not (report.mismatched and strict):
         part = f" below `{request.at}`" if request.at else ""
         message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
-        advice = _would_match(target, names, is_whole=request.mismatched == "ignore" and not report.at)
+        advice = _would_match(target, names, request, is_whole=request.mismatched == "ignore" and not report.at)
         if request.at and set(names) & set(target):
-            advice = "remove `at`: the names in the file match without it"
+            advice = f"remove `{request.written('at', request.at)}`: the names in the file match without it"
         place = request.place_of("at") if request.at else request.place
         reporter.error("FC0302", message, place, path=report.at, advice=advice)
         reporter.stop_on_errors()
     if report.mismatched and strict:
         (name, mine, theirs), *others = report.mismatched
         message = f"`{join(report.at, name)}` has shape {list(mine)}, but {list(theirs)} in `{file}`"
-        message += f", and {len(others)} more tensors do not match" if others else ""
-        advice = "write `mismatched: ignore` to keep the values that they have here"
+        message += f"; also of another shape: {counted(len(others), 'tensor')}" if others else ""
+        advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
         reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
     if report.missing:
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         spare = [name for name in mapping if name not in target]
-        advice = _would_rename(report.missing, spare) or "write `missing: warn` to keep their current values"
+        accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
+        advice = _would_rename(report.missing, spare, request) or accepted
         _weigh(reporter, request.missing, "FC0303", message, request.place, report.at, advice)
     if report.unused:
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
@@ -316,7 +333,7 @@ def _judge(
             message,
             request.place,
             report.at,
-            "write `unused: ignore` to accept that",
+            f"write `{request.written('unused', 'ignore')}` to accept that",
         )
     reporter.stop_on_errors()
 
@@ -326,7 +343,7 @@ def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, 
         reporter.error(code, message, place, path=path, advice=advice)
 
 
-def _would_match(target: Mapping[str, Tensor], names: list[str], is_whole: bool) -> str | None:
+def _would_match(target: Mapping[str, Tensor], names: list[str], request: Request, is_whole: bool) -> str | None:
     """The advice for a source whose names do not match those of the target; `is_whole`: a part cannot be selected."""
     counts: dict[str, int] = {}
     for name in names:
@@ -337,12 +354,14 @@ def _would_match(target: Mapping[str, Tensor], names: list[str], is_whole: bool)
     if counts:
         best = max(counts, key=lambda prefix: counts[prefix])
         count = f"({counts[best]} of {len(target)} would match)"
-        return f"save the weights without `{best}.` in their names {count}" if is_whole else f"add `at: {best}` {count}"
+        part = f"add `{request.written('at', best)}` {count}"
+        return f"save the weights without `{best}.` in their names {count}" if is_whole else part
     shorter = {name.split(".", 1)[1] for name in target if "." in name}
     heads = {name.split(".", 1)[0] for name in target if "." in name}
     if len(heads) == 1 and shorter & set(names):
         head = next(iter(heads))
-        return f'add `rename: {{"": {head}}}` ({len(shorter & set(names))} of {len(target)} would match)'
+        renamed = request.written("rename", {"": head})
+        return f"add `{renamed}` ({len(shorter & set(names))} of {len(target)} would match)"
     deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
     if deeper:
         return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
@@ -350,10 +369,10 @@ def _would_match(target: Mapping[str, Tensor], names: list[str], is_whole: bool)
 
 
 def _counted(names: list[str], of: str) -> str:
-    return f"1 tensor {of} is" if len(names) == 1 else f"{len(names)} tensors {of} are"
+    return f"{counted(len(names), 'tensor')} {of} {'is' if len(names) == 1 else 'are'}"
 
 
-def _would_rename(missing: list[str], spare: list[str]) -> str | None:
+def _would_rename(missing: list[str], spare: list[str], request: Request) -> str | None:
     """The `rename` of a prefix that maps most of the missing tensors to unused ones."""
     there, prefixes = set(spare), [_prefixes(name, missing[0]) for name in spare]
     counts = {}
@@ -363,7 +382,7 @@ def _would_rename(missing: list[str], spare: list[str]) -> str | None:
     if not counts:
         return None
     (old, new), count = max(counts.items(), key=lambda item: item[1])
-    return f"add `rename: {{{old or repr('')}: {new or repr('')}}}` ({count} of {len(missing)} would match)"
+    return f"add `{request.written('rename', {old: new})}` ({count} of {len(missing)} would match)"
 
 
 def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:

@@ -133,14 +133,16 @@ def for_name(name: str) -> str | None:
     )
 
 
-def another_kind(data: Mapping[str, object], wanted: Collection[str]) -> tuple[str, str, str] | None:
+def another_kind(data: Mapping[str, object], wanted: Collection[str], is_mounted: bool) -> tuple[str, str, str] | None:
     """For a document of the wrong kind, without the keys `wanted`: one of its keys, the message, and the advice."""
     strange = [key for key in data if key not in wanted]
     sections = [key for key in strange if key in SECTIONS or key == "model"]
     if "flow" in wanted and sections and len(sections) == len(strange):
         key = sections[0]
         if "model" in data:
-            return key, "expected a graph, got a training config", "name the file of its graph"
+            whole = "pass what is under `model`, or the file of the config"
+            advice = "name the file of its graph" if is_mounted else whole
+            return key, "expected a graph, got a training config", advice
         given = [f"`{own}`" for own in wanted if own in data]
         advice = f"move {', '.join(given)} to `model`" if given else "write `flow`"
         return key, f"`{key}` is a section of a training config, but this is a graph", advice

@@ -178,7 +178,7 @@ class _Report:
 
     def _another_kind(self, where: Path, wanted: Sequence[str]) -> bool:
         """Report a document of the wrong kind; returns whether it is one."""
-        found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted)
+        found = hints.another_kind(cast("dict[str, Any]", self._at(where)), wanted, is_mounted=bool(where))
         if found is not None:
             key, message, hint = found
             self._error("FC0121", message, self._key((*where, key)), (*where, key), advice=hint)

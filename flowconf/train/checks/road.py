@@ -150,6 +150,8 @@ def begin(
     `trained` requires a training config instead of a graph document. `origin` is the place reported for errors in a
     dict; graphs that a dict names are searched for in `configs` of the current folder, or in the current folder.
     """
+    if not isinstance(source, str | os.PathLike):
+        _check_graph_alone(source, overrides, trained)
     if isinstance(source, GraphPlan):
         return Walk(plan=source, position=_NUMBERS["sections"], reporter=Reporter(diagnostics=list(source.warnings)))
     if isinstance(source, Mapping):
@@ -159,6 +161,16 @@ def begin(
         return composed(configs.compose(source, overrides), trained=trained)
     except ConfigError as error:
         raise _tried(error, os.fspath(source), overrides, BEFORE_TORCH) from None
+
+
+def _check_graph_alone(source: object, overrides: Sequence[str], trained: bool) -> None:
+    """Refuse what is neither a file nor a graph, and what applies to files only."""
+    kind = f"a `{type(source).__name__}`"
+    if trained or not isinstance(source, GraphPlan | Mapping):
+        wanted = "the file of a training config" if trained else "a file, the dict of a graph document, or a plan"
+        raise ConfigError(Diagnostic("FC0123", f"expected {wanted}, got {kind}"))
+    if overrides:
+        raise ConfigError(Diagnostic("FC0123", f"`overrides` apply only to a file, got {kind}"))
 
 
 def _tried(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.fake_values import WantsNumbers, quiet
+from flowconf.graph.shapes.fake_values import WantsNumbers, quiet, wants_numbers
 from flowconf.graph.shapes.locating import number_in
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import references, registry
@@ -127,10 +127,8 @@ class TermCheck:
             if isinstance(meter, TorchMeter):
                 with quiet():
                     self.named[meter.term.name] = [name for name, _ in named_numbers("", meter.compute())]
-        except WantsNumbers:
-            return None  # it looks at the numbers
         except Exception as problem:  # noqa: BLE001 - a loss or metric of a project may raise anything
-            return problem
+            return None if wants_numbers(problem) else problem
         return None
 
     def _tell(
@@ -236,7 +234,7 @@ class TermCheck:
                 return ("target",), f"make `{target}` integers"
         picking = self._picking(term, operands)
         if picking is not None:
-            return ("fn",), Suggestion(picking, instead_of=fn)
+            return ("fn",), Suggestion(picking)  # another objective, which `--fix` does not choose
         reshaped = self._reshaped(operands)
         for key in ("target", "input") if reshaped is None else ():
             advice = self._fitting(key, meter, operands)
@@ -253,10 +251,9 @@ class TermCheck:
         return PICKING[0] if term.function is not tried.function and self.fits(Average(tried)) else None
 
     def _fitting(self, key: str, meter: Meter, operands: Sequence[Given]) -> Suggestion | None:
-        """The advice to write the only other value that fits in the place of the one under a key."""
+        """The advice to write the only other value that fits in the place of the one under a key; not for `--fix`."""
         found = [text for text, other in self._others(meter.term, operands, key) if self.fits(meter, other)]
-        current = next((operand.source.name for operand in operands if operand.key == key), "")
-        return Suggestion(found[0], instead_of=current) if len(found) == 1 else None
+        return Suggestion(found[0]) if len(found) == 1 else None
 
     @staticmethod
     def _axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:

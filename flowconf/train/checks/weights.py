@@ -16,10 +16,12 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve.module_settings import read_checkpoint
 from flowconf.language.settings import Checkpoint
 from flowconf.language.weight_source import CheckpointSource
-from flowconf.report import Reporter
+from flowconf.report import NOWHERE, Reporter, shown_path
 
 JUDGED = ("missing", "unused", "mismatched")
 """The keys of a checkpoint that say what to do with tensors that do not match."""
+MISFITS = ("FC0302", "FC0303", "FC0304", "FC0305")
+"""The codes of weights that do not fit a graph."""
 RUNS = "runs"
 """Default folder to search for runs of other configs."""
 
@@ -47,8 +49,13 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
 
 
 def check_run_weights(file: Path, plan: GraphPlan, inference: Inference, reporter: Reporter) -> None:
-    """Report what prevents loading the weights of a run into the graph of its config."""
-    reporter.diagnostics += fits(plan, inference, [("", Request(str(file)))])
+    """Report what prevents loading the weights of a run into the graph of its config, at the step concerned."""
+    advice = f"weights with other sizes begin a new run: `init_from={shown_path(str(file))}` loads those that fit"
+    for found in fits(plan, inference, [("", Request(str(file)))]):
+        step = plan.step_at(found.path)
+        place = step.body_place if step is not None and found.place == NOWHERE else found.place
+        better = advice if found.code in MISFITS else found.advice
+        reporter.diagnostics.append(replace(found, place=place, advice=better))
 
 
 def start_of(config: Config) -> Checkpoint | None:

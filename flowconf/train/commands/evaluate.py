@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
-from flowconf.report import ConfigError, Diagnostic, suggest
+from flowconf.report import ConfigError, Diagnostic, suggest, texts
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
 from flowconf.train.precision import numbers
@@ -23,6 +23,7 @@ def evaluate_run(
     The default is validation and test, and only validation with `trainer.test: false`. `overrides` change the run's
     config, such as its data or metrics. Raises `ConfigError`.
     """
+    splits = texts(splits, "splits")
     folder = find_run_folder(run).absolute()
     file = weights_of(folder, which)
     walk = walk_run(folder, overrides, file)

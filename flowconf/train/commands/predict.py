@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.language.training import FITTED
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest, texts
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
@@ -242,8 +243,12 @@ def predict_run(
     overrides: Sequence[str] = (),
     batch_size: int = BATCH_SIZE,
     which: Which = "best",
-) -> dict[str, Tensor]:
-    """The same as tensors on the CPU: for a split, for a file, or for `inputs`: tensors [rows, ...] by name."""
+) -> dict[str, Any]:
+    """The same as tensors on the CPU: for a split, for a file, or for `inputs`: tensors [rows, ...] by name.
+
+    `file` is a list of texts.
+    """
+    fields = texts(fields, "fields")
     if overrides and not isinstance(inputs, str):
         raise ConfigError(Diagnostic("FC0502", "`overrides` apply only to a split of the data"))
     if isinstance(inputs, Path) and has_arrays(str(inputs)):
@@ -268,12 +273,15 @@ def predict(
     return joined(found for _, found in with_batches(graph, in_batches(inputs, batch_size), values))
 
 
-def joined(parts: Iterable[Columns]) -> dict[str, Tensor]:
-    """The results for all batches. Raises `ConfigError` if their shapes differ."""
+def joined(parts: Iterable[Columns]) -> dict[str, Any]:
+    """The results for all batches: tensors, and lists of texts. Raises `ConfigError` if their shapes differ."""
     found: dict[str, list[Tensor]] = {}
+    listed: dict[str, list[str]] = {}
     for part in parts:
         for name, values in part.items():
-            assert isinstance(values, Tensor)
+            if not isinstance(values, Tensor):
+                listed.setdefault(name, []).extend(values)
+                continue
             others = found.setdefault(name, [])
             if others and others[0].shape[1:] != values.shape[1:]:
                 message = (
@@ -281,7 +289,7 @@ def joined(parts: Iterable[Columns]) -> dict[str, Tensor]:
                 )
                 raise ConfigError(Diagnostic("FC0502", message, advice="pass rows of one shape at a time"))
             others.append(values)
-    return {name: torch.cat(values) for name, values in found.items()}
+    return {**listed, **{name: torch.cat(values) for name, values in found.items()}}
 
 
 def in_batches(arrays: Mapping[str, Tensor], batch_size: int) -> Iterator[Batch]:
@@ -335,12 +343,16 @@ def _field(name: str, batch: Batch, rows: range) -> Tensor:
     return batch[name].cpu()
 
 
-def check_inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str | None = None) -> dict[str, Tensor]:
+def check_inputs(graph: Graph, arrays: object, source: str | None = None) -> dict[str, Tensor]:
     """The arrays for the graph's inputs, checked against the declared shapes. Raises `ConfigError`.
 
     `source` is the file that they come from.
     """
     place = Place(source)
+    if not isinstance(arrays, Mapping):
+        name = next((given.name for given in graph.plan.inputs if not given.captured), "name")
+        message = f"expected tensors by the names of the inputs, got a `{type(arrays).__name__}`"
+        raise ConfigError(Diagnostic("FC0502", message, place, advice=f'write `{{"{name}": ...}}`'))
     found = {}
     for given in graph.plan.inputs:
         if given.captured:
@@ -349,6 +361,9 @@ def check_inputs(graph: Graph, arrays: Mapping[str, Tensor], source: str | None 
             message = f"there is no array for the input `{given.name}`"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
         found[given.name] = array = arrays[given.name]
+        if not isinstance(array, Tensor):
+            message = f"the input `{given.name}` must be a tensor, got a `{type(array).__name__}`"
+            raise ConfigError(Diagnostic("FC0502", message, place, advice="convert it by `torch.as_tensor`"))
         if not _fits(given, array):
             shape = f"[{', '.join(str(size) for size in given.shape or ())}]"
             message = (

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, texts, why_not
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.sampling import Buckets, Groups, Sampler
 from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
@@ -384,9 +384,11 @@ def provides(
     outputs, both by name, returns lines of text, which are printed.
     """
 
+    places = tuple(texts(paths, "paths"))
+
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
-        cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, tuple(paths)
+        cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, places
         cast_any.rows, cast_any.reader = rows, reader
         return factory
 

@@ -75,14 +75,15 @@ class TrainedRun:
         batch_size: int = 256,
         *,
         fields: Sequence[str] = (),
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """What the graph gives for `inputs`, tensors [rows, ...] by name, or for a split: `train`, `val` or `test`.
 
         A `Path` is a file with arrays, or one that the data set reads, such as a table.
 
         `values` are references to any values of the graph; without them its outputs are given. The rows of a split come
-        in their own order; `fields` of its data, such as the targets, and `row`, the number of each row, are given as
-        well. Raises `ConfigError` for inputs that do not fit, and `PathError` for an unknown value.
+        in their own order; `fields` of its data, such as the targets, are given as well, and so are `row`, its number,
+        and `file`, a list with the file of each. Raises `ConfigError` for inputs that do not fit, and `PathError` for
+        an unknown value.
         """
         from flowconf.train.commands.predict import check_inputs, predict, predict_run
 
