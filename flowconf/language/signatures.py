@@ -250,6 +250,22 @@ def _imports(module: str) -> list[ast.ImportFrom]:
     return found[::-1]
 
 
+def class_constant(module: str, name: str, attribute: str) -> object:
+    """The constant that a class, or the first of its bases that has one, assigns to an attribute; None without one."""
+    found = defined_in(module, name)
+    node = _definitions(found[0]).get(found[1]) if found is not None else None
+    if found is None or not isinstance(node, ast.ClassDef):
+        return None
+    for item in node.body:
+        if not isinstance(item, ast.Assign | ast.AnnAssign):
+            continue
+        targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+        if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+            return item.value.value if isinstance(item.value, ast.Constant) else None
+    values = (class_constant(found[0], base.id, attribute) for base in node.bases if isinstance(base, ast.Name))
+    return next((value for value in values if value is not None), None)
+
+
 def decorators(module: str, name: str) -> list[ast.Call]:
     """The calls that decorate the function `module.name`."""
     node = _definitions(module).get(name)

@@ -244,6 +244,8 @@ class Trend(Section):
     """The window: the evaluations of the last `epochs` epochs."""
     by: Factor = 0.0
     """The minimum difference that counts as an improvement."""
+    mode: Literal["min", "max"] | None = None
+    """Whether smaller or larger values are better; null: what the loss or metric declares."""
 
 
 class Convergence(Section):
@@ -486,7 +488,8 @@ class TrainerSection(Section):
     """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`, or that of another set of
     `data.evaluate`, such as `NAME/METRIC`."""
     mode: Literal["min", "max"] | None = None
-    """Whether smaller or larger values are better; null: `min` for losses and errors, otherwise `max`."""
+    """Whether smaller or larger values are better; null: what the loss or metric declares, which one of a project does
+    not do."""
     test: bool = True
     """Evaluate the test split, if there is one, with the best weights at the end of the run, and in `flowconf eval`.
     With `false`, only `flowconf eval RUN --split test` evaluates it."""

@@ -73,6 +73,7 @@ CODES: dict[str, str] = {
     "FC0408": "parameters that no term of the loss trains",
     "FC0409": "a frozen part without weights",
     "FC0410": "a setting without effect",
+    "FC0411": "which values are better is unknown, or contradicted",
     # data
     "FC0501": "unknown data set, or invalid arguments",
     "FC0502": "the data set does not match the graph",

@@ -29,9 +29,9 @@ class Phases:
         sections: Mapping[str, PhaseSection],
         total_steps: int,
         steps_per_epoch: int,
-        sign: Callable[[str], int] = lambda name: 1,
+        sign: Callable[[Trend], int] = lambda trend: 1,
     ) -> None:
-        """`sign` returns 1 for values where smaller is better, else -1."""
+        """`sign` returns 1 for a trend of values of which the smaller ones are better, else -1."""
         self.sections = list(sections.values())
         self.names = list(sections)
         self.total_steps = total_steps
@@ -59,14 +59,13 @@ class Phases:
     def observe(self, step: int, found: Mapping[str, float]) -> None:
         """Add an evaluation after `step` steps."""
         if self._watched:
-            values = {name: self.sign(name) * found[name] for name in self._watched}
-            self.history.append((step / self.steps_per_epoch, values))
+            self.history.append((step / self.steps_per_epoch, {name: found[name] for name in self._watched}))
             self.due = step
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         begun = self.names[self.number] if self.number >= 0 else None
-        return {"begun": begun, "ended": self.ended, "history": self.history}
+        return {"begun": begun, "ended": self.ended, "evaluations": self.history}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
         """Restore `state()`. Returns notes for the user."""
@@ -75,7 +74,7 @@ class Phases:
             return [f"phases restart: the run was in phase `{begun}`, which is no longer in the config"]
         self.number = -1 if begun is None else self.names.index(begun)
         self.ended = state["ended"]
-        self.history = [(epoch, values) for epoch, values in state["history"]]
+        self.history = [(epoch, values) for epoch, values in state["evaluations"]]
         return []
 
     def _moves(self, step: int) -> bool:
@@ -118,7 +117,8 @@ class Phases:
         return step >= self._step_of(condition)
 
     def _points(self, trend: Trend | Convergence) -> list[Point]:
-        values = [(epoch, found[trend.metric]) for epoch, found in self.history if trend.metric in found]
+        sign = self.sign(trend) if isinstance(trend, Trend) else 1
+        values = [(epoch, sign * found[trend.metric]) for epoch, found in self.history if trend.metric in found]
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 
 

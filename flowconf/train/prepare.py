@@ -24,8 +24,9 @@ from flowconf.graph.weights.loading import WeightReport, load_checkpoint
 from flowconf.graph.weights.sources import locate
 from flowconf.language import references, registry
 from flowconf.language.config import Config
-from flowconf.language.sections.checks import check_inputs, check_references, natural_direction
-from flowconf.language.training import LossSection, TrainingConfig, schedules
+from flowconf.language.sections.checks import check_inputs, check_references
+from flowconf.language.sections.directions import direction, with_mode
+from flowconf.language.training import LossSection, TrainingConfig, Trend, schedules
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
@@ -176,7 +177,8 @@ def _learning_rate(
         selector: group.schedule for selector, group in training.optimizer.groups.items() if group.schedule is not None
     }
     numbers = {selector: number for number, selector in enumerate(written)}
-    found = [Schedule(schedules(one), total, steps_per_epoch) for one in written.values()]
+    args_of = functools.partial(with_mode, training)
+    found = [Schedule(schedules(one), total, steps_per_epoch, args_of) for one in written.values()]
     for selector, schedule in zip(written, found, strict=True):
         for number, stretch in enumerate(schedule.stretches):
             if stretch.begin >= min(stretch.end, total):
@@ -220,8 +222,8 @@ def _ever_counts(name: str, loss: LossSection, training: TrainingConfig) -> bool
     return loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
 
 
-def _sign(training: TrainingConfig, value: str) -> int:
-    return 1 if natural_direction(training, value) == "min" else -1
+def _sign(training: TrainingConfig, trend: Trend) -> int:
+    return 1 if direction(training, trend.metric, trend.mode) == "min" else -1
 
 
 def _total_steps(config: Config, sampler: Sampler) -> int:

@@ -8,6 +8,8 @@ import torch
 import flowconf
 from flowconf.api import load
 from flowconf.language import registry
+from flowconf.language.sections.directions import direction_of_best, with_mode
+from flowconf.language.training import schedules
 from flowconf.report import ConfigError, Suggestion
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.prepare import prepare
@@ -49,12 +51,51 @@ MISTAKES = [
     ("name: cosine", "name: cosin", "FC0401", 14, "write `cosine`"),
     ("final: 0.1", "finel: 0.1", "FC0133", 14, "write `final`"),
     ("{name: cosine, final: 0.1}", "{name: steps}", "FC0133", 14, None),
+    ("{name: cosine, final: 0.1}", "{name: steps, at: [0.5, 60]}", "FC0123", 14, None),
+    (
+        "{name: cosine, final: 0.1}",
+        "{name: steps, at: [0.5], milestones: [30, 60]}",
+        "FC0133",
+        14,
+        "write `at`, progress from 0 to 1, as in `at: [0.5, 0.75]`",
+    ),
+    (
+        "{name: cosine, final: 0.1}",
+        "{name: cosine, eta_min: 1e-5}",
+        "FC0133",
+        14,
+        "write `final`, or `lowest` of a plateau: a factor of `lr`, so this rate divided by `lr`",
+    ),
+    ("metrics:\n", "metrics:\n  loss: {fn: accuracy, input: logits, target: label}\n", "FC0123", 12, "rename it"),
     ("val/accuracy", "val/acuracy", "FC0402", 15, "write `val/accuracy`"),
     ("{image: [B, 8]}", "{picture: [B, 8]}", "FC0502", 2, None),
     ("epochs: 2", "epochs: 0", "FC0123", 15, None),
     ("epochs: 2", "epocs: 2", "FC0121", 15, "write `epochs`"),
 ]
 
+
+UNKNOWN = "write `mode: max` beside it if larger values are better, as is assumed, or `mode: min`"
+DIRECTIONS = [
+    # metric, keys of the trainer, schedule, help
+    ("accuracy", "best: val/it", "", None),
+    ("accuracy", "best: val/it, mode: max", "", None),
+    ("accuracy", "best: val/it, mode: min", "", "write `mode: max`, or remove it"),
+    ("CalibrationError", "best: val/it", "", None),
+    ("CalibrationError", "best: val/it, mode: max", "", "write `mode: min`, or remove it"),
+    ("CohenKappa", "best: val/it, mode: min", "", "write `mode: max`, or remove it"),
+    ("own", "best: val/it, mode: min", "", None),
+    ("own", "best: val/loss", "", None),
+    ("own", "best: val/it", "", UNKNOWN),
+    ("own", "best: val/loss, mode: max", "", "write `mode: min`, or remove it"),
+    ("accuracy", "epochs: 2", "plateau, value: val/it", None),
+    ("own", "epochs: 2", "plateau, value: val/it, mode: max", None),
+    ("own", "epochs: 2", "plateau, value: val/it",
+     UNKNOWN),
+    ("accuracy", "epochs: 2", "plateau, value: val/it, mode: min", "write `mode: max`, or remove it"),
+    ("own", "epochs: 2}\nphases: {a: {until: {stalled: {metric: val/it, epochs: 1, mode: min}}, lr: 2}", "", None),
+    ("own", "epochs: 2}\nphases: {a: {until: {stalled: {metric: val/it, epochs: 1}}, freeze: stem}", "",
+     UNKNOWN),
+]  # fmt: skip
 
 LONGEST = [
     ("epochs: 20, patience: 18", None),
@@ -106,6 +147,32 @@ def test_a_patience_that_never_ends_a_run(tmp_path, trainer, advice):
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG.replace("epochs: 2", trainer), encoding="utf-8")
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0410", advice)] if advice else [])
+
+
+@pytest.mark.parametrize(("metric", "trainer", "schedule", "advice"), DIRECTIONS)
+def test_which_values_are_better(tmp_path, monkeypatch, metric, trainer, schedule, advice):
+    monkeypatch.setitem(registry.metrics.registered, "own", lambda logits, target: logits)
+    text = CONFIG.replace("accuracy: {fn: accuracy", f"it: {{fn: {metric}").replace(
+        "epochs: 2, best: val/accuracy", trainer
+    )
+    file = tmp_path / "config.yaml"
+    file.write_text(text.replace("cosine, final: 0.1", schedule or "cosine"), encoding="utf-8")
+    assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0411", advice)] if advice else [])
+
+
+@pytest.mark.parametrize(("words", "direction"), [
+    (["metrics.it.fn=accuracy"], "max"), (["metrics.it.fn=HammingDistance"], "min"), (["metrics.it.fn=l1"], "min"),
+    (["trainer.best=val/loss"], "min"), (["metrics.it.fn=F1Score", "trainer.mode=min"], "min"),
+])  # fmt: skip
+def test_a_plateau_and_the_best_weights_know_which_values_are_better(tmp_path, words, direction):
+    file = tmp_path / "config.yaml"
+    text = CONFIG.replace("accuracy: {fn: accuracy", "it: {fn: mae").replace("best: val/accuracy", "best: val/it")
+    file.write_text(text.replace("{name: cosine, final: 0.1}", "{name: plateau, value: val/it}"), encoding="utf-8")
+    training = load(file, words).training
+    assert direction_of_best(training) == direction
+    (schedule,) = schedules(training.schedule)
+    if "trainer" not in words[-1]:
+        assert with_mode(training, schedule)["mode"] == direction
 
 
 def test_a_run_that_is_shortened_keeps_its_patience(tmp_path):

@@ -111,7 +111,7 @@ def test_going_on_from_the_state_is_the_same_at_any_step(data):
 
 def test_larger_is_better_where_it_is():
     stall = sections(a={"until": {"stalled": {"metric": "val/accuracy", "epochs": 1}}})
-    phases = Phases(stall, 100, 1, lambda name: -1)
+    phases = Phases(stall, 100, 1, lambda trend: -1)
     phases.advance(0)
     for step, value in enumerate([0.1, 0.5, 0.9, 0.8], 1):
         phases.observe(step, {"val/accuracy": value})

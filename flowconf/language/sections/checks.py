@@ -23,6 +23,7 @@ from flowconf.language.sections import (
     augmentations,
     callbacks,
     data_sets,
+    directions,
     phases,
     rates,
     selections,
@@ -63,8 +64,6 @@ OWN_KEYS: dict[type[Section], list[str]] = {
         CallbackSection,
     )
 }
-ERRORS = {"mae", "mse"}
-"""Metrics of which smaller values are better, as for all losses."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
@@ -357,19 +356,9 @@ def _place_of(given: Input, reporter: Reporter) -> Place:
 
 
 def _check_best(training: TrainingConfig, reporter: Reporter) -> None:
-    check_value(training, training.trainer.best, ("trainer", "best"), reporter)
-
-
-def direction(training: TrainingConfig) -> str:
-    """`min` or `max`: which value of `trainer.best` is the best one."""
-    return training.trainer.mode or natural_direction(training, training.trainer.best)
-
-
-def natural_direction(training: TrainingConfig, value: str) -> str:
-    """`min` or `max`: which values are better, by the metric or loss that computes them."""
-    metric = training.metrics.get(value.partition("/")[2].partition("/")[0])
-    lower = metric is None or metric.fn in ERRORS or metric.fn in registry.losses
-    return "min" if lower else "max"
+    trainer, where = training.trainer, ("trainer", "best")
+    check_value(training, trainer.best, where, reporter)
+    directions.check(training, trainer.best, trainer.mode, where, reporter)
 
 
 def _section(path: Path) -> str:
@@ -559,12 +548,13 @@ class _Names:
             return Suggestion(known, instead_of=argument, otherwise=f"use `{known}`")
         if isinstance(listed, Suggestion):
             return listed
+        explained = vocabulary.NOT_NEEDED.get(argument) if len(path) == 1 else None
         if lacking is not None:
-            return f"write `{lacking}`, which is missing"
+            return explained or f"write `{lacking}`, which is missing"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
-            elsewhere = vocabulary.NOT_NEEDED.get(argument) or sections.belongs(argument)
+            elsewhere = explained or sections.belongs(argument)
         return elsewhere or listed
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:

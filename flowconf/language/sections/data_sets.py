@@ -43,6 +43,9 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
         if path[-1] in RESERVED:
             message = f"a further set cannot be called `{path[-1]}`, which has another meaning"
             reporter.error("FC0123", message, reporter.key(path), at=path, advice="rename it")
+    if "loss" in training.metrics:
+        message, named = "a metric cannot be called `loss`, which is the name of the whole loss", ("metrics", "loss")
+        reporter.error("FC0123", message, reporter.key(named), at=named, advice="rename it")
     known = (*SPLITS, *training.data.evaluate)
     for kind, sections in (("loss", training.loss), ("metrics", training.metrics)):
         for name, section in sections.items():

@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from flowconf.language import registry
 from flowconf.language.advice import other_tools
-from flowconf.language.sections import data_sets, phase_order
+from flowconf.language.sections import data_sets, directions, phase_order
 from flowconf.language.training import (
     Changing,
     Condition,
     MetricSection,
     PhaseSection,
     TrainingConfig,
+    Trend,
     Weight,
     evaluated_on,
     listed,
@@ -118,7 +119,10 @@ def _check_phase(
 def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:
     key = only_key(condition, where, reporter)
     if key in TRENDS:
-        check_value(training, getattr(condition, key).metric, (*where, key, "metric"), reporter)
+        watched = getattr(condition, key)
+        check_value(training, watched.metric, (*where, key, "metric"), reporter)
+        if isinstance(watched, Trend):
+            directions.check(training, watched.metric, watched.mode, (*where, key, "metric"), reporter)
 
 
 def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:

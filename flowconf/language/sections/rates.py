@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flowconf.language import registry
+from flowconf.language.sections import directions
 from flowconf.language.sections.phases import check_value, only_key
 from flowconf.language.training import Schedule, ScheduleSection, TrainingConfig
 from flowconf.report import Label, Reporter
@@ -37,6 +38,7 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
             _check_order(before[chain], section, reporter)
         before[chain] = where, section
         _check_values(training, section, where, reporter)
+        directions.check_schedule(training, section, where, reporter)
 
 
 def _check_order(earlier: tuple[Path, ScheduleSection], section: ScheduleSection, reporter: Reporter) -> None:

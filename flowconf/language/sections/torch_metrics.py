@@ -39,6 +39,19 @@ def signature(name: str) -> Signature:
 
 
 @cache
+def higher_is_better(name: str) -> bool | None:
+    """Whether larger values of a class are better, as it declares; None if it does not.
+
+    A class that chooses by `task` is like its form for several classes.
+    """
+    declared = signatures.class_constant(homes()[name], name, "higher_is_better")
+    form = f"Multiclass{name}"
+    if declared is None and signatures.defined_in(f"{PACKAGE}.classification", form) is not None:
+        declared = signatures.class_constant(f"{PACKAGE}.classification", form, "higher_is_better")
+    return declared if isinstance(declared, bool) else None
+
+
+@cache
 def homes() -> dict[str, str]:
     """Class -> the module that has it."""
     found = dict.fromkeys(signatures.public_names(PACKAGE), PACKAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from flowconf.language.sections import rates
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Label, Reporter
 
@@ -19,6 +20,8 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     _check_patience(training, reporter)
     _check_keep(training, reporter)
+    if trainer.steps is not None:
+        check_warmup(training, trainer.steps, reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else ()
@@ -60,3 +63,15 @@ def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
         labels = (Label("`steps` is set here", steps),)
         advice = f"write at most `{trainer.steps}`, or remove it"
         reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
+
+
+def check_warmup(training: TrainingConfig, total: int, reporter: Reporter) -> None:
+    """Report a schedule that is still warming up when a run of `total` steps ends."""
+    end = reporter.value(("trainer", "steps" if training.trainer.steps == total else "epochs"))
+    for where, section in rates.written(training):
+        at = (*where, "warmup")
+        place = reporter.value(at)
+        if section.warmup >= total and place.file is not None and place.file == end.file:
+            message = f"`warmup` is {section.warmup:,} steps, and the run ends after step {total:,}"
+            labels = (Label("its length is set here", end),)
+            reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write less than `{total}`")

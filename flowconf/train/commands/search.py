@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flowconf.language.config import RULES, Config
-from flowconf.language.sections.checks import direction
+from flowconf.language.sections.directions import direction_of_best
 from flowconf.report import ConfigError, Diagnostic, Place, Reporter
 from flowconf.report.origins import Node
 from flowconf.text import Composition, composing, read
@@ -116,7 +116,7 @@ class Search:
         """Train all trials that have not ended, in the folder of the search. Raises `KeyboardInterrupt`."""
         section = self.config.training.sweep
         assert section is not None
-        study = Study(section, self.ranges, direction(self.config.training))
+        study = Study(section, self.ranges, direction_of_best(self.config.training))
         runs = self._runs(study, section.trials, read_runs(folder))
         self.asked.note(folder)
         if section.jobs > 1:
@@ -151,7 +151,7 @@ class Search:
     def _new(self, number: int, study: Study) -> SweepRun:
         training = self.config.training
         words = [*self.words, *study.propose(number)]
-        return SweepRun(number, words, training.trainer.best, direction(training))
+        return SweepRun(number, words, training.trainer.best, direction_of_best(training))
 
     def _refuse_another(self, run: SweepRun) -> None:
         """Raise `ConfigError` if the sweep would not make this run now: its config has changed."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flowconf.language import projects
 from flowconf.language.config import RULES
-from flowconf.language.sections.checks import direction
+from flowconf.language.sections.directions import direction_of_best
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, render_text
 from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
@@ -134,7 +134,7 @@ class Jobs:
             message = "a search by a sweeper of Hydra cannot be resumed"
             advice = "write the search as `sweep: {over: ..., trials: ...}`, which can"
             raise ConfigError(Diagnostic("FC0702", message, Place(word="hydra/sweeper"), advice=advice))
-        wanted = "maximize" if direction(training) == "max" else "minimize"
+        wanted = "maximize" if direction_of_best(training) == "max" else "minimize"
         if looks is not None and looks != wanted:
             best = training.trainer.best
             place = composition.document.origins.value(("trainer", "best"))
@@ -176,7 +176,9 @@ class Jobs:
         walk = self.walks[composition.overrides]
         training = walk.checked.training
         known = self.begun.get(composition.overrides)
-        run = known or SweepRun(turn.number, list(composition.overrides), training.trainer.best, direction(training))
+        run = known or SweepRun(
+            turn.number, list(composition.overrides), training.trainer.best, direction_of_best(training)
+        )
         if self.common is None:
             self.common = common_words(list(self.walks)) if len(self.walks) == turn.total else set()
         total = f" of {turn.total}" if turn.total else ""

@@ -17,6 +17,7 @@ from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
+from flowconf.language.sections.vain import check_warmup
 from flowconf.report import (
     Diagnostic,
     FlowconfError,
@@ -209,7 +210,7 @@ def _start(walk: Walk, runs: Path, session: Session) -> Path:
 def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bool = True) -> Job:
     """The job of a run, with what sees it."""
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
-    _check_splits(job, walk.warnings, screen)
+    _check_against_data(job, walk.warnings, screen)
     job.watchers = Watchers(_watching(job))
     training = walk.checked.training
     if training.trainer.report:
@@ -229,10 +230,11 @@ def _watching(job: Job) -> Iterator[Watcher]:
         yield Callbacks(job, made(job.config, job.device) if job.team.first else {})
 
 
-def _check_splits(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> None:
-    """Refuse or warn about settings that require a split that the data set does not have, unless already `reported`."""
+def _check_against_data(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> None:
+    """Refuse or warn about settings that do not fit the splits and the length of the run, unless already `reported`."""
     reporter = Reporter(job.config.composition.document.origins)
     check_splits(job.config, job.held_out, reporter)
+    check_warmup(job.config.training, job.total_steps, reporter)
     reporter.stop_on_errors()
     for warning in reporter.mistakes():
         if warning not in reported:

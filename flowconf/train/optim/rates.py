@@ -15,6 +15,12 @@ from flowconf.language.training import Point, ScheduleSection
 from flowconf.report import listing
 
 Shape = Callable[[float], float]
+ArgsOf = Callable[[ScheduleSection], Mapping[str, Any]]
+
+
+def own_args(section: ScheduleSection) -> Mapping[str, Any]:
+    """The arguments as they are written."""
+    return section.args
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,15 @@ class Stretch:
 class Schedule:
     """Schedules one after the other."""
 
-    def __init__(self, sections: Sequence[ScheduleSection], total: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, sections: Sequence[ScheduleSection], total: int, steps_per_epoch: int, args_of: ArgsOf = own_args
+    ) -> None:
+        """`args_of` gives the arguments of a section."""
         self.stretches: list[Stretch] = []
         begin = 0
         for section in sections:
             end = total if section.until is None else step_of(section.until, total, steps_per_epoch)
-            shape = made(section.name, section.args)
+            shape = made(section.name, args_of(section))
             self.stretches.append(Stretch(section.name, shape, section.warmup, begin, end))
             begin = end
 

@@ -45,7 +45,7 @@ def polynomial(progress: float, *, power: Factor = 2.0, start: Factor = 1.0, fin
     return final + (start - final) * math.pow(1.0 - progress, power)
 
 
-def steps(progress: float, *, at: Sequence[float], factor: float = 0.1) -> float:
+def steps(progress: float, *, at: Sequence[Fraction], factor: float = 0.1) -> float:
     """1, multiplied by `factor` at each of the progress values `at`, such as `[0.5, 0.75]`."""
     return float(factor ** sum(progress >= edge for edge in at))
 
@@ -90,12 +90,13 @@ class plateau:  # noqa: N801 - the name that a config uses
         by: Factor = 0.0,
         cooldown: Count = 0,
         lowest: Factor = 0.0,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
     ) -> None:
         """`by` is the minimum improvement, `cooldown` the number of reports that are ignored after a reduction, and
-        `lowest` the smallest factor; `mode` says whether smaller or larger values are better."""
+        `lowest` the smallest factor. `mode`: whether smaller or larger values are better; null: what the loss or
+        metric declares."""
         self.value, self.factor, self.patience, self.by = value, factor, patience, by
-        self.cooldown, self.lowest, self.sign = cooldown, lowest, 1.0 if mode == "min" else -1.0
+        self.cooldown, self.lowest, self.sign = cooldown, lowest, -1.0 if mode == "max" else 1.0
         self.now, self.best, self.waited, self.resting = 1.0, math.inf, 0, 0
 
     def __call__(self, progress: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from flowconf.graph.weights.kept import BEST_OF, VALUE
 from flowconf.graph.weights.sources import BEST
-from flowconf.language.sections.checks import direction
+from flowconf.language.sections.directions import direction_of_best
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.kept import Kept
@@ -28,7 +28,7 @@ class Best:
         self.run = run
         self.file = run.checkpoints / BEST
         self.name = trainer.best
-        self.sign = 1 if direction(job.config.training) == "max" else -1
+        self.sign = 1 if direction_of_best(job.config.training) == "max" else -1
         self.kept = Kept(run, trainer.keep, self.name, self.sign)
         self.step = 0
         self.latest = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
-from flowconf.language.sections.checks import ERRORS
+from flowconf.language.sections.directions import of_function
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline
@@ -251,10 +251,16 @@ def _sorted(runs: list[Listed], value: str) -> list[Listed]:
         raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(value, known, "settings and values")))
     if value not in metrics:
         return sorted(runs, key=lambda run: _order(run.searched.get(value, ABSENT)))
-    name = value.partition("/")[2]
-    is_loss = name.partition("/")[0] == "loss"
-    wrong = {run.record["config"] for run in runs if run.settings.get(f"metrics.{name}.fn") in ERRORS}
-    return sorted(runs, key=lambda run: _rank(run, value, is_loss or run.record["config"] in wrong))
+    smaller = {run.record["config"] for run in runs if _direction(run, value) == "min"}
+    return sorted(runs, key=lambda run: _rank(run, value, run.record["config"] in smaller))
+
+
+def _direction(run: Listed, value: str) -> str | None:
+    """`min` or `max`: which values are better, as the config of a run says; None if it does not."""
+    if run.settings.get("trainer.best") == value and run.settings.get("trainer.mode") is not None:
+        return str(run.settings["trainer.mode"])
+    name = value.split("/")[1]
+    return "min" if name == "loss" else of_function(str(run.settings.get(f"metrics.{name}.fn")))
 
 
 def _rank(run: Listed, value: str, smaller: bool) -> tuple[bool, float]:

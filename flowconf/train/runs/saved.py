@@ -17,7 +17,7 @@ class SavedPhases(Section):
     """The latest phase that began; None before the first one."""
     ended: bool
     """Whether it has ended, too."""
-    history: list[tuple[float, dict[str, float]]]
+    evaluations: list[tuple[float, dict[str, float]]]
     """The evaluations since the last change of phase: the epochs done, and values, smaller ones being better."""
 
 
