@@ -34,11 +34,12 @@ def overlays_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     def overlay(title: str, way: str, key: str, text: Callable[[float], str]) -> dict[str, Any]:
         most = rows[0][way][key] or 1.0
-        return {"title": title, "values": {row["path"]: [row[way][key] / most, text(row[way][key])] for row in rows}}
+        values = {row["path"]: [row[way][key] / most, text(row[way][key])] for row in rows}
+        return {"title": title, "group": "profile", "values": values}
 
     time = {path: list(one) for path, one in heat_of(data).items()}
     return {
-        "time": {"title": "time of a step", "values": time},
+        "time": {"title": "time of a step", "group": "profile", "values": time},
         "forward": overlay("time forward", "forward", unit, "{:.3g} ms".format),
         "backward": overlay("time backward", "backward", unit, "{:.3g} ms".format),
         "memory": overlay("memory allocated", "forward", "memory", bytes_in_words),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
 import pytest
+import torch
 
 from flowconf.cli.main import main
+from flowconf.report import RunError
+from flowconf.train.commands.train import resume
 from flowconf.train.runs import report_data as module
-from flowconf.train.runs import report_page
+from flowconf.train.runs import report_page, resources
 from flowconf.train.runs.curves import MOST_RANGES
 from flowconf.train.runs.report_data import report_data
+from flowconf.train.screen import Screen
 
 PHASES = "{first: {until: {epoch: 1}}, second: {}}"
 
@@ -51,6 +56,38 @@ def test_a_report_says_what_the_run_took(folder):
     record = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps(record | {"resources": {"memory": "much"}}))
     assert report_data([run.folder], {})[1][0].code == "FC0702"
+
+
+def test_a_report_has_what_the_steps_took(folder):
+    run = folder.train("trainer.log_every=8")
+    lines = [json.loads(line) for line in (run.folder / "resources.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [line["step"] for line in run.log if "train/loss" in line]
+    assert all(line["rows_per_second"] > 0 and line["memory"] > 1_000_000 for line in lines)
+    [shown] = report_data([run.folder], {})[0]["runs"]
+    curve = shown["curves"]["resources/rows per second"]
+    assert curve["steps"] == [line["step"] for line in lines]
+    assert shown["curves"]["resources/memory, MB"]["values"][0] == pytest.approx(lines[0]["memory"] / 1e6, rel=1e-4)
+    assert "resources.jsonl" not in files(folder.train("trainer.report=false"))
+
+
+def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
+    clock = itertools.count(0, 1.0)
+    monkeypatch.setattr(resources.time, "perf_counter", clock.__next__)
+    meter = resources.Meter(torch.device("cpu"))  # 0
+    meter.leave_out(2.0, 0.0)
+    assert meter.read(3, 10)["rows_per_second"] == pytest.approx(30 / 1e-9)
+    next(clock), next(clock)
+    assert meter.read(3, 10)["rows_per_second"] == pytest.approx(30 / 2.0)
+
+
+def test_the_log_of_resources_is_no_link(folder, tmp_path):
+    run = folder.train("trainer.epochs=1", "trainer.log_every=8")
+    log = run.folder / "resources.jsonl"
+    log.unlink()
+    log.symlink_to(tmp_path / "other")
+    with pytest.raises(RunError, match="cannot write into the run folder"):
+        resume(str(run.folder), ["trainer.epochs=2"], Screen(folder.said))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_that_fails_has_a_report_too(folder):

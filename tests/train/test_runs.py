@@ -58,7 +58,7 @@ def test_a_run_folder_holds_everything(folder):
     run = folder.train("trainer.epochs=1", "+trainer.clip=1")
     names = {file.name.split(".tfevents")[0] for file in run.folder.iterdir()}
     texts = {"config.yaml", "graph.dot", "metrics.jsonl", "origins.json", "run.json", "weights.txt", "report.html"}
-    assert names == texts | {"events.out", "checkpoints", "predictions.json"}
+    assert names == texts | {"events.out", "checkpoints", "predictions.json", "resources.jsonl"}
     assert {file.name for file in (run.folder / "checkpoints").iterdir()} == {"last.safetensors", "best.safetensors"}
     record = run.record
     assert record["status"] == "finished"

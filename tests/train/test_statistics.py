@@ -11,9 +11,9 @@ from flowconf.api import load
 from flowconf.graph.build import build_graph
 from flowconf.report import ConfigError
 from flowconf.train.callbacks import statistics
-from flowconf.train.runs.report_data import report_data
 from tests.train.conftest import TINY, killed
 from tests.train.test_callbacks import COMPILES, NORMED
+from tests.train.test_report import data_in
 from tests.train.test_resume import assert_same, go_on, left_behind
 from tests.train.test_teams import team
 
@@ -188,11 +188,19 @@ def test_loggers_and_the_report_get_them(folder, monkeypatch):
     assert (8, {
         f"weight/{what}/{path}": values[what] for path, values in found.items() for what in ("norm", "zeros")
     }) in told  # fmt: skip
-    data, _ = report_data([run.folder], {})
-    shown = data["runs"][0]["statistics"]
-    assert set(shown) == {"weight"}
-    assert shown["weight"]["stem.weight"]["norm"]["steps"] == [8, 16]
-    assert shown["weight"]["stem.weight"]["norm"]["values"][0] == found["stem.weight"]["norm"]
+
+
+def test_the_report_lays_the_latest_over_the_graph(folder):
+    run = folder.train(text=counted(PLAIN, "{every: 8}"))
+    overlays = data_in((run.folder / "report.html").read_text(encoding="utf-8"))["runs"][0]["graph"]["overlays"]
+    found = found_in(run, 16)
+    weight, bias = (found["weight"][f"stem.{name}"]["norm"] for name in ("weight", "bias"))
+    assert overlays["weight"]["values"]["stem"][1] == f"{(weight**2 + bias**2) ** 0.5:.3g}"
+    assert overlays["weight"]["values"][""][0] == 1.0
+    assert set(overlays["moved"]["values"]) == set(overlays["weight"]["values"])
+    zeros = found["activation"]["hidden"]["zeros"]
+    assert overlays["zeros"]["values"]["hidden"] == [round(zeros, 4), f"{zeros:.1%}"]
+    assert {overlay["group"] for overlay in overlays.values()} == {"statistics"}
 
 
 @pytest.mark.parametrize("at", ["nothing", "stem.wait", "**.attend", "hidden:norm", "**.acts"])

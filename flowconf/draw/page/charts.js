@@ -4,7 +4,7 @@ import { letterOf } from "./colours.js";
 import { chartOf, quantities, splitsOf } from "./curves.js";
 import { make } from "./dom.js";
 
-const FIRST = ["loss", "accuracy"], AROUND = "600px", MANY = 12;
+const FIRST = ["loss", "accuracy"], LAST = ["lr", "resources/rows", "resources/"], AROUND = "600px", MANY = 12;
 
 /** The charts of runs, and the tools above them. `update` takes the runs whenever they have changed. */
 export function chartsOf() {
@@ -93,8 +93,9 @@ export function chartsOf() {
   return { element, update, point };
 }
 
-/** Losses first, learning rates last, and quantities before their parts. */
+/** Losses first, learning rates and resources last, and quantities before their parts. */
 function inOrder(a, b) {
-  const rank = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : name.startsWith("lr") ? 1e6 : FIRST.length + name.split("/").length);
+  const last = (name) => LAST.findIndex((start) => name.startsWith(start));
+  const rank = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : last(name) >= 0 ? 1e6 + last(name) : FIRST.length + name.split("/").length);
   return rank(a) - rank(b) || (a < b ? -1 : 1);
 }

@@ -6,7 +6,7 @@ import { cameraOf } from "./camera.js";
 import { draw, make } from "./dom.js";
 import { disturb, layOut } from "./layout.js";
 import { mapOf, matching, placeOf, visible } from "./map.js";
-import { overlaysOf } from "./overlays.js";
+import { chooserOf, overlaysOf } from "./overlays.js";
 import { panelOf } from "./panel.js";
 import { tracedFrom } from "./trace.js";
 import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
@@ -27,7 +27,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const side = make("aside", { "aria-live": "polite" });
   const search = make("input", { type: "search", placeholder: "search  /", "aria-label": "search members", autocomplete: "off", spellcheck: "false" });
   const count = make("span", { class: "count", role: "status" });
-  const choice = make("select", { "aria-label": "overlay" }, make("option", { value: "" }, "no overlay"), Object.entries(overlays).map(([name, one]) => make("option", { value: name }, one.title)));
+  const choice = chooserOf(overlays);
   const shapes = make("button", { type: "button", "aria-pressed": "false" }, "shapes");
   const trace = make("button", { type: "button", "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" }, "trace");
   const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);

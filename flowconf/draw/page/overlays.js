@@ -1,7 +1,17 @@
 // Overlays: a share for each node, as a tint, a bar and a figure.
 
+import { make } from "./dom.js";
 import { folds, isPackaged, walk } from "./tree.js";
 import { percent, short } from "./numbers.js";
+
+/** The list in which one of `overlays` is chosen, in their groups. */
+export function chooserOf(overlays) {
+  const names = Object.keys(overlays);
+  const option = (name) => make("option", { value: name }, overlays[name].title);
+  const groups = [...new Set(names.map((name) => overlays[name].group).filter(Boolean))];
+  const grouped = groups.map((group) => make("optgroup", { label: group }, names.filter((name) => overlays[name].group === group).map(option)));
+  return make("select", { "aria-label": "overlay" }, make("option", { value: "" }, "no overlay"), names.filter((name) => !overlays[name].group).map(option), grouped);
+}
 
 /** The overlays of a picture by name: that of parameters, and those that the data brings. */
 export function overlaysOf(tree, data) {
@@ -28,7 +38,7 @@ function brought(tree, overlay) {
     shares.set(path, share);
     texts.set(path, text);
   }
-  return { title: overlay.title, shares, texts };
+  return { title: overlay.title, group: overlay.group, shares, texts };
 }
 
 /** The members of the document without further ones inside that have the largest shares. */

@@ -30,6 +30,7 @@ from flowconf.report import (
 )
 from flowconf.report.origins import Origins, dotted
 from flowconf.text.write import describe
+from flowconf.train.callbacks.resources import Resources
 from flowconf.train.callbacks.watcher import Watcher, Watchers
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
@@ -224,6 +225,8 @@ def _watching(job: Job) -> Iterator[Watcher]:
         from flowconf.train.callbacks.statistics import Statistics
 
         yield Statistics(job)
+    if job.config.training.trainer.report:
+        yield Resources(job)
     if job.config.training.callbacks:
         from flowconf.train.callbacks.calls import Callbacks, made
 

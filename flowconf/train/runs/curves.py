@@ -10,6 +10,7 @@ from typing import Any
 
 from flowconf.train.runs.log_reader import LogReader, sampled
 from flowconf.train.runs.logged_media import LoggedMedia
+from flowconf.train.runs.resources import RESOURCES
 
 MOST_RANGES = 750
 """The number of ranges of steps of a curve: a chart is hardly wider in pixels."""
@@ -18,6 +19,13 @@ MOST_CURVES = 5000
 MOST_PHASES = 1000
 NOT_CURVES = ("step", "epoch", "phase")
 LARGEST = sys.float_info.max
+TITLES = {
+    "rows_per_second": ("resources/rows per second", 1),
+    "processors": ("resources/processors in use", 1),
+    "memory": ("resources/memory, MB", 1e6),
+    "device_memory": ("resources/device memory, MB", 1e6),
+}
+"""What the log of resources has -> its curve, and the unit."""
 
 
 class Curve:
@@ -121,7 +129,13 @@ class Logged:
             self._restart(change)
         for line in lines:
             self._take(line, change)
-        return restarts or bool(lines)
+        _, resources = self.resources.read()
+        for line in resources:
+            for name, value in line.items():
+                if name in TITLES and type(value) in (float, int) and 0 <= value <= LARGEST:
+                    title, unit = TITLES[name]
+                    self._point(title, line["step"], value / unit, change)
+        return restarts or bool(lines or resources)
 
     def sketch(self, change: int) -> None:
         """Take some lines from all over the log, instead of reading it."""
@@ -146,9 +160,10 @@ class Logged:
         self.restarted = change
         self.curves: dict[str, Curve] = {}
         self.has_more_curves = False
-        self.statistics: dict[str, dict[str, dict[str, Curve]]] = {}
-        """Kind -> path -> name -> curve, such as `gradient`, `stem.weight`, `norm`."""
+        self.statistics: dict[str, dict[str, dict[str, float]]] = {}
+        """Kind -> path -> name -> the latest value, such as `gradient`, `stem.weight`, `norm`."""
         self._statistics = 0
+        self.resources = LogReader(self.log.file.with_name(RESOURCES))
         self.phases: list[dict[str, Any]] = []
         self.media = LoggedMedia()
         self.step = 0
@@ -163,7 +178,7 @@ class Logged:
         if "phase" in line and isinstance(line["phase"], str | None):
             self._phase(line["phase"], step)
         for kind, path, name, value in _statistics_in(line):
-            self._statistic(kind, path, name, step, value, change)
+            self._statistic(kind, path, name, value)
         epoch = line.get("epoch")
         if isinstance(epoch, float | int) and 0.01 <= epoch <= LARGEST:
             self._last_epoch = step, float(epoch)
@@ -178,15 +193,13 @@ class Logged:
             curve = self.curves[name] = Curve(change)
         curve.add(step, value, change)
 
-    def _statistic(self, kind: str, path: str, name: str, step: int, value: float, change: int) -> None:
-        curves = self.statistics.setdefault(kind, {}).setdefault(path, {})
-        if name not in curves:
+    def _statistic(self, kind: str, path: str, name: str, value: float) -> None:
+        latest = self.statistics.setdefault(kind, {}).setdefault(path, {})
+        if name not in latest:
             if self._statistics >= MOST_CURVES:
-                self.has_more_curves = True
                 return
             self._statistics += 1
-            curves[name] = Curve(change)
-        curves[name].add(step, value, change)
+        latest[name] = value
 
     def _phase(self, name: object, step: int) -> None:
         """Note which phase is active up to a step, from the step before on."""

@@ -2,8 +2,8 @@
 
 `runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, how it ended), `config.yaml` (composed and
 resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the
-account of every load), `graph.dot`, `report.html`, `predictions.json` and `checkpoints/`. A folder is made by one run
-and written by no other; whoever writes holds a lock on `metrics.jsonl`, which ends with the process.
+account of every load), `graph.dot`, `report.html`, `predictions.json`, `resources.jsonl` and `checkpoints/`. A folder
+is made by one run and written by no other; whoever writes holds a lock on `metrics.jsonl`, which ends with the process.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from flowconf.train.runs.environment import environment
 from flowconf.train.runs.loggers import Aside
 from flowconf.train.runs.media import NO_MEDIA, Media
 from flowconf.train.runs.repository import git_state
+from flowconf.train.runs.resources import RESOURCES
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.runs.writer import Writer
 from flowconf.train.stopping import uninterrupted
@@ -138,6 +139,13 @@ class Run:
             for name, value in named.items()
         }
         self._log({"step": step, **more, "statistics": found}, values, NO_MEDIA)
+
+    def log_resources(self, step: int, found: Mapping[str, float]) -> None:
+        """Note what training takes at one step. Loggers do not get it."""
+        with self._writing():
+            self._check_there()
+            with open(self.folder / RESOURCES, "a", encoding="utf-8", opener=_no_link) as log:
+                log.write(json.dumps({"step": step, **found}) + "\n")
 
     def _log(self, line: dict[str, Any], values: Mapping[str, float], media: Media) -> None:
         with self._writing():
@@ -286,6 +294,8 @@ class Onlooker(Run):
 
     def log_statistics(self, step: int, found: Statistics, **more: object) -> None: ...
 
+    def log_resources(self, step: int, found: Mapping[str, float]) -> None: ...
+
     def flush(self) -> None: ...
 
     def check(self) -> None: ...
@@ -356,6 +366,11 @@ def reopen_run(folder: Path, overrides: Sequence[str], document: Mapping[str, An
     resumed = [*record.get("resumed", []), {"time": _now(), "overrides": list(overrides)}]
     record.update(status="running", ended=None, resumed=resumed, host=platform.node())
     return Run(folder, record, document)
+
+
+def _no_link(file: str, flags: int) -> int:
+    """Open a file that is no link to another one. Raises `OSError`."""
+    return os.open(file, flags | os.O_NOFOLLOW, 0o666)
 
 
 def whole_lines(file: Path, size: int) -> int:

@@ -17,6 +17,7 @@ from flowconf.train.runs.listing import Listed, compared, listed
 from flowconf.train.runs.lock import LINES
 from flowconf.train.runs.log_reader import open_regular
 from flowconf.train.runs.predictions import read_predictions
+from flowconf.train.runs.statistic_overlays import overlays_of
 
 VERSION = 1
 
@@ -49,8 +50,7 @@ def _run(run: Listed, graph: Mapping[str, Any] | None, name: str) -> dict[str, A
         **progress(logged),
         "curves": curves,
         "media": logged.media.as_data(run.folder),
-        "statistics": statistics(logged),
-        "graph": graph,
+        "graph": graph and {**graph, "overlays": {**graph["overlays"], **overlays_of(logged.statistics)}},
     }
 
 
@@ -76,14 +76,6 @@ def progress(logged: Logged) -> dict[str, Any]:
         "has_more_curves": logged.has_more_curves,
         "phases": logged.phases,
         "steps_per_epoch": logged.steps_per_epoch,
-    }
-
-
-def statistics(logged: Logged, since: int = -1) -> dict[str, dict[str, dict[str, Any]]]:
-    """The curves of `trainer.statistics`: kind -> path -> name -> steps and values."""
-    return {
-        kind: {path: {name: curve.points(since) for name, curve in curves.items()} for path, curves in paths.items()}
-        for kind, paths in logged.statistics.items()
     }
 
 
@@ -119,12 +111,18 @@ def _resources(taken: Mapping[str, float]) -> list[tuple[str, str]]:
     """What a finished run took, in words."""
     found = []
     if {"rows_per_second", "steps_per_second"} <= taken.keys():
-        speeds = f"{taken['rows_per_second']:,.4g} rows and {taken['steps_per_second']:,.4g} steps per second"
+        rows, steps = (f"{_digits(taken[f'{name}_per_second'])} {name}" for name in ("rows", "steps"))
+        speeds = f"{rows} and {steps} per second"
         found.append(("throughput", speeds))
     if "processors" in taken:
         found.append(("processors", f"{taken['processors']:.3g} in use"))
     memory = {"memory": "memory", "device_memory": "device memory"}
     return found + [(name, f"at most {bytes_in_words(taken[key])}") for key, name in memory.items() if key in taken]
+
+
+def _digits(number: float) -> str:
+    """A number with at least four digits, and none after the point if it is large."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def _took(record: Mapping[str, Any]) -> str:

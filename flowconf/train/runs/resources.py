@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
+from pathlib import Path
 
 import torch
 
+RESOURCES = "resources.jsonl"
+"""What a run takes over its steps, in a log of its own: unlike all else that is logged, it differs from run to run."""
+PAGES = Path("/proc/self/statm")
 KILO = 1 if sys.platform == "darwin" else 1024
 """The unit in which the system gives the memory of a process."""
 
@@ -36,3 +41,14 @@ class Meter:
         if self.device.type == "cuda":
             found["device_memory"] = torch.cuda.max_memory_allocated(self.device)
         return found
+
+    def leave_out(self, seconds: float, processor: float) -> None:
+        """Leave out some seconds, and what the processor did in them."""
+        self._began = self._began[0] + seconds, self._began[1] + processor
+
+
+def memory_in_use() -> int:
+    """The bytes of the memory of this process; where the system does not tell them, the most so far."""
+    if PAGES.is_file():
+        return int(PAGES.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO
