@@ -502,6 +502,25 @@ def test_two_graphs_are_selected_in_step(data, shows):
     assert sides["after"].locator("aside h2").is_visible()
 
 
+def test_what_is_far_from_changes_is_folded_and_not_repeated(shows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = data_of(long_document(30))
+    after = data_of(long_document(30).replace("m12: Linear(8, 8)", "m12: Linear(8, 8, bias=False)"))
+    mark = {"m12": {"kind": "changed", "texts": ["bias"]}}
+    page = pair_page(before | {"marks": mark}, after | {"marks": mark})
+    assert page.count('"same":true') == 30 - 1 + 2
+    tab = shows(page)
+    for side in ("before", "after"):
+        names = tab.locator(f".{side} .member.step .name, .{side} .member.range .name").all_text_contents()
+        assert names == ["m0 … m10", "m11", "m12", "m13", "m14 … m29"]
+    card(tab.locator(".before"), "m11").click()
+    assert card(tab.locator(".after"), "m11").get_attribute("aria-selected") == "true"
+    card(tab.locator(".before"), "m0 to m10").locator(".fold").click()
+    assert card(tab.locator(".before"), "m4").is_visible()
+    card(tab.locator(".before"), "m1").click()
+    assert tab.locator(".after aside pre").first.inner_text().split() == ["5", "m1:", "GELU"]
+
+
 class Stack(nn.Module):
     def __init__(self) -> None:
         super().__init__()

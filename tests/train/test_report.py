@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from flowconf.cli.main import main
 from flowconf.report import RunError
+from flowconf.train.callbacks import resources
 from flowconf.train.commands.train import resume
 from flowconf.train.runs import report_data as module
-from flowconf.train.runs import report_page, resources
+from flowconf.train.runs import report_page
 from flowconf.train.runs.curves import MOST_RANGES
 from flowconf.train.runs.report_data import report_data
 from flowconf.train.screen import Screen
@@ -71,13 +72,19 @@ def test_a_report_has_what_the_steps_took(folder):
 
 
 def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
-    clock = itertools.count(0, 1.0)
-    monkeypatch.setattr(resources.time, "perf_counter", clock.__next__)
-    meter = resources.Meter(torch.device("cpu"))  # 0
-    meter.leave_out(2.0, 0.0)
-    assert meter.read(3, 10)["rows_per_second"] == pytest.approx(30 / 1e-9)
-    next(clock), next(clock)
-    assert meter.read(3, 10)["rows_per_second"] == pytest.approx(30 / 2.0)
+    clock, logged = [0.0], []
+    monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
+    trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=2), data=SimpleNamespace(batch_size=10))
+    job = SimpleNamespace(config=SimpleNamespace(training=trainer), total_steps=3, device=torch.device("cpu"))
+    watcher = resources.Resources(job)
+    watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
+    watcher.start(0)
+    for step in (1, 2, 3):
+        assert not watcher.reads(step)
+        clock[0] += 0.5
+        watcher.step(step)
+        clock[0] += 100.0  # an evaluation
+    assert [(step, found["rows_per_second"]) for step, found in logged] == [(2, 20.0), (3, 20.0)]
 
 
 def test_the_log_of_resources_is_no_link(folder, tmp_path):
@@ -175,6 +182,9 @@ def test_the_command_writes_into_the_run_folder(folder, capsys):
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert data_in(page)["runs"][0]["graph"]["graph"]["name"]
     assert len(page) <= 250_000
+    members = {one["id"]: one for one in data_in(page)["runs"][0]["graph"]["graph"]["inside"]["members"]}
+    assert members["stem"]["origin"] == {"file": "tiny.yaml", "line": 5}
+    assert members["stem"]["place"]["file"].endswith("config.yaml")
 
 
 def test_several_runs_are_compared(folder, capsys):

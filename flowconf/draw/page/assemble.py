@@ -38,7 +38,9 @@ def graph_page(data: Mapping[str, Any]) -> str:
 def pair_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The page of two graphs side by side, each from the data of `draw/data.py`."""
     title = after["graph"].get("name") or "graph"
-    return page({"before": before, "after": after}, title, "pair.showPair", ("dagre.min.js",), ("page.css",))
+    return page(
+        {"before": _apart_from(after, before), "after": after}, title, "pair.showPair", ("dagre.min.js",), ("page.css",)
+    )
 
 
 def report_page(data: Mapping[str, Any]) -> str:
@@ -87,6 +89,30 @@ def page(
 </body>
 </html>
 """
+
+
+def _apart_from(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`before` without what is the same in `after`: members that are `same`, and None for lines and sources."""
+    known = {member["id"]: member for member in _members(after["graph"])}
+
+    def shortened(member: Mapping[str, Any]) -> dict[str, Any]:
+        if member == known.get(member["id"]):
+            return {"id": member["id"], "same": True}
+        if "inside" not in member:
+            return dict(member)
+        return {**member, "inside": {**member["inside"], "members": [*map(shortened, member["inside"]["members"])]}}
+
+    tables = {
+        table: {name: None if one == after[table].get(name) else one for name, one in before[table].items()}
+        for table in ("lines", "source", "accounts")
+    }
+    return {**before, **tables, "graph": shortened(before["graph"])}
+
+
+def _members(whole: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield whole
+    for member in whole.get("inside", {}).get("members", ()):
+        yield from _members(member)
 
 
 def embedded(data: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ const SMALLEST = 0.72, TRIES = 60, MOST_SHOWN = 1000;
  * page does not keep the view of such a graph if `isFirst`. Gives a function that selects by id, and the ids that there are.
  */
 export function showGraph(data, place, selected = null, isFirst = false) {
-  const tree = treeOf(data.graph, data.marks), { root } = tree;
+  const tree = treeOf(data.graph, data.marks, data.folds_rest), { root } = tree;
   const overlays = overlaysOf(tree, data.overlays);
   const state = { selected: null, overlay: "", shapes: false, traces: false, found: null, isDefault: true };
   const stage = draw("g");

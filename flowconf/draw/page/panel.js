@@ -14,10 +14,10 @@ export function panelOf(tree, data, state, overlay, go) {
 function overview(tree, data, overlay, go) {
   const { root } = tree;
   const trainable = root.trainable ?? 0;
-  const rows = [["file", placeText(root.place)], ["parameters", full(root.parameters)], ["trainable", full(trainable)]];
+  const rows = [["file", placeText(root.origin ?? root.place)], ["parameters", full(root.parameters)], ["trainable", full(trainable)]];
   if (root.parameters > trainable) rows.push(["frozen", full(root.parameters - trainable)]);
   for (const [name, value] of root.params ?? []) rows.push([name, value]);
-  const leaves = largest(root, overlay);
+  const leaves = data.marks ? [] : largest(root, overlay);
   const top = overlay.shares.get(leaves[0]?.id) || 1;
   return [
     make("h2", {}, root.name || "graph"),
@@ -48,7 +48,7 @@ function ranked(one, overlay, top, go) {
   line.style.width = `${(100 * share) / top}%`;
   const figures = make("span", { class: "figures" }, overlay.texts?.get(one.id) ?? percent(share));
   const calls = make("span", { class: "calls" }, (one.calls ?? [one.source_name ?? ""]).join(" · "));
-  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, breakable(pathOf(one))), figures, calls, make("span", { class: "place" }, placeText(one.place)), line));
+  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, breakable(pathOf(one))), figures, calls, make("span", { class: "place" }, placeText(one.origin ?? one.place)), line));
 }
 
 function notation() {
@@ -97,6 +97,7 @@ function rowsOf(one) {
   }
   const how = { all: "no gradients, evaluation mode", params: "no gradients" }[one.frozen];
   rows.push(["frozen", how && how + (one.setting ? "" : ", set above")], ["thawed", one.setting === "no" && "in a frozen graph"]);
+  rows.push(["written at", one.origin && placeText(one.origin)]);
   for (const note of weightNotes(one)) rows.push(["weights", note.replace(/^weights /, "")]);
   return rows;
 }

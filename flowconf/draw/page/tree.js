@@ -1,15 +1,16 @@
 // The members of a graph as a tree of nodes. A level with many members is divided into ranges, which fold like graphs.
 
-const MOST = 40;
+const MOST = 40, FEWEST = 3;
 
-/** The tree of a picture: `root`, and every node by its id; `marks` are what is said about some of them. */
-export function treeOf(whole, marks = {}) {
+/** The tree of a picture: `root`, and every node by its id; `marks` are what is said about some, and `foldsRest` folds what is far from them. */
+export function treeOf(whole, marks = {}, foldsRest = false) {
   const nodes = new Map();
   const root = node(whole, null, nodes);
   for (const [id, mark] of Object.entries(marks)) {
     const one = nodes.get(id);
     if (one) one.mark = mark;
   }
+  if (foldsRest) foldUnmarked(root, nodes);
   return { root, nodes };
 }
 
@@ -35,10 +36,31 @@ function divide(parent, nodes) {
   const steps = parent.children.filter((child) => child.kind === "step" || child.kind === "range");
   if (steps.length <= MOST) return;
   const size = Math.ceil(steps.length ** (1 / Math.ceil(Math.log(steps.length) / Math.log(MOST))));
+  const parts = [];
+  for (let first = 0; first < steps.length; first += size) parts.push(steps.slice(first, first + size));
+  gather(parent, parts, nodes);
+  divide(parent, nodes);
+}
+
+/** Fold runs of steps without marks, apart from those beside marked ones, into ranges, wherever something is marked. */
+function foldUnmarked(parent, nodes) {
+  const steps = parent.children.filter((child) => child.kind === "step" || child.kind === "range");
+  const isMarked = (one) => one && (one.mark || one.children.some(isMarked));
+  for (const step of steps.filter((one) => one.children.some(isMarked))) foldUnmarked(step, nodes);
+  if (!steps.some(isMarked)) return;
+  const parts = [];
+  let part = [];
+  for (const [at, step] of steps.entries()) {
+    if ([steps[at - 1], step, steps[at + 1]].some(isMarked)) part = [];
+    else if (part.push(step) === 1) parts.push(part);
+  }
+  gather(parent, parts.filter(({ length }) => length >= FEWEST), nodes);
+}
+
+/** Put steps of a level that follow each other into a range of their own, for each of `parts`. */
+function gather(parent, parts, nodes) {
   const home = new Map();
-  const ranges = [];
-  for (let first = 0; first < steps.length; first += size) {
-    const part = steps.slice(first, first + size);
+  for (const part of parts) {
     const range = {
       ...{ id: `${part[0].id} to ${part.at(-1).id}`, kind: "range", open: false, links: [], children: part, parent },
       ...{ first: part[0].first ?? part[0].name, last: part.at(-1).last ?? part.at(-1).name, depth: parent.depth + 1, copies: parent.copies },
@@ -53,11 +75,8 @@ function divide(parent, nodes) {
       deepen(one);
       home.set(one.id, range);
     }
-    ranges.push(range);
   }
-  const others = parent.children.filter((child) => !home.has(child.id));
-  const isFirst = (child) => child.kind === "input";
-  parent.children = [...others.filter(isFirst), ...ranges, ...others.filter((child) => !isFirst(child))];
+  parent.children = [...new Set(parent.children.map((child) => home.get(child.id) ?? child))];
   const kept = new Map();
   for (const link of parent.links) {
     const from = home.get(link.from), to = home.get(link.to);
@@ -69,7 +88,6 @@ function divide(parent, nodes) {
     }
   }
   parent.links = [...kept.values()];
-  divide(parent, nodes);
 }
 
 function deepen(one) {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+
+import torch
 
 from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.resources import Meter, memory_in_use
+from flowconf.train.runs.resources import memory_in_use
 
 
 class Resources(Watcher):
-    """Logs what the steps since the last entry have taken, without evaluations, whenever losses are logged."""
+    """Logs what the steps since the last entry have taken, whenever losses are logged."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -23,24 +25,26 @@ class Resources(Watcher):
         self._run = run
 
     def start(self, step: int) -> None:
-        self._meter, self._first = Meter(self._job.device), step
-        self._step_ended = _now()
+        self._steps, self._seconds, self._processor = 0, 0.0, 0.0
+
+    def reads(self, step: int) -> bool:
+        """A step begins: what is between steps, such as evaluations, is left out."""
+        self._began = time.perf_counter(), time.process_time()
+        return False
 
     def step(self, step: int) -> None:
-        self._step_ended = _now()
+        self._steps += 1
+        self._seconds += time.perf_counter() - self._began[0]
+        self._processor += time.process_time() - self._began[1]
         if step % self._every and step != self._job.total_steps:
             return
-        found = self._meter.read(step - self._first, self._batch)
-        taken: dict[str, float] = {
-            name: found[name] for name in ("rows_per_second", "processors", "device_memory") if name in found
+        seconds = max(self._seconds, 1e-9)
+        found = {
+            "rows_per_second": float(f"{self._steps * self._batch / seconds:.4g}"),
+            "processors": round(self._processor / seconds, 2),
+            "memory": memory_in_use(),
         }
-        self._run.log_resources(step, {**taken, "memory": memory_in_use()})
-        self._meter, self._first = Meter(self._job.device), step
-
-    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
-        seconds, processor = (now - then for now, then in zip(_now(), self._step_ended, strict=True))
-        self._meter.leave_out(seconds, processor)
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+        if self._job.device.type == "cuda":
+            found["device_memory"] = torch.cuda.max_memory_allocated(self._job.device)
+        self._run.log_resources(step, found)
+        self.start(step)

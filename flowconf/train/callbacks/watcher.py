@@ -27,7 +27,7 @@ class Watcher:
         """Before anything else: `run` logs what is seen, and `where` gives the epoch and phase of a step."""
 
     def reads(self, step: int) -> bool:
-        """Whether the batch of the step before is needed."""
+        """Before a step, after which there are `step` steps: whether its batch is needed."""
         return False
 
     def start(self, step: int) -> None:
@@ -109,7 +109,8 @@ class Watchers(Watcher):
 
     def _recorded(self, feed: Feed, take: Take, job: Any, rows: Tensor, step: int) -> list[Tensor]:
         """A step, whose batch is noted if it is needed: its parts, without what an optimizer computes once more."""
-        feed.seen = [] if any(one.reads(step + 1) for one in self.all) else None
+        wanted = [one.reads(step + 1) for one in self.all]
+        feed.seen = [] if any(wanted) else None
         losses = take(job, rows, step)
         if feed.seen is not None:
             del feed.seen[len(in_parts(rows, job.config.training.trainer.accumulate)) :]

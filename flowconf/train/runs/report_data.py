@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from flowconf.train.runs.predictions import read_predictions
 from flowconf.train.runs.statistic_overlays import overlays_of
 
 VERSION = 1
+PLACE = re.compile(r"command line, (?P<word>`.*?`)|(?P<file>[^`]+?):(?P<line>\d{1,9}):\d+")
 
 
 def report_data(
@@ -144,12 +146,27 @@ def _environment(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _settings(run: Listed) -> list[tuple[str, str, str]]:
     """The settings with where they were written."""
-    try:
-        origins = json.loads(_read(run.folder / "origins.json") or "{}")
-    except ValueError:
-        origins = {}
+    origins = origins_of(run.folder)
     rows = [(key, inline(value), str(origins.get(key, ""))) for key, value in run.settings.items()]
     return [(key, value, "" if value.startswith("{") and not origin else origin) for key, value, origin in rows]
+
+
+def origins_of(folder: Path) -> dict[str, str]:
+    """Where each setting of a run was written, as text."""
+    try:
+        found = json.loads(_read(folder / "origins.json") or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def written_place(text: str) -> dict[str, Any]:
+    """The place of a text of `origins.json`: a file and line, or a word of the command line; empty for others."""
+    place = PLACE.match(str(text))
+    if place is None:
+        return {}
+    line = int(place["line"] or 0)
+    return {"word": place["word"]} if place["word"] else {"file": shown_path(place["file"]), "line": line}
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:

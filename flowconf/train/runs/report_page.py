@@ -17,10 +17,10 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG
 from flowconf.report import Diagnostic, FlowconfError
-from flowconf.report.origins import Origins
+from flowconf.report.origins import Origins, dotted
 from flowconf.train.objective.predictions import Predictions
 from flowconf.train.runs.predictions import write_predictions
-from flowconf.train.runs.report_data import report_data
+from flowconf.train.runs.report_data import origins_of, report_data, written_place
 
 REPORT = "report.html"
 SHARE = 0.01
@@ -88,8 +88,33 @@ def graph_of(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[Diagnostic]
     assert walk.inference is not None
     assert walk.document is not None
     facts = facts_of(walk.plan, walk.inference)
-    shown = as_data(picture(walk.plan, facts, opened=True), facts, _overlays(folder), origins=walk.document.origins)
+    origins = walk.document.origins
+    shown = as_data(picture(walk.plan, facts, opened=True), facts, _overlays(folder), origins=origins)
+    _name_origins(shown["graph"], _first_written(origins, origins_of(folder)))
     return {folder: shown}, []
+
+
+def _first_written(origins: Origins, written: Mapping[str, str]) -> dict[int, dict[str, Any]]:
+    """Line of a composed config -> where what is on it was written first, as far as that is known."""
+    found: dict[int, dict[str, Any]] = {}
+    for path, node in origins.items():
+        place = written_place(written.get(dotted(path), ""))
+        for at in range(len(path)):
+            above = origins.root.at(path[: at + 1])
+            if place and above is not None and above.key.line:
+                found.setdefault(above.key.line, place)
+        if place:
+            found.setdefault(node.place.line, place)
+    return found
+
+
+def _name_origins(member: dict[str, Any], first: Mapping[int, Mapping[str, Any]]) -> None:
+    """Note at a member and all inside of it where its line was written before the config was composed."""
+    line = member.get("place", {}).get("line")
+    if line in first:
+        member["origin"] = first[line]
+    for inner in member.get("inside", {}).get("members", ()):
+        _name_origins(inner, first)
 
 
 def _overlays(folder: Path) -> dict[str, Any]:

@@ -42,10 +42,6 @@ class Meter:
             found["device_memory"] = torch.cuda.max_memory_allocated(self.device)
         return found
 
-    def leave_out(self, seconds: float, processor: float) -> None:
-        """Leave out some seconds, and what the processor did in them."""
-        self._began = self._began[0] + seconds, self._began[1] + processor
-
 
 def memory_in_use() -> int:
     """The bytes of the memory of this process; where the system does not tell them, the most so far."""
