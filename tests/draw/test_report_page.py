@@ -13,6 +13,14 @@ from flowconf.text.documents import read
 
 HOSTILE = "</script><script>window.ran=1</script><img src=x onerror=window.ran=2>\u202e\x1b"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+DEEP = """
+label: deep
+inputs: {x: [B, 4]}
+flow:
+  stem: Linear(4, 8)
+  inner:
+    graph: {flow: {first: "Linear(8, 8)", second: {graph: {flow: {third: "Linear(8, 2)"}}}}}
+"""
 GRAPH = "label: small\ninputs: {x: [B, 4]}\nflow: {stem: 'Linear(4, 8)', head: 'Linear(8, 2)'}\n"
 
 
@@ -38,6 +46,7 @@ def report(*runs, differs=()):
 def task_of(rows, **more):
     counts = [[9, 1, 0], [0, 8, 2], [0, 0, 5]]
     confusion = {"classes": [0, 7, -1], "counts": counts, "pairs": [(7, 9, 2), (0, 7, 1)], "right": 22, "total": 25}
+    confusion["names"] = {"0": "ant", "9": "bee"}
     found = {"of": ["loss.label"], "predicted": "logits", "target": "label"}
     return found | {"confusion": confusion, "rows": rows, "wrong": rows} | more
 
@@ -139,10 +148,10 @@ def test_predictions_are_shown_beside_their_targets(shows):
     found = {"split": "val", "step": 1200, "inputs": [row["inputs"]], "tasks": tasks}
     tab = shows(report_page(report(run("first", 1.0, predictions=found))))
     table = tab.locator("table.confusion")
-    assert table.locator("thead").inner_text().split() == ["target", "0", "7", "others"]
+    assert table.locator("thead").inner_text().split() == ["target", "ant", "7", "others"]
     assert [line.split() for line in table.locator("tbody tr").all_inner_texts()][1] == ["7", "8", "2"]
     assert table.get_by_title("7 taken for others: 2 (20 % of 7)").count() == 1
-    assert tab.locator(".pairs li").all_inner_texts() == ["7 taken for 9: 2 ×", "0 taken for 7: 1 ×"]
+    assert tab.locator(".pairs li").all_inner_texts() == ["7 taken for bee: 2 ×", "ant taken for 7: 1 ×"]
     assert "22 of 25 right (88 %), loss.label" in tab.locator(".compared h3").inner_text()
     words = " ".join(tab.locator(".sample.wrong").first.inner_text().split())
     assert words == "image target 7 prediction ✗ 9 98 %"
@@ -164,6 +173,34 @@ def test_it_prints_without_tools(graph, shows):
     tab.emulate_media(media="print")
     assert not tab.get_by_label("filter curves").is_visible()
     assert tab.locator("figure").first.is_visible()
+
+
+def test_the_keyboard_reaches_everything(shows):
+    deep = as_data(picture(resolve(read("a.yaml", DEEP))), Facts(), depth=1)
+    differs = [{"key": "optimizer.lr", "values": ["2", "1"]}]
+    tab = shows(report_page(report(run("first", 2.0, graph=deep), run("second", 1.0), differs=differs)))
+    tab.get_by_role("button", name="optimizer.lr").focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("tbody tr td:first-child button").all_text_contents() == ["second", "first"]
+    assert tab.evaluate("document.activeElement.textContent") == "optimizer.lr ↑", "the focus stays"
+    tab.get_by_role("navigation", name="sections").get_by_role("button", name="Graph").focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator(".graph svg.map").evaluate("map => map.getBoundingClientRect().top < innerHeight")
+    assert tab.locator('[data-id="inner.second.third"]').count() == 0
+    tab.locator(".graph svg.map").focus()
+    tab.keyboard.press("/")
+    tab.keyboard.type("third")
+    tab.keyboard.press("Enter")
+    assert tab.locator('[data-id="inner.second.third"].selected').is_visible()
+
+
+def test_sections_are_listed_and_open(graph, shows):
+    tab = shows(report_page(report(run("first", 1.0, graph=graph, settings=[["key", "1", "a.yaml:1:1"]] * 50))))
+    sections = tab.get_by_role("navigation", name="sections").get_by_role("button")
+    assert sections.all_text_contents() == ["Results", "Curves", "Graph", "Weights", "Settings (50)", "Environment"]
+    assert not tab.locator("table.settings").is_visible()
+    sections.nth(4).click()
+    assert tab.locator("table.settings").is_visible()
 
 
 def test_hostile_texts_are_only_texts(shows):
@@ -196,6 +233,7 @@ def test_many_points_are_drawn(shows):
     tab = shows(report_page(report(*runs)))
     tab.locator("canvas").first.wait_for()
     assert is_painted(tab, "figure canvas")
+    tab.locator("canvas").first.scroll_into_view_if_needed()
     box = tab.locator("canvas").first.bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 40)

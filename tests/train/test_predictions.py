@@ -21,11 +21,11 @@ def term(function, *, predicted="logits", target="label", mask=None, **args):
     return Term("label", function, operands, mask and Operand(mask, in_batch=True), args, 1.0, False)
 
 
-def gathered(function, batches, *, dealt=False, add_up=lambda counts: counts, **options):
+def gathered(function, batches, *, dealt=False, add_up=lambda counts: counts, fitted=None, **options):
     """What an evaluation of some batches gathers: (values of the graph, fields)."""
     section = SimpleNamespace(splits=None)
     training = SimpleNamespace(trainer=SimpleNamespace(best="val/loss"), loss={"label": section}, metrics={})
-    found = Predictions(training, [term(function, **options)], [], ["x"], add_up)
+    found = Predictions(training, [term(function, **options)], [], ["x"], add_up, fitted)
     found.begin("val", dealt)
     for values, batch in batches:
         found.add("val", values, batch)
@@ -81,6 +81,25 @@ def test_those_of_several_batches_are_counted_together():
     assert [(row.target.text, row.predicted.text, row.right) for row in task.wrong] == [("2", "1", False)] * 2
     (shared,) = tasks_of(losses.cross_entropy, batches, dealt=True, add_up=lambda counts: 2 * counts)
     assert shared.confusion.total == 10
+
+
+def test_classes_have_the_names_that_the_data_set_has_found():
+    batch = {"logits": scores_of(0, 1, 2)}, {"x": torch.rand(3, 2), "label": torch.tensor([0, 2, 2])}
+    (task,) = tasks_of(losses.cross_entropy, [batch], fitted={"label": {"categories": ["ant", "bee"]}})
+    assert task.confusion.names == {"0": "ant", "1": "bee"}
+    assert [(row.target.text, row.predicted.text) for row in task.wrong] == [("2", "bee")]
+    (task,) = tasks_of(losses.cross_entropy, [batch], fitted={"label": ["mean"]})
+    assert task.confusion.names == {}
+
+
+def test_of_many_batches_the_most_confident_errors_are_kept():
+    fields = {"x": torch.rand(1, 2), "label": torch.tensor([0])}
+    sizes = [(7 * number) % 50 / 10 for number in range(50)]
+    batches = [({"logits": torch.tensor([[0.0, 0.1 + size, 0.0]])}, fields) for size in sizes]
+    (task,) = tasks_of(losses.cross_entropy, batches)
+    expected = torch.tensor([[0.0, 5.0 - rank / 10, 0.0] for rank in range(ROWS)]).softmax(-1)[:, 1]
+    assert [row.confidence[0] for row in task.wrong] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert task.confusion.pairs == [(0, 1, 50)]
 
 
 def test_what_is_ignored_or_masked_does_not_count():

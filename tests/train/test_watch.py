@@ -18,6 +18,7 @@ import pytest
 
 from flowconf.cli.main import main
 from flowconf.train.runs import log_reader, watching
+from flowconf.train.runs.predictions import Compared, Shown, write_predictions
 from flowconf.train.runs.watch_server import WatchServer
 from flowconf.train.runs.watching import Watched
 from tests.train.conftest import TINY
@@ -79,6 +80,21 @@ def test_only_what_is_new_is_sent(root):
     assert "settings" not in second["runs"]["1"]
     assert steps_of(watched.changes()) == [1, 2, 3, 4, 5], "who joins late sees all of it"
     assert steps_of(watched.changes("another-17")) == [1, 2, 3, 4, 5], "so does the page of a server before"
+
+
+def test_predictions_and_resources_are_sent_when_they_appear(root):
+    folder = make_run(root, "one")
+    watched = Watched([root])
+    first = watched.changes()
+    assert first["runs"]["1"]["predictions"] is None
+    shown = Shown(split="val", step=3, tasks=[Compared(of=["loss.label"], predicted="logits", target="label")])
+    write_predictions(folder, shown)
+    (folder / "resources.jsonl").write_text('{"step": 3, "rows_per_second": 7, "memory": "much"}\n')
+    second = watched.changes(first["change"])["runs"]["1"]
+    assert second["predictions"]["tasks"][0]["predicted"] == "logits"
+    assert second["curves"]["resources/rows per second"]["values"] == [7]
+    assert "resources/memory, MB" not in second["curves"]
+    assert watched.changes(watched.changes()["change"])["runs"] == {}
 
 
 def test_a_long_log_is_a_sketch_until_it_is_read(root, monkeypatch):

@@ -4,6 +4,8 @@ import { make } from "./dom.js";
 import { pictureOf } from "./media.js";
 import { full, percent } from "./numbers.js";
 
+const OTHERS = "others", LONGEST = 4;
+
 /** The elements that show what a run predicts: each value that it compares with a field of the data, and the first rows. */
 export function predictionsOf({ split, step, inputs = [], tasks }) {
   const first = tasks[0]?.rows.map((_, at) => firstRow(at, inputs, tasks)) ?? [];
@@ -25,14 +27,15 @@ function comparedOf({ predicted, target, of, confusion, wrong = [] }) {
 }
 
 /** A table with a row for each target and a column for each prediction; the shade is the share of the row. */
-function confusionOf({ classes, counts }) {
-  const names = classes.map(nameOf);
+function confusionOf({ classes, counts, names: known = {} }) {
+  const names = classes.map((number) => nameOf(number, known));
+  const isWide = names.some((name) => name.length > LONGEST && name !== OTHERS);
   const head = make("tr", {}, make("th", { scope: "col" }, "target"), names.map((name) => make("th", { scope: "col" }, name)));
   const body = counts.map((row, at) => {
     const whole = row.reduce((sum, count) => sum + count, 0) || 1;
     return make("tr", {}, make("th", { scope: "row" }, names[at]), row.map((count, other) => cell(count, count / whole, names[at], names[other], at === other)));
   });
-  return make("div", { class: "wide" }, make("table", { class: "confusion" }, make("caption", {}, "prediction →"), make("thead", {}, head), make("tbody", {}, body)));
+  return make("div", { class: "wide" }, make("table", { class: isWide ? "confusion upright" : "confusion" }, make("caption", {}, "prediction →"), make("thead", {}, head), make("tbody", {}, body)));
 }
 
 function cell(count, share, target, predicted, isRight) {
@@ -41,8 +44,8 @@ function cell(count, share, target, predicted, isRight) {
   return made;
 }
 
-function pairsOf({ pairs }) {
-  const rows = pairs.map(([target, predicted, count]) => make("li", {}, make("b", {}, nameOf(target)), " taken for ", make("b", {}, nameOf(predicted)), `: ${full(count)} ×`));
+function pairsOf({ pairs, names = {} }) {
+  const rows = pairs.map(([target, predicted, count]) => make("li", {}, make("b", {}, nameOf(target, names)), " taken for ", make("b", {}, nameOf(predicted, names)), `: ${full(count)} ×`));
   return make("div", {}, make("h4", {}, "Most confused"), make("ol", { class: "pairs" }, rows));
 }
 
@@ -73,7 +76,7 @@ function labelled(name, { text = "", png = "" }, more = "") {
   return make("div", { class: picture ? "picture" : "" }, make("span", { class: "muted" }, `${name} `), picture ?? [make("b", {}, text), more]);
 }
 
-/** A class by its number; -1 stands for all that are not shown. */
-function nameOf(number) {
-  return number < 0 ? "others" : String(number);
+/** A class by its name, or its number; -1 stands for all that are not shown. */
+function nameOf(number, names) {
+  return number < 0 ? OTHERS : names[number] ?? String(number);
 }

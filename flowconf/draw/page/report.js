@@ -22,9 +22,9 @@ export function showReport(data, place) {
  */
 export function reportIn(place, graphOf, ask = null) {
   const charts = chartsOf();
-  const parts = { top: make("div", { class: "top" }), results: make("section"), curves: section("Curves", charts.element), predictions: make("div"), media: make("div"), chosen: make("div") };
+  const parts = { top: make("div", { class: "top" }), sections: make("nav", { class: "sections", "aria-label": "sections" }), results: make("section"), curves: section("Curves", charts.element), predictions: make("div"), media: make("div"), chosen: make("div") };
   const sorting = { by: "", sign: 1 };
-  let data = null, chosen = null, chosenShown = "", mediaShown = null, predictionsShown = "";
+  let data = null, chosen = null, chosenShown = "", mediaShown = null, predictionsShown = "", sectionsShown = "";
   place.classList.add("report");
   place.append(...Object.values(parts));
 
@@ -43,6 +43,7 @@ export function reportIn(place, graphOf, ask = null) {
       showPredictions();
       showMedia();
       showChosen();
+      showSections();
       parts.chosen.scrollIntoView({ block: "start" });
     },
     point: (run) => charts.point(run),
@@ -60,6 +61,25 @@ export function reportIn(place, graphOf, ask = null) {
     showPredictions();
     showMedia();
     showChosen();
+    showSections();
+  }
+
+  /** List the sections, which a click brings into the window. */
+  function showSections() {
+    const now = titles().map((title) => title.textContent);
+    if (now.join("\n") === sectionsShown) return;
+    sectionsShown = now.join("\n");
+    parts.sections.replaceChildren(...now.map((text, at) => make("button", { type: "button", onclick: () => bring(at) }, text)));
+  }
+
+  function bring(at) {
+    const title = titles()[at], details = title.closest("details");
+    if (details) details.open = true;
+    title.scrollIntoView({ block: "start" });
+  }
+
+  function titles() {
+    return [...place.querySelectorAll("section > h2, details > summary")].filter((title) => !title.closest(".graph, [hidden]"));
   }
 
   function showTop() {

@@ -215,7 +215,7 @@ def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bo
     job.watchers = Watchers(_watching(job))
     training = walk.checked.training
     if training.trainer.report:
-        job.predictions = Predictions(training, job.terms, job.metrics, job.inputs, job.team.add_up)
+        job.predictions = Predictions(training, job.terms, job.metrics, job.inputs, job.team.add_up, job.fitted)
     return job
 
 

@@ -23,6 +23,10 @@ from flowconf.train.runs.predictions import Compared, Shown, confusion_of, input
 ROWS = 8
 """The number of rows that are shown, and of wrong ones."""
 MOST_TASKS = 6
+LONGEST = 24
+"""Characters of the name of a class."""
+MOST_PARTS = 16
+"""The batches whose wrong rows are kept until they are compared."""
 MOST_CLASSES = 1000
 """Confusions of more classes are not counted."""
 
@@ -39,6 +43,8 @@ class Task:
     dim: int
     """The dimension of the classes, if there are any."""
     ignored: int | None
+    names: Sequence[str]
+    """Those of the classes, if the data set has determined them."""
 
     def counted(self, target: Tensor, classes: int, values: Values, batch: Values) -> Tensor:
         """Which class indices [...] count."""
@@ -57,8 +63,9 @@ class Tally:
     """How often each class was predicted for each target, [classes * classes], and the number that does not count."""
     first: dict[str, Tensor] = field(default_factory=dict)
     """The first rows: `target`, `predicted`, and of classes the `confidence`."""
-    wrong: dict[str, Tensor] = field(default_factory=dict)
-    """The wrong rows with the highest confidence, which is -1 for right ones, and their inputs as `input NAME`."""
+    wrong: list[dict[str, Tensor]] = field(default_factory=list)
+    """The wrong rows with the highest confidence of some batches, with their inputs as `input NAME`; `rank` is the
+    logarithm of the confidence, and lowest for right ones."""
 
 
 class Predictions:
@@ -71,10 +78,11 @@ class Predictions:
         metrics: Sequence[Metric],
         inputs: Sequence[str],
         add_up: Callable[[Tensor], Tensor],
+        fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self._inputs, self._add_up = inputs, add_up
         self._split = training.trainer.best.split("/")[0]
-        self._tasks = list(_tasks(training, terms, metrics, self._split))
+        self._tasks = list(_tasks(training, terms, metrics, fitted or {}, self._split))
         self._tallies: list[Tally] = []
         self._first: dict[str, Tensor] = {}
         self._is_dealt = False
@@ -129,20 +137,27 @@ def _add_classes(tally: Tally, scores: Tensor, target: Tensor, counted: Tensor, 
         tally.first = _rows(slice(ROWS), shown)
     if classes > MOST_CLASSES:
         return
-    chosen = scores.argmax(-1)
+    best, chosen = scores.max(-1)
     places = torch.where(counted, target * classes + chosen, classes * classes).flatten()
-    counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=places.device)
-    counts.index_add_(0, places, torch.ones_like(places))
-    tally.counts = counts if tally.counts is None else tally.counts + counts
+    if tally.counts is None:
+        tally.counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=places.device)
+    tally.counts.index_add_(0, places, torch.ones_like(places))
     if target.ndim == 1:
-        confidence = torch.where(counted & (chosen != target), _confidences(scores).amax(-1), -1.0)
-        worst = confidence.topk(min(ROWS, len(confidence))).indices
-        shown = {"target": target, "predicted": chosen, "confidence": confidence, "counted": counted}
-        found = _rows(worst, {**inputs, **shown})
-        if tally.wrong:
-            found = {name: torch.cat([tally.wrong[name], some]) for name, some in found.items()}
-            found = _rows(found["confidence"].topk(min(ROWS, len(found["confidence"]))).indices, found)
-        tally.wrong = found
+        rank = torch.where(counted & (chosen != target), best - scores.logsumexp(-1), -torch.inf)
+        shown = {"target": target, "predicted": chosen, "scores": scores, "counted": counted, "rank": rank}
+        tally.wrong.append(_highest({**inputs, **shown}))
+        if len(tally.wrong) == MOST_PARTS:
+            tally.wrong = [_merged(tally.wrong)]
+
+
+def _highest(of: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The rows with the highest rank."""
+    return _rows(of["rank"].topk(min(ROWS, len(of["rank"]))).indices, of)
+
+
+def _merged(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows of all parts with the highest rank."""
+    return _highest({name: torch.cat([part[name] for part in parts]) for name in parts[0]}) if parts else {}
 
 
 def _rows(rows: slice | Tensor, of: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -150,7 +165,9 @@ def _rows(rows: slice | Tensor, of: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value[rows].detach().clone() for name, value in of.items()}
 
 
-def _tasks(training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Metric], split: str) -> Iterator[Task]:
+def _tasks(
+    training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Metric], fitted: Mapping[str, Any], split: str
+) -> Iterator[Task]:
     """What the losses and metrics of a split compare, each pair once."""
     named = {f"loss.{term.name}": term for term in terms if evaluated_on(training.loss[term.name], split)}
     measured = (metric for metric in metrics if evaluated_on(training.metrics[metric.name], split))
@@ -162,7 +179,10 @@ def _tasks(training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Me
     for names in list(pairs.values())[:MOST_TASKS]:
         term = next((named[name] for name in names if named[name].mask is not None), named[names[0]])
         predicted, target = term.operands
-        yield Task(names, predicted, target, term.mask, _option(term, "dim", 1), _option(term, "ignore_index", None))
+        dim, ignored = _option(term, "dim", 1), _option(term, "ignore_index", None)
+        known = fitted.get(target.name, {})
+        categories = known.get("categories", ()) if isinstance(known, Mapping) else ()
+        yield Task(names, predicted, target, term.mask, dim, ignored, [str(name)[:LONGEST] for name in categories])
 
 
 def _option(term: Term, name: str, otherwise: Any) -> Any:
@@ -192,14 +212,17 @@ def _confidences(scores: Tensor) -> Tensor:
 
 def _compared(task: Task, tally: Tally) -> Compared:
     """What has been gathered of a task, as plain data."""
+    wrong = _merged(tally.wrong)
+    if wrong:
+        wrong["confidence"] = _confidences(wrong.pop("scores")).amax(-1)
     found = Compared(
         of=task.terms,
         predicted=task.predicted.name,
         target=task.target.name,
-        rows=[row_of(row) for row in _each(tally.first)],
-        wrong=[row_of(row) for row in _each(tally.wrong) if row["confidence"] >= 0],
+        rows=[row_of(row, task.names) for row in _each(tally.first)],
+        wrong=[row_of(row, task.names) for row in _each(wrong) if row["rank"] > -torch.inf],
     )
-    return found if tally.counts is None else confusion_of(found, tally.counts[:-1].cpu())
+    return found if tally.counts is None else confusion_of(found, tally.counts[:-1].cpu(), task.names)
 
 
 def _each(parts: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

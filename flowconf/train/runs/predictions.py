@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,6 +66,8 @@ class Confusion(Section):
     """The most frequent errors: target, prediction, and how often."""
     right: Count
     total: Count
+    names: dict[str, str] = {}
+    """The names of classes by their numbers, as far as they have any."""
 
 
 class Compared(Section):
@@ -113,7 +115,7 @@ def _plain(found: Shown) -> dict[str, Any]:
     return {"format": found.format, "version": found.version, **found.model_dump(mode="json", exclude_defaults=True)}
 
 
-def confusion_of(found: Compared, counts: Tensor) -> Compared:
+def confusion_of(found: Compared, counts: Tensor, names: Sequence[str] = ()) -> Compared:
     """`found` with its confusion, from the counts [classes * classes] of each target and prediction."""
     number = math.isqrt(len(counts))
     table = counts.view(number, number)
@@ -129,6 +131,9 @@ def confusion_of(found: Compared, counts: Tensor) -> Compared:
         pairs=pairs,
         right=int(right.sum()),
         total=int(counts.sum()),
+        names={
+            str(at): names[at] for at in sorted({*shown, *(at for pair in pairs for at in pair[:2])}) if at < len(names)
+        },
     )
     return found.model_copy(update={"confusion": confusion})
 
@@ -152,7 +157,7 @@ def inputs_of(parts: Mapping[str, Tensor]) -> dict[str, Value]:
     return {name.removeprefix("input "): shown(value) for name, value in parts.items() if name.startswith("input ")}
 
 
-def row_of(parts: Mapping[str, Tensor]) -> Row:
+def row_of(parts: Mapping[str, Tensor], names: Sequence[str] = ()) -> Row:
     """A row of `target`, `predicted`, and inputs; with a `confidence`, they are class indices, of which some count."""
     target, predicted, inputs = parts["target"], parts["predicted"], inputs_of(parts)
     if "confidence" not in parts:
@@ -161,8 +166,8 @@ def row_of(parts: Mapping[str, Tensor]) -> Row:
     confidence = parts["confidence"].nan_to_num(0.0)[counted].flatten()[:MOST_NUMBERS]
     return Row(
         inputs=inputs,
-        target=_text(torch.where(counted, target, -1)),
-        predicted=_text(torch.where(counted, predicted, -1)),
+        target=_text(torch.where(counted, target, -1), names),
+        predicted=_text(torch.where(counted, predicted, -1), names),
         confidence=[round(float(one), 4) for one in confidence],
         right=bool((predicted == target)[counted].all()),
     )
@@ -212,13 +217,17 @@ def _smaller(pixels: Tensor) -> Tensor:
     return interpolate(pixels[None], size=size, mode="area")[0]
 
 
-def _text(value: Tensor) -> Value:
-    """Numbers as text; class indices below 0 do not count, and are dots."""
+def _text(value: Tensor, names: Sequence[str] = ()) -> Value:
+    """Numbers as text, or the names of classes; class indices below 0 do not count, and are dots."""
     is_index = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
     most = MOST_NUMBERS if is_index else MOST_NUMBERS // 4
     numbers = value.flatten()[:most].tolist()
-    words = (
-        [str(number) if number >= 0 else "·" for number in numbers] if is_index else [f"{one:.3g}" for one in numbers]
-    )
+    words = [_name(one, names) if is_index else f"{one:.3g}" for one in numbers]
     more = f" … {value.numel():,} numbers" if value.numel() > most else ""
     return Value(text=" ".join(words) + more)
+
+
+def _name(number: int, names: Sequence[str]) -> str:
+    if number < 0:
+        return "·"
+    return names[number] if number < len(names) else str(number)
