@@ -104,6 +104,14 @@ class CausalMask(nn.Module):
         return torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
 
 
+class Not(nn.Module):
+    """The inverse of a mask, as for `key_padding_mask` of attention, which is true for the places to ignore."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [...] bool or integers: [...] bool, true where `x` is false or 0."""
+        return x.logical_not()
+
+
 class Reshape(nn.Module):
     """Reshapes each row."""
 

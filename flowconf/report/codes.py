@@ -78,6 +78,7 @@ CODES: dict[str, str] = {
     "FC0501": "unknown data set, or invalid arguments",
     "FC0502": "the data set does not match the graph",
     "FC0503": "a value of the data makes a loss or metric not finite",
+    "FC0504": "missing or padded values are used as values",
     # environment and runs
     "FC0601": "missing requirement of the machine",
     "FC0602": "a file exists that would be overwritten",

@@ -16,9 +16,23 @@ from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import KnownSizes
 from flowconf.language.arguments import Call
 from flowconf.language.plan import GraphPlan, Value
-from flowconf.report import Reporter
+from flowconf.report import Place, Reporter
 
 T = TypeVar("T", str, int)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Where an input of the graph arrives as it is: as an argument, or in a module that looks up rows."""
+
+    input: str
+    module: Call
+    argument: str
+    """The name of the argument, "" for the stream."""
+    place: Place
+    path: str
+    rows: int = 0
+    """The number of rows that the module has, if it looks up rows."""
 
 
 @dataclass
@@ -37,6 +51,8 @@ class Inference:
     """Path of a module with its own `forward` -> the values inside of it."""
     adapted: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """Path of such a module, and a selector -> the modules inside that it selects for adapters."""
+    arrivals: list[Arrival] = field(default_factory=list)
+    """Where inputs of the whole graph arrive as they are."""
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
     reporter: Reporter = field(default_factory=Reporter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from flowconf.graph.shapes.assumed_output import as_declared
 from flowconf.graph.shapes.fake_values import UNKNOWN, called, kind_of, wants_numbers
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
-from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.inference import Arrival, Inference
 from flowconf.graph.shapes.inner_values import InnerValues, recorded
 from flowconf.graph.shapes.known_calls import Prototype, known_call
 from flowconf.graph.shapes.locating import call_place, made_at
@@ -35,10 +35,13 @@ class ModuleCaller:
     sizes: Sizes
     findings: ShapeFindings
     prototypes: Mapping[nn.Module, Prototype]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the inputs of the whole graph."""
 
     def output(self, built: nn.Module, call: ModuleCall) -> Any:
         """The output of a module; after a size mismatch, the output for the expected size, if that is certain."""
         module, stream, using = call.applied.target, call.stream, call.using
+        self._note_arrivals(built, call)
         known = known_call(self.prototypes.get(built), built, stream, using)
         if known is not None and (given := known.output()) is not None:
             return given
@@ -67,6 +70,26 @@ class ModuleCaller:
                 if given is UNKNOWN:
                     raise
                 return given
+
+    def _note_arrivals(self, built: nn.Module, call: ModuleCall) -> None:
+        """Note the inputs of the whole graph among the arguments of a module, and in one that looks up rows."""
+        module, read = call.applied.target, dict(call.applied.using)
+        if not isinstance(module, Call):
+            return
+        for name, value in call.using.items():
+            source = self._input_of(value)
+            if source is not None:
+                self.result.arrivals.append(Arrival(source, module, name, read[name].place, call.path))
+        if isinstance(built, nn.Embedding | nn.EmbeddingBag) and (source := self._input_of(call.stream)) is not None:
+            given = call.argument("num_embeddings")
+            place = module.place if given is None else given.place
+            self.result.arrivals.append(Arrival(source, module, "", place, call.path, built.num_embeddings))
+
+    def _input_of(self, value: Any) -> str | None:
+        """The input of the whole graph that a value is, or shows a part of; None if it is none."""
+        if not isinstance(value, Tensor):
+            return None
+        return next((name for name, one in self.inputs.items() if one is value or one is value._base), None)
 
     def _note_inside(self, inner: InnerValues, path: str) -> None:
         """Note the shapes and kinds of the values inside of a module."""

@@ -58,6 +58,7 @@ class Trial:
         self.result.certain = not any(value is UNKNOWN for value in values.values())
         scope = Scope(graph)
         self.result.plan = graph
+        self.caller.inputs = values
         self.graph(scope, values, {})
         if not self.findings:
             check_initial_values(graph, self.result.parameters, self.result.reporter)

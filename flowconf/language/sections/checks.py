@@ -183,7 +183,7 @@ def check_references(
 
 def _references(training: TrainingConfig) -> Iterator[tuple[Path, References | None]]:
     """What losses, metrics and callbacks refer to, by path."""
-    for path, section in _measured(training).items():
+    for path, section in measured(training).items():
         for key in ("input", "target", "mask"):
             yield (*path, key), getattr(section, key)
     for name, callback in training.callbacks.items():
@@ -195,7 +195,7 @@ def _of_another_set(
 ) -> list[str]:
     """Report and return two or more missing fields of the data set: the config is for a different data set."""
     needed = {given.name: _place_of(given, reporter) for given in plan.inputs if not given.captured}
-    for path, section in _measured(training).items():
+    for path, section in measured(training).items():
         for key in ("target", "mask"):
             for reference in listed(getattr(section, key)):
                 if reference.isidentifier() and not references.names_value(plan, reference):
@@ -214,7 +214,7 @@ def _of_another_set(
     return lacks
 
 
-def _measured(training: TrainingConfig) -> dict[Path, MetricSection]:
+def measured(training: TrainingConfig) -> dict[Path, MetricSection]:
     """All losses and metrics by path."""
     found: dict[Path, MetricSection] = {("loss", name): loss for name, loss in training.loss.items()}
     return found | {("metrics", name): metric for name, metric in training.metrics.items()}

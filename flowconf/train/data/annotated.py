@@ -17,7 +17,7 @@ from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.files import scaled
 from flowconf.train.data.images import EXAMINED, THREADS, Decoder, Flaw, MaskDecoder, examine, refuse_flaws
 from flowconf.train.data.splits import Declared, Source, Splits, provides
-from flowconf.train.data.table_fields import PRESENT, TableField, declare, fields_of
+from flowconf.train.data.table_fields import PRESENT, TableField, declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file
 
@@ -75,7 +75,11 @@ def _rows(
     return TableRows(sections, lambda file, columns: read_table(file, columns, FORM), part, of_files)
 
 
-@provides(shapes=_fields, rows=of_file(_rows), paths=("train", "validation", "test", "folder"))
+def _masks(fields: Mapping[str, Any] | None, **others: object) -> dict[str, str]:
+    return masks_in(fields)
+
+
+@provides(shapes=_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "folder"))
 def annotated_images(
     *,
     train: str,

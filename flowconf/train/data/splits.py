@@ -357,6 +357,8 @@ A size that differs between batches is a symbol such as `"T"`, None or -1; such 
 """
 
 
+Masks = Mapping[str, str]
+"""Field -> the boolean field that is true where it has a value."""
 Compute = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Gives the outputs of a graph by name, [rows, ...], for inputs by name."""
 RowsOfFile = Callable[..., Any]
@@ -368,6 +370,7 @@ Reader = Callable[..., Iterable[str]]
 def provides(
     *fields: str,
     shapes: Callable[..., Declared] | None = None,
+    masks: Callable[..., Masks] | Masks | None = None,
     paths: Sequence[str] = (),
     rows: RowsOfFile | None = None,
     reader: Reader | None = None,
@@ -376,7 +379,9 @@ def provides(
 
     `paths` are the arguments that name files or folders, or patterns of files, which must exist. `shapes` is called
     with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
-    takes the arguments that it needs by name, and the others as `**others`.
+    takes the arguments that it needs by name, and the others as `**others`. `masks` gives each field that may be
+    missing or padded the field that is true where it has a value, as in `{"cost": "cost_present"}`, or is a function of
+    the arguments that does; a loss of such a field without that mask is reported.
 
     So do two functions for `flowconf predict RUN --input FILE` with files other than arrays. `rows`, after a file and
     the names of the fields that are needed, returns the rows of that file: a split, or a torch data set; it needs no
@@ -389,6 +394,7 @@ def provides(
     def mark(factory: Factory) -> Factory:
         cast_any: Any = factory
         cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, places
+        cast_any.masks = masks
         cast_any.rows, cast_any.reader = rows, reader
         return factory
 
@@ -429,11 +435,30 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     declare nothing for invalid arguments, which are reported with a place when the data set is made. Raises
     `ConfigError`.
     """
-    shapes = getattr(factory, "shapes", None)
-    if shapes is None:
-        return {}
+    found = _said("shapes", factory, args, of_project)
+    wrong = _wrong_declaration(found)
+    if wrong is not None:
+        message = f"`shapes` of the data set `{of_project}` {wrong}"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
+    return {field: declared for field, declared in found.items() if not any(_is_open(size) for size in declared[0])}
+
+
+def masks_of(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Masks:
+    """The masks that a data set declares before it is made; see `declared`. Raises `ConfigError`."""
+    found = _said("masks", factory, args, of_project)
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for pair in found.items() for name in pair):
+        message = f"`masks` of the data set `{of_project}` gives `{found!r}`, and must give a field for each field"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.name"))
+    return found
+
+
+def _said(what: str, factory: Callable[..., Any], args: Mapping[str, Any], of_project: str) -> Any:
+    """What a data set declares as `shapes` or `masks` for its arguments. Raises `ConfigError`."""
+    says = getattr(factory, what, None)
+    if not callable(says):
+        return {} if says is None else says
     try:
-        found = shapes(**with_defaults(factory, args))
+        return says(**with_defaults(factory, args))
     except FlowconfError:
         raise
     except (OSError, EOFError):
@@ -441,16 +466,11 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     except Exception as problem:
         if not of_project and isinstance(problem, TypeError | ValueError | ArithmeticError | LookupError):
             return {}
-        message = f"`shapes` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
+        message = f"`{what}` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
         advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
         is_call = isinstance(problem, TypeError) and raised_at(problem) is None
         refusal = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
         raise ConfigError(replace(refusal, advice=advice) if is_call else refusal) from problem
-    wrong = _wrong_declaration(found)
-    if wrong is not None:
-        message = f"`shapes` of the data set `{of_project}` {wrong}"
-        raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
-    return {field: declared for field, declared in found.items() if not any(_is_open(size) for size in declared[0])}
 
 
 def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class TableField(Section):
         return list(self.columns) if isinstance(self.columns, list) else [self.columns]
 
     @property
+    def is_masked(self) -> bool:
+        """Whether a field `NAME_present` says where it has a value."""
+        return self.missing == "mask" or self.pad is not None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the field in a row."""
         if self.pad is not None:
@@ -74,7 +79,7 @@ def fields_of(written: object) -> dict[str, TableField]:
             found[name] = section
             _check(name, section, below)
     for name, section in found.items():
-        if (section.missing == "mask" or section.pad is not None) and name + PRESENT in found:
+        if section.is_masked and name + PRESENT in found:
             message = f"`{name}{PRESENT}` is the mask of `{name}` already"
             reporter.error("FC0123", message, at=(name + PRESENT,), advice="rename the field")
     reporter.stop_on_errors()
@@ -89,11 +94,14 @@ def declare(sections: Mapping[str, TableField], fitted: Mapping[str, Any] | None
         dtype = torch.float32 if section.type == "number" else torch.int64
         counted = (len(known) + (section.missing == "category"),) if known else ()
         found[name] = (section.shape, dtype, *counted)
-        if section.missing == "mask":
-            found[name + PRESENT] = (section.shape, torch.bool)
-        elif section.pad is not None:
-            found[name + PRESENT] = (section.shape[:1], torch.bool)
+        if section.is_masked:
+            found[name + PRESENT] = (section.shape if section.pad is None else section.shape[:1], torch.bool)
     return found
+
+
+def masks_in(written: Mapping[str, Any] | None) -> dict[str, str]:
+    """The mask of each field that has one. Raises `ConfigError`."""
+    return {name: name + PRESENT for name, one in (fields_of(written) if written else {}).items() if one.is_masked}
 
 
 def fit(sections: Mapping[str, TableField], table: Table, rows: Tensor) -> Fitted:

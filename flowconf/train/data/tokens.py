@@ -15,7 +15,7 @@ from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
 from flowconf.train.data.files import Windows
 from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides
-from flowconf.train.data.table_fields import declare, fields_of
+from flowconf.train.data.table_fields import declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file
 
@@ -63,7 +63,11 @@ def _rows(
     return TableRows(sections, lambda file, columns: _texts(file, columns, column), part, {column: None})
 
 
-@provides(shapes=_token_fields, rows=of_file(_rows), paths=("train", "validation", "test", "tokenizer"))
+def _masks(form: str, fields: Mapping[str, Any] | None, **others: object) -> dict[str, str]:
+    return {"tokens": "mask", **masks_in(fields)} if form == "padded" else {}
+
+
+@provides(shapes=_token_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "tokenizer"))
 def tokens(
     *,
     train: str,
