@@ -178,8 +178,7 @@ class _Drawing:
     def label(self, member: Member, is_open: bool = False) -> list[str]:
         lines = [_title(member)]
         lines += [] if is_open else [_shortened(call) for call in member.calls]
-        lines += [f"the module of {member.reuses}"] if member.reuses else []
-        lines += [*member.notes, *member.relations]
+        lines += member.remarks
         if member.checkpoint is not None:
             source = member.checkpoint.path or member.checkpoint.config or member.checkpoint.hub or ""
             lines.append(f"weights: {source}" + (f" at {member.checkpoint.at}" if member.checkpoint.at else ""))

@@ -220,7 +220,10 @@ class _Picture:
             inside=inside,
             **body,
         )
-        return self.counted(replace(member, **self.set_at(path)))
+        settings = self.set_at(path)
+        if member.reuses:
+            settings["frozen"] = settings["frozen"] or self.frozen_at(member.reuses)
+        return self.counted(replace(member, **settings))
 
     def copies(self, graph: _Graph, step: Step, path: str) -> Member:
         """A repeated step of which each copy has values of its own: the copies in series."""

@@ -90,6 +90,20 @@ class Member:
     """The generated class in which the member has its lines."""
     inside: Level | None = field(default=None, repr=False)
 
+    @property
+    def title(self) -> str:
+        """The verb unless it is a plain one, the name, how often it runs or is copied, the tag, a sign if frozen."""
+        verb = self.kind if self.kind in ("input", "output") else self.verb
+        verb = "" if verb in ("through", "graph") else verb
+        times = f"× {self.times or self.repeat}" if self.times or self.repeat else ""
+        tag = f"‹{self.tag}›" if self.tag else ""
+        return " ".join(part for part in (verb, self.name, times, tag, "❄" if self.frozen else "") if part)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The module that it reuses, what it runs over, and what its parameters are besides its own."""
+        return [*([f"the module of {self.reuses}"] if self.reuses else []), *self.notes, *self.relations]
+
     def walk(self) -> Iterator[Member]:
         """This member and all inside of it, the outer ones first."""
         yield self

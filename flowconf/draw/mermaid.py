@@ -54,10 +54,7 @@ def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
 
 
 def _lines(member: Member, is_open: bool = False) -> list[str]:
-    verb = "" if member.verb in ("through", "graph") else member.verb
-    times = f"× {member.times or member.repeat}" if member.times or member.repeat else ""
-    title = " ".join(part for part in (verb, member.name, times, "❄" if member.frozen else "") if part)
-    return [title, *([] if is_open else member.calls), *member.notes]
+    return [member.title, *([] if is_open else member.calls), *member.remarks]
 
 
 def _label(lines: list[str]) -> str:

@@ -37,24 +37,15 @@ def _level(parent: Member, indent: str, depth: int | None, heat: Heat) -> Iterat
         is_last = member is shown[-1]
         branch, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
         computes = _computes(member, reads[member.id])
-        yield indent + branch + _name(member), computes, _gives(member), _count(member), _heat(member, heat)
+        yield indent + branch + member.title, computes, _gives(member), _count(member), _heat(member, heat)
         if member.inside is not None and depth != 1:
             yield from _level(member, indent + below, None if depth is None else depth - 1, heat)
-
-
-def _name(member: Member) -> str:
-    verb = member.kind if member.kind in ("input", "output") else member.verb
-    verb = "" if verb in ("through", "graph") else verb
-    times = f"× {member.times or member.repeat}" if member.times or member.repeat else ""
-    tag = f"‹{member.tag}›" if member.tag else ""
-    return " ".join(part for part in (verb, member.name, times, tag, "❄" if member.frozen else "") if part)
 
 
 def _computes(member: Member, reads: list[str]) -> str:
     calls = " >> ".join(member.calls) or member.source_name
     calls = calls if len(calls) <= LONGEST else calls[: LONGEST - 1] + "…"
-    same = f"the module of {member.reuses}" if member.reuses else ""
-    return ", ".join(part for part in (calls, same, *member.notes, *member.relations, *reads) if part)
+    return ", ".join(part for part in (calls, *member.remarks, *reads) if part)
 
 
 def _reads(level: Level) -> dict[str, list[str]]:
@@ -64,6 +55,8 @@ def _reads(level: Level) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {member.id: [] for member in level.members}
     for edge in level.edges:
         if edge.kind == "stream" and not edge.part and before[edge.target] == edge.source:
+            continue
+        if not names[edge.source]:  # where branches begin
             continue
         value = ".".join(name for name in (names[edge.source], edge.part) if name)
         how = {"state": "the previous", "kept": "plus"}.get(edge.kind, "with" if edge.argument else "from")
