@@ -8,9 +8,10 @@ occur in training images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
-from string import ascii_lowercase
+from string import ascii_letters, ascii_lowercase, digits
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from flowconf.fbrl.cache import cached
 from flowconf.fbrl.pictures import (
     LONGEST,
     MOST,
+    Cut,
     CutLetters,
     CutLines,
     CutParagraphs,
@@ -34,28 +36,35 @@ from flowconf.fbrl.pictures import (
 from flowconf.fbrl.reading import read_letters, read_lines, read_paragraphs, read_words
 from flowconf.fbrl.words import common_words
 from flowconf.language.value_types import Count, Factor, Fraction, Positive
-from flowconf.train.data.collate import Field
 from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
 
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_paragraphs", "fbrl_words"]
 
+FONTS = ("roboto", "lato", "source_sans_pro")
+Render = Callable[[str, int, Random], dict[str, Tensor]]
+"""Renders the given number of images of the split of the given name."""
 
-def _letter_fields(size: Sequence[int], **others: object) -> Declared:
+
+def _letter_fields(size: Sequence[int], characters: str, other_case: bool, **others: object) -> Declared:
     height, width = size
+    half = ((1, height // 2, width // 2), torch.float32)
     return {
         "image": ((1, height, width), torch.float32),
-        "label": ((), torch.int64, len(ascii_lowercase)),
-        "clean": ((1, height // 2, width // 2), torch.float32),
+        "label": ((), torch.int64, len(characters)),
+        "clean": half,
         "guide": ((1, height, width), torch.float32),
+        **({"other_case": half} if other_case else {}),
     }
 
 
-@provides("image", "label", "clean", "guide", shapes=_letter_fields, reader=read_letters)
+@provides(shapes=_letter_fields, reader=read_letters)
 def fbrl_letters(
     *,
-    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    fonts: Sequence[str] = FONTS,
     font_size: Positive = 22,
     size: tuple[Positive, Positive] = (32, 32),
+    characters: str = ascii_lowercase,
+    other_case: bool = False,
     images: Positive = 11700,
     neighbours: Fraction = 0.7,
     shift: tuple[Count, Count] = (2, 2),
@@ -63,27 +72,27 @@ def fbrl_letters(
     cache: str | None = None,
     seed: int,
 ) -> Splits:
-    """Single lower-case letters, some of them with one or two neighbours on one or both sides.
+    """Single letters, some of them with one or two neighbours on one or both sides.
 
-    Fields: `image` [1, H, W] in [0, 1]; `label` (0 is a); `clean` [1, H/2, W/2], the letter alone, without noise, at
-    half the resolution; `guide` [1, H, W], the letter alone, blurred (sigma is 0.16 of the height). Validation and test
-    sets have ten images of each letter in each font. `cache` is a folder for the rendered images. Raises `ConfigError`
-    for an argument out of range, `MachineError` for a missing package.
+    `characters` are the classes: letters of one case or of both, and digits. Fields: `image` [1, H, W] in [0, 1];
+    `label`, the index in `characters`; `clean` [1, H/2, W/2], the letter alone, without noise, at half the resolution;
+    `guide` [1, H, W], the letter alone, blurred (sigma is 0.16 of the height); with `other_case`, a field of that name,
+    which is `clean` with the letter in the other case (a digit stays as it is). Validation and test sets have ten
+    images of each letter in each font. `cache` is a folder for the rendered images. Raises `ConfigError` for an
+    argument out of range, `MachineError` for a missing package.
     """
-    style = Style(fonts, font_size, size, neighbours, shift, noise)
-    check(images > 0, "images", f"`images` must be positive, got {images}")
+    style = Style(fonts, font_size, size, neighbours, shift, noise, characters, other_case)
     check(size[0] % 2 == 0 and size[1] % 2 == 0, "size", f"`size` must be even for `clean`, got {[*size]}")
+    different = len(set(characters) & {*ascii_letters, *digits}) == len(characters) > 0
+    check(different, "characters", f"`characters` must be different letters and digits of ASCII, got `{characters}`")
 
-    def split(name: str, count: int) -> Resident:
-        key = style.key(data="letters", split=name, images=count)
-        pool = cached(cache, key, lambda: letter_pictures(style, count, Random(f"letters/{name}")))
-        return Resident(pool, CutLetters(style, pool.pop("drawn")), _fields(_letter_fields(size)))
+    def render(_: str, count: int, chance: Random) -> dict[str, Tensor]:
+        return letter_pictures(style, count, chance)
 
-    judged = 10 * len(ascii_lowercase) * len(fonts)
-    return Splits(
-        train=split(f"train/{seed}", images),
-        validation=_fixed(split("validation", judged), 1),
-        test=_fixed(split("test", judged), 2),
+    judged = 10 * len(characters) * len(fonts)
+    fields = _letter_fields(size, characters, other_case)
+    return _splits(
+        (images, judged, judged), render, partial(CutLetters, style), fields, style.key(data="letters"), cache, seed
     )
 
 
@@ -97,15 +106,10 @@ def _word_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-def _fields(declared: Declared) -> dict[str, Field]:
-    """The shapes and dtypes of the declared fields of a data set."""
-    return {name: (shape, dtype) for name, (shape, dtype, *_) in declared.items()}
-
-
-@provides("image", "centres", "present", "letters", "count", shapes=_word_fields, reader=read_words)
+@provides(shapes=_word_fields, reader=read_words)
 def fbrl_words(
     *,
-    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    fonts: Sequence[str] = FONTS,
     font_size: Positive = 22,
     size: tuple[Positive, Positive] = (32, 96),
     images: Positive = 8000,
@@ -126,30 +130,21 @@ def fbrl_words(
     range, `MachineError` for a missing package.
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise)
-    check(images > 0, "images", f"`images` must be positive, got {images}")
-    draws = _draws(random)
+    draws, words = _draws(random), common_words()
+    texts = {"validation": words.validation, "test": words.test}
 
-    def split(name: str, texts: Sequence[str] | None = None, places: int = 0) -> Resident:
-        draw = draws[name.split("/")[0]]
+    def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
+        draw, faces = draws[split], style.faces()
+        if split == "train":
+            drawn = [(chance.choice(faces), draw(chance)) for _ in range(count)]
+        else:
+            places = count // (len(texts[split]) * len(faces))
+            drawn = [(face, text) for text in texts[split] for face in faces for _ in range(places)]
+        return word_pictures(style, drawn, draw, chance)
 
-        def make() -> dict[str, Tensor]:
-            chance = Random(f"words/{name}")
-            faces = style.faces()
-            if texts is None:
-                drawn = [(chance.choice(faces), draw(chance)) for _ in range(images)]
-            else:
-                drawn = [(face, text) for text in texts for face in faces for _ in range(places)]
-            return word_pictures(style, drawn, draw, chance)
-
-        pool = cached(cache, style.key(data="words", split=name, images=images, random=random), make)
-        return Resident(pool, CutWords(style), _fields(_word_fields(size)))
-
-    words = common_words()
-    return Splits(
-        train=split(f"train/{seed}"),
-        validation=_fixed(split("validation", words.validation, 6), 1),
-        test=_fixed(split("test", words.test, 2), 2),
-    )
+    counts = images, 6 * len(words.validation) * len(fonts), 2 * len(words.test) * len(fonts)
+    key = style.key(data="words", random=random)
+    return _splits(counts, render, partial(CutWords, style), _word_fields(size), key, cache, seed)
 
 
 def _line_fields(size: Sequence[int], **others: object) -> Declared:
@@ -163,10 +158,10 @@ def _line_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-@provides("image", "centres", "present", "letters", "lengths", "count", shapes=_line_fields, reader=read_lines)
+@provides(shapes=_line_fields, reader=read_lines)
 def fbrl_lines(
     *,
-    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    fonts: Sequence[str] = FONTS,
     font_size: Positive = 22,
     size: tuple[Positive, Positive] = (32, 208),
     images: Positive = 3000,
@@ -186,21 +181,13 @@ def fbrl_lines(
     for a missing package.
     """
     style = Style(fonts, font_size, size, 0.0, shift, noise)
-    check(images > 0, "images", f"`images` must be positive, got {images}")
     draws = _draws(random)
 
-    def split(name: str, count: int) -> Resident:
-        def make() -> dict[str, Tensor]:
-            return line_pictures(style, count, draws[name.split("/")[0]], Random(f"lines/{name}"))
+    def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
+        return line_pictures(style, count, draws[split], chance)
 
-        pool = cached(cache, style.key(data="lines", split=name, images=count, random=random), make)
-        return Resident(pool, CutLines(style), _fields(_line_fields(size)))
-
-    return Splits(
-        train=split(f"train/{seed}", images),
-        validation=_fixed(split("validation", 600), 1),
-        test=_fixed(split("test", 600), 2),
-    )
+    key = style.key(data="lines", random=random)
+    return _splits((images, 600, 600), render, partial(CutLines, style), _line_fields(size), key, cache, seed)
 
 
 def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
@@ -215,20 +202,10 @@ def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-@provides(
-    "image",
-    "centres",
-    "present",
-    "letters",
-    "lengths",
-    "counts",
-    "count",
-    shapes=_paragraph_fields,
-    reader=read_paragraphs,
-)
+@provides(shapes=_paragraph_fields, reader=read_paragraphs)
 def fbrl_paragraphs(
     *,
-    fonts: Sequence[str] = ("roboto", "lato", "source_sans_pro"),
+    fonts: Sequence[str] = FONTS,
     font_size: Positive = 22,
     size: tuple[Positive, Positive] = (104, 208),
     images: Positive = 1500,
@@ -248,20 +225,42 @@ def fbrl_paragraphs(
     range, `MachineError` for a missing package.
     """
     style = Style(fonts, font_size, size, 0.0, shift, noise)
-    check(images > 0, "images", f"`images` must be positive, got {images}")
     draws = _draws(random)
 
-    def split(name: str, count: int) -> Resident:
-        def make() -> dict[str, Tensor]:
-            return paragraph_pictures(style, count, draws[name.split("/")[0]], Random(f"paragraphs/{name}"))
+    def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
+        return paragraph_pictures(style, count, draws[split], chance)
 
-        pool = cached(cache, style.key(data="paragraphs", split=name, images=count, random=random), make)
-        return Resident(pool, CutParagraphs(style), _fields(_paragraph_fields(size)))
+    key = style.key(data="paragraphs", random=random)
+    return _splits((images, 300, 300), render, partial(CutParagraphs, style), _paragraph_fields(size), key, cache, seed)
 
+
+def _splits(
+    counts: tuple[int, int, int],
+    render: Render,
+    cut: Callable[[dict[str, Tensor]], Cut],
+    declared: Declared,
+    key: dict[str, object],
+    folder: str | None,
+    seed: int,
+) -> Splits:
+    """Training, validation and test images, of which only the first depend on the seed; `counts` are their numbers.
+
+    `cut` gives what makes batches of rendered images. `key` is what these depend on, for the cache in `folder`.
+    """
+    check(counts[0] > 0, "images", f"`images` must be positive, got {counts[0]}")
+    fields = {field: (shape, dtype) for field, (shape, dtype, *_) in declared.items()}
+
+    def split(part: str, count: int) -> Resident:
+        chance = Random(f"{key['data']}/{part}")
+        made = cached(folder, key | {"split": part, "images": count}, lambda: render(part.split("/")[0], count, chance))
+        batches = cut(made)
+        return Resident(made, batches, fields)
+
+    train, validation, test = counts
     return Splits(
-        train=split(f"train/{seed}", images),
-        validation=_fixed(split("validation", 300), 1),
-        test=_fixed(split("test", 300), 2),
+        train=split(f"train/{seed}", train),
+        validation=_fixed(split("validation", validation), 1),
+        test=_fixed(split("test", test), 2),
     )
 
 

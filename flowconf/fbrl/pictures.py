@@ -53,7 +53,8 @@ class Style:
 
     `size` is [height, width] of the image, `shift` the maximum shift [across, down], both in pixels. `neighbours` is
     the probability of other text next to it. `noise` is the maximum standard deviation of the pixel noise, which is
-    drawn uniformly from 0 to `noise` for each image (pixels are in [0, 1]).
+    drawn uniformly from 0 to `noise` for each image (pixels are in [0, 1]). `characters` are those of single letters,
+    which are drawn in their `other_case` as well.
     """
 
     fonts: Sequence[str]
@@ -62,6 +63,8 @@ class Style:
     neighbours: float
     shift: Sequence[int]
     noise: float
+    characters: str = ascii_lowercase
+    other_case: bool = False
 
     def __post_init__(self) -> None:
         check(len(self.fonts) > 0, "fonts", "`fonts` must not be empty")
@@ -79,12 +82,14 @@ class Style:
 
     def faces(self, height: int | None = None) -> list[Face]:
         """The fonts, on strips of the given `height`, or as high as the canvas."""
-        return [_face(font, self.font_size, height or self.canvas[0]) for font in self.fonts]
+        drawn = "".join(dict.fromkeys(self.characters + self.characters.swapcase() * self.other_case))
+        return [_face(font, self.font_size, height or self.canvas[0], drawn) for font in self.fonts]
 
     def key(self, **more: object) -> dict[str, object]:
         """Everything that rendered images depend on, as plain data."""
         looks = {"size": [*self.size], "shift": [*self.shift], "font_size": self.font_size}
-        return looks | {"neighbours": self.neighbours, "fonts": fingerprint(self.fonts)} | more
+        letters = {"characters": self.characters, "other_case": self.other_case, "neighbours": self.neighbours}
+        return looks | letters | {"fonts": fingerprint(self.fonts)} | more
 
 
 _face = cache(Face)
@@ -95,31 +100,35 @@ _face = cache(Face)
 
 def letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tensor]:
     """`count` centred letters, each letter of each font equally often, some with neighbours."""
-    faces = style.faces()
-    alone = [(face, letter) for face in faces for letter in ascii_lowercase]
-    drawn = torch.zeros(len(alone), *style.canvas, dtype=torch.uint8)
-    for canvas, (face, letter) in zip(drawn, alone, strict=True):
-        face.paint(canvas, letter, _left(style, face, letter, 0))
+    alone = [(face, letter) for face in style.faces() for letter in style.characters]
+    drawn = _each_alone(style, alone)
     rows = torch.arange(count) % len(alone)
     images = drawn[rows]
     for canvas, row in zip(images, rows.tolist(), strict=True):
         if chance.random() < style.neighbours:
             sides = chance.choice(((True, False), (False, True), (True, True)))
-            before, after = (_letters(chance, chance.randint(1, 2)) * side for side in sides)
+            before, after = ("".join(chance.choices(style.characters, k=chance.randint(1, 2))) * side for side in sides)
             face, letter = alone[row]
             text = before + letter + after
             face.paint(canvas, text, _left(style, face, text, len(before)))
-    return {"images": images, "letter": rows % len(ascii_lowercase), "alone": rows, "drawn": drawn}
+    found = {"images": images, "letter": rows % len(style.characters), "alone": rows, "drawn": drawn}
+    if style.other_case:
+        found["turned"] = _each_alone(style, [(face, letter.swapcase()) for face, letter in alone])
+    return found
+
+
+def _each_alone(style: Style, letters: Sequence[tuple[Face, str]]) -> Tensor:
+    """A canvas for each of the letters, which is in the middle of it."""
+    drawn = torch.zeros(len(letters), *style.canvas, dtype=torch.uint8)
+    for canvas, (face, letter) in zip(drawn, letters, strict=True):
+        face.paint(canvas, letter, _left(style, face, letter, 0))
+    return drawn
 
 
 def _left(style: Style, face: Face, text: str, letter: int) -> int:
     """The column where `text` starts if the letter at index `letter` is in the middle of the canvas."""
     start, end = face.places(text)[letter]
     return (style.canvas[1] - start - end) // 2
-
-
-def _letters(chance: Random, count: int) -> str:
-    return "".join(chance.choices(ascii_lowercase, k=count))
 
 
 def word_pictures(style: Style, words: Sequence[tuple[Face, str]], draw: Draw, chance: Random) -> dict[str, Tensor]:
@@ -229,10 +238,16 @@ def _spell(row: Tensor, word: str) -> None:
 
 
 class Cut:
-    """The common part of all batches: cutting images from their canvases, noise, and locations."""
+    """The common part of all batches: cutting images from their canvases, noise, and locations.
 
-    def __init__(self, style: Style) -> None:
+    `pool` has the rows that batches are made of; what is not one value for each row is removed from it.
+    """
+
+    def __init__(self, style: Style, pool: dict[str, Tensor]) -> None:
         self.style = style
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        raise NotImplementedError
 
     def corners(self, count: int, generator: torch.Generator) -> Corners:
         """Random corners of `count` images; half of the images are sampled twice in each direction."""
@@ -271,22 +286,22 @@ class Cut:
 
 
 class CutLetters(Cut):
-    """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `drawn` [letters, ...]."""
+    """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `drawn` [letters, ...], or `turned`."""
 
-    def __init__(self, style: Style, drawn: Tensor) -> None:
-        super().__init__(style)
-        self.drawn = drawn / 255
-        self.blurred = blur(self.drawn, 0.16 * style.size[0])
+    def __init__(self, style: Style, pool: dict[str, Tensor]) -> None:
+        super().__init__(style, pool)
+        drawn = pool.pop("drawn") / 255
+        self.alone = {"clean": drawn, "guide": blur(drawn, 0.16 * style.size[0])}
+        if style.other_case:
+            self.alone["other_case"] = pool.pop("turned") / 255
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        rows, device = batch["alone"], generator.device
+        rows = batch["alone"]
         corners = self.corners(len(rows), generator)
-        return {
-            "image": self.image(batch["images"], corners, generator),
-            "label": batch["letter"],
-            "clean": avg_pool2d(self.cut(self.drawn.to(device), corners, rows), 2),
-            "guide": self.cut(self.blurred.to(device), corners, rows),
-        }
+        image = self.image(batch["images"], corners, generator)
+        alone = {name: self.cut(drawn.to(generator.device), corners, rows) for name, drawn in self.alone.items()}
+        halved = {name: avg_pool2d(alone[name], 2) for name in alone if name != "guide"}
+        return {"image": image, "label": batch["letter"], **alone, **halved}
 
 
 class CutWords(Cut):

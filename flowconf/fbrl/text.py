@@ -75,14 +75,14 @@ class Letter:
 
 
 class Face:
-    """The letters a-z of a font at a size (in pixels), on strips of the given height.
+    """The `characters` of a font at a size (in pixels), on strips of the given height.
 
     Strips are centred vertically on the ink of all letters together, so that all letters share a baseline.
     """
 
-    def __init__(self, name: str, size: int, height: int) -> None:
+    def __init__(self, name: str, size: int, height: int, characters: str = ascii_lowercase) -> None:
         font = _open(font_file(name), size)
-        drawn = {letter: _draw(font, letter, size) for letter in ascii_lowercase}
+        drawn = {letter: _draw(font, letter, size) for letter in characters}
         top = min(int(pixels.any(dim=1).nonzero()[0]) for pixels in drawn.values())
         bottom = max(int(pixels.any(dim=1).nonzero()[-1]) for pixels in drawn.values()) + 1
         if bottom - top > height:

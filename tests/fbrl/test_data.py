@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.text import Face
 from flowconf.fbrl.words import common_words
 from flowconf.report import ConfigError
-from flowconf.train.data.splits import Batch, Split, Splits
+from flowconf.train.data.splits import Batch, Split, Splits, declared
 
 pytest.importorskip("PIL")
 MAKERS = [fbrl_letters, fbrl_words, fbrl_lines, fbrl_paragraphs]
@@ -56,7 +57,7 @@ def test_fields_say_what_batches_hold(make: Any) -> None:
     for _, split in splits.named():
         for rows in (torch.tensor([4]), torch.tensor([3, 0, 3])):
             made = batch(split, rows)
-            assert set(made) == set(make.provides) == set(split.fields)
+            assert set(made) == set(split.fields) == set(declared(make, {}))
             for name, (shape, dtype) in split.fields.items():
                 assert made[name].shape == (len(rows), *shape)
                 assert made[name].dtype == dtype
@@ -95,6 +96,23 @@ def test_the_clean_letter_is_where_the_image_has_it() -> None:
     pooled = torch.nn.functional.avg_pool2d(crowded["image"], 2)
     assert (pooled >= crowded["clean"] - 1e-6).all()
     assert (pooled.sum(dim=(1, 2, 3)) > crowded["clean"].sum(dim=(1, 2, 3)) + 1).sum() > 70
+
+
+def test_a_letter_in_the_other_case_is_where_that_letter_is() -> None:
+    lower, upper = (
+        batch(fbrl_letters(characters=characters, other_case=True, images=78, neighbours=0, noise=0, seed=0).train)
+        for characters in (ascii_lowercase, ascii_uppercase)
+    )
+    assert torch.equal(lower["other_case"], upper["clean"])
+    assert torch.equal(lower["clean"], upper["other_case"])
+    assert (lower["other_case"] - lower["clean"]).abs().amax(dim=(1, 2, 3)).min() > 0.2
+
+
+def test_characters_are_classes_and_digits_have_no_other_case() -> None:
+    made = batch(fbrl_letters(characters="aB7", other_case=True, images=30, neighbours=0, seed=0).train)
+    assert torch.bincount(made["label"]).tolist() == [10] * 3
+    changed = (made["clean"] != made["other_case"]).any(dim=(1, 2, 3))
+    assert torch.equal(changed, made["label"] < 2)
 
 
 def test_the_guide_is_brightest_around_the_letter(letters: Splits) -> None:
@@ -302,6 +320,9 @@ def test_arguments_out_of_range_are_refused(make: Any, arguments: dict[str, Any]
 def test_arguments_of_one_set_alone() -> None:
     with pytest.raises(ConfigError, match="`size` must be even"):
         fbrl_letters(size=(31, 32), shift=(3, 2), seed=0)
+    for characters in ("", "aa", "a b", "ä"):
+        with pytest.raises(ConfigError, match=f"must be different letters and digits of ASCII, got `{characters}`"):
+            fbrl_letters(characters=characters, seed=0)
     with pytest.raises(ConfigError, match="`size` leaves 26 rows for lines at every shift, but 1 of them require 28"):
         fbrl_paragraphs(size=(30, 208), images=5, seed=0)
     with pytest.raises(ConfigError, match=r"`neighbours` must be from 0 to 1, got 1\.5"):
