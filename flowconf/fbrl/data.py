@@ -57,7 +57,7 @@ def _letter_fields(size: Sequence[int], characters: str, other_case: bool, **oth
     }
 
 
-@provides(shapes=_letter_fields, reader=read_letters)
+@provides("image", "label", "clean", "guide", "other_case", shapes=_letter_fields, reader=read_letters)
 def fbrl_letters(
     *,
     fonts: Sequence[str] = FONTS,
@@ -106,7 +106,7 @@ def _word_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-@provides(shapes=_word_fields, reader=read_words)
+@provides("image", "centres", "present", "letters", "count", shapes=_word_fields, reader=read_words)
 def fbrl_words(
     *,
     fonts: Sequence[str] = FONTS,
@@ -158,7 +158,7 @@ def _line_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-@provides(shapes=_line_fields, reader=read_lines)
+@provides("image", "centres", "present", "letters", "lengths", "count", shapes=_line_fields, reader=read_lines)
 def fbrl_lines(
     *,
     fonts: Sequence[str] = FONTS,
@@ -202,7 +202,17 @@ def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
     }
 
 
-@provides(shapes=_paragraph_fields, reader=read_paragraphs)
+@provides(
+    "image",
+    "centres",
+    "present",
+    "letters",
+    "lengths",
+    "counts",
+    "count",
+    shapes=_paragraph_fields,
+    reader=read_paragraphs,
+)
 def fbrl_paragraphs(
     *,
     fonts: Sequence[str] = FONTS,

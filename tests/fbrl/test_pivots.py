@@ -29,7 +29,7 @@ QUICK = [
 ]
 
 
-LETTER_PIVOTS = ["no_decoder", "no_scan", "conv_sensor", "three_passes", "dropout"]
+LETTER_PIVOTS = ["no_decoder", "recode", "no_scan", "conv_sensor", "three_passes", "dropout", "noise_curriculum"]
 WORD_PIVOTS = ["prescribed_scan", "sub_scan", "thaw", "thaw_scan", "atlas"]
 ALONE = "~model.flow.letters.map.checkpoint"
 
