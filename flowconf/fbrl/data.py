@@ -91,9 +91,7 @@ def fbrl_letters(
 
     judged = 10 * len(characters) * len(fonts)
     fields = _letter_fields(size, characters, other_case)
-    return _splits(
-        (images, judged, judged), render, partial(CutLetters, style), fields, style.key(data="letters"), cache, seed
-    )
+    return _splits((images, judged, judged), render, CutLetters(style), fields, style.key(data="letters"), cache, seed)
 
 
 def _word_fields(size: Sequence[int], **others: object) -> Declared:
@@ -144,7 +142,7 @@ def fbrl_words(
 
     counts = images, 6 * len(words.validation) * len(fonts), 2 * len(words.test) * len(fonts)
     key = style.key(data="words", random=random)
-    return _splits(counts, render, partial(CutWords, style), _word_fields(size), key, cache, seed)
+    return _splits(counts, render, CutWords(style), _word_fields(size), key, cache, seed)
 
 
 def _line_fields(size: Sequence[int], **others: object) -> Declared:
@@ -187,7 +185,7 @@ def fbrl_lines(
         return line_pictures(style, count, draws[split], chance)
 
     key = style.key(data="lines", random=random)
-    return _splits((images, 600, 600), render, partial(CutLines, style), _line_fields(size), key, cache, seed)
+    return _splits((images, 600, 600), render, CutLines(style), _line_fields(size), key, cache, seed)
 
 
 def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
@@ -241,13 +239,13 @@ def fbrl_paragraphs(
         return paragraph_pictures(style, count, draws[split], chance)
 
     key = style.key(data="paragraphs", random=random)
-    return _splits((images, 300, 300), render, partial(CutParagraphs, style), _paragraph_fields(size), key, cache, seed)
+    return _splits((images, 300, 300), render, CutParagraphs(style), _paragraph_fields(size), key, cache, seed)
 
 
 def _splits(
     counts: tuple[int, int, int],
     render: Render,
-    cut: Callable[[dict[str, Tensor]], Cut],
+    cut: Cut,
     declared: Declared,
     key: dict[str, object],
     folder: str | None,
@@ -255,16 +253,17 @@ def _splits(
 ) -> Splits:
     """Training, validation and test images, of which only the first depend on the seed; `counts` are their numbers.
 
-    `cut` gives what makes batches of rendered images. `key` is what these depend on, for the cache in `folder`.
+    Nothing is rendered before it is used. `key` is what images depend on, for the cache in `folder`.
     """
     check(counts[0] > 0, "images", f"`images` must be positive, got {counts[0]}")
     fields = {field: (shape, dtype) for field, (shape, dtype, *_) in declared.items()}
 
     def split(part: str, count: int) -> Resident:
-        chance = Random(f"{key['data']}/{part}")
-        made = cached(folder, key | {"split": part, "images": count}, lambda: render(part.split("/")[0], count, chance))
-        batches = cut(made)
-        return Resident(made, batches, fields)
+        def make() -> dict[str, Tensor]:
+            return render(part.split("/")[0], count, Random(f"{key['data']}/{part}"))
+
+        pool = partial(cached, folder, key | {"split": part, "images": count}, make)
+        return Resident(pool, cut, fields, rows=count)
 
     train, validation, test = counts
     return Splits(
@@ -295,4 +294,5 @@ def _draws(random: float) -> dict[str, Draw]:
 
 def _fixed(split: Split, seed: int) -> Resident:
     """The whole split as one batch, made once, so that its rows do not depend on a generator."""
-    return Resident(split.batch(torch.arange(len(split)), torch.Generator().manual_seed(seed)))
+    rows = torch.arange(len(split))
+    return Resident(lambda: split.batch(rows, torch.Generator().manual_seed(seed)), fields=split.fields, rows=len(rows))

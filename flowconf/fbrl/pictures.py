@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from random import Random
 from string import ascii_lowercase
 
@@ -100,10 +100,9 @@ _face = cache(Face)
 
 def letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tensor]:
     """`count` centred letters, each letter of each font equally often, some with neighbours."""
-    alone = [(face, letter) for face in style.faces() for letter in style.characters]
-    drawn = _each_alone(style, alone)
+    alone = letters_alone(style)
     rows = torch.arange(count) % len(alone)
-    images = drawn[rows]
+    images = drawn_alone(style)[rows]
     for canvas, row in zip(images, rows.tolist(), strict=True):
         if chance.random() < style.neighbours:
             sides = chance.choice(((True, False), (False, True), (True, True)))
@@ -111,16 +110,20 @@ def letter_pictures(style: Style, count: int, chance: Random) -> dict[str, Tenso
             face, letter = alone[row]
             text = before + letter + after
             face.paint(canvas, text, _left(style, face, text, len(before)))
-    found = {"images": images, "letter": rows % len(style.characters), "alone": rows, "drawn": drawn}
-    if style.other_case:
-        found["turned"] = _each_alone(style, [(face, letter.swapcase()) for face, letter in alone])
-    return found
+    return {"images": images, "letter": rows % len(style.characters), "alone": rows}
 
 
-def _each_alone(style: Style, letters: Sequence[tuple[Face, str]]) -> Tensor:
-    """A canvas for each of the letters, which is in the middle of it."""
+def letters_alone(style: Style) -> list[tuple[Face, str]]:
+    """Each letter of each font."""
+    return [(face, letter) for face in style.faces() for letter in style.characters]
+
+
+def drawn_alone(style: Style, other_case: bool = False) -> Tensor:
+    """A canvas for each of `letters_alone`, with the letter in the middle of it, or that of the other case."""
+    letters = letters_alone(style)
     drawn = torch.zeros(len(letters), *style.canvas, dtype=torch.uint8)
     for canvas, (face, letter) in zip(drawn, letters, strict=True):
+        letter = letter.swapcase() if other_case else letter
         face.paint(canvas, letter, _left(style, face, letter, 0))
     return drawn
 
@@ -238,12 +241,9 @@ def _spell(row: Tensor, word: str) -> None:
 
 
 class Cut:
-    """The common part of all batches: cutting images from their canvases, noise, and locations.
+    """The common part of all batches: cutting images from their canvases, noise, and locations."""
 
-    `pool` has the rows that batches are made of; what is not one value for each row is removed from it.
-    """
-
-    def __init__(self, style: Style, pool: dict[str, Tensor]) -> None:
+    def __init__(self, style: Style) -> None:
         self.style = style
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -286,20 +286,20 @@ class Cut:
 
 
 class CutLetters(Cut):
-    """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `drawn` [letters, ...], or `turned`."""
+    """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `letters_alone`."""
 
-    def __init__(self, style: Style, pool: dict[str, Tensor]) -> None:
-        super().__init__(style, pool)
-        drawn = pool.pop("drawn") / 255
-        self.alone = {"clean": drawn, "guide": blur(drawn, 0.16 * style.size[0])}
-        if style.other_case:
-            self.alone["other_case"] = pool.pop("turned") / 255
+    @cached_property
+    def drawn(self) -> dict[str, Tensor]:
+        """Each letter alone, [letters, rows, columns], by the field that is made of it."""
+        clean = drawn_alone(self.style) / 255
+        found = {"clean": clean, "guide": blur(clean, 0.16 * self.style.size[0])}
+        return found | ({"other_case": drawn_alone(self.style, True) / 255} if self.style.other_case else {})
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         rows = batch["alone"]
         corners = self.corners(len(rows), generator)
         image = self.image(batch["images"], corners, generator)
-        alone = {name: self.cut(drawn.to(generator.device), corners, rows) for name, drawn in self.alone.items()}
+        alone = {name: self.cut(drawn.to(generator.device), corners, rows) for name, drawn in self.drawn.items()}
         halved = {name: avg_pool2d(alone[name], 2) for name in alone if name != "guide"}
         return {"image": image, "label": batch["letter"], **alone, **halved}
 

@@ -168,7 +168,7 @@ def test_training_never_draws_a_held_out_word(monkeypatch: pytest.MonkeyPatch) -
         return original(style, texts, draw, chance)
 
     monkeypatch.setattr(data, "word_pictures", recorded)
-    fbrl_words(images=1, random=0.9, seed=0)
+    batch(fbrl_words(images=1, random=0.9, seed=0).train)
     train, rest = drawn[:20_000], common_words().held_out
     assert not rest & set(train)
     assert {len(text) for text in train} == {2, 3, 4}
@@ -276,9 +276,20 @@ def test_a_view_at_a_lines_centre_shows_that_line_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_a_split_that_is_not_used_is_not_rendered(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = make(images=5, seed=0)
+    batch(splits.train)
+    monkeypatch.setattr(data, f"{make.__name__[5:-1]}_pictures", None)
+    batch(splits.train)
+    with pytest.raises(TypeError):
+        batch(splits.test)
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def through() -> Batch:
-        return batch(make(images=20, cache=str(tmp_path / "cache"), seed=0).train)
+    def through(**others: Any) -> Batch:
+        made = [batch(split) for _, split in make(images=20, cache=str(tmp_path / "cache"), seed=0, **others).named()]
+        return made[0]
 
     plain = batch(make(images=20, seed=0).train)
     assert equal(plain, through())
@@ -292,7 +303,7 @@ def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, m
         file.write_bytes(file.read_bytes()[:100])
     assert equal(plain, through())
     assert sorted((tmp_path / "cache").iterdir()) == files
-    make(images=20, font_size=21, cache=str(tmp_path / "cache"), seed=0)
+    through(font_size=21)
     assert len(list((tmp_path / "cache").iterdir())) == 6
 
 
@@ -324,11 +335,11 @@ def test_arguments_of_one_set_alone() -> None:
         with pytest.raises(ConfigError, match=f"must be different letters and digits of ASCII, got `{characters}`"):
             fbrl_letters(characters=characters, seed=0)
     with pytest.raises(ConfigError, match="`size` leaves 26 rows for lines at every shift, but 1 of them require 28"):
-        fbrl_paragraphs(size=(30, 208), images=5, seed=0)
+        batch(fbrl_paragraphs(size=(30, 208), images=5, seed=0).train)
     with pytest.raises(ConfigError, match=r"`neighbours` must be from 0 to 1, got 1\.5"):
         fbrl_letters(neighbours=1.5, seed=0)
     for make in (fbrl_words, fbrl_lines, fbrl_paragraphs):
         with pytest.raises(ConfigError, match="`random` must be from 0 to 1, got 2"):
             make(random=2, seed=0)
     with pytest.raises(ConfigError, match="`size` leaves 32 columns for text at every shift, but 3 words require more"):
-        fbrl_lines(size=(32, 40), images=50, seed=0)
+        batch(fbrl_lines(size=(32, 40), images=50, seed=0).train)

@@ -22,6 +22,7 @@ PIVOTS = {
 QUICK = [
     "data.images=24",
     "data.batch_size=8",
+    "~data.evaluate",
     "trainer.steps=2",
     "trainer.evaluate_every=2",
     "trainer.threads=1",

@@ -83,6 +83,22 @@ def test_fields_of_different_lengths_are_refused():
         Resident({"x": torch.zeros(3), "y": torch.zeros(4)})
 
 
+def test_a_function_makes_the_tensors_when_they_are_used():
+    made = []
+
+    def make():
+        made.append(1)
+        return {"x": torch.arange(3)}
+
+    split = Resident(make, fields={"x": ((), torch.int64)}, rows=3)
+    assert (len(split), made) == (3, [])
+    assert [split.batch(torch.tensor([row]), None)["x"].tolist() for row in (2, 1)] == [[2], [1]]
+    assert split.to(CPU).fields == Resident(make).fields == split.fields
+    assert made == [1, 1]
+    with pytest.raises(ValueError, match=r"same number of rows, got \{'x': 3, 'rows': 4\}"):
+        Resident(make, fields=split.fields, rows=4).make()
+
+
 def test_synthetic_is_learnable_and_depends_on_the_seed():
     splits = synthetic(rows=100, shape=[3], classes=2, seed=3)
     assert {name: len(split) for name, split in splits.named()} == {"train": 80, "val": 10, "test": 10}

@@ -237,6 +237,34 @@ def test_mistakes(folder, more, code, words, capsys):
     assert not (folder.path / "runs").exists()
 
 
+def test_a_set_makes_the_split_that_it_uses(folder, monkeypatch, capsys):
+    made = []
+
+    def slow(*, add: float = 0.0):
+        def split(name):
+            def make():
+                made.append((name, add))
+                if add > 5:
+                    raise ValueError("too much")
+                return {"image": torch.rand(16, 8) + add, "label": torch.arange(16) % 4}
+
+            fields = {"image": ((8,), torch.float32), "label": ((), torch.int64)}
+            return Resident(make, fields=fields, rows=16)
+
+        return Splits(split("train"), split("val"), split("test"))
+
+    monkeypatch.setitem(registry.datasets.registered, "rare", slow)
+    sets = ", evaluate: {far: {add: 1.0, split: test}}, mixture: {near: {add: 2.0}}"
+    folder.train(text=text(sets))
+    assert made == [("train", 0.0), ("val", 0.0), ("test", 0.0), ("test", 1.0), ("train", 2.0)]
+    folder.write(text(sets.replace("2.0", "6.0")))
+    assert main(["train", "tiny.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "error[FC0501]: invalid arguments for the data set `rare`: too much" in told
+    assert "--> tiny.yaml:8:100\n" in told
+    assert len([*(folder.path / "runs").rglob("run.json")]) == 1
+
+
 def test_mistakes_of_phases_and_splits(folder, capsys):
     folder.write(text(MIXTURE, phases=PHASES.replace("other: 0", "othr: 0")))
     assert main(["check", "tiny.yaml"]) == 2

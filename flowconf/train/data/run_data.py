@@ -63,8 +63,8 @@ def _further(config: Config, device: torch.device, main: Splits, path: Keys) -> 
     data, section = config.training.data, further_sets(config.training)[path]
     args = arguments(config.training, section)
     fitted = main.fitted if (section.name or data.name) == data.name else None
-    named = dict(_made(config, device, path, section.name or data.name, args, fitted).named())
     wanted = section.split or ("train" if path[1] == "mixture" else None)
+    named = dict(_made(config, device, path, section.name or data.name, args, fitted, wanted).named())
     origins = config.composition.document.origins
     if wanted is not None and wanted not in named:
         message, there = f"the set `{path[-1]}` has no split `{wanted}`", ", ".join(f"`{name}`" for name in named)
@@ -166,8 +166,9 @@ def _made(
     name: str,
     written: Mapping[str, Any],
     fitted: Mapping[str, Any] | None,
+    wanted: str | None = None,
 ) -> Splits:
-    """The splits of the data set that is written at a path of the config."""
+    """The splits of the data set that is written at a path of the config; `wanted` is the only one that is used."""
     factory = registry.datasets.load(name)
     args = dict(written)
     if "seed" in inspect.signature(factory).parameters:
@@ -184,6 +185,9 @@ def _made(
                 raise _no_splits(name, found, place)
             train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
             splits = Splits(train, held, tested, found.fitted)
+            for part, split in splits.named():
+                if wanted in (None, part) and isinstance(split, Resident):
+                    split.make()
     except (ConfigError, RunError) as error:
         raise ConfigError(*placed(error.diagnostics, config, path)) from None
     except FlowconfError:

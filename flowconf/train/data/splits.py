@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -113,28 +114,45 @@ class Resident:
     `augment` is applied to each gathered batch, on the same device, with the batch's generator. It may add fields or
     change shapes; `fields` then describes its output (default: the fields of the tensors). `source` is where the rows
     come from, for messages and predictions.
+
+    `tensors` may be a function that makes them. With `fields` and the number of `rows`, it is not called before the
+    first batch, so that a set that uses one split of a data set does not wait for the others.
     """
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]],
         augment: Callable[[Batch, torch.Generator], Batch] | None = None,
         fields: Mapping[str, Field] | None = None,
         source: RowSource | None = None,
+        rows: int | None = None,
     ) -> None:
-        lengths = {name: len(tensor) for name, tensor in tensors.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"the fields of a split must have the same number of rows, got {lengths}")
-        self.tensors = dict(tensors)
+        self._make = tensors if callable(tensors) else partial(dict, tensors)
+        self._rows = rows
         self.augment = augment
         self.source = source
         self.fields: Mapping[str, Field] = fields or {
-            name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in tensors.items()
+            name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in self.tensors.items()
         }
-        self._length = next(iter(lengths.values()))
+        if rows is None:
+            self.make()
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The rows of every field. Raises `ValueError` if their numbers differ from each other, or from `rows`."""
+        tensors = dict(self._make())
+        lengths = {name: len(tensor) for name, tensor in tensors.items()}
+        given = {} if self._rows is None else {"rows": self._rows}
+        if len({*lengths.values(), *given.values()}) != 1:
+            raise ValueError(f"the fields of a split must have the same number of rows, got {lengths | given}")
+        return tensors
+
+    def make(self) -> None:
+        """Make the tensors now, so that a function that cannot make them fails here."""
+        self.tensors  # noqa: B018 - made when it is read
 
     def __len__(self) -> int:
-        return self._length
+        return len(next(iter(self.tensors.values()))) if self._rows is None else self._rows
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         batch = {name: tensor.index_select(0, rows) for name, tensor in self.tensors.items()}
