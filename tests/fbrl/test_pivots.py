@@ -69,6 +69,15 @@ def test_a_pivot_of_the_word_reader_trains(name: str, tmp_path: Path) -> None:
     assert any(key.startswith("near.") for key in tensors) == (name == "sub_scan")
 
 
+def test_the_large_letter_reader_trains(tmp_path: Path) -> None:
+    large = ROOT / "configs/fbrl_letter_large.yaml"
+    assert not flowconf.check(large, ["pivot=recode"])
+    fewer = ["data.fonts=[roboto]", "data.characters=aB7", "model.params.classes=3"]
+    tensors = trained(large, "recode", tmp_path, *fewer)
+    assert tensors["reproduction.seed.0.weight"] == [16 * 32 * 32, 256]
+    assert tensors["scan.sensor.what.1.weight"] == [256, 12 * 18]
+
+
 def test_thawing_the_scan_changes_no_other_part_of_the_letter_reader(tmp_path: Path) -> None:
     letter = train(flowconf.load(CONFIG, [*QUICK, f"trainer.runs={tmp_path}"])) / "checkpoints/best.safetensors"
     words = [
