@@ -113,7 +113,8 @@ def check_names(training: TrainingConfig, plan: GraphPlan, fields: Collection[st
     for path, further in data_sets.further_sets(training).items():
         supplied = ["seed", FITTED, *(data.args if further.name is None else ())]
         name = further.name or data.name
-        checker.section(registry.datasets, path, name, further.args, supplied=supplied, hidden=(FITTED,))
+        if further.name is not None or name in registry.datasets:  # else reported already
+            checker.section(registry.datasets, path, name, further.args, supplied=supplied, hidden=(FITTED,))
     for path, schedule in rates.written(training):
         checker.section(registry.schedules, path, schedule.name, schedule.args, given=1)
     _check_optimizer(training.optimizer, checker)
