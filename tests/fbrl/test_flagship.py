@@ -138,22 +138,34 @@ def test_every_level_of_a_paragraph_has_its_path() -> None:
     ]
 
 
+ROWS = {"fbrl_letter": 780, "fbrl_word": 1080, "fbrl_line": 600, "fbrl_paragraph": 300}
+DOCUMENTED = re.compile(r"^\| [^|]+ \| `(\w+)`, `(test/\w+)` \| ([^|]+) % \| ([^|]+) % \| ([^|]+) % \|", re.MULTILINE)
+
+
+def documented() -> dict[tuple[str, str], list[float]]:
+    """The config and value of each row of the table of results, with its shares for three seeds."""
+    rows = DOCUMENTED.findall((ROOT / "docs/fbrl.md").read_text(encoding="utf-8"))
+    return {(config, value): [float(share) / 100 for share in shares] for config, value, *shares in rows}
+
+
+def test_every_level_has_documented_figures() -> None:
+    assert {config for config, _ in documented()} == set(ROWS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_flagship_reads_what_it_never_saw(seed: int, tmp_path: Path) -> None:
-    """All four runs with one seed reach the documented figures, less what another CPU may change."""
+def test_the_flagship_reads_as_documented(seed: int, tmp_path: Path) -> None:
+    """All four runs reach the documented range, but for three standard errors, which another CPU may change."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = os.times()
     for config in (LETTER, WORD, LINE, PARAGRAPH):
         command = [sys.executable, "-m", "flowconf", "train", str(config), "--trust", f"seed={seed}"]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     after = os.times()
-    letter, word, line, paragraph = (metrics_of(tmp_path / "runs" / f"fbrl_{level}") for level in LEVELS)
-    assert letter["test/letters"] >= 0.995
-    assert word["test/letters"] >= 0.985
-    assert word["test/words"] >= 0.95
-    assert line["test/lines"] >= 0.9
-    assert paragraph["test/paragraphs"] >= 0.75
+    for (config, value), shares in documented().items():
+        found, least, most = metrics_of(tmp_path / "runs" / config)[value], min(shares), max(shares)
+        margin = 3 * (least * (1 - least) / ROWS[config]) ** 0.5
+        assert least - margin <= found <= most + margin, (config, value)
     assert after.children_user + after.children_system - before.children_user - before.children_system < 480
 
 
