@@ -56,7 +56,8 @@ def test_every_shipped_config_names_its_schema_and_fits_it(file):
     found = MODELINE.findall("\n".join(text.splitlines()[:2]))
     assert len(found) == 1, "the first lines name the schema for editors"
     schema = (file.parent / found[0]).resolve()
-    kind = {"graph": "graph", "pivot": "pivot", "data": "pivot"}.get(file.relative_to(ROOT / "configs").parts[0], "config")
+    folder = file.relative_to(ROOT / "configs").parts[0]
+    kind = {"graph": "graph", "pivot": "pivot", "data": "pivot"}.get(folder, "config")
     assert schema == ROOT / "schemas" / f"{kind}.schema.json"
     validator(schema.name).validate(yaml.safe_load(text))
 
