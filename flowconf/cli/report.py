@@ -16,7 +16,9 @@ def report(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run folders, or folders of runs (the newest run).", autocompletion=completion.runs
+            metavar="RUN...",
+            help="Run folders, folders of runs (the newest run), or of sweeps (their runs).",
+            autocompletion=completion.runs,
         ),
     ],
     output: Annotated[
@@ -26,14 +28,13 @@ def report(
     trust: TrustOption = False,
 ) -> None:
     """Write a page with the curves, results, settings and graph of a run, or a comparison of several."""
-    from flowconf.graph.weights.sources import find_run_folder
     from flowconf.report import render_text, wants_colour, write_drawn
     from flowconf.train.runs.report_data import report_data
     from flowconf.train.runs.report_page import REPORT, graph_of, write_page
 
     for run in runs:
         trust_project_of(run, trust)
-    folders = list(dict.fromkeys(find_run_folder(run) for run in runs))
+    folders = list(dict.fromkeys(folder for run in runs for folder in _folders(run)))
     graphs, warnings = graph_of(folders[0])
     data, more = report_data(folders, graphs)
     if warnings or more:
@@ -41,3 +42,13 @@ def report(
     file = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
     write_page(data, file)
     print(file)
+
+
+def _folders(run: str) -> list[Path]:
+    """The run folder that is meant, or those of the runs of a sweep. Raises `ConfigError` if there is none."""
+    from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.train.runs.sweeps import is_sweep, read_runs
+
+    if not is_sweep(run):
+        return [find_run_folder(run)]
+    return [find_run_folder(one.folder) for one in read_runs(Path(run)) if one.folder and Path(one.folder).is_dir()]

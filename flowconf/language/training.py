@@ -473,7 +473,8 @@ class TrainerSection(Section):
     """The number of parts in which each batch is computed, for batches that do not fit into memory. The gradient is
     that of the whole batch, whatever is masked or ignored."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The decay of moving averages of the weights (such as 0.999), which are then evaluated and saved; null: none."""
+    """The decay of moving averages of the weights (such as 0.999), which are then evaluated and saved; null: none. It
+    is warmed up: at most `(1 + step) / (10 + step)`."""
     patience: Positive | None = None
     """End the run after this number of evaluations without improvement; null: never."""
     evaluate_every: Count = 0

@@ -18,7 +18,17 @@ from functools import cached_property, partial
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Reporter, nearest, suggest
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Reporter,
+    Suggestion,
+    listing,
+    nearest,
+    shown_path,
+    suggest,
+)
 from flowconf.report.origins import Document, MountOrigin, Node, Origins, Path, dotted, from_plain
 from flowconf.text import defaults, hydra_settings
 from flowconf.text import overrides as words
@@ -220,7 +230,22 @@ class _Composer:
             advice = suggest(override.key, self.library.groups(), "groups")
             message = f"there is no config group `{override.key}`"
             raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
+        if self.adds_group(override):
+            folders = listing([shown_path(str(root)) for root in self.library.roots[:-1]])
+            close = nearest(override.key, self.library.groups())
+            message = f"there is no config group `{override.key}`"
+            missing = f"`{override.key}/{override.parsed.value()}.yaml` was searched for in {folders}"
+            better = None if close is None else override.typed.replace(override.key, close, 1)
+            advice = missing if better is None else Suggestion(better, override.typed, otherwise=missing)
+            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
         return False
+
+    def adds_group(self, override: Override) -> bool:
+        """Whether a word such as `+pivot=wide` can only be meant for a group: no key is called so, or similar."""
+        is_graph = self.rules.flow in self.library.read(self.library.main).data
+        is_top = "." not in override.key and override.parsed.is_add() and bool(self.rules.tops) and not is_graph
+        known = [*self.rules.tops, *self.rules.synonyms]
+        return is_top and isinstance(override.parsed.value(), str) and nearest(override.key, known) is None
 
     def check_settings(self, overrides: Sequence[Override]) -> None:
         """Refuse words that must not reach Hydra, and a main config that does not begin with itself."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, listing, nearest, suggest
 from flowconf.report.origins import MAX_DEPTH, Document, Node
 from flowconf.text import hydra_settings
 from flowconf.text.library import Library
@@ -270,6 +270,16 @@ def missing_config(
     )
 
 
+def _no_option(library: Library, group: str, override: Override) -> Diagnostic | None:
+    """A word that names no option of a group that it may choose by `+`."""
+    wanted, options = override.parsed.value(), library.options(group.partition("@")[0])
+    if not options or not isinstance(wanted, str) or wanted in options:
+        return None
+    close = nearest(wanted, options)
+    advice = f"write `+{group}={close}`" if close is not None else f"write `+{group}=<option>`; {listing(options)}"
+    return Diagnostic("FC0101", f"`{group}` has no option `{wanted}`", override.place, group, (), advice)
+
+
 def explained(library: Library, message: str, overrides: Sequence[Override], options: Any) -> Diagnostic:
     """An error of Hydra about the defaults lists or its own section, with its place."""
     found = re.search(r"Could not (override|delete) '([^']+)'", message)
@@ -280,14 +290,20 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
     if found is not None:
         key = found[2].partition("=")[0]
         place, override = _group_place(library, key, overrides)
+        if override is not None and (wrong := _no_option(library, key, override)) is not None:
+            return wrong
         near = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", message)
         if near is not None:
             better = near[1] if override is None else override.typed.replace(key, near[1].split(",")[0], 1)
             advice = f"write `{better}`"
         else:
             close = nearest(key, library.groups())
-            advice = f"write `{close}`" if close and close != key else f"add `- {key}: null` after `- {SELF}`"
-            advice += f", or write `+{override.typed}`" if override is not None and found[1] == "override" else ""
+            ways = [f"write `{close}`"] if close and close != key else []
+            ways += (
+                [f"add `- {key}: null` after `- {SELF}`"] if not ways and entries(library.read(library.main)) else []
+            )
+            ways += [f"write `+{override.typed}`"] if override is not None and found[1] == "override" else []
+            advice = ", or ".join(ways)
         return Diagnostic("FC0101", f"the group `{key}` is not in any defaults list", place, key, (), advice)
     found = re.search(r"You must specify '([^']+)'", message)
     if found is not None:

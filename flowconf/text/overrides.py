@@ -299,16 +299,18 @@ def _unknown(
         message = f"`{failing}` does not exist: `{dotted(above)}` is `{parent.value}`"
         labels = (Label("set here", parent.place),)
     close = meant if meant in allowed else nearest(wrong, allowed)
-    home = _home(root, meant, rules) if known == 0 else None
+    home = _home(root, meant, rules) if known == 0 else _below(parent, above, wrong) if close is None else None
     if home is not None:
-        advice: Advice = _renamed(override, dotted((*home, *path[1:])))
+        advice: Advice = _renamed(override, dotted((*home, *path[known + 1 :])))
     elif close == wrong:  # a key that the config leaves out
         advice = Suggestion(f"+{override.typed}", override.typed)
     elif close is not None:
         advice = _renamed(override, dotted((*above, close, *path[known + 1 :])))
     else:
         listed = suggest(wrong, allowed, "keys")
-        to_add = _to_add(override) if known and _can_hold(root, path, rules) else None
+        to_add = _to_add(override) if known and isinstance(parent.value, dict | None) else None
+        if isinstance(parent.value, str):
+            to_add = f"to change it, write `{dotted(above)}=...`"
         advice = "; ".join(str(part) for part in (listed, to_add) if part)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
 
@@ -323,6 +325,12 @@ def _home(root: Node, key: str, rules: MergeRules) -> Path | None:
     found = min((path for path, _ in Origins(root).items() if path and path[-1] == key), key=len, default=None)
     known = next((name for name in rules.known if name.endswith(f".{key}")), None)
     return tuple(known.split(".")) if known is not None and (found is None or len(found) > 2) else found
+
+
+def _below(parent: Node, above: Path, key: str) -> Path | None:
+    """Where the only member of `parent` is that has a key which `parent` itself does not have."""
+    found = [name for name, node in parent.members() if any(inner == key for inner, _ in node.members())]
+    return (*above, found[0], key) if len(found) == 1 else None
 
 
 def _to_add(override: Override) -> str | None:

@@ -132,25 +132,28 @@ def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
     """The line up to line `stop` (from 1) whose indentation, once corrected, makes the text parse.
 
     Of several such lines it is the one that leaves the most regular text, that is then where a member is expected, and
-    that is right above `stop`, or near it. Line `begin` (from 0) is where the mapping around `stop` begins.
+    that is right above `stop`, or near it; of several indentations of it, the nearest one, that of the line above. Line
+    `begin` (from 0) is where the mapping around `stop` begins.
     """
     lines = source.text.rstrip().split("\n")[: stop + NEAR]
     stop = min(stop, len(lines))
-    found: list[tuple[int, bool, bool, int, int, int]] = []
+    found: list[tuple[int, bool, bool, int, int, tuple[int, bool], int]] = []
     tries = iter(range(MOST_READ // (1 + sum(map(len, lines)))))
     for n in sorted({min(begin, stop - 1), *_suspects(lines, stop)}, reverse=True):
         if _is_entry(lines[n]) and not _is_entry(lines[stop - 1]):
             continue
+        above = next((line for line in reversed(lines[:n]) if _CONTENT.match(line)), "")
         for indent in _other_indents(lines, n):
             if next(tries, None) is None:
                 break
             mended = [*lines[:n], " " * indent + lines[n].lstrip(), *lines[n + 1 :]]
             if _is_readable("\n".join(mended)):
                 away = stop - 1 - n
-                found.append((_irregular(mended), not _fits(lines[:n], indent), away != 1, away, n, indent))
+                near = abs(indent - _indent(lines[n])), indent != _indent(above)
+                found.append((_irregular(mended), not _fits(lines[:n], indent), away != 1, away, n, near, indent))
     if not found:
         return None
-    *_, n, indent = min(found)
+    *_, n, _, indent = min(found)
     own, key = _indent(lines[n]), _KEY.match(lines[n])
     name = shown(key[1] if key else lines[n].strip())
     start = source.offset(n + 1, own + 1)

@@ -266,7 +266,7 @@ def change_phase(job: Job, run: Run, screen: Screen, step: int, window: Window) 
     log_losses(job, run, screen, step, window)
     job.enter(job.phases.current)
     name = f"phase `{job.phases.current}`" if job.phases.current else "no phase any more"
-    screen.say(f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14) + name)
+    screen.say(_at(job, step) + name)
     if unused := job.unused():
         screen.say(f"unused     {', '.join(unused)}")
 
@@ -328,6 +328,11 @@ def recent_loss(job: Job, window: Window) -> dict[str, float]:
     return {"train/loss": total / count} if count else {}
 
 
+def _at(job: Job, step: int) -> str:
+    """The columns with the epoch and the step; longer numbers move what follows."""
+    return f"epoch {epoch_at(job, step):g}".ljust(11) + f" step {step:,}".ljust(14) + " "
+
+
 def report(
     job: Job,
     run: Run,
@@ -341,7 +346,7 @@ def report(
     if found:
         run.log(step, found, **where(job, step))
         run.flush()
-    at = f"epoch {epoch_at(job, step):g}".ljust(12) + f"step {step:,}".ljust(14)
+    at = _at(job, step)
     screen.say(f"{at}{shown({**(trained or {}), **headline(found)})}" + (f"  ({note})" if note else ""))
 
 

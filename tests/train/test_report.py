@@ -214,3 +214,13 @@ def test_the_version_is_part_of_the_data(folder):
     run = folder.train()
     data, warnings = report_data([run.folder], {})
     assert (data["format"], data["version"], warnings) == ("flowconf report", module.VERSION, [])
+
+
+def test_the_report_of_a_sweep_compares_its_runs(folder):
+    file = folder.write()
+    assert main(["train", file, "-m", "seed=0,1", "trainer.epochs=1", "trainer.report=false"]) == 0
+    found = folder.runs()
+    assert main(["report", *map(str, found), "-o", "all.html"]) == 0
+    assert main(["report", str(next(one for one in found if one.name.startswith("sweep_"))), "-o", "sweep.html"]) == 0
+    for page in ("all.html", "sweep.html"):
+        assert len(data_in((folder.path / page).read_text(encoding="utf-8"))["runs"]) == 2
