@@ -26,7 +26,7 @@ function overview(tree, data, overlay, go) {
     leaves.length > 0 && make("h3", {}, `Largest by ${overlay.title}`),
     leaves.length > 0 && make("ol", { class: "largest" }, leaves.map((one) => ranked(one, overlay, top, go))),
     make("h3", {}, "How to read the map"),
-    notation(),
+    notation(tree),
   ].filter(Boolean);
 }
 
@@ -51,7 +51,8 @@ function ranked(one, overlay, top, go) {
   return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, breakable(pathOf(one))), figures, calls, make("span", { class: "place" }, placeText(one.origin ?? one.place)), line));
 }
 
-function notation() {
+function notation(tree) {
+  const hasModules = [...tree.nodes.values()].some((one) => one.kind === "module");
   const rows = [
     ["solid line", "the stream from step to step"],
     ["dashed line", "a reference: one more argument"],
@@ -60,10 +61,10 @@ function notation() {
     ["dashed border and ✻", "frozen"],
     ["cards in a stack, × n", "n copies in series, each with its own weights"],
     ["double border", "a graph that unfolds: click ▸, or press Enter"],
-    ["members without lines", "modules inside of a package's module, in the order in which it declares them"],
+    hasModules && ["members without lines", "modules inside of a package's module, in the order in which it declares them"],
   ];
   const keys = "arrows move, Enter folds, / searches, + and − zoom, 0 fits, s shows shapes, t traces the selection, Esc clears";
-  return make("div", { class: "notation" }, facts(rows), make("p", {}, keys));
+  return make("div", { class: "notation" }, facts(rows.filter(Boolean)), make("p", {}, keys));
 }
 
 function about(one, tree, data, go) {
