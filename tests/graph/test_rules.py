@@ -41,6 +41,7 @@ WRONG = {
     "Select(9)": ("seq", {}, "index 9 is out of range for dimension 1 of size 5"),
     "CosineSimilarity": ("x", {"x2": "image"}, "`x2` does not match the shape of the stream"),
     "Bilinear(8, 8, 4)": ("x", {"input2": "y"}, "`input2` has 4 features, but `in2_features` is 8"),
+    "LogSoftmax": ("seq", {}, "without `dim`, its sums would go over the batch"),
     "GRU(9, 6)": ("image", {}, "expected [length, batch, features]"),
     "GRU(8, 6)": ("x", {}, "the batch would be read as one sequence"),
     "LSTM(8, 6, batch_first=false)": ("seq", {}, "expected [length, batch, features], but the batch would be read"),

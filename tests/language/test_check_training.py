@@ -97,6 +97,20 @@ DIRECTIONS = [
      UNKNOWN),
 ]  # fmt: skip
 
+KINDS = [
+    # the last modules of `logits`, loss, help
+    ("Linear(16, 4) >> Softmax(1)", "cross_entropy", "remove `Softmax(1)`"),
+    ("Linear(16, 4) >> Sigmoid", "bce_with_logits", "remove `Sigmoid`"),
+    ("Linear(16, 4)", "nll", "end `logits` with `LogSoftmax(1)`"),
+    ("Linear(16, 4)", "kl_div", "end `logits` with `LogSoftmax(1)`"),
+    ("Linear(16, 4)", "bce", "end `logits` with `Sigmoid`"),
+    ("Linear(16, 4)", "cross_entropy", None),
+    ("Linear(16, 4) >> LogSoftmax(1)", "cross_entropy", None),
+    ("Linear(16, 4) >> LogSoftmax(1)", "nll", None),
+    ("Linear(16, 4) >> Sigmoid", "bce", None),
+    ("Linear(16, 4) >> Softmax(1)", "mse", None),
+]
+
 LONGEST = [
     ("epochs: 20, patience: 18", None),
     ("epochs: 20, patience: 19", "write at most `18`, or remove it"),
@@ -158,6 +172,16 @@ def test_which_values_are_better(tmp_path, monkeypatch, metric, trainer, schedul
     file = tmp_path / "config.yaml"
     file.write_text(text.replace("cosine, final: 0.1", schedule or "cosine"), encoding="utf-8")
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0411", advice)] if advice else [])
+
+
+@pytest.mark.parametrize(("module", "loss", "advice"), KINDS)
+def test_logits_and_probabilities_are_told_apart(tmp_path, module, loss, advice):
+    text = CONFIG.replace("logits: Linear(16, 4)", f"logits: {module}").replace(", args: {label_smoothing: 0.1}", "")
+    graph = text.replace("logits: " + module, f"logits: {{graph: {{flow: {{a: 'Linear(16, 16)', last: '{module}'}}}}}}")
+    for written in (text, graph):
+        file = tmp_path / "config.yaml"
+        file.write_text(written.replace("fn: cross_entropy", f"fn: {loss}"), encoding="utf-8")
+        assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0412", advice)] if advice else [])
 
 
 @pytest.mark.parametrize(("words", "direction"), [

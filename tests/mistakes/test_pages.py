@@ -19,7 +19,19 @@ from flowconf.report import CODES, FlowconfError
 PAGES = Path(__file__).parent.parent.parent / "docs" / "errors"
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REWRITE = "FLOWCONF_REWRITE"
-WARNINGS = {"FC0008", "FC0107", "FC0109", "FC0149", "FC0407", "FC0408", "FC0409", "FC0410", "FC0411", "FC0504"}
+WARNINGS = {
+    "FC0008",
+    "FC0107",
+    "FC0109",
+    "FC0149",
+    "FC0407",
+    "FC0408",
+    "FC0409",
+    "FC0410",
+    "FC0411",
+    "FC0412",
+    "FC0504",
+}
 """Codes that do not stop anything."""
 
 

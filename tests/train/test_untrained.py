@@ -231,3 +231,38 @@ def test_experts_that_a_module_runs_for_some_rows_are_not_told(tmp_path, monkeyp
     screen = StringIO()
     train(config, Screen(screen))
     assert "unused" not in screen.getvalue()
+
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(16, 16)
+        self.rest = [nn.Linear(16, 16) for _ in range(2)]
+        self.all = [self.first]
+        self.named = {"gain": nn.Parameter(torch.ones(16))}
+        self.shift = torch.zeros(16, requires_grad=True)
+        self.constant = torch.zeros(16)
+        self.sizes = [16, 16]
+
+    def forward(self, x):
+        for layer in (*self.all, *self.rest):
+            x = layer(x)
+        return x * self.named["gain"] + self.shift
+
+
+def test_layers_and_parameters_that_torch_does_not_find(tmp_path, monkeypatch):
+    monkeypatch.setitem(modules.registered, "Listed", Listed)
+    file = tmp_path / "config.yaml"
+    file.write_text(BASE.replace("hidden: ReLU", "hidden: Listed >> Listed"))
+    found = flowconf.check(str(file))
+    assert [(one.code, one.severity, one.place.line) for one in found] == [("FC0408", "warning", 6)]
+    assert found[0].help == "make `rest` an `nn.ModuleList`, `named` an `nn.ParameterDict`, `shift` an `nn.Parameter`"
+    assert found[0].labels[0].place.file == __file__
+
+
+def test_a_target_that_is_frozen_at_random(tmp_path):
+    teacher = "    teacher: {from: image, fork: 'Linear(8, 4)', frozen: true}\n    logits: Linear(16, 4)\n"
+    text = BASE.replace("    logits: Linear(16, 4)\n", teacher) + "  as: {fn: mse, input: logits, target: teacher}\n"
+    assert told(tmp_path, text) == [("FC0409", "teacher", 7)]
+    assert told(tmp_path, text.replace("frozen: true", "frozen: true, init: {weight: xavier_normal}")) == []
+    assert told(tmp_path, text.replace(", frozen: true", "")) == []

@@ -306,6 +306,14 @@ def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
     return Fault(f"`target` must be class indices of shape {arrival.show(wanted)} and type int64", "target")
 
 
+def _softmax(built: nn.Softmax | nn.LogSoftmax | nn.Softmin, arrival: Arrival) -> Fault | None:
+    """Without `dim`, torch chooses the first of three dimensions, and the second of two or four."""
+    if built.dim is None and arrival.stream.dim() == 3:
+        name = type(built).__name__
+        return Fault("without `dim`, its sums would go over the batch", "dim", f"write `{name}(-1)`")
+    return None
+
+
 # sequences
 
 
@@ -479,6 +487,7 @@ RULES: tuple[tuple[Any, Callable[[Any, Arrival], Fault | None]], ...] = (
     (nn.Bilinear, _bilinear),
     (COMPARERS, _compared),
     ((nn.CrossEntropyLoss, nn.NLLLoss), _classified),
+    ((nn.Softmax, nn.LogSoftmax, nn.Softmin), _softmax),
     (nn.RNNBase, _recurrent),
     (nn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),

@@ -303,6 +303,7 @@ def _objective(walk: Walk) -> None:
     from flowconf.train.checks.callbacks import check_callbacks
     from flowconf.train.checks.classes import completed
     from flowconf.train.checks.first_step import measured
+    from flowconf.train.checks.hidden import check_hidden
     from flowconf.train.checks.masks import check_masks
     from flowconf.train.checks.optimization import check_optimization
     from flowconf.train.checks.turns import check_turns
@@ -315,6 +316,7 @@ def _objective(walk: Walk) -> None:
     walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)
+    check_hidden(walk.step.found.modules, walk.checked.model, walk.reporter)
     check_callbacks(walk.checked, walk.step.inference, walk.reporter)
     check_masks(walk.checked, walk.step.inference, walk.reporter)
     if len(walk.reporter.errors) == errors:

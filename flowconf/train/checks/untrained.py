@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
@@ -12,7 +12,7 @@ from flowconf.language.paths import above, all_above, by_path, is_under
 from flowconf.language.plan import Applied, GraphPlan, Step, join
 from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
-from flowconf.report import Label, Reporter
+from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Path
 from flowconf.train.checks.first_step import Reach
 
@@ -207,7 +207,7 @@ class _Level:
 
 
 def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
-    """Report frozen parts with random weights that come after trained ones.
+    """Report frozen parts with random weights that come after trained ones, or whose value is a target of the loss.
 
     A frozen part with weights from a checkpoint, with an `init`, or that a phase trains is intended: gradients pass
     through it to the steps before it.
@@ -218,7 +218,11 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
     given = {path for path, setting in settings if setting.checkpoint is not None or setting.init}
     given |= {follow.path for follow in config.model.all_follows()}
     trained = _Trained(config.model, set().union(*(state.trainable for state in states)))
-    around, random = all_above(given), all_above(reach.parameters)
+    around, random, targets = all_above(given), all_above(reach.parameters), _targets(config)
+
+    def target_of(term: str) -> Place:
+        return config.composition.document.origins.value(("loss", term, "target"))
+
     for path, setting in settings:
         has_weights = is_under(path, given) or path in around
         if setting.frozen in (None, "no") or path not in random or has_weights or path in trained.paths:
@@ -226,11 +230,25 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
         before = trained.before(path)
         if before is not None:
             source, step = before
-            message = f"`{path}` is frozen at its random initial weights, but its input `{source}` is trained"
-            labels = (Label(f"`{source}` is trained", step.place),)
-            advice = "load weights with `checkpoint`, or remove `frozen`"
-            cause = ("frozen", setting.place)
-            reporter.warn("FC0409", message, setting.place, path=path, labels=labels, advice=advice, cause=cause)
+            why, label = f"but its input `{source}` is trained", Label(f"`{source}` is trained", step.place)
+        elif path in targets:
+            why, label = f"and is the target of `loss.{targets[path]}`", Label("the target", target_of(targets[path]))
+        else:
+            continue
+        message = f"`{path}` is frozen at its random initial weights, {why}"
+        advice, cause = "load weights with `checkpoint`, or remove `frozen`", ("frozen", setting.place)
+        reporter.warn("FC0409", message, setting.place, path=path, labels=(label,), advice=advice, cause=cause)
+
+
+def _targets(config: Config) -> dict[str, str]:
+    """The members whose values are targets, and all that contain them -> the term of the loss."""
+    found: dict[str, str] = {}
+    for name, loss in config.training.loss.items():
+        for text in listed(loss.target):
+            if references.names_value(config.model, text):
+                path = str(replace(references.find_anywhere(config.model, text), index=None))
+                found |= dict.fromkeys(all_above([path]), name)
+    return found
 
 
 class _Trained:

@@ -10,6 +10,7 @@ which is never intended.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,16 @@ from torch import Tensor
 from flowconf.language.value_types import Factor
 from flowconf.train.objective.gradients import differentiates
 
+Logits: TypeAlias = Tensor
+Probabilities: TypeAlias = Tensor
+LogProbabilities: TypeAlias = Tensor
+"""What an argument holds; a check compares it with the module that returns it."""
 Result = Tensor | tuple[Tensor, Tensor]
 """One value per element, or these and the weight of each element."""
 
 
 def cross_entropy(
-    logits: Tensor,
+    logits: Logits,
     target: Tensor,
     *,
     dim: int = 1,
@@ -66,7 +71,7 @@ def cross_entropy(
     return torch.where(share > 0, values / share.clamp_min(torch.finfo(share.dtype).tiny), 0), share
 
 
-def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
+def nll(log_probabilities: LogProbabilities, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
     """Negative log-likelihood of class indices under log-probabilities along `dim`."""
     if target.is_floating_point():
         raise ValueError(f"class indices must be integers, got targets of type {_kind(target)}")
@@ -76,7 +81,7 @@ def nll(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, ignore_index
 
 
 def bce_with_logits(
-    logits: Tensor,
+    logits: Logits,
     target: Tensor,
     *,
     pos_weight: float | Sequence[float] | None = None,
@@ -93,7 +98,7 @@ def bce_with_logits(
     return F.binary_cross_entropy_with_logits(logits, goal, pos_weight=factor, reduction=reduction)
 
 
-def bce(probabilities: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
+def bce(probabilities: Probabilities, target: Tensor, *, reduction: str = "none") -> Tensor:
     """Binary cross entropy of probabilities in [0, 1]; prefer `bce_with_logits`, which is accurate near 0 and 1."""
     _same_shape(probabilities, target)
     return F.binary_cross_entropy(probabilities, _floating(target, probabilities), reduction=reduction)
@@ -123,7 +128,7 @@ def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: s
     return F.huber_loss(predicted, _floating(target, predicted), reduction=reduction, delta=delta)
 
 
-def kl_div(log_probabilities: Tensor, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
+def kl_div(log_probabilities: LogProbabilities, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
     """Kullback-Leibler divergence of `target` from log-probabilities, summed along `dim`.
 
     `target` has probabilities, or log-probabilities with `log_target`.
