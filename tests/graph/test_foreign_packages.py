@@ -72,6 +72,52 @@ def test_features_of_timm(package):
     same_bits(graph, plain, torch.randn(2, 3, 64, 64), picked=lambda levels: levels[2])
 
 
+UNET = """
+inputs: {image: [B, 3, 64, 64]}
+flow:
+  encoder:
+    through: timm.create_model('resnet18', features_only=true, out_indices=[1, 2, 3])
+    frozen: true
+  deep: {fork: Identity, from: encoder, take: 2}
+  middle: {fork: Identity, from: encoder, take: 1}
+  up: {from: deep, through: 'ConvTranspose2d(256, 128, 2, 2)'}
+  joined: {through: Concat(dim=1), using: [middle]}
+  again: Conv2d(256, 64, 3, padding=1) >> ReLU >> ConvTranspose2d(64, 64, 2, 2)
+  last: {through: Concat(dim=1), using: [encoder.layer1]}
+  pixels: Conv2d(128, 3, 1)
+"""
+
+
+def test_a_unet_of_frozen_features_learns_as_one_written_by_hand(package):
+    timm = package("timm")
+    Path("unet.yaml").write_text(UNET)
+    assert flowconf.check("unet.yaml") == []
+    graph, image = flowconf.build("unet.yaml"), torch.randn(2, 3, 64, 64)
+    plain = timm.create_model("resnet18", features_only=True, out_indices=[1, 2, 3])
+    plain.load_state_dict(graph.module_at("encoder").state_dict())
+    plain.eval()
+
+    def by_hand(image):
+        with torch.no_grad():
+            shallow, middle, deep = plain(image)
+        joined = torch.cat([graph.up(deep), middle], 1)
+        return graph.pixels(torch.cat([graph.again(joined), shallow], 1))
+
+    graph.train()
+    trained = {name: one for name, one in graph.named_parameters() if one.requires_grad}
+    assert {name.split(".")[0] for name in trained} == {"up", "again", "pixels"}
+    found = []
+    for compute in (graph, by_hand):
+        graph.zero_grad()
+        out = compute(image)
+        out.square().sum().backward()
+        found.append([out.detach(), *(one.grad.clone() for one in trained.values())])
+    assert found[0][0].shape == (2, 3, 16, 16)
+    assert all(torch.equal(mine, other) for mine, other in zip(*found, strict=True))
+    before = plain.state_dict()
+    assert all(torch.equal(one, before[name]) for name, one in graph.module_at("encoder").state_dict().items())
+
+
 BERT = "hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=50"
 BERT_STEP = (
     f"through: transformers.BertModel(transformers.BertConfig({BERT}))\n"
