@@ -27,7 +27,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(projects, "_trust", projects.Trust())
     yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] == "mine"]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("mine", "lent")]:
         del sys.modules[name]
 
 
@@ -185,6 +185,81 @@ def test_predict(run):
     assert main(["predict", str(run), "-i", "x.npz", "-o", "out.npz", "--value", "out", "--value", "bump"]) == 0
     graph = flowconf.load_run(run)
     assert numpy.allclose(numpy.load("out.npz")["out"], graph(torch.from_numpy(x)).detach())
+
+
+def test_predict_reads_rows_with_the_data_set_of_the_project(run):
+    Path("rows.txt").write_text("1 2 3 4\n5 6 7 8\n")
+    assert main(["predict", str(run), "-i", "rows.txt", "-o", "out.npz", "--with", "x"]) == 0
+    found, unit = numpy.load("out.npz"), json.loads((run / "data.json").read_text())["unit"]
+    x = torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]) / unit
+    assert torch.equal(torch.from_numpy(found["x"]), x)
+    assert numpy.allclose(found["out"], flowconf.load_run(run)(x).detach())
+
+
+LENT = "    lent: {through: 'lent.Mixer(4, hidden=3)', take: 0, frozen: true, init: {up.bias: 0.1}}\n    out:"
+"""A member from a package that the project lists, beside one of its own."""
+
+
+def lent():
+    """Add it to `own.yaml`."""
+    replaced("own.yaml", "    out:", LENT)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("lent.Mixer(4", "lent.Mxier(4"), ("hidden=3", "hiden=3")])
+def test_check_mends_a_typo_in_a_name_of_a_listed_package(project, right, wrong, capsys):
+    lent()
+    before = Path("own.yaml").read_text()
+    replaced("own.yaml", right, wrong)
+    assert main(["check", "own.yaml"]) == 2
+    assert main(["check", "--fix", "own.yaml"]) == 0, capsys.readouterr().out
+    assert Path("own.yaml").read_text() == before
+
+
+def test_every_command_knows_a_member_of_a_listed_package(project, tmp_path, capsys):
+    lent()
+    words = ["trainer.epochs=1", "data.workers=1", "trainer.statistics={every: 2, of: [weight], at: lent}"]
+    words += ["+callbacks.inside={name: Look, every: 4, read: [lent.norm]}"]
+    run = trained("own.yaml", *words)
+    graph = flowconf.load_run(run)
+    assert not graph.lent.up.weight.requires_grad
+    assert (
+        main(["train", "--resume", str(run), "trainer.epochs=2", "+phases={late: {when: {epoch: 1}, thaw: lent.up}}"])
+        == 0
+    )
+    assert not torch.equal(graph.lent.up.weight, flowconf.load_run(run, last=True).lent.up.weight)
+    numpy.savez("x.npz", x=numpy.ones((3, 4), dtype="float32"))
+    for command in (
+        ["check", "own.yaml"],
+        ["eval", str(run)],
+        ["predict", str(run), "-i", "x.npz", "-o", "out.npz", "--value", "lent.norm"],
+        ["predict", str(run), "--split", "test", "-o", "out.csv", "--with", "y"],
+        ["profile", "own.yaml", "-o", "profile", "trainer.profile={wait: 0, active: 1}"],
+        ["diff", "own.yaml", "model.flow.lent.through='lent.Mixer(4)'"],
+        ["show", "own.yaml"],
+        ["weights", str(run / "checkpoints" / "best.safetensors")],
+        ["report", str(run), "-o", "report.html"],
+        ["push", str(run), "org/model", "--dry-run", "pushed"],
+        ["export", "own.yaml", "--weights", str(run), "-o", "own.pt2"],
+        ["draw", "own.yaml", "-o", "own.dot"],
+        ["summary", "own.yaml"],
+    ):
+        capsys.readouterr()
+        assert main(command) == 0, (command, capsys.readouterr())
+    assert "lent.Mixer(4, hidden=3)" in capsys.readouterr().out
+    assert "lent.Mixer(4, hidden=3)" in Path("own.dot").read_text()
+    assert numpy.load("out.npz")["lent.norm"].shape == (3, 3)
+    assert main(["eject", "own.yaml", "--weights", str(run), "-o", str(tmp_path / "model.py")]) == 0
+    text = (tmp_path / "model.py").read_text()
+    assert "import lent\n" in text
+    assert "self.lent = lent.Mixer(4, hidden=3)" in text
+    assert "flowconf" not in text.split("class ", 1)[1]
+
+
+@pytest.mark.slow
+def test_sweeps_and_two_processes_know_a_member_of_a_listed_package(project):
+    lent()
+    assert main(["train", "own.yaml", "-m", "trainer.epochs=1", "seed=1,2"]) == 0
+    trained("own.yaml", "trainer.devices=2", "trainer.epochs=1", "model.flow.lent.frozen=false")
 
 
 def test_profile_and_heat(project, capsys):

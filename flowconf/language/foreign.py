@@ -21,7 +21,7 @@ from types import ModuleType
 from flowconf.language import signatures
 from flowconf.language.confined import confined
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import Advice, nearest, suggest
+from flowconf.report import Advice, Suggestion, nearest, suggest
 
 MODULE = ("torch.nn.modules.module", "Module")
 """Where the base class of all modules is defined."""
@@ -176,7 +176,8 @@ def _member(holder: ModuleType, name: str) -> object:
     if hasattr(holder, "__path__") and importlib.util.find_spec(f"{holder.__name__}.{name}") is not None:
         return _module(f"{holder.__name__}.{name}")
     close = nearest(name, [one for one in dir(holder) if not one.startswith("_")])
-    raise NotOffered(f"`{holder.__name__}` has no `{name}`", f"write `{holder.__name__}.{close}`" if close else None)
+    advice = Suggestion(close, instead_of=name) if close else None
+    raise NotOffered(f"`{holder.__name__}` has no `{name}`", advice)
 
 
 def _derives(found: object) -> bool:

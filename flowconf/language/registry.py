@@ -226,7 +226,8 @@ class ModuleTable(Table):
             self.foreign(name)
         except NotOffered as problem:
             message = f"unknown module `{name}`: {problem.message}"
-            return Diagnostic(self.code, message, place, path, advice=problem.advice)
+            found = problem.advice.within(name) if isinstance(problem.advice, Suggestion) else problem.advice
+            return Diagnostic(self.code, message, place, path, advice=found)
         return super().unknown(name, place, path, advice)
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:

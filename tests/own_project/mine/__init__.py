@@ -1,6 +1,7 @@
 """Everything that a project can register, each used by `own.yaml`."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,14 @@ class Rows(torch.utils.data.Dataset):
         return {"x": self.x[row], "y": self.y[row]}
 
 
+def rows_of(file, needed, *, fitted, **others) -> flowconf.Resident:
+    """Rows of numbers in a text file, in units of the training rows."""
+    x = torch.tensor([[float(word) for word in line.split()] for line in Path(file).read_text().splitlines()])
+    return flowconf.Resident({"x": x / fitted["unit"]})
+
+
 @flowconf.register_dataset
-@flowconf.provides("x", "y", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)})
+@flowconf.provides("x", "y", shapes=lambda **_: {"x": ((4,), torch.float32), "y": ((2,), torch.float32)}, rows=rows_of)
 def waves(*, rows: int = 48, seed: int = 0, fitted: dict | None = None) -> flowconf.Splits:
     """Noise, its sum and its first number, in units of the training rows."""
     x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
