@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import flowconf
 from flowconf.cli.main import main
 from flowconf.language import projects
+from flowconf.train.checks import road
 
 PROJECT = Path(__file__).parent / "own_project"
 
@@ -219,6 +221,7 @@ def test_every_command_knows_a_member_of_a_listed_package(project, tmp_path, cap
     lent()
     words = ["trainer.epochs=1", "data.workers=1", "trainer.statistics={every: 2, of: [weight], at: lent}"]
     words += ["+callbacks.inside={name: Look, every: 4, read: [lent.norm]}"]
+    assert pickle.loads(pickle.dumps(road.begin("own.yaml", words).to(road.END))).plan is not None
     run = trained("own.yaml", *words)
     graph = flowconf.load_run(run)
     assert not graph.lent.up.weight.requires_grad
@@ -255,11 +258,19 @@ def test_every_command_knows_a_member_of_a_listed_package(project, tmp_path, cap
     assert "flowconf" not in text.split("class ", 1)[1]
 
 
+def test_a_process_that_has_imported_nothing_builds_a_member_of_a_listed_package(project):
+    lent()
+    command = [sys.executable, "-m", "flowconf", "check", "own.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.slow
 def test_sweeps_and_two_processes_know_a_member_of_a_listed_package(project):
     lent()
     assert main(["train", "own.yaml", "-m", "trainer.epochs=1", "seed=1,2"]) == 0
-    trained("own.yaml", "trainer.devices=2", "trainer.epochs=1", "model.flow.lent.frozen=false")
+    read = "+callbacks.inside={name: Look, every: 4, read: [lent.norm]}"
+    trained("own.yaml", "trainer.devices=2", "trainer.epochs=1", "model.flow.lent.frozen=false", read)
 
 
 def test_profile_and_heat(project, capsys):
@@ -505,6 +516,7 @@ def test_a_data_set_may_declare_open_sizes(project, size, capsys):
 
 def test_a_loss_that_gives_a_mean_of_values_of_the_graph_needs_no_declared_fields(project, capsys):
     replaced("mine/__init__.py", '@flowconf.provides("x", "y", shapes=lambda **_: ', "DECLARED = (")
+    replaced("mine/__init__.py", ", rows=rows_of)", ")")
     replaced("mine/__init__.py", "def waves(", "def unused():\n    pass\n\n\n@flowconf.register_dataset\ndef waves(")
     replaced("mine/__init__.py", "@flowconf.register_dataset\nDECLARED", "DECLARED")
     replaced("mine/__init__.py", "def distance(predicted: Tensor, target: Tensor, *, ", "def distance(predicted, *, ")

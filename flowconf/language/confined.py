@@ -72,7 +72,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     what = REFUSED.get(event)
     if event == "open" and _writes(*args):
         what = FILES
-    if what is None or (what == FILES and _is_of_python(args[0])):
+    if what is None or (what == FILES and (_is_of_python(args[0]) or _is_of_compiler())):
         return
     thread = threading.get_ident()
     holding = [one for one in _running if one.holds(thread)]
@@ -91,6 +91,16 @@ def _writes(path: object, mode: object, flags: object) -> bool:
 def _is_of_python(path: object) -> bool:
     """Whether a path belongs to Python's own cache of compiled modules, which an import writes."""
     return isinstance(path, str | bytes) and "__pycache__" in os.fsdecode(path)
+
+
+def _is_of_compiler() -> bool:
+    """Whether torch makes the folder of its compiler's cache: it imports the compiler when it needs a part of it."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") == "torch._inductor.runtime.cache_dir_utils":
+            return True
+    return False
 
 
 @cache

@@ -29,6 +29,10 @@ class InnerValues:
     """Module -> its outputs, one for each of its calls."""
     versions: dict[str, list[int]] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: the names, without the values, which are fake tensors of this one."""
+        return {"names": self.names, "ran": False, "outputs": {}, "versions": {}}
+
     @property
     def values(self) -> dict[str, Any]:
         """Module -> its output, of those that ran once."""
