@@ -155,7 +155,7 @@ def test_the_structure_has_a_hash_and_a_summary(project):
         ("shelf.undeclared(3)", "FC0132", 6, "has no return annotation that is a module", "register"),
         ("shelf._private()", "FC0132", 6, "private", ""),
         ("shelf.Settings()", "FC0132", 6, "is only an argument of modules", ""),
-        ("shelve.Net(4)", "FC0131", 6, "expected the name of a module", 'packages = ["shelve"]'),
+        ("shelve.Backbone(4)", "FC0131", 6, "expected the name of a module", 'packages = ["shelve"]'),
         ("shelf.Net(widht=4)", "FC0133", 16, "has no argument `widht`", "width"),
         ("shelf.Net('four')", "FC0133", 16, "`width` of `shelf.Net` must be an integer", ""),
         ("shelf.Net(4, 5, 0.1, 6)", "FC0133", 27, "takes 3 arguments, got 4", ""),
