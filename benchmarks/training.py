@@ -11,7 +11,8 @@ threads take is added to it. On a device, where looking at the clock waits for i
 
 `tightest` gathers resident rows, and uses a fused optimizer. `script` has a `DataLoader`, the optimizer as it comes,
 and reads the loss in every step. Both only train, and so does `stripped`. `default` is `flowconf train` as it comes,
-which evaluates after every epoch, saves a checkpoint and the best weights, and logs for itself and for TensorBoard.
+which evaluates after every epoch, saves a checkpoint and the best weights, logs for itself and for TensorBoard, and
+writes its report.
 `full` is the tightest loop with the same work, written plainly: an evaluation, `torch.save` of everything and of the
 best weights, and a line of JSON. `--flag` is an override for one more column of `default`: `trainer.compile=true`, on a
 device `trainer.compile=reduce-overhead`, if nothing else is given.
@@ -47,11 +48,11 @@ from torch.utils.data import DataLoader, TensorDataset
 import flowconf
 from flowconf.api import load
 from flowconf.language.config import Config
+from flowconf.train.checks import road
+from flowconf.train.commands.train import train_checked
 from flowconf.train.data.sampling import epoch_order
 from flowconf.train.job import Job
-from flowconf.train.loop import fit
 from flowconf.train.prepare import prepare
-from flowconf.train.runs.folder import create_run
 from flowconf.train.runs.lock import LINES
 from flowconf.train.screen import Screen
 
@@ -128,7 +129,7 @@ def drawn(
 
 
 def config_of(case: Case, folder: Path, default: bool, steps: int, device: torch.device, words: list[str]) -> Config:
-    """The config of a case; `stripped` evaluates and saves nothing before its end."""
+    """The config of a case; `stripped` evaluates and saves nothing before its end, and writes no report."""
     model = case.document
     ((name, given),) = model["inputs"].items()
     declared = given["shape"] if isinstance(given, dict) else given
@@ -149,7 +150,7 @@ def config_of(case: Case, folder: Path, default: bool, steps: int, device: torch
     if case.classes:
         loss = {"fn": "cross_entropy", "input": case.output, "target": "target", "args": {"dim": -1}}
     trainer = {"steps": steps, "runs": str(folder / "runs"), "devices": str(device), "threads": 1}
-    trainer |= {} if default else {"checkpoint_every": steps}
+    trainer |= {} if default else {"checkpoint_every": steps, "report": False, "tensorboard": False}
     sections = {"model": model, "data": data, "loss": {"task": loss}, "trainer": trainer}
     file = folder / "config.yaml"
     optimizer = {"name": "adam", "lr": 0.001}
@@ -189,13 +190,11 @@ class Timed(Screen):
         return (own + others / EPOCHS) / BATCHES
 
 
-def ours(case: Case, job: Job, folder: Path, clock: Timed) -> Losses:
-    """flowconf's loop; returns the losses in its log."""
-    run = create_run(folder / "runs", folder / "config.yaml", [], 0, {}, {})
-    run.open(tensorboard=True)
-    fit(job, run, clock)
-    run.end("finished")
-    lines = [json.loads(line) for line in (run.folder / LINES).read_text(encoding="utf-8").splitlines()]
+def ours(case: Case, config: Config, folder: Path, clock: Timed) -> Losses:
+    """`flowconf train`; returns the losses in its log."""
+    walk = road.begin(str(folder / "config.yaml"), config.composition.overrides, trained=True)
+    run = train_checked(walk, clock)
+    lines = [json.loads(line) for line in (run / LINES).read_text(encoding="utf-8").splitlines()]
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
@@ -216,8 +215,9 @@ def prepared(case: Case, job: Job) -> tuple[nn.Module, list[tuple[Tensor, Tensor
     return model, pairs, entropy if case.classes else F.mse_loss
 
 
-def tightest(case: Case, job: Job, folder: Path, clock: Timed) -> Losses:
+def tightest(case: Case, config: Config, folder: Path, clock: Timed) -> Losses:
     """A loop with resident rows and a fused optimizer; with a validation split, it evaluates and saves."""
+    job = prepare(config, folder / "runs")
     model, ((given, target), *held_out), loss_of = prepared(case, job)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     losses, epoch, best = [], 0, math.inf
@@ -255,8 +255,9 @@ def evaluated(model: nn.Module, given: Tensor, target: Tensor, batch: int, loss_
     return float(total / len(given))
 
 
-def script(case: Case, job: Job, folder: Path, clock: Timed) -> Losses:
+def script(case: Case, config: Config, folder: Path, clock: Timed) -> Losses:
     """A loop as most would write it; its losses depend on the order that its loader draws."""
+    job = prepare(config, folder / "runs")
     model, ((given, target), *_), loss_of = prepared(case, job)
     loader = DataLoader(TensorDataset(given.cpu(), target.cpu()), case.batch, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -275,7 +276,7 @@ def script(case: Case, job: Job, folder: Path, clock: Timed) -> Losses:
 def check_losses(case: Case, folder: Path, device: torch.device) -> None:
     """Raise `SystemExit` unless flowconf's loop and the tightest one give the same losses."""
     config = config_of(case, folder, False, 2 * BATCHES, device, ["trainer.log_every=1"])
-    mine, theirs = (loop(case, prepare(config, folder / "runs"), folder, Timed(device)) for loop in (ours, tightest))
+    mine, theirs = (loop(case, config, folder, Timed(device)) for loop in (ours, tightest))
     if mine != theirs:
         raise SystemExit(f"{case.name}: the two loops do not give the same losses")
 
@@ -296,7 +297,7 @@ def compare(case: Case, rounds: int, flag: str, folder: Path, device: torch.devi
             loop, default, words = loops[which]
             config = config_of(case, folder, default, (1 + EPOCHS) * BATCHES, device, words)
             clock = Timed(device)
-            loop(case, prepare(config, folder / "runs"), folder, clock)
+            loop(case, config, folder, clock)
             took[which].append(clock.seconds())
     base, full = took.pop("tightest"), took["full"]
     ratios = [ratio(times, base) for times in took.values()]
@@ -331,9 +332,9 @@ def main() -> None:
         "over resident rows, with a fused optimizer, that only trains. Relative to it: `script`, a loop as most would "
         "write it (a `DataLoader`, the optimizer as it comes, `loss.item()` in each step); `stripped`, flowconf "
         "without evaluations and saves; `full`, the tightest loop that also evaluates and saves after every "
-        f"{BATCHES} steps; `default`, flowconf as it comes, which does that too, and logs. An epoch of so few steps "
-        "shows what its end costs; with longer epochs, `default` approaches `stripped`. The last column is `default` "
-        "to `full`, which is the same work."
+        f"{BATCHES} steps; `default`, flowconf as it comes, which does that too, logs and reports. Epochs of so few "
+        "steps show what their end costs; with longer ones, `default` approaches `stripped`. The last column is "
+        "`default` to `full`, which is the same work."
     )
     flag = flag_of(options.flag, options.device)
     about += f" `{flag}`: `default` with this override." if flag else " Not measured with a flag."
