@@ -102,8 +102,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/commands.py --out build/bench
 	$(BIN)/python benchmarks/data.py --out build/bench
 	$(BIN)/python benchmarks/peers.py --out build/bench
+	$(BIN)/python benchmarks/checkpoints.py --out build/bench
+	$(BIN)/python benchmarks/memory.py --out build/bench
+	$(BIN)/python benchmarks/shares.py --out build/bench
 	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/page.py build/bench
 
 clean:

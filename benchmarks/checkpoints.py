@@ -1,11 +1,12 @@
 """What a save costs the step that it comes after, and the steps that follow while it is written.
 
-    python benchmarks/checkpoints.py [--rounds 5] [--width 8192] [--device cuda]
+    python benchmarks/checkpoints.py [--rounds 5] [--width 8192] [--device cuda] [--out FOLDER]
 
 A network of 67 million parameters with the moments of Adam is saved again and again by the training loop: 806 MB. A
 line shows the medians of all rounds. `waits` is the time of the step that saves, `durable` the time until the
 checkpoint is on the disk, without training meanwhile; a save in the step itself would take as long. The steps are those
-of the same network, before and during a save. `memory` is the peak of the process above that before the first save.
+of the same network, before and during a save. Then the run is resumed, and one layer is loaded from the file alone. The
+memory is the peak of the process above that before.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from pathlib import Path
 
 import torch
 from clock import now
+from table import Table
 
 from flowconf.api import load
 from flowconf.train.job import Job
-from flowconf.train.loop import one_step, save
+from flowconf.train.loop import one_step, restore, save
 from flowconf.train.prepare import prepare
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run, create_run
+from flowconf.train.runs.progress import Window
 from flowconf.train.screen import Screen
 
 CONFIG = """
@@ -91,9 +94,9 @@ def seconds(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, now(torch.device("cpu")) - used
 
 
-def show(name: str, found: list[tuple[float, float]]) -> None:
-    wall, used = (statistics.median(times) for times in zip(*found, strict=True))
-    print(f"{name:24} {wall:8.2f} s {used:8.2f} s of CPU")
+def show(table: Table, name: str, found: list[tuple[float, float]], memory: float | None = None) -> None:
+    times = (f"{statistics.median(taken):.2f}" for taken in zip(*found, strict=True))
+    table.add(name, *times, "" if memory is None else f"{memory:,.0f}")
 
 
 def main() -> None:
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=int, default=8192)
     parser.add_argument("--device", type=torch.device, default="cpu")
+    parser.add_argument("--out", type=Path, help="the folder for `checkpoints.json`")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -114,7 +118,7 @@ def main() -> None:
             step += 1
 
         def saves() -> None:
-            save(job, run, screen, step, best, [])
+            save(job, run, screen, step, best, Window())
 
         def durably() -> None:
             saves()
@@ -131,14 +135,36 @@ def main() -> None:
                 beside.append(seconds(train))
                 run.wait()
             more = (peak() - before) / MEGABYTES
-        size = (run.checkpoints / "last.safetensors").stat().st_size / MEGABYTES
+        file = run.checkpoints / "last.safetensors"
+        size = file.stat().st_size / MEGABYTES
+        layer = sum(one.numel() * one.element_size() for one in job.graph.module_at("wide").parameters()) / MEGABYTES
+
+        def resumes() -> None:
+            restore(job, run, screen, Best(job, run), Window())
+
+        def loads() -> None:
+            job.graph.load(file, at="wide", source_at="wide", unused="ignore")
+
+        back, part, extra = [], [], []
+        for found, call in ((part, loads), (back, resumes)):
+            before = resident()
+            with watched() as peak:
+                found += [seconds(call) for _ in range(options.rounds)]
+                extra.append((peak() - before) / MEGABYTES)
         run.end("finished")
-    print(f"a checkpoint of {size:,.0f} MB")
-    show("waits", waited)
-    show("durable", durable)
-    show("a step alone", alone)
-    show("a step beside a save", beside)
-    print(f"{'memory':24} {more:8,.0f} MB more")
+    about = (
+        f"A network with the moments of Adam, whose checkpoint has {size:,.0f} MB, saved again and again by the "
+        "training loop. Seconds on the clock and of the CPU, the medians of all rounds, and the most memory beside "
+        "what the process had before, in MB."
+    )
+    table = Table("checkpoints", "Checkpoints", about, ["what", "seconds", "of the CPU", "MB of memory"])
+    show(table, "the step that saves waits", waited, more)
+    show(table, "until the checkpoint is on the disk", durable)
+    show(table, "a step alone", alone)
+    show(table, "a step beside a save", beside)
+    show(table, "resuming the run", back, extra[1])
+    show(table, f"loading one layer of {layer:,.0f} MB from it", part, extra[0])
+    table.save(options.out)
 
 
 if __name__ == "__main__":

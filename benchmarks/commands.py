@@ -86,12 +86,24 @@ def steps(line: str) -> Callable[[int], str]:
     return flow
 
 
+DEPTH = 8
+
+
+def nested(depth: int) -> str:
+    """A graph in a graph, and so on, with a module at each level."""
+    inner = f", b: {{also: {nested(depth - 1)}}}" if depth > 1 else ""
+    return f"{{flow: {{a: 'Linear(4, 4)'{inner}}}}}"
+
+
 SHAPES: Mapping[str, Callable[[int], str]] = {
     "members with tags and references": steps("    s{i}: {{through: 'Linear(4, 4)', from: {before}, tag: t{i}}}\n"),
-    "mounts of one file": steps("    s{i}: {{graph: part.yaml}}\n"),
+    "members of mounts of one file": lambda count: steps("    s{i}: {{graph: part.yaml}}\n")(count // 3),
     "frozen and initialized members": steps(
         "    s{i}: {{through: 'Linear(4, 4)', frozen: params, init: {{bias: 0}}}}\n"
     ),
+    f"members of graphs in graphs, {DEPTH} deep": lambda count: steps("    s{i}: {{also: NESTED}}\n")(
+        count // DEPTH
+    ).replace("NESTED", nested(DEPTH)),
 }
 
 
@@ -106,20 +118,40 @@ def growth(most: int, folder: Path) -> Table:
     table = Table("growth", "Large graphs", about, ["graph", "command", *(f"{count:,}" for count in counts), "ratio"])
     (folder / "part.yaml").write_text(PART, encoding="utf-8")
     for shape, flow in SHAPES.items():
-        for words in (["check", "c.yaml"], ["draw", "c.yaml", "--format", "dot"], ["summary", "c.yaml"]):
-            took = []
-            for count in counts:
-                model = f"model:\n  inputs: {{image: [B, 4]}}\n  flow:\n{flow(count)}    last: Linear(4, 4)\n"
-                (folder / "c.yaml").write_text(model + TRAINING, encoding="utf-8")
-                took.append(seconds([*FLOWCONF, *words], folder))
-            table.add(shape, f"`{words[0]}`", *(f"{one:.1f}" for one in took), f"{took[1] / took[0]:.1f}")
+        for words in (["check"], ["draw", "--format", "dot"], ["summary"]):
+            add_growth(table, shape, words, flow, counts, folder)
+    shape = "frozen and initialized members"
+    add_growth(table, shape, ["check"], SHAPES[shape], counts, folder, overridden=10)
     return table
+
+
+def add_growth(
+    table: Table,
+    shape: str,
+    words: Sequence[str],
+    flow: Callable[[int], str],
+    counts: Sequence[int],
+    folder: Path,
+    overridden: int = 0,
+) -> None:
+    """A row with the time of a command at each count, with an override of one of `overridden` members."""
+    took = []
+    for count in counts:
+        (folder / "c.yaml").write_text(config(flow(count)), encoding="utf-8")
+        more = [f"model.flow.s{i}.init.bias=1" for i in range(0, count, overridden)] if overridden else []
+        took.append(seconds([*FLOWCONF, words[0], "c.yaml", *words[1:], *more], folder))
+    name = f"{shape}, an override of each {overridden}th" if overridden else shape
+    table.add(name, f"`{words[0]}`", *(f"{one:.1f}" for one in took), f"{took[1] / took[0]:.1f}")
+
+
+def config(flow: str) -> str:
+    return f"model:\n  inputs: {{image: [B, 4]}}\n  flow:\n{flow}    last: Linear(4, 4)\n{TRAINING}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="how long commands take")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--most", type=int, default=4000, help="members of the largest graphs")
+    parser.add_argument("--most", type=int, default=10_000, help="members of the largest graphs")
     parser.add_argument("--out", type=Path, help="the folder for the tables")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

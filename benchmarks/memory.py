@@ -1,22 +1,25 @@
 """Whether the memory of a training step is known before it: the estimate of `train/insight/memory.py` against the step.
 
-    python benchmarks/memory.py [--only NAME] [--device cuda]
+    python benchmarks/memory.py [--only NAME] [--device cuda] [--out FOLDER]
 
 Each model takes three steps with AdamW and the mean square of its output as the loss. What the second and third step
 allocate is measured by torch's profiler, or by the caching allocator of a device, and added to the weights, the
 optimizer's state and the batch. The estimate runs the step on fake tensors. It stops with an error if one is off
-by more than `LIMIT`.
+by more than `LIMIT`. The same step is measured by hand, of the twin in `by_hand.py` or
+`by_hand_more.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import by_hand
+import by_hand_more
 import torch
+from table import Table
 from torch import Tensor, nn, optim
 from torch.profiler import ProfilerActivity, profile
 
@@ -32,9 +35,10 @@ LIMIT = 0.15
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its batch, and the shape of one row of its input; of tokens, those up to `tokens`."""
+    """A model, its twin by hand, its batch, and the shape of one row of its input; of tokens, those up to `tokens`."""
 
     name: str
+    twin: Callable[[], nn.Module]
     rows: int
     shape: tuple[int, ...]
     tokens: int = 0
@@ -42,17 +46,17 @@ class Case:
 
 
 CASES = (
-    Case("digits_mlp", 256, (1, 28, 28)),
-    Case("mlp", 64, (1024,)),
-    Case("residual_tower", 64, (1024,)),
-    Case("lenet", 64, (1, 28, 28)),
-    Case("convnet", 8, (3, 64, 64)),
-    Case("conv_autoenc", 8, (3, 64, 64)),
-    Case("resnet20", 32, (3, 32, 32)),
-    Case("lstm_seq", 8, (50, 256)),
-    Case("gru_seq", 8, (50, 256)),
-    Case("gpt_nano", 8, (128,), tokens=65),
-    Case("transformer", 2, (128,), tokens=8192),
+    Case("digits_mlp", by_hand_more.digits_mlp, 256, (1, 28, 28)),
+    Case("mlp", by_hand.Mlp, 64, (1024,)),
+    Case("residual_tower", by_hand.ResidualTower, 64, (1024,)),
+    Case("lenet", by_hand_more.lenet, 64, (1, 28, 28)),
+    Case("convnet", by_hand_more.convnet, 8, (3, 64, 64)),
+    Case("conv_autoenc", by_hand_more.conv_autoenc, 8, (3, 64, 64)),
+    Case("resnet20", by_hand_more.ResNet20, 32, (3, 32, 32)),
+    Case("lstm_seq", by_hand_more.LstmSeq, 8, (50, 256)),
+    Case("gru_seq", by_hand_more.GruSeq, 8, (50, 256)),
+    Case("gpt_nano", by_hand_more.GptNano, 8, (128,), tokens=65),
+    Case("transformer", by_hand_more.Transformer, 2, (128,), tokens=8192),
 )
 
 
@@ -82,9 +86,8 @@ def estimated(case: Case, device: torch.device) -> StepMemory:
         return StepMemory(case.rows, weights, gradients, 2 * nbytes(learned), 0, nbytes([batch]), found)
 
 
-def measured(case: Case, device: torch.device) -> int:
+def measured(case: Case, graph: nn.Module, device: torch.device) -> int:
     """The most bytes of a step that has gradients of the step before."""
-    graph = flowconf.build(MODELS / f"{case.name}.yaml").to(device)
     optimizer = optim.AdamW(graph.parameters(), fused=True)
     batch = batch_of(case, device)
 
@@ -121,20 +124,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Estimated and measured memory of a training step.")
     parser.add_argument("--only", help="only the model of this name")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="the folder for `memory.json`")
     given = parser.parse_args()
     torch.set_num_threads(1)
     device, worst = torch.device(given.device), 0.0
-    print(f"{'model':16}{'rows':>6}{'estimated':>12}{'measured':>12}{'ratio':>8}{'seconds':>9}")
+    about = (
+        "The most memory of a training step with AdamW, in which the gradients of the step before are replaced: what "
+        "`flowconf summary --memory` tells before it, what the step of the built graph needs, and what the same step "
+        "needs by hand."
+    )
+    columns = ["model", "rows", "estimated", "measured", "by hand", "estimated to measured", "measured to by hand"]
+    table = Table("memory", "The memory of a step", about, columns)
     for case in CASES:
         if given.only not in (None, case.name):
             continue
-        began = time.perf_counter()
         peak = estimated(case, device).peak
-        took = time.perf_counter() - began
-        real = measured(case, device)
+        real = measured(case, flowconf.build(MODELS / f"{case.name}.yaml").to(device), device)
+        hand = measured(case, case.twin().to(device), device)
         worst = max(worst, abs(peak / real - 1))
-        numbers = f"{bytes_in_words(peak):>12}{bytes_in_words(real):>12}{peak / real:8.3f}{took:9.2f}"
-        print(f"{case.name:16}{case.rows:6}{numbers}", flush=True)
+        shown = map(bytes_in_words, (peak, real, hand))
+        table.add(case.name, f"{case.rows}", *shown, f"{peak / real:.2f}", f"{real / hand:.2f}")
+    table.save(given.out)
     if worst > LIMIT:
         raise SystemExit(f"an estimate is off by {worst:.0%}")
 

@@ -14,7 +14,7 @@ from textwrap import fill
 from table import Table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ORDER = ("training", "peers", "start", "growth", "data")
+ORDER = ("training", "peers", "start", "growth", "checkpoints", "memory", "shares", "data")
 RATIO = re.compile(r"[\d.]+ \(([\d.]+)–([\d.]+)\)")
 HEAD = """# Benchmarks
 

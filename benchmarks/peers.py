@@ -37,12 +37,14 @@ def main() -> None:
         measure(options.rounds, options.out)
         return
     python = options.environment / "bin" / "python"
-    if not python.exists():
-        venv.create(options.environment, with_pip=True)
+    ready = options.environment / ".ready"
+    if not ready.exists():
+        venv.create(options.environment, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-e", str(HERE.parent)], check=True)
+        subprocess.run([*pip, "-c", str(HERE.parent / "constraints.txt"), "-e", str(HERE.parent)], check=True)
         for package in PACKAGES:
             subprocess.run([*pip, package], check=False)
+        ready.touch()
     out = ["--out", str(options.out)] if options.out else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch", "HF_HUB_OFFLINE": "1"}
     words = [str(python), str(Path(__file__)), "--inside", "--rounds", str(options.rounds), *out]
