@@ -14,7 +14,6 @@ from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
-from flowconf.language.sections.directions import of_function
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
 from flowconf.text import read
 from flowconf.text.write import inline
@@ -260,6 +259,8 @@ def _direction(run: Listed, value: str) -> str | None:
     if run.settings.get("trainer.best") == value and run.settings.get("trainer.mode") is not None:
         return str(run.settings["trainer.mode"])
     name = value.split("/")[1]
+    from flowconf.language.sections.directions import of_function  # which takes longer than listing
+
     return "min" if name == "loss" else of_function(str(run.settings.get(f"metrics.{name}.fn")))
 
 
