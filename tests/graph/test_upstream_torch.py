@@ -33,8 +33,10 @@ PRIVATE = {
     "torch._foreach_lerp_",
     "torch._fused_adam_",
     "torch._fused_adamw_",
+    "torch._guards.active_fake_mode",
     "torch._inductor",
     "torch._subclasses.fake_tensor",
+    "torch._subclasses.fake_tensor.FakeTensor._is_param",
     "torch.autograd.graph.Node._sequence_nr",
     "torch.fx.experimental.symbolic_shapes",
     "torch.nn.Module._buffers",
@@ -138,6 +140,19 @@ def test_the_current_node_is_known_in_a_backward_pass_alone():
     assert torch._C._current_autograd_node() is None
     y.sum().backward()
     assert seen != [None]
+
+
+def test_fake_parameters_of_the_active_mode():
+    from torch._guards import active_fake_mode
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    assert active_fake_mode() is None
+    with FakeTensorMode() as mode:
+        assert active_fake_mode() is mode
+        fake = FakeTensor(mode, torch.empty(2, device="meta"), torch.device("cpu"))
+    assert not isinstance(fake, nn.Parameter)
+    fake._is_param = True
+    assert isinstance(fake, nn.Parameter)
 
 
 def test_lists_of_tensors_are_changed_at_once():
