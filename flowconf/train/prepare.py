@@ -30,11 +30,12 @@ from flowconf.language.training import LossSection, TrainingConfig, Trend, sched
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
+from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of
 from flowconf.train.data.run_data import feeds, make_data, sampler_of
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.splits import Resident, Split
+from flowconf.train.data.splits import Resident, Split, Splits
 from flowconf.train.data.streams import RowStream
 from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
@@ -81,7 +82,7 @@ def prepare(
     groups = groups_of(config, graph, named)
     splits = make_data(config, team.device)
     fields = dict(splits.train.fields)
-    _check_against_data(config, fields)
+    _check_against_data(config, fields, splits, inference)
     terms, metrics = _measured(config, fields, team.device)
     terms = [replace(term, reduces=term.reduces and not _may_ignore(term, config, splits.train)) for term in terms]
     optimizers = _optimizers(config, groups)
@@ -272,10 +273,12 @@ def _check_profile(config: Config, total_steps: int) -> None:
         raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", advice="write a smaller `wait`"))
 
 
-def _check_against_data(config: Config, fields: Mapping[str, Any]) -> None:
+def _check_against_data(config: Config, fields: Mapping[str, Any], splits: Splits, inference: Inference | None) -> None:
     reporter = Reporter(config.composition.document.origins)
     check_inputs(config.model, fields, reporter)
     check_references(config.training, config.model, fields, reporter)
+    if inference is not None:
+        check_numbers(config, inference, splits, reporter)
     reporter.stop_on_errors()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from flowconf.graph.shapes.fake_values import UNKNOWN, called, kind_of, wants_nu
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Arrival, Inference
-from flowconf.graph.shapes.inner_values import InnerValues, recorded
+from flowconf.graph.shapes.inner_values import InnerValues, has_inner, recorded
 from flowconf.graph.shapes.known_calls import Prototype, known_call
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
@@ -25,6 +25,9 @@ from flowconf.language.arguments import Call, Literal
 from flowconf.language.plan import Step, Value, join
 from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Place, raised_here
+
+LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)
+"""Modules whose stream are the numbers of rows in a table."""
 
 
 @dataclass
@@ -51,7 +54,7 @@ class ModuleCaller:
                 self._misfit(built, call, wrong)
         inner = call.visit.held.inside.get(call.visit.spot)
         try:
-            with nullcontext() if inner is None else recorded(built, inner):
+            with nullcontext() if inner is None else recorded(built, inner), self._looking_up(built, call):
                 output = called(built, stream, using)
             if known is not None:
                 known.note(output)
@@ -80,10 +83,35 @@ class ModuleCaller:
             source = self._input_of(value)
             if source is not None:
                 self.result.arrivals.append(Arrival(source, module, name, read[name].place, call.path))
-        if isinstance(built, nn.Embedding | nn.EmbeddingBag) and (source := self._input_of(call.stream)) is not None:
+        if isinstance(built, LOOK_UPS):
             given = call.argument("num_embeddings")
-            place = module.place if given is None else given.place
-            self.result.arrivals.append(Arrival(source, module, "", place, call.path, built.num_embeddings))
+            self._note_look_up(built, call.stream, module, call.path, module.place if given is None else given.place)
+
+    def _note_look_up(self, table: nn.Module, numbers: Any, module: Call, path: str, place: Place) -> None:
+        """Note an input of the whole graph whose numbers select rows of a table."""
+        source = self._input_of(numbers)
+        if source is not None:
+            rows = int(table.num_embeddings)  # type: ignore[arg-type]
+            self.result.arrivals.append(Arrival(source, module, "", place, path, rows))
+
+    @contextmanager
+    def _looking_up(self, built: nn.Module, call: ModuleCall) -> Iterator[None]:
+        """A block in which the look-ups inside of a module of a project or package are noted."""
+        module = call.applied.target
+        hooks = []
+        if isinstance(module, Call) and has_inner(module):
+            known = module
+
+            def note(table: nn.Module, given: tuple[Any, ...]) -> None:
+                self._note_look_up(table, given[0] if given else None, known, call.path, known.place)
+
+            tables = [one for one in built.modules() if isinstance(one, LOOK_UPS)]
+            hooks = [one.register_forward_pre_hook(note) for one in tables]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _input_of(self, value: Any) -> str | None:
         """The input of the whole graph that a value is, or shows a part of; None if it is none."""

@@ -167,16 +167,18 @@ def _check_further(config: Config, path: Path, section: SetSection, known: Decla
         check_fields(config, path, given, there, reporter)
 
 
-def declared_fields(config: Config) -> Declared:
-    """What the data set of a config says of its fields, before it is made."""
+def declared_fields(config: Config, fitted: Mapping[str, Any] | None = None) -> Declared:
+    """What the data set of a config says of its fields, before it is made, or with what it has `fitted`."""
     data = config.training.data
-    return _declared(config, data.name, data.args, ("data",))
+    return _declared(config, data.name, data.args, ("data",), fitted)
 
 
-def _declared(config: Config, name: str, args: Mapping[str, Any], path: Path) -> Declared:
+def _declared(
+    config: Config, name: str, args: Mapping[str, Any], path: Path, fitted: Mapping[str, Any] | None = None
+) -> Declared:
     """What the data set that is written at a path of the config says of its fields."""
-    is_own = config.fitted is not None and name == config.training.data.name
-    given = {**args, FITTED: config.fitted} if is_own else args
+    fitted = fitted or (config.fitted if name == config.training.data.name else None)
+    given = args if fitted is None else {**args, FITTED: fitted}
     try:
         return declared(registry.datasets.load(name), given, "" if registry.datasets.is_built_in(name) else name)
     except ConfigError as error:

@@ -304,6 +304,7 @@ def _objective(walk: Walk) -> None:
     from flowconf.train.checks.classes import completed
     from flowconf.train.checks.first_step import measured
     from flowconf.train.checks.hidden import check_hidden
+    from flowconf.train.checks.look_ups import check_classes
     from flowconf.train.checks.masks import check_masks
     from flowconf.train.checks.optimization import check_optimization
     from flowconf.train.checks.turns import check_turns
@@ -319,6 +320,7 @@ def _objective(walk: Walk) -> None:
     check_hidden(walk.step.found.modules, walk.checked.model, walk.reporter)
     check_callbacks(walk.checked, walk.step.inference, walk.reporter)
     check_masks(walk.checked, walk.step.inference, walk.reporter)
+    check_classes(walk.checked, walk.step.inference, walk.step.known, walk.reporter)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None

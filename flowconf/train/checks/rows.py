@@ -13,6 +13,7 @@ from flowconf.language.sections.phases import wanted_values
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
+from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.real_rows import CPU, RealRows
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.data.run_data import how_to_get
@@ -32,6 +33,7 @@ def check_rows(config: Config, inference: Inference, open_terms: list[str], repo
         return open_terms
     check_splits(config, [name for name, _ in real.splits.named()], reporter)
     errors = len(reporter.errors)
+    check_numbers(config, inference, real.splits, reporter)
     left = _check_open(config, real, open_terms, reporter) if open_terms else []
     if len(reporter.errors) > errors:
         return left
