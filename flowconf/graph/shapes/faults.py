@@ -168,7 +168,17 @@ def wrong_type(call: Call, value: Any) -> bool:
         return isinstance(value, Tensor) and value.is_floating_point()
     known = any(name in EXPECTS for name in bound(call)) or FRACTIONS.fullmatch(call.name) is not None
     known = known and modules.home(call.name).startswith("torch.")
-    return known and isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
+    return known and isinstance(value, Tensor) and (_is_double(call, value) or not _is_fraction(value))
+
+
+def _is_double(call: Call, value: Tensor) -> bool:
+    """Whether a stream is of float64, and the weights of a module are not; fake tensors accept it."""
+    sized = any(name in EXPECTS for name in bound(call))
+    return sized and value.dtype == torch.float64 != torch.get_default_dtype()
+
+
+def _is_fraction(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
 
 
 def wrong_dim(call: Call, value: Any) -> Literal | None:
@@ -189,6 +199,10 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
         advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
         return StreamFault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
+    if wrong_type(call, value) and _is_fraction(value):
+        advice = "declare it as `float32`, and convert it in the data set, as by `.float()`"
+        message = f"`{call}` has weights of float32, got {sizes.show(value)} float64 from `{giver}`"
+        return StreamFault(message, advice=advice)
     if wrong_type(call, value):
         advice = "declare it as `float32`, or add an `Embedding` before it"
         message = f"`{call}` expects a floating-point type, got {sizes.show(value)} from `{giver}`"

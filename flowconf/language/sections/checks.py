@@ -65,6 +65,8 @@ OWN_KEYS: dict[type[Section], list[str]] = {
         CallbackSection,
     )
 }
+CONVERTED = {"float64", "float16", "bfloat16", "uint8"}
+"""Types of data that float32 weights do not take, and that are no numbers of classes."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
@@ -326,6 +328,8 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Repo
     else:
         typed = _written(reporter, (*where, "dtype"))
         place, advice = typed or _place_of(given, reporter), f"write `{'' if typed else 'dtype: '}{kind}`"
+        if given.dtype == "float32" and kind in CONVERTED:
+            advice = f"convert `{given.name}` to float32 in the data set, as by `.float()`"
     if wrong is not None and 0 < wrong < len(given.places):
         place, advice = given.places[wrong], Suggestion(str(shape[wrong - 1]), instead_of=str(given.shape[wrong]))
     reporter.error("FC0502", message, place, path="data", labels=labels, advice=advice)

@@ -375,6 +375,8 @@ def check_inputs(graph: Graph, arrays: object, source: str | None = None) -> dic
             kind = str(array.dtype).removeprefix("torch.")
             message = f"the input `{given.name}` is declared as {given.dtype}, but the array is {kind}"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=f"save the array as {given.dtype}"))
+        if given.shape is not None and wanted.is_floating_point:
+            found[given.name] = array.to(wanted)
     rows = {name: len(tensor) for name, tensor in found.items()}
     if len(set(rows.values())) != 1 or 0 in rows.values():
         raise ConfigError(
