@@ -1,4 +1,4 @@
-"""Data of another floating-point type than the weights: the advice is no circle, and predictions convert their inputs."""
+"""Data of another floating-point type than the weights: the advice is no circle, and predictions convert inputs."""
 
 from __future__ import annotations
 
