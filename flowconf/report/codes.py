@@ -75,6 +75,7 @@ CODES: dict[str, str] = {
     "FC0410": "a setting without effect",
     "FC0411": "which values are better is unknown, or contradicted",
     "FC0412": "a loss gets values of another kind than it expects",
+    "FC0413": "a batch in parts is not the whole batch",
     # data
     "FC0501": "unknown data set, or invalid arguments",
     "FC0502": "the data set does not match the graph",

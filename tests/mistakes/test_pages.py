@@ -30,6 +30,7 @@ WARNINGS = {
     "FC0410",
     "FC0411",
     "FC0412",
+    "FC0413",
     "FC0504",
 }
 """Codes that do not stop anything."""

@@ -34,6 +34,7 @@ from flowconf.language.selectors import Tree, copies, parse
 from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
 from flowconf.report import Advice, ConfigError, Place, Reporter, suggest
 from flowconf.report.origins import Origins, Path
+from flowconf.train.checks.accumulation import check_accumulation
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
 from flowconf.train.data.run_data import check_fields, placed
@@ -129,6 +130,7 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
     """Note every loss and metric that cannot be computed, and give what the losses would train."""
     with faked(grad=True, mode=step.mode):
         check, terms, left = _try_terms(step, reporter)
+        check_accumulation(step.config, step.found.modules, terms, check, reporter)
         return replace(_reach(step, terms, check), open=left)
 
 

@@ -1,0 +1,73 @@
+"""Whether the parts of a batch (`trainer.accumulate`) add up to the step of the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from flowconf.language.config import Config
+from flowconf.language.plan import join
+from flowconf.report import Label, Reporter, listing
+from flowconf.report.origins import dotted
+from flowconf.train.checks.terms import TermCheck
+from flowconf.train.objective.terms import Term
+
+WHERE = ("trainer", "accumulate")
+
+
+def check_accumulation(
+    config: Config, modules: Mapping[str, nn.Module], terms: Sequence[Term], check: TermCheck, reporter: Reporter
+) -> None:
+    """Report modules and losses that see one part at a time: batch normalisation, and losses of the whole batch."""
+    parts, rows = config.training.trainer.accumulate, config.training.data.batch_size
+    if parts == 1:
+        return
+    norms = _norms(config, modules)
+    together = [term.name for term in terms if _is_of_the_batch(term, check)]
+    if not norms and not together:
+        return
+    labels = [
+        Label(f"`{path}` normalises each part by its own mean", step.place)
+        for path in norms[:2]
+        if (step := config.model.step(path.partition(".")[0])) is not None
+    ]
+    for name in together[:2]:
+        place = reporter.value(("loss", name, "fn"))
+        labels.append(Label(f"`loss.{name}` is one number for all rows of a part", place))
+    whole = listing([*norms, *(f"loss.{name}" for name in together)])
+    sees = "sees" if len(norms) + len(together) == 1 else "see"
+    message = (
+        f"`accumulate: {parts}` is not the step of a whole batch: {whole} {sees} {-(-rows // parts)} of {rows} rows"
+    )
+    advice = "write `accumulate: 1`" + (", or a norm of each row, such as `GroupNorm` or `LayerNorm`" if norms else "")
+    reporter.warn("FC0413", message, reporter.value(WHERE), path=dotted(WHERE), labels=tuple(labels), advice=advice)
+
+
+def _norms(config: Config, modules: Mapping[str, nn.Module]) -> list[str]:
+    """The modules with batch normalisation that are not always in evaluation mode."""
+    settings = {path: setting.frozen for path, setting in config.model.all_settings() if setting.frozen is not None}
+    found = [
+        join(path, name)
+        for path, module in modules.items()
+        for name, one in module.named_modules()
+        if isinstance(one, _BatchNorm)
+    ]
+    return [path for path in found if _nearest(path, settings) != "all"]
+
+
+def _nearest(path: str, settings: Mapping[str, str]) -> str | None:
+    """The setting of a path, or else that of the nearest one above it."""
+    while path and path not in settings:
+        path = path.rpartition(".")[0]
+    return settings.get(path)
+
+
+def _is_of_the_batch(term: Term, check: TermCheck) -> bool:
+    """Whether a term is one number for all rows, which is not the mean of those of its parts."""
+    try:
+        elements, _ = term.elements(check.values, check.batch)
+    except Exception:  # noqa: BLE001 - it has been reported, or a project's function does something else with fakes
+        return False
+    return elements.ndim == 0
