@@ -266,3 +266,11 @@ def test_a_target_that_is_frozen_at_random(tmp_path):
     assert told(tmp_path, text) == [("FC0409", "teacher", 7)]
     assert told(tmp_path, text.replace("frozen: true", "frozen: true, init: {weight: xavier_normal}")) == []
     assert told(tmp_path, text.replace(", frozen: true", "")) == []
+
+
+def test_a_group_of_the_optimizer_that_is_frozen(tmp_path):
+    groups = "optimizer: {name: adamw, lr: 1e-3, groups: {stem: {lr: 0.1}}}\n"
+    text = BASE.replace("stem: Linear(8, 16)", "stem: {through: 'Linear(8, 16)', frozen: true}") + groups
+    assert told(tmp_path, text) == [("FC0410", "optimizer.groups.stem", 11)]
+    thaw = "phases: {late: {when: {epoch: 1}, thaw: stem}}\n"
+    assert told(tmp_path, text + thaw) == []

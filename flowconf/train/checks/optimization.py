@@ -78,6 +78,13 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     parts: dict[str | None, list[list[str]]] = {None: [taken[text] for text in shared if text in taken]}
     parts |= {text: [taken.get(text, [])] for text in own}
     _check_left(config, bool(parts[None]) or not any(taken.values()), origins, reporter)
+    for selector in section.groups:
+        if reach.select(selector) and not reach.select(selector) & trained:
+            at, message = (
+                ("optimizer", "groups", selector),
+                f"`{selector}` has no effect: all that it selects is frozen",
+            )
+            reporter.warn("FC0410", message, origins.key(at), at=at, advice=f"remove it, or thaw `{selector}`")
     for text, names in parts.items():
         part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
         part.check(origins, reporter)
