@@ -70,3 +70,23 @@ def test_the_nearest_indentation_is_proposed(file, tmp_path, capsys, indent):
     said = re.search(r"indent it by (\d) spaces", capsys.readouterr().out)
     assert said is not None
     assert said[1] == "4"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "advice"),
+    [
+        ("{name: plateau, monitor: val/loss}", "write `value`"),
+        ("{name: exponential, gamma: 0.95}", "available arguments: `final`, `warmup`, `until`"),
+    ],
+)
+def test_a_word_of_another_tool_leads_to_an_argument_that_the_schedule_takes(file, schedule, advice):
+    (found,) = flowconf.check(file, [f"+schedule={schedule}"])
+    assert str(found.help) == advice
+
+
+def test_named_parts_are_selected_by_name():
+    document = {"inputs": {"x": ["B", 8]}, "flow": {"z": "Gaussian", "y": "Linear(4, 2)"}}
+    (found,) = flowconf.check(document)
+    assert "`take: sample` or `take: mean` or `take: log_variance`" in str(found.help)
+    document["flow"]["z"] = {"through": "Gaussian", "take": "sample"}
+    assert flowconf.check(document) == []

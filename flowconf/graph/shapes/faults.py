@@ -146,7 +146,8 @@ def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> StreamFault | No
         names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
         return StreamFault(f"{text} expects a tensor, {got}", advice=f"select one with `from`: {names}")
     if isinstance(value, tuple):
-        advice = "select one with `take: 0` in the step that returns it, as the last module of a chain"
+        takes = " or ".join(f"`take: {name}`" for name in getattr(value, "_fields", (0,)))
+        advice = f"select one with {takes} in the step that returns it, as the last module of a chain"
         return StreamFault(f"{text} expects a tensor, {got}", advice=advice)
     if isinstance(value, Tensor):
         return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)

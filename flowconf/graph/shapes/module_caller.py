@@ -177,7 +177,8 @@ class ModuleCaller:
         held = visit.scope.held.get(step.name) if visit.scope.graph.step(step.name) is step else None
         given = held.all_of_them if held is not None and isinstance(held.all_of_them, tuple) else ()
         right = next((number for number, part in enumerate(given) if isinstance(part, Tensor)), None)
-        advice = f"write `take: {right}`" if right is not None else None
+        names = getattr(held.all_of_them, "_fields", ()) if held is not None else ()
+        advice = f"write `take: {names[right] if names else right}`" if right is not None else None
         picked = f" with `take: {step.take}`" if step.take is not None else ""
         shown, is_picked = f"{self.sizes.show(call.stream)} from `{visit.giver.name}`{picked}", step.take is not None
         where = step.place_of("take")

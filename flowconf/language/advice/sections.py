@@ -112,13 +112,14 @@ def is_unnamed(section: Path, members: object) -> bool:
     return set(members) <= set(keys_of(MEMBERS[section])) and not all(isinstance(m, dict) for m in members.values())
 
 
-def belongs(key: str) -> str | None:
-    """The advice for a key that belongs elsewhere in a training config, or that is not needed."""
+def belongs(key: str, here: str = "") -> str | None:
+    """The advice for a key that belongs elsewhere in a training config than in the section `here`, or is not needed."""
     if key in NOT_NEEDED:
         return NOT_NEEDED[key]
-    levels = [level for level, keys in _levels() if key in keys]
+    others_than = [(level, keys) for level, keys in _levels() if level != f"`{here}`"]
+    levels = [level for level, keys in others_than if key in keys]
     if not levels:
-        known = ((other_tools.for_key(key, keys), level) for level, keys in _levels())
+        known = ((other_tools.for_key(key, keys), level) for level, keys in others_than)
         ours, level = next(((ours, level) for ours, level in known if ours), (None, ""))
         top = other_tools.for_key(key, TOP)
         if ours is not None or top is not None:

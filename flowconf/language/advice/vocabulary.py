@@ -488,5 +488,6 @@ LOSS_ARGUMENTS = {
     "pos_weight": "positive_weight",
     "dim": "axis",
     "top": "topk top_k k",
+    "value": "monitor",
 }
-"""Arguments of losses and metrics, below `args` -> what other tools call them."""
+"""Arguments of losses and metrics, below `args`, and of schedules -> what other tools call them."""

@@ -561,7 +561,7 @@ class _Names:
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and len(path) == 1:
-            elsewhere = explained or sections.belongs(argument)
+            elsewhere = explained or sections.belongs(argument, _section(path))
         return elsewhere or listed
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
