@@ -155,7 +155,7 @@ def main() -> None:
     about = (
         f"A network with the moments of Adam, whose checkpoint has {size:,.0f} MB, saved again and again by the "
         "training loop. Seconds on the clock and of the CPU, the medians of all rounds, and the most memory beside "
-        "what the process had before, in MB."
+        "what the process had before, in MB. A resume replaces state that the process already has."
     )
     table = Table("checkpoints", "Checkpoints", about, ["what", "seconds", "of the CPU", "MB of memory"])
     show(table, "the step that saves waits", waited, more)
