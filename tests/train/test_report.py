@@ -80,10 +80,10 @@ def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
     watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
     watcher.start(0)
     for step in (1, 2, 3):
-        assert not watcher.reads(step)
         clock[0] += 0.5
         watcher.step(step)
         clock[0] += 100.0  # an evaluation
+        watcher.evaluated(step, {})
     assert [(step, found["rows_per_second"]) for step, found in logged] == [(2, 20.0), (3, 20.0)]
 
 

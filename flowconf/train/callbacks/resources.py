@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -14,7 +14,7 @@ from flowconf.train.runs.resources import memory_in_use
 
 
 class Resources(Watcher):
-    """Logs what the steps since the last entry have taken, whenever losses are logged."""
+    """Logs what the steps since the last entry or evaluation have taken, whenever losses are logged."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -25,26 +25,24 @@ class Resources(Watcher):
         self._run = run
 
     def start(self, step: int) -> None:
-        self._steps, self._seconds, self._processor = 0, 0.0, 0.0
+        self._begin(step)
 
-    def reads(self, step: int) -> bool:
-        """A step begins: what is between steps, such as evaluations, is left out."""
-        self._began = time.perf_counter(), time.process_time()
-        return False
+    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
+        self._begin(step)
 
     def step(self, step: int) -> None:
-        self._steps += 1
-        self._seconds += time.perf_counter() - self._began[0]
-        self._processor += time.process_time() - self._began[1]
         if step % self._every and step != self._job.total_steps:
             return
-        seconds = max(self._seconds, 1e-9)
+        seconds = max(time.perf_counter() - self._seconds, 1e-9)
         found = {
-            "rows_per_second": float(f"{self._steps * self._batch / seconds:.4g}"),
-            "processors": round(self._processor / seconds, 2),
+            "rows_per_second": float(f"{(step - self._first) * self._batch / seconds:.4g}"),
+            "processors": round((time.process_time() - self._processor) / seconds, 2),
             "memory": memory_in_use(),
         }
         if self._job.device.type == "cuda":
             found["device_memory"] = torch.cuda.max_memory_allocated(self._job.device)
         self._run.log_resources(step, found)
-        self.start(step)
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        self._first, self._seconds, self._processor = step, time.perf_counter(), time.process_time()

@@ -58,10 +58,14 @@ class Watcher:
 
 
 class Watchers(Watcher):
-    """All watchers of a run; without any, nothing is done."""
+    """All watchers of a run. A step calls only the methods that they have of their own."""
 
     def __init__(self, watchers: Iterable[Watcher] = ()) -> None:
         self.all = tuple(watchers)
+        self._reading = self._having("reads")
+        self._at_gradients = self._having("gradients")
+        self._at_updates = self._having("updated")
+        self._at_steps = self._having("step")
 
     def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
         for one in self.all:
@@ -69,22 +73,22 @@ class Watchers(Watcher):
 
     def recording(self, feed: Feed, take: Take) -> Take:
         """`take`, which notes the batch of a step in `feed` if one of them needs it."""
-        return partial(self._recorded, feed, take) if self.all else take
+        return partial(self._recorded, feed, take) if self._reading else take
 
     def start(self, step: int) -> None:
         for one in self.all:
             one.start(step)
 
     def gradients(self, step: int) -> None:
-        for one in self.all:
+        for one in self._at_gradients:
             one.gradients(step)
 
     def updated(self, step: int) -> None:
-        for one in self.all:
+        for one in self._at_updates:
             one.updated(step)
 
     def step(self, step: int) -> None:
-        for one in self.all:
+        for one in self._at_steps:
             one.step(step)
 
     def evaluated(self, step: int, found: Mapping[str, float]) -> None:
@@ -109,9 +113,13 @@ class Watchers(Watcher):
 
     def _recorded(self, feed: Feed, take: Take, job: Any, rows: Tensor, step: int) -> list[Tensor]:
         """A step, whose batch is noted if it is needed: its parts, without what an optimizer computes once more."""
-        wanted = [one.reads(step + 1) for one in self.all]
+        wanted = [one.reads(step + 1) for one in self._reading]
         feed.seen = [] if any(wanted) else None
         losses = take(job, rows, step)
         if feed.seen is not None:
             del feed.seen[len(in_parts(rows, job.config.training.trainer.accumulate)) :]
         return losses
+
+    def _having(self, name: str) -> list[Watcher]:
+        """The watchers that have a method of their own of this name."""
+        return [one for one in self.all if getattr(type(one), name) is not getattr(Watcher, name)]
