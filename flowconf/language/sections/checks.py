@@ -20,7 +20,6 @@ from flowconf.language.plan import GraphPlan, Input
 from flowconf.language.registry import Table
 from flowconf.language.section import Section
 from flowconf.language.sections import (
-    activations,
     augmentations,
     callbacks,
     data_sets,
@@ -89,7 +88,6 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
         data_sets.check_buckets(training, fields, reporter)
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
-    activations.check(training, plan, reporter)
     reporter.defines("the step", _unnamed(training, plan))
     if fields is not None:
         check_inputs(plan, dict.fromkeys(fields), reporter)

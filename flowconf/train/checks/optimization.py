@@ -79,7 +79,7 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     parts |= {text: [taken.get(text, [])] for text in own}
     _check_left(config, bool(parts[None]) or not any(taken.values()), origins, reporter)
     for selector in section.groups:
-        if reach.select(selector) and not reach.select(selector) & trained:
+        if trained and reach.select(selector) and not reach.select(selector) & trained:
             at, message = (
                 ("optimizer", "groups", selector),
                 f"`{selector}` has no effect: all that it selects is frozen",

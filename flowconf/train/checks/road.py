@@ -17,7 +17,7 @@ from flowconf.language.config import Config, ConfigDocument
 from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
-from flowconf.language.sections import checks
+from flowconf.language.sections import activations, checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
 from flowconf.text import Composition, Document, composing, from_data, with_graphs
@@ -317,6 +317,7 @@ def _objective(walk: Walk) -> None:
     walk.open_terms = reach.open
     check_optimization(walk.checked, reach, walk.reporter)
     check_turns(walk.checked, reach, walk.reporter)
+    activations.check(walk.checked.training, walk.checked.model, walk.reporter)
     check_hidden(walk.step.found.modules, walk.checked.model, walk.reporter)
     check_callbacks(walk.checked, walk.step.inference, walk.reporter)
     check_masks(walk.checked, walk.step.inference, walk.reporter)
