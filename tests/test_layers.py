@@ -196,7 +196,7 @@ def test_listing_weights_needs_no_torch(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["check", "train"])
-def test_mistakes_before_shapes_are_told_without_torch(command, tmp_path):
+def test_mistakes_before_shapes_are_reported_without_torch(command, tmp_path):
     file = tmp_path / "wrong.yaml"
     file.write_text(PLAIN.replace("ReLU", "RelU"))
     call = f"import sys; from flowconf.cli.main import main; sys.exit(main([{command!r}, {str(file)!r}]) != 2)"

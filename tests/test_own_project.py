@@ -121,8 +121,8 @@ def test_every_launcher_and_sweeper_knows_it(project, words, capfd):
         if word.startswith("hydra/") and "sampler" not in word:
             pytest.importorskip(f"hydra_plugins.hydra_{word.partition('=')[2]}_{word[6:].partition('=')[0]}")
     assert main(["train", "own.yaml", "-m", "trainer.epochs=1", *words]) == 0, capfd.readouterr().err
-    told = {f"trainer.epochs=1 optimizer.lr={lr}": "finished" for lr in (0.01, 0.02)}
-    assert {" ".join(sorted(words.split(), reverse=True)): status for words, status in records().items()} == told
+    reported = {f"trainer.epochs=1 optimizer.lr={lr}": "finished" for lr in (0.01, 0.02)}
+    assert {" ".join(sorted(words.split(), reverse=True)): status for words, status in records().items()} == reported
 
 
 @pytest.mark.slow
@@ -407,8 +407,8 @@ def test_a_run_is_loaded_from_another_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(elsewhere)
     with pytest.raises(flowconf.ConfigError) as refused:
         flowconf.load_run(run)
-    told = {one.message: one for one in refused.value.diagnostics}["unknown module `plain`"]
-    assert f"or `cd {tmp_path / 'project'}`" in str(told.help)
+    reported = {one.message: one for one in refused.value.diagnostics}["unknown module `plain`"]
+    assert f"or `cd {tmp_path / 'project'}`" in str(reported.help)
     assert torch.equal(flowconf.load_run(run, trust=True)(torch.ones(1, 4)), expected)
 
 
@@ -447,7 +447,7 @@ FAILS = "raise RuntimeError('of the project')"
         ("        self.path = run.folder", [["train", "own.yaml"]]),
     ],
 )
-def test_an_error_in_its_code_is_told_with_file_and_line(project, before, commands, capfd, monkeypatch):
+def test_an_error_in_its_code_is_reported_with_file_and_line(project, before, commands, capfd, monkeypatch):
     file = Path("mine/__init__.py")
     lines = file.read_text().splitlines()
     number = next(number for number, line in enumerate(lines) if line.startswith(before))
@@ -463,14 +463,14 @@ def test_an_error_in_its_code_is_told_with_file_and_line(project, before, comman
 
 
 @pytest.mark.slow
-def test_an_error_in_a_worker_or_another_process_is_told_with_file_and_line(project, capfd):
+def test_an_error_in_a_worker_or_another_process_is_reported_with_file_and_line(project, capfd):
     replaced("mine/__init__.py", '        return {"x"', f'        if row > 9: {FAILS}\n        return {{"x"')
     for words in (["data.workers=2"], ["trainer.devices=2"]):
         assert main(["train", "own.yaml", *words]) == 1
         assert "mine/__init__.py:" in capfd.readouterr().err
 
 
-def test_a_syntax_error_is_told_with_file_and_line(project, capsys):
+def test_a_syntax_error_is_reported_with_file_and_line(project, capsys):
     replaced("mine/helpers.py", "SCALE = 0.5", "SCALE = = 0.5")
     assert main(["check", "own.yaml"]) == 2
     assert "mine/helpers.py:3:9" in capsys.readouterr().out

@@ -171,7 +171,7 @@ def test_text_in_colour_says_the_same(mismatch):
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render_text([mismatch])
 
 
-def test_several_are_told_with_a_line_between(mismatch):
+def test_several_are_reported_with_a_line_between(mismatch):
     assert render_text([mismatch, mismatch]).count("\n\n") == 1
     assert render_text([]) == ""
 

@@ -84,7 +84,7 @@ documents = st.fixed_dictionaries(
 )
 
 
-def told(error: ConfigError) -> None:
+def reported(error: ConfigError) -> None:
     """Every diagnostic can be shown in every form."""
     assert error.diagnostics
     assert render_text(error.diagnostics)
@@ -121,7 +121,7 @@ def test_any_text_is_a_document_or_refused(text, name):
     try:
         document = read(name, text)
     except ConfigError as error:
-        told(error)
+        reported(error)
         for diagnostic in error.diagnostics:
             assert diagnostic.place.file is not None
             assert diagnostic.place.file.endswith(name)
@@ -135,7 +135,7 @@ def test_any_data_is_a_graph_or_refused(document):
     try:
         plan(document, origin="notebook")
     except ConfigError as error:
-        told(error)
+        reported(error)
         for diagnostic in error.diagnostics:
             assert diagnostic.place.file == "notebook", diagnostic
 
@@ -161,4 +161,4 @@ def test_any_data_is_a_graph_or_refused_at_length(document):
     try:
         plan(document, origin="notebook")
     except ConfigError as error:
-        told(error)
+        reported(error)

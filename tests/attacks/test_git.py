@@ -45,7 +45,7 @@ def repository(git, tmp_path):
     return folder
 
 
-def test_its_state_is_told(repository, git):
+def test_its_state_is_reported(repository, git):
     commit = git("rev-parse", "HEAD").strip()
     assert git_state(repository) == {"commit": commit, "branch": "main", "changed": ["new.yaml", "changed.yaml"]}
     assert git_state(repository / "sub")["changed"] == []

@@ -122,11 +122,11 @@ def refused(text: str, *words: str) -> None:
     file = Path("a.yaml")
     file.write_text(text)
     found = check("a.yaml", words)
-    assert "FC0108" in {told.code for told in found}, found
-    assert all(told.place.line or told.place.word for told in found)
+    assert "FC0108" in {reported.code for reported in found}, found
+    assert all(reported.place.line or reported.place.word for reported in found)
     with pytest.raises(ConfigError) as caught:
         sweep("a.yaml", ["seed=0", *words])
-    assert "FC0108" in {told.code for told in caught.value.diagnostics}
+    assert "FC0108" in {reported.code for reported in caught.value.diagnostics}
     assert not Path(RAN).exists()
     assert "evil" not in sys.modules
     assert not Path("runs").exists()
@@ -162,7 +162,7 @@ def test_a_word_is_refused(word, folder):
 def test_a_file_that_says_it_belongs_to_hydra_is_refused(header, folder):
     Path("group/more.yaml").write_text(f"{header}\n_target_: evil.call\n")
     Path("a.yaml").write_text(f"defaults: [_self_, {{group: more}}]\n{CONFIG}")
-    assert [told.code for told in check("a.yaml")] == ["FC0108"]
+    assert [reported.code for reported in check("a.yaml")] == ["FC0108"]
     with pytest.raises(ConfigError):
         sweep("a.yaml", ["seed=0"])
     assert "evil" not in sys.modules
@@ -170,7 +170,7 @@ def test_a_file_that_says_it_belongs_to_hydra_is_refused(header, folder):
 
 def test_a_launcher_in_the_folders_of_configs_is_refused(folder):
     Path("a.yaml").write_text(f"defaults: [_self_, {{override hydra/launcher: evil}}]\n{CONFIG}")
-    assert [told.code for told in check("a.yaml")] == ["FC0108"]
+    assert [reported.code for reported in check("a.yaml")] == ["FC0108"]
     with pytest.raises(ConfigError):
         sweep("a.yaml", ["seed=0", "hydra/launcher=evil"])
     assert "evil" not in sys.modules

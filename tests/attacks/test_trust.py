@@ -58,9 +58,9 @@ def download(tmp_path, monkeypatch):
 def run(download):
     """A run that was started with a config of the downloaded folder, laid beside it with a project of its own."""
     record = Folder(Path.cwd()).train(text=CONFIG).folder
-    told = json.loads((record / "run.json").read_text())
-    told |= {"config": str(download.folder / "plain.yaml"), "folder": str(download.folder)}
-    (record / "run.json").write_text(json.dumps(told))
+    reported = json.loads((record / "run.json").read_text())
+    reported |= {"config": str(download.folder / "plain.yaml"), "folder": str(download.folder)}
+    (record / "run.json").write_text(json.dumps(reported))
     for file in download.folder.iterdir():
         if file.suffix in (".toml", ".py"):
             (record / file.name).write_bytes(file.read_bytes())
@@ -82,11 +82,11 @@ def test_a_command_imports_nothing_of_a_project_that_it_is_not_called_in(command
 @pytest.mark.parametrize("command", COMMANDS[:5])
 def test_an_unknown_name_says_which_project_may_have_it(command, download, capsys):
     assert main([command, str(download.folder / "own.yaml")]) == 2
-    told = "".join(capsys.readouterr())
-    assert f"unknown module `{download.block}`" in told
-    assert f"the project `{download.folder}/pyproject.toml` registers modules that were not imported" in told
-    assert "add `--trust`" in told
-    assert f"`cd {download.folder}`" in told
+    reported = "".join(capsys.readouterr())
+    assert f"unknown module `{download.block}`" in reported
+    assert f"the project `{download.folder}/pyproject.toml` registers modules that were not imported" in reported
+    assert "add `--trust`" in reported
+    assert f"`cd {download.folder}`" in reported
     assert not download.mark.exists()
 
 
@@ -105,7 +105,7 @@ def test_it_is_imported_by_a_command_in_it(download, monkeypatch):
 
 def test_python_trusts_by_a_keyword(download):
     file = download.folder / "own.yaml"
-    assert [told.code for told in flowconf.check(file)] == ["FC0109", "FC0132"]
+    assert [reported.code for reported in flowconf.check(file)] == ["FC0109", "FC0132"]
     assert not download.mark.exists()
     assert flowconf.build(file, trust=True).plan.step("hidden") is not None
     assert flowconf.check(file) == []
@@ -150,7 +150,7 @@ def test_a_run_is_trusted_by_a_flag(run, download):
 
 def test_a_folder_that_a_run_names_is_not_where_the_command_was_called(download):
     with projects.in_folder(download.folder):
-        assert [told.code for told in projects.import_project(download.folder)] == ["FC0109"]
+        assert [reported.code for reported in projects.import_project(download.folder)] == ["FC0109"]
     assert not download.mark.exists()
 
 

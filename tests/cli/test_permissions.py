@@ -1,4 +1,4 @@
-"""Files and folders that must not be read or written are told as what they are, at their place, by every command."""
+"""Files and folders that must not be read or written are reported as such, at their place, by every command."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def folder(tmp_path, monkeypatch):
          "FC0301", "`pictures/c.yaml` cannot be read: permission denied"),
     ],
 )  # fmt: skip
-def test_what_must_not_be_read_is_told_at_its_place(denied, words, data, code, message):
+def test_what_must_not_be_read_is_reported_at_its_place(denied, words, data, code, message):
     if data is not None:
         Path("config.yaml").write_text(CONFIG.replace("{name: arrays, train: rows.npz}", data), encoding="utf-8")
     Path(denied).chmod(0)
-    told = flowconf.check("config.yaml", words)
-    assert (told[0].code, told[0].message) == (code, message)
-    assert told[0].place.file is not None or told[0].place.word is not None
+    reported = flowconf.check("config.yaml", words)
+    assert (reported[0].code, reported[0].message) == (code, message)
+    assert reported[0].place.file is not None or reported[0].place.word is not None
 
 
 @pytest.mark.usefixtures("folder")
@@ -80,7 +80,7 @@ def test_a_folder_that_nothing_asks_for_may_be_closed():
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    ("denied", "rights", "words", "told"),
+    ("denied", "rights", "words", "reported"),
     [
         ("runs", 0o500, ["train", "config.yaml"], "error[FC0702]: cannot make a run folder under `runs`"),
         ("runs", 0, ["runs"], "error[FC0601]: `runs`: permission denied"),
@@ -89,29 +89,29 @@ def test_a_folder_that_nothing_asks_for_may_be_closed():
         ("pictures", 0, ["eject", "config.yaml", "-o", "pictures/x.py"], "error[FC0601]: `pictures/"),
     ],
 )
-def test_commands_tell_what_they_must_not_do(denied, rights, words, told, capsys):
+def test_commands_tell_what_they_must_not_do(denied, rights, words, reported, capsys):
     Path(denied).chmod(rights)
     assert main(words) in (1, 3)
     printed = capsys.readouterr().err
-    assert told in printed
+    assert reported in printed
     assert "Traceback" not in printed
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    ("denied", "told"),
+    ("denied", "reported"),
     [
         ("run.json", "error[FC0301]: the record"),
         ("config.yaml", "error[FC0001]: `config.yaml` cannot be read: permission denied"),
         ("checkpoints", "last.safetensors`: permission denied"),
     ],
 )
-def test_a_run_that_must_not_be_read_does_not_go_on(denied, told, capsys):
+def test_a_run_that_must_not_be_read_does_not_go_on(denied, reported, capsys):
     assert main(["train", "config.yaml"]) == 0
     run = next(Path("runs").rglob("run.json")).parent
     (run / denied).chmod(0)
     capsys.readouterr()
     assert main(["train", "--resume", str(run), "trainer.epochs=2"]) in (2, 3)
     printed = capsys.readouterr().err
-    assert told in printed
+    assert reported in printed
     assert "Traceback" not in printed

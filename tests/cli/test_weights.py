@@ -73,7 +73,7 @@ def test_only_what_stands_at_a_path(capsys):
         (["model.onnx"], "is not a weights file"),
     ],
 )
-def test_mistakes_are_told_in_words(arguments, words, tmp_path, capsys):
+def test_mistakes_are_reported_in_words(arguments, words, tmp_path, capsys):
     (tmp_path / "best.safetensors").write_bytes(struct.pack("<Q", 10**12) + b"{}")
     (tmp_path / "broken.pt").write_bytes(b"no zip")
     (tmp_path / "model.onnx").write_bytes(b"")

@@ -137,7 +137,7 @@ def test_what_comes_from_the_last_iteration_is_dotted(everything):
     assert re.search(r'style="dotted".* dir="forward"', line_of(everything, '"refine" -> "refine"'))
 
 
-def test_verbs_are_told_in_words(everything):
+def test_verbs_are_reported_in_words(everything):
     assert r'label="loop  read  × 3\l"' in everything
     assert r'label="loop  refine  × 3\nLinear(26, 26)\nTanh"' in everything
     assert r'label="map  slices\nLinear(13, 13)\n2 slices of the stream"' in everything

@@ -13,7 +13,7 @@ import flowconf
 GRAPH = "inputs: {x: [B, 4]}\nflow:\n  a:\n    through: Linear(4, 4)\n    checkpoint: FILE\n"
 
 
-def told(folder, name):
+def reported(folder, name):
     (folder / "graph.yaml").write_text(GRAPH.replace("FILE", name))
     return [(one.code, one.place.line, one.place.column) for one in flowconf.check(str(folder / "graph.yaml"))]
 
@@ -30,7 +30,7 @@ def told(folder, name):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 def test_the_header_tells_what_a_load_would_find(tensors, code, name, tmp_path):
     (save_file if name.endswith("safetensors") else torch.save)(tensors, tmp_path / name)
-    assert told(tmp_path, name) == ([] if code is None else [(code, 5, 17)])
+    assert reported(tmp_path, name) == ([] if code is None else [(code, 5, 17)])
 
 
 def test_files_that_are_cut_short_or_no_weights_are_refused(tmp_path):
@@ -39,7 +39,7 @@ def test_files_that_are_cut_short_or_no_weights_are_refused(tmp_path):
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print))
     (tmp_path / "text.safetensors").write_text("hello")
     for name in ("w.safetensors", "code.pt", "text.safetensors"):
-        assert told(tmp_path, name) == [("FC0301", 5, 17)]
+        assert reported(tmp_path, name) == [("FC0301", 5, 17)]
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_files_that_are_cut_short_or_no_weights_are_refused(tmp_path):
 )
 def test_a_key_that_is_at_fault_is_marked_itself(key, code, column, tmp_path):
     save_file({"weight": torch.zeros(4, 4), "bias": torch.zeros(4)}, tmp_path / "w.safetensors")
-    assert told(tmp_path, f"{{path: w.safetensors, {key}}}") == [(code, 5, column)]
+    assert reported(tmp_path, f"{{path: w.safetensors, {key}}}") == [(code, 5, column)]

@@ -312,7 +312,7 @@ BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> T
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "reported"),
     [
         ("blk", "`blk` is repeated; its copies are `blk.0` to `blk.1`\n  = help: write `blk.0`"),
         ("blk.2", "copy `2` of `blk` is out of range: it has 2 copies\n  = help: the last is `1`"),
@@ -323,10 +323,10 @@ BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> T
         ),
     ],
 )
-def test_what_is_not_one_module_cannot_be_reused(path: str, told: str) -> None:
+def test_what_is_not_one_module_cannot_be_reused(path: str, reported: str) -> None:
     with pytest.raises(flowconf.ConfigError) as raised:
         flowconf.build({"inputs": {"x": ["B", 6]}, "flow": {**BLOCKS, "again": {"reuse": path}}})
-    assert str(raised.value) == f"error[FC0141]: {told}"
+    assert str(raised.value) == f"error[FC0141]: {reported}"
 
 
 @pytest.mark.slow

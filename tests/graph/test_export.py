@@ -109,12 +109,12 @@ REFUSED = {
 }
 
 
-def test_what_no_program_can_hold_is_told_all_at_once(tmp_path):
+def test_what_no_program_can_hold_is_reported_all_at_once(tmp_path):
     with pytest.raises(flowconf.ConfigError) as problem:
         export(flowconf.build(REFUSED), tmp_path / "a.pt2")
-    told = problem.value.diagnostics
-    assert {d.code for d in told} == {"FC0208"}
-    assert [(d.path, d.message.partition(": ")[2]) for d in told] == [
+    reported = problem.value.diagnostics
+    assert {d.code for d in reported} == {"FC0208"}
+    assert [(d.path, d.message.partition(": ")[2]) for d in reported] == [
         ("pick", "the selected branches depend on the data"),
         ("deep.halt", "the number of iterations depends on the data"),
         ("again", "it keeps `last` between calls, but a program has no state"),
@@ -132,7 +132,7 @@ def test_a_size_that_cannot_stay_open_is_named_and_can_be_closed(tmp_path):
     assert torch.equal(torch.export.load(tmp_path / "a.pt2").module()(x), graph.eval()(x))
 
 
-def test_what_torch_cannot_trace_is_told_with_its_step(tmp_path, table):
+def test_what_torch_cannot_trace_is_reported_with_its_step(tmp_path, table):
     class Peeks(torch.nn.Module):
         def forward(self, x):
             return x if float(x.sum()) > 0 else -x

@@ -55,7 +55,7 @@ def test_path_place_and_shapes_are_noted(graph, tmp_path):
     assert "[3, 4]" in note
 
 
-def test_the_note_is_told_once_at_every_depth(graph):
+def test_the_note_is_reported_once_at_every_depth(graph):
     model = nn.Sequential(graph)
     with pytest.raises(RuntimeError) as raised:
         model(torch.randn(3, 6))
@@ -260,5 +260,5 @@ def test_a_refusal_of_ours_gains_its_place_and_path(tmp_path):
     file.write_text("flow:\n  a: Tanh\n  b:\n    switch: {a: Tanh, b: Tanh}\n    router: FixedSelector(7)\n", "utf-8")
     with pytest.raises(flowconf.FlowconfError) as raised:
         flowconf.build(file)(torch.randn(2, 3))
-    (told,) = raised.value.diagnostics
-    assert (told.path, told.place.line) == ("b", 3)
+    (reported,) = raised.value.diagnostics
+    assert (reported.path, reported.place.line) == ("b", 3)

@@ -36,7 +36,7 @@ def graph(step: str, inputs: str = "image: [B, 3, 16, 16]") -> str:
     return write(f"inputs: {{{inputs}}}\nflow:\n  a: {step}\n")
 
 
-def told(step: str, inputs: str = "image: [B, 3, 16, 16]") -> tuple[str, int, int, str, str]:
+def reported(step: str, inputs: str = "image: [B, 3, 16, 16]") -> tuple[str, int, int, str, str]:
     """The code, line, column and message of the only mistake, and its advice."""
     (found,) = flowconf.check(graph(step, inputs))
     return found.code, found.place.line, found.place.column, found.message, found.help or ""
@@ -169,14 +169,14 @@ def test_the_structure_has_a_hash_and_a_summary(project):
     ],
 )  # fmt: skip
 def test_a_name_or_argument_is_refused_at_its_place(step, code, column, message, advice, project):
-    found = told(step)
+    found = reported(step)
     assert found[:3] == (code, 3, column), found
     assert message in found[3]
     assert advice in found[4]
 
 
 def test_a_wrong_size_is_refused_where_it_is_called(project):
-    code, line, column, message, _ = told("shelf.Net(4)", "image: [B, 1, 16, 16]")
+    code, line, column, message, _ = reported("shelf.Net(4)", "image: [B, 1, 16, 16]")
     assert (code, line, column) == ("FC0201", 3, 6)
     assert "to have 3 channels, but got 1" in message
 
@@ -185,7 +185,7 @@ def test_a_wrong_size_is_refused_where_it_is_called(project):
 def test_a_constructor_does_not_reach_the_network(constructor, project):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
-        code, *_, message, advice = told(f"shelf.{constructor}({server.getsockname()[1]})")
+        code, *_, message, advice = reported(f"shelf.{constructor}({server.getsockname()[1]})")
         assert code == "FC0202"
         assert "it would connect to the network" in message
         assert "checkpoint" in advice
@@ -210,7 +210,7 @@ class Harmful:
 def test_a_constructor_only_constructs(constructor, tried, project):
     given = "harmful" if constructor == "unpickling" else "mark"
     Path("harmful").write_bytes(pickle.dumps(Harmful()))
-    code, *_, message, _ = told(f"shelf.{constructor}('{given}')")
+    code, *_, message, _ = reported(f"shelf.{constructor}('{given}')")
     assert code == "FC0202"
     assert f"it would {tried}" in message
     assert not Path("mark").exists()
@@ -229,7 +229,7 @@ def test_a_parameter_of_the_name_of_a_package_is_refused(project):
 
 def test_a_package_that_is_not_installed_says_so(project):
     Path("pyproject.toml").write_text('[tool.flowconf]\npackages = ["shelf", "nowhere_at_all"]\n')
-    code, _, _, message, advice = told("nowhere_at_all.Net()")
+    code, _, _, message, advice = reported("nowhere_at_all.Net()")
     assert code == "FC0132"
     assert message.endswith("the package `nowhere_at_all` is not installed")
     assert "pip install nowhere_at_all" in advice

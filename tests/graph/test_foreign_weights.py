@@ -48,7 +48,7 @@ def loaded(source: str) -> dict[str, torch.Tensor]:
     return flowconf.build("graph.yaml").module_at("body").state_dict()
 
 
-def told(source: str) -> tuple[str, str, str]:
+def reported(source: str) -> tuple[str, str, str]:
     (found,) = [one for one in flowconf.check(write(source)) if one.severity == "error"]
     assert found.place.line == 5
     return found.code, found.message, found.help or ""
@@ -89,7 +89,7 @@ def test_an_index_that_is_wrong(change, message, weights):
     index = shard(weights)
     change(index)
     Path("model.safetensors.index.json").write_text(json.dumps(index))
-    code, said, _ = told("model.safetensors.index.json")
+    code, said, _ = reported("model.safetensors.index.json")
     assert code == "FC0301"
     assert message in said
 
@@ -97,7 +97,7 @@ def test_an_index_that_is_wrong(change, message, weights):
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": []}', '{"weight_map": {"a": 3}}', "[" * 5000])
 def test_an_index_that_is_none(text, weights):
     Path("model.safetensors.index.json").write_text(text)
-    assert told("model.safetensors.index.json")[0] == "FC0301"
+    assert reported("model.safetensors.index.json")[0] == "FC0301"
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.ckpt"])
@@ -127,7 +127,7 @@ def test_a_file_of_the_hub_in_a_folder(weights):
 @pytest.mark.parametrize("prefix", ["module", "model", "_orig_mod", "_orig_mod.module", "model.encoder"])
 def test_a_prefix_is_found_and_proposed(prefix, weights):
     torch.save({"state_dict": {f"{prefix}.{name}": tensor for name, tensor in weights.items()}}, "w.ckpt")
-    code, _, advice = told("w.ckpt")
+    code, _, advice = reported("w.ckpt")
     assert code == "FC0302"
     assert advice == f"add `at: {prefix}` (6 of 6 would match)"
     assert same(loaded(f"{{path: w.ckpt, at: {prefix}}}"), weights)
@@ -147,7 +147,7 @@ def test_averages_are_another_set(weights, capsys):
 
 def test_several_sets_without_a_usual_name(weights):
     torch.save({"student": weights, "teacher": weights}, "w.pt")
-    code, message, advice = told("w.pt")
+    code, message, advice = reported("w.pt")
     assert code == "FC0301"
     assert "several sets of tensors: `student`, `teacher`" in message
     assert advice == "choose one, as in `at: student`"
@@ -157,7 +157,7 @@ def test_several_sets_without_a_usual_name(weights):
 def test_another_head_is_accounted_for(weights):
     other = {**weights, "head.weight": torch.ones(7, 4), "head.bias": torch.ones(7)}
     save_file(other, "w.safetensors")
-    code, message, advice = told("w.safetensors")
+    code, message, advice = reported("w.safetensors")
     assert code == "FC0305"
     assert "`body.head.weight` has shape [2, 4], but [7, 4]" in message
     assert advice == "write `mismatched: ignore` to keep the values that they have here"
@@ -181,11 +181,11 @@ def test_no_pickle_is_opened(name, harm, weights):
         file = "shard.bin"
         Path(name).write_text(json.dumps({"weight_map": {"first.weight": file}}))
     Path(file).write_bytes(pickle.dumps({"state_dict": weights, "hyper_parameters": harm}))
-    code, message, _ = told(name)
+    code, message, _ = reported(name)
     assert code == "FC0301"
     assert "cannot be read as weights" in message
     with pytest.raises(flowconf.ConfigError):
         flowconf.build("graph.yaml")
     torch.save({"state_dict": weights, "hyper_parameters": harm}, file)
-    assert told(name)[0] == "FC0301"
+    assert reported(name)[0] == "FC0301"
     assert not Path("mark").exists()

@@ -35,7 +35,7 @@ def model(hub, weights, tmp_path, monkeypatch):
     return hub
 
 
-def told() -> tuple[str, int, str]:
+def reported() -> tuple[str, int, str]:
     with pytest.raises(flowconf.ConfigError) as raised:
         flowconf.build("graph.yaml")
     (found,) = raised.value.diagnostics
@@ -70,7 +70,7 @@ def test_a_commit_and_a_digest_ask_no_one_again(model, weights):
     assert same(flowconf.build("graph.yaml"), weights)
     assert model.asked == []
     write(f"{{hub: org/model, sha256: {'0' * 64}}}")
-    assert told()[0] == "FC0306"
+    assert reported()[0] == "FC0306"
 
 
 def test_shards_and_pickles(model, weights):
@@ -96,7 +96,7 @@ def test_shards_and_pickles(model, weights):
 )
 def test_what_the_hub_does_not_have(source, column, message, model):
     write(source)
-    assert told() == ("FC0301", column, message)
+    assert reported() == ("FC0301", column, message)
 
 
 def test_a_hub_that_is_not_reached(model, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_hub_that_is_not_reached(model, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     write("{hub: org/model}")
-    code, _, message = told()
+    code, _, message = reported()
     assert code == "FC0301"
     assert "cannot be" in message
 
@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_are_reported_at_their_place(model):
         {"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}, model.folder / "org" / "model" / "model.safetensors"
     )
     write("{hub: org/model}")
-    assert told()[:2] == ("FC0305", 23)
+    assert reported()[:2] == ("FC0305", 23)
     (found,) = flowconf.check("graph.yaml")
     assert (found.code, found.place.column) == ("FC0305", 23)
 

@@ -1,4 +1,4 @@
-"""Graph documents read from modules: the same weights under told names, and the same outputs bit for bit."""
+"""Graph documents read from modules: the same weights under reported names, and the same outputs bit for bit."""
 
 from __future__ import annotations
 
@@ -241,13 +241,13 @@ class Odd(nn.Module):
 
 def test_what_could_not_be_read_is_said_with_its_path():
     found = read(Odd())
-    told = {one.path: one.reason for one in found.unread}
-    assert told["branch"].endswith("must be registered with `@flowconf.register`")
+    reported = {one.path: one.reason for one in found.unread}
+    assert reported["branch"].endswith("must be registered with `@flowconf.register`")
     assert any(one.path == "branch" and "cannot be traced" in one.reason for one in found.unread)
-    assert told["sin"] == "`sin` has no equivalent module"
-    assert told["place"].startswith("a parameter of shape [1, 4] is used directly")
-    assert told["spare"] == "its weights are not used by the forward"
-    assert "is also active in evaluation mode" in told["dropout"]
+    assert reported["sin"] == "`sin` has no equivalent module"
+    assert reported["place"].startswith("a parameter of shape [1, 4] is used directly")
+    assert reported["spare"] == "its weights are not used by the forward"
+    assert "is also active in evaluation mode" in reported["dropout"]
     flow = found.document["flow"]
     assert flow["branch"] == "Branching"
     assert flow["sin"] == "Sin"
@@ -290,7 +290,7 @@ def test_forwards_that_cannot_be_read(forward, words):
     assert words in str(found.unread[0])
 
 
-def test_the_same_module_in_two_graphs_is_told():
+def test_the_same_module_in_two_graphs_is_reported():
     shared = nn.Linear(4, 4)
     module = nn.Sequential(nn.Sequential(shared, MLP3(shared)), nn.ReLU())
     assert any("is the same module as" in one.reason for one in read(module).unread)
@@ -337,7 +337,7 @@ def test_calls_are_recovered_and_make_the_same_module(module, call):
     ]
 
 
-def test_a_call_that_would_make_another_module_is_not_told():
+def test_a_call_that_would_make_another_module_is_not_reported():
     changed = nn.Linear(3, 4)
     changed.weight = nn.Parameter(torch.zeros(5, 3))
     with pytest.raises(Unrecoverable, match="weight"):

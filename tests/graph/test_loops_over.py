@@ -180,7 +180,7 @@ def test_what_is_gone_over_is_part_of_the_structure():
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "reported"),
     [
         ({"times": 3}, ["FC0122: `times` and `over` of the loop `read` are mutually exclusive"]),
         ({"max": 3}, ["FC0125: `max` does not apply to a loop with `over`"]),
@@ -194,11 +194,11 @@ def test_what_is_gone_over_is_part_of_the_structure():
         ({"dim": 2}, ["FC0206: the input `moment` of `read` is declared as [B, 6], got [B, 5]"]),
     ],
 )
-def test_refusals(changed, told):
+def test_refusals(changed, reported):
     read = {key: value for key, value in {**FLOW["read"], **changed}.items() if value is not None}
     with pytest.raises(ConfigError) as raised:
         flowconf.build(document({**FLOW, "read": read}))
-    assert [f"{d.code}: {d.message}" for d in raised.value.diagnostics] == told
+    assert [f"{d.code}: {d.message}" for d in raised.value.diagnostics] == reported
 
 
 def test_values_of_unequal_length_are_refused():
@@ -206,5 +206,5 @@ def test_values_of_unequal_length_are_refused():
     flow = {"start": "Zeros(4)", "read": {"loop": body, "over": {"moment": "x", "more": "y"}}}
     with pytest.raises(ConfigError) as raised:
         flowconf.build({"inputs": {"x": ["B", 5, 6], "y": ["B", 3, 6]}, "flow": flow})
-    told = [(d.code, d.message) for d in raised.value.diagnostics if d.severity == "error"]
-    assert told == [("FC0205", "the loop `read` iterates over different numbers of slices: 5 of `x` and 3 of `y`")]
+    reported = [(d.code, d.message) for d in raised.value.diagnostics if d.severity == "error"]
+    assert reported == [("FC0205", "the loop `read` iterates over different numbers of slices: 5 of `x` and 3 of `y`")]

@@ -218,8 +218,8 @@ def test_a_graph_that_fits_one_size_says_which(flow, sizes, note):
 def test_what_fits_no_size_is_refused_with_the_smallest_example(sizes):
     flow = {**UNET, "deep": "MaxPool2d(2) >> Conv2d(4, 4, 3) >> Upsample(scale_factor=2)"}
     flow = flow if len(sizes) == 2 else {k: str(v).replace("2d", "1d") if k != "both" else v for k, v in flow.items()}
-    (told,) = findings(graph(flow, *sizes)).mistakes
-    note = told.labels[-1].message
+    (reported,) = findings(graph(flow, *sizes)).mistakes
+    note = reported.labels[-1].message
     assert note.startswith("at 8 for ")
     assert "[B, 4, 4, 4], `other` [B, 4, 8, 8]" in note or "[B, 4, 4], `other` [B, 4, 8]" in note
 
@@ -250,9 +250,9 @@ def test_an_error_that_does_not_mention_the_size_may_still_depend_on_it(monkeypa
 
 def test_a_hole_is_not_filled_from_an_open_size():
     flow = {"a": "Conv2d(1, 4, 3) >> Flatten >> Linear(_, 10)"}
-    (told,) = findings(graph(flow, "H", 9)).mistakes
-    assert (told.code, told.path) == ("FC0204", "a.2")
-    assert told.message.endswith("it depends on `H`, which may have any size")
+    (reported,) = findings(graph(flow, "H", 9)).mistakes
+    assert (reported.code, reported.path) == ("FC0204", "a.2")
+    assert reported.message.endswith("it depends on `H`, which may have any size")
     pooled = {"a": "Conv2d(1, 4, 3) >> AdaptiveAvgPool2d(1) >> Flatten >> Linear(_, 10)"}
     for size in ("H", 9):
         assert checked(graph(pooled, size, 9)) == ([], ())

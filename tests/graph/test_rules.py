@@ -66,15 +66,15 @@ WRONG = {
 TORCH = re.compile(r"[Tt]ensor|torch|: [A-Z]|\bdim \d|\bD\b|shape '|spatial|FakeTensor")
 
 
-def told(call, stream, using):
+def reported(call, stream, using):
     step = {"from": stream, "through": call, **({"using": using} if using else {})}
     return [d for d in flowconf.check({"inputs": INPUTS, "flow": {"a": step}}) if d.severity == "error"]
 
 
 @pytest.mark.parametrize("call", WRONG)
-def test_what_does_not_fit_is_told_once_in_words(call):
+def test_what_does_not_fit_is_reported_once_in_words(call):
     stream, using, words = WRONG[call]
-    (one,) = told(call, stream, using)
+    (one,) = reported(call, stream, using)
     assert words in one.message
     assert not TORCH.search(one.message.removeprefix(call)), one.message
 
@@ -101,7 +101,7 @@ RIGHT = {
 @pytest.mark.parametrize("call", RIGHT)
 def test_what_fits_is_let_pass(call):
     stream, using = RIGHT[call]
-    assert told(call, stream, using) == []
+    assert reported(call, stream, using) == []
 
 
 def test_every_rule_refuses_something():
@@ -121,7 +121,7 @@ def test_readers_that_agree_tell_of_the_value_once(tmp_path):
     assert "`left`, `right`" in found[0].message
 
 
-def test_what_is_used_again_for_another_stream_is_told_where_it_is_used_again():
+def test_what_is_used_again_for_another_stream_is_reported_where_it_is_used_again():
     flow = {
         "tower": {"through": {"flow": {"one": "Linear(8, 4)", "two": "Linear(4, 4)"}}},
         "again": {"from": "image", "reuse": "tower"},

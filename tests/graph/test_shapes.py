@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""What does not fit is told before anything runs: the place, the other party, both sizes, the text to write instead."""
+"""What does not fit is reported before anything runs: the place, the other party, both sizes, the text to write instead."""
 
 from __future__ import annotations
 
@@ -309,18 +309,18 @@ def codes(document):
 
 
 def test_one_cause_one_diagnostic():
-    """Everything behind the first misfit depends on it, and is not told again."""
+    """Everything behind the first misfit depends on it, and is not reported again."""
     flow = {"a": "Linear(6, 4)", "b": "Linear(5, 3)", "c": "Linear(3, 3)", "d": {"also": "Linear(3, 3)"}}
     assert codes({"inputs": {"x": ["B", 6]}, "flow": flow}) == ["FC0201"]
 
 
-def test_two_causes_are_told_at_once():
+def test_two_causes_are_reported_at_once():
     flow = {"a": "Linear(5, 4)", "b": {"from": "y", "through": "Linear(7, 3)"}}
     assert codes({"inputs": {"x": ["B", 6], "y": ["B", 8]}, "flow": flow}) == ["FC0201", "FC0201"]
 
 
 TOLD = {
-    # flow -> the steps that are told, and those that cannot be checked because of them
+    # flow -> the steps that are reported, and those that cannot be checked because of them
     "what a module gives is known although what it takes is wrong": (
         {"a": "Linear(9, 4)", "b": "ReLU", "c": "Linear(5, 3)"}, ["a", "c"], []),
     "a chain goes on as well": ({"a": "Linear(9, 4) >> ReLU >> Linear(5, 4)"}, ["a", "a"], []),
@@ -341,16 +341,16 @@ TOLD = {
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_consequences_are_counted_and_not_told(name):
-    flow, told, unchecked = TOLD[name]
+def test_consequences_are_counted_and_not_reported(name):
+    flow, reported, unchecked = TOLD[name]
     with pytest.raises(ConfigError) as raised:
         flowconf.build({"inputs": {"x": ["B", 6]}, "flow": flow})
-    assert [diagnostic.path for diagnostic in raised.value.diagnostics] == told
+    assert [diagnostic.path for diagnostic in raised.value.diagnostics] == reported
     assert list(raised.value.unchecked) == unchecked
     assert pickle.loads(pickle.dumps(raised.value)).unchecked == raised.value.unchecked
 
 
-def test_an_inner_misfit_of_a_graph_used_by_a_loop_is_told_once():
+def test_an_inner_misfit_of_a_graph_used_by_a_loop_is_reported_once():
     body = {"flow": {"a": "Linear(6, 4)", "b": "Linear(5, 6)"}}
     flow = {"l": {"loop": body, "times": 3}, "end": "Linear(6, 2)"}
     assert codes({"inputs": {"x": ["B", 6]}, "flow": flow}) == ["FC0201"]

@@ -81,7 +81,7 @@ def test_values_and_gradients_are_the_same_to_the_bit(graph):
         assert mine is None or torch.equal(mine, theirs)
 
 
-def test_a_backward_pass_is_told_by_the_forward_step(graph):
+def test_a_backward_pass_is_reported_by_the_forward_step(graph):
     found = {}
 
     class Notes(TorchDispatchMode):

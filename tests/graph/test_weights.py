@@ -135,7 +135,7 @@ def test_missing_tensors_are_an_error_by_default_and_change_nothing(tmp_path):
         assert "b: 1 missing in the file" in str(report)
 
 
-def test_unused_tensors_are_told_by_default_and_refused_on_request(tmp_path):
+def test_unused_tensors_are_reported_by_default_and_refused_on_request(tmp_path):
     save_file({**letter().state_dict(), "extra.weight": torch.zeros(2)}, tmp_path / "w.safetensors")
     report = letter().load(tmp_path / "w.safetensors")
     assert report.unused == ["extra.weight"]
@@ -192,7 +192,7 @@ def test_mismatched_shapes_are_an_error_with_both_shapes(tmp_path):
     assert unchanged(graph, before)
 
 
-def test_dtypes_are_cast_and_told(tmp_path):
+def test_dtypes_are_cast_and_reported(tmp_path):
     source = letter()
     halves = {n: t.half() if t.is_floating_point() else t for n, t in source.state_dict().items()}
     save_file(halves, tmp_path / "w.safetensors")

@@ -1,4 +1,4 @@
-"""Mistakes in the training sections: each told once, with its code and place, before any data is made."""
+"""Mistakes in the training sections: each reported once, with its code and place, before any data is made."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_which_values_are_better(tmp_path, monkeypatch, metric, trainer, schedul
 
 
 @pytest.mark.parametrize(("module", "loss", "advice"), KINDS)
-def test_logits_and_probabilities_are_told_apart(tmp_path, module, loss, advice):
+def test_logits_and_probabilities_are_distinguished(tmp_path, module, loss, advice):
     text = CONFIG.replace("logits: Linear(16, 4)", f"logits: {module}").replace(", args: {label_smoothing: 0.1}", "")
     graph = text.replace("logits: " + module, f"logits: {{graph: {{flow: {{a: 'Linear(16, 16)', last: '{module}'}}}}}}")
     for written in (text, graph):

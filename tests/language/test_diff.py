@@ -35,7 +35,7 @@ def changes(tmp_path: Path, *overrides: str) -> list[Change]:
     return compare(compose(file).document, compose(file, overrides).document)
 
 
-def told(found: list[Change]) -> list[tuple[str, str, str | None]]:
+def reported(found: list[Change]) -> list[tuple[str, str, str | None]]:
     return [(change.kind, change.path, change.key) for change in found]
 
 
@@ -55,9 +55,9 @@ def test_equal_configs_do_not_differ(tmp_path: Path) -> None:
         ("flow.stem.frozen=true", [("changed", "stem", "frozen")]),
     ],
 )
-def test_a_change_is_told_once_at_its_path(tmp_path: Path, override: str, expected: list[object]) -> None:
+def test_a_change_is_reported_once_at_its_path(tmp_path: Path, override: str, expected: list[object]) -> None:
     found = changes(tmp_path, override)
-    assert told(found) == expected
+    assert reported(found) == expected
     assert found[0].after_place.word == override
 
 
@@ -155,32 +155,32 @@ def test_a_run_stands_for_its_config_and_a_folder_of_runs_for_the_newest(tmp_pat
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(GRAPH.replace("Linear(4, 2)", f"Linear(4, {size})"))
         (run / "run.json").write_text(json.dumps({"started": f"2026-01-0{day}"}))
-    for sides, told in ((("runs/1", "runs/2"), "3) -> Linear(4, 5"), (("runs", "runs/1"), "5) -> Linear(4, 3")):
+    for sides, reported in ((("runs/1", "runs/2"), "3) -> Linear(4, 5"), (("runs", "runs/1"), "5) -> Linear(4, 3")):
         assert main(["diff", *(str(tmp_path / side) for side in sides)]) == 0
-        assert capsys.readouterr().out.startswith(f"~ head: Linear(4, {told})  (")
-    for command, told in (("summary", "Linear(4, 5)"), ("show", "Linear(4, 5)"), ("draw", "Linear(4, 5)")):
+        assert capsys.readouterr().out.startswith(f"~ head: Linear(4, {reported})  (")
+    for command, reported in (("summary", "Linear(4, 5)"), ("show", "Linear(4, 5)"), ("draw", "Linear(4, 5)")):
         assert main([command, str(tmp_path / "runs")]) == 0
-        assert told in capsys.readouterr().out
+        assert reported in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main(["diff", str(tmp_path / "empty"), str(tmp_path / "runs")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
 
-def test_a_group_of_a_run_is_told_to_be_in_its_config(tmp_path: Path, capsys: Capture) -> None:
+def test_a_group_of_a_run_is_reported_to_be_in_its_config(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"config": "/home/me/first.yaml"}))
     (tmp_path / "config.yaml").write_text(GRAPH)
     assert main(["diff", str(tmp_path), "pivot=thaw"]) == 2
-    told = capsys.readouterr().err
-    assert "`pivot` does not exist" in told
-    assert "has no config groups: compare the config from which it was composed, `/home/me/first.yaml`" in told
+    reported = capsys.readouterr().err
+    assert "`pivot` does not exist" in reported
+    assert "has no config groups: compare the config from which it was composed, `/home/me/first.yaml`" in reported
 
 
-def test_shapes_that_do_not_fit_are_told_of_both_sides(tmp_path: Path, capsys: Capture) -> None:
+def test_shapes_that_do_not_fit_are_reported_of_both_sides(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "graph.yaml"
     file.write_text(GRAPH)
     assert main(["diff", str(file), "flow.head='Linear(5, 2)'", "--before", "flow.head='Linear(6, 2)'"]) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert [line.split(": ")[1].split(",")[0] for line in told] == [
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert [line.split(": ")[1].split(",")[0] for line in reported] == [
         "`head` expects 6 features",
         "`head` expects 5 features",
     ]
@@ -196,7 +196,7 @@ def test_the_mistakes_of_both_sides_come_at_once(tmp_path: Path, capsys: Capture
     ]
 
 
-def test_a_text_is_told_from_a_number_and_stays_in_its_line() -> None:
+def test_a_text_is_distinguished_from_a_number_and_stays_in_its_line() -> None:
     found = [Change("changed", "seed", 1, "1"), Change("added", "note", None, "a\nb\x1b[31m\u202e")]
     assert list(_text_lines(found, CarriedOver((), (), (), (), ())))[:2] == [
         '~ seed: 1 -> "1"',

@@ -310,7 +310,7 @@ def test_a_config_can_never_add_a_name(tmp_path, written):
         ("[tool.flowconf\n", {}, "FC0002"),
     ],
 )
-def test_a_broken_project_is_told(tmp_path, clean_imports, text, files, code):
+def test_a_broken_project_is_reported(tmp_path, clean_imports, text, files, code):
     project(tmp_path, text, **files)
     with pytest.raises(ConfigError) as raised:
         import_project(tmp_path)
@@ -325,7 +325,7 @@ def test_a_project_that_says_nothing_is_fine(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", ["tool = 3\n", "[tool]\nflowconf = 3\n"])
-def test_a_project_of_odd_types_is_told(tmp_path, text):
+def test_a_project_of_odd_types_is_reported(tmp_path, text):
     project(tmp_path, text)
     with pytest.raises(ConfigError):
         import_project(tmp_path)

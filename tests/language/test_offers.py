@@ -80,9 +80,9 @@ def test_the_offer_of_a_module_that_is_not_there_is_refused_where_the_project_li
     offering(tmp_path)
     with pytest.raises(ConfigError) as raised:
         import_project(tmp_path)
-    (told,) = raised.value.diagnostics
-    assert (told.code, told.place.line, told.place.column) == ("FC0132", 2, 12)
-    assert "`proj_losses`" in told.message
+    (reported,) = raised.value.diagnostics
+    assert (reported.code, reported.place.line, reported.place.column) == ("FC0132", 2, 12)
+    assert "`proj_losses`" in reported.message
 
 
 @pytest.mark.parametrize(("name", "message"), [("mse", "taken by `flowconf."), ("range", "is not allowed")])
@@ -92,9 +92,9 @@ def test_an_offered_name_that_is_taken_is_refused_where_it_is_defined(tmp_path, 
     for _ in range(2):  # it stays refused
         with pytest.raises(ConfigError) as raised:
             registry.losses.names()
-        (told,) = raised.value.diagnostics
-        assert (told.code, told.place) == ("FC0126", Place(str(tmp_path / "proj_losses.py"), 3, 5, len(name)))
-        assert message in told.message
+        (reported,) = raised.value.diagnostics
+        assert (reported.code, reported.place) == ("FC0126", Place(str(tmp_path / "proj_losses.py"), 3, 5, len(name)))
+        assert message in reported.message
 
 
 def test_a_module_may_offer_what_it_registers(tmp_path, clean_imports):
@@ -182,5 +182,5 @@ def test_a_function_may_make_a_module():
 def test_calls_of_such_functions_are_checked(call, code, message):
     with pytest.raises(ConfigError) as raised:
         build({**FLOW, "flow": {**FLOW["flow"], "c": call}})
-    (told,) = raised.value.diagnostics
-    assert (told.code, told.message) == (code, message)
+    (reported,) = raised.value.diagnostics
+    assert (reported.code, reported.message) == (code, message)

@@ -25,5 +25,5 @@ def test_a_project_file_is_refused_at_its_place(project, code, line, column, tmp
     (tmp_path / "pyproject.toml").write_text(project)
     (tmp_path / "blocks_that_leave.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "graph.yaml").write_text(GRAPH)
-    (told,) = flowconf.check("graph.yaml")
-    assert (told.code, told.place.line, told.place.column) == (code, line, column)
+    (reported,) = flowconf.check("graph.yaml")
+    assert (reported.code, reported.place.line, reported.place.column) == (code, line, column)

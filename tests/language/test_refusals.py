@@ -1,4 +1,4 @@
-"""Everything section 2 of the design refuses: the code, the line and the column, and nothing told twice."""
+"""Everything section 2 of the design refuses: the code, the line and the column, and nothing reported twice."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_mistake_in_a_mounted_file_has_its_place_there(written):
     assert (found.place.line, found.place.column) == (3, 6)
 
 
-def test_a_mistake_in_a_file_mounted_twice_is_told_once(written):
+def test_a_mistake_in_a_file_mounted_twice_is_reported_once(written):
     written("inputs: {x: [B, 6]}\nflow:\n  a: Linaer(6, 2)\n", "graph/part.yaml")
     main = written("inputs: {x: [B, 6]}\nflow:\n  g: {graph: part}\n  h: {graph: part}\n", "main.yaml")
     with pytest.raises(ConfigError) as raised:
@@ -196,7 +196,7 @@ loss: {a: {fn: cross_entropy, input: a, target: label}}
 
 @pytest.mark.parametrize("within", ["{main}", "model:\n{indented}data: {{name: digits}}\nloss: {loss}\n"])
 @pytest.mark.parametrize("mount", ["g: {{graph: part.yaml}}", "g:\n    map: {{graph: part.yaml}}"])
-def test_a_training_config_in_the_place_of_a_graph_is_told_once(within, mount, written):
+def test_a_training_config_in_the_place_of_a_graph_is_reported_once(within, mount, written):
     written(TRAINING, "part.yaml")
     main = f"inputs: {{x: [B, 6]}}\nflow:\n  {mount.format()}\n"
     indented = "".join(f"  {line}\n" for line in main.splitlines())

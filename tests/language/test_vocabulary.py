@@ -166,11 +166,11 @@ KEYS = [
 @pytest.mark.parametrize(("ours", "word"), KEYS)
 def test_keys_of_other_tools_lead_to_keys_that_hold(ours, word, digits):
     typed, *others = VALUES[ours].format(word).split(" | ")
-    (told,) = (one for one in errors(digits, [typed, *others]) if f"`{word}`" in one.message)
-    new = told.better_word
-    assert isinstance(told.advice, Suggestion), told.help
-    assert new is not None, told.help
-    assert told.advice.write in (ours, new)
+    (reported,) = (one for one in errors(digits, [typed, *others]) if f"`{word}`" in one.message)
+    new = reported.better_word
+    assert isinstance(reported.advice, Suggestion), reported.help
+    assert new is not None, reported.help
+    assert reported.advice.write in (ours, new)
     left = [one for one in errors(digits, [new, *others]) if one.place.word == new]
     assert [one.message for one in left if one.code != "FC0502"] == []  # the graph is not one for these data
 
@@ -180,8 +180,8 @@ def test_sections_of_other_tools_lead_to_sections(ours, digits):
     text = digits.read_text(encoding="utf-8")
     for word in vocabulary.CONFIG[ours].split():
         digits.write_text(re.sub(rf"^{ours}:", f"{word}:", text, flags=re.MULTILINE), encoding="utf-8")
-        (told,) = errors(digits, [])
-        assert told.help == f"write `{ours}`", (word, told.message, told.help)
+        (reported,) = errors(digits, [])
+        assert reported.help == f"write `{ours}`", (word, reported.message, reported.help)
 
 
 def alternatives(pattern: str) -> list[str]:
@@ -210,10 +210,13 @@ def test_pairs_of_other_tools_lead_to_pairs_that_hold(key, text, digits):
     assert errors(digits, [new]) == []
     line = f"trainer: {{epochs: 20, {key}: {text}}}"
     digits.write_text(digits.read_text(encoding="utf-8").replace("trainer: {epochs: 20}", line), encoding="utf-8")
-    (told,) = errors(digits, [])
-    assert told.fix is not None, told.help
-    before, after = line[: told.fix.place.column - 1], line[told.fix.place.column - 1 + told.fix.place.length :]
-    mended = f"{before}{told.fix.text}{after}"
+    (reported,) = errors(digits, [])
+    assert reported.fix is not None, reported.help
+    before, after = (
+        line[: reported.fix.place.column - 1],
+        line[reported.fix.place.column - 1 + reported.fix.place.length :],
+    )
+    mended = f"{before}{reported.fix.text}{after}"
     digits.write_text(digits.read_text(encoding="utf-8").replace(line, mended), encoding="utf-8")
     assert errors(digits, []) == [], mended
 
@@ -264,9 +267,9 @@ def test_arguments_of_other_tools_are_arguments_of_modules(ours):
 
 @pytest.mark.parametrize(("word", "module"), ARGUMENTS.items())
 def test_an_argument_of_another_tool_is_named_in_our_words(word, module):
-    (told,) = plain_errors({"inputs": {"x": ["B", 4, 8, 8]}, "flow": {"a": f"{module}({word}=1)"}})
+    (reported,) = plain_errors({"inputs": {"x": ["B", 4, 8, 8]}, "flow": {"a": f"{module}({word}=1)"}})
     ours = [ours for ours, theirs in vocabulary.ARGUMENTS.items() if word in theirs.split()]
-    assert any(f"`{one}`" in str(told.help) for one in ours), told.help
+    assert any(f"`{one}`" in str(reported.help) for one in ours), reported.help
 
 
 def test_keys_that_are_not_needed_are_no_keys():

@@ -35,11 +35,11 @@ def errors(config: str, words: list[str], last: str = road.BEFORE_TORCH) -> tupl
     return [], last
 
 
-def mended(told: Diagnostic, words: list[str]) -> list[str] | None:
+def mended(reported: Diagnostic, words: list[str]) -> list[str] | None:
     """The words of the command line after the suggestion was made in its file or word; None if it is not an edit."""
-    if told.better_word is not None and told.place.word in words:
-        return [told.better_word if word == told.place.word else word for word in words]
-    fix = told.fix
+    if reported.better_word is not None and reported.place.word in words:
+        return [reported.better_word if word == reported.place.word else word for word in words]
+    fix = reported.fix
     if fix is None or fix.place.file is None:
         return None
     file = Path(fix.place.file)

@@ -34,7 +34,7 @@ HEADER = "What is printed for every mistake of this folder. Written by the tests
 ELSEWHERE = {
     "FC0005", "FC0006", "FC0008",  # hostile texts, and a warning
     "FC0109",  # needs a project somewhere else
-    "FC0146", "FC0148", "FC0208",  # told of graphs in Python, by a forward pass, and by an export
+    "FC0146", "FC0148", "FC0208",  # reported of graphs in Python, by a forward pass, and by an export
 }  # fmt: skip
 """Codes below the weights that are shown by other tests."""
 THROUGH_TRAIN = (
@@ -146,9 +146,9 @@ def test_one_error_at_the_right_place(mistake, folder):
     if os.environ.get(REWRITE):
         rewrite({mistake.name: printed})
     assert len(found) == 1, shown
-    (told,) = found
-    assert (told.severity, told.code) == (mistake.severity, mistake.code), shown
-    place = told.place
+    (reported,) = found
+    assert (reported.severity, reported.code) == (mistake.severity, mistake.code), shown
+    place = reported.place
     assert (place.file, place.line, place.column, place.length) == expected_place(mistake, folder), shown
     if place.file is None:
         assert place.word in mistake.words

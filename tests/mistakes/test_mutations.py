@@ -44,11 +44,11 @@ class Slip:
     offsets: tuple[int, ...]
     whole_line: bool = False
 
-    def is_marked_by(self, told: Diagnostic) -> bool:
+    def is_marked_by(self, reported: Diagnostic) -> bool:
         spots = [(self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)) for at in self.offsets]
         if self.whole_line:
-            return told.place.line in [line for line, _ in spots]
-        return (told.place.line, told.place.column) in spots
+            return reported.place.line in [line for line, _ in spots]
+        return (reported.place.line, reported.place.column) in spots
 
 
 Path_ = tuple[str | int, ...]
@@ -168,11 +168,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def wrong(config: str, slip: Slip) -> str | None:
-    """What is told of the config with the slip in it, where that is not one error at the right place."""
+    """What is reported of the config with the slip in it, where that is not one error at the right place."""
     file = Path(config)
     written = file.read_text(encoding="utf-8")
     file.write_text(slip.text, encoding="utf-8")
-    errors = [told for told in flowconf.check(config) if told.severity == "error"]
+    errors = [reported for reported in flowconf.check(config) if reported.severity == "error"]
     shown = render_text(errors)
     file.write_text(written, encoding="utf-8")
     return None if len(errors) == 1 and slip.is_marked_by(errors[0]) else f"{config}: {slip.offsets}\n{shown}"
@@ -182,16 +182,16 @@ def held(operator: Callable[[str], Iterator[Slip]], most: int | None) -> None:
     slips = [(config, slip) for config in CONFIGS for slip in operator(Path(config).read_text(encoding="utf-8"))]
     if most is not None:
         slips = random.Random(0).sample(slips, min(most, len(slips)))
-    failures = [told for config, slip in slips if (told := wrong(config, slip)) is not None]
+    failures = [reported for config, slip in slips if (reported := wrong(config, slip)) is not None]
     assert len(failures) <= (1 - RATE) * len(slips), "\n\n".join(failures)
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
-def test_a_slip_is_told_once_where_it_was_made(operator, folder):
+def test_a_slip_is_reported_once_where_it_was_made(operator, folder):
     held(operator, SAMPLE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
-def test_every_slip_is_told_once_where_it_was_made(operator, folder):
+def test_every_slip_is_reported_once_where_it_was_made(operator, folder):
     held(operator, None)

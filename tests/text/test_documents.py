@@ -35,7 +35,7 @@ def test_what_cannot_be_read_is_refused(
     assert caught.value.diagnostics[0].place.file == str(tmp_path / name)
 
 
-def test_the_place_of_a_wrong_byte_is_told(tmp_path: Path) -> None:
+def test_the_place_of_a_wrong_byte_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes("a: 1\nbé: ".encode() + b"\xff")
     with pytest.raises(ConfigError) as caught:
         read(tmp_path / "x.yaml")

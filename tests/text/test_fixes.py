@@ -35,9 +35,9 @@ def test_check_fix_mends_stage_after_stage(tmp_path, monkeypatch, capsys):
     assert main(["check", "graph.yaml"]) == 2
     assert main(["check", "graph.yaml", "--fix"]) == 0
     assert file.read_bytes() == b"\xef\xbb\xbf" + RIGHT.replace("\n", "\r\n").encode()
-    told = capsys.readouterr().err
-    assert "fixed graph.yaml:4:9\n" in told
-    assert "fixed graph.yaml:7:11\n" in told
+    reported = capsys.readouterr().err
+    assert "fixed graph.yaml:4:9\n" in reported
+    assert "fixed graph.yaml:7:11\n" in reported
     assert list(tmp_path.iterdir()) == [file]
 
 

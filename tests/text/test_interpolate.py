@@ -68,7 +68,7 @@ def test_what_cannot_be_resolved_has_its_place(refused: Refuse, text: str, advic
     assert advice is None or one.help == advice
 
 
-def test_one_cause_is_told_once(refused: Refuse) -> None:
+def test_one_cause_is_reported_once(refused: Refuse) -> None:
     found = refused({"configs/main.yaml": "a: ${b}\nb: ${c}\nc: ${nope}\nd: ${zip}\n"})
     assert [(one.code, one.place.line) for one in found] == [("FC0009", 3), ("FC0009", 4)]
 

@@ -39,10 +39,10 @@ WRITTEN = {
 def test_the_module_is_marked(kind, text, tmp_path):
     file = tmp_path / f"graph.{kind}"
     file.write_text(HEAD[kind] + text, encoding="utf-8")
-    (told,) = flowconf.check(file)
-    assert told.code == "FC0132"
-    line = file.read_text(encoding="utf-8").split("\n")[told.place.line - 1]
-    marked = line[told.place.column - 1 :][: told.place.length]
+    (reported,) = flowconf.check(file)
+    assert reported.code == "FC0132"
+    line = file.read_text(encoding="utf-8").split("\n")[reported.place.line - 1]
+    marked = line[reported.place.column - 1 :][: reported.place.length]
     assert marked in ("Liner", "\\u004ciner")
 
 
@@ -50,8 +50,8 @@ def test_the_module_is_marked(kind, text, tmp_path):
 def test_a_name_between_brackets_is_marked_without_them(text, tmp_path):
     file = tmp_path / "graph.toml"
     file.write_text(f'inputs.x = ["B", 8]\nflow.a = "GELU"\n{text}', encoding="utf-8")
-    (told,) = flowconf.check(file)
-    assert (told.place.line, told.place.column, told.place.length) == (3, text.index("flwo") + 1, 4)
+    (reported,) = flowconf.check(file)
+    assert (reported.place.line, reported.place.column, reported.place.length) == (3, text.index("flwo") + 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_name_between_brackets_is_marked_without_them(text, tmp_path):
         ("Sequential(Linear(8, 8), ReLU) # two", "Sequential(Linear(8, 8), ReLU)"),
     ],
 )
-def test_a_call_without_quotes_is_told_whole(written, whole, tmp_path):
+def test_a_call_without_quotes_is_reported_whole(written, whole, tmp_path):
     file = tmp_path / "graph.toml"
     file.write_text(f'inputs.x = ["B", 8]\nflow.a = {written}\n', encoding="utf-8")
-    (told,) = flowconf.check(file)
-    assert told.help == f'quote a string: write `"{whole}"`'
-    assert told.place.length == len(whole)
+    (reported,) = flowconf.check(file)
+    assert reported.help == f'quote a string: write `"{whole}"`'
+    assert reported.place.length == len(whole)

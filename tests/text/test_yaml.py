@@ -140,7 +140,7 @@ def test_a_call_cut_at_a_comma_is_refused_with_the_text_to_write(text: str, quot
         assert doc(mended).data
 
 
-def test_each_cut_call_is_told_once() -> None:
+def test_each_cut_call_is_reported_once() -> None:
     text = "{split: {a: Linear(128, 64), b: Linear(128, 64)}, merge: mean}"
     assert mistakes(text) == [("FC0007", 1, 13), ("FC0007", 1, 33)]
 

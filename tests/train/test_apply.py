@@ -148,8 +148,8 @@ def test_runs_that_meet_conditions(folder, capsys):
     ):
         with pytest.raises(ConfigError) as caught:
             found(condition)
-        (told,) = caught.value.diagnostics
-        assert (told.place.word, told.help) == (f"--where {condition}", advice)
+        (reported,) = caught.value.diagnostics
+        assert (reported.place.word, reported.help) == (f"--where {condition}", advice)
     values = {run.folder.name: run.metrics["val/loss"] for group in list_runs("runs")[0] for run in group.runs}
     least, most = sorted(values.values())
     assert found(f"val/loss<{most}") == found(f"val/loss <= {least}") == [min(values, key=values.get)]
@@ -179,7 +179,7 @@ def test_runs_that_meet_conditions(folder, capsys):
         (None, "it is not a regular file"),
     ],
 )
-def test_a_record_that_no_run_wrote_is_told_and_the_others_are_listed(folder, run, capsys, text, words):
+def test_a_record_that_no_run_wrote_is_reported_and_the_others_are_listed(folder, run, capsys, text, words):
     broken = run.folder.parent / "broken"
     broken.mkdir()
     (broken / "run.json").mkdir() if text is None else folder.write(text, "runs/tiny/broken/run.json")
@@ -227,19 +227,19 @@ def test_a_test_that_was_not_made_is_made_later(folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         ("data.test=0.0", "has no validation split, and no test split: choose a split: `--split train`"),
         ("trainer.test=false", "has no validation split, and `trainer.test` is false: choose a split: `--split test`"),
     ],
 )
-def test_a_run_without_a_split_to_evaluate(folder, capsys, words, told):
+def test_a_run_without_a_split_to_evaluate(folder, capsys, words, reported):
     run = folder.train("data.validation=0.0", words, text=TINY.replace(", best: val/accuracy", ""))
     assert main(["eval", str(run.folder), "--format", "json"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert told.partition(": choose")[0] in err
-    assert told.partition(": ")[2] in err
+    assert reported.partition(": choose")[0] in err
+    assert reported.partition(": ")[2] in err
 
 
 def test_the_newest_run_of_a_folder_has_the_weights(folder, capsys):

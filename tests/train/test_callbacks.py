@@ -46,56 +46,56 @@ def register(monkeypatch):
 class Diary:
     """Notes every call."""
 
-    def __init__(self, told=None):
-        self.told = [] if told is None else told
+    def __init__(self, reported=None):
+        self.reported = [] if reported is None else reported
 
     def start(self, run):
-        self.told.append(("start", run.step))
+        self.reported.append(("start", run.step))
 
     def step(self, run):
-        self.told.append(("step", run.step, round(run.epoch, 2), run.phase))
+        self.reported.append(("step", run.step, round(run.epoch, 2), run.phase))
 
     def values(self, run, values):
-        self.told.append(("values", run.step, values))
+        self.reported.append(("values", run.step, values))
 
     def evaluated(self, run, found):
-        self.told.append(("evaluated", run.step, found))
+        self.reported.append(("evaluated", run.step, found))
 
     def end(self, run):
-        self.told.append(("end", run.step, run.total_steps))
+        self.reported.append(("end", run.step, run.total_steps))
 
 
 def test_the_calls_of_a_run_in_order(folder, register):
-    told = []
-    register(Diary=lambda: Diary(told))
+    reported = []
+    register(Diary=lambda: Diary(reported))
     text = watched(TINY, diary="{name: Diary, every: 6, read: [logits, stem, label]}") + (
         "phases: {warm: {until: {step: 7}, freeze: stem}}\n"
     )
     run = folder.train(text=text)
-    assert [call[:2] for call in told] == [
+    assert [call[:2] for call in reported] == [
         ("start", 0), ("step", 6), ("values", 6), ("evaluated", 8), ("step", 12), ("values", 12), ("evaluated", 16),
-        ("evaluated", told[-2][1]), ("end", 16),
+        ("evaluated", reported[-2][1]), ("end", 16),
     ]  # fmt: skip
-    assert told[1] == ("step", 6, 0.75, "warm")
-    assert told[4] == ("step", 12, 1.5, None)
+    assert reported[1] == ("step", 6, 0.75, "warm")
+    assert reported[4] == ("step", 12, 1.5, None)
     logged = [{name: line[name] for name in line if "/" in name} for line in run.log if "val/loss" in line]
-    assert [call[2] for call in told if call[0] == "evaluated"][:2] == logged
-    assert told[-2][2]["test/accuracy"] == run.record["metrics"]["test/accuracy"]
-    assert told[-1] == ("end", 16, 16)
+    assert [call[2] for call in reported if call[0] == "evaluated"][:2] == logged
+    assert reported[-2][2]["test/accuracy"] == run.record["metrics"]["test/accuracy"]
+    assert reported[-1] == ("end", 16, 16)
 
 
-def values_of(told, step):
-    return next(values[0] for kind, at, *values in told if (kind, at) == ("values", step))
+def values_of(reported, step):
+    return next(values[0] for kind, at, *values in reported if (kind, at) == ("values", step))
 
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_values_are_those_of_the_whole_batch_in_evaluation_mode(folder, register, parts):
     """The bits of the graph with the weights after the step, whatever `accumulate` is."""
-    told = []
-    register(Diary=lambda: Diary(told))
+    reported = []
+    register(Diary=lambda: Diary(reported))
     text = watched(NORMED, diary="{name: Diary, every: 5, read: [logits, hidden, label, image]}")
     run = folder.train("trainer.epochs=null", "+trainer.steps=5", f"+trainer.accumulate={parts}", text=text)
-    values = values_of(told, 5)
+    values = values_of(reported, 5)
     config = load(folder.write(text))
     graph = build_graph(config.model).eval()
     weights = load_file(run.folder / "checkpoints/last.safetensors")
@@ -110,26 +110,26 @@ def test_values_are_those_of_the_whole_batch_in_evaluation_mode(folder, register
 
 
 def test_the_first_rows_of_the_validation_split(folder, register):
-    told = []
-    register(Diary=lambda: Diary(told))
+    reported = []
+    register(Diary=lambda: Diary(reported))
     text = watched(TINY, diary="{name: Diary, every: 8, read: [logits, image], split: val}")
     folder.train(text=text)
     images = next(iter(flowconf.data(folder.write(text)).val))["image"]
-    first, second = (values_of(told, step) for step in (8, 16))
+    first, second = (values_of(reported, step) for step in (8, 16))
     assert torch.equal(first["image"], second["image"])
     assert torch.equal(first["image"], images[:32])
     assert not torch.equal(first["logits"], second["logits"])
 
 
 def test_a_path_with_all_of_its_members_is_read(folder, register):
-    told = []
-    register(Diary=lambda: Diary(told))
+    reported = []
+    register(Diary=lambda: Diary(reported))
     text = watched(
         TINY.replace("hidden: ReLU", "heads: {split: {a: 'Linear(16, 2)', b: 'Linear(16, 14)'}, merge: cat}"),
         diary="{name: Diary, every: 16, read: heads.*}",
     )
     folder.train(text=text)
-    assert {name: value.shape[1] for name, value in values_of(told, 16).items()} == {"heads.a": 2, "heads.b": 14}
+    assert {name: value.shape[1] for name, value in values_of(reported, 16).items()} == {"heads.a": 2, "heads.b": 14}
 
 
 class Meddler:
@@ -197,9 +197,9 @@ def test_a_callback_that_changes_weights_ends_the_run(folder, register):
     register(Vandal=Vandal)
     with pytest.raises(RunError) as caught:
         folder.train(text=watched(TINY, vandal="{name: Vandal, every: 4}"))
-    (told,) = caught.value.diagnostics
-    assert told.message == "the callback `vandal` has changed `stem.weight`, and callbacks must not change training"
-    assert told.place.column == 18
+    (reported,) = caught.value.diagnostics
+    assert reported.message == "the callback `vandal` has changed `stem.weight`, and callbacks must not change training"
+    assert reported.place.column == 18
 
 
 class Counter:
@@ -296,13 +296,13 @@ def test_a_sharded_graph_cannot_be_looked_at(folder, register, capfd):
 
 
 def test_turns_and_streams(folder, register):
-    told = []
-    register(Diary=lambda: Diary(told))
+    reported = []
+    register(Diary=lambda: Diary(reported))
     text = watched(TINY, diary="{name: Diary, every: 5, read: [logits, label]}").replace(
         "optimizer:", "turns: {low: {loss: label, updates: stem}, high: {loss: label, updates: logits}}\noptimizer:"
     )
     folder.train(text=text)
-    assert values_of(told, 15)["logits"].shape == (32, 4)
+    assert values_of(reported, 15)["logits"].shape == (32, 4)
 
 
 def test_a_callback_that_was_not_there_starts_fresh(folder, register):
@@ -418,21 +418,21 @@ def making(*, what: str = "nothing"):
 def test_an_exception_shows_the_line_of_the_project(project, capsys, at, said):
     project.write(watched(TINY, failing=f"{{name: Failing, at: {at}}}"))
     assert main(["train", "tiny.yaml"]) == 1
-    told = capsys.readouterr().err
-    assert said in told
-    assert "in `step` of the callback `failing`" in told
-    assert "seers.py:13" in told
-    assert 'run.log({"bad name": 1}) if self.at == 4' in told
+    reported = capsys.readouterr().err
+    assert said in reported
+    assert "in `step` of the callback `failing`" in reported
+    assert "seers.py:13" in reported
+    assert 'run.log({"bad name": 1}) if self.at == 4' in reported
     assert project.run(project.runs()[0]).record["status"] == "failed"
 
 
 def test_one_that_cannot_be_made_is_refused_before_anything_is_written(project, capsys):
     project.write(watched(TINY, failing="{name: Failing, at: -1}"))
     assert main(["train", "tiny.yaml"]) == 2
-    told = capsys.readouterr().err
-    assert "the callback `failing` cannot be made: ValueError: before the start" in told
-    assert "seers.py:8" in told
-    assert "tiny.yaml:17" in told
+    reported = capsys.readouterr().err
+    assert "the callback `failing` cannot be made: ValueError: before the start" in reported
+    assert "seers.py:8" in reported
+    assert "tiny.yaml:17" in reported
     assert not (project.path / "runs").exists()
 
 
@@ -447,11 +447,11 @@ def test_one_that_cannot_be_made_is_refused_before_anything_is_written(project, 
     ],
 )
 def test_the_methods_of_a_class_are_checked(project, section, code, said):
-    (told,) = flowconf.check(project.write(watched(TINY, one=section)), trust=True)
-    assert told.code == code
-    assert told.message.startswith(said)
-    assert told.place.file.endswith("tiny.yaml")
-    assert any(str(label.place.file).endswith("seers.py") for label in told.labels)
+    (reported,) = flowconf.check(project.write(watched(TINY, one=section)), trust=True)
+    assert reported.code == code
+    assert reported.message.startswith(said)
+    assert reported.place.file.endswith("tiny.yaml")
+    assert any(str(label.place.file).endswith("seers.py") for label in reported.labels)
 
 
 def test_what_a_function_makes_is_checked_before_anything_is_written(project, capsys):
@@ -475,6 +475,6 @@ def test_what_a_function_makes_is_checked_before_anything_is_written(project, ca
 def test_mistakes_have_places(folder, section, message):
     with pytest.raises(ConfigError) as caught:
         load(folder.write(TINY + f"callbacks:\n  {section}\n"))
-    (told,) = caught.value.diagnostics
-    assert told.message.startswith(message)
-    assert told.place.line == 17
+    (reported,) = caught.value.diagnostics
+    assert reported.message.startswith(message)
+    assert reported.place.line == 17

@@ -110,10 +110,10 @@ def carried(change, folder, monkeypatch):
     if change.refused is not None:
         with pytest.raises(FlowconfError) as caught:
             resume(str(run), change.words, Screen(said))
-        (told,) = caught.value.diagnostics
-        assert change.refused in told.message
-        assert told.place.word in change.words
-        assert told.help
+        (refusal,) = caught.value.diagnostics
+        assert change.refused in refusal.message
+        assert refusal.place.word in change.words
+        assert refusal.help
         assert snapshot(run) == before
         return
     resume(str(run), change.words, Screen(said))

@@ -1,4 +1,4 @@
-"""Compiled graphs: what is told of their breaks, and the numbers of the graph as it is written."""
+"""Compiled graphs: what is reported of their breaks, and the numbers of the graph as it is written."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def modules(monkeypatch):
     monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Looks": Looks})
 
 
-def test_breaks_are_told_by_path_with_their_place_and_leave_no_trace(folder, caplog):
+def test_breaks_are_reported_by_path_with_their_place_and_leave_no_trace(folder, caplog):
     job = prepare(load(folder.write(BROKEN)), folder.path)
     before = {name: tensor.clone() for name, tensor in job.graph.state_dict().items()}
     state = torch.get_rng_state()
@@ -100,7 +100,7 @@ def test_cuda_graphs_are_replayed_where_nothing_of_one_call_is_needed_in_the_nex
     assert mode_of(asked, adds_up) == mode
 
 
-def test_parts_of_several_sizes_are_told(folder):
+def test_parts_of_several_sizes_are_reported(folder):
     words = ["trainer.compile=reduce-overhead", "trainer.accumulate=3"]
     job = prepare(load(folder.write(), words), folder.path)
     sizes, graphs = (line.strip() for line in report(job)[1:])

@@ -143,18 +143,18 @@ def test_a_step_that_finds_no_memory_is_named(folder, little_memory):
     text = STEADY.replace("Linear(8, 16)", "Linear(8, 100000)").replace("Linear(16, 4)", "Linear(100000, 4)")
     with pytest.raises(torch.OutOfMemoryError) as raised:
         folder.train(CUDA, "data.rows=40000", "data.batch_size=20000", text=text)
-    told = "\n".join(raised.value.__notes__)
-    assert "in step `stem` (tiny.yaml:5:5), which got [" in told
-    assert "out of memory" in told
-    assert "`trainer.precision=bf16`" in told
+    reported = "\n".join(raised.value.__notes__)
+    assert "in step `stem` (tiny.yaml:5:5), which got [" in reported
+    assert "out of memory" in reported
+    assert "`trainer.precision=bf16`" in reported
 
 
 def test_weights_that_do_not_fit_the_device_say_so(folder, little_memory):
     text = STEADY.replace("Linear(8, 16)", "Linear(8, 40000000)").replace("Linear(16, 4)", "Linear(40000000, 4)")
     with pytest.raises((torch.OutOfMemoryError, FlowconfError)) as raised:
         folder.train(CUDA, text=text)
-    told = "\n".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
-    assert "out of memory" in told
+    reported = "\n".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
+    assert "out of memory" in reported
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

@@ -302,10 +302,10 @@ def test_an_image_that_cannot_be_decoded_is_named_before_training(noisy, name, r
     break_(file, change)
     with pytest.raises(ConfigError) as caught:
         images(folder=str(noisy), resident=resident)
-    (told,) = caught.value.diagnostics
-    assert told.message.startswith(f"`{file}` {why}")
-    assert told.place.file == str(file)
-    assert told.help == "remove it, or save it again"
+    (reported,) = caught.value.diagnostics
+    assert reported.message.startswith(f"`{file}` {why}")
+    assert reported.place.file == str(file)
+    assert reported.help == "remove it, or save it again"
 
 
 @pytest.mark.parametrize("resident", [True, False])
@@ -315,10 +315,10 @@ def test_all_broken_images_are_counted(noisy, resident):
         break_(noisy / split / "cat" / f"broken{number}.png", change)
     with pytest.raises(ConfigError) as caught:
         images(folder=str(noisy), resident=resident)
-    (told,) = caught.value.diagnostics
-    assert told.message == "7 of 19 images cannot be read"
-    assert told.labels[0].message == f"`{noisy / 'train' / 'cat' / 'broken0.png'}` is empty"
-    assert told.labels[-1].message == "and 2 more"
+    (reported,) = caught.value.diagnostics
+    assert reported.message == "7 of 19 images cannot be read"
+    assert reported.labels[0].message == f"`{noisy / 'train' / 'cat' / 'broken0.png'}` is empty"
+    assert reported.labels[-1].message == "and 2 more"
 
 
 def test_images_with_other_bytes_at_their_end_are_fine(noisy):
@@ -336,11 +336,11 @@ def test_images_of_different_sizes_are_both_named(noisy, split, resident):
         noise(50, 20).save(noisy / split / "dog" / f"wide{number}.png")
     with pytest.raises(ConfigError) as caught:
         images(folder=str(noisy), resident=resident)
-    (told,) = caught.value.diagnostics
+    (reported,) = caught.value.diagnostics
     first = noisy / "train" / "cat" / "0.png"
-    assert told.message == f"`{noisy / split / 'dog' / 'wide0.png'}` is [20, 50], but `{first}` is [30, 40]"
-    assert told.labels[0].message == "2 of 14 images have another size than the first"
-    assert told.help == "write `size: [30, 40]` in `data`, to which all images are resized"
+    assert reported.message == f"`{noisy / split / 'dog' / 'wide0.png'}` is [20, 50], but `{first}` is [30, 40]"
+    assert reported.labels[0].message == "2 of 14 images have another size than the first"
+    assert reported.help == "write `size: [30, 40]` in `data`, to which all images are resized"
     assert len(images(folder=str(noisy), size=(30, 40), resident=resident).train)
 
 

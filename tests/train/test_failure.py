@@ -30,7 +30,7 @@ def trains(module, x):
 
 
 class Fails(nn.Module):
-    """Raises what it is told to after some calls in training."""
+    """Raises what it is reported to after some calls in training."""
 
     raises: BaseException = RuntimeError("no")
     after = 0
@@ -93,8 +93,8 @@ def with_step(call):
 def fails(folder, call, *overrides, text=None):
     with pytest.raises(RunError) as raised:
         folder.train(*overrides, text=text or with_step(call))
-    (told,) = raised.value.diagnostics
-    return told
+    (reported,) = raised.value.diagnostics
+    return reported
 
 
 def test_an_exception_names_the_path_the_step_and_the_batch(folder, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_loss_is_named_that_torch_cannot_take_back(folder, monkeypatch):
     assert raised.value.__notes__[0] == "in the backward pass of `loss.label`"
 
 
-def test_what_fails_only_once_is_told_without_a_place(folder, monkeypatch):
+def test_what_fails_only_once_is_reported_without_a_place(folder, monkeypatch):
     monkeypatch.setattr(Fails, "backward", True)
     monkeypatch.setattr(Through, "backward", staticmethod(once(Through.backward)))
     with pytest.raises(RuntimeError, match="no") as raised:
@@ -208,7 +208,7 @@ def test_the_member_is_named_inside_of_what_is_compiled(folder, monkeypatch, bac
     ],
     ids=["cuda", "linux", "windows", "mps"],
 )
-def test_memory_that_is_missing_is_told_with_what_takes_less(folder, monkeypatch, problem):
+def test_memory_that_is_missing_is_reported_with_what_takes_less(folder, monkeypatch, problem):
     monkeypatch.setattr(Fails, "raises", problem)
     with pytest.raises(type(problem)) as raised:
         folder.train(text=with_step("Fails"))
@@ -238,18 +238,18 @@ def full(*given, **named):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "told"),
+    ("owner", "name", "reported"),
     [
         (Graph, "to", "for the weights, 848 B, on `cpu`: train on several devices with `trainer.strategy=fsdp`"),
         (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: use fewer rows"),
         (builtin, "_split", "for the data set `synthetic`, on `cpu`: use fewer rows"),
     ],
 )
-def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, told):
+def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, reported):
     monkeypatch.setattr(owner, name, full)
     with pytest.raises(torch.OutOfMemoryError) as raised:
         folder.train()
-    assert raised.value.__notes__ == [f"out of memory {told}"]
+    assert raised.value.__notes__ == [f"out of memory {reported}"]
 
 
 def test_other_exceptions_get_no_advice_on_memory(folder):
@@ -259,19 +259,19 @@ def test_other_exceptions_get_no_advice_on_memory(folder):
 
 
 def test_a_forward_step_that_gives_the_first_undefined_value(folder):
-    told = fails(folder, "Logs", FIND)
-    assert (told.path, told.place.line) == ("hidden", 6)
-    assert told.message.startswith(
+    reported = fails(folder, "Logs", FIND)
+    assert (reported.path, reported.place.line) == ("hidden", 6)
+    assert reported.message.startswith(
         "`train/loss/label` is not finite in step 1: the first NaN comes from `hidden`, "
         "in `log` of [32, 16] float32 from -"
     )
 
 
 def test_a_backward_step_that_gives_the_first_undefined_value(folder):
-    told = fails(folder, "Root", FIND)
-    assert told.message.startswith("the gradient of `stem.weight` is not finite in step 1: ")
-    assert "comes from `hidden` in the backward pass, in `" in told.message
-    assert told.path == "hidden"
+    reported = fails(folder, "Root", FIND)
+    assert reported.message.startswith("the gradient of `stem.weight` is not finite in step 1: ")
+    assert "comes from `hidden` in the backward pass, in `" in reported.message
+    assert reported.path == "hidden"
 
 
 def test_what_is_masked_is_no_mistake(folder):
@@ -302,15 +302,15 @@ def test_a_search_changes_no_number(folder):
 
 
 def test_weights_that_an_optimizer_breaks(folder):
-    told = fails(folder, "ReLU", FIND, "optimizer.lr=1e39", "+optimizer.eps=1e-30", "+optimizer.weight_decay=0")
-    assert told.message.endswith("is not finite after step 1")
-    assert "optimizer.lr" in told.help
+    reported = fails(folder, "ReLU", FIND, "optimizer.lr=1e39", "+optimizer.eps=1e-30", "+optimizer.weight_decay=0")
+    assert reported.message.endswith("is not finite after step 1")
+    assert "optimizer.lr" in reported.help
 
 
 def test_nothing_is_saved_that_is_not_finite_and_going_on_finds_it(folder):
     text = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 2, log_every: 16")
-    told = fails(folder, "", "optimizer.lr=3e15", text=text)
-    assert "trainer.find_nan=true` tells where they come from" in told.help
+    reported = fails(folder, "", "optimizer.lr=3e15", text=text)
+    assert "trainer.find_nan=true` tells where they come from" in reported.help
     run = folder.runs()[0]
     saved = run / "checkpoints" / LAST
     if saved.exists():

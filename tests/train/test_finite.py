@@ -38,7 +38,7 @@ def arrays(rows=64, **wrong):
 def refused(call):
     with pytest.raises((ConfigError, RunError)) as caught:
         call()
-    return [told for told in caught.value.diagnostics if told.severity == "error"]
+    return [reported for reported in caught.value.diagnostics if reported.severity == "error"]
 
 
 NAN, INF = float("nan"), float("inf")
@@ -57,17 +57,19 @@ def test_a_value_of_a_file_is_named_before_the_first_step(folder, wrong, said, c
     numpy.savez("rows.npz", **arrays(**wrong))
     file = folder.write(CONFIG)
     for words in ([], ["++data.validation=0.5"], ["++data.validation=0.1", "++data.test=0.6"]):
-        (told,) = flowconf.check(file, words) if commands == "check" else refused(lambda w=words: train(load(file, w)))
-        assert (told.code, told.message, told.path) == ("FC0503", said, "data.name")
-        assert told.place.line == 5
+        (reported,) = (
+            flowconf.check(file, words) if commands == "check" else refused(lambda w=words: train(load(file, w)))
+        )
+        assert (reported.code, reported.message, reported.path) == ("FC0503", said, "data.name")
+        assert reported.place.line == 5
     assert not (folder.path / "runs").exists()
 
 
 def test_a_held_out_file_is_examined_too(folder):
     numpy.savez("rows.npz", **arrays())
     numpy.savez("held.npz", **arrays(9, y=((8, 0), NAN)))
-    (told,) = flowconf.check(folder.write(CONFIG), ["++data.validation=held.npz"])
-    assert told.message == "`y[0]` is NaN in row 8 of `held.npz`"
+    (reported,) = flowconf.check(folder.write(CONFIG), ["++data.validation=held.npz"])
+    assert reported.message == "`y[0]` is NaN in row 8 of `held.npz`"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +83,8 @@ def test_a_held_out_file_is_examined_too(folder):
 def test_the_advice_is_a_mask_that_leaves_them_out(folder, wrong, words, advice):
     numpy.savez("rows.npz", **arrays(y=((5, 1), NAN), **wrong))
     file = folder.write(CONFIG)
-    (told,) = flowconf.check(file, words)
-    assert told.help == advice
+    (reported,) = flowconf.check(file, words)
+    assert reported.help == advice
     if "mask: known" in advice:
         assert not flowconf.check(file, ["++loss.fit.mask=known"])
 
@@ -90,8 +92,8 @@ def test_the_advice_is_a_mask_that_leaves_them_out(folder, wrong, words, advice)
 def test_all_that_is_not_finite_because_of_it_is_named(folder):
     numpy.savez("rows.npz", **arrays(y=((slice(3, 9), 1), NAN)))
     file = folder.write(CONFIG + "metrics: {error: {fn: mae, input: out, target: y}}\n")
-    (told,) = refused(lambda: train(load(file)))
-    assert [label.message for label in told.labels] == [
+    (reported,) = refused(lambda: train(load(file)))
+    assert [label.message for label in reported.labels] == [
         "`loss.fit` is not finite because of it",
         "`metrics.error` is not finite because of it",
         "6 of 64 rows have such values",
@@ -148,8 +150,8 @@ def mine(monkeypatch):
 @pytest.mark.parametrize("kind", [Rows, Stream])
 def test_a_row_that_comes_later_is_named_when_the_loss_is_not_finite(folder, mine, kind, words):
     mine(kind(y=((41, 1), NAN)))
-    (told,) = refused(lambda: train(load(folder.write(PROJECT), words)))
-    assert (told.code, told.message) == ("FC0503", "`y[1]` is NaN in row 41 of the training data")
+    (reported,) = refused(lambda: train(load(folder.write(PROJECT), words)))
+    assert (reported.code, reported.message) == ("FC0503", "`y[1]` is NaN in row 41 of the training data")
 
 
 def test_masked_rows_do_not_end_a_run(folder, mine):
@@ -157,19 +159,19 @@ def test_masked_rows_do_not_end_a_run(folder, mine):
     assert folder.train(text=PROJECT.replace("target: y", "target: y, mask: known")).record["status"] == "finished"
 
 
-def test_a_loss_that_is_not_finite_for_other_reasons_is_told_as_before(folder, mine):
+def test_a_loss_that_is_not_finite_for_other_reasons_is_reported_as_before(folder, mine):
     mine(Rows(y=((41, 1), NAN), known=((41, 1), 0)))
     text = PROJECT.replace("target: y", "target: y, mask: known").replace(
         "trainer:", "optimizer: {name: sgd, lr: 1e30}\ntrainer:"
     )
-    (told,) = refused(lambda: train(load(folder.write(text))))
-    assert told.code == "FC0702"
+    (reported,) = refused(lambda: train(load(folder.write(text))))
+    assert reported.code == "FC0702"
 
 
 def test_a_validation_split_is_named(folder, mine):
     mine(Rows(), Rows(x=((50, 2), NAN)))
-    (told,) = refused(lambda: train(load(folder.write(PROJECT))))
-    assert told.message == "`x[2]` is NaN in row 50 of the validation data"
+    (reported,) = refused(lambda: train(load(folder.write(PROJECT))))
+    assert reported.message == "`x[2]` is NaN in row 50 of the validation data"
 
 
 def test_a_test_split_is_named_at_the_end_of_a_finished_run(folder, mine):
@@ -183,8 +185,8 @@ def test_every_process_names_the_same_row(folder, mine):
     mine(Rows(y=((41, 1), NAN)))
     config = load(folder.write(PROJECT), ["trainer.devices=2"])
 
-    def told(rank):
+    def reported(rank):
         (diagnostic,) = refused(lambda: train(config))
         assert diagnostic.message == "`y[1]` is NaN in row 41 of the training data"
 
-    assert together(told) == [0, 0]
+    assert together(reported) == [0, 0]

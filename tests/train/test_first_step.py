@@ -166,9 +166,9 @@ def test_a_registered_loss_is_tried_with_numbers(tmp_path, monkeypatch):
         "loss.half.input=image", "data.name=arrays", f"+data.train={tmp_path}/odd.npz",
         "model.inputs.image=[B, 63]", "model.flow.stem='Linear(63, width)'",
     ]  # fmt: skip
-    (told,) = [d for d in flowconf.check(str(file), odd) if d.code == "FC0406"]
-    assert told.severity == "error"
-    assert any("an odd number of values" in label.message for label in told.labels)
+    (reported,) = [d for d in flowconf.check(str(file), odd) if d.code == "FC0406"]
+    assert reported.severity == "error"
+    assert any("an odd number of values" in label.message for label in reported.labels)
 
 
 def gives_nothing(values, target):
@@ -194,7 +194,7 @@ def test_a_function_of_the_project_that_fails_is_marked_by_its_name(
     file = tmp_path / "digits.yaml"
     old = "fn: cross_entropy" if section == "loss" else "fn: accuracy"
     file.write_text((CONFIGS / "digits.yaml").read_text().replace(old, "fn: mine"))
-    (told,) = flowconf.check(str(file))
-    line = file.read_text().splitlines()[told.place.line - 1]
-    assert (told.code, line[told.place.column - 1 :][: told.place.length]) == ("FC0406", "mine")
-    assert any(words in label.message for label in told.labels)
+    (reported,) = flowconf.check(str(file))
+    line = file.read_text().splitlines()[reported.place.line - 1]
+    assert (reported.code, line[reported.place.column - 1 :][: reported.place.length]) == ("FC0406", "mine")
+    assert any(words in label.message for label in reported.labels)

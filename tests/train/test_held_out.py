@@ -26,10 +26,10 @@ def test_what_a_run_decides_by_needs_a_validation_split(folder):
         word = word if word.startswith(("+", "phases")) else f"+{word}"
         with pytest.raises(ConfigError) as caught:
             train(load(folder.write(bare), [f"+{word}" if word.startswith("phases") else word]))
-        (told,) = caught.value.diagnostics
-        assert (told.code, told.path) == ("FC0410", path)
-        assert told.message == f"`{path}` requires a validation split, and the data set `synthetic` has none"
-        assert told.help == f"write `validation: 0.1` in `data`, or remove `{path}`"
+        (reported,) = caught.value.diagnostics
+        assert (reported.code, reported.path) == ("FC0410", path)
+        assert reported.message == f"`{path}` requires a validation split, and the data set `synthetic` has none"
+        assert reported.help == f"write `validation: 0.1` in `data`, or remove `{path}`"
     assert not (folder.path / "runs").exists()
     assert folder.train(text=bare).record["status"] == "finished"
 
@@ -48,7 +48,7 @@ def test_check_knows_the_splits_of_small_files(folder, held):
     assert not flowconf.check(folder.write(text.replace("train: rows.npz", f"train: rows.npz, {held}")))
 
 
-def test_a_data_set_of_a_project_is_told_to_give_one(folder, monkeypatch):
+def test_a_data_set_of_a_project_is_asked_for_one(folder, monkeypatch):
     from flowconf.language import registry
     from flowconf.train.data.builtin import synthetic
     from flowconf.train.data.splits import Splits

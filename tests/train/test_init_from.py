@@ -59,7 +59,7 @@ def test_a_pivoted_graph_takes_what_fits_and_lists_the_rest(folder, first):
     ]
 
 
-def test_another_shape_is_left_as_it_starts_and_told(folder, first):
+def test_another_shape_is_left_as_it_starts_and_reported(folder, first):
     run, earlier = first
     words = ["model.flow.logits='Linear(16, 5)'", "data.classes=5", f"init_from={run}"]
     again = folder.train(*words, text=CONFIG).folder
@@ -109,10 +109,10 @@ def test_its_mistakes_are_those_of_a_checkpoint(folder, first, source, code, mar
     file = folder.write(CONFIG + f"init_from: {source}\n")
     before = sorted(folder.path.rglob("*"))
     assert main(["train", file]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"error[{code}]" in told
-    assert words in told
-    assert f"tiny.yaml:17:{f'init_from: {source}'.index(marked) + 1} " in told
+    reported = " ".join(capsys.readouterr().err.split())
+    assert f"error[{code}]" in reported
+    assert words in reported
+    assert f"tiny.yaml:17:{f'init_from: {source}'.index(marked) + 1} " in reported
     assert sorted(folder.path.rglob("*")) == before
 
 
@@ -126,12 +126,12 @@ def test_nothing_that_fits_is_an_error(folder, first):
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_a_run_that_does_not_exist_is_told_before_anything_runs(folder, command, capsys):
+def test_a_run_that_does_not_exist_is_reported_before_anything_runs(folder, command, capsys):
     file = folder.write(CONFIG + "init_from: runs/nowhere\n")
     assert main([command, file]) == 2
-    told = "".join(capsys.readouterr())
-    assert "the checkpoint `runs/nowhere` does not exist" in told
-    assert "tiny.yaml:17:12" in told
+    reported = "".join(capsys.readouterr())
+    assert "the checkpoint `runs/nowhere` does not exist" in reported
+    assert "tiny.yaml:17:12" in reported
     assert not (folder.path / "runs").exists()
 
 

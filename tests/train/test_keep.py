@@ -234,9 +234,9 @@ def test_a_config_that_will_not_keep_the_step_is_refused_before_it_is_trained(fo
     folder.write(TEXT.replace("best: 2, ", "").replace("epochs: 2", "steps: 20"), "teacher.yaml")
     folder.write(STUDENT.replace("SOURCE", f"{{config: teacher.yaml, step: {step}, at: stem}}"), "student.yaml")
     assert main(["train", "student.yaml"]) == 2
-    told = capsys.readouterr().err
-    assert f"a run of `teacher.yaml` keeps no weights of step {step}" in told
-    assert said in told
+    reported = capsys.readouterr().err
+    assert f"a run of `teacher.yaml` keeps no weights of step {step}" in reported
+    assert said in reported
     assert not (folder.path / "runs").exists()
 
 

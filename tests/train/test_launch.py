@@ -167,7 +167,7 @@ def test_machines_need_a_place_to_meet(here):
     assert "`trainer.nodes: 2` requires `trainer.rendezvous`" in done.err
 
 
-def test_what_is_wrong_is_told_once(here):
+def test_what_is_wrong_is_reported_once(here):
     done = command(here, "train", "tiny.yaml", "trainer.shares=[1,2,3]")
     assert done.code == 2
     assert done.err.count("error[") == 1

@@ -1,4 +1,4 @@
-"""Loggers: what they are told, that they cost the run nothing, and that a broken one is no reason to end."""
+"""Loggers: what they are reported, that they cost the run nothing, and that a broken one is no reason to end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.train.conftest import TINY, killed
 
 
 class Kept:
-    """A logger that keeps what it is told."""
+    """A logger that keeps what it is reported."""
 
     def __init__(self, run, **args):
-        self.run, self.args, self.told, self.status = run, args, [], None
+        self.run, self.args, self.reported, self.status = run, args, [], None
 
     def log(self, step, values):
-        self.told.append((step, dict(values)))
+        self.reported.append((step, dict(values)))
 
     def close(self, status):
         self.status = status
@@ -46,11 +46,11 @@ def kept(monkeypatch):
     return made
 
 
-def test_a_logger_is_told_every_line_of_the_log(folder, kept):
+def test_a_logger_gets_every_line_of_the_log(folder, kept):
     run = folder.train("+loggers.kept.where=there")
     (logger,) = kept
     lines = [{key: value for key, value in line.items() if "/" in key or key == "lr"} for line in run.log]
-    assert logger.told == [(line["step"], values) for line, values in zip(run.log, lines, strict=True)]
+    assert logger.reported == [(line["step"], values) for line, values in zip(run.log, lines, strict=True)]
     assert logger.args == {"where": "there"}
     assert logger.status == "finished"
     assert logger.run.config["data"]["name"] == "synthetic"
@@ -65,10 +65,10 @@ def test_a_run_that_goes_on_is_the_same_run_to_its_loggers(folder, kept):
     resume(run, screen=Screen(folder.said))
     (logger,) = kept
     assert logger.run.id == folder.run(run).record["id"]
-    assert logger.told[0][0] > 10
+    assert logger.reported[0][0] > 10
 
 
-def test_one_that_fails_is_told_once_and_changes_nothing(folder, monkeypatch):
+def test_one_that_fails_is_reported_once_and_changes_nothing(folder, monkeypatch):
     def broken(run):
         raise ConnectionError("no route to host")
 
@@ -102,14 +102,14 @@ def test_a_failed_run_says_so(folder, kept):
     assert kept[0].status == "failed"
 
 
-def test_a_missing_package_is_told_before_anything_runs(folder, monkeypatch):
+def test_a_missing_package_is_reported_before_anything_runs(folder, monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(MachineError) as caught:
         folder.train(text=TINY + "loggers: {wandb: {}}\n")
-    (told,) = caught.value.diagnostics
-    assert (told.code, told.message) == ("FC0601", "the logger `wandb` requires the package `wandb`")
-    assert told.help == "run `pip install 'flowconf[wandb]'`"
-    assert told.place.line == 16
+    (reported,) = caught.value.diagnostics
+    assert (reported.code, reported.message) == ("FC0601", "the logger `wandb` requires the package `wandb`")
+    assert reported.help == "run `pip install 'flowconf[wandb]'`"
+    assert reported.place.line == 16
     assert not (folder.path / "runs").exists()
 
 
@@ -124,8 +124,8 @@ def test_a_missing_package_is_told_before_anything_runs(folder, monkeypatch):
 def test_mistakes_have_places(folder, section, code, message, column):
     with pytest.raises(ConfigError) as caught:
         load(folder.write(TINY + f"loggers: {section}\n"))
-    (told,) = caught.value.diagnostics
-    assert (told.code, told.message, told.place.column) == (code, message, column)
+    (reported,) = caught.value.diagnostics
+    assert (reported.code, reported.message, reported.place.column) == (code, message, column)
 
 
 def test_null_takes_a_logger_away(folder, kept):
@@ -136,13 +136,13 @@ def test_null_takes_a_logger_away(folder, kept):
 def test_the_commands_of_a_project_see_what_it_registers(folder, capsys):
     (folder.path / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["own_logger"]\n')
     (folder.path / "own_logger.py").write_text(OWN)
-    folder.write(TINY + "loggers: {lines: {file: told.txt}}\n")
+    folder.write(TINY + "loggers: {lines: {file: reported.txt}}\n")
     try:
         assert main(["train", "tiny.yaml", "trainer.epochs=1"]) == 0
     finally:
         registry.loggers.registered.pop("lines", None)
         sys.modules.pop("own_logger", None)
-    assert "val/accuracy" in (folder.path / "told.txt").read_text()
+    assert "val/accuracy" in (folder.path / "reported.txt").read_text()
 
 
 OWN = """

@@ -235,7 +235,7 @@ def test_torchmetrics_are_named_in_suggestions(folder):
     ]
 
 
-def test_losses_and_metrics_that_do_not_fit_are_told_before_the_first_step(folder):
+def test_losses_and_metrics_that_do_not_fit_are_reported_before_the_first_step(folder):
     text = TINY.replace("input: logits, target: label}\noptimizer", "input: logits, target: image}\noptimizer").replace(
         "fn: cross_entropy, input: logits", "fn: mse, input: logits"
     )

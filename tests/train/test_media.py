@@ -162,10 +162,10 @@ def test_tensorboard_reads_it(show):
 
 class Plain:
     def __init__(self, run):
-        self.told = []
+        self.logged = []
 
     def log(self, step, values):
-        self.told.append(("numbers", step, dict(values)))
+        self.logged.append(("numbers", step, dict(values)))
 
     def close(self, status):
         pass
@@ -173,10 +173,10 @@ class Plain:
 
 class Picture(Plain):
     def log_images(self, step, images):
-        self.told.append(("images", step, {name: (image.height, image.file.name) for name, image in images.items()}))
+        self.logged.append(("images", step, {name: (image.height, image.file.name) for name, image in images.items()}))
 
     def log_texts(self, step, texts):
-        self.told.append(("texts", step, dict(texts)))
+        self.logged.append(("texts", step, dict(texts)))
 
 
 def test_loggers_get_what_they_take_and_the_rest_is_reported_once(show, folder, monkeypatch):
@@ -186,13 +186,13 @@ def test_loggers_get_what_they_take_and_the_rest_is_reported_once(show, folder, 
         make = lambda run, kind=kind, name=name: made.setdefault(name, kind(run))  # noqa: E731
         monkeypatch.setitem(registry.loggers.registered, name, make)
     show("trainer.epochs=3", text=TINY + "loggers: {plain: {}, picture: {}}\n")
-    at = [told for told in made["picture"].told if told[1] == 20]
+    at = [logged for logged in made["picture"].logged if logged[1] == 20]
     assert at == [
         ("numbers", 20, {"shower/half": 0.5, "shower/deep/er": 2.0}),
         ("images", 20, {"shower/dots": (4, "20.png"), "shower/drawn": (4, "20.png")}),
         ("texts", 20, {"shower/said": "at <b>?</b> “10”"}),
     ]
-    assert {kind for kind, *_ in made["plain"].told} == {"numbers"}
+    assert {kind for kind, *_ in made["plain"].logged} == {"numbers"}
     said = folder.said.getvalue()
     for name, kinds in {"plain": ("images", "histograms", "texts"), "picture": ("histograms",)}.items():
         for kind in kinds:
@@ -208,15 +208,17 @@ def module(monkeypatch, name, **members):
 
 
 def test_weights_and_biases(show, monkeypatch):
-    told = []
-    tracked = SimpleNamespace(define_metric=lambda *args, **more: None, log=told.append, finish=lambda exit_code: None)
+    logged = []
+    tracked = SimpleNamespace(
+        define_metric=lambda *args, **more: None, log=logged.append, finish=lambda exit_code: None
+    )
     module(
         monkeypatch, "wandb", init=lambda **_: tracked, Settings=dict,
         Image=lambda file: ("image", Path(file).is_file()),
         Histogram=lambda np_histogram: ("histogram", sum(np_histogram[0])), Html=lambda text: ("html", text),
     )  # fmt: skip
     show("+loggers.wandb={mode: offline}")
-    found = {name: value for values in told if values["step"] == 10 for name, value in values.items()}
+    found = {name: value for values in logged if values["step"] == 10 for name, value in values.items()}
     assert found == {
         "step": 10, "shower/half": 0.5, "shower/deep/er": 2.0, "shower/dots": ("image", True),
         "shower/drawn": ("image", True), "shower/steps": ("histogram", 10),
@@ -225,19 +227,19 @@ def test_weights_and_biases(show, monkeypatch):
 
 
 def test_mlflow(show, folder, monkeypatch):
-    told = []
+    logged = []
     server = SimpleNamespace(
         get_experiment_by_name=lambda name: SimpleNamespace(experiment_id="1"),
         search_runs=lambda *_: [SimpleNamespace(info=SimpleNamespace(run_id="7"))],
         log_batch=lambda number, metrics: None,
-        log_artifact=lambda number, file, folder: told.append((number, Path(file).name, folder)),
-        log_text=lambda number, text, file: told.append((number, text, file)),
+        log_artifact=lambda number, file, folder: logged.append((number, Path(file).name, folder)),
+        log_text=lambda number, text, file: logged.append((number, text, file)),
         set_terminated=lambda number, status: None,
     )
     entities = SimpleNamespace(Metric=lambda *metric: metric)
     module(monkeypatch, "mlflow", MlflowClient=lambda uri: server, entities=entities)
     show("+loggers.mlflow={}")
-    assert told == [
+    assert logged == [
         ("7", "10.png", "images/shower/dots"),
         ("7", "10.png", "images/shower/drawn"),
         ("7", "at <b>?</b> “10”", "texts/shower/said/10.txt"),

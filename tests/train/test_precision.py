@@ -85,16 +85,16 @@ def test_a_step_that_the_scaler_skips_leaves_averages_alone():
     averages = Averages(dict(layer.named_parameters()), 0.9)
     precision = Precision("fp16", torch.device("cpu"))
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
-    told = []
+    reported = []
     for step, factor in enumerate([1.0, float("inf"), 1.0]):
         before, weight = averages.values[0].clone(), layer.weight.detach().clone()
         optimizer.zero_grad()
         precision.scaled(layer(torch.ones(1, 1)).sum() * factor).backward()
         precision.step([optimizer], list(layer.parameters()))
         averages.update(step, precision.skipped)
-        told.append(precision.skipped())
-        assert told[-1] == torch.equal(weight, layer.weight) == torch.equal(before, averages.values[0])
-    assert told == [False, True, False]
+        reported.append(precision.skipped())
+        assert reported[-1] == torch.equal(weight, layer.weight) == torch.equal(before, averages.values[0])
+    assert reported == [False, True, False]
 
 
 def test_without_a_scaler_nothing_is_skipped():
@@ -108,8 +108,8 @@ def test_a_device_without_the_format_is_refused_at_the_key(monkeypatch, name, in
     place = Place("a.yaml", 3, 4)
     with pytest.raises(MachineError) as raised, numbers(name, torch.device("cuda"), place):
         pass
-    (told,) = raised.value.diagnostics
-    assert (told.message, told.help, told.place) == (
+    (reported,) = raised.value.diagnostics
+    assert (reported.message, reported.help, reported.place) == (
         f"`Old` does not support `{name}`",
         f"write `{instead}`",
         place,

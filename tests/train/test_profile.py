@@ -193,9 +193,9 @@ def test_without_it_the_loop_takes_the_bare_step(folder):
 def test_a_run_that_is_too_short_is_refused(folder):
     with pytest.raises(ConfigError) as raised:
         folder.train(text=NET.replace("epochs: 2", "epochs: 2, steps: 6"))
-    (told,) = raised.value.diagnostics
-    assert told.message == "the profile ends after step 7, but the run after step 6"
-    assert (told.code, told.place.line) == ("FC0123", NET.count("\n"))
+    (reported,) = raised.value.diagnostics
+    assert reported.message == "the profile ends after step 7, but the run after step 6"
+    assert (reported.code, reported.place.line) == ("FC0123", NET.count("\n"))
 
 
 def test_a_run_that_is_killed_meanwhile_goes_on(folder):
@@ -274,7 +274,7 @@ def test_a_search_among_two_processes_changes_no_number(folder, strategy):
 
 
 @pytest.mark.gpu
-def test_the_time_of_a_device_is_told_apart(folder):
+def test_the_time_of_a_device_is_distinguished(folder):
     numbers = json.loads((folder.train("trainer.devices=cuda", text=NET).folder / "profile/profile.json").read_text())
     outermost = [rows(numbers)[""], *(row for row in numbers["parts"] if "." not in row["path"])]
     times = [row["forward"]["device"] + row["backward"]["device"] for row in outermost]

@@ -111,7 +111,7 @@ def test_real_rows_of_small_files_say_what_a_data_set_does_not_declare(folder, m
     text = BINARY.partition("metrics")[0].replace("arrays, train: rows.npz", "mine, file: rows.csv")
     text = text.replace("Linear(16, 1) >> Reshape()", f"Linear(16, {scores})").replace("bce_with_logits", "mse")
     found = findings(folder.write(text))
-    assert [told.code for told in found.mistakes] == codes
+    assert [reported.code for reported in found.mistakes] == codes
     assert found.notes == ()
 
 
@@ -159,9 +159,9 @@ def test_curves_are_logged_by_name(classes):
     ("best", "advice"), [("val/f1", "val/f1/2"), ("val/f1/3", "val/f1/0"), ("val/confusion/0", "/2/2")]
 )
 def test_the_best_value_must_be_one_number(classes, best, advice):
-    (told,) = [d for d in flowconf.check(classes.write(CLASSES), [f"trainer.best={best}"]) if d.severity == "error"]
-    assert (told.code, told.path) == ("FC0402", "trainer.best")
-    assert advice in str(told.advice)
+    (reported,) = [d for d in flowconf.check(classes.write(CLASSES), [f"trainer.best={best}"]) if d.severity == "error"]
+    assert (reported.code, reported.path) == ("FC0402", "trainer.best")
+    assert advice in str(reported.advice)
 
 
 def test_a_number_of_a_metric_that_gives_one_is_refused(classes):
@@ -203,9 +203,9 @@ def test_a_task_that_is_not_certain_is_required(folder, rows):
     rows(y=numpy.arange(96).reshape(32, 3) % 2)
     text = CLASSES.partition("metrics:")[0].replace("cross_entropy", "bce_with_logits")
     text += "metrics: {f1: {fn: F1Score, input: out, target: y}}\n"
-    (told,) = flowconf.check(folder.write(text))
-    assert (told.code, told.message) == ("FC0133", "`F1Score` requires the argument `task`")
-    assert "`multilabel`" in told.help
+    (reported,) = flowconf.check(folder.write(text))
+    assert (reported.code, reported.message) == ("FC0133", "`F1Score` requires the argument `task`")
+    assert "`multilabel`" in reported.help
 
 
 def test_the_number_of_classes_is_required_where_the_graph_leaves_it_open(folder, rows):
@@ -220,8 +220,8 @@ def test_a_metric_that_requires_integers_says_so(folder, rows):
     rows(y=(numpy.arange(96).reshape(32, 3) % 2).astype("float32"))
     text = CLASSES.partition("metrics:")[0].replace("cross_entropy", "bce_with_logits")
     text += "metrics: {map: {fn: AveragePrecision, input: out, target: y, args: {task: multilabel}}}\n"
-    (told,) = flowconf.check(folder.write(text))
-    assert (told.code, told.help) == ("FC0406", "make `y` integers")
+    (reported,) = flowconf.check(folder.write(text))
+    assert (reported.code, reported.help) == ("FC0406", "make `y` integers")
 
 
 @pytest.fixture
@@ -251,8 +251,8 @@ def test_an_input_may_be_a_field_that_is_not_declared(folder, undeclared):
 
 def test_an_input_that_may_be_a_field_or_a_slip_is_a_warning(folder, undeclared):
     text = undeclared.replace("target: y}", "target: y}, more: {fn: mse, input: oit, target: out}")
-    (told,) = flowconf.check(folder.write(text))
-    assert (told.code, told.severity, told.help) == ("FC0402", "warning", "write `out`")
+    (reported,) = flowconf.check(folder.write(text))
+    assert (reported.code, reported.severity, reported.help) == ("FC0402", "warning", "write `out`")
     with pytest.raises(ConfigError, match=r"FC0402.*`oit` is neither a value of the graph nor a field"):
         folder.train(text=text)
 

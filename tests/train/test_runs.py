@@ -201,7 +201,7 @@ def test_a_source_that_does_not_exist(stages):
     assert [(d.code, d.help) for d in caught.value.diagnostics] == [("FC0301", "write `letter.yaml`")]
 
 
-def test_what_is_wrong_with_a_later_stage_is_told_before_the_first(stages):
+def test_what_is_wrong_with_a_later_stage_is_reported_before_the_first(stages):
     stages.write(WORD.replace("Linear(16, 4)", "Linear(17, 4)"), "word.yaml")
     with pytest.raises(ConfigError) as caught:
         train(stages, "word.yaml")

@@ -259,9 +259,9 @@ def test_a_set_makes_the_split_that_it_uses(folder, monkeypatch, capsys):
     assert made == [("train", 0.0), ("val", 0.0), ("test", 0.0), ("test", 1.0), ("train", 2.0)]
     folder.write(text(sets.replace("2.0", "6.0")))
     assert main(["train", "tiny.yaml"]) == 2
-    told = capsys.readouterr().err
-    assert "error[FC0501]: invalid arguments for the data set `rare`: too much" in told
-    assert "--> tiny.yaml:8:100\n" in told
+    reported = capsys.readouterr().err
+    assert "error[FC0501]: invalid arguments for the data set `rare`: too much" in reported
+    assert "--> tiny.yaml:8:100\n" in reported
     assert len([*(folder.path / "runs").rglob("run.json")]) == 1
 
 

@@ -148,10 +148,10 @@ def test_a_config_that_has_changed_is_not_mixed_with_the_runs_before(again):
     file.write_text(file.read_text().replace("Dropout(0.1)", "Dropout(0.2)"))
     with pytest.raises(ConfigError) as caught:
         resume_sweep(str(the_sweep(again)), ["sweep.trials=9"])
-    (told,) = caught.value.diagnostics
-    assert "`model.flow.drop" in told.message
-    assert "has changed since the run" in told.message
-    assert (told.place.file, told.place.line) == (str(file), 7)
+    (reported,) = caught.value.diagnostics
+    assert "`model.flow.drop" in reported.message
+    assert "has changed since the run" in reported.message
+    assert (reported.place.file, reported.place.line) == (str(file), 7)
 
 
 def test_ranges_that_have_changed_are_refused(again):
@@ -230,9 +230,9 @@ def test_without_optuna_a_search_names_the_extra(folder, monkeypatch):
 def test_words_that_a_search_cannot_use_are_refused(folder, words, message):
     with pytest.raises(FlowconfError) as caught:
         sweep(folder.write(SEARCH), words)
-    (told,) = caught.value.diagnostics
-    assert told.message.startswith(message)
-    assert told.place.word is not None
+    (reported,) = caught.value.diagnostics
+    assert reported.message.startswith(message)
+    assert reported.place.word is not None
     assert not list(folder.path.glob("runs"))
 
 
@@ -245,9 +245,9 @@ def test_an_interval_without_a_number_of_trials_is_refused(folder, capsys):
     folder.write(TINY)
     words = ["train", "tiny.yaml", "-m", "optimizer.lr=interval(0.01,0.1)"]
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert "`optimizer.lr=interval(0.01,0.1)` is an interval, which a grid cannot try" in told
-    assert "add `sweep.trials=20` to search" in told
+    reported = capsys.readouterr().err
+    assert "`optimizer.lr=interval(0.01,0.1)` is an interval, which a grid cannot try" in reported
+    assert "add `sweep.trials=20` to search" in reported
     assert main([*words, "sweep.trials=1", "+trainer.steps=1"]) == 0
 
 

@@ -57,11 +57,11 @@ def holding(folder, text):
 
 def test_a_secret_is_used_and_kept_as_a_reference(folder, seen, monkeypatch):
     run = folder.train(text=TEXT).folder
-    ((told, arguments),) = seen
+    ((reported, arguments),) = seen
     bearer = f"Bearer {SECRET}"
     assert arguments == [SECRET, bearer, bearer, bearer, 7, 320]
     assert holding(folder.path / "runs", SECRET) == []
-    kept = told.config["loggers"]["spy"]
+    kept = reported.config["loggers"]["spy"]
     assert kept == {
         "token": "${oc.env:TOKEN}",
         "header": "Bearer ${oc.env:TOKEN}",
@@ -70,7 +70,7 @@ def test_a_secret_is_used_and_kept_as_a_reference(folder, seen, monkeypatch):
         "number": 7,
         "plain": 320,
     }
-    assert SECRET not in repr(told)
+    assert SECRET not in repr(reported)
     text = (run / "config.yaml").read_text()
     assert 'token: "${oc.env:TOKEN}"' in text
     monkeypatch.setenv("TOKEN", "battery staple")
@@ -149,13 +149,13 @@ def test_show_and_diff_print_references_unless_asked(quoting, capsys, monkeypatc
     assert f"init_from: {SECRET}" in capsys.readouterr().out
     for form in ("text", "json"):
         assert main(["diff", "tiny.yaml", "init_from='x ${oc.env:TOKEN}'", "--format", form]) == 0
-        told = capsys.readouterr().out
-        assert "x ${oc.env:TOKEN}" in told
-        assert SECRET not in told
+        reported = capsys.readouterr().out
+        assert "x ${oc.env:TOKEN}" in reported
+        assert SECRET not in reported
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "reported"),
     [
         ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "must be an integer, got the string `${oc.env:TOKEN}`"),
         ("lr: 0.01", "lr: '${oc.env:TOKEN}'", "`optimizer.lr` must be a number, got the string `${oc.env:TOKEN}`"),
@@ -165,12 +165,12 @@ def test_show_and_diff_print_references_unless_asked(quoting, capsys, monkeypatc
         ("optimizer:", "init_from: '${oc.env:TOKEN}.pt'\noptimizer:", "`${oc.env:TOKEN}.pt` does not exist"),
     ],
 )  # fmt: skip
-def test_errors_quote_the_reference(quoting, capsys, before, after, told):
+def test_errors_quote_the_reference(quoting, capsys, before, after, reported):
     quoting.write_text(TINY.replace(before, after, 1))
     for form in ("text", "json", "plain"):
         assert main(["check", "tiny.yaml", "--format", form]) == 2
         found = capsys.readouterr()
-        assert told in found.out + found.err
+        assert reported in found.out + found.err
         assert SECRET not in found.out + found.err
 
 

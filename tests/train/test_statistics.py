@@ -170,14 +170,14 @@ def test_copies_and_modules_of_a_loop_have_paths(folder):
 def test_loggers_and_the_report_get_them(folder, monkeypatch):
     from flowconf.language import registry
 
-    told = []
+    reported = []
 
     class Kept:
         def __init__(self, run):
             pass
 
         def log(self, step, values):
-            told.append((step, values))
+            reported.append((step, values))
 
         def close(self, status):
             pass
@@ -187,7 +187,7 @@ def test_loggers_and_the_report_get_them(folder, monkeypatch):
     found = found_in(run, 8)["weight"]
     assert (8, {
         f"weight/{what}/{path}": values[what] for path, values in found.items() for what in ("norm", "zeros")
-    }) in told  # fmt: skip
+    }) in reported  # fmt: skip
 
 
 def test_the_report_lays_the_latest_over_the_graph(folder):
@@ -205,9 +205,9 @@ def test_the_report_lays_the_latest_over_the_graph(folder):
 
 @pytest.mark.parametrize("at", ["nothing", "stem.wait", "**.attend", "hidden:norm", "**.acts"])
 def test_a_selector_that_selects_nothing_is_refused(folder, at):
-    (told, *others) = flowconf.check(folder.write(counted(TINY, f'{{at: "{at}"}}')))
-    assert (told.code, others) == ("FC0405", [])
-    assert told.place.line == 15
+    (reported, *others) = flowconf.check(folder.write(counted(TINY, f'{{at: "{at}"}}')))
+    assert (reported.code, others) == ("FC0405", [])
+    assert reported.place.line == 15
 
 
 @pytest.mark.parametrize("at", ["hidden", "*.hidden", "**.hidden", "hid*"])
@@ -218,8 +218,8 @@ def test_modules_without_parameters_have_activations(folder, at):
         return
     assert flowconf.check(folder.write(text)) == []
     assert found_in(folder.train(text=text), 16)["activation"].keys() == {"hidden"}
-    (told,) = flowconf.check(folder.write(text.replace("{every: 16,", "{of: weight,")))
-    assert told.code == "FC0405"
+    (reported,) = flowconf.check(folder.write(text.replace("{every: 16,", "{of: weight,")))
+    assert reported.code == "FC0405"
 
 
 def test_the_kinds_are_known(folder):

@@ -126,7 +126,7 @@ def test_resume_with_workers(folder, name, step):
     assert_same(go_on(folder, folder.runs("again")[0]), whole)
 
 
-def test_an_iterable_is_told_its_epoch(folder):
+def test_an_iterable_gets_its_epoch(folder):
     feed = Feed(as_split(Endless(50)), CPU, 0, "train")
     sampler = Sampler(50, 20, 0, CPU)
     sizes, epochs = [], []
@@ -197,9 +197,9 @@ def leaves(item):
 
 
 def place_of(refusal):
-    (told,) = refusal.diagnostics
-    line = Path(told.place.file).read_text().splitlines()[told.place.line - 1]
-    return line[told.place.column - 1 :][: told.place.length]
+    (reported,) = refusal.diagnostics
+    line = Path(reported.place.file).read_text().splitlines()[reported.place.line - 1]
+    return line[reported.place.column - 1 :][: reported.place.length]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -230,11 +230,11 @@ def test_a_row_that_cannot_be_used_is_named_whoever_makes_it(folder, monkeypatch
     monkeypatch.setitem(registry.datasets.registered, "odd", lambda: Splits(Odd(odd), Noisy(32)))
     with pytest.raises(RunError, match=words) as caught:
         folder.train(text=text("odd", workers))
-    (told,) = caught.value.diagnostics
-    assert (told.code, place_of(caught.value)) == ("FC0501", "odd")
+    (reported,) = caught.value.diagnostics
+    assert (reported.code, place_of(caught.value)) == ("FC0501", "odd")
     assert "loading the batch" in caught.value.__notes__[0]
     if odd is lost:
-        (label,) = told.labels
+        (label,) = reported.labels
         assert "raise FileNotFoundError" in Path(label.place.file).read_text().splitlines()[label.place.line - 1]
 
 
@@ -284,7 +284,7 @@ def test_a_split_of_ones_own_may_give_what_requires_gradients():
     assert not any(batch["image"].requires_grad for batch in batches)
 
 
-def test_a_worker_that_is_killed_is_told_in_words(folder, monkeypatch, capsys):
+def test_a_worker_that_is_killed_is_reported_in_words(folder, monkeypatch, capsys):
     def dies(item):
         if torch.utils.data.get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -328,7 +328,7 @@ def test_batches_arrive_on_the_device_in_their_order():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_label_that_is_no_class_is_told_at_the_loss_that_picks_by_it(folder, monkeypatch, workers):
+def test_a_label_that_is_no_class_is_reported_at_the_loss_that_picks_by_it(folder, monkeypatch, workers):
     def odd(item):
         return {**item, "label": 9} if float(item["image"].mean()) > 0.9 else item
 

@@ -32,19 +32,19 @@ def test_every_combination_is_a_run_of_its_own(folder):
     assert {record["status"] for record in found.values()} == {"finished"}
 
 
-def test_a_run_that_fails_is_told_with_its_words_and_hides_no_other(folder, capfd):
+def test_a_run_that_fails_is_reported_with_its_words_and_hides_no_other(folder, capfd):
     file = folder.write(SHORT)
     with pytest.raises(RunError) as caught:
         sweep(file, ["optimizer.lr=0.1,1e38,0.01", "trainer.log_every=1"])
     words = "optimizer.lr=1e+38 trainer.log_every=1"
     assert caught.value.diagnostics[0].message == f"1 of the sweep's runs failed: `{words}`"
     assert [record["status"] for record in records(folder).values()] == ["finished", "failed", "finished"]
-    told = capfd.readouterr().err
-    assert "is not finite" in told
-    assert f"the run with `{words}` failed" in told
+    reported = capfd.readouterr().err
+    assert "is not finite" in reported
+    assert f"the run with `{words}` failed" in reported
 
 
-def told(out):
+def reported(out):
     """The lines that begin a run, and the table at the end, with places for values and folders."""
     first = [line for line in out.splitlines() if re.match(r"run \d+( of \d+)?: ", line)]
     rows = out[out.rindex("\n\n") + 2 :]
@@ -56,7 +56,7 @@ def test_each_run_is_announced_and_a_table_ends_the_sweep(folder, capsys):
     folder.write(SHORT)
     words = ["optimizer.lr=0.1,1e38,0.01", "seed=0", "trainer.log_every=1"]
     assert main(["train", "tiny.yaml", "-m", *words]) == 1
-    first, rows = told(capsys.readouterr().out)
+    first, rows = reported(capsys.readouterr().out)
     assert first == [
         "run 1 of 3: optimizer.lr=0.1",
         "run 2 of 3: optimizer.lr=1e+38",
@@ -88,7 +88,7 @@ def test_an_interrupted_sweep_lists_what_was_run_and_what_was_not(folder, capsys
 
     monkeypatch.setattr(Screen, "step", interrupt)
     assert main(["train", "tiny.yaml", "-m", "seed=0,1,2,3"]) == 130
-    first, rows = told(capsys.readouterr().out)
+    first, rows = reported(capsys.readouterr().out)
     assert first == ["run 1 of 4: seed=0", "run 2 of 4: seed=1"]
     assert rows == [
         "2 runs, 1 interrupted:",
@@ -113,7 +113,7 @@ def test_a_run_that_fails_before_it_has_a_folder_is_listed(folder, capsys, monke
     assert main(["train", "tiny.yaml", "-m", "seed=0,1"]) == 1
     out, err = capsys.readouterr()
     assert "ValueError: no data today" in err
-    assert told(out)[1][2:] == ["1 seed=0 failed - -", "2 seed=1 finished N (best) RUN"]
+    assert reported(out)[1][2:] == ["1 seed=0 failed - -", "2 seed=1 finished N (best) RUN"]
 
 
 def test_the_best_of_a_table():
@@ -133,7 +133,7 @@ def test_the_best_of_a_table():
 def test_a_config_that_is_swept_with_batches_of_jobs_knows_their_number(folder, capsys):
     folder.write(SHORT)
     assert main(["train", "tiny.yaml", "-m", "seed=0,1,2", "hydra.sweeper.max_batch_size=2"]) == 0
-    first, rows = told(capsys.readouterr().out)
+    first, rows = reported(capsys.readouterr().out)
     assert [line.partition(":")[0] for line in first] == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
     assert len(rows) == 5
 
@@ -141,7 +141,7 @@ def test_a_config_that_is_swept_with_batches_of_jobs_knows_their_number(folder, 
 def test_a_sweep_whose_words_are_in_the_config(folder, capsys):
     folder.write("hydra: {sweeper: {params: {seed: '4,5'}}}\n" + SHORT)
     assert main(["train", "tiny.yaml", "-m", "trainer.log_every=5"]) == 0
-    assert told(capsys.readouterr().out)[0] == ["run 1 of 2: seed=4", "run 2 of 2: seed=5"]
+    assert reported(capsys.readouterr().out)[0] == ["run 1 of 2: seed=4", "run 2 of 2: seed=5"]
 
 
 def test_a_wrong_combination_is_refused_before_the_first_run(folder):
@@ -161,7 +161,7 @@ def test_optuna_looks_for_the_best_value(folder, capsys):
     (results,) = folder.path.glob("runs/tiny/sweep_*/optimization_results.yaml")
     assert f"best_value: {best}" in results.read_text()
     assert len(records(folder)) == 3
-    first, rows = told(capsys.readouterr().out)
+    first, rows = reported(capsys.readouterr().out)
     assert [line.partition(":")[0] for line in first] == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
     assert sum("(best)" in row for row in rows) == 1
 
@@ -171,9 +171,9 @@ def test_optuna_may_not_look_for_the_worst(folder):
     pytest.importorskip("optuna")
     with pytest.raises(ConfigError) as caught:
         sweep(folder.write(OPTUNA.replace("maximize", "minimize") + SHORT), ["optimizer.lr=interval(0.001,0.1)"])
-    (told,) = caught.value.diagnostics
-    assert told.message == "the sweeper's direction is `minimize`, but `val/accuracy` is better when it is larger"
-    assert told.help == "write `hydra.sweeper.direction=maximize`"
+    (reported,) = caught.value.diagnostics
+    assert reported.message == "the sweeper's direction is `minimize`, but `val/accuracy` is better when it is larger"
+    assert reported.help == "write `hydra.sweeper.direction=maximize`"
     assert records(folder) == {}
 
 
@@ -186,7 +186,7 @@ def test_a_failed_trial_does_not_end_the_search(folder, capsys):
             ["optimizer.lr=choice(0.1,1e38,0.01)", "trainer.log_every=1", "hydra/sweeper/sampler=grid"],
         )
     assert sorted(record["status"] for record in records(folder).values()) == ["failed", "finished", "finished"]
-    assert told(capsys.readouterr().out)[1][0] == "3 runs, 1 failed:"
+    assert reported(capsys.readouterr().out)[1][0] == "3 runs, 1 failed:"
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_joblib_runs_two_at_a_time(folder):
     done = subprocess.run(call, cwd=folder.path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "1 of the sweep's runs failed: `optimizer.lr=1e+38 trainer.log_every=1`" in done.stderr
-    first, rows = told(done.stdout)
+    first, rows = reported(done.stdout)
     assert sorted(line.partition(":")[0] for line in first) == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
     assert [row.split()[2] for row in rows[2:]] == ["finished", "failed", "finished"]
     assert sorted(record["status"] for record in records(folder).values()) == ["failed", "finished", "finished"]

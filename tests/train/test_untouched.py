@@ -61,8 +61,8 @@ def test_a_log_that_is_not_as_long_as_the_checkpoint_remembers(folder, run, chan
     assert b"\0" not in log.read_bytes()
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if line.startswith("{")]
     assert {10, 12, 15, 16} <= set(steps)
-    told = re.search("`metrics.jsonl` had [0-9,]+ bytes when the checkpoint was saved, and", folder.said.getvalue())
-    assert (told is not None) == lost
+    reported = re.search("`metrics.jsonl` had [0-9,]+ bytes when the checkpoint was saved, and", folder.said.getvalue())
+    assert (reported is not None) == lost
 
 
 def test_a_checkpoint_that_remembers_a_log_of_ten_terabytes(folder, run):
@@ -145,7 +145,7 @@ RECORDS = {
 def test_a_record_that_no_run_wrote_is_refused_in_every_command(folder, run, capsys, text):
     (run / "run.json").write_text(text)
     before = snapshot(run)
-    told = f"error[FC0301]: the record `{run}/run.json` of the run cannot be read"
+    reported = f"error[FC0301]: the record `{run}/run.json` of the run cannot be read"
     for command in (
         ["train", "--resume", str(run)],
         ["train", "--resume", str(run), "trainer.epochs=3"],
@@ -154,7 +154,7 @@ def test_a_record_that_no_run_wrote_is_refused_in_every_command(folder, run, cap
         ["profile", str(run)],
     ):
         assert main(command) == 2, command
-        assert capsys.readouterr().err.startswith(told), command
+        assert capsys.readouterr().err.startswith(reported), command
     assert main(["runs"]) == 0
     assert "warning[FC0702]: a run is not listed" in capsys.readouterr().err
     for command in (["weights", str(run)], ["diff", str(run), "tiny.yaml"], ["train", "--resume", "runs/tiny"]):

@@ -1,4 +1,4 @@
-"""What a run would not train or not need is told, once, at the highest path; what a config may well mean is not."""
+"""What a run would not train or not need is reported, once, at the highest path; what a config may well mean is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DECODER = """    decoder:
 """
 
 
-def told(tmp_path: Path, text: str) -> list[tuple[str, str, int]]:
+def reported(tmp_path: Path, text: str) -> list[tuple[str, str, int]]:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     return [(found.code, found.path, found.place.line) for found in flowconf.check(str(file))]
@@ -48,18 +48,18 @@ def with_decoder(*more: str) -> str:
 
 
 def test_a_config_in_which_all_is_trained_is_silent(tmp_path):
-    assert told(tmp_path, BASE) == []
-    assert told(tmp_path, with_decoder("  again: {fn: mse, input: decoder, target: image}\n")) == []
+    assert reported(tmp_path, BASE) == []
+    assert reported(tmp_path, with_decoder("  again: {fn: mse, input: decoder, target: image}\n")) == []
 
 
 def test_a_member_that_nothing_needs(tmp_path):
-    assert told(tmp_path, with_decoder()) == [("FC0407", "decoder", 7)]
-    assert told(tmp_path, with_decoder("metrics:\n  again: {fn: mse, input: decoder.image, target: image}\n")) == [
+    assert reported(tmp_path, with_decoder()) == [("FC0407", "decoder", 7)]
+    assert reported(tmp_path, with_decoder("metrics:\n  again: {fn: mse, input: decoder.image, target: image}\n")) == [
         ("FC0408", "decoder", 7)
     ]
 
 
-def test_a_member_inside_of_a_graph_is_told_by_its_path(tmp_path):
+def test_a_member_inside_of_a_graph_is_reported_by_its_path(tmp_path):
     text = BASE.replace("    stem: Linear(8, 16)\n", """    stem:
       graph:
         flow:
@@ -67,7 +67,7 @@ def test_a_member_inside_of_a_graph_is_told_by_its_path(tmp_path):
           probe: {fork: "Linear(16, 3)"}
           two: Linear(16, 16)
 """)  # fmt: skip
-    assert told(tmp_path, text) == [("FC0407", "stem.probe", 9)]
+    assert reported(tmp_path, text) == [("FC0407", "stem.probe", 9)]
 
 
 def test_a_graph_of_another_file_may_offer_more_than_is_asked(tmp_path):
@@ -75,14 +75,14 @@ def test_a_graph_of_another_file_may_offer_more_than_is_asked(tmp_path):
     (tmp_path / "graph" / "stem.yaml").write_text(
         "inputs: {x: [B, 8]}\nflow:\n  one: Linear(8, 16)\n  probe: {fork: 'Linear(16, 3)'}\n  two: Linear(16, 16)\n"
     )
-    assert told(tmp_path, BASE.replace("stem: Linear(8, 16)", "stem: {graph: stem}")) == []
+    assert reported(tmp_path, BASE.replace("stem: Linear(8, 16)", "stem: {graph: stem}")) == []
 
 
 def test_an_output_is_needed_and_yet_not_trained(tmp_path):
     text = with_decoder().replace("data:", "  outputs: {logits: logits, image: decoder}\ndata:")
-    assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
+    assert reported(tmp_path, text) == [("FC0408", "decoder", 7)]
     text = text.replace("wide: Linear", "wide: {frozen: true, through: 'Linear").replace(">> ReLU", ">> ReLU'}")
-    assert told(tmp_path, text) == [("FC0408", "decoder", 7), ("FC0409", "decoder.wide", 11)]
+    assert reported(tmp_path, text) == [("FC0408", "decoder", 7), ("FC0409", "decoder.wide", 11)]
 
 
 def test_updates_that_leave_a_part_out_are_named(tmp_path):
@@ -98,15 +98,15 @@ REPEATED = "  again: {fn: mse, input: decoder, target: image, weight: 0}\n"
 
 def test_phases_are_looked_at_one_by_one(tmp_path):
     two = "phases:\n  first: {until: {epoch: 1}, loss: {again: 1}%s}\n  second: {loss: {again: 0}%s}\n"
-    assert told(tmp_path, with_decoder(REPEATED, two % ("", ""))) == []
+    assert reported(tmp_path, with_decoder(REPEATED, two % ("", ""))) == []
     text = with_decoder(REPEATED, two % (", freeze: decoder", ""))
-    assert told(tmp_path, text) == [("FC0408", "decoder", 7)]
+    assert reported(tmp_path, text) == [("FC0408", "decoder", 7)]
     (found,) = flowconf.check(str(tmp_path / "config.yaml"))
     assert [label.message for label in found.labels] == [
         "`loss.again` depends on it, but it is frozen in phase `first`"
     ]
     frozen = text.replace("    decoder:\n", "    decoder:\n      frozen: true\n")
-    assert told(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
+    assert reported(tmp_path, frozen.replace(", freeze: decoder", ", thaw: decoder")) == []
 
 
 def test_the_choice_of_a_selector_has_no_gradient(tmp_path):
@@ -114,26 +114,26 @@ def test_the_choice_of_a_selector_has_no_gradient(tmp_path):
       switch: {low: "Linear(16, 16)", high: Tanh}
       router: ArgmaxSelector(16, 2)
 """)  # fmt: skip
-    assert told(tmp_path, text) == [("FC0408", "hidden.router", 6)]
+    assert reported(tmp_path, text) == [("FC0408", "hidden.router", 6)]
 
 
 FROZEN = BASE.replace("logits: Linear(16, 4)", "logits: {through: 'Linear(16, 4)', frozen: true%s}")
 
 
 def test_a_frozen_part_behind_a_trained_one_needs_weights(tmp_path):
-    assert told(tmp_path, FROZEN % "") == [("FC0409", "logits", 7)]
-    assert told(tmp_path, FROZEN % ", init: {weight: xavier_uniform()}") == []
+    assert reported(tmp_path, FROZEN % "") == [("FC0409", "logits", 7)]
+    assert reported(tmp_path, FROZEN % ", init: {weight: xavier_uniform()}") == []
     head = flowconf.build({"inputs": {"x": ["B", 16]}, "flow": {"a": "Linear(16, 4)"}})
     head.save(str(tmp_path / "head.safetensors"))
-    assert told(tmp_path, FROZEN % ", checkpoint: {path: head.safetensors, rename: {a: ''}}") == []
-    assert told(tmp_path, FROZEN % "" + "phases: {late: {when: {epoch: 1}, thaw: logits}}\n") == []
+    assert reported(tmp_path, FROZEN % ", checkpoint: {path: head.safetensors, rename: {a: ''}}") == []
+    assert reported(tmp_path, FROZEN % "" + "phases: {late: {when: {epoch: 1}, thaw: logits}}\n") == []
     first = BASE.replace("stem: Linear(8, 16)", "stem: {through: 'Linear(8, 16)', frozen: true}")
-    assert told(tmp_path, first) == []
+    assert reported(tmp_path, first) == []
 
 
 def test_a_loss_that_depends_on_nothing(tmp_path):
     text = BASE.replace("input: logits, target: label", "input: image, target: image").replace("cross_entropy", "mse")
-    found = told(tmp_path, text)
+    found = reported(tmp_path, text)
     assert ("FC0403", "", 9) in found
 
 
@@ -214,19 +214,19 @@ def test_every_expert_of_a_gate_is_trained(tmp_path, monkeypatch, router):
     monkeypatch.setitem(modules.registered, "TopOne", TopOne)
     monkeypatch.setitem(modules.registered, "Hard", Hard)
     text = BASE.replace("    hidden: ReLU\n", "    hidden: ReLU\n" + GATE.replace("ROUTER", router))
-    assert told(tmp_path, text) == []
+    assert reported(tmp_path, text) == []
 
 
-def test_a_gate_whose_router_cannot_learn_is_told(tmp_path, monkeypatch):
+def test_a_gate_whose_router_cannot_learn_is_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(modules.registered, "Silent", Silent)
     text = BASE.replace("    hidden: ReLU\n", "    hidden: ReLU\n" + GATE.replace("ROUTER", "Silent(16, 3)"))
-    assert [(code, path) for code, path, _ in told(tmp_path, text)] == [("FC0408", "mix.router")]
+    assert [(code, path) for code, path, _ in reported(tmp_path, text)] == [("FC0408", "mix.router")]
 
 
-def test_experts_that_a_module_runs_for_some_rows_are_not_told(tmp_path, monkeypatch):
+def test_experts_that_a_module_runs_for_some_rows_are_not_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(modules.registered, "Sparse", Sparse)
     text = BASE.replace("    hidden: ReLU\n", "    hidden: Sparse(16, 5)\n")
-    assert told(tmp_path, text) == []
+    assert reported(tmp_path, text) == []
     config = load(str(tmp_path / "config.yaml"))
     screen = StringIO()
     train(config, Screen(screen))
@@ -263,14 +263,14 @@ def test_layers_and_parameters_that_torch_does_not_find(tmp_path, monkeypatch):
 def test_a_target_that_is_frozen_at_random(tmp_path):
     teacher = "    teacher: {from: image, fork: 'Linear(8, 4)', frozen: true}\n    logits: Linear(16, 4)\n"
     text = BASE.replace("    logits: Linear(16, 4)\n", teacher) + "  as: {fn: mse, input: logits, target: teacher}\n"
-    assert told(tmp_path, text) == [("FC0409", "teacher", 7)]
-    assert told(tmp_path, text.replace("frozen: true", "frozen: true, init: {weight: xavier_normal}")) == []
-    assert told(tmp_path, text.replace(", frozen: true", "")) == []
+    assert reported(tmp_path, text) == [("FC0409", "teacher", 7)]
+    assert reported(tmp_path, text.replace("frozen: true", "frozen: true, init: {weight: xavier_normal}")) == []
+    assert reported(tmp_path, text.replace(", frozen: true", "")) == []
 
 
 def test_a_group_of_the_optimizer_that_is_frozen(tmp_path):
     groups = "optimizer: {name: adamw, lr: 1e-3, groups: {stem: {lr: 0.1}}}\n"
     text = BASE.replace("stem: Linear(8, 16)", "stem: {through: 'Linear(8, 16)', frozen: true}") + groups
-    assert told(tmp_path, text) == [("FC0410", "optimizer.groups.stem", 11)]
+    assert reported(tmp_path, text) == [("FC0410", "optimizer.groups.stem", 11)]
     thaw = "phases: {late: {when: {epoch: 1}, thaw: stem}}\n"
-    assert told(tmp_path, text + thaw) == []
+    assert reported(tmp_path, text + thaw) == []

@@ -300,9 +300,9 @@ def test_a_port_that_is_taken_is_refused(root, monkeypatch, capsys):
         other.listen()
         port = other.getsockname()[1]
         assert main(["watch", "--no-browser", "--port", str(port)]) == 3
-    told = capsys.readouterr().err
-    assert f"error[FC0601]: cannot listen on port {port}: address already in use" in told
-    assert "`--port 0`" in told
+    reported = capsys.readouterr().err
+    assert f"error[FC0601]: cannot listen on port {port}: address already in use" in reported
+    assert "`--port 0`" in reported
 
 
 def test_a_folder_that_does_not_exist_is_refused(root, capsys):
