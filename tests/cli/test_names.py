@@ -52,7 +52,8 @@ def test_every_name_of_a_table_is_listed_once(name, capsys):
 
 @pytest.mark.parametrize("name", [name for name in SHELVES if name != "modules"])
 def test_every_name_of_ours_says_what_it_is(name):
-    assert [entry.name for entry in SHELVES[name].entries() if not entry.summary] == []
+    ours = [entry for entry in SHELVES[name].entries() if entry.module.startswith("flowconf.")]
+    assert [entry.name for entry in ours if not entry.summary] == []
 
 
 def test_the_names_of_torch_say_what_they_are():

@@ -150,7 +150,7 @@ def test_the_state_of_a_run_stands_apart(tmp_path, capsys):
     assert main(["weights", str(tmp_path / "run.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "1 tensor, 2 numbers, 8 B" in out
-    assert "training state: 1 tensors, 4.0 kB" in out
+    assert "training state: 1 tensor, 4.0 kB" in out
 
 
 def test_copies_stand_in_the_order_of_their_numbers(tmp_path, capsys):

@@ -79,9 +79,9 @@ def test_a_page_is_true(code, tmp_path, monkeypatch, capsys):
     assert text.startswith(f"# {code}: {CODES[code]}\n")
     before, fixed = (blocks(part) for part in text.split("\nFixed:\n"))
     write(before)
-    printed = before[-1]
-    if printed.language == "console":
-        command = printed.text.splitlines()[0].removeprefix("$ ")
+    output = before[-1]
+    if output.language == "console":
+        command = output.text.splitlines()[0].removeprefix("$ ")
         assert all(ran(block.text) == "" for block in before if block.language == "python")
         exit_code, printed = checked(command, capsys)
         shown = f"$ {command}\n{printed.rstrip()}\n"
@@ -94,11 +94,11 @@ def test_a_page_is_true(code, tmp_path, monkeypatch, capsys):
     assert len(re.findall(r"(?:error|warning)\[", printed)) == 1, printed
     if os.environ.get(REWRITE):
         page.write_text(
-            text.replace(f"```{printed.language}\n{printed.text}", f"```{printed.language}\n{shown}", 1),
+            text.replace(f"```{output.language}\n{output.text}", f"```{output.language}\n{shown}", 1),
             encoding="utf-8",
         )
     else:
-        assert shown == printed.text
+        assert shown == output.text
     write(fixed)
     again = next((block.text for block in fixed if block.language == "console"), f"$ {command}")
     if command is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 from flowconf.language.advice.vocabulary import (
     ABSENT,
@@ -76,6 +77,7 @@ def _folded(word: str) -> str:
     return re.sub(r"[\s_-]", "", word.lower())
 
 
+@lru_cache(maxsize=4096)
 def bare(kind: str, name: str) -> str:
     """A name without package, and without the endings that make no difference."""
     word = _folded(name.rpartition(".")[2])
