@@ -93,7 +93,8 @@ def import_again(projects: Iterable[Path]) -> None:
     """Import what another process of the same command has imported."""
     for project in projects:
         _trust.given.add(project)
-        _import_listed(project)
+        if project not in _trust.imported:
+            _import_listed(project)
 
 
 @contextmanager
