@@ -60,9 +60,10 @@ def verdicts(table: Table) -> list[str]:
         slower = [name for name, one in ranges.items() if one is not None and float(one[1]) > 1]
         faster = [name for name, one in ranges.items() if one is not None and float(one[2]) < 1]
         parts = [f"slower in all rounds: {', '.join(slower) or 'none'}", f"faster: {', '.join(faster) or 'none'}"]
+        named = column.strip("`")
         found += [
             fill(
-                f"- `{column}`, {'; '.join(parts)}; of the others, these rounds show no difference.",
+                f"- `{named}`, {'; '.join(parts)}; of the others, these rounds show no difference.",
                 116,
                 subsequent_indent="  ",
             )
