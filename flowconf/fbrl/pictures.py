@@ -6,6 +6,7 @@ random noise; both come from the given generator.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -240,14 +241,15 @@ def _spell(row: Tensor, word: str) -> None:
 # cutting
 
 
-class Cut:
+class Cut(ABC):
     """The common part of all batches: cutting images from their canvases, noise, and locations."""
 
     def __init__(self, style: Style) -> None:
         self.style = style
 
+    @abstractmethod
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        raise NotImplementedError
+        """The batch with images, cut from the canvases in it."""
 
     def corners(self, count: int, generator: torch.Generator) -> Corners:
         """Random corners of `count` images; half of the images are sampled twice in each direction."""
