@@ -13,7 +13,7 @@ import torch
 from torch import optim
 from torch.torch_version import TorchVersion
 
-from flowconf.train.optim.fused import Adam, AdamW, Clearing
+from flowconf.train.optim.fused import Adam, AdamW, Clearing, unwrapped
 
 Groups = list[dict[str, Any]]
 
@@ -87,6 +87,7 @@ class StaggeredSGD(Clearing, optim.SGD):
         self._waiting = list(self._parameters())
         """Parameters that may not have had a gradient yet."""
 
+    @unwrapped
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step, as in torch's SGD."""
