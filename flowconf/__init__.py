@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from flowconf.train.callbacks.watched_run import WatchedRun
     from flowconf.train.data.splits import Resident, Splits, provides
     from flowconf.train.objective.gradients import differentiates
+    from flowconf.train.objective.losses import Logits, LogProbabilities, Probabilities
+    from flowconf.train.objective.metrics import higher_is_better
     from flowconf.train.python import data, evaluate, predict, train
 
 __version__ = "0.1.0"
@@ -59,6 +61,8 @@ _HOMES = {
     "flowconf.train.callbacks.watched_run": ("WatchedRun",),
     "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
     "flowconf.train.objective.gradients": ("differentiates",),
+    "flowconf.train.objective.losses": ("LogProbabilities", "Logits", "Probabilities"),
+    "flowconf.train.objective.metrics": ("higher_is_better",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -68,8 +72,11 @@ __all__ = [
     "Flow",
     "FlowconfError",
     "Graph",
+    "LogProbabilities",
+    "Logits",
     "MachineError",
     "PathError",
+    "Probabilities",
     "Resident",
     "RunError",
     "Splits",
@@ -83,6 +90,7 @@ __all__ = [
     "differentiates",
     "evaluate",
     "flow",
+    "higher_is_better",
     "load",
     "load_run",
     "offer",

@@ -6,6 +6,7 @@ A config cannot add names. Names and arguments are checked before their code is 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import keyword
@@ -136,6 +137,16 @@ class Table:
         if name in self.registered:
             return signatures.first_sentence(inspect.getdoc(self.registered[name]) or "")
         return signatures.first_sentence(signatures.read_docstring(self.locations[name], name))
+
+    def declared(self, name: str, what: str) -> tuple[Any, ...] | None:
+        """What a function declares by its decorator `what(...)`, or an attribute; read from source before an import."""
+        if name in self.registered:
+            found = getattr(self.registered[name], what, None)
+            return found if isinstance(found, tuple | None) else (found,)
+        for call in signatures.decorators(self.locations[name], name):
+            if ast.unparse(call.func).split(".")[-1] == what:
+                return tuple(ast.literal_eval(argument) for argument in call.args)
+        return None
 
     def load(self, name: str) -> Any:
         """Import the class or function of a name. Raises `KeyError` for a name that is not in the table."""

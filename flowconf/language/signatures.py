@@ -87,6 +87,8 @@ class ClassSource:
     """The fields of the NamedTuple in the return annotation of `forward`."""
     silent: bool = False
     """Whether `forward` has no return annotation."""
+    returns: str = ""
+    """The return annotation of `forward` as it is written, or empty."""
 
 
 ROLE = re.compile(r":[\w:]+:`([^`]+)`|``([^`]+)``")
@@ -104,14 +106,15 @@ def read_class(module: str, name: str) -> ClassSource:
     if isinstance(node, ast.FunctionDef):
         made = node.returns.id if isinstance(node.returns, ast.Name) else ""
         return source_of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
-    gives = _fields_given(module, node)
-    return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"), gives)
-
-
-def _fields_given(module: str, node: ast.AST | None) -> tuple[str, ...] | None:
-    """The fields of the NamedTuple that `forward` of a class returns, if its module defines it."""
     methods = {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
     returned = methods["forward"].returns if "forward" in methods else None
+    returns = "" if returned is None else ast.unparse(returned)
+    gives = _fields_given(module, returned)
+    return ClassSource(_method(module, name, "__init__"), _method(module, name, "forward"), gives, returns=returns)
+
+
+def _fields_given(module: str, returned: ast.expr | None) -> tuple[str, ...] | None:
+    """The fields of the NamedTuple that is the return annotation of `forward`, if its module defines it."""
     given = _definitions(module).get(returned.id) if isinstance(returned, ast.Name) else None
     if not isinstance(given, ast.ClassDef) or "NamedTuple" not in map(ast.unparse, given.bases):
         return None
@@ -289,7 +292,8 @@ def of_class(cls: type) -> ClassSource:
     init = vars(cls).get("__init__") or getattr(cls, "__init__")  # noqa: B009
     given = returned(forward)
     gives = getattr(given, "_fields", None) if isinstance(given, type) and issubclass(given, tuple) else None
-    return ClassSource(_inspected(init), _inspected(forward), gives, given is None)
+    returns = _shown(getattr(forward, "__annotations__", {}).get("return", inspect.Parameter.empty))
+    return ClassSource(_inspected(init), _inspected(forward), gives, given is None, returns)
 
 
 def returned(function: Callable[..., object]) -> object:

@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     "FC0411": "which values are better is unknown, or contradicted",
     "FC0412": "a loss gets values of another kind than it expects",
     "FC0413": "a batch in parts is not the whole batch",
+    "FC0414": "a loss or metric is computed along the wrong dimension",
     # data
     "FC0501": "unknown data set, or invalid arguments",
     "FC0502": "the data set does not match the graph",

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from flowconf.language import references, registry
 from flowconf.language.arguments import Call
-from flowconf.language.plan import Chain, GraphPlan, Mount, Step
+from flowconf.language.plan import Chain, GraphPlan, Mount, Value
 from flowconf.language.training import TrainingConfig, listed
 from flowconf.report import Label, Reporter
 
-NORMALIZED = ("Softmax", "Softmax2d", "Softmin", "Sigmoid")
-UNBOUNDED = (
-    "Linear",
-    "Bilinear",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
-)
-EXPECTED = {
-    "Logits": ("logits", NORMALIZED, "remove `{last}`"),
-    "LogProbabilities": ("log-probabilities", (*NORMALIZED, *UNBOUNDED), "end `{read}` with `LogSoftmax({dim})`"),
-    "Probabilities": ("probabilities", (*UNBOUNDED, "LogSoftmax", "Tanh"), "end `{read}` with `Sigmoid`"),
+RETURNS = {
+    **dict.fromkeys(("Softmax", "Softmax2d", "Softmin", "Sigmoid"), "Probabilities"),
+    **dict.fromkeys(("LogSoftmax", "LogSigmoid"), "LogProbabilities"),
+    **dict.fromkeys(("Linear", "Bilinear", "Conv1d", "Conv2d", "Conv3d"), "Logits"),
+    **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Tanh"), "Logits"),
 }
-"""Annotation of an argument of a loss -> what it expects, the modules that do not return that, what to write."""
+"""What modules of torch return; those of a project say it in the return annotation of `forward`."""
+PASSING = ("Flatten", "Identity", "Reshape", "Transpose", "Unflatten")
+"""Modules that return the values that they get."""
+EXPECTED = {
+    "Logits": ("logits", ("Probabilities",), "remove `{last}`"),
+    "LogProbabilities": ("log-probabilities", ("Probabilities", "Logits"), "end `{read}` with `LogSoftmax({dim})`"),
+    "Probabilities": ("probabilities", ("Logits", "LogProbabilities"), "end `{read}` with `Sigmoid`{other}"),
+}
+"""What an argument of a loss is annotated with -> how it is called, the kinds that differ, what to write."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
@@ -35,20 +35,35 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
         signature = registry.losses.signature(loss.fn)
         positional = (parameter for parameter in signature.parameters if parameter.kind == "positional")
         for number, (parameter, read) in enumerate(zip(positional, listed(loss.input), strict=False)):
-            last = _last_call(plan, read) if parameter.type in EXPECTED else None
-            if last is None:
+            wanted = _kind(parameter.type)
+            last = last_call(plan, read, PASSING) if wanted is not None else None
+            if wanted is None or last is None:
                 continue
-            what, others, advice = EXPECTED[parameter.type]
-            if last.name in others:
+            what, others, advice = EXPECTED[wanted]
+            if _returned(last) in others:
                 at = ("loss", name, "input", number) if isinstance(loss.input, list) else ("loss", name, "input")
                 message = f"`{loss.fn}` expects {what}, but `{read}` is the output of `{last}`"
                 labels = (Label(f"`{read}` ends here", last.place),)
-                write = advice.format(last=last, read=read, dim=loss.args.get("dim", 1))
+                on_logits = f"{loss.fn}_with_logits"
+                other = f", or write `fn: {on_logits}`" if on_logits in registry.losses else ""
+                write = advice.format(last=last, read=read, dim=loss.args.get("dim", 1), other=other)
                 reporter.warn("FC0412", message, at=at, labels=labels, advice=write)
 
 
-def _last_call(plan: GraphPlan, text: str) -> Call | None:
-    """The call whose output a reference is, if it is that of one module alone."""
+def _kind(annotation: str) -> str | None:
+    """The kind of values that an annotation names."""
+    return next((kind for kind in EXPECTED if re.search(rf"\b{kind}\b", annotation)), None)
+
+
+def _returned(call: Call) -> str | None:
+    """The kind of values that a module returns."""
+    if registry.modules.home(call.name).startswith("torch."):
+        return RETURNS.get(call.name)
+    return _kind(registry.modules.class_source(call.name).returns)
+
+
+def last_call(plan: GraphPlan, text: str, passing: tuple[str, ...] = ()) -> Call | None:
+    """The call whose output a reference is, if it is that of one module alone; modules of `passing` are skipped."""
     try:
         value = references.find_anywhere(plan, text)
     except references.NotFound:
@@ -59,19 +74,24 @@ def _last_call(plan: GraphPlan, text: str) -> Call | None:
         if not isinstance(mount, Mount):
             return None
         plan, value = mount.graph, value.inner
+    return _of_value(plan, value, passing)
+
+
+def _of_value(plan: GraphPlan, value: Value, passing: tuple[str, ...]) -> Call | None:
+    """The call whose output a value of a graph is."""
     step = plan.step(value.member)
-    return None if step is None or value.is_part else _last_of(step)
-
-
-def _last_of(step: Step) -> Call | None:
-    """The call whose output is that of a step."""
-    if step.verb not in ("through", "graph", "fork") or step.take is not None:
+    if step is None or value.is_part or step.verb not in ("through", "graph", "fork") or step.take is not None:
         return None
-    target = step.body.target
-    while isinstance(target, Chain):
-        target = target.members[-1].target
-    if isinstance(target, Mount):
-        outputs = [value for _, value in target.graph.outputs]
-        inner = target.graph.step(outputs[0].member) if len(outputs) == 1 and not outputs[0].is_part else None
-        return None if inner is None else _last_of(inner)
-    return target if isinstance(target, Call) else None
+    members = [step.body.target]
+    while members and isinstance(members[-1], Chain | Mount | Call):
+        last = members[-1]
+        if isinstance(last, Chain):
+            members[-1:] = [member.target for member in last.members]
+        elif isinstance(last, Mount):
+            outputs = [value for _, value in last.graph.outputs]
+            return _of_value(last.graph, outputs[0], passing) if len(outputs) == 1 else None
+        elif last.name in passing:
+            members.pop()
+        else:
+            return last
+    return _of_value(plan, step.stream, passing) if not members else None

@@ -5,13 +5,12 @@ Signatures and the declared fields of data sets are read from source, so torch i
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flowconf.language import references, registry, signatures, value_types
+from flowconf.language import references, registry, value_types
 from flowconf.language.advice import other_tools, sections, vocabulary
 from flowconf.language.advice.sections import SECTIONS
 from flowconf.language.keys.validate import shown
@@ -160,15 +159,7 @@ def provided_fields(data_set: str) -> tuple[str, ...] | None:
 
     For data sets that are not imported yet, this is read from source, like their signatures.
     """
-    table = registry.datasets
-    if data_set in table.registered:
-        found: tuple[str, ...] | None = getattr(table.registered[data_set], "provides", None)
-        return found
-    if data_set in table:
-        for call in signatures.decorators(table.locations[data_set], data_set):
-            if ast.unparse(call.func).split(".")[-1] == "provides":
-                return tuple(ast.literal_eval(argument) for argument in call.args) or None
-    return None
+    return (registry.datasets.declared(data_set, "provides") if data_set in registry.datasets else None) or None
 
 
 def check_references(

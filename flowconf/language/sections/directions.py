@@ -11,8 +11,6 @@ from flowconf.language.training import ScheduleSection, TrainingConfig
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 
-BETTER = {"accuracy": "max", "exact": "max", "mae": "min", "mse": "min"}
-"""Metrics of flowconf, and which of their values are better."""
 WORDS = {"min": "smaller", "max": "larger"}
 
 
@@ -40,9 +38,12 @@ def of_function(fn: str) -> str | None:
     """The same for a metric by the name of its function or class."""
     if fn in registry.losses:
         return "min"
+    higher: tuple[object, ...] | None
     if torch_metrics.uses_torchmetrics(fn):
-        return {True: "max", False: "min", None: None}[torch_metrics.higher_is_better(fn)]
-    return BETTER.get(fn)
+        higher = (torch_metrics.higher_is_better(fn),)
+    else:
+        higher = registry.metrics.declared(fn, "higher_is_better") if fn in registry.metrics else None
+    return "max" if higher == (True,) else "min" if higher == (False,) else None
 
 
 def with_mode(training: TrainingConfig, section: ScheduleSection) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from flowconf.language.training import FITTED, SetSection, TrainingConfig, liste
 from flowconf.report import Advice, ConfigError, Place, Reporter, suggest
 from flowconf.report.origins import Origins, Path
 from flowconf.train.checks.accumulation import check_accumulation
+from flowconf.train.checks.elements import check_elements
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
 from flowconf.train.data.run_data import check_fields, placed
@@ -236,6 +237,8 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     foreign = [one for one in foreign if one not in later]
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
     left += [one.name for one in later]
+    for one in (one for one in tried if not torch_metrics.uses_torchmetrics(one.section.fn)):
+        check_elements(fakes, one, reporter)
     return fakes, terms, left
 
 

@@ -6,6 +6,7 @@ same: the reference at fault, every shape, where each comes from, and the one ch
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -131,6 +132,13 @@ class TermCheck:
             return None if wants_numbers(problem) else problem
         return None
 
+    def elements(self, term: Term) -> Tensor | None:
+        """The elements of a term; None if they cannot be computed."""
+        try:
+            return term.elements(self.values, self.batch)[0]
+        except Exception:  # noqa: BLE001 - it is reported elsewhere
+            return None
+
     def _tell(
         self,
         path: Path,
@@ -144,7 +152,7 @@ class TermCheck:
         name, term = dotted(path), meter.term
         guilty, advice = self._mended(section.fn, meter, operands)
         own = {operand.source: operand for operand in operands}.values()
-        labels = (*(self._label(operand) for operand in own), *raised_here(why))
+        labels = (*(self.label(operand) for operand in own), *raised_here(why))
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
         note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
@@ -152,13 +160,13 @@ class TermCheck:
             bare = replace(term, mask=None)
             elements, _ = bare.elements(self.values, self.batch)
             mask = operands[-1]
-            message = f"the mask {self._named(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
+            message = f"the mask {self.named_value(mask)} of `{name}` does not fit its elements, {self.show(elements)}"
             advice = advice or "its sizes must be the first ones of the elements"
             into.error(
                 "FC0406", message, self.origins.value(mask.where), path=name, labels=labels, advice=advice, cause=cause
             )
             return
-        shown = [self._named(operand) for operand in operands if operand.key != "mask"]
+        shown = [self.named_value(operand) for operand in operands if operand.key != "mask"]
         given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
         message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
         place = self._place(path, guilty, operands)
@@ -171,8 +179,8 @@ class TermCheck:
         if section.fn not in PICKING or len(term.operands) != 2:
             return False
         scores, target = operands[0], operands[1]
-        axis = _axis(section)
-        if target.value.dtype.is_floating_point or not -scores.value.ndim <= axis < scores.value.ndim:
+        axis = dimension(term)
+        if axis is None or target.value.dtype.is_floating_point or not -scores.value.ndim <= axis < scores.value.ndim:
             return False
         if scores.value.ndim != target.value.ndim + 1 or not target.value.numel():
             return False
@@ -185,7 +193,7 @@ class TermCheck:
         if strange:
             name = target.source.name
             message = f"`{name}` holds the label {strange[0]}, and `{scores.source.name}` scores {have} classes"
-            labels = tuple(dict.fromkeys(self._label(operand) for operand in (scores, target)))
+            labels = tuple(dict.fromkeys(self.label(operand) for operand in (scores, target)))
             advice = f"labels are numbers from 0 to {have - 1}"
             place = self.origins.value(target.where)
             into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
@@ -196,8 +204,8 @@ class TermCheck:
         if section.fn not in CLASSES_ALONG or len(term.operands) != 2:
             return
         scores, target = (source.read(self.values, self.batch) for source in term.operands)
-        axis = _axis(section)
-        if target.is_floating_point() or scores.ndim != target.ndim + 1:
+        axis = dimension(term)
+        if axis is None or target.is_floating_point() or scores.ndim != target.ndim + 1:
             return
         have = scores.shape[axis]
         if have >= classes:
@@ -223,24 +231,30 @@ class TermCheck:
         for name in () if isinstance(meter, TorchMeter) else term.args:
             if self.fits(meter, replace(term, args={key: value for key, value in term.args.items() if key != name})):
                 return ("args", name), None
-        found = [(axis, other) for axis, other in self._axes(term, operands) if self.fits(meter, other)]
+        found = [(axis, other) for axis, other in self.axes(term, operands) if self.fits(meter, other)]
         if len(found) == 1:
             text = f"dim: {found[0][0]}"
             return ("args", "dim"), f"write `{text}`" if "dim" in term.args else f"write `args: {{{text}}}`"
         target = operands[-1].source.name if operands and operands[-1].key == "target" else ""
-        if target in self.batch and self.batch[target].dtype.is_floating_point:
-            whole = {**self.batch, target: self.batch[target].long()}
-            if replace(self, batch=whole).fits(meter, term):
-                return ("target",), f"make `{target}` integers"
+        if target in self.batch:
+            is_float = self.batch[target].dtype.is_floating_point
+            other = self.batch[target].long() if is_float else self.batch[target].float()
+            if replace(self, batch={**self.batch, target: other}).fits(meter, term):
+                shares = (
+                    f"`{target}` is read as the number of a class: make it floating point in the data set, or store"
+                )
+                return ("target",), f"make `{target}` integers" if is_float else f"{shares} the number"
+        reshaped = self.reshaped(operands)
+        if reshaped is not None and reshaped[1].fits(meter):
+            return ("input",), reshaped[0]
         picking = self._picking(term, operands)
         if picking is not None:
             return ("fn",), Suggestion(picking)  # another objective, which `--fix` does not choose
-        reshaped = self._reshaped(operands)
-        for key in ("target", "input") if reshaped is None else ():
+        for key in ("target", "input"):
             advice = self._fitting(key, meter, operands)
             if advice is not None:
                 return (key,), advice
-        return ("fn" if _is_of_the_project(term) else "input",), reshaped
+        return ("fn" if _is_of_the_project(term) else "input",), None
 
     def _picking(self, term: Term, operands: Sequence[Given]) -> str | None:
         """The loss that takes scores of classes and the number of a class, if these are what a loss is given."""
@@ -256,14 +270,11 @@ class TermCheck:
         return Suggestion(found[0]) if len(found) == 1 else None
 
     @staticmethod
-    def _axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:
+    def axes(term: Term, operands: Sequence[Given]) -> Iterator[tuple[int, Term]]:
         """The term with its classes along each other dimension."""
-        names = term.function.__code__.co_varnames if hasattr(term.function, "__code__") else ()
-        if "dim" not in names or not operands:
-            return
-        dim = term.args.get("dim", 1)
-        for axis in range(1, operands[0].value.ndim):
-            if axis != dim:
+        dim = dimension(term) if operands else None
+        for axis in range(1, operands[0].value.ndim) if dim is not None else ():
+            if dim not in (axis, axis - operands[0].value.ndim):
                 yield axis, replace(term, args={**term.args, "dim": axis})
 
     def _others(self, term: Term, operands: Sequence[Given], key: str) -> Iterator[tuple[str, Term]]:
@@ -288,23 +299,25 @@ class TermCheck:
                 given[places[0]] = other
                 yield other.name, replace(term, operands=tuple(given))
 
-    def _reshaped(self, operands: Sequence[Given]) -> str | None:
-        """What to add to an input that has one size of 1 too many."""
-        pair = {operand.key: operand for operand in operands}
-        if len(operands) != 2 or "target" not in pair or pair["input"].source.in_batch:
+    def reshaped(self, operands: Sequence[Given]) -> tuple[str, TermCheck] | None:
+        """What to add to an input that differs from its target by a last size of 1, and the same check with it."""
+        pair = {operand.key: operand for operand in operands if operand.key != "mask"}
+        if len(pair) != 2 or len(operands) > 3 or pair["input"].source.in_batch:
             return None
-        given, target = pair["input"].value.shape, pair["target"].value.shape
-        if given == (*target, 1):
-            sizes = ", ".join(str(size) for size in target[1:])
-            return f"end `{pair['input'].source.name}` with `>> Reshape({sizes})`"
-        return None
+        name, given, wanted = pair["input"].source.name, pair["input"].value, pair["target"].value.shape
+        if given.shape != (*wanted, 1) and (*given.shape, 1) != wanted:
+            return None
+        sizes = ", ".join(str(size) for size in wanted[1:])
+        return f"end `{name}` with `>> Reshape({sizes})`", replace(
+            self, values={**self.values, name: given.reshape(wanted)}
+        )
 
     # places and words
 
-    def _named(self, operand: Given) -> str:
+    def named_value(self, operand: Given) -> str:
         return f"`{operand.source.name}` {self.show(operand.value)}"
 
-    def _label(self, operand: Given) -> Label:
+    def label(self, operand: Given) -> Label:
         name, shown = operand.source.name, self.show(operand.value)
         if operand.source.in_batch:
             return Label(f"`{name}` of the data set `{self.config.training.data.name}` is {shown}", self._data())
@@ -321,10 +334,10 @@ class TermCheck:
         return self.origins.value(where)
 
 
-def _axis(section: MetricSection) -> int:
-    """The dimension of the scores along which the classes are."""
-    axis: int = section.args.get("dim", 1 if section.fn != "exact" else -1)
-    return axis
+def dimension(term: Term) -> int | None:
+    """The argument `dim` of a term: as it is written, or its default; None for a function without it."""
+    parameter = inspect.signature(term.function).parameters.get("dim")
+    return None if parameter is None else term.args.get("dim", parameter.default)
 
 
 def _is_of_the_project(term: Term) -> bool:

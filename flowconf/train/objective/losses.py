@@ -10,7 +10,7 @@ which is never intended.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,10 @@ from torch import Tensor
 from flowconf.language.value_types import Factor
 from flowconf.train.objective.gradients import differentiates
 
-Logits: TypeAlias = Tensor
-Probabilities: TypeAlias = Tensor
-LogProbabilities: TypeAlias = Tensor
-"""What an argument holds; a check compares it with the module that returns it."""
+Logits: TypeAlias = Annotated[Tensor, "Logits"]
+Probabilities: TypeAlias = Annotated[Tensor, "Probabilities"]
+LogProbabilities: TypeAlias = Annotated[Tensor, "LogProbabilities"]
+"""What an argument of a loss holds, or a module returns; a check compares the two."""
 Result = Tensor | tuple[Tensor, Tensor]
 """One value per element, or these and the weight of each element."""
 

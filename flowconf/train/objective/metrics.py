@@ -7,12 +7,36 @@ are torchmetrics classes, by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
 from flowconf.train.objective import losses
 
+__all__ = ["accuracy", "exact", "mae", "mse", "value"]
 
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def higher_is_better(yes: bool, /) -> Callable[[T], T]:
+    """Declare whether larger values of a metric are better, as classes of torchmetrics do by an attribute.
+
+    @flowconf.register_metric
+    @flowconf.higher_is_better(False)
+    def worst(predicted: Tensor, target: Tensor) -> Tensor:
+        return (predicted - target).abs().flatten(1).amax(1)
+    """
+
+    def declare(metric: T) -> T:
+        setattr(metric, "higher_is_better", yes)  # noqa: B010 - mypy knows no such attribute of a function
+        return metric
+
+    return declare
+
+
+@higher_is_better(True)
 def accuracy(
     predicted: Tensor, target: Tensor, *, dim: int = 1, top: int = 1, ignore_index: int = -100
 ) -> tuple[Tensor, Tensor]:
@@ -34,6 +58,7 @@ def accuracy(
     return (chosen == target[..., None]).any(-1).float(), target != ignore_index
 
 
+@higher_is_better(True)
 def exact(predicted: Tensor, target: Tensor, *, dim: int = -1, ignore_index: int = -100) -> Tensor:
     """Whether all class indices of a row of `target` [B, ...] are right, except those of `ignore_index`; [B]."""
     right, counted = accuracy(predicted, target, dim=dim, ignore_index=ignore_index)
@@ -41,11 +66,13 @@ def exact(predicted: Tensor, target: Tensor, *, dim: int = -1, ignore_index: int
     return torch.logical_not(wrong.flatten(1).any(1)).float()
 
 
+@higher_is_better(False)
 def mae(predicted: Tensor, target: Tensor) -> Tensor:
     """Absolute error."""
     return losses.l1(predicted, target)
 
 
+@higher_is_better(False)
 def mse(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared error."""
     return losses.mse(predicted, target)
