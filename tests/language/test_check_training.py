@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import flowconf
 from flowconf.api import load
@@ -103,7 +104,7 @@ KINDS = [
     ("Linear(16, 4) >> Sigmoid", "bce_with_logits", "remove `Sigmoid`"),
     ("Linear(16, 4)", "nll", "end `logits` with `LogSoftmax(1)`"),
     ("Linear(16, 4)", "kl_div", "end `logits` with `LogSoftmax(1)`"),
-    ("Linear(16, 4)", "bce", "end `logits` with `Sigmoid`"),
+    ("Linear(16, 4)", "bce", "end `logits` with `Sigmoid`, or write `fn: bce_with_logits`"),
     ("Linear(16, 4)", "cross_entropy", None),
     ("Linear(16, 4) >> LogSoftmax(1)", "cross_entropy", None),
     ("Linear(16, 4) >> LogSoftmax(1)", "nll", None),
@@ -172,6 +173,38 @@ def test_which_values_are_better(tmp_path, monkeypatch, metric, trainer, schedul
     file = tmp_path / "config.yaml"
     file.write_text(text.replace("cosine, final: 0.1", schedule or "cosine"), encoding="utf-8")
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0411", advice)] if advice else [])
+
+
+@pytest.mark.parametrize(("higher", "advice"), [(True, "write `mode: max`, or remove it"), (False, None)])
+def test_a_metric_of_a_project_declares_which_values_are_better(tmp_path, monkeypatch, higher, advice):
+    @flowconf.higher_is_better(higher)
+    def own(logits, target):
+        return (logits.argmax(1) == target).float()
+
+    monkeypatch.setitem(registry.metrics.registered, "own", own)
+    file = tmp_path / "config.yaml"
+    text = CONFIG.replace("accuracy: {fn: accuracy", "it: {fn: own")
+    file.write_text(text.replace("epochs: 2, best: val/accuracy", "epochs: 2, best: val/it, mode: min"))
+    assert [found.help for found in load(file).warnings if found.code == "FC0411"] == ([advice] if advice else [])
+
+
+def test_modules_and_losses_of_a_project_say_what_they_return_and_expect(tmp_path, monkeypatch):
+    class Squash(nn.Module):
+        def forward(self, x: Tensor) -> flowconf.Probabilities:
+            return x.sigmoid()
+
+    def own(logits: flowconf.Logits, target: Tensor) -> Tensor:
+        return (logits.sigmoid() - target[:, None]) ** 2
+
+    monkeypatch.setitem(registry.modules.registered, "Squash", Squash)
+    monkeypatch.setitem(registry.losses.registered, "own", own)
+    text = CONFIG.replace("logits: Linear(16, 4)", "logits: Linear(16, 4) >> Squash >> Flatten")
+    for loss in ("own", "cross_entropy"):
+        (tmp_path / "config.yaml").write_text(
+            text.replace("fn: cross_entropy", f"fn: {loss}").replace(", args: {label_smoothing: 0.1}", "")
+        )
+        (found,) = [one for one in flowconf.check(tmp_path / "config.yaml") if one.code == "FC0412"]
+        assert found.help == "remove `Squash`"
 
 
 @pytest.mark.parametrize(("module", "loss", "advice"), KINDS)

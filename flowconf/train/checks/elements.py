@@ -34,7 +34,7 @@ def check_elements(check: TermCheck, tried: Tried, into: Reporter) -> None:
         message = f"{given} returns {check.show(elements)}, without the dimension of the rows"
         advice = "return one value for each row, `[B, ...]`, or one number for all of them, `[]`"
         into.error("FC0414", message, place, path=tried.name, labels=_labels(check, operands), advice=advice)
-    elif reshaped is not None and other is not None and other.numel() < elements.numel():
+    elif reshaped is not None and other is not None and other.shape == operands[1].value.shape != elements.shape:
         shown = " and ".join(check.named_value(operand) for operand in operands[:2])
         message = f"{given} compares each row with all others: it returns {check.show(elements)} for {shown}"
         place = into.value(operands[0].where)

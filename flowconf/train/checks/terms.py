@@ -240,10 +240,8 @@ class TermCheck:
             is_float = self.batch[target].dtype.is_floating_point
             other = self.batch[target].long() if is_float else self.batch[target].float()
             if replace(self, batch={**self.batch, target: other}).fits(meter, term):
-                shares = (
-                    f"`{target}` is read as the number of a class: make it floating point in the data set, or store"
-                )
-                return ("target",), f"make `{target}` integers" if is_float else f"{shares} the number"
+                shares = f"make `{target}` floating point in the data set, or store the numbers of its classes"
+                return ("target",), f"make `{target}` integers" if is_float else shares
         reshaped = self.reshaped(operands)
         if reshaped is not None and reshaped[1].fits(meter):
             return ("input",), reshaped[0]
@@ -308,9 +306,8 @@ class TermCheck:
         if given.shape != (*wanted, 1) and (*given.shape, 1) != wanted:
             return None
         sizes = ", ".join(str(size) for size in wanted[1:])
-        return f"end `{name}` with `>> Reshape({sizes})`", replace(
-            self, values={**self.values, name: given.reshape(wanted)}
-        )
+        values = {**self.values, name: given.reshape(wanted)}
+        return f"end `{name}` with `>> Reshape({sizes})`", replace(self, values=values)
 
     # places and words
 
