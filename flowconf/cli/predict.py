@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ def predict(
     """
     trust_project_of(run, trust)
     from flowconf.graph.weights.sources import chosen
-    from flowconf.train.commands.predict import names_of_classes, predict_file, predict_rows, predict_split, read_file
+    from flowconf.train.commands.predict import Prediction, names_of_classes
     from flowconf.train.data.builtin import has_arrays
 
     if (split is None) == (source is None):
@@ -62,16 +63,9 @@ def predict(
         raise typer.BadParameter("`--with` does not apply to arrays", param_hint="'--input'")
     if output is None and (split is not None or is_array or values or fields):
         raise typer.BadParameter("`--split`, arrays, `--value` and `--with` require `-o FILE`", param_hint="'--output'")
-    which = chosen(last, step)
-    if source is None:
-        assert split is not None
-        assert output is not None
-        found = predict_split(run, split, output, values or [], fields or [], overrides or [], batch_size, which)
-    elif output is None:
-        found = read_file(run, source, batch_size, which)
-    elif is_array:
-        found = predict_file(run, source, output, values or [], batch_size, which)
-    else:
-        found = predict_rows(run, source, output, values or [], fields or [], batch_size, which)
+    asked = Prediction(run, values or [], fields or [], overrides or [], batch_size, chosen(last, step))
+    inputs = split if source is None else Path(source)
+    assert inputs is not None
+    found = asked.read(inputs) if output is None else asked.write(inputs, output)
     for line in [*found, *names_of_classes(run, fields or [])]:
         print(line)

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.weights.sources import chosen
+from flowconf.report import texts
 from flowconf.train.checks import road
 from flowconf.train.commands.evaluate import evaluate_run
-from flowconf.train.commands.predict import predict_run
+from flowconf.train.commands.predict import Prediction
 from flowconf.train.commands.train import train_checked
 from flowconf.train.data.python import RunData
 from flowconf.train.runs.finished import TrainedRun
@@ -79,7 +80,8 @@ def predict(
     """
     if trust:
         trust_project(run)
-    return predict_run(Path(run), inputs, values, fields, overrides, batch_size, chosen(last, step))
+    asked = Prediction(Path(run), values, texts(fields, "fields"), overrides, batch_size, chosen(last, step))
+    return asked.gathered(inputs)
 
 
 def data(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: bool = False) -> RunData:

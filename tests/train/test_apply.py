@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy
 import pytest
@@ -13,7 +14,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.commands.evaluate import evaluate_run
-from flowconf.train.commands.predict import predict_file
+from flowconf.train.commands.predict import Prediction
 from flowconf.train.commands.train import resume
 from flowconf.train.runs.finished import TrainedRun
 from flowconf.train.runs.listing import list_runs
@@ -74,7 +75,7 @@ def test_predictions(folder, run, ending):
     found = load_file(output) if ending == "safetensors" else dict(numpy.load(output))
     (values,) = found.values()
     torch.testing.assert_close(torch.as_tensor(values), graph(image).detach())
-    assert predict_file(run.folder, "in.safetensors", output, ["hidden", "stem"]) == [
+    assert Prediction(run.folder, ["hidden", "stem"]).write(Path("in.safetensors"), output) == [
         "hidden  [10, 16] float32",
         "stem  [10, 16] float32",
     ]
@@ -92,7 +93,7 @@ def test_predictions_that_cannot_be_made(folder, run):
         ("nothing.npz", "out.npz", "there is no file"),
     ):
         with pytest.raises(ConfigError, match=words):
-            predict_file(run.folder, file, output)
+            Prediction(run.folder).write(Path(file), output)
 
 
 def test_runs_side_by_side(folder, capsys):

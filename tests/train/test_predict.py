@@ -16,7 +16,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError
-from flowconf.train.commands.predict import predict_split
+from flowconf.train.commands.predict import Prediction
 from flowconf.train.data.splits import Splits
 from tests.train.conftest import TINY
 
@@ -63,14 +63,14 @@ def test_a_split_is_written_in_every_format(folder, run, ending, batch_size, cap
 
 def test_numbers_are_written_with_all_digits(run):
     for name in ("a.csv", "a.npz", "a.jsonl"):
-        predict_split(run.folder, "val", name)
+        Prediction(run.folder).write("val", name)
     exact = read("a.npz")["logits"]
     assert numpy.array_equal(read("a.csv")["logits"], exact)
     assert numpy.array_equal(read("a.jsonl")["logits"], exact)
 
 
 def test_python_gives_the_same(folder, run):
-    predict_split(run.folder, "test", "a.npz", ["logits"], ["label"])
+    Prediction(run.folder, ["logits"], ["label"]).write("test", "a.npz")
     expected = read("a.npz")
     for found in (
         run.predict("test", ["logits"], fields=["label"]),
@@ -101,7 +101,7 @@ def test_rows_of_a_file_keep_their_numbers(folder):
     numpy.savez("rows.npz", image=image, label=numpy.arange(40) % 4)
     text = TINY.replace("synthetic, shape: [8], classes: 4, rows: 320", "arrays, train: rows.npz, validation: 0.25")
     run = flowconf.train(folder.write(text))
-    predict_split(run.folder, "val", "found.csv", ["image"], ["row", "label"])
+    Prediction(run.folder, ["image"], ["row", "label"]).write("val", "found.csv")
     found = read("found.csv")
     assert sorted(found["row"].tolist()) != list(range(10))
     numpy.testing.assert_allclose(found["image"], image[found["row"].astype(int)], rtol=1e-6)
@@ -137,17 +137,17 @@ def ragged(folder, monkeypatch):
 def test_a_failure_leaves_the_file_that_was_there(folder, ragged, output, monkeypatch):
     (folder.path / output).write_text("before")
     with pytest.raises(ConfigError, match=r"`logits` is \[4, 3\] in the first row, and \[5, 3\] in a later one"):
-        predict_split(ragged, "train", output, batch_size=2)
+        Prediction(ragged, batch_size=2).write("train", output)
     assert (folder.path / output).read_text() == "before"
     assert not list(folder.path.glob(".found*"))
     with pytest.raises(flowconf.FlowconfError, match="row 5 cannot be loaded: ValueError: the last row"):
-        predict_split(ragged, "train", "found.jsonl", batch_size=2)
+        Prediction(ragged, batch_size=2).write("train", "found.jsonl")
     assert not list(folder.path.glob("*found.jsonl*"))
 
 
 def test_lines_may_have_different_shapes(folder, ragged, monkeypatch):
     monkeypatch.setattr(Ragged, "__len__", lambda rows: 5)
-    predict_split(ragged, "train", "found.jsonl", batch_size=2)
+    Prediction(ragged, batch_size=2).write("train", "found.jsonl")
     rows = [json.loads(line) for line in (folder.path / "found.jsonl").read_text().splitlines()]
     assert [len(row["logits"]) for row in rows] == [4, 4, 5, 5, 6]
 
@@ -182,7 +182,7 @@ def test_a_row_of_many_numbers_is_no_table(folder):
     text = TINY.replace("Linear(16, 4)", "Linear(16, 12000)").replace("classes: 4", "classes: 4")
     run = flowconf.train(folder.write(text), ["trainer.steps=1"])
     with pytest.raises(ConfigError, match="a row has 12,000 numbers") as caught:
-        predict_split(run.folder, "test", "a.csv")
+        Prediction(run.folder).write("test", "a.csv")
     assert caught.value.diagnostics[0].help == "write to an `.npz` or `.jsonl` file"
 
 

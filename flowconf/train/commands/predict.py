@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.language.training import FITTED
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest, texts
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
@@ -37,62 +37,103 @@ ROW, FILE = "row", "file"
 NAMED = 20
 """Classes of a field whose names are printed."""
 
+Inputs = str | Path | Mapping[str, Tensor]
+"""A split of the data of a run, a file, or tensors [rows, ...] by the names of the inputs."""
 Take = Callable[[Columns], None]
 """Takes the results for a batch, on the CPU."""
 
 
-def predict_file(
-    run: str | Path,
-    source: str,
-    output: str,
-    values: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> list[str]:
-    """Write values of a run's graph for the arrays in `source` to `output`.
+@dataclass(frozen=True)
+class Prediction:
+    """What to compute with the graph of a run, in batches.
 
-    `values` are references to any values of the graph (default: its outputs). The suffix of `output` is `.npz`,
-    `.safetensors`, `.csv` or `.jsonl`. Returns the names that were written. Raises `ConfigError`, `PathError`.
+    `values` are references to any values of the graph (default: its outputs). `fields` are fields of the data to give
+    beside them; `row` is the number of each row in its file or split, and `file` is that file. `overrides` change the
+    run's config, such as its data.
     """
-    with prediction_file(output) as file:
-        graph = load_run(find_run_folder(run), which)
-        arrays = check_inputs(graph, read_arrays(source), source)
-        for _, found in with_batches(graph, in_batches(arrays, batch_size), values):
-            file.add(found)
-    return file.summary
 
+    run: str | Path
+    values: Sequence[str] = ()
+    fields: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    batch_size: int = BATCH_SIZE
+    which: Which = "best"
 
-def predict_rows(
-    run: str | Path,
-    source: str,
-    output: str,
-    values: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> list[str]:
-    """The same for the rows of a file that the data set of the run reads: its `rows` in `provides`.
+    def write(self, inputs: Inputs, output: str) -> list[str]:
+        """Write the results to a `.npz`, `.safetensors`, `.csv` or `.jsonl` file. Returns a line for each value.
 
-    `fields` are as in `predict_split`. Raises `ConfigError` for a data set that reads no such files, too.
-    """
-    with prediction_file(output) as file:
-        each_of_file(file.add, run, source, values, fields, batch_size, which)
-    return file.summary
+        Raises `ConfigError` and `PathError`.
+        """
+        with prediction_file(output) as file:
+            self.each(inputs, file.add)
+        return file.summary
 
+    def gathered(self, inputs: Inputs) -> dict[str, Any]:
+        """The results as tensors on the CPU; those that are texts, such as `file`, are lists."""
+        parts: list[Columns] = []
+        self.each(inputs, parts.append)
+        return joined(parts)
 
-def read_file(run: str | Path, file: str | Path, batch_size: int = BATCH_SIZE, which: Which = "best") -> list[str]:
-    """The lines of text that the data set of a run reads in a file with the run's graph: its `reader` in `provides`.
+    def each(self, inputs: Inputs, take: Take) -> None:
+        """Pass the results to `take`, batch by batch. Raises `ConfigError` and `PathError`."""
+        if isinstance(inputs, str):
+            self._each_of_split(inputs, take)
+            return
+        if self.overrides:
+            raise ConfigError(Diagnostic("FC0502", "`overrides` apply only to a split of the data"))
+        if isinstance(inputs, Path) and not has_arrays(str(inputs)):
+            self._each_of_file(inputs, take)
+            return
+        if self.fields:
+            raise ConfigError(Diagnostic("FC0502", "`fields` apply only to a split of the data, or to rows of a file"))
+        graph = load_run(find_run_folder(self.run), self.which)
+        file = str(inputs) if isinstance(inputs, Path) else None
+        arrays = check_inputs(graph, inputs if file is None else read_arrays(file), file)
+        for _, found in with_batches(graph, in_batches(arrays, self.batch_size), self.values):
+            take(found)
 
-    Raises `ConfigError` for a data set that has none, and what the reader raises.
-    """
-    found = _Reading(run, which, file)
-    if found.reader is None:
-        raise found.refused("to write values for its rows: `-o FILE`" if found.rows else None)
-    if not found.file.is_file():
-        raise ConfigError(Diagnostic("FC0501", f"there is no file `{file}`", Place(str(file))))
-    compute = partial(predict, load_run(found.folder, which), batch_size=batch_size)
-    with in_its_folder(found.folder), refused_as(f"the reader of the data set `{found.name}`"):
-        return list(found.reader(found.file, compute, **found.args))
+    def read(self, file: str | Path) -> list[str]:
+        """The lines of text that the data set of the run reads in a file with its graph: its `reader` in `provides`.
+
+        Raises `ConfigError` for a data set that has none, and what the reader raises.
+        """
+        found = _Reading(self.run, self.which, file)
+        if found.reader is None:
+            raise found.refused("to write values for its rows: `-o FILE`" if found.rows else None)
+        if not found.file.is_file():
+            raise ConfigError(Diagnostic("FC0501", f"there is no file `{file}`", Place(str(file))))
+        compute = partial(predict, load_run(found.folder, self.which), batch_size=self.batch_size)
+        with in_its_folder(found.folder), refused_as(f"the reader of the data set `{found.name}`"):
+            return list(found.reader(found.file, compute, **found.args))
+
+    def _each_of_split(self, split: str, take: Take) -> None:
+        folder = find_run_folder(self.run).absolute()
+        weights = weights_of(folder, self.which)
+        walk = walk_run(folder, self.overrides, weights)
+        with in_its_folder(folder):
+            feed = RunData(walk.to("machine").checked).named(split).feed
+            assert walk.plan is not None
+            graph = build_graph(walk.plan, walk.inference)
+            graph.load(weights)
+            self._each(graph, feed.split, feed.in_order(self.batch_size), take)
+
+    def _each_of_file(self, file: Path, take: Take) -> None:
+        """The rows are those that the data set of the run reads in the file: its `rows` in `provides`."""
+        reading = _Reading(self.run, self.which, file)
+        graph = load_run(reading.folder, self.which)
+        split = reading.split([*graph.inputs, *(field for field in self.fields if field not in (ROW, FILE))])
+        generator = torch.Generator().manual_seed(0)
+        with in_its_folder(reading.folder):
+            rows = torch.split(torch.arange(len(split)), self.batch_size)
+            self._each(graph, split, (batch_of(split, some, generator) for some in rows), take)
+
+    def _each(self, graph: Graph, split: Split, batches: Iterable[Batch], take: Take) -> None:
+        """Pass fields and values of the graph for all rows of a split to `take`."""
+        kept = _kept(self.fields, self.values or [name for name, _ in graph.plan.outputs], split)
+        start = 0
+        for batch, found in with_batches(graph, batches, self.values):
+            rows = range(start, start := start + len(next(iter(batch.values()))))
+            take({**{field: kept[field](batch, rows) for field in self.fields}, **found})
 
 
 class _Reading:
@@ -160,110 +201,6 @@ def refused_as(what: str) -> Iterator[None]:
     except Exception as problem:
         message = f"{what} fails: {type(problem).__name__}: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, labels=raised_here(problem))) from problem
-
-
-def predict_split(
-    run: str | Path,
-    split: str,
-    output: str,
-    values: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> list[str]:
-    """The same for a split of a run's data, `train`, `val` or `test`, in the order of its rows.
-
-    `fields` are fields of the data to write beside the values; `row` is the number of each row in its file or split,
-    and `file` is that file. `overrides` change the run's config, such as its data.
-    """
-    with prediction_file(output) as file:
-        each_of_split(file.add, run, split, values, fields, overrides, batch_size, which)
-    return file.summary
-
-
-def each_of_split(
-    take: Take,
-    run: str | Path,
-    split: str,
-    values: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> None:
-    """Pass what `predict_split` writes to `take`, batch by batch."""
-    folder = find_run_folder(run).absolute()
-    weights = weights_of(folder, which)
-    walk = walk_run(folder, overrides, weights)
-    with in_its_folder(folder):
-        feed = RunData(walk.to("machine").checked).named(split).feed
-        assert walk.plan is not None
-        graph = build_graph(walk.plan, walk.inference)
-        graph.load(weights)
-        _each(take, graph, feed.split, feed.in_order(batch_size), values, fields)
-
-
-def each_of_file(
-    take: Take,
-    run: str | Path,
-    source: str | Path,
-    values: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> None:
-    """Pass what `predict_rows` writes to `take`, batch by batch."""
-    reading = _Reading(run, which, source)
-    graph = load_run(reading.folder, which)
-    inputs = [given.name for given in graph.plan.inputs if not given.captured]
-    split = reading.split([*inputs, *(field for field in fields if field not in (ROW, FILE))])
-    generator = torch.Generator().manual_seed(0)
-    with in_its_folder(reading.folder):
-        rows = torch.split(torch.arange(len(split)), batch_size)
-        _each(take, graph, split, (batch_of(split, some, generator) for some in rows), values, fields)
-
-
-def _each(
-    take: Take, graph: Graph, split: Split, batches: Iterable[Batch], values: Sequence[str], fields: Sequence[str]
-) -> None:
-    """Pass fields and values of the graph for all rows of a split to `take`, batch by batch."""
-    kept = _kept(fields, values or [name for name, _ in graph.plan.outputs], split)
-    start = 0
-    for batch, found in with_batches(graph, batches, values):
-        rows = range(start, start := start + len(next(iter(batch.values()))))
-        take({**{field: kept[field](batch, rows) for field in fields}, **found})
-
-
-def predict_run(
-    run: str | Path,
-    inputs: str | Path | Mapping[str, Tensor],
-    values: Sequence[str] = (),
-    fields: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    batch_size: int = BATCH_SIZE,
-    which: Which = "best",
-) -> dict[str, Any]:
-    """The same as tensors on the CPU: for a split, for a file, or for `inputs`: tensors [rows, ...] by name.
-
-    `file` is a list of texts.
-    """
-    fields = texts(fields, "fields")
-    if overrides and not isinstance(inputs, str):
-        raise ConfigError(Diagnostic("FC0502", "`overrides` apply only to a split of the data"))
-    if isinstance(inputs, Path) and has_arrays(str(inputs)):
-        inputs = read_arrays(str(inputs))
-    if isinstance(inputs, str | Path):
-        parts: list[Columns] = []
-        if isinstance(inputs, str):
-            each_of_split(parts.append, run, inputs, values, fields, overrides, batch_size, which)
-        else:
-            each_of_file(parts.append, run, inputs, values, fields, batch_size, which)
-        return joined(parts)
-    if fields:
-        raise ConfigError(Diagnostic("FC0502", "`fields` apply only to a split of the data, or to rows of a file"))
-    graph = load_run(find_run_folder(run), which)
-    return predict(graph, check_inputs(graph, inputs), values, batch_size)
 
 
 def predict(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import chosen, known_record
-from flowconf.report import shown_path
+from flowconf.report import shown_path, texts
 from flowconf.report.html import html_table
 from flowconf.train.data.splits import classes_in
 from flowconf.train.runs.loading import fitted_of, load_run
@@ -85,10 +85,10 @@ class TrainedRun:
         and `file`, a list with the file of each. Raises `ConfigError` for inputs that do not fit, and `PathError` for
         an unknown value.
         """
-        from flowconf.train.commands.predict import check_inputs, predict, predict_run
+        from flowconf.train.commands.predict import Prediction, check_inputs, predict
 
         if isinstance(inputs, str | Path) or fields:
-            return predict_run(self.folder, inputs, values, fields, batch_size=batch_size)
+            return Prediction(self.folder, values, texts(fields, "fields"), batch_size=batch_size).gathered(inputs)
         found = predict(self.graph, check_inputs(self.graph, inputs), values, batch_size)
         self.graph.cpu()
         return found
