@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import TrustOption, config_of, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import TextOrJson, TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
@@ -49,7 +49,7 @@ def diff(
     given: Annotated[
         list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; repeatable.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: TextOrJson = "text",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the changes: A and B as a .html page, or B as an image.")
     ] = None,
@@ -60,8 +60,6 @@ def diff(
     from flowconf.language.diff import compare
 
     refuse_other_pictures(output, *PAGES)
-    if form not in ("text", "json"):
-        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     words = list(rest or [])
     other = words.pop(0) if words and not _is_override(words[0]) else before
     for side in (before, other):

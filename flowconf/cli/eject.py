@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import File, MergeOption, Overrides, TrustOption, trust_project_of
 
 
 def eject(
@@ -21,7 +21,7 @@ def eject(
             help="A weights file, checkpoint folder or run; its weights are written next to the Python file.",
         ),
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")] = False,
+    merge: MergeOption = False,
     trust: TrustOption = False,
 ) -> None:
     """Write the graph as plain PyTorch code that does not need flowconf."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import File, MergeOption, Overrides, TrustOption, trust_project_of
 
 
 def export(
@@ -25,7 +25,7 @@ def export(
         list[str] | None,
         typer.Option("--size", metavar="NAME=NUMBER", help="Fix a symbolic size of the inputs; repeatable."),
     ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")] = False,
+    merge: MergeOption = False,
     trust: TrustOption = False,
 ) -> None:
     """Write the graph as a program with dynamic symbolic sizes, and compare its outputs with the graph's."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, RunArgument, TrustOption, trust_project_of
+from flowconf.cli.arguments import LastOption, Overrides, RunArgument, StepOption, TrustOption, trust_project_of
 
 
 def predict(
@@ -39,10 +39,8 @@ def predict(
         typer.Option("--with", metavar="FIELD", help="A field of the data, or `row`, `file`: of each row; repeatable."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
-    last: Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")] = False,
-    step: Annotated[
-        int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
-    ] = None,
+    last: LastOption = False,
+    step: StepOption = None,
     trust: TrustOption = False,
 ) -> None:
     """Compute the outputs or other values of a run's graph for the rows of a split or file.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import Overrides, TextOrJson, TrustOption, trust_project_of
 from flowconf.cli.completion import sources
 
 
@@ -21,7 +21,7 @@ def profile(
         Path | None,
         typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the report.", show_default=False),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: TextOrJson = "text",
     trust: TrustOption = False,
 ) -> None:
     """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
@@ -29,8 +29,6 @@ def profile(
     `trainer.profile={wait: 10, warmup: 2, active: 5}` selects the steps. The trained weights are discarded.
     """
     trust_project_of(source, trust)
-    if form not in ("text", "json"):
-        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns about memory allocated before its start
     from flowconf.report import json_line, shown_path
     from flowconf.train.commands.profile import profile as measure

@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli import completion
-from flowconf.cli.arguments import TrustOption, trust_project_of
+from flowconf.cli.arguments import RunArgument, TrustOption, trust_project_of
 
 
 def push(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run folder, or a folder of runs (the newest run).", autocompletion=completion.runs
-        ),
-    ],
+    run: RunArgument,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model of the hub, as `organisation/model`.")],
     private: Annotated[bool, typer.Option("--private", help="Create a private model.")] = False,
     dry_run: Annotated[

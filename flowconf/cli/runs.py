@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli import completion
+from flowconf.cli.arguments import TextOrJson
 
 
 def runs(
@@ -31,14 +32,12 @@ def runs(
             help="Only these runs, by status, config, setting or metric: status=failed, val/accuracy>0.9; repeatable.",
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: TextOrJson = "text",
 ) -> None:
     """List runs with their status, the settings in which they differ, and their final metrics."""
     from flowconf.report import json_line, render_text, wants_colour, write_drawn
     from flowconf.train.runs.listing import list_runs, table
 
-    if form not in ("text", "json"):
-        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
     groups, warnings = list_runs(folder, sort, where or [])
     if warnings:
         write_drawn(f"{render_text(warnings, wants_colour())}\n\n", sys.stderr)
@@ -47,8 +46,5 @@ def runs(
             for run in group.runs:
                 print(json_line(run.as_data()))
         return
-    print("\n\n".join(table(group) for group in groups) or _nothing(folder, where))
-
-
-def _nothing(folder: str, where: list[str] | None) -> str:
-    return " ".join(["no runs in", folder, *(["with", " and ".join(where)] if where else ())])
+    nothing = f"no runs in {folder}" + (f" with {' and '.join(where)}" if where else "")
+    print("\n\n".join(table(group) for group in groups) or nothing)

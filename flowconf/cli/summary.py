@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
+from flowconf.report.columns import aligned
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from flowconf.language.config import Config
 
 HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights from")
-NUMBERS = ("parameters",)
 LONGEST = 48
 
 
@@ -62,9 +62,7 @@ def _groups(config: Config, graph: Graph) -> Iterator[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned columns, indented by depth; the totals are those of the first row, the whole graph."""
-    cells = [HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
-    lines = [_line(row, widths) for row in cells]
+    lines = aligned([HEADER, *(_cells(row) for row in rows)], right=[HEADER.index("parameters")])
     lines.insert(1, "-" * max(map(len, lines)))
     whole = rows[0]
     total = f"{whole.parameters:,} parameters, {whole.trainable:,} trainable, "
@@ -74,18 +72,5 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     name = "  " * row.depth + row.path.rpartition(".")[2]
     text = row.text if len(row.text) <= LONGEST else row.text[: LONGEST - 1] + "…"
-    return (name, row.kind, text, row.shape, f"{row.parameters:,}", _frozen(row), row.checkpoint)
-
-
-def _frozen(row: Row) -> str:
-    if row.frozen:
-        return "yes"
-    return "partly" if row.trainable < row.parameters else ""
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    aligned = (
-        text.rjust(width) if name in NUMBERS else text.ljust(width)
-        for text, width, name in zip(row, widths, HEADER, strict=True)
-    )
-    return "  ".join(aligned).rstrip()
+    frozen = "yes" if row.frozen else "partly" if row.trainable < row.parameters else ""
+    return (name, row.kind, text, row.shape, f"{row.parameters:,}", frozen, row.checkpoint)

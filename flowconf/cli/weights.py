@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.report import counted
+from flowconf.report.columns import aligned
 
 if TYPE_CHECKING:
     from flowconf.graph.weights.listing import Listing, StoredTensor
@@ -42,10 +43,8 @@ def text(listing: Listing) -> str:
     if listing.state:
         lines.append(f"  training state: {counted(len(listing.state), 'tensor')}, {readable(total(listing.state))}")
     rows: list[TensorRow] = [HEADER, *_rows(sorted(entries, key=_branches), "", 0)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines += ["", *(_line(row, widths) for row in rows)]
-    lines.insert(-len(rows) + 1, "-" * (sum(widths) + 2 * len(widths) - 2))
-    return "\n".join(lines) + "\n"
+    header, *table = aligned(rows, right=[HEADER.index("numbers"), HEADER.index("size")])
+    return "\n".join([*lines, "", header, "-" * len(header), *table]) + "\n"
 
 
 def _branches(entry: StoredTensor) -> tuple[tuple[int, int | str], ...]:
@@ -78,12 +77,6 @@ def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[Tens
         else:
             yield shown, "", "", numbers, size
             yield from _rows(group, f"{prefix}{name}.", depth + 1)
-
-
-def _line(row: TensorRow, widths: list[int]) -> str:
-    name, shape, dtype, *numbers = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-    right = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[3:], strict=True)]
-    return "  ".join([name, shape, dtype, *right]).rstrip()
 
 
 def total(entries: Sequence[StoredTensor]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flowconf.editor.uses import uses_of
 from flowconf.language import registry
-from flowconf.report import Available, Diagnostic, Suggestion
+from flowconf.report import Available, Suggestion
 from flowconf.text.source import edited
 from flowconf.train.checks.road import BEFORE_TORCH, untried
 
@@ -68,14 +68,9 @@ def _offers(file: str) -> Iterator[Available]:
     checked = [(file, "")] if uses is None else [(use.config, use.override) for use in uses]
     for config, override in checked:
         for one in untried(config, [override] if override else [], BEFORE_TORCH):
-            offer = _offer(one)
-            if offer is not None and UNKNOWN in one.message:
-                yield offer
-
-
-def _offer(one: Diagnostic) -> Available | None:
-    advice = one.advice.otherwise if isinstance(one.advice, Suggestion) else one.advice
-    return advice if isinstance(advice, Available) else None
+            advice = one.advice.otherwise if isinstance(one.advice, Suggestion) else one.advice
+            if isinstance(advice, Available) and UNKNOWN in one.message:
+                yield advice
 
 
 def summary(choice: Mapping[str, str]) -> str:

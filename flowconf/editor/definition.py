@@ -48,14 +48,10 @@ def _named_at(analysis: Analysis, line: int, column: int) -> Place | None:
     document = analysis.findings.walk.document
     for path, node in document.origins.items() if document is not None else ():
         if isinstance(node.value, str) and is_at(node.place, analysis.file, line, column):
-            member = _member_named(analysis, node.value) if path[0] != "model" else None
-            return member or _file_named(Path(analysis.file), node.value, str(path[-1]))
+            plan = analysis.plan if path[0] != "model" else None
+            step = plan.step_at(node.value.partition("[")[0]) if plan is not None else None
+            return step.place if step is not None else _file_named(Path(analysis.file), node.value, str(path[-1]))
     return None
-
-
-def _member_named(analysis: Analysis, text: str) -> Place | None:
-    step = analysis.plan.step_at(text.partition("[")[0]) if analysis.plan is not None else None
-    return None if step is None else step.place
 
 
 def _file_named(file: Path, name: str, group: str) -> Place | None:

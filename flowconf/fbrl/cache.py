@@ -7,14 +7,14 @@ atomically, and a file that cannot be read is replaced.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from torch import Tensor
+
+from flowconf.graph.weights.files import write_atomically
 
 
 def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -22,7 +22,7 @@ def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[s
     if folder is None:
         return make()
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load, save
 
     file = Path(folder) / f"{_digest(key)}.safetensors"
     if file.is_file():
@@ -31,7 +31,8 @@ def cached(folder: str | None, key: dict[str, object], make: Callable[[], dict[s
         except (SafetensorError, OSError, ValueError, KeyError):
             pass  # truncated or not ours: replaced below
     made = make()
-    _write(file, made)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, save(made))
     return made
 
 
@@ -39,14 +40,3 @@ def _digest(key: dict[str, object]) -> str:
     code = sorted((entry.name, entry.read_bytes()) for entry in files("flowconf.fbrl").iterdir() if entry.is_file())
     parts = [json.dumps(key, sort_keys=True).encode(), *(part for name, text in code for part in (name.encode(), text))]
     return sha256(b"\0".join(sha256(part).digest() for part in parts)).hexdigest()[:32]
-
-
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=file.parent, prefix=file.stem, suffix=".part", delete=False) as part:
-        part.write(save(tensors))
-        part.flush()
-        os.fsync(part.fileno())
-    Path(part.name).replace(file)

@@ -15,7 +15,8 @@ def word_accuracy(letters: Tensor, count: Tensor, letters_target: Tensor, count_
     `letters` [..., N, classes] and `count` [..., counts] are logits; `letters_target` [..., N] is -100 beyond the end
     of the word; `count_target` is [...]. The result is [...] in float32.
     """
-    return _word_is_right(letters, count, letters_target, count_target).float()
+    right = (letters.argmax(dim=-1) == letters_target) | (letters_target == -100)
+    return (right.all(dim=-1) & (count.argmax(dim=-1) == count_target)).float()
 
 
 def line_accuracy(
@@ -32,7 +33,8 @@ def line_accuracy(
     [..., M, N] and `lengths_target` [..., M] are -100 beyond the end of the line; `count_target` is [...]. The result
     is [...] in float32.
     """
-    return _line_is_right(letters, lengths, count, letters_target, lengths_target, count_target).float()
+    words = word_accuracy(letters, lengths, letters_target, lengths_target).bool() | (lengths_target == -100)
+    return (words.all(dim=-1) & (count.argmax(dim=-1) == count_target)).float()
 
 
 def paragraph_accuracy(
@@ -51,25 +53,5 @@ def paragraph_accuracy(
     logits; `letters_target` [B, L, M, N], `lengths_target` [B, L, M] and `counts_target` [B, L] are -100 beyond the end
     of the paragraph; `count_target` is [B]. The result is [B] in float32.
     """
-    lines = _line_is_right(letters, lengths, counts, letters_target, lengths_target, counts_target)
-    right = lines | (counts_target == -100)
-    return (right.all(dim=-1) & (count.argmax(dim=-1) == count_target)).float()
-
-
-def _line_is_right(
-    letters: Tensor,
-    lengths: Tensor,
-    count: Tensor,
-    letters_target: Tensor,
-    lengths_target: Tensor,
-    count_target: Tensor,
-) -> Tensor:
-    """Whether the number of words and all words of a line are correct: bool [...]."""
-    words = _word_is_right(letters, lengths, letters_target, lengths_target) | (lengths_target == -100)
-    return words.all(dim=-1) & (count.argmax(dim=-1) == count_target)
-
-
-def _word_is_right(letters: Tensor, count: Tensor, letters_target: Tensor, count_target: Tensor) -> Tensor:
-    """Whether all letters and the length of a word are correct: bool [...]."""
-    right = (letters.argmax(dim=-1) == letters_target) | (letters_target == -100)
-    return right.all(dim=-1) & (count.argmax(dim=-1) == count_target)
+    lines = line_accuracy(letters, lengths, counts, letters_target, lengths_target, counts_target).bool()
+    return ((lines | (counts_target == -100)).all(dim=-1) & (count.argmax(dim=-1) == count_target)).float()

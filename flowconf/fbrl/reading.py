@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from flowconf.fbrl.pictures import GAP, LEADING, LONGEST, MOST
 from flowconf.fbrl.scan import INKED, Line, runs, scan
 from flowconf.fbrl.text import Face
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, counted
 from flowconf.train.data.splits import Compute
 
 OUTPUTS = {
@@ -202,8 +202,8 @@ def read_text(
     scales = sorted(scale for _, scale in fits)
     shown = " to ".join(dict.fromkeys(f"{scale:.2f}" for scale in (scales[0], scales[-1])))
     yield f"{file.name}: {width} x {height} pixels, {found.look}, scaled by {shown}"
-    parts = _number(sum(map(len, lines)), "letter" if level == "letters" else "word")
-    yield f"cut into {_number(len(lines), 'line')} of {parts}, for images of {size[1]} x {size[0]} pixels"
+    parts = counted(sum(map(len, lines)), "letter" if level == "letters" else "word")
+    yield f"cut into {counted(len(lines), 'line')} of {parts}, for images of {size[1]} x {size[0]} pixels"
     for number, rows in enumerate(read, 1):
         yield from (f"line {number}  {text}" for row in rows for text in reader.details(row))
 
@@ -281,7 +281,3 @@ def _word(letters: Tensor, length: Tensor) -> Word:
     count, certain = _most_likely(length)
     sure, index = letters[:count].softmax(dim=-1).max(dim=-1)
     return Word("".join(chr(ord("a") + number) for number in index.tolist()), tuple(sure.tolist()), certain)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -15,7 +15,8 @@ from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import checks
 from flowconf.language.training import TrainingConfig
-from flowconf.report import ConfigError, Diagnostic, Reporter, texts
+from flowconf.report import Advice, ConfigError, Diagnostic, Origins, Reporter, dotted, texts
+from flowconf.report import Path as Keys
 from flowconf.text import Composition, Document, MergeRules
 from flowconf.text import compose as compose_text
 from flowconf.text.source import absolute
@@ -74,6 +75,15 @@ class Config:
     warnings: tuple[Diagnostic, ...] = ()
     fitted: Mapping[str, Any] | None = None
     """Of a run that exists: what its data set has determined from the training rows."""
+
+    @property
+    def origins(self) -> Origins:
+        """Where every value of the config was written."""
+        return self.composition.document.origins
+
+    def diagnostic(self, code: str, message: str, at: Keys, advice: Advice | None = None) -> Diagnostic:
+        """An error about the value at a path of the config."""
+        return Diagnostic(code, message, self.origins.value(at), dotted(at), advice=advice)
 
 
 def compose(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Composition:

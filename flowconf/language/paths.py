@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def above(path: str) -> Iterator[str]:
@@ -11,6 +14,11 @@ def above(path: str) -> Iterator[str]:
         yield path
         path = path.rpartition(".")[0]
     yield ""
+
+
+def nearest(path: str, known: Mapping[str, T]) -> T | None:
+    """What is known of a path, or else of the nearest one above it."""
+    return next((known[one] for one in above(path) if one in known), None)
 
 
 def is_under(path: str, paths: Collection[str]) -> bool:

@@ -172,14 +172,6 @@ def _terminal(folder: Path, found: Examination) -> Facts:
     }
 
 
-def _variables(folder: Path, found: Examination) -> Facts:
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
-
-
-def _git(folder: Path, found: Examination) -> Facts | None:
-    return git_state(folder)
-
-
 PARTS: dict[str, Callable[[Path, Examination], Facts | None]] = {
     "versions": _versions,
     "packages": _packages,
@@ -187,9 +179,11 @@ PARTS: dict[str, Callable[[Path, Examination], Facts | None]] = {
     "devices": _devices,
     "project": _project,
     "plug-ins": _plugins,
-    "git": _git,
+    "git": lambda folder, found: git_state(folder),
     "runs": _runs,
     "terminal": _terminal,
-    "variables": _variables,
+    "variables": lambda folder, found: {
+        name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
+    },
 }
 """The parts of an examination: each returns its findings and adds its problems."""

@@ -276,7 +276,7 @@ class Job:
         if not trained or not any(weight != 0 for weight in weights.values()):
             where = f" in the phase `{phase}`" if phase is not None else ""
             lacks = "every term of the loss has weight 0" if trained else "every parameter is frozen"
-            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("loss",))
+            place = self.config.origins.key(("phases", phase) if phase is not None else ("loss",))
             raise ConfigError(Diagnostic("FC0403", f"nothing to train{where}: {lacks}", place))
         acting = [
             turn
@@ -287,7 +287,7 @@ class Job:
         if training.turns and not acting:
             where = f"in the phase `{phase}`" if phase is not None else "in any turn"
             message = f"nothing to train {where}: every turn has only terms of weight 0, or only frozen parameters"
-            place = self.config.composition.document.origins.key(("phases", phase) if phase is not None else ("turns",))
+            place = self.config.origins.key(("phases", phase) if phase is not None else ("turns",))
             raise ConfigError(Diagnostic("FC0403", message, place))
         return weights, trained
 

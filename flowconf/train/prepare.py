@@ -28,7 +28,6 @@ from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
 from flowconf.language.training import LossSection, TrainingConfig, Trend, schedules
 from flowconf.report import ConfigError, Diagnostic, Reporter
-from flowconf.report.origins import dotted
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.terms import problems_of
@@ -70,7 +69,7 @@ def prepare(
     `inference` has the sizes inferred by the checks of the config.
     """
     training, trainer = config.training, config.training.trainer
-    origins = config.composition.document.origins
+    origins = config.origins
     team = team or Team(pick_devices(trainer.devices, origins.value(("trainer", "devices")))[0])
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
@@ -161,7 +160,7 @@ def _optimizers(config: Config, groups: list[Group]) -> list[optim.Optimizer]:
     try:
         return optimizers_of(config.training.optimizer, groups)
     except (ValueError, TypeError, RuntimeError) as problem:
-        place = config.composition.document.origins.value(("optimizer", "name"))
+        place = config.origins.value(("optimizer", "name"))
         message = f"the optimizer rejects its {len(groups)} groups: {problem}"
         raise ConfigError(Diagnostic("FC0123", message, place, "optimizer")) from None
 
@@ -173,7 +172,7 @@ def _learning_rate(
 
     Raises `ConfigError` for a schedule of a list that never begins.
     """
-    training, origins = config.training, config.composition.document.origins
+    training = config.training
     written = {None: training.schedule} | {
         selector: group.schedule for selector, group in training.optimizer.groups.items() if group.schedule is not None
     }
@@ -188,19 +187,18 @@ def _learning_rate(
                     f"the schedule `{stretch.name}` never begins: the one before it ends at step {stretch.begin:,}"
                 )
                 rest = f", and it at step {stretch.end:,}" if stretch.end < total else f" of {total:,}"
-                place = origins.value((*above, number))
-                raise ConfigError(Diagnostic("FC0123", message + rest, place, dotted((*above, number))))
+                raise ConfigError(config.diagnostic("FC0123", message + rest, (*above, number)))
     return LearningRate(optimizers, found, [numbers.get(group.selector, 0) for group in groups])
 
 
 def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
     """The terms of the loss that are active in any phase, and the metrics."""
-    training, origins = config.training, config.composition.document.origins
+    training = config.training
     in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
     terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
-    places, reporter = lambda name: origins.value(("metrics", name, "fn")), Reporter()
-    metrics = build_metrics(training.metrics, fields, in_graph, device, places, reporter)
+    reporter = Reporter(config.origins)
+    metrics = build_metrics(training.metrics, fields, in_graph, device, reporter)
     reporter.stop_on_errors()
     return terms, metrics
 
@@ -230,9 +228,8 @@ def _sign(training: TrainingConfig, trend: Trend) -> int:
 def _total_steps(config: Config, sampler: Sampler) -> int:
     trainer = config.training.trainer
     if not sampler.batches:
-        place = config.composition.document.origins.value(("data", "batch_size"))
         message = f"no batches: {sampler.rows} rows, batch size {sampler.batch_size}, and `drop_last: true`"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data.batch_size"))
+        raise ConfigError(config.diagnostic("FC0501", message, ("data", "batch_size")))
     epochs = trainer.epochs or (math.inf if trainer.steps else DEFAULT_EPOCHS)
     return int(min(epochs * sampler.batches, trainer.steps or math.inf))
 
@@ -240,41 +237,35 @@ def _total_steps(config: Config, sampler: Sampler) -> int:
 def _check_memory(job: Job) -> None:
     """Raise `ConfigError` if batches of a graph with recurrent state would be divided, in time or over processes."""
     if job.memory.kept and job.config.training.trainer.accumulate > 1:
-        place = job.config.composition.document.origins.value(("trainer", "accumulate"))
         message = "a graph with recurrent state does not support `accumulate`"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.accumulate", advice="write `accumulate: 1`"))
+        raise ConfigError(job.config.diagnostic("FC0123", message, ("trainer", "accumulate"), "write `accumulate: 1`"))
     if job.memory.kept and job.repeating:
-        place = job.config.composition.document.origins.value(("optimizer", "name"))
         message = "a graph with recurrent state does not support an optimizer that computes the loss several times"
-        raise ConfigError(Diagnostic("FC0123", message, place, "optimizer.name"))
+        raise ConfigError(job.config.diagnostic("FC0123", message, ("optimizer", "name")))
     if job.memory.kept and job.team.size > 1:
-        place = job.config.composition.document.origins.value(("trainer", "devices"))
         message = "a graph with recurrent state cannot be trained with several processes"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.devices", advice="write `devices: 1`"))
+        raise ConfigError(job.config.diagnostic("FC0123", message, ("trainer", "devices"), "write `devices: 1`"))
 
 
 def _check_shares(job: Job) -> None:
     """Raise `ConfigError` for `shares: auto` with an iterable data set."""
     if job.team.stopwatch is not None and isinstance(job.train.split, RowStream):
-        name, place = (
-            job.config.training.data.name,
-            job.config.composition.document.origins.value(("trainer", "shares")),
+        message = f"`shares: auto` is not supported with the iterable data set `{job.config.training.data.name}`"
+        raise ConfigError(
+            job.config.diagnostic("FC0502", message, ("trainer", "shares"), "write the shares as numbers")
         )
-        message = f"`shares: auto` is not supported with the iterable data set `{name}`"
-        raise ConfigError(Diagnostic("FC0502", message, place, "trainer.shares", advice="write the shares as numbers"))
 
 
 def _check_profile(config: Config, total_steps: int) -> None:
     """Raise `ConfigError` if the profile ends after the run."""
     section = config.training.trainer.profile
     if section is not None and section.end > total_steps:
-        place = config.composition.document.origins.value(("trainer", "profile"))
         message = f"the profile ends after step {section.end:,}, but the run after step {total_steps:,}"
-        raise ConfigError(Diagnostic("FC0123", message, place, "trainer.profile", advice="write a smaller `wait`"))
+        raise ConfigError(config.diagnostic("FC0123", message, ("trainer", "profile"), "write a smaller `wait`"))
 
 
 def _check_against_data(config: Config, fields: Mapping[str, Any], splits: Splits, inference: Inference | None) -> None:
-    reporter = Reporter(config.composition.document.origins)
+    reporter = Reporter(config.origins)
     check_inputs(config.model, fields, reporter)
     check_references(config.training, config.model, fields, reporter)
     if inference is not None:

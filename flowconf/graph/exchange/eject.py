@@ -7,7 +7,6 @@ the graph bit for bit, with the same `state_dict` names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
@@ -17,6 +16,7 @@ from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
+from flowconf.language.paths import nearest
 from flowconf.language.plan import GraphPlan
 from flowconf.report import ConfigError, Diagnostic
 
@@ -120,7 +120,7 @@ def _frozen_lines(plan: GraphPlan) -> str:
     modes = [
         (path, "False" if frozen == "all" else "mode")
         for path, frozen in settings.items()
-        if (frozen == "all") != (_nearest(settings, path.rpartition(".")[0]) == "all")
+        if (frozen == "all") != (nearest(path.rpartition(".")[0], settings) == "all")
     ]
     if modes:
         lines += [
@@ -167,13 +167,7 @@ def _frozen_settings(plan: GraphPlan) -> dict[str, str]:
         while home in homes:
             home = homes[home]
         home = without_copies(plan, home, of="equal")
-        if _nearest(found, home) != _nearest(found, path):
-            again[path] = _nearest(found, home)
+        setting = nearest(home, found) or "no"
+        if setting != (nearest(path, found) or "no"):
+            again[path] = setting
     return found | again
-
-
-def _nearest(settings: Mapping[str, str], path: str) -> str:
-    """The setting at a path, or the nearest one above it."""
-    while path and path not in settings:
-        path = path.rpartition(".")[0]
-    return settings.get(path, "no")

@@ -239,9 +239,10 @@ def _as_onnx(
 ) -> tuple[bytes, RunProgram]:
     import onnxruntime
 
+    names = [str(name) for name in program.graph_signature.user_outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.onnx; the outputs are compared
-        written = torch.onnx.export(program, dynamo=True, verbose=False, output_names=_output_names(program))
+        written = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
     assert written is not None
     model = written.model_proto
     _name_sizes(model.graph, inputs, symbols)
@@ -254,10 +255,6 @@ def _as_onnx(
         return [torch.as_tensor(output) for output in session.run(None, feed)]
 
     return data, run
-
-
-def _output_names(program: torch.export.ExportedProgram) -> list[str]:
-    return [str(name) for name in program.graph_signature.user_outputs]
 
 
 def _name_sizes(graph: Any, inputs: list[Input], symbols: tuple[str, ...]) -> None:

@@ -21,11 +21,8 @@ NOT_ARGUMENTS = ("device", "dtype")
 NOT_COMPARED = ("training", "call_super_init", "dump_patches")
 
 
-class Missing:
-    """The type of `MISSING`, an argument that the module does not store."""
-
-
-MISSING = Missing()
+MISSING = object()
+"""An argument that the module does not store."""
 
 
 class Unrecoverable(Exception):
@@ -33,10 +30,6 @@ class Unrecoverable(Exception):
 
 
 Ways = dict[str, Callable[[Any], object]]
-
-
-def _activation(module: Any) -> object:
-    return getattr(module.activation, "__name__", MISSING)
 
 
 def _of_first_layer(way: Callable[[Any], object]) -> Callable[[Any], object]:
@@ -48,7 +41,7 @@ TRANSFORMER_LAYER: Ways = {
     "nhead": lambda m: m.self_attn.num_heads,
     "dim_feedforward": lambda m: m.linear1.out_features,
     "dropout": lambda m: m.dropout.p,
-    "activation": _activation,
+    "activation": lambda m: getattr(m.activation, "__name__", MISSING),
     "layer_norm_eps": lambda m: m.norm1.eps,
     "batch_first": lambda m: m.self_attn.batch_first,
     "bias": lambda m: m.linear1.bias is not None,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from flowconf.language.paths import above
 from flowconf.language.plan import GraphPlan, Mount, join
 from flowconf.language.resolve.reserved_names import RUNTIME
 
@@ -55,7 +56,7 @@ class HoleSizes:
         self._walk(self.graph, "", "", mounted)
         holes: dict[str, dict[Hole, int]] = {home: {} for home in mounted}
         for path, sizes in self.sizes.items():
-            for home in _above(path):
+            for home in above(path):
                 if home in holes:
                     holes[home] |= {(path[len(home) + 1 :], number): size for number, size in enumerate(sizes)}
         files: dict[object, list[str]] = {}
@@ -110,12 +111,6 @@ class HoleSizes:
                 self._walk(mount.graph, below, below, mounted)
             else:
                 self._walk(mount.graph, below, home, mounted)
-
-
-def _above(path: str) -> Iterator[str]:
-    """The paths around a path."""
-    parts = path.split(".")
-    return (".".join(parts[:length]) for length in range(1, len(parts)))
 
 
 def _named(holes: list[Hole], taken: set[str]) -> dict[Hole, str]:

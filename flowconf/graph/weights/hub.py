@@ -100,10 +100,9 @@ def upload(folder: Path, repo: str, private: bool, place: Place) -> str:
         api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message="Add a run of flowconf")
     except Exception as problem:  # noqa: BLE001 - of the client, its transport or the disk
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         status = getattr(getattr(problem, "response", None), "status_code", None)
         advice = "run `hf auth login` with a token that may write" if status in (401, 403) else None
-        message = f"`{repo}` cannot be uploaded: {first}"
+        message = f"`{repo}` cannot be uploaded: {_first_line(problem)}"
         raise MachineError(Diagnostic("FC0601", message, place, advice=advice)) from None
     return f"{api.endpoint}/{repo}"
 
@@ -130,7 +129,11 @@ def _refused(checkpoint: Checkpoint, problem: Exception, hub: ModuleType, names:
         message = f"`{checkpoint.hub}` has no file {' or '.join(f'`{name}`' for name in names)}"
         advice = None if checkpoint.file is not None else "write `file: ...`"
     elif isinstance(problem, OSError):
-        message += why_not(problem) if problem.errno else str(problem).splitlines()[0]
+        message += why_not(problem) if problem.errno else _first_line(problem)
     else:
-        message += (str(problem).splitlines() or [type(problem).__name__])[0]
+        message += _first_line(problem)
     return ConfigError(Diagnostic("FC0301", message, place, advice=advice))
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

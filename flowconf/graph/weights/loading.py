@@ -169,19 +169,9 @@ def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
 
 def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """What `load` would report, from the header of the file, without loading tensors. Raises `ConfigError`."""
-    file = weights_file(request.path, request.place)
-    if request.sha256 is not None:
-        _check_digest(file, request)
+    file = _checked_file(request)
     with opened(file, request.place, "meta", request.at) as found:
-        names = weights_in(found)
-        target, mapping = tensors_of(module), _mapping(names, request)
-        _one_name_each(mapping, module)
-        target = _without_new(target, mapping, module)
-        _check_renames(request, names, at)
-        report = WeightReport(str(file), at, others=dict(found.others))
-        _account(report, target, mapping, names, found.shape_of)
-        _judge(report, request, target, mapping, names)
-        return report
+        return _Comparison(found, file, module, request, at).report
 
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
@@ -193,27 +183,40 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
         if getattr(request, key) not in ("error", "warn", "ignore"):
             message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
             raise ConfigError(Diagnostic("FC0123", message, request.place, at))
-    file = weights_file(request.path, request.place)
-    if request.sha256 is not None:
-        _check_digest(file, request)
+    file = _checked_file(request)
     with opened(file, request.place, at=request.at) as found:
-        names, target = weights_in(found), tensors_of(module)
-        mapping = _mapping(names, request)
-        again = _one_name_each(mapping, module)
-        target = _without_new(target, mapping, module)
-        _check_renames(request, names, at)
-        report = WeightReport(str(file), at, others=dict(found.others))
-        pairs = _account(report, target, mapping, names, found.shape_of)
-        _judge(report, request, target, mapping, names)
-        ready = [(name, target[name], found.read(source)) for name, source in pairs]
-        _check_one(again, found, request, at)
-        for name, old, new in ready:
-            if old.dtype != new.dtype:
-                report.cast.append((name, _dtype(new), _dtype(old)))
+        compared = _Comparison(found, file, module, request, at)
+        ready = [(name, compared.target[name], found.read(source)) for name, source in compared.pairs]
+        _check_one(compared.again, found, request, at)
+        report = compared.report
+        report.cast += [(name, _dtype(new), _dtype(old)) for name, old, new in ready if old.dtype != new.dtype]
         with torch.no_grad():
             for _, old, new in ready:
                 old.copy_(like(old, new))
     return report
+
+
+class _Comparison:
+    """The tensors of a file and of a module, by name. Raises `ConfigError` if they do not fit."""
+
+    def __init__(self, found: TensorFile, file: Path, module: nn.Module, request: Request, at: str) -> None:
+        names, mapping = weights_in(found), _mapping(weights_in(found), request)
+        self.again = _one_name_each(mapping, module)
+        """The sources of a tensor with several names, the used one and another one."""
+        self.target = _without_new(tensors_of(module), mapping, module)
+        _check_renames(request, names, at)
+        self.report = WeightReport(str(file), at, others=dict(found.others))
+        self.pairs = _account(self.report, self.target, mapping, names, found.shape_of)
+        """Target name -> source name, of the tensors to load."""
+        _judge(self.report, request, self.target, mapping, names)
+
+
+def _checked_file(request: Request) -> Path:
+    """The file of a request, which has its digest. Raises `ConfigError`."""
+    file = weights_file(request.path, request.place)
+    if request.sha256 is not None:
+        _check_digest(file, request)
+    return file
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -318,29 +321,17 @@ def _judge(
         message += f"; also of another shape: {counted(len(others), 'tensor')}" if others else ""
         advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
         reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
-    if report.missing:
+    if report.missing and request.missing == "error":
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
         spare = [name for name in mapping if name not in target]
         accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
         advice = _would_rename(report.missing, spare, request) or accepted
-        _weigh(reporter, request.missing, "FC0303", message, request.place, report.at, advice)
-    if report.unused:
+        reporter.error("FC0303", message, request.place, path=report.at, advice=advice)
+    if report.unused and request.unused == "error":
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
-        _weigh(
-            reporter,
-            request.unused,
-            "FC0304",
-            message,
-            request.place,
-            report.at,
-            f"write `{request.written('unused', 'ignore')}` to accept that",
-        )
+        advice = f"write `{request.written('unused', 'ignore')}` to accept that"
+        reporter.error("FC0304", message, request.place, path=report.at, advice=advice)
     reporter.stop_on_errors()
-
-
-def _weigh(reporter: Reporter, how: str, code: str, message: str, place: Place, path: str, advice: str) -> None:
-    if how == "error":
-        reporter.error(code, message, place, path=path, advice=advice)
 
 
 def _would_match(target: Mapping[str, Tensor], names: list[str], request: Request, is_whole: bool) -> str | None:
@@ -400,10 +391,8 @@ def _check_renames(request: Request, names: list[str], at: str) -> None:
     reporter = Reporter()
     for old, _ in request.rename:
         if inner and old and old not in prefixes:
-            message, place = (
-                f"no tensor in the file has the prefix `{old}` of `rename`",
-                request.place_of(f"rename.{old}"),
-            )
+            message = f"no tensor in the file has the prefix `{old}` of `rename`"
+            place = request.place_of(f"rename.{old}")
             reporter.error("FC0302", message, place, path=at, advice=suggest(old, list(prefixes), "prefixes"))
     reporter.stop_on_errors()
 

@@ -199,7 +199,9 @@ def is_awaited(checkpoint: Checkpoint, runs: str | Path) -> bool:
     """Whether the weights of a checkpoint are not there yet: its config is trained first, or they are downloaded."""
     if checkpoint.hub is not None:
         return hub.cached(checkpoint) is None
-    return checkpoint.config is not None and not has_run(checkpoint, runs)
+    if checkpoint.config is None:
+        return False
+    return find_run(beside(checkpoint.config, checkpoint.place), runs, checkpoint.where) is None
 
 
 def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
@@ -226,13 +228,6 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
         advice = f"run `flowconf train {shlex.join([shown_path(str(config)), *words])}` first"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return run
-
-
-def has_run(checkpoint: Checkpoint, runs: str | Path) -> bool:
-    """Whether the `config` of a `checkpoint:` key has a finished run."""
-    if checkpoint.config is None:
-        return False
-    return find_run(beside(checkpoint.config, checkpoint.place), runs, checkpoint.where) is not None
 
 
 def _nearest_config(file: Path, written: str) -> Advice:

@@ -147,7 +147,7 @@ class Callbacks(Watcher):
 def made(config: Config, device: torch.device) -> dict[str, Any]:
     """The callbacks of a config by name. Raises `ConfigError` if one cannot be made."""
     found = {}
-    origins = config.composition.document.origins
+    origins = config.origins
     for name, section in config.training.callbacks.items():
         place, path = origins.value(("callbacks", name, "name")), f"callbacks.{name}"
         try:
@@ -167,7 +167,7 @@ def _watching(job: Job, name: str, seer: Any) -> Watching:
     fields = job.train.split.fields
     operands = sources(listed(section.read), fields, partial(references.names_value, model))
     inside = [operand.name for operand in operands if not operand.in_batch]
-    place = job.config.composition.document.origins.value(("callbacks", name, "name"))
+    place = job.config.origins.value(("callbacks", name, "name"))
     view = job.team.through(job.graph.view(inside)) if inside else None
     return Watching(name, section, place, seer, operands, view)
 

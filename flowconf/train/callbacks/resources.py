@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-
-import torch
 
 from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.resources import memory_in_use
+from flowconf.train.runs.resources import Meter, memory_in_use
+
+NOT_LOGGED = ("seconds", "steps_per_second")
 
 
 class Resources(Watcher):
@@ -33,16 +32,9 @@ class Resources(Watcher):
     def step(self, step: int) -> None:
         if step % self._every and step != self._job.total_steps:
             return
-        seconds = max(time.perf_counter() - self._seconds, 1e-9)
-        found = {
-            "rows_per_second": float(f"{(step - self._first) * self._batch / seconds:.4g}"),
-            "processors": round((time.process_time() - self._processor) / seconds, 2),
-            "memory": memory_in_use(),
-        }
-        if self._job.device.type == "cuda":
-            found["device_memory"] = torch.cuda.max_memory_allocated(self._job.device)
-        self._run.log_resources(step, found)
+        found = self._meter.read(step - self._first, self._batch) | {"memory": memory_in_use()}
+        self._run.log_resources(step, {name: value for name, value in found.items() if name not in NOT_LOGGED})
         self._begin(step)
 
     def _begin(self, step: int) -> None:
-        self._first, self._seconds, self._processor = step, time.perf_counter(), time.process_time()
+        self._first, self._meter = step, Meter(self._job.device)

@@ -60,7 +60,7 @@ class WatchedRun:
     @property
     def config(self) -> dict[str, Any]:
         """The composed config as plain data; environment variables are references."""
-        found: dict[str, Any] = self._job.config.composition.document.origins.root.written()
+        found: dict[str, Any] = self._job.config.origins.root.written()
         return found
 
     @property
@@ -68,7 +68,7 @@ class WatchedRun:
         """The graph, in evaluation mode, to look at. Raises `RunError` with `fsdp`: no process has all of it."""
         if self._job.team.whole is not None:
             message = f"the callback `{self.name}` uses `run.graph`, which is sharded over the processes"
-            place = self._job.config.composition.document.origins.value(("callbacks", self.name, "name"))
+            place = self._job.config.origins.value(("callbacks", self.name, "name"))
             advice = "name the values that it needs under `read`, or write `strategy: ddp`"
             raise RunError(Diagnostic("FC0702", message, place, f"callbacks.{self.name}", advice=advice))
         return self._job.graph

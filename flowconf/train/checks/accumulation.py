@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from flowconf.language.config import Config
+from flowconf.language.paths import nearest
 from flowconf.language.plan import join
 from flowconf.report import Label, Reporter, listing
 from flowconf.report.origins import dotted
@@ -54,14 +55,7 @@ def _norms(config: Config, modules: Mapping[str, nn.Module]) -> list[str]:
         for name, one in module.named_modules()
         if isinstance(one, _BatchNorm)
     ]
-    return [path for path in found if _nearest(path, settings) != "all"]
-
-
-def _nearest(path: str, settings: Mapping[str, str]) -> str | None:
-    """The setting of a path, or else that of the nearest one above it."""
-    while path and path not in settings:
-        path = path.rpartition(".")[0]
-    return settings.get(path)
+    return [path for path in found if nearest(path, settings) != "all"]
 
 
 def _is_of_the_batch(term: Term, check: TermCheck) -> bool:

@@ -29,7 +29,7 @@ def check_callbacks(config: Config, inference: Inference, reporter: Reporter) ->
 
     The methods of what a function makes are only known once it is made.
     """
-    origins = config.composition.document.origins
+    origins = config.origins
     for name, section in config.training.callbacks.items():
         known = registry.callbacks.load(section.name)
         if isinstance(known, type):

@@ -125,7 +125,7 @@ def _diagnostic(found: Spoiled, config: Config, split: Split, use: str, rows: Te
     name = f"{found.field}[{', '.join(map(str, found.element))}]" if found.element else found.field
     file, row = place_of_row(split, int(rows[found.row]))
     where = f"`{file}`" if file is not None else f"the {SPLIT_NAMES.get(use, f'`{use}`')} data"
-    origins = config.composition.document.origins
+    origins = config.origins
     labels = [
         Label(f"`{dotted(path)}` is not finite because of it", origins.value((*path, "input"))) for path in found.paths
     ]

@@ -32,8 +32,8 @@ from flowconf.language.sections.checks import check_inputs, check_references, pr
 from flowconf.language.sections.data_sets import arguments, check_buckets, further_sets
 from flowconf.language.selectors import Tree, copies, parse
 from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
-from flowconf.report import Advice, ConfigError, Place, Reporter, suggest
-from flowconf.report.origins import Origins, Path
+from flowconf.report import Advice, ConfigError, Reporter, suggest
+from flowconf.report.origins import Path
 from flowconf.train.checks.accumulation import check_accumulation
 from flowconf.train.checks.elements import check_elements
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
@@ -215,8 +215,7 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     in_graph = partial(references.names_value, plan)
     terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
     with real():
-        places = partial(_place_of_metric, config.composition.document.origins)
-        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), places, reporter)
+        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), reporter)
     tried = [Tried(("loss", t.name), training.loss[t.name], t, partial(Average, t)) for t in terms]
     tried += [
         Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
@@ -272,10 +271,6 @@ def _first_rows(step: FirstStep, tried: list[Tried]) -> Rows | None:
     batch = real.first_batch()
     values = None if batch is None else real.values([name for t in tried for name in t.term.references], batch)
     return None if values is None or batch is None else (values, batch)
-
-
-def _place_of_metric(origins: Origins, name: str) -> Place:
-    return origins.value(("metrics", name, "fn"))
 
 
 def _wants_numbers(function: str) -> bool:

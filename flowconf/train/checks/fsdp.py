@@ -12,10 +12,10 @@ INSTEAD = "write `strategy: ddp`"
 
 def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Report what prevents sharding the weights; `parameters` are the graph's, by name, with their sizes."""
-    trainer, origins = config.training.trainer, config.composition.document.origins
+    trainer = config.training.trainer
     if trainer.strategy != "fsdp":
         return
-    place = origins.value(("trainer", "strategy"))
+    place = reporter.value(("trainer", "strategy"))
     labels = (Label("`fsdp` is set here", place),)
     for path, step in config.model.deciding():
         message = f"`{path}` decides by its values what runs, but `fsdp` requires all processes to run the same"
@@ -32,5 +32,5 @@ def check_shardable(config: Config, parameters: Mapping[str, tuple[int, ...]], r
     for key, (wanted, why, instead) in asked.items():
         if wanted:
             message = f"`{key}` is not supported with `fsdp`: {why}"
-            where, advice = origins.value(("trainer", key)), f"write `{key}: {instead}`, or `strategy: ddp`"
-            reporter.error("FC0123", message, where, path=f"trainer.{key}", labels=labels, advice=advice)
+            advice = f"write `{key}: {instead}`, or `strategy: ddp`"
+            reporter.error("FC0123", message, at=("trainer", key), labels=labels, advice=advice)

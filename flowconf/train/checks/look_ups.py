@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowconf.graph.shapes.inference import Arrival, Inference
 from flowconf.language.config import Config
-from flowconf.report import Advice, Label, Reporter, Suggestion
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.data.splits import Declared, Resident, Splits
 
@@ -52,13 +52,20 @@ def _outside(numbers: Tensor, rows: int) -> int | None:
     return largest if largest >= rows else smallest if smallest < 0 else None
 
 
+def place_of_field(field: str, reporter: Reporter) -> Place:
+    """Where a field of the data set is written, or else the data set."""
+    written = ("data", "fields", field)
+    is_written = reporter.origins.root.at(written) is not None
+    return reporter.key(written) if is_written else reporter.value(("data", "name"))
+
+
 def _report(arrival: Arrival, has: str, needed: int, config: Config, reporter: Reporter) -> None:
     """Report a table that lacks rows; `needed` is how many it must have, 0 if no table has them."""
-    origins = config.composition.document.origins
-    written = ("data", "fields", arrival.input)
-    place = origins.key(written) if origins.root.at(written) is not None else origins.value(("data", "name"))
     message = f"`{arrival.input}` {has}, and `{arrival.module}` has rows for 0 to {arrival.rows - 1:,}"
-    label = Label(f"`{arrival.input}` of the data set `{config.training.data.name}` {has}", place)
+    label = Label(
+        f"`{arrival.input}` of the data set `{config.training.data.name}` {has}",
+        place_of_field(arrival.input, reporter),
+    )
     advice: Advice = f"it must have {needed:,} rows" if needed else "number the classes from 0"
     if needed and arrival.place != arrival.module.place:
         advice = Suggestion(str(needed), instead_of=str(arrival.rows))

@@ -9,7 +9,7 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.sections.data_sets import further_sets
 from flowconf.report import Reporter
-from flowconf.report.origins import Path, dotted
+from flowconf.report.origins import Path
 from flowconf.train.checks.fsdp import check_shardable
 from flowconf.train.data.splits import refused_paths
 from flowconf.train.runs.loggers import check_packages
@@ -25,11 +25,10 @@ def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], rep
 
 def _check_data(config: Config, reporter: Reporter) -> None:
     """Report data files and folders that do not exist or cannot be read."""
-    data, origins = config.training.data, config.composition.document.origins
+    data = config.training.data
     written: dict[Path, tuple[str, Mapping[str, Any]]] = {("data",): (data.name, data.args)}
     further = further_sets(config.training)
     written |= {path: (section.name or data.name, section.args) for path, section in further.items()}
     for path, (name, args) in written.items():
         for argument, (message, advice) in refused_paths(registry.datasets.load(name), args).items():
-            at = (*path, argument)
-            reporter.error("FC0501", message, origins.value(at), path=dotted(at), advice=advice)
+            reporter.error("FC0501", message, at=(*path, argument), advice=advice)

@@ -10,6 +10,7 @@ from flowconf.language.sections.checks import measured
 from flowconf.language.training import listed
 from flowconf.report import Label, Reporter
 from flowconf.report.origins import dotted
+from flowconf.train.checks.look_ups import place_of_field
 from flowconf.train.data.splits import Masks, masks_of
 
 IGNORES = "key_padding_mask"
@@ -24,7 +25,7 @@ def check_masks(config: Config, inference: Inference, reporter: Reporter) -> Non
     if masks:
         _check_terms(config, masks, reporter)
         for arrival in inference.arrivals:
-            _check_sense(arrival, config, masks, reporter)
+            _check_sense(arrival, masks, reporter)
 
 
 def _check_terms(config: Config, masks: Masks, reporter: Reporter) -> None:
@@ -42,10 +43,10 @@ def _check_terms(config: Config, masks: Masks, reporter: Reporter) -> None:
                 message = f"`{dotted(path)}` counts missing or padded values of `{name}`, which are 0"
                 advice = f"write `mask: {masks[name]}` in `{dotted(path)}`"
                 place = reporter.value((*path, key))
-                reporter.warn("FC0504", message, place, at=path, labels=(_label(name, config, masks),), advice=advice)
+                reporter.warn("FC0504", message, place, at=path, labels=(_label(name, masks, reporter),), advice=advice)
 
 
-def _check_sense(arrival: Arrival, config: Config, masks: Masks, reporter: Reporter) -> None:
+def _check_sense(arrival: Arrival, masks: Masks, reporter: Reporter) -> None:
     """Report a mask that is true where there is a value, for an argument that is true where there is none."""
     if arrival.input not in masks.values() or not arrival.argument.endswith(IGNORES):
         return
@@ -56,12 +57,9 @@ def _check_sense(arrival: Arrival, config: Config, masks: Masks, reporter: Repor
     report = reporter.error if modules.home(arrival.module.name).startswith("torch.") else reporter.warn
     step = f"{arrival.input.removesuffix('_present')}_absent"
     advice = f"add the step `{step}: {{fork: Not, from: {arrival.input}}}`, and write `{arrival.argument}: {step}`"
-    report("FC0504", message, arrival.place, path=arrival.path, labels=(_label(field, config, masks),), advice=advice)
+    report("FC0504", message, arrival.place, path=arrival.path, labels=(_label(field, masks, reporter),), advice=advice)
 
 
-def _label(field: str, config: Config, masks: Masks) -> Label:
+def _label(field: str, masks: Masks, reporter: Reporter) -> Label:
     """Where a field is written in the data set, and its mask."""
-    origins = config.composition.document.origins
-    written = ("data", "fields", field)
-    place = origins.key(written) if origins.root.at(written) is not None else origins.value(("data", "name"))
-    return Label(f"`{masks[field]}` is true where `{field}` has a value", place)
+    return Label(f"`{masks[field]}` is true where `{field}` has a value", place_of_field(field, reporter))

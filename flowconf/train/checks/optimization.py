@@ -19,7 +19,7 @@ from flowconf.language.sections.selections import Written, written
 from flowconf.language.selectors import first_that_fits, parse
 from flowconf.language.training import GroupSection
 from flowconf.report import Label, Place, Reporter, raised_here
-from flowconf.report.origins import Origins, Path, dotted
+from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.first_step import Reach
 from flowconf.train.checks.untrained import is_frozen, trainable
 from flowconf.train.optim.groups import needs_closure
@@ -28,12 +28,11 @@ from flowconf.train.optim.rates import made
 
 def check_optimization(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Report what prevents training, and what has no effect on it."""
-    origins = config.composition.document.origins
-    _check_selections(config, reach, origins, reporter)
+    _check_selections(config, reach, reporter)
     _check_trainable(config.model, reach.parameters, reporter)
-    _check_optimizers(config, reach, origins, reporter)
+    _check_optimizers(config, reach, reporter)
     for where, section in rates.written(config.training):
-        _takes(lambda name=section.name, **args: _factors(made(name, args)), section.args, where, origins, reporter)
+        _takes(lambda name=section.name, **args: _factors(made(name, args)), section.args, where, reporter)
 
 
 def _factors(shape: Callable[[float], float]) -> None:
@@ -63,7 +62,7 @@ def _check_trainable(plan: GraphPlan, parameters: Mapping[str, object], reporter
     )
 
 
-def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: Reporter) -> None:
+def _check_optimizers(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Report arguments and parameters that an optimizer rejects."""
     section = config.training.optimizer
     trained = trainable(config, reach)
@@ -77,17 +76,15 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
     shared = [text for text in (None, *section.groups) if text not in own]
     parts: dict[str | None, list[list[str]]] = {None: [taken[text] for text in shared if text in taken]}
     parts |= {text: [taken.get(text, [])] for text in own}
-    _check_left(config, bool(parts[None]) or not any(taken.values()), origins, reporter)
+    _check_left(config, bool(parts[None]) or not any(taken.values()), reporter)
     for selector in section.groups:
         if trained and reach.select(selector) and not reach.select(selector) & trained:
-            at, message = (
-                ("optimizer", "groups", selector),
-                f"`{selector}` has no effect: all that it selects is frozen",
-            )
-            reporter.warn("FC0410", message, origins.key(at), at=at, advice=f"remove it, or thaw `{selector}`")
+            at = ("optimizer", "groups", selector)
+            message = f"`{selector}` has no effect: all that it selects is frozen"
+            reporter.warn("FC0410", message, reporter.key(at), at=at, advice=f"remove it, or thaw `{selector}`")
     for text, names in parts.items():
         part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
-        part.check(origins, reporter)
+        part.check(reporter)
     if reporter.errors:
         return
     for text in shared:
@@ -95,21 +92,19 @@ def _check_optimizers(config: Config, reach: Reach, origins: Origins, reporter: 
             # Passed as arguments of the whole optimizer, because torch does not validate the values of a group.
             args, where = section.groups[text].args, ("optimizer", "groups", text)
             whole = partial(registry.optimizers.load(section.name), [{"params": [_probe((2, 2))]}])
-            _takes(lambda whole=whole, **new: whole(**{**section.args, **new}), args, where, origins, reporter)
+            _takes(lambda whole=whole, **new: whole(**{**section.args, **new}), args, where, reporter)
 
 
-def _check_left(config: Config, some: bool, origins: Origins, reporter: Reporter) -> None:
+def _check_left(config: Config, some: bool, reporter: Reporter) -> None:
     """Report arguments of the optimizer in the file whose groups have optimizers of their own for all parameters."""
     section = config.training.optimizer
     for name in section.args if section.groups and not some else ():
-        place, group = (
-            origins.key(("optimizer", name)),
-            origins.key(("optimizer", "groups", next(iter(section.groups)))),
-        )
+        place = reporter.key(("optimizer", name))
+        group = reporter.key(("optimizer", "groups", next(iter(section.groups))))
         if place.file is not None and place.file == group.file:
             message = f"`optimizer.{name}` has no effect: groups with other optimizers take all parameters"
             labels = (Label("the groups begin here", group),)
-            reporter.warn("FC0410", message, place, path=f"optimizer.{name}", labels=labels, advice="remove it")
+            reporter.warn("FC0410", message, place, at=("optimizer", name), labels=labels, advice="remove it")
             return
 
 
@@ -123,14 +118,14 @@ class _Part:
     own: GroupSection | None
     groups: list[list[str]]
 
-    def check(self, origins: Origins, reporter: Reporter) -> None:
+    def check(self, reporter: Reporter) -> None:
         """Report arguments that the optimizer rejects, or else parameters, groups, and settings of the run."""
         section = self.own if self.own is not None else self.config.training.optimizer
         where: Path = ("optimizer",) if self.selector is None else ("optimizer", "groups", self.selector)
         make = registry.optimizers.load(str(section.name))
-        if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, origins, reporter):
+        if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, reporter):
             return
-        place = origins.value((*where, "name"))
+        place = reporter.value((*where, "name"))
         sizes = {name: self.reach.size_of(name) for group in self.groups for name in group}
         first = {len(shape): name for name, shape in reversed(sizes.items())}
         for name in reversed(first.values()):
@@ -138,22 +133,22 @@ class _Part:
             problem = _complaint(partial(make, [{"params": [_probe(shape)]}]), section.args)
             if problem is not None:
                 message = f"`{section.name}` rejects the parameter `{name}`: {_words(problem)}"
-                reporter.error("FC0123", message, place, path=dotted(where), advice=self._narrower())
+                reporter.error("FC0123", message, place, at=where, advice=self._narrower())
                 return
         groups = [{"params": [_probe((2, 2))]} for group in self.groups if group]
         problem = _complaint(partial(make, groups), section.args) if groups else None
         if problem is not None:
             message = f"`{section.name}` rejects {len(groups)} groups of parameters: {_words(problem)}"
             labels = tuple(
-                Label("a group", origins.key(("optimizer", "groups", text)))
+                Label("a group", reporter.key(("optimizer", "groups", text)))
                 for text, group in self.config.training.optimizer.groups.items()
                 if group.name is None
             )
             advice = "give each group an optimizer with `name`"
-            reporter.error("FC0123", message, place, path=dotted(where), labels=labels, advice=advice)
+            reporter.error("FC0123", message, place, at=where, labels=labels, advice=advice)
             return
         if groups and needs_closure(make(groups, **section.args)):
-            self._check_repeating(str(section.name), place, origins, reporter)
+            self._check_repeating(str(section.name), place, reporter)
 
     def _narrower(self) -> str:
         """The advice for an optimizer that rejects some of its parameters."""
@@ -162,13 +157,13 @@ class _Part:
             return 'write it in a group: `groups: {"**:matrix": {name: ...}}`, and another optimizer for the rest'
         return f"write `{path}:matrix`, or a selector of other parameters"
 
-    def _check_repeating(self, name: str, place: Place, origins: Origins, reporter: Reporter) -> None:
+    def _check_repeating(self, name: str, place: Place, reporter: Reporter) -> None:
         """Report settings that do not fit an optimizer that computes the loss several times in a step."""
         trainer = self.config.training.trainer
         for key, wrong in (("precision", "fp16"), ("strategy", "fsdp")):
             if getattr(trainer, key) == wrong:
                 message = f"`{name}` computes the loss several times in a step, which `{wrong}` does not support"
-                labels = (Label(f"`{key}` is set here", origins.value(("trainer", key))),)
+                labels = (Label(f"`{key}` is set here", reporter.value(("trainer", key))),)
                 reporter.error("FC0123", message, place, path="optimizer", labels=labels)
 
 
@@ -178,7 +173,7 @@ def _probe(shape: tuple[int, ...]) -> nn.Parameter:
     return nn.Parameter(torch.zeros(shape, device=device))
 
 
-def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: Reporter) -> None:
+def _check_selections(config: Config, reach: Reach, reporter: Reporter) -> None:
     """Report selectors that select nothing, and those of which others before them have taken everything."""
     found: dict[Path, set[str]] = {}
     for one in written(config.training):
@@ -188,12 +183,12 @@ def _check_selections(config: Config, reach: Reach, origins: Origins, reporter: 
             continue
         message = f"`{one.text}` selects no parameters, so this has no effect"
         advice = reach.instead(one.text) or "remove it"
-        reporter.error("FC0405", message, one.place(origins), path=dotted(one.where), advice=advice)
+        reporter.error("FC0405", message, one.place(reporter.origins), at=one.where, advice=advice)
     phases = config.training.phases.items()
     lists: list[tuple[Path, Iterable[str]]] = [(("optimizer", "groups"), config.training.optimizer.groups)]
     lists += [(("phases", name, "lr"), phase.lr) for name, phase in phases if isinstance(phase.lr, dict)]
     for where, texts in lists:
-        _check_taken({(*where, text): found[(*where, text)] for text in texts}, origins, reporter)
+        _check_taken({(*where, text): found[(*where, text)] for text in texts}, reporter)
 
 
 def _looks_at_modules(one: Written, config: Config, reach: Reach) -> bool:
@@ -203,7 +198,7 @@ def _looks_at_modules(one: Written, config: Config, reach: Reach) -> bool:
     return asked and reach.selects_modules(one.text)
 
 
-def _check_taken(selected: Mapping[Path, set[str]], origins: Origins, reporter: Reporter) -> None:
+def _check_taken(selected: Mapping[Path, set[str]], reporter: Reporter) -> None:
     """Report a selector of a mapping if the ones before it take all that it selects."""
     owners = first_that_fits(selected)
     for where, names in selected.items():
@@ -211,14 +206,12 @@ def _check_taken(selected: Mapping[Path, set[str]], origins: Origins, reporter: 
         if names and where not in before:
             taken = " and ".join(f"`{other[-1]}`" for other in before)
             message = f"`{where[-1]}` takes no parameters: {taken} before it take{'s' * (len(before) == 1)} all of them"
-            labels = tuple(Label("comes first", origins.key(other)) for other in before)
+            labels = tuple(Label("comes first", reporter.key(other)) for other in before)
             advice = f"move `{where[-1]}` before {taken}"
-            reporter.error("FC0405", message, origins.key(where), path=dotted(where), labels=labels, advice=advice)
+            reporter.error("FC0405", message, reporter.key(where), at=where, labels=labels, advice=advice)
 
 
-def _takes(
-    call: Callable[..., object], args: Mapping[str, Any], where: Path, origins: Origins, reporter: Reporter
-) -> bool:
+def _takes(call: Callable[..., object], args: Mapping[str, Any], where: Path, reporter: Reporter) -> bool:
     """Whether a call accepts these arguments; if not, report the first argument that is rejected on its own."""
     problem = _complaint(call, args)
     if problem is None:
@@ -227,7 +220,7 @@ def _takes(
     refused = next(((name, error) for name, error in alone if error is not None), None)
     path, problem = (where, problem) if refused is None else ((*where, refused[0]), refused[1])
     message = f"`{dotted(path)}` is rejected: {_words(problem)}"
-    reporter.error("FC0123", message, origins.value(path), path=dotted(path), labels=raised_here(problem))
+    reporter.error("FC0123", message, at=path, labels=raised_here(problem))
     return False
 
 

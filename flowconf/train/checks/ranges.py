@@ -18,7 +18,7 @@ Check = Callable[[Sequence[str]], object]
 
 def ranges_of(config: Config) -> list[Range]:
     """The ranges of a config's `sweep`, which have been checked before."""
-    section = config.composition.document.origins.root.at(OVER)
+    section = config.origins.root.at(OVER)
     return [] if section is None else ranges_in(section, OVER, Reporter())
 
 
@@ -28,7 +28,7 @@ def check_search(config: Config, ranges: Sequence[Range], check: Check, reporter
     Raises `MachineError` without Optuna.
     """
     _check_section(config, ranges, reporter)
-    origins = config.composition.document.origins
+    origins = config.origins
     for one in ranges:
         words = [word for word in config.composition.overrides if not word.startswith(f"{one.key}=")]
         name = origins.key((*OVER, one.key)) if one.place.word is None else one.place
@@ -46,10 +46,10 @@ def check_search(config: Config, ranges: Sequence[Range], check: Check, reporter
 def _check_section(config: Config, ranges: Sequence[Range], reporter: Reporter) -> None:
     sweep, trainer = config.training.sweep, config.training.trainer
     assert sweep is not None
-    origins = config.composition.document.origins
+    origins = config.origins
     if not ranges:
         message, advice = "`sweep` has no values to try", "write `over: {KEY: [VALUE, VALUE]}`"
-        reporter.error("FC0122", message, origins.key(("sweep",)), path="sweep.over", advice=advice)
+        reporter.error("FC0122", message, origins.key(("sweep",)), at=OVER, advice=advice)
     count = len(pick_devices(trainer.devices, origins.value(("trainer", "devices"))))
     if sweep.prune is not None and (count > 1 or trainer.nodes > 1):
         key = "devices" if count > 1 else "nodes"

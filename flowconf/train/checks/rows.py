@@ -61,8 +61,7 @@ def _check_open(config: Config, real: RealRows, open_terms: list[str], reporter:
         return open_terms
     training, in_graph = config.training, partial(references.names_value, config.model)
     losses = loss_terms(training.loss, registry.losses.load, gives_mean, batch, in_graph)
-    place = config.composition.document.origins.value
-    metrics = build_metrics(training.metrics, batch, in_graph, CPU, lambda name: place(("metrics", name)), Reporter())
+    metrics = build_metrics(training.metrics, batch, in_graph, CPU, Reporter(config.origins))
     wanted = [name for term in (*losses, *(metric.term for metric in metrics)) for name in term.references]
     values = real.values(wanted, batch)
     if values is None:
@@ -85,12 +84,12 @@ def _means(config: Config, fields: Collection[str]) -> Terms:
 
 def check_splits(config: Config, splits: Collection[str], reporter: Reporter) -> None:
     """Report settings that require a split that the data set does not have."""
-    training, origins = config.training, config.composition.document.origins
+    training = config.training
     without = f"and the data set `{training.data.name}` has none"
     if training.metrics and not {*splits} - {"train"}:
         message = f"`metrics` are computed on the validation and test split, {without}"
         advice = how_to_get("validation", config)
-        reporter.warn("FC0410", message, origins.key(("metrics",)), path="metrics", advice=advice)
+        reporter.warn("FC0410", message, reporter.key(("metrics",)), at=("metrics",), advice=advice)
     if "val" in splits:
         return
     wanted: list[Path] = [path for path, value in wanted_values(training) if value.startswith("val/")]
@@ -100,7 +99,7 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
     wanted += [("sweep",)] if training.sweep is not None else []
     for path in wanted:
-        if origins.root.at(path) is not None:
+        if reporter.origins.root.at(path) is not None:
             message = f"`{dotted(path)}` requires a validation split, {without}"
             advice = f"{how_to_get('validation', config)}, or remove `{dotted(path)}`"
-            reporter.error("FC0410", message, origins.key(path), path=dotted(path), advice=advice)
+            reporter.error("FC0410", message, reporter.key(path), at=path, advice=advice)

@@ -12,7 +12,7 @@ from flowconf.language.paths import above, all_above, by_path, is_under
 from flowconf.language.plan import Applied, GraphPlan, Step, join
 from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
-from flowconf.report import Label, Place, Reporter
+from flowconf.report import Label, Reporter
 from flowconf.report.origins import Path
 from flowconf.train.checks.first_step import Reach
 
@@ -89,23 +89,21 @@ def selected(selectors: str | list[str] | None, reach: Reach) -> set[str]:
 
 def _check_phases(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
     """Report phases that freeze one name of a tied parameter but not the other, or thaw a member that follows."""
-    origins, below = config.composition.document.origins, by_path(reach.parameters)
+    below = by_path(reach.parameters)
     for state in states[1:]:
         for name, other in reach.tied.items():
             if (name in state.trainable) != (other in state.trainable):
                 still, learns = sorted((name, other), key=lambda one: one in state.trainable)
                 message = f"`{still}` is frozen in phase `{state.phase}`, but `{learns}`, the same parameter, is not"
                 at: Path = ("phases", str(state.phase))
-                reporter.error("FC0209", message, origins.key(at), at=at, advice="freeze both, or neither")
+                reporter.error("FC0209", message, reporter.key(at), at=at, advice="freeze both, or neither")
         for follow in config.model.all_follows():
             thawed = next((name for name in below.get(follow.path, ()) if name in state.trainable), None)
             if thawed is not None:
                 message = f"`{thawed}` is thawed in phase `{state.phase}`, but follows `{follow.home}`"
                 labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
                 at = ("phases", str(state.phase), "thaw")
-                reporter.error(
-                    "FC0209", message, origins.value(at), at=at, labels=labels, advice="remove it from `thaw`"
-                )
+                reporter.error("FC0209", message, at=at, labels=labels, advice="remove it from `thaw`")
 
 
 # unused members
@@ -156,8 +154,8 @@ def _check_trained(
     trained = set().union(*(state.trained for state in states))
     open_ = {name for state in states for name in state.trainable if not is_under(name, idle)}
     if open_ and not trained:
-        place = config.composition.document.origins.key(("loss",))
-        reporter.error("FC0403", "nothing to train: no term of the loss depends on a trainable parameter", place)
+        message = "nothing to train: no term of the loss depends on a trainable parameter"
+        reporter.error("FC0403", message, reporter.key(("loss",)))
         return
     reached = {term: all_above(names) for term, names in reach.terms.items()}
     for path in _highest(open_ - trained, trained):
@@ -179,7 +177,7 @@ def _highest(names: set[str], others: set[str]) -> list[str]:
 
 def _reasons(config: Config, path: str, terms: Sequence[str], states: Sequence[_State]) -> Iterator[Label]:
     """Labels for the terms that reach a path, with the reason why they do not train it."""
-    training, origins = config.training, config.composition.document.origins
+    training, origins = config.training, config.origins
     for term in terms:
         if training.loss[term].updates is not None:
             yield Label(f"`loss.{term}` only updates other parts", origins.value(("loss", term, "updates")))
@@ -220,9 +218,6 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
     trained = _Trained(config.model, set().union(*(state.trainable for state in states)))
     around, random, targets = all_above(given), all_above(reach.parameters), _targets(config)
 
-    def target_of(term: str) -> Place:
-        return config.composition.document.origins.value(("loss", term, "target"))
-
     for path, setting in settings:
         has_weights = is_under(path, given) or path in around
         if setting.frozen in (None, "no") or path not in random or has_weights or path in trained.paths:
@@ -232,7 +227,8 @@ def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], report
             source, step = before
             why, label = f"but its input `{source}` is trained", Label(f"`{source}` is trained", step.place)
         elif path in targets:
-            why, label = f"and is the target of `loss.{targets[path]}`", Label("the target", target_of(targets[path]))
+            why = f"and is the target of `loss.{targets[path]}`"
+            label = Label("the target", reporter.value(("loss", targets[path], "target")))
         else:
             continue
         message = f"`{path}` is frozen at its random initial weights, {why}"

@@ -63,7 +63,7 @@ def start_of(config: Config) -> Checkpoint | None:
 
     Raises `ConfigError` for one that is wrong.
     """
-    source, reporter = config.training.init_from, Reporter(config.composition.document.origins)
+    source, reporter = config.training.init_from, Reporter(config.origins)
     found = read_checkpoint(source, ("init_from",), reporter)
     reporter.stop_on_errors()
     written = source.model_fields_set if isinstance(source, CheckpointSource) else ()

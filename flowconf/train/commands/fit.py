@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.sizes import first_line
 from flowconf.language.config import Config
 from flowconf.report import Diagnostic, RunError, bytes_in_words
 from flowconf.train.checks.first_step import declared_fields
@@ -60,13 +61,13 @@ def in_words(memory: StepMemory) -> str:
 def memory_of(config: Config, inference: Inference) -> Callable[[int], StepMemory]:
     """The memory of a step as a function of the rows of a batch. It raises `MemoryUnknown`."""
     fields = _fields(config, inference)
-    device = pick_devices(config.training.trainer.devices, config.composition.document.origins.value(()))[0]
+    device = pick_devices(config.training.trainer.devices, config.origins.value(()))[0]
 
     def memory(rows: int) -> StepMemory:
         try:
             return step_memory(config, inference, fields, rows, device)
         except Exception as problem:
-            message = f"not known before the first step: {type(problem).__name__}: {str(problem).splitlines()[0]}"
+            message = f"not known before the first step: {type(problem).__name__}: {first_line(problem)}"
             raise MemoryUnknown(Diagnostic("FC0702", message)) from problem
 
     return memory
@@ -118,7 +119,7 @@ def bytes_of(size: str) -> int:
 
 def free_memory(config: Config) -> int:
     """The free bytes of the device of a config, or of the machine."""
-    device = pick_devices(config.training.trainer.devices, config.composition.document.origins.value(()))[0]
+    device = pick_devices(config.training.trainer.devices, config.origins.value(()))[0]
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     known = Path("/proc/meminfo")

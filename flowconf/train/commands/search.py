@@ -36,7 +36,7 @@ def search_of(asked: Asked) -> Search | None:
     """The search that a command asks for, checked; None if its config has no `sweep`. Raises `FlowconfError`."""
     reporter = Reporter()
     plain, ranges = divided(asked.overrides, reporter)
-    settings = [word for word in plain if _is_of_hydra(word)]
+    settings = [word for word in plain if word.lstrip("+~").startswith(OF_HYDRA)]
     plain = [word for word in plain if word not in settings]
     words = [*plain, *(one.word(one.ends()[0][0]) for one in ranges)]
     try:
@@ -64,10 +64,6 @@ def search_of(asked: Asked) -> Search | None:
     reporter.stop_on_errors()
     own = [word for word in plain if not _is_of_sweep(word)]
     return Search(asked, config, own, ranges, compose)
-
-
-def _is_of_hydra(word: str) -> bool:
-    return word.lstrip("+~").startswith(OF_HYDRA)
 
 
 def _is_of_sweep(word: str) -> bool:
@@ -156,7 +152,7 @@ class Search:
     def _refuse_another(self, run: SweepRun) -> None:
         """Raise `ConfigError` if the sweep would not make this run now: its config has changed."""
         if any(one.value(run.overrides) is None for one in self.ranges):
-            place = self.config.composition.document.origins.key(("sweep",))
+            place = self.config.origins.key(("sweep",))
             message = f"the run {run.number} of this sweep is not in the ranges of `sweep.over`: they have changed"
             raise ConfigError(Diagnostic("FC0702", message, place, advice="undo the change, or start a new sweep"))
         refuse_changed(run, road.composed(self.compose(run.overrides)).to(road.BEFORE_TORCH).checked)

@@ -36,13 +36,18 @@ class Study:
 
     def propose(self, number: int) -> list[str]:
         """The words of a new trial; numbers begin at 1, in order."""
-        return self._ask(number)
+        with _quiet() as optuna:
+            seed = Random(f"{self.section.seed} {number}").randrange(2**32)
+            self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.section.jobs > 1)
+            trial = self._trials[number] = self._study.ask()
+            self._evaluations[number] = 0
+            return [one.word(_suggested(trial, one)) for one in self.ranges]
 
     def repeat(self, run: SweepRun) -> None:
         """Make the trial of a run that has begun again, with what is known of it."""
         with _quiet():
             self._study.enqueue_trial({one.key: one.value(run.overrides) for one in self.ranges})
-        self._ask(run.number)
+        self.propose(run.number)
         if run.status in ENDED:
             self.evaluated(run.number, run.evaluations())
             self.end(run)
@@ -66,14 +71,6 @@ class Study:
             else:
                 pruned = run.status == PRUNED and self._evaluations[run.number]
                 self._study.tell(self._trials[run.number], state=states.PRUNED if pruned else states.FAIL)
-
-    def _ask(self, number: int) -> list[str]:
-        with _quiet() as optuna:
-            seed = Random(f"{self.section.seed} {number}").randrange(2**32)
-            self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.section.jobs > 1)
-            trial = self._trials[number] = self._study.ask()
-            self._evaluations[number] = 0
-            return [one.word(_suggested(trial, one)) for one in self.ranges]
 
 
 def _suggested(trial: Any, one: Range) -> str | float:

@@ -235,7 +235,7 @@ def _watching(job: Job) -> Iterator[Watcher]:
 
 def _check_against_data(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> None:
     """Refuse or warn about settings that do not fit the splits and the length of the run, unless already `reported`."""
-    reporter = Reporter(job.config.composition.document.origins)
+    reporter = Reporter(job.config.origins)
     check_splits(job.config, job.held_out, reporter)
     check_warmup(job.config.training, job.total_steps, reporter)
     reporter.stop_on_errors()
@@ -263,7 +263,7 @@ def _made(job: Job, runs: Path, sweep: str) -> Run:
     config = job.config
     reports = printable_lines("".join(f"{report}\n" for report in job.reports))
     sources = {report.at: str(Path(report.source).absolute()) for report in job.reports}
-    shown = with_references(picture(config.model, facts_of_graph(job.graph)), config.composition.document.origins)
+    shown = with_references(picture(config.model, facts_of_graph(job.graph)), config.origins)
     texts = {"weights.txt": reports, "graph.dot": dot(shown)}
     if job.fitted is not None:
         texts[FITTED_FILE] = json.dumps(job.fitted, indent=2, ensure_ascii=False) + "\n"
@@ -273,7 +273,7 @@ def _made(job: Job, runs: Path, sweep: str) -> Run:
         config.composition.overrides,
         config.training.seed,
         portable(config),
-        _places(config.composition.document.origins),
+        _places(config.origins),
         texts,
         sources,
         sweep,
@@ -328,7 +328,7 @@ def _reports(job: Job, run: Run, screen: Screen) -> Callable[[bool], None] | Non
         return None
     from flowconf.train.runs.report_page import Reports
 
-    origins = job.config.composition.document.origins
+    origins = job.config.origins
     return Reports(run.folder, job.graph, origins, screen.say, job.predictions).write
 
 
@@ -361,7 +361,7 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
     """Restore torch's global settings after a run, so that a stage behaves the same alone and among others."""
     threads = torch.get_num_threads()
     try:
-        place = config.composition.document.origins.value(("trainer", "precision"))
+        place = config.origins.value(("trainer", "precision"))
         with numbers(config.training.trainer.precision, team.device, place):
             yield
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -164,7 +164,7 @@ def step_memory(config: Config, inference: Inference, fields: Fields, rows: int,
     With `accumulate`, it is that of one part and of the whole batch. Raises what a graph or loss raises that fake
     tensors cannot run.
     """
-    training = config.training
+    training, precision = config.training, config.training.trainer.precision
     with faked(grad=True):
         with torch.device(device):
             graph = build_graph(config.model, inference)
@@ -181,7 +181,7 @@ def step_memory(config: Config, inference: Inference, fields: Fields, rows: int,
         }
 
         def loss() -> Tensor:
-            with forward_in(training.trainer.precision, device):
+            with torch.autocast(device.type, FORMATS.get(precision), enabled=precision in FORMATS):
                 values = view(**{name: batch[name] for name in graph.inputs})
             values = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
             return weighted(means_of(terms, values, batch), [term.weight for term in terms])
@@ -191,12 +191,6 @@ def step_memory(config: Config, inference: Inference, fields: Fields, rows: int,
         weights = nbytes([*graph.parameters(), *graph.buffers()])
         averages = nbytes(learned.values()) if training.trainer.ema is not None else 0
     return StepMemory(rows, weights, gradients, state, averages, nbytes(batch.values()) * rows // count, found)
-
-
-def forward_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    if precision in FORMATS:
-        return torch.autocast(device.type, FORMATS[precision])
-    return nullcontext()
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:

@@ -115,7 +115,7 @@ def leave(report: Profile, job: Job, folder: Path) -> None:
     """Write the numbers and the table of a profile, and a picture of the graph coloured by share of time."""
     (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
     (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
-    shown = with_references(picture(job.config.model), job.config.composition.document.origins)
+    shown = with_references(picture(job.config.model), job.config.origins)
     drawing = dot(shown, heat=heat_of(report.as_data()))
     write(drawing, folder / "graph.dot")
     with suppress(MachineError):  # without Graphviz, only the DOT text is written

@@ -15,7 +15,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection
-from flowconf.report import Diagnostic, MachineError, Place, Reporter
+from flowconf.report import Diagnostic, MachineError, Reporter
 from flowconf.train.objective.terms import Average, Term, Values, metric_term
 
 Result = float | Tensor | Mapping[str, Any] | Sequence[Any]
@@ -98,7 +98,6 @@ def build_metrics(
     fields: Collection[str],
     in_graph: Callable[[str], bool],
     device: torch.device,
-    place: Callable[[str], Place],
     reporter: Reporter,
 ) -> list[Metric]:
     """The metrics of a config; one with invalid arguments is reported and omitted.
@@ -109,7 +108,7 @@ def build_metrics(
     for name, section in sections.items():
         if torch_metrics.uses_torchmetrics(section.fn):
             term = metric_term(name, section, _never_called, fields, in_graph)
-            metric = _torch_metric(term, section, device, place(name), reporter)
+            metric = _torch_metric(term, section, device, reporter)
             found += [metric] if metric is not None else []
         else:
             term = mean_term(name, section, fields, in_graph)
@@ -127,18 +126,19 @@ def _averaging(term: Term) -> Callable[[bool], Meter]:
     return lambda dealt: Average(term)
 
 
-def _torch_metric(
-    term: Term, section: MetricSection, device: torch.device, place: Place, reporter: Reporter
-) -> Metric | None:
+def _torch_metric(term: Term, section: MetricSection, device: torch.device, reporter: Reporter) -> Metric | None:
+    at = ("metrics", term.name, "fn")
     try:
         made = getattr(importlib.import_module(torch_metrics.homes()[section.fn]), section.fn)
     except ModuleNotFoundError:
         message = f"the metric `{section.fn}` requires torchmetrics"
-        raise MachineError(Diagnostic("FC0601", message, place, advice="run `pip install torchmetrics`")) from None
+        raise MachineError(
+            Diagnostic("FC0601", message, reporter.value(at), advice="run `pip install torchmetrics`")
+        ) from None
     if "task" in torch_metrics.signature(section.fn).missing(0, set(section.args)):
         message = f"`{section.fn}` requires the argument `task`"
         advice = "write `args: {task: ...}` with `binary`, `multiclass` or `multilabel`"
-        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=advice)
+        reporter.error("FC0133", message, at=at, path=f"metrics.{term.name}", advice=advice)
         return None
     try:
         metric = made(**section.args).to(device)
@@ -148,7 +148,7 @@ def _torch_metric(
         message = f"invalid arguments for `{section.fn}` of torchmetrics: {first_line(problem)}"
         message = f"`{section.fn}` requires the argument `{lacking[0]}`" if lacking else message
         needs = f"write `args: {{{lacking[0]}: ...}}`" if lacking else None
-        reporter.error("FC0133", message, place, path=f"metrics.{term.name}", advice=needs)
+        reporter.error("FC0133", message, at=at, path=f"metrics.{term.name}", advice=needs)
         return None
 
     def new_meter(dealt: bool) -> Meter:

@@ -47,7 +47,7 @@ class Group:
 
 def groups_of(config: Config, graph: Graph, named: Mapping[str, nn.Parameter]) -> list[Group]:
     """The trained parameters of a config by their settings. Raises `ConfigError`."""
-    training, origins = config.training, config.composition.document.origins
+    training, origins = config.training, config.origins
     decay = training.optimizer.layer_decay
     layers = [
         part.parameters()

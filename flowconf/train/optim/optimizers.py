@@ -37,10 +37,9 @@ def adamw(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Adam with decoupled weight decay."""
-    first, second = betas
     kernel = _fused(params, fused, EVERYWHERE, divided=True)
     kind = AdamW if kernel and not amsgrad else optim.AdamW
-    return kind(params, lr, (float(first), float(second)), eps, weight_decay, amsgrad, fused=kernel)
+    return kind(params, lr, _floats(betas), eps, weight_decay, amsgrad, fused=kernel)
 
 
 def adam(
@@ -54,10 +53,9 @@ def adam(
     fused: bool | None = None,
 ) -> optim.Optimizer:
     """Adam; weight decay is an L2 penalty added to the gradient."""
-    first, second = betas
     kernel = _fused(params, fused, EVERYWHERE, divided=True)
     kind = Adam if kernel and not amsgrad else optim.Adam
-    return kind(params, lr, (float(first), float(second)), eps, weight_decay, amsgrad, fused=kernel)
+    return kind(params, lr, _floats(betas), eps, weight_decay, amsgrad, fused=kernel)
 
 
 def sgd(
@@ -156,10 +154,7 @@ def nadam(
     decoupled_weight_decay: bool = False,
 ) -> optim.Optimizer:
     """Adam with Nesterov momentum."""
-    first, second = betas
-    return optim.NAdam(
-        params, lr, (float(first), float(second)), eps, weight_decay, momentum_decay, decoupled_weight_decay
-    )
+    return optim.NAdam(params, lr, _floats(betas), eps, weight_decay, momentum_decay, decoupled_weight_decay)
 
 
 def radam(
@@ -172,8 +167,7 @@ def radam(
     decoupled_weight_decay: bool = False,
 ) -> optim.Optimizer:
     """Rectified Adam."""
-    first, second = betas
-    return optim.RAdam(params, lr, (float(first), float(second)), eps, weight_decay, decoupled_weight_decay)
+    return optim.RAdam(params, lr, _floats(betas), eps, weight_decay, decoupled_weight_decay)
 
 
 def adamax(
@@ -185,8 +179,7 @@ def adamax(
     weight_decay: float = 0.0,
 ) -> optim.Optimizer:
     """Adam with the infinity norm."""
-    first, second = betas
-    return optim.Adamax(params, lr, (float(first), float(second)), eps, weight_decay)
+    return optim.Adamax(params, lr, _floats(betas), eps, weight_decay)
 
 
 def adadelta(
@@ -231,14 +224,14 @@ def rprop(
     step_sizes: tuple[float, float] = (1e-6, 50.0),
 ) -> optim.Optimizer:
     """Resilient backpropagation, for batches of all rows."""
-    return optim.Rprop(params, lr, (float(etas[0]), float(etas[1])), (float(step_sizes[0]), float(step_sizes[1])))
+    return optim.Rprop(params, lr, _floats(etas), _floats(step_sizes))
 
 
 def sparseadam(
     params: Groups, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> optim.Optimizer:
     """Adam for sparse gradients, such as those of `Embedding(n, size, sparse=true)`."""
-    return optim.SparseAdam(params, lr, (float(betas[0]), float(betas[1])), eps)
+    return optim.SparseAdam(params, lr, _floats(betas), eps)
 
 
 def muon(
@@ -275,6 +268,11 @@ def lbfgs(
 ) -> optim.Optimizer:
     """Limited-memory BFGS: each step computes loss and gradient several times; `line_search_fn: strong_wolfe`."""
     return optim.LBFGS(params, lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn)
+
+
+def _floats(pair: tuple[float, float]) -> tuple[float, float]:
+    """Two numbers, which may be integers in a config, as torch requires them."""
+    return float(pair[0]), float(pair[1])
 
 
 def _fused(groups: Groups, wanted: bool | None, devices: set[str], divided: bool = False) -> bool | None:

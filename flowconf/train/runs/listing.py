@@ -15,6 +15,7 @@ from typing import Any
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
+from flowconf.report.columns import aligned
 from flowconf.text import read
 from flowconf.text.write import inline
 from flowconf.train.runs.lock import is_held
@@ -138,13 +139,6 @@ def _steps(steps: Sequence[int]) -> str:
     return ", ".join(map(str, steps)) or "-"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines with aligned columns."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-
-
 def records_below(root: Path) -> list[Path]:
     """The records of `root` itself, and of the folders one and two levels below it. Raises `ConfigError`."""
     if not root.exists():
@@ -202,16 +196,11 @@ def _matching(runs: list[Listed], condition: str) -> list[Listed]:
         except ValueError:
             message = f"`{sign}` requires a number, got `{value}`"
             raise ConfigError(Diagnostic("FC0402", message, place)) from None
-        return [run for run in having if _holds(run.searched[key], COMPARISONS[sign], limit)]
-    return [run for run in having if (value in _spellings(run.searched[key])) == (sign == "=")]
-
-
-def _holds(value: object, compare: Callable[[float, float], bool], limit: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and compare(value, limit)
-
-
-def _spellings(value: object) -> tuple[str, str]:
-    return str(value), inline(value)
+        numbers = [(run, run.searched[key]) for run in having]
+        numbers = [(run, one) for run, one in numbers if isinstance(one, int | float) and not isinstance(one, bool)]
+        return [run for run, one in numbers if COMPARISONS[sign](one, limit)]
+    settings = [(run, run.searched[key]) for run in having]
+    return [run for run, one in settings if (value in (str(one), inline(one))) == (sign == "=")]
 
 
 def compared(runs: list[Listed]) -> list[Listed]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.report import Diagnostic, MachineError, raised_at
+from flowconf.train.runs.listing import flat
 from flowconf.train.runs.media import Histogram, Image, Media
 
 __all__ = ["mlflow", "wandb"]
@@ -67,7 +68,7 @@ def check_packages(config: Config) -> None:
     for name in config.training.loggers:
         package = PACKAGES.get(name) if registry.loggers.is_built_in(name) else None
         if package is not None and find_spec(package) is None:
-            place = config.composition.document.origins.key(("loggers", name))
+            place = config.origins.key(("loggers", name))
             message = f"the logger `{name}` requires the package `{package}`"
             advice = f"run `pip install 'flowconf[{package}]'`"
             raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", advice=advice))
@@ -76,7 +77,7 @@ def check_packages(config: Config) -> None:
 def start(config: Config, folder: Path, record: Mapping[str, Any], say: Callable[[str], None]) -> list[Aside]:
     """Start the loggers of a run, each in its own thread; `say` reports one that fails."""
     name = f"{folder.parent.name}/{folder.name}"
-    written = config.composition.document.origins.root.written()
+    written = config.origins.root.written()
     run = LoggedRun(record.get("id", name), name, folder.absolute(), written, record)
     made = {name: partial(registry.loggers.load(name), run, **args) for name, args in config.training.loggers.items()}
     return [Aside(name, make, say) for name, make in made.items()]
@@ -207,7 +208,7 @@ def mlflow(
     marks = {ID: run.id, "mlflow.source.git.commit": git.get("commit"), "mlflow.source.name": run.record.get("config")}
     texts = {name: str(text) for name, text in {**marks, **(tags or {})}.items() if text is not None}
     made = server.create_run(number, run_name=run.name, tags=texts)
-    settings = [client.entities.Param(key, str(value)[:LONGEST]) for key, value in _settings(run.config, "")]
+    settings = [client.entities.Param(key, str(value)[:LONGEST]) for key, value in flat(run.config)]
     for begin in range(0, len(settings), BATCH):
         server.log_batch(made.info.run_id, params=settings[begin : begin + BATCH])
     return _Mlflow(client, server, made.info.run_id)
@@ -244,13 +245,3 @@ def _one_folder(name: str) -> str:
     """`val/loss/label` as `val/loss.label`: MLflow may store metrics as files, and `val/loss` is already one."""
     split, slash, rest = name.partition("/")
     return f"{split}{slash}{rest.replace('/', '.')}"
-
-
-def _settings(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """The settings of a config by their dotted keys."""
-    for key, value in data.items():
-        where = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from _settings(value, where)
-        else:
-            yield where, value

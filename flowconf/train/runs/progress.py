@@ -45,7 +45,7 @@ def progress_of(job: Job, run: Run, step: int, best: Best, callbacks: dict[str, 
 
 def check_progress(job: Job, run: Run, progress: Progress) -> None:
     """Raise `RunError` when the run cannot go on from there: its epochs have other rows, or it ends before that."""
-    origins, step = job.config.composition.document.origins, progress.step
+    origins, step = job.config.origins, progress.step
     if job.sampler.rows != progress.rows:
         message = f"the training split has {job.sampler.rows:,} rows, and had {progress.rows:,} up to step {step:,}"
         words = (node.place for keys, node in origins.items() if keys[:1] == ("data",) and node.place.word)
@@ -56,9 +56,8 @@ def check_progress(job: Job, run: Run, progress: Progress) -> None:
         ends_at = trainer.steps is not None and trainer.steps == job.total_steps
         key = "steps" if ends_at else "epochs"
         message = f"`trainer.{key}` ends the run after step {job.total_steps:,}, but {step:,} steps are done"
-        place = origins.value(("trainer", key))
         advice = f"set a larger value, or `trainer.steps={step}` to end here and test the best weights"
-        raise RunError(Diagnostic("FC0702", message, place, f"trainer.{key}", advice=advice))
+        raise RunError(job.config.diagnostic("FC0702", message, ("trainer", key), advice))
 
 
 def restore_window(job: Job, progress: Progress, tensors: Mapping[str, Tensor], window: Window) -> list[str]:

@@ -21,9 +21,10 @@ from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG, record
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, json_line, shown_path
+from flowconf.report.columns import aligned
 from flowconf.text import read
 from flowconf.text.write import dump
-from flowconf.train.runs.listing import DIED, aligned, flat, has_died, is_ignored
+from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
 from flowconf.train.runs.lock import LINES as METRICS
 from flowconf.train.runs.resume import portable
 from flowconf.train.screen import number
@@ -178,10 +179,9 @@ def refuse_changed(run: SweepRun, config: Config) -> None:
     now = _settings(_as_read(portable(config)))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
-        place = config.composition.document.origins.value(tuple(changed[0].split(".")))
         message = f"`{changed[0]}` has changed since the run {shown_path(run.folder)} of this sweep"
         advice = "undo the change, or start a new sweep"
-        raise ConfigError(Diagnostic("FC0702", message, place, changed[0], advice=advice))
+        raise ConfigError(config.diagnostic("FC0702", message, tuple(changed[0].split(".")), advice))
 
 
 def _as_read(data: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic, shown_path
+from flowconf.report import ConfigError, shown_path
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
@@ -302,8 +302,7 @@ def team_for(config: Config, member: Team) -> Team:
     Raises `ConfigError` if the number of processes does not match the config, `MachineError` for missing devices.
     """
     trainer = config.training.trainer
-    place = config.composition.document.origins.value
-    devices = pick_devices(trainer.devices, place(("trainer", "devices")))
+    devices = pick_devices(trainer.devices, config.origins.value(("trainer", "devices")))
     local = int(os.environ["LOCAL_RANK"]) if is_member() else 0
     if is_member():
         there = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -311,11 +310,11 @@ def team_for(config: Config, member: Team) -> Team:
             devices *= there
         if len(devices) < there or (trainer.devices != "auto" and len(devices) != there):
             message = f"`trainer.devices` requires {len(devices)} processes per machine, got {there}"
-            raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "devices")), "trainer.devices"))
+            raise ConfigError(config.diagnostic("FC0123", message, ("trainer", "devices")))
     given = trainer.shares
     if isinstance(given, list) and len(given) != member.size:
         message = f"`trainer.shares` has {len(given)} shares, but there are {member.size} processes"
-        raise ConfigError(Diagnostic("FC0123", message, place(("trainer", "shares")), "trainer.shares"))
+        raise ConfigError(config.diagnostic("FC0123", message, ("trainer", "shares")))
     shares = given if isinstance(given, list) else None
     return Team(devices[local], member.rank, member.size, shares, measures=given == "auto")
 

@@ -80,7 +80,7 @@ def processes(config: Config) -> int:
     from flowconf.train.precision import pick_devices
 
     trainer = config.training.trainer
-    place = config.composition.document.origins.value(("trainer", "devices"))
+    place = config.origins.value(("trainer", "devices"))
     count = len(pick_devices(trainer.devices, place))
     return count if count > 1 or trainer.nodes > 1 else 0
 
@@ -156,7 +156,7 @@ def _launch(task: Task, processes: int, folder: Path) -> None:
     trainer = config.training.trainer
     if trainer.nodes > 1 and trainer.rendezvous is None:
         message = f"`trainer.nodes: {trainer.nodes}` requires `trainer.rendezvous`"
-        place = config.composition.document.origins.value(("trainer", "nodes"))
+        place = config.origins.value(("trainer", "nodes"))
         advice = "add `trainer.rendezvous: HOST:PORT` of one of the machines"
         raise ConfigError(Diagnostic("FC0122", message, place, "trainer.rendezvous", advice=advice))
     alone = trainer.nodes == 1
