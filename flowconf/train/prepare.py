@@ -30,6 +30,7 @@ from flowconf.language.training import LossSection, TrainingConfig, Trend, sched
 from flowconf.report import ConfigError, Diagnostic, Reporter
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.look_ups import check_numbers
+from flowconf.train.checks.single_rows import check_last_batch
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of
 from flowconf.train.data.run_data import feeds, make_data, sampler_of
@@ -89,6 +90,8 @@ def prepare(
     feed = held_out.pop("train")
     sampler = sampler_of(config, feed, splits)
     total = _total_steps(config, sampler)
+    if not isinstance(splits.train, RowStream):
+        check_last_batch(config, sampler, total)
     _check_profile(config, total)
     needed = [reference for term in terms for reference in term.references]
     watched = unique([*needed, *(reference for metric in metrics for reference in metric.references)])

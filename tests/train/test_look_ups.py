@@ -37,6 +37,17 @@ class Inside(nn.Module):
         return self.table(x.unsqueeze(1)[:, 0])
 
 
+class Written(nn.Module):
+    """A module that looks up rows of a parameter."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(rows, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(x, self.table)
+
+
 @pytest.fixture
 def check(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -58,6 +69,7 @@ def check(tmp_path, monkeypatch):
 
     monkeypatch.setitem(registry.datasets.registered, "kinds", kinds)
     monkeypatch.setitem(registry.modules.registered, "Inside", Inside)
+    monkeypatch.setitem(registry.modules.registered, "Written", Written)
 
     def checked(data, rows, module="Embedding(ROWS, 4)"):
         text = TEXT.replace("Embedding(ROWS, 4)", module).replace("ROWS", str(rows)).replace("DATA", data)
@@ -98,9 +110,10 @@ def test_a_number_below_0(check):
     assert found.advice == "number the classes from 0"
 
 
-def test_a_table_inside_of_a_module(check):
+@pytest.mark.parametrize("name", ["Inside", "Written"])
+def test_a_table_inside_of_a_module(check, name):
     data = TABLE.replace("KIND", "category")
-    assert check(data, 4, "Inside(ROWS)") == []
-    (found,) = check(data, 3, "Inside(ROWS)")
-    assert found.message == "`kind` has 4 classes, 0 to 3, and `Inside(3)` has rows for 0 to 2"
+    assert check(data, 4, f"{name}(ROWS)") == []
+    (found,) = check(data, 3, f"{name}(ROWS)")
+    assert found.message == f"`kind` has 4 classes, 0 to 3, and `{name}(3)` has rows for 0 to 2"
     assert found.advice == "it must have 4 rows"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from flowconf.graph.shapes import faults, rules
 from flowconf.graph.shapes.assumed_output import as_declared
@@ -28,6 +30,19 @@ from flowconf.report import Label, Place, raised_here
 
 LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)
 """Modules whose stream are the numbers of rows in a table."""
+
+
+class LookUps(TorchFunctionMode):
+    """A block in which `note` gets the number of rows of each table, and the numbers that are looked up in it."""
+
+    def __init__(self, note: Callable[[int, Any], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (F.embedding, F.embedding_bag) and len(args) > 1:
+            self.note(len(args[1]), args[0])
+        return function(*args, **(kwargs or {}))
 
 
 @dataclass
@@ -54,7 +69,7 @@ class ModuleCaller:
                 self._misfit(built, call, wrong)
         inner = call.visit.held.inside.get(call.visit.spot)
         try:
-            with nullcontext() if inner is None else recorded(built, inner), self._looking_up(built, call):
+            with nullcontext() if inner is None else recorded(built, inner), self._looking_up(call):
                 output = called(built, stream, using)
             if known is not None:
                 known.note(output)
@@ -85,33 +100,21 @@ class ModuleCaller:
                 self.result.arrivals.append(Arrival(source, module, name, read[name].place, call.path))
         if isinstance(built, LOOK_UPS):
             given = call.argument("num_embeddings")
-            self._note_look_up(built, call.stream, module, call.path, module.place if given is None else given.place)
+            place = module.place if given is None else given.place
+            self._note_look_up(int(built.num_embeddings), call.stream, module, call.path, place)
 
-    def _note_look_up(self, table: nn.Module, numbers: Any, module: Call, path: str, place: Place) -> None:
+    def _note_look_up(self, rows: int, numbers: Any, module: Call, path: str, place: Place) -> None:
         """Note an input of the whole graph whose numbers select rows of a table."""
         source = self._input_of(numbers)
         if source is not None:
-            rows = int(table.num_embeddings)  # type: ignore[arg-type]
             self.result.arrivals.append(Arrival(source, module, "", place, path, rows))
 
-    @contextmanager
-    def _looking_up(self, built: nn.Module, call: ModuleCall) -> Iterator[None]:
+    def _looking_up(self, call: ModuleCall) -> AbstractContextManager[Any]:
         """A block in which the look-ups inside of a module of a project or package are noted."""
         module = call.applied.target
-        hooks = []
-        if isinstance(module, Call) and has_inner(module):
-            known = module
-
-            def note(table: nn.Module, given: tuple[Any, ...]) -> None:
-                self._note_look_up(table, given[0] if given else None, known, call.path, known.place)
-
-            tables = [one for one in built.modules() if isinstance(one, LOOK_UPS)]
-            hooks = [one.register_forward_pre_hook(note) for one in tables]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        if not isinstance(module, Call) or not has_inner(module):
+            return nullcontext()
+        return LookUps(lambda rows, numbers: self._note_look_up(rows, numbers, module, call.path, module.place))
 
     def _input_of(self, value: Any) -> str | None:
         """The input of the whole graph that a value is, or shows a part of; None if it is none."""

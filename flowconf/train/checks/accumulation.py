@@ -25,7 +25,7 @@ def check_accumulation(
     parts, rows = config.training.trainer.accumulate, config.training.data.batch_size
     if parts == 1:
         return
-    norms = _norms(config, modules)
+    norms = batch_norms(config, modules)
     together = [term.name for term in terms if _is_of_the_batch(term, check)]
     if not norms and not together:
         return
@@ -46,7 +46,7 @@ def check_accumulation(
     reporter.warn("FC0413", message, reporter.value(WHERE), path=dotted(WHERE), labels=tuple(labels), advice=advice)
 
 
-def _norms(config: Config, modules: Mapping[str, nn.Module]) -> list[str]:
+def batch_norms(config: Config, modules: Mapping[str, nn.Module]) -> list[str]:
     """The modules with batch normalisation that are not always in evaluation mode."""
     settings = {path: setting.frozen for path, setting in config.model.all_settings() if setting.frozen is not None}
     found = [

@@ -111,13 +111,16 @@ class Reach:
         return {full: self.kinds.get(name, frozenset()) for full, name in self.copies.items()}
 
 
-def first_step(config: Config) -> FirstStep:
+def first_step(config: Config, rows: int | None = None) -> FirstStep:
     """Run the graph of a config on a fake batch of what its data set declares, as its training does.
 
-    Raises `ConfigError` for sizes that do not fit, also those that only the data set declares.
+    `rows` is the size of the batch; None: any. Raises `ConfigError` for sizes that do not fit, also those that only the
+    data set declares.
     """
     plan, known = config.model, declared_fields(config)
     sizes = Sizes(known=_sizes_of(plan, known))
+    if rows is not None:
+        sizes.known[str(_batch_size(plan))] = rows
     with faked(grad=True) as mode:
         batch = _batch(plan, known, sizes)
         silent = {given.name for given in plan.inputs if given.shape is None}
@@ -200,10 +203,14 @@ def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
     return sizes
 
 
+def _batch_size(plan: GraphPlan) -> int | str:
+    """The first size of an input."""
+    return next((given.shape[0] for given in plan.inputs if given.shape), "B")
+
+
 def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
     """A fake batch of what is known."""
-    firsts = [given.shape[0] for given in plan.inputs if given.shape]
-    rows = sizes.of(firsts[0] if firsts else "B")
+    rows = sizes.of(_batch_size(plan))
     return {name: torch.empty((rows, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
 
 

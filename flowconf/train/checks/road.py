@@ -307,6 +307,7 @@ def _objective(walk: Walk) -> None:
     from flowconf.train.checks.look_ups import check_classes
     from flowconf.train.checks.masks import check_masks
     from flowconf.train.checks.optimization import check_optimization
+    from flowconf.train.checks.single_rows import check_single_rows
     from flowconf.train.checks.turns import check_turns
     from flowconf.train.checks.untrained import check_untrained
 
@@ -322,6 +323,9 @@ def _objective(walk: Walk) -> None:
     check_callbacks(walk.checked, walk.step.inference, walk.reporter)
     check_masks(walk.checked, walk.step.inference, walk.reporter)
     check_classes(walk.checked, walk.step.inference, walk.step.known, walk.reporter)
+    single = check_single_rows(walk.checked, walk.step.found.modules)
+    if single is not None:
+        walk.reporter.add(single)
     if len(walk.reporter.errors) == errors:
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None
