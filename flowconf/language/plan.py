@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import ClassVar, TypeVar
+from functools import cache, cached_property
+from typing import Any, ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import above
@@ -251,7 +251,8 @@ class Step:
     @cached_property
     def own(self) -> dict[str, object]:
         """The fields of this verb."""
-        return {one.name: getattr(self, one.name) for one in fields(self)[len(fields(Step)) :]}
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _own_names(kind)}
 
     @cached_property
     def modules_beside(self) -> dict[str, Applied]:
@@ -287,7 +288,8 @@ class Step:
 
     def applied(self) -> Iterator[Applied]:
         """All modules of the step, in the order in which they are built."""
-        yield from dict(self.parts).values()
+        for _, applied in self.parts:
+            yield applied
         yield from self.modules_beside.values()
 
     def reads(self) -> Iterator[Value]:
@@ -446,7 +448,16 @@ StepT = TypeVar("StepT", bound=Step)
 
 def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
     """A step of a verb with the fields of `step`, and those of the verb."""
-    return kind(**{one.name: getattr(step, one.name) for one in fields(Step)} | own)
+    return kind(**{name: getattr(step, name) for name in _COMMON} | own)
+
+
+_COMMON = tuple(one.name for one in fields(Step))
+
+
+@cache
+def _own_names(kind: type[Any]) -> tuple[str, ...]:
+    """The names of the fields of a verb."""
+    return tuple(one.name for one in fields(kind)[len(_COMMON) :])
 
 
 def _using(applied: Applied) -> Iterator[Value]:

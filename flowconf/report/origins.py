@@ -54,13 +54,13 @@ class Node:
 
     def child(self, step: str | int) -> Node | None:
         """The member `step`, or None."""
-        if isinstance(self.value, dict):
-            member = self.value.get(step)
-            return member if isinstance(member, Node) else None
-        if isinstance(self.value, list) and isinstance(step, int) and 0 <= step < len(self.value):
-            item = self.value[step]
-            return item if isinstance(item, Node) else None
-        return None
+        value = self.value
+        found: Node | None = None
+        if isinstance(value, dict):
+            found = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value):
+            found = value[step]
+        return found
 
     def at(self, path: Path) -> Node | None:
         """The node at `path` below this one, or None."""
@@ -70,6 +70,17 @@ class Node:
                 return None
             found = found.child(step)
         return found
+
+    def all(self) -> Iterator[Node]:
+        """This node and all below it, in no order."""
+        pending = [self]
+        while pending:
+            one = pending.pop()
+            yield one
+            if isinstance(one.value, dict):
+                pending += one.value.values()
+            elif isinstance(one.value, list):
+                pending += one.value
 
     def members(self) -> Iterator[tuple[str | int, Node]]:
         """The members of a mapping or list with their keys; a leaf has none."""
@@ -179,6 +190,8 @@ class Origins:
     @cached_property
     def mounts(self) -> dict[Path, MountOrigin]:
         """The mappings from graph files and groups."""
+        if all(node.mount is None for node in self.root.all()):
+            return {}
         return {path: node.mount for path, node in self.items() if node.mount is not None}
 
     def below(self, path: Path) -> Origins:

@@ -360,6 +360,9 @@ class _Composer:
 
     def finished(self, root: Node) -> Node:
         """`root` with the graphs that interpolations name, and then with all interpolations resolved."""
+        texts = [node.value for node in root.all() if isinstance(node.value, str)]
+        if not any(text == MISSING or "${" in text for text in texts):
+            return root
         notes = Reporter()
         for path, node in Origins(root).items():
             if node.value == MISSING:

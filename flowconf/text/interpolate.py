@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
     Raises:
         ConfigError: FC0009, one for each value that cannot be resolved.
     """
-    texts = [node.value for node in _all(root) if _refers(node.value)]
+    texts = [node.value for node in root.all() if _refers(node.value)]
     if not texts:
         return root
     resolver = _Resolver(root, only)
@@ -47,14 +47,6 @@ def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
     done = resolver.tolerant(root, ())
     resolver.notes.stop_on_errors()
     return _marked(done, resolver.read)
-
-
-def _all(node: Node) -> Iterator[Node]:
-    pending = [node]
-    while pending:
-        one = pending.pop()
-        yield one
-        pending += [child for _, child in one.members()]
 
 
 def _marked(node: Node, read: Collection[Path]) -> Node:
@@ -156,11 +148,11 @@ class _Resolver:
             self.effort -= 10
         reference = node.value if path in self.environment else None
         if isinstance(value, _Whole):
-            self.grow(sum(1 for _ in _all(value.node)), path)
+            self.grow(sum(1 for _ in value.node.all()), path)
             return replace(node, value=value.node.value)
         if isinstance(value, dict | list | tuple):
             made = from_plain(value, node.place)
-            self.grow(sum(1 for _ in _all(made)), path)
+            self.grow(sum(1 for _ in made.all()), path)
             return replace(node, value=made.value, reference=reference)
         self.grow(len(value) if isinstance(value, str) else 1, path)
         return replace(node, value=value, reference=reference if isinstance(value, str) else None)

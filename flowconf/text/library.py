@@ -189,17 +189,12 @@ class _Expansion:
         self.files: dict[tuple[str | None, str], File] = {}
 
     def node(self, node: Node, kind: Kind, path: Path, chain: tuple[str, ...]) -> Node:
+        """A mapping or list with the graphs that are named in it."""
         rules = self.library.rules
-        self.count += 1
-        if self.count > MAX_COMPOSED or len(path) > 2 * MAX_DEPTH:
-            much = "deeper" if len(path) > 2 * MAX_DEPTH else "larger"
-            raise ConfigError(Diagnostic("FC0006", f"the composed config is {much} than allowed", node.place))
         if node.mount is not None:
             chain = (*chain, node.mount.file)
         if isinstance(node.value, list):
             return self.members(node, dict(enumerate(node.value)), Kind.PLAIN, path, chain)
-        if not isinstance(node.value, dict):
-            return node
         named = node.value.get(rules.mount)
         if named is not None and kind in (Kind.STEP, Kind.BODY) and _is_name(named.value):
             node = replace(node, value={**node.value, rules.mount: self.mounted(named, (*path, rules.mount), chain)})
@@ -212,9 +207,14 @@ class _Expansion:
         rules = self.library.rules
         changed = {}
         for key, child in members.items():
-            new = self.node(child, kind_below(kind, key, members, rules), (*path, key), chain)
-            if new is not child:
-                changed[key] = new
+            self.count += 1
+            if self.count > MAX_COMPOSED or len(path) >= 2 * MAX_DEPTH:
+                much = "deeper" if len(path) >= 2 * MAX_DEPTH else "larger"
+                raise ConfigError(Diagnostic("FC0006", f"the composed config is {much} than allowed", child.place))
+            if isinstance(child.value, dict | list):
+                new = self.node(child, kind_below(kind, key, members, rules), (*path, key), chain)
+                if new is not child:
+                    changed[key] = new
         if not changed:
             return node
         whole = [(key, changed.get(key, child)) for key, child in members.items()]

@@ -38,10 +38,12 @@ class Source:
         """The place of the characters from `start` up to `end`, cut at the end of the line. Nothing has no length."""
         start = min(start, len(self.text))
         line = bisect_right(self._starts, start)
-        stop = self._starts[line] - 1 if line < len(self._starts) else len(self.text)
-        stop = min(stop, start + MAX_LENGTH, stop if end is None else end)
+        first, after = self._starts[line - 1], self._starts[line] if line < len(self._starts) else len(self.text) + 1
+        stop = min(after - 1, start + MAX_LENGTH)
+        if end is not None and end < stop:
+            stop = end
         length = len(self.text[start:stop].rstrip())
-        return Place(self.file, line, start - self._starts[line - 1] + 1, length if start == end else max(1, length))
+        return Place(self.file, line, start - first + 1, length or int(start != end))
 
     def offset(self, line: int, column: int) -> int:
         """The offset of a line and column that both start at 1."""

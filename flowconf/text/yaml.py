@@ -39,6 +39,13 @@ _LOOK_ALIKES = (
     (re.compile(r"[0-9]+(?::[0-5]?[0-9])+"), lambda text: ""),
 )
 """Strings that look like values of another type, and what was probably meant."""
+_NOT_TEXT = re.compile(
+    "|".join(
+        f"(?:{pattern.pattern})"
+        for pattern in (_NULL, _BOOL, _INT, _FLOAT, _INFINITE, _NAN, *(pattern for pattern, _ in _LOOK_ALIKES))
+    )
+)
+"""All of the above; most values are none of them."""
 
 _MODULE = re.compile(r"[A-Z]\w*(?:\([^()\n]*\))?")
 _MODULES = re.compile(rf"(?: *, *{_MODULE.pattern}(?= *[,}}]))+")
@@ -121,13 +128,13 @@ class _Builder:
     # events
 
     def take(self, event: Any) -> None:
-        if isinstance(event, yaml.DocumentStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            self.scalar(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
                 place = self.place(event)
                 self.stop("FC0002", "a second document starts here", place, "keep one document per file")
-        elif isinstance(event, yaml.ScalarEvent):
-            self.scalar(event)
         elif isinstance(event, yaml.AliasEvent):
             self.alias(event)
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -363,6 +370,8 @@ class _Builder:
 
     def resolved(self, text: str, place: Place) -> Any:
         """The value of a plain scalar by the core schema."""
+        if not _NOT_TEXT.fullmatch(text):
+            return text
         if _NULL.fullmatch(text):
             return None
         if found := _BOOL.fullmatch(text):

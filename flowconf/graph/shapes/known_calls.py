@@ -8,7 +8,7 @@ as the process, so that a config that is checked again is checked from what is k
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from flowconf.graph.gradients import leaves
 from flowconf.graph.shapes import fake_values
 from flowconf.graph.shapes.fake_values import real
-from flowconf.language.arguments import Argument, Call, ListArgument, Literal
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
 
 MOST = 4096
@@ -75,7 +75,10 @@ class KnownCall:
     def _like(self, known: _Output, parameters: Sequence[Tensor]) -> Tensor:
         mode = self.inputs[0].fake_mode  # type: ignore[attr-defined]
         sources = [*(parameters[i] for i in known.parameters), *(self.inputs[i] for i in known.inputs)]
-        return _Known.apply(mode, known.value, *sources) if sources else _faked(known.value, mode)  # type: ignore[no-untyped-call]
+        if not sources:
+            return _faked(known.value, mode)
+        with real():  # or autograd asks the mode for the device of each tensor
+            return _Known.apply(mode, known.value, *sources)  # type: ignore[no-untyped-call, no-any-return]
 
     def note(self, value: Any) -> None:
         """Keep the output of this call for equal ones, unless the module gives or changes an input."""
@@ -112,12 +115,10 @@ def _prototypes(_: Hashable) -> list[Prototype]:
 
 def prototypes(call: Call, sizes: Sequence[int]) -> list[Prototype] | None:
     """The prototype of calls with these `_`, to be filled with the first; None if each has to be constructed."""
-    inner = list(_walked(call))
-    names = [one.name for one in inner if isinstance(one, Call)]
-    values = [repr(one.value) for one in inner if isinstance(one, Literal)]  # `1`, `1.0` and `true` are equal in Python
-    if torch.get_default_device() != CPU or any(modules.is_opened(name) for name in names):
+    key = _key(call)
+    if key is None or torch.get_default_device() != CPU:
         return None
-    return _prototypes((call, *sizes, *values, *map(modules.load, names), torch.get_default_dtype()))
+    return _prototypes((key, *sizes, torch.get_default_dtype()))
 
 
 def prototype(module: nn.Module) -> Prototype:
@@ -201,13 +202,19 @@ def _positions(tensors: Sequence[Tensor], found: set[Tensor]) -> tuple[int, ...]
     return tuple(number for number, tensor in enumerate(tensors) if tensor in found)
 
 
-def _walked(argument: Argument) -> Iterator[Argument]:
-    """An argument, and those in it."""
-    yield argument
-    inner: Sequence[Argument] = ()
-    if isinstance(argument, Call):
-        inner = (*argument.args, *(value for _, value in argument.kwargs))
-    elif isinstance(argument, ListArgument):
-        inner = argument.items
-    for one in inner:
-        yield from _walked(one)
+def _key(argument: Argument) -> Hashable:
+    """Equal for arguments that construct the same; None if a module in it has to be constructed each time."""
+    match argument:
+        case Literal(value=value):
+            return repr(value)  # `1`, `1.0` and `true` are equal in Python
+        case Hole():
+            return Hole
+        case ListArgument(items):
+            of, given = None, items
+        case Call(name=name):
+            if modules.is_opened(name):
+                return None
+            of = modules.load(name), *(keyword for keyword, _ in argument.kwargs)
+            given = (*argument.args, *(value for _, value in argument.kwargs))
+    keys = [_key(one) for one in given]
+    return None if None in keys else (of, *keys)

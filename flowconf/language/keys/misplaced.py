@@ -6,8 +6,9 @@ unset, for a value of this type. The keys of a level come from the annotations o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -166,7 +167,7 @@ def _knows(annotation: Any, members: object, key: str) -> bool:
     return any(key in schema.keys_of(model) for model in _fitting(annotation, members))
 
 
-def _fitting(annotation: Any, members: object) -> list[type[BaseModel]]:
+def _fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
     """The models that share the most keys with `members`."""
     models = _models(annotation)
     if not isinstance(members, dict):
@@ -179,13 +180,15 @@ def _is_open(model: type[BaseModel]) -> bool:
     return model.model_config.get("extra") == "allow"
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+@cache
+def _models(annotation: Any) -> tuple[type[BaseModel], ...]:
     """The models in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for one in _choices(annotation) for model in _models(one)]
+        return (annotation,)
+    return tuple(model for one in _choices(annotation) for model in _models(one))
 
 
+@cache
 def _named(annotation: Any) -> Any:
     """The annotation of the values of a mapping with arbitrary names; None for a model."""
     if get_origin(annotation) is dict:

@@ -121,7 +121,7 @@ class CallParser:
         try:
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(_in_one_line(text.strip()), mode="eval").body
-            if any(_deeper_than(link, DEEPEST) for link in _links(node)):
+            if len(text) >= DEEPEST and any(_deeper_than(link, DEEPEST) for link in _links(node)):
                 raise RecursionError
             return node
         except SyntaxError as problem:
@@ -185,7 +185,7 @@ class CallParser:
             try:
                 if isinstance(item, ast.Starred) or (isinstance(item, ast.keyword) and item.arg is None):
                     self._refuse("FC0131", "`*` and `**` are not allowed in a call", spot(value))
-                parsed = self._argument(value, spot, self._is_text(name, item, len(args)))
+                parsed = self._argument(value, spot, partial(self._is_text, name, item, len(args)))
                 if isinstance(item, ast.keyword):
                     kwargs.append((str(item.arg), parsed))
                 else:
@@ -205,7 +205,8 @@ class CallParser:
         types = [parameter.type for parameter in init.parameters if parameter.name == argument]
         return any(re.search(r"\b(str|Literal)\b", written) for written in types)
 
-    def _argument(self, node: ast.expr, spot: _Spot, is_text: bool = False) -> Argument:
+    def _argument(self, node: ast.expr, spot: _Spot, is_text: Callable[[], bool] = bool) -> Argument:
+        """The value of an argument; `is_text` tells whether it can be a string."""
         match node:
             case ast.Constant(value=value) if isinstance(value, bool | int | float | str) or value is None:
                 self._bounded(value, node, spot)
@@ -218,7 +219,7 @@ class CallParser:
                 return Literal(CONSTANTS[name], repr(CONSTANTS[name]), spot(node))
             case ast.Name(id=name) if name not in self.table:
                 close = nearest(name, self.table.names()) if name[:1].isupper() else None
-                advice = call_slips.no_parameter(name, self.scope, is_text) or (
+                advice = call_slips.no_parameter(name, self.scope, is_text()) or (
                     Suggestion(close, instead_of=name) if close else None
                 )
                 advice = advice or suggest(name, self.scope, "parameters") or call_slips.AS_TEXT.format(name)
@@ -374,7 +375,8 @@ class _Spot:
             if found is not None or "\n" in self.text or self.place.length > len(self.text):
                 return found or self.place
         quote = 1 if self.place.length == len(self.text) + 2 else 0
-        return replace(self.place, column=self.place.column + quote + lead + offset, length=max(length, 1))
+        place = self.place
+        return Place(place.file, place.line, place.column + quote + lead + offset, max(length, 1), place.word)
 
     def part(self, node: ast.expr) -> str:
         """The text of a node."""

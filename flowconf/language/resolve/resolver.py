@@ -54,6 +54,7 @@ PLACED = ("take", "dim", "slices", "times", "merge")
 
 EXTRAS = ("skip", "router", "condition", "merge", "body")
 """Reserved names below the path of a step, besides branches."""
+SETTINGS = frozenset(schema.Settings.model_fields) - {"label"}
 
 
 def resolve(document: Document, at: Path = ()) -> GraphPlan:
@@ -238,7 +239,7 @@ class _Resolver(Reading):
             repeat=repeat,
             place=self.reporter.key(at),
             body_place=self.reporter.value((*at, model.verb)),
-            places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if getattr(model, k, None) is not None),
+            places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if vars(model).get(k) is not None),
         )
         using = self._arguments(model.using, (*at, "using"), draft)
         taken: set[int] = set()
@@ -248,6 +249,8 @@ class _Resolver(Reading):
 
     def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
         """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
+        if SETTINGS.isdisjoint(model.model_fields_set):
+            return
         ties.add(model, at, path, draft, self.reporter)
         follows.add(model, at, path, draft, self.reporter)
         adapters.add(model, at, path, draft, self._parser(draft, at))
@@ -544,8 +547,10 @@ class _Resolver(Reading):
 def _with_records(step: Step, draft: Draft) -> Step:
     """The step with the names in its stream and output."""
     copies = tuple(_with_records(copy, draft) for copy in step.copies)
-    given = references.record_of(draft, step.stream)
-    return replace(step, record=step_inputs.record(step), stream_record=given, copies=copies)
+    own, given = step_inputs.record(step), references.record_of(draft, step.stream)
+    if own is None and given is None and not copies:
+        return step
+    return replace(step, record=own, stream_record=given, copies=copies)
 
 
 def _last(path: str) -> str:

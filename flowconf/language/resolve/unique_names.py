@@ -64,7 +64,7 @@ def _mislabelled(step: schema.Modifiers, at: Path, reporter: Reporter) -> Iterat
     """Report labels of branches, routers, conditions and skips, which have fixed names; yields the steps with one."""
     verb, owner = type(step).__name__.lower(), str(at[-1])
     bodies = getattr(step, verb)
-    spots: list[tuple[object, tuple[str, ...]]] = [(getattr(step, key, None), (key.strip("_"),)) for key in SPOTS]
+    spots: list[tuple[object, tuple[str, ...]]] = [(vars(step).get(key), (key.strip("_"),)) for key in SPOTS]
     if isinstance(bodies, Mapping):
         spots += [(body, (verb, name)) for name, body in bodies.items()]
     for body, where in spots:
