@@ -33,7 +33,7 @@ from flowconf.train.runs.progress import Window, check_progress, progress_of, re
 from flowconf.train.runs.resources import Meter
 from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
-from flowconf.train.seeds import undisturbed
+from flowconf.train.seeds import seed_for, undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
@@ -223,7 +223,10 @@ def wholes_of_graph(job: Job, batches: Sequence[Values]) -> Wholes:
 
 
 def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
-    """The loss, its terms and the metrics over all rows of a split, with names such as `val/accuracy`."""
+    """The loss, its terms and the metrics over all rows of a split, with names such as `val/accuracy`.
+
+    Random numbers of the graph are the same in each evaluation of a split, so that equal weights have equal values.
+    """
     training, section = job.config.training, job.config.training.data
     batch_size = section.evaluation_batch_size or 4 * section.batch_size
     dealt = feed.dealt(batch_size)
@@ -236,6 +239,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     job.team.equalize(job.graph)
     job.graph.eval()
     with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():
+        torch.manual_seed(seed_for(training.seed, "evaluation", split, job.team.rank))
         for batch in feed.in_order(batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
             values = job.values(job.evaluation_view, batch)

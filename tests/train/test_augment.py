@@ -92,6 +92,18 @@ def test_nor_do_two_processes(folder, runs):
     assert_alike(whole(folder, runs), team(folder, text()))
 
 
+def test_two_fields_with_the_same_augmentation_are_two_views(folder, monkeypatch):
+    def pairs():
+        rows = torch.rand(40, 8, generator=torch.Generator().manual_seed(1))
+        return Splits(Resident({"image": rows, "other": rows.clone(), "label": torch.arange(40) % 4}))
+
+    monkeypatch.setitem(registry.datasets.registered, "pairs", pairs)
+    data = "data: {name: pairs, augment: {image: Jolt, other: Jolt}, batch_size: 8}"
+    folder.write(TINY.replace(next(line for line in TINY.splitlines() if line.startswith("data:")), data))
+    batch = next(iter(flowconf.data("tiny.yaml", ["~trainer.best"]).train))
+    assert ((batch["image"] - batch["other"]).abs().amax(1) > 0.01).all()
+
+
 def test_built_in_augmentations(folder):
     folder.write(text("ZeroOut(0.5) >> AddNoise(0.001)"))
     batch = next(iter(flowconf.data("tiny.yaml").train))["image"]
@@ -187,7 +199,7 @@ def test_the_transforms_of_torchvision(folder, torchvision, pictures):
     for step, (batch, before) in enumerate(zip(found, plain, strict=True)):
         assert torch.equal(batch["label"], before["label"])
         for place, (image, original) in enumerate(zip(batch["image"], before["image"], strict=True)):
-            torch.manual_seed(seed_for(0, "augment", step, 0, place))
+            torch.manual_seed(seed_for(seed_for(0, "augment", step, 0, place), "image"))
             assert torch.equal(image, chain(original))
 
 

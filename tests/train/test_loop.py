@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+import flowconf
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.data.builtin import synthetic
@@ -87,6 +88,17 @@ def test_what_is_only_looked_at_changes_nothing(folder):
     )
     assert same(weights(plain), weights(watched))
     assert [line["step"] for line in watched.log if "val/loss" in line] == [3, 6, 9, 12, 15, 16]
+
+
+def test_equal_weights_have_equal_values_in_every_evaluation(folder):
+    text = TINY.replace("stem: Linear(8, 16)", "noisy: {through: Concat, using: noise}\n    stem: Linear(12, 16)")
+    text = text.replace("  flow:", "  flow:\n    noise: {fork: Noise(4)}")
+    run = folder.train("optimizer.lr=1e-30", "trainer.evaluate_every=3", text=text)
+    found = [line["val/loss"] for line in run.log if "val/loss" in line]
+    assert len(found) > 3
+    assert len(set(found)) == 1
+    expected = {name: value for name, value in run.record["metrics"].items() if "loss" in name}
+    assert {name: value for name, value in flowconf.evaluate(run.folder).items() if "loss" in name} == expected
 
 
 def test_losses_are_means_since_the_last_reading(folder):

@@ -1,7 +1,8 @@
 """Training rows as they are trained on: augmented, each with its own seed, and cut to the longest row of a batch.
 
-The seed of a row follows from the seed of the run, the step and the position of the row in its batch. The same row is
-augmented alike by any worker and in any process, and after resuming.
+The seed of a row follows from the seed of the run, the step and the position of the row in its batch, and that of an
+entry of `augment` from this and its fields. The same row is augmented alike by any worker and in any process, and after
+resuming; two fields that have the same augmentation are changed differently.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from flowconf.train.data.joined import column_of
 from flowconf.train.data.splits import Split
 from flowconf.train.data.streams import RowStream, reseed, seeded
 from flowconf.train.data.table_fields import PRESENT
+from flowconf.train.seeds import seed_for
 
 Chain = Sequence[tuple[Call, Callable[..., Any]]]
 """Augmentations with their calls."""
@@ -58,7 +60,7 @@ class Augmented:
         with seeded(seeds[0]):
             for number, seed in enumerate(seeds):
                 for names, chain in self.augment.items():
-                    reseed(seed)
+                    reseed(seed_for(seed, *names))
                     row = {name: tensor[number] for name, tensor in batch.items()}
                     for name, value in self._applied(names, chain, row).items():
                         changed.setdefault(name, []).append(value)
