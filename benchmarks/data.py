@@ -19,8 +19,8 @@ from table import Table, ratio
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.splits import Feed
 from flowconf.train.data.streams import Items
 
 BATCH, WORKERS = 64, 2

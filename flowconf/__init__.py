@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         StepError,
     )
     from flowconf.train.callbacks.watched_run import WatchedRun
-    from flowconf.train.data.splits import Resident, Splits, provides
+    from flowconf.train.data.declarations import provides
+    from flowconf.train.data.splits import Resident, Splits
     from flowconf.train.objective.gradients import differentiates
     from flowconf.train.objective.losses import Logits, LogProbabilities, Probabilities
     from flowconf.train.objective.metrics import higher_is_better
@@ -59,7 +60,8 @@ _HOMES = {
     ),
     "flowconf.train.python": ("data", "evaluate", "predict", "train"),
     "flowconf.train.callbacks.watched_run": ("WatchedRun",),
-    "flowconf.train.data.splits": ("Resident", "Splits", "provides"),
+    "flowconf.train.data.declarations": ("provides",),
+    "flowconf.train.data.splits": ("Resident", "Splits"),
     "flowconf.train.objective.gradients": ("differentiates",),
     "flowconf.train.objective.losses": ("LogProbabilities", "Logits", "Probabilities"),
     "flowconf.train.objective.metrics": ("higher_is_better",),

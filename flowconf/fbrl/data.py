@@ -36,7 +36,8 @@ from flowconf.fbrl.pictures import (
 from flowconf.fbrl.reading import read_letters, read_lines, read_paragraphs, read_words
 from flowconf.fbrl.words import common_words
 from flowconf.language.value_types import Count, Factor, Fraction, Positive
-from flowconf.train.data.splits import Declared, Resident, Split, Splits, provides
+from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.splits import Resident, Split, Splits
 
 __all__ = ["fbrl_letters", "fbrl_lines", "fbrl_paragraphs", "fbrl_words"]
 

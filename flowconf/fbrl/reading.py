@@ -22,7 +22,7 @@ from flowconf.fbrl.pictures import GAP, LEADING, LONGEST, MOST
 from flowconf.fbrl.scan import INKED, Line, runs, scan
 from flowconf.fbrl.text import Face
 from flowconf.report import ConfigError, Diagnostic, counted
-from flowconf.train.data.splits import Compute
+from flowconf.train.data.declarations import Compute
 
 OUTPUTS = {
     "letters": ("logits",),

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from flowconf.report import ConfigError, Diagnostic, Place
-from flowconf.train.data.files import scaled
-from flowconf.train.data.images import Decoder, Flaw
+from flowconf.train.data.collate import scaled
+from flowconf.train.data.decoding import Decoder, Flaw
 
 BLOCK = 64
 """The size in pixels of the parts of an image for which the background is estimated."""

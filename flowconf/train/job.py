@@ -17,8 +17,8 @@ from flowconf.language.training import Changing, TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.callbacks.watcher import Watchers
 from flowconf.train.compiling import compiled, mode_of
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.splits import Feed
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.parts import Weighing, weighing
 from flowconf.train.objective.predictions import Predictions

@@ -20,7 +20,7 @@ from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
 from flowconf.language.training import evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shown_path
-from flowconf.train.data.splits import Feed, in_parts
+from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
 from flowconf.train.job import Job
 from flowconf.train.objective.gradients import gradients_for

@@ -17,7 +17,8 @@ from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.text import Face
 from flowconf.fbrl.words import common_words
 from flowconf.report import ConfigError
-from flowconf.train.data.splits import Batch, Split, Splits, declared
+from flowconf.train.data.declarations import declared
+from flowconf.train.data.splits import Batch, Split, Splits
 
 pytest.importorskip("PIL")
 MAKERS = [fbrl_letters, fbrl_words, fbrl_lines, fbrl_paragraphs]

@@ -11,7 +11,7 @@ import torch
 from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.data.annotated import annotated_images
-from flowconf.train.data.splits import declared
+from flowconf.train.data.declarations import declared
 
 GENERATOR = torch.Generator()
 GIVEN = {

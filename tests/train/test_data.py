@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 
 from flowconf.report import ConfigError
 from flowconf.train.data.builtin import arrays, synthetic
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler, epoch_order
-from flowconf.train.data.splits import Feed, Resident, Splits
+from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.seeds import seed_for
 
 CPU = torch.device("cpu")

@@ -228,7 +228,7 @@ def test_further_sets_of_images_have_the_classes_of_the_training_images(pictures
     data = flowconf.data(file)
     assert torch.cat([batch["label"] for batch in data.named("few")]).tolist() == [1] * 5
     mixed = data.splits["train"].feed.split
-    assert torch.equal(mixed.column("label")[-3:], torch.ones(3, dtype=torch.int64))
+    assert torch.equal(mixed.tensors["label"][-3:], torch.ones(3, dtype=torch.int64))
     (few / "dog").rename(few / "cow")
     with pytest.raises(ConfigError, match=r"the class `cow` of `.*few` has no training images") as refused:
         flowconf.data(file)
@@ -253,7 +253,7 @@ def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would
     split = images(folder=str(pictures), validation=0, test=0, resident=False).train
     broken = split.files[9][0]
     broken.write_bytes(b"no image")
-    orders = [([0], 0), ([9], 0)]
+    orders = [([0], 0, None), ([9], 0, None)]
     with closing_stream(stream(split, orders, 1, 2, torch.device("cpu"))) as batches:
         assert next(batches)["label"].tolist() == [split.files[0][1]]
         with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is not an image") as refused:

@@ -18,7 +18,7 @@ from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.report import ConfigError, Reporter
 from flowconf.train.checks.first_step import first_step, measured
-from flowconf.train.data.splits import declared
+from flowconf.train.data.declarations import declared
 from flowconf.train.objective.routing import reached
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

@@ -11,7 +11,7 @@ import flowconf
 from flowconf.graph.blocks import Not
 from flowconf.language import registry
 from flowconf.train.data.annotated import annotated_images
-from flowconf.train.data.splits import masks_of
+from flowconf.train.data.declarations import masks_of
 from flowconf.train.data.tables import table
 from flowconf.train.data.tokens import tokens
 

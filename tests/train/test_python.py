@@ -55,7 +55,7 @@ def test_predict_takes_inputs_or_a_split(folder, run):
 
 @pytest.mark.parametrize("words", [[], ["data.drop_last=true", "data.batch_size=50"]])
 def test_data_gives_the_batches_of_a_run(folder, monkeypatch, words):
-    from flowconf.train.data.splits import Feed
+    from flowconf.train.data.feed import Feed
 
     file, seen, batch = folder.write(), [], Feed.batch
 

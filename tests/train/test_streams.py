@@ -17,8 +17,9 @@ from torch.utils.data import Dataset, IterableDataset
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.splits import Feed, Splits
+from flowconf.train.data.splits import Splits
 from flowconf.train.data.streams import Items, as_split, seeded
 from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on

@@ -12,7 +12,7 @@ import torch
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, MachineError
 from flowconf.train.commands.train import resume
-from flowconf.train.data.splits import declared
+from flowconf.train.data.declarations import declared
 from flowconf.train.data.tables import table
 from tests.train.conftest import killed
 

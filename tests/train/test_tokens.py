@@ -11,7 +11,7 @@ import torch
 import flowconf
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, MachineError
-from flowconf.train.data.splits import declared
+from flowconf.train.data.declarations import declared
 from flowconf.train.data.tokens import tokens
 
 WORDS = ["<unk>", "</s>", "the", "cat", "dog", "sleeps", "runs", "and", "a"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.train.data.splits import Feed, in_parts
+from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.runs.folder import Run
 
 Take = Callable[[Any, Tensor, int], list[Tensor]]

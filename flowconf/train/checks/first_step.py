@@ -38,8 +38,8 @@ from flowconf.train.checks.accumulation import check_accumulation
 from flowconf.train.checks.elements import check_elements
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
+from flowconf.train.data.declarations import Declared, declared
 from flowconf.train.data.run_data import check_fields, placed
-from flowconf.train.data.splits import Declared, declared
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached

@@ -9,7 +9,8 @@ from flowconf.graph.shapes.inference import Arrival, Inference
 from flowconf.language.config import Config
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion
 from flowconf.train.checks.first_step import declared_fields
-from flowconf.train.data.splits import Declared, Resident, Splits
+from flowconf.train.data.declarations import Declared
+from flowconf.train.data.splits import Resident, Splits
 
 
 def check_classes(config: Config, inference: Inference, known: Declared, reporter: Reporter) -> None:

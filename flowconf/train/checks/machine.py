@@ -11,7 +11,7 @@ from flowconf.language.sections.data_sets import further_sets
 from flowconf.report import Reporter
 from flowconf.report.origins import Path
 from flowconf.train.checks.fsdp import check_shardable
-from flowconf.train.data.splits import refused_paths
+from flowconf.train.data.declarations import refused_paths
 from flowconf.train.runs.loggers import check_packages
 
 

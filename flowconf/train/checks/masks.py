@@ -11,7 +11,7 @@ from flowconf.language.training import listed
 from flowconf.report import Label, Reporter
 from flowconf.report.origins import dotted
 from flowconf.train.checks.look_ups import place_of_field
-from flowconf.train.data.splits import Masks, masks_of
+from flowconf.train.data.declarations import Masks, masks_of
 
 IGNORES = "key_padding_mask"
 """How the names of arguments end that are true for the places to ignore."""

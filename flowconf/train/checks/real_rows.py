@@ -18,8 +18,9 @@ from flowconf.language.config import Config
 from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.report import FlowconfError
 from flowconf.train.data.collate import Batch
+from flowconf.train.data.declarations import matching
 from flowconf.train.data.run_data import make_data
-from flowconf.train.data.splits import Split, Splits, matching
+from flowconf.train.data.splits import Split, Splits
 from flowconf.train.data.streams import RowStream, batch_of
 from flowconf.train.seeds import undisturbed
 

@@ -23,9 +23,10 @@ from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, print
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
+from flowconf.train.data.declarations import Reader, RowsOfFile, with_defaults
 from flowconf.train.data.python import RunData
 from flowconf.train.data.run_data import placed
-from flowconf.train.data.splits import Reader, RowsOfFile, Split, classes_in, place_of_row, with_defaults
+from flowconf.train.data.splits import Split, classes_in, place_of_row
 from flowconf.train.data.streams import as_split, batch_of
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, walk_run

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,10 +12,10 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.boxes import BoxFormat, have_area, scaled_boxes
-from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.files import scaled
-from flowconf.train.data.images import EXAMINED, THREADS, Decoder, Flaw, MaskDecoder, examine, refuse_flaws
-from flowconf.train.data.splits import Declared, Source, Splits, provides
+from flowconf.train.data.collate import Batch, Field, scaled
+from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.decoding import Decoder, MaskDecoder, decoded, examined, refuse_flaws
+from flowconf.train.data.splits import Source, Splits
 from flowconf.train.data.table_fields import PRESENT, TableField, declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file
@@ -24,7 +23,6 @@ from flowconf.train.data.table_rows import TableRows, of_file
 __all__ = ["annotated_images"]
 
 FORM = Format()
-Decoded = TypeVar("Decoded")
 
 
 def _fields(
@@ -144,13 +142,13 @@ class _Annotated:
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         numbers = rows.tolist()
-        decoded = [_decoded(self.decoder.with_size, self.files[row]) for row in numbers]
-        found = {"image": torch.stack([scaled(image) for image, _ in decoded])}
+        images = [decoded(self.decoder.with_size, self.files[row]) for row in numbers]
+        found = {"image": torch.stack([scaled(image) for image, _ in images])}
         if self.masks is not None:
             found["mask"] = torch.stack([self._mask(self.masks[row]) for row in numbers])
         found |= {name: values[rows] for name, values in self.beside.items()}
         for name in self.boxes:
-            boxes = zip(found[name], decoded, strict=True)
+            boxes = zip(found[name], images, strict=True)
             found[name] = torch.stack([scaled_boxes(some, before, self.size) for some, (_, before) in boxes])
         return found
 
@@ -161,7 +159,7 @@ class _Annotated:
         return self.beside[name]
 
     def _mask(self, file: Path) -> Tensor:
-        found = _decoded(self.mask_decoder, file)
+        found = decoded(self.mask_decoder, file)
         largest = int(found.max())
         if self.classes is not None and largest >= self.classes:
             message = f"`{file}` has a pixel of class {largest}, and there are {self.classes} classes"
@@ -191,13 +189,6 @@ def _refuse_without_area(table: Table, column: str, boxes: Tensor, present: Tens
         raise ConfigError(Diagnostic("FC0501", message, table.place(row, column), "data"))
 
 
-def _decoded(decode: Callable[[Path], Decoded], file: Path) -> Decoded:
-    try:
-        return decode(file)
-    except Flaw as flaw:
-        raise refused(f"`{file}` {flaw}", str(file)) from None
-
-
 def _files(table: Table, column: str, rows: Tensor, folder: Path) -> list[Path]:
     """The files that a column names. Raises `ConfigError` for a cell without a name, and for missing files."""
     found = []
@@ -216,7 +207,5 @@ def _files(table: Table, column: str, rows: Tensor, folder: Path) -> list[Path]:
 def _examine(splits: Any, root: str) -> None:
     """Raise `ConfigError` for files that are no images; of many files, evenly spaced ones are examined."""
     files = list(dict.fromkeys(file for split in splits for file in (*split.files, *(split.masks or ()))))
-    chosen = files[:: -(-len(files) // EXAMINED)]
-    with ThreadPoolExecutor(THREADS) as threads:
-        results = list(zip(chosen, threads.map(examine, chosen, chunksize=64), strict=True))
-    refuse_flaws([(file, why) for file, why in results if isinstance(why, str)], len(chosen), Path(root))
+    results = examined(files)
+    refuse_flaws(results, len(results), Path(root))

@@ -16,7 +16,8 @@ from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place
 from flowconf.train.data.collate import tensor_of
-from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides, shares_of
+from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.splits import Resident, Source, Splits, shares_of
 from flowconf.train.seeds import seed_for
 
 __all__ = ["arrays", "digits", "synthetic"]

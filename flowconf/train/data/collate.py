@@ -20,6 +20,13 @@ def put_together(items: Sequence[Any]) -> Any:
     return collate(list(items), collate_fn_map=_RULES)
 
 
+def scaled(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Values in the type of their field: integers of a floating-point field are bytes, which are scaled to [0, 1]."""
+    if dtype.is_floating_point and not values.is_floating_point():
+        return values.to(dtype).div_(255)
+    return values.to(dtype)
+
+
 def tensor_of(value: Any) -> Tensor:
     """A value of a row as a tensor. Raises `TypeError`, `ValueError` or `RuntimeError` if it cannot be converted."""
     if isinstance(value, numpy.ndarray) and not value.dtype.isnative:

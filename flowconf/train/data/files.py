@@ -20,7 +20,8 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import Advice, ConfigError, Diagnostic, Place, suggest
 from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.splits import Declared, Resident, Source, Splits, classes_in, matching, provides, shares_of
+from flowconf.train.data.declarations import Declared, matching, provides
+from flowconf.train.data.splits import Resident, Source, Splits, classes_in, shares_of
 
 __all__ = ["idx", "text"]
 
@@ -43,9 +44,7 @@ def _images_of_file(file: str, needed: Collection[str], /, flat: bool, **others:
     if not Path(file).is_file():
         raise refused(f"there is no file `{file}`", file)
     image = _read_idx(Path(file))
-    found = pictures({"image": image, "label": torch.zeros(len(image), dtype=torch.int64)}, flat)
-    found.fields = {"image": found.fields["image"]}
-    return found
+    return pictures({"image": image}, flat)
 
 
 @provides("image", "label", shapes=_idx_fields, paths=("folder",), rows=_images_of_file)
@@ -168,15 +167,12 @@ def _read_idx(file: Path) -> Tensor:
 
 
 def pictures(tensors: Mapping[str, Tensor], flat: bool, source: Source | None = None) -> Resident:
-    """Images that are kept as bytes in memory, and converted to floats in [0, 1] in each batch."""
+    """Images that are kept as bytes in memory, beside their labels if they have some."""
     rows, *sizes = tensors["image"].shape
     shape = (tensors["image"][0].numel(),) if flat else tuple(sizes) if len(sizes) == 3 else (1, *sizes)
-
-    def augment(batch: Batch, generator: torch.Generator) -> Batch:
-        return {**batch, "image": scaled(batch["image"])}
-
-    stored = {"image": tensors["image"].reshape(rows, *shape), "label": tensors["label"]}
-    return Resident(stored, augment, {"image": (shape, torch.float32), "label": ((), torch.int64)}, source)
+    known: dict[str, Field] = {"image": (shape, torch.float32), "label": ((), torch.int64)}
+    stored = {**tensors, "image": tensors["image"].reshape(rows, *shape)}
+    return Resident(stored, fields={name: known[name] for name in stored}, source=source)
 
 
 # texts
@@ -270,11 +266,6 @@ def _mapped(file: Path) -> Any:
     if found.ndim != 1 or found.dtype.kind not in "ui":
         raise refused(f"`{file}` must be a one-dimensional integer array, got {found.dtype} {found.shape}", str(file))
     return found
-
-
-def scaled(images: Tensor) -> Tensor:
-    """Images as floats in [0, 1]."""
-    return images if images.is_floating_point() else images.float().div_(255)
 
 
 def refused(message: str, file: str, advice: Advice | None = None) -> ConfigError:

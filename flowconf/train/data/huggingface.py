@@ -13,9 +13,9 @@ from torch.utils.data import IterableDataset
 
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, suggest
-from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.files import scaled
-from flowconf.train.data.splits import Splits, classes_in, provides, shares_of
+from flowconf.train.data.collate import Batch, Field, scaled
+from flowconf.train.data.declarations import provides
+from flowconf.train.data.splits import Splits, classes_in, shares_of
 
 __all__ = ["huggingface"]
 

@@ -7,42 +7,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, Label, MachineError, Place, suggest, why_not
-from flowconf.train.data.collate import Batch, Field
-from flowconf.train.data.files import pictures, refused, scaled
-from flowconf.train.data.splits import Declared, Source, Split, Splits, classes_in, provides, shares_of
-
-if TYPE_CHECKING:
-    import numpy
-    from PIL import Image
+from flowconf.report import ConfigError, Diagnostic, Label, Place, suggest
+from flowconf.train.data.collate import Batch, Field, scaled
+from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.decoding import Decoder, Flaw, decoded, examined, refuse_flaws, stacked
+from flowconf.train.data.files import pictures, refused
+from flowconf.train.data.splits import Source, Split, Splits, classes_in, shares_of
 
 __all__ = ["images"]
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may take a file for, whatever its suffix: for other formats it starts programs, such as Ghostscript."""
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 RESIDENT = 512 * 2**20
 """Maximum bytes of decoded images that are kept in memory."""
-EXAMINED = 100_000
-"""Files of a split that are examined before training, if they are not all decoded: evenly spaced ones of more files."""
 FIRST = 8
 """Files of a split of which one has to be an image, to know the size of its images."""
-THREADS = 4
-NAMED = 5
-"""Files that a message names."""
-AGAIN = "remove it, or save it again"
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -51,8 +38,6 @@ SPLITS = {
 """The names of the split folders of an image data set, case-insensitive."""
 JUNK = ("__macosx", "@eadir", "$recycle.bin", "lost+found")
 """Folders that systems create, besides hidden ones, in lower case."""
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations that exchange the height and the width."""
 
 
 def _image_fields(
@@ -144,27 +129,16 @@ def _made(
     decoder = Decoder(channels, None if size is None else (size[0], size[1]))
     found = {name: _Images(files, decoder) for name, files in rows.items()}
     first = next((shape for split in found.values() if (shape := split.first_shape()) is not None), None)
-    stays = {name: _stays(split, first, resident) for name, split in found.items()}
-    flaws: list[tuple[Path, str]] = []
-    shapes: dict[Path, tuple[int, ...]] = {}
-    for name, split in found.items():
-        for file, result in split.decoded() if stays[name] else split.examined():
-            if isinstance(result, str):
-                flaws.append((file, result))
-            else:
-                shapes[file] = result
-    refuse_flaws(flaws, sum(map(len, rows.values())), root)
+    kept = [split for split in found.values() if (split.fits(first) if resident is None else resident)]
+    results: dict[Path, tuple[int, ...] | str] = {}
+    for split in found.values():
+        results |= split.decoded() if split in kept else examined([file for file, _ in split.files])
+    refuse_flaws(results, sum(map(len, rows.values())), root)
+    shapes = {file: result for file, result in results.items() if not isinstance(result, str)}
     shape = (channels, *(_same_size(shapes, decoder) if size is None else size))
     for split in found.values():
         split.fields = {"image": (shape, torch.float32), "label": ((), torch.int64)}
-    return {name: split.kept() if stays[name] else split for name, split in found.items()}
-
-
-def _stays(split: _Images, shape: tuple[int, ...] | None, wanted: bool | None) -> bool:
-    """Whether to keep all images of a split in memory; `shape` is that of the first image."""
-    if wanted is not None or shape is None:
-        return bool(wanted)
-    return len(split) * math.prod(shape) <= RESIDENT
+    return {name: split.kept() if split in kept else split for name, split in found.items()}
 
 
 class _Images:
@@ -173,6 +147,7 @@ class _Images:
     def __init__(self, files: Files, decoder: Decoder) -> None:
         self.files = list(files)
         self.decoder = decoder
+        self.labels = torch.tensor([label for _, label in files])
         self.source = Source([str(file) for file, _ in files])
         self.fields: Mapping[str, Field] = {}
         self.pictures: list[Tensor] = []
@@ -181,20 +156,20 @@ class _Images:
         return len(self.files)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        chosen = [self.files[row] for row in rows.tolist()]
-        found = [self._decoded(file) for file, _ in chosen]
-        wanted = self.fields["image"][0]
-        for (file, _), picture in zip(chosen, found, strict=True):
-            if tuple(picture.shape) != wanted:
-                message = f"`{file}` is {list(picture.shape[1:])}, but the first image is {list(wanted[1:])}"
+        wanted, found = self.fields["image"][0], []
+        for row in rows.tolist():
+            file, _ = self.files[row]
+            found.append(decoded(self.decoder, file))
+            if tuple(found[-1].shape) != wanted:
+                message = f"`{file}` is {list(found[-1].shape[1:])}, but the first image is {list(wanted[1:])}"
                 raise refused(message, str(file), _size_advice(wanted[1:]))
-        return {"image": scaled(_stacked(found)), "label": torch.tensor([label for _, label in chosen])}
+        return {"image": scaled(stacked(found)), "label": self.labels[rows]}
 
     def column(self, name: str) -> Tensor:
         """The labels of all rows, without decoding an image. Raises `ValueError` for the images."""
         if name != "label":
             raise ValueError(f"rows can be drawn by `label`, and not by `{name}`")
-        return torch.tensor([label for _, label in self.files])
+        return self.labels
 
     def first_shape(self) -> tuple[int, ...] | None:
         """The shape of the first image that can be decoded, among the first ones."""
@@ -203,46 +178,24 @@ class _Images:
                 return tuple(self.decoder(file).shape)
         return None
 
-    def decoded(self) -> Iterator[tuple[Path, tuple[int, ...] | str]]:
+    def fits(self, shape: tuple[int, ...] | None) -> bool:
+        """Whether all images fit into memory if each has this shape."""
+        return shape is not None and len(self) * math.prod(shape) <= RESIDENT
+
+    def decoded(self) -> dict[Path, tuple[int, ...] | str]:
         """Decode and keep every image: its height and width, or why it cannot be decoded."""
+        found: dict[Path, tuple[int, ...] | str] = {}
         for file, _ in self.files:
             try:
                 self.pictures.append(self.decoder(file))
+                found[file] = tuple(self.pictures[-1].shape[1:])
             except Flaw as flaw:
-                yield file, str(flaw)
-            else:
-                yield file, tuple(self.pictures[-1].shape[1:])
-
-    def examined(self) -> Iterator[tuple[Path, tuple[int, ...] | str]]:
-        """The height and width that the headers of files say, or why a file is no image."""
-        step = -(-len(self.files) // EXAMINED)
-        chosen = [file for file, _ in self.files[::step]]
-        with ThreadPoolExecutor(THREADS) as threads:
-            yield from zip(chosen, threads.map(examine, chosen, chunksize=64), strict=True)
+                found[file] = str(flaw)
+        return found
 
     def kept(self) -> Split:
         """The decoded images, in memory."""
-        labels = torch.tensor([label for _, label in self.files])
-        return pictures({"image": _stacked(self.pictures), "label": labels}, flat=False, source=self.source)
-
-    def _decoded(self, file: Path) -> Tensor:
-        try:
-            return self.decoder(file)
-        except Flaw as flaw:
-            raise refused(f"`{file}` {flaw}", str(file), AGAIN) from None
-
-
-def refuse_flaws(flaws: Sequence[tuple[Path, str]], count: int, root: Path) -> None:
-    """Raise `ConfigError` for files that are no images."""
-    if len(flaws) == 1:
-        file, why = flaws[0]
-        raise refused(f"`{file}` {why}", str(file), AGAIN)
-    if flaws:
-        labels = [Label(f"`{file}` {why}", Place()) for file, why in flaws[:NAMED]]
-        labels += [Label(f"and {len(flaws) - NAMED:,} more", Place())] if len(flaws) > NAMED else []
-        message = f"{len(flaws):,} of {count:,} images cannot be read"
-        advice = "remove them, or save them again"
-        raise ConfigError(Diagnostic("FC0501", message, Place(str(root)), "data", tuple(labels), advice=advice))
+        return pictures({"image": stacked(self.pictures), "label": self.labels}, flat=False, source=self.source)
 
 
 def _same_size(shapes: Mapping[Path, tuple[int, ...]], decoder: Decoder) -> tuple[int, ...]:
@@ -338,144 +291,3 @@ def _refuse_empty(found: Mapping[str, Files], parts: Mapping[str, Path], base: P
     for label, name in enumerate(classes):
         if "train" in found and label not in learned:
             raise refused(f"the class `{name}` has no images in `{base}`", str(base / name), advice)
-
-
-# decoding
-
-
-class Flaw(Exception):
-    """Why a file cannot be decoded, in words that follow its name."""
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Decodes image files."""
-
-    channels: int
-    size: tuple[int, int] | None
-    """The height and width to which images are resized."""
-
-    def __call__(self, file: Path) -> Tensor:
-        """Bytes [channels, H, W], or floats in [0, 1] for a 16-bit image. Raises `Flaw`."""
-        return self.with_size(file)[0]
-
-    def with_size(self, file: Path) -> tuple[Tensor, tuple[int, int]]:
-        """The same, and the height and width that the image has in the file. Raises `Flaw`."""
-        import numpy
-
-        pillow = _pillow()
-        with _readable(file), pillow.open(file, formats=FORMATS) as opened:
-            picture = _flattened(_upright(opened), self.channels)
-            width, height = picture.size
-            if self.size is not None and picture.size != self.size[::-1]:
-                picture = picture.resize(self.size[::-1], pillow.Resampling.BILINEAR)
-            found: numpy.ndarray[Any, Any] = numpy.array(picture)
-        decoded = torch.from_numpy(found).view(*found.shape[:2], -1).permute(2, 0, 1)
-        return decoded.expand(self.channels, -1, -1), (height, width)
-
-
-@dataclass(frozen=True)
-class MaskDecoder:
-    """Decodes image files whose pixels are classes."""
-
-    size: tuple[int, int]
-    """The height and width to which masks are resized, by the nearest pixel."""
-
-    def __call__(self, file: Path) -> Tensor:
-        """The value of each pixel: int64 [H, W]. Raises `Flaw`."""
-        import numpy
-
-        pillow = _pillow()
-        with _readable(file), pillow.open(file, formats=FORMATS) as opened:
-            picture = _upright(opened)
-            if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
-                raise Flaw(f"must have one class for each pixel, and is an image with the mode {picture.mode}")
-            if picture.size != self.size[::-1]:
-                picture = picture.resize(self.size[::-1], pillow.Resampling.NEAREST)
-            found: numpy.ndarray[Any, Any] = numpy.array(picture)
-        return torch.from_numpy(found.astype("int64"))
-
-
-def examine(file: Path) -> tuple[int, ...] | str:
-    """The height and width that the header of an image file says, or why it is no image.
-
-    A file without the bytes that end its format is decoded, which decides.
-    """
-    try:
-        with _readable(file), _pillow().open(file, formats=FORMATS) as opened:
-            width, height = opened.size
-            is_turned = (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(0x112) in TURNED
-            if not _has_end(file, opened.format or ""):
-                opened.load()
-    except Flaw as flaw:
-        return str(flaw)
-    return (width, height) if is_turned else (height, width)
-
-
-def _has_end(file: Path, form: str) -> bool:
-    """Whether a file has the bytes with which its format ends; false for formats that have none."""
-    marks = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b";"}
-    length = file.stat().st_size
-    with file.open("rb") as stream:
-        head = stream.read(12)
-        stream.seek(max(0, length - 64))
-        tail = stream.read()
-    if form == "WEBP":
-        return int.from_bytes(head[4:8], "little") + 8 <= length
-    return form in marks and marks[form] in tail
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """A block that reads an image file, whose exceptions become a `Flaw`."""
-    from PIL import UnidentifiedImageError
-
-    try:
-        yield
-    except Flaw:
-        raise
-    except UnidentifiedImageError:
-        raise Flaw("is empty" if not file.stat().st_size else "is not an image") from None
-    except Exception as problem:  # noqa: BLE001 - a damaged file may raise anything
-        if isinstance(problem, OSError) and problem.errno is not None:
-            raise Flaw(f"cannot be read: {why_not(problem)}") from None
-        words = str(problem)
-        is_short = "truncated" in words.lower() or isinstance(problem, EOFError)
-        raise Flaw("is truncated" if is_short else f"cannot be read: {words[:1].lower()}{words[1:]}") from None
-
-
-def _pillow() -> ModuleType:
-    """The module `PIL.Image`. Raises `MachineError` if Pillow is missing."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        message = "the data set `images` requires Pillow"
-        raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
-    return Image
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """An image, turned as its EXIF orientation says."""
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(picture)
-
-
-def _flattened(picture: Image.Image, channels: int) -> Image.Image:
-    """An image without transparency and with `channels` channels; a 16-bit image has a single channel in [0, 1]."""
-    import numpy
-    from PIL import Image
-
-    if picture.mode.startswith("I"):
-        return Image.fromarray(numpy.asarray(picture).astype(numpy.float32) / 65535)
-    mode = "L" if channels == 1 else "RGB"
-    if not picture.has_transparency_data:
-        return picture if picture.mode == "F" else picture.convert(mode)
-    drawn = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert(mode)
-
-
-def _stacked(found: Sequence[Tensor]) -> Tensor:
-    """Images of the same size as one tensor: bytes, or floats in [0, 1] if any of them is floating-point."""
-    deep = any(picture.is_floating_point() for picture in found)
-    return torch.stack([scaled(picture) for picture in found] if deep else list(found))

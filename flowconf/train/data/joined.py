@@ -28,7 +28,7 @@ def joined(parts: Sequence[Split]) -> Split:
         tensors = {
             name: torch.cat([part.tensors[name] for part in parts if isinstance(part, Resident)]) for name in first
         }
-        return Resident(tensors, source=_Sources(parts))
+        return Resident(tensors, fields=first, source=_Sources(parts))
     return Joined(parts)
 
 

@@ -9,9 +9,10 @@ import torch
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.collate import Batch
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.run_data import feeds, make_data, sampler_of
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.splits import Feed, Splits
+from flowconf.train.data.splits import Splits
 from flowconf.train.team.distributed import Team
 
 

@@ -22,9 +22,10 @@ from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
 from flowconf.train.data.augmentation import as_trained
 from flowconf.train.data.collate import Field
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.sampling import Buckets, Groups, Sampler, by_value, by_weight
-from flowconf.train.data.splits import Feed, Resident, Split, Splits
+from flowconf.train.data.splits import Resident, Split, Splits
 from flowconf.train.data.streams import RowStream, as_split
 from flowconf.train.out_of_memory import is_out_of_memory, room_for
 from flowconf.train.seeds import undisturbed

@@ -26,7 +26,7 @@ from flowconf.train.data.row_errors import apart, refusal, worker_died
 from flowconf.train.runs.lock import release_locks
 from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
-Order = tuple[list[int], int] | tuple[list[int], int, list[int]]
+Order = tuple[list[int], int, list[int] | None]
 """Rows, the seed of their batch, and the seed of each row if they are augmented: plain numbers, which are sent to a
 worker without shared memory."""
 Pass = tuple[int, int, list[tuple[int, int]]]
@@ -178,9 +178,9 @@ class _Remote(Dataset[Batch | FlowconfError]):
         self.split = split
 
     def __getitem__(self, order: Order) -> Batch | FlowconfError:
-        rows, seed, *augment = order
+        rows, seed, seeds = order
         try:
-            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed), *augment)
+            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed), seeds)
         except FlowconfError as refused:
             return refused
 

@@ -16,7 +16,8 @@ from flowconf.language.keys.validate import validate
 from flowconf.language.section import Section
 from flowconf.language.value_types import Positive
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, nearest
-from flowconf.train.data.splits import Declared, classes_in
+from flowconf.train.data.declarations import Declared
+from flowconf.train.data.splits import classes_in
 from flowconf.train.data.table_files import Table
 from flowconf.train.data.table_lists import flat, lists_of, text_of
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.train.data.splits import RowsOfFile, Split, Splits
+from flowconf.train.data.declarations import RowsOfFile
+from flowconf.train.data.splits import Split, Splits
 from flowconf.train.data.table_fields import PRESENT, TableField, fit, refuse_changed, tensors_of
 from flowconf.train.data.table_files import Table, divided
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from flowconf.language.value_types import Count, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
-from flowconf.train.data.splits import Declared, Resident, Source, Splits, provides
+from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.splits import Resident, Source, Splits
 from flowconf.train.data.table_fields import TableField, declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, column_names, read_table
 from flowconf.train.data.table_rows import TableRows, of_file

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.files import Windows
-from flowconf.train.data.splits import Declared, Resident, Source, Split, Splits, provides
+from flowconf.train.data.splits import Resident, Source, Split, Splits
 from flowconf.train.data.table_fields import declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file

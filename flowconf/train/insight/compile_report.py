@@ -20,7 +20,7 @@ from flowconf.graph.graph import Graph
 from flowconf.language.plan import Step, join
 from flowconf.report import Place, shown_path
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
-from flowconf.train.data.splits import in_parts
+from flowconf.train.data.feed import in_parts
 from flowconf.train.job import Job
 from flowconf.train.seeds import undisturbed
 

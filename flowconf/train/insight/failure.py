@@ -12,8 +12,8 @@ from flowconf.graph.failed_step import MARK, shown
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
 from flowconf.train.checks.terms import problems_of
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.run_data import placed
-from flowconf.train.data.splits import Feed
 from flowconf.train.header import memory
 from flowconf.train.insight.failure_place import place_of_failure
 from flowconf.train.job import Job

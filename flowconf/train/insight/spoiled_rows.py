@@ -6,7 +6,7 @@ import torch
 
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
-from flowconf.train.data.splits import Feed
+from flowconf.train.data.feed import Feed
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
 from flowconf.train.objective.gradients import MARK, gradients_for

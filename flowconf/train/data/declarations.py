@@ -1,0 +1,175 @@
+"""What a data set declares of its rows and files, so that a config is checked before the data set is made."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, texts, why_not
+from flowconf.train.data.splits import Splits
+
+Factory = TypeVar("Factory", bound=Callable[..., Splits])
+Declared = Mapping[str, tuple[Any, ...]]
+"""Field -> (shape without the batch dimension, dtype), and the number of classes for class indices.
+
+A size that differs between batches is a symbol such as `"T"`, None or -1; such a field is checked when data is read.
+"""
+
+
+Masks = Mapping[str, str]
+"""Field -> the boolean field that is true where it has a value."""
+Compute = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Gives the outputs of a graph by name, [rows, ...], for inputs by name."""
+RowsOfFile = Callable[..., Any]
+"""Reads a file (`str`) with the arguments of a data set, and gives its rows with the fields that are needed."""
+Reader = Callable[..., Iterable[str]]
+"""Reads a file (`Path`) with a graph (`Compute`) and the arguments of a data set, and gives lines of text."""
+
+
+def provides(
+    *fields: str,
+    shapes: Callable[..., Declared] | None = None,
+    masks: Callable[..., Masks] | Masks | None = None,
+    paths: Sequence[str] = (),
+    rows: RowsOfFile | None = None,
+    reader: Reader | None = None,
+) -> Callable[[Factory], Factory]:
+    """Declares the fields of a data set, so that a config is checked against them before the data set is made.
+
+    `paths` are the arguments that name files or folders, or patterns of files, which must exist. `shapes` is called
+    with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
+    takes the arguments that it needs by name, and the others as `**others`. `masks` gives each field that may be
+    missing or padded the field that is true where it has a value, as in `{"cost": "cost_present"}`, or is a function of
+    the arguments that does; a loss of such a field without that mask is reported.
+
+    So do two functions for `flowconf predict RUN --input FILE` with files other than arrays. `rows`, after a file and
+    the names of the fields that are needed, returns the rows of that file: a split, or a torch data set; it needs no
+    other fields, such as targets. `reader`, after a file (`Path`) and a function from inputs of the graph to its
+    outputs, both by name, returns lines of text, which are printed.
+    """
+
+    places = tuple(texts(paths, "paths"))
+
+    def mark(factory: Factory) -> Factory:
+        cast_any: Any = factory
+        cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, places
+        cast_any.masks = masks
+        cast_any.rows, cast_any.reader = rows, reader
+        return factory
+
+    return mark
+
+
+def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """The arguments of a data set that name missing or unreadable files or folders, each with why and the advice."""
+    given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
+    found = {name: _refusal_of(path) for name, path in given.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _refusal_of(path: str) -> tuple[str, str | None] | None:
+    """Why a file, folder or pattern cannot be read, and the advice; None if it can be read."""
+    try:
+        if Path(path).is_dir():
+            os.scandir(path).close()
+        elif Path(path).exists():
+            Path(path).open("rb").close()
+        elif not matching(path):
+            return f"there is no file or folder `{path}`", "data paths are relative to the current folder"
+    except OSError as problem:
+        return f"`{path}` cannot be read: {why_not(problem)}", None
+    return None
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files that match a pattern, sorted by name; only its last part may have wildcards."""
+    parent = Path(pattern).parent
+    return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
+
+
+def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Declared:
+    """The fields that a data set declares before it is made, without those that have an open size.
+
+    `of_project` is the name of a data set that a project registers, whose `shapes` must be valid. Those of flowconf
+    declare nothing for invalid arguments, which are reported with a place when the data set is made. Raises
+    `ConfigError`.
+    """
+    found = _said("shapes", factory, args, of_project)
+    wrong = _wrong_declaration(found)
+    if wrong is not None:
+        message = f"`shapes` of the data set `{of_project}` {wrong}"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
+    return {field: declared for field, declared in found.items() if not any(_is_open(size) for size in declared[0])}
+
+
+def masks_of(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Masks:
+    """The masks that a data set declares before it is made; see `declared`. Raises `ConfigError`."""
+    found = _said("masks", factory, args, of_project)
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for pair in found.items() for name in pair):
+        message = f"`masks` of the data set `{of_project}` gives `{found!r}`, and must give a field for each field"
+        raise ConfigError(Diagnostic("FC0501", message, path="data.name"))
+    return found
+
+
+def _said(what: str, factory: Callable[..., Any], args: Mapping[str, Any], of_project: str) -> Any:
+    """What a data set declares as `shapes` or `masks` for its arguments. Raises `ConfigError`."""
+    says = getattr(factory, what, None)
+    if not callable(says):
+        return {} if says is None else says
+    try:
+        return says(**with_defaults(factory, args))
+    except FlowconfError:
+        raise
+    except (OSError, EOFError):
+        return {}  # the same files are refused with a place when the data set is made
+    except Exception as problem:
+        if not of_project and isinstance(problem, TypeError | ValueError | ArithmeticError | LookupError):
+            return {}
+        message = f"`{what}` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
+        advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
+        is_call = isinstance(problem, TypeError) and raised_at(problem) is None
+        refusal = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
+        raise ConfigError(replace(refusal, advice=advice) if is_call else refusal) from problem
+
+
+def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a data set: those given, and the defaults of the others."""
+    parameters = inspect.signature(factory).parameters.items()
+    defaults = {name: known.default for name, known in parameters if known.default is not known.empty}
+    return {**defaults, **args}
+
+
+DECLARATION = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64, 10)}`"
+
+
+def _wrong_declaration(found: object) -> str | None:
+    """Why this declares no fields; None if it does."""
+    if not isinstance(found, Mapping):
+        return f"gives a `{type(found).__name__}`, and must give a mapping of fields"
+    for field, declared in found.items():
+        if not isinstance(field, str) or not isinstance(declared, tuple | list) or len(declared) not in (2, 3):
+            return f"gives `{declared!r}` for the field `{field}`, and must give its shape and dtype"
+        shape, dtype, *classes = declared
+        if not isinstance(shape, tuple | list) or not all(_is_open(size) or _is_count(size) for size in shape):
+            return f"gives the shape `{shape!r}` for the field `{field}`, and must give one size for each dimension"
+        if not isinstance(dtype, torch.dtype):
+            return f"gives the dtype `{dtype!r}` for the field `{field}`, and must give one of torch"
+        if not all(_is_count(count) for count in classes):
+            return f"gives `{classes[0]!r}` classes for the field `{field}`, and must give their number"
+    return None
+
+
+def _is_count(size: object) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 0
+
+
+def _is_open(size: object) -> bool:
+    """Whether a declared size differs between batches: a symbol, or what NumPy and ONNX write for one."""
+    return size is None or size == -1 or (isinstance(size, str) and size.isidentifier())
