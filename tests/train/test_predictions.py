@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import flowconf
-from flowconf.train.objective import losses, metrics
+from flowconf.train.objective import losses, metrics, predictions
 from flowconf.train.objective.predictions import MOST_CLASSES, ROWS, Predictions
 from flowconf.train.objective.terms import Operand, Term
 from flowconf.train.runs import predictions as module
@@ -81,6 +81,26 @@ def test_those_of_several_batches_are_counted_together():
     assert [(row.target.text, row.predicted.text, row.right) for row in task.wrong] == [("2", "1", False)] * 2
     (shared,) = tasks_of(losses.cross_entropy, batches, dealt=True, add_up=lambda counts: 2 * counts)
     assert shared.confusion.total == 10
+
+
+@pytest.mark.parametrize("room", [0, 100, 200])
+def test_batches_that_are_held_count_as_others(room, monkeypatch):
+    fields = [{"x": torch.rand(3, 2), "label": torch.randint(3, (3,)), "there": torch.rand(3) > 0.2} for _ in range(5)]
+    batches = [({"logits": torch.rand(3, 3)}, batch) for batch in fields]
+    held = gathered(losses.cross_entropy, batches, mask="there")
+    monkeypatch.setattr(predictions, "MOST_HELD", room)
+    assert gathered(losses.cross_entropy, batches, mask="there") == held
+
+
+def test_what_a_graph_computes_may_be_overwritten_by_its_next_batch():
+    logits, batch = scores_of(0, 1), {"x": torch.rand(2, 2), "label": torch.tensor([0, 1])}
+
+    def batches():
+        yield {"logits": logits}, batch
+        yield {"logits": logits.zero_()}, batch
+
+    (task,) = tasks_of(losses.cross_entropy, batches())
+    assert task.confusion.counts[1] == [1, 1, 0]
 
 
 def test_classes_have_the_names_that_the_data_set_has_found():

@@ -59,7 +59,8 @@ def test_a_report_says_what_the_run_took(folder):
     assert report_data([run.folder], {})[1][0].code == "FC0702"
 
 
-def test_a_report_has_what_the_steps_took(folder):
+def test_a_report_has_what_the_steps_took(folder, monkeypatch):
+    monkeypatch.setattr(resources, "BETWEEN", 0.0)
     run = folder.train("trainer.log_every=8")
     lines = [json.loads(line) for line in (run.folder / "resources.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [line["step"] for line in run.log if "train/loss" in line]
@@ -85,6 +86,20 @@ def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
         clock[0] += 100.0  # an evaluation
         watcher.evaluated(step, {})
     assert [(step, found["rows_per_second"]) for step, found in logged] == [(2, 20.0), (3, 20.0)]
+
+
+def test_what_steps_take_is_logged_at_most_ten_times_a_second(monkeypatch):
+    clock, logged = [0.0], []
+    monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
+    trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=1), data=SimpleNamespace(batch_size=10))
+    job = SimpleNamespace(config=SimpleNamespace(training=trainer), total_steps=8, device=torch.device("cpu"))
+    watcher = resources.Resources(job)
+    watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
+    watcher.start(0)
+    for step in range(1, 9):
+        clock[0] += 1 / 32
+        watcher.step(step)
+    assert [(step, found["rows_per_second"]) for step, found in logged] == [(4, 320.0), (8, 320.0)]
 
 
 def test_the_log_of_resources_is_no_link(folder, tmp_path):

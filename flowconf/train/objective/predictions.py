@@ -2,7 +2,8 @@
 
 What is compared follows from the losses and metrics: a term with one value of the graph and one field of the batch
 compares scores with class indices if the field lacks only the dimension of the classes, and numbers if both have the
-same shape. Nothing is read from the device until the report is written, and the memory does not grow with the rows.
+same shape. Small evaluations are held as they are, and counted only if a report shows them. Nothing is read from the
+device until then, and the memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOST_PARTS = 16
 """The batches whose wrong rows are kept until they are compared."""
 MOST_CLASSES = 1000
 """Confusions of more classes are not counted."""
+MOST_HELD = 1 << 23
+"""The bytes of the batches of an evaluation that are held; of more, they are counted while it runs."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,26 @@ class Task:
     names: Sequence[str]
     """Those of the classes, if the data set has determined them."""
 
-    def counted(self, target: Tensor, classes: int, values: Values, batch: Values) -> Tensor:
+    def read(self, values: Values, batch: Values) -> dict[str, Tensor]:
+        """What is compared: `predicted` and `target`, and the `mask` if there is one."""
+        found = {"predicted": self.predicted.read(values, batch).detach(), "target": self.target.read(values, batch)}
+        return found if self.mask is None else found | {"mask": self.mask.read(values, batch)}
+
+    def counted(self, target: Tensor, classes: int, mask: Tensor | None) -> Tensor:
         """Which class indices [...] count."""
         found = (target >= 0) & (target < classes)
         if self.ignored is not None:
             found &= target != self.ignored
-        mask = None if self.mask is None else self.mask.read(values, batch)
         return found if mask is None or mask.ndim > target.ndim else found & (spread(mask, target) != 0)
+
+
+Batch = tuple[dict[str, Tensor], list[dict[str, Tensor]]]
+"""The inputs of a batch as `input NAME`, and what each task compares."""
 
 
 @dataclass
 class Tally:
-    """What has been gathered of a task in an evaluation, on the device."""
+    """What has been counted of a task in an evaluation, on the device."""
 
     counts: Tensor | None = None
     """How often each class was predicted for each target, [classes * classes], and the number that does not count."""
@@ -66,6 +77,48 @@ class Tally:
     wrong: list[dict[str, Tensor]] = field(default_factory=list)
     """The wrong rows with the highest confidence of some batches, with their inputs as `input NAME`; `rank` is the
     logarithm of the confidence, and lowest for right ones."""
+
+
+class Evaluation:
+    """The predictions of one evaluation: batches that are held, and the counts of those before them."""
+
+    def __init__(self, tasks: Sequence[Task], dealt: bool = False) -> None:
+        self.dealt = dealt
+        self.tallies = [Tally() for _ in tasks]
+        self.first: dict[str, Tensor] = {}
+        """The inputs of the first rows."""
+        self._tasks = tasks
+        self._held: list[Batch] = []
+        self._bytes = 0
+
+    def add(self, batch: Batch) -> None:
+        """Hold a copy of a batch if there is room, or count it and those that are held."""
+        inputs, compared = batch
+        self._bytes += sum(value.nbytes for part in (inputs, *compared) for value in part.values())
+        if self._bytes <= MOST_HELD:  # the memory of what a compiled graph computes is used again by the next batch
+            self._held.append((inputs, [{**part, "predicted": part["predicted"].clone()} for part in compared]))
+        else:
+            self.count()
+            self._count(batch)
+
+    def count(self) -> None:
+        """Count what is held."""
+        for batch in self._held:
+            self._count(batch)
+        self._held, self._bytes = [], 0
+
+    def _count(self, batch: Batch) -> None:
+        inputs, compared = batch
+        if not self.first:
+            self.first = _rows(slice(ROWS), inputs)
+        for task, tally, part in zip(self._tasks, self.tallies, compared, strict=True):
+            predicted, target = part["predicted"], part["target"]
+            if _are_scores(predicted, target, task.dim):
+                scores = predicted.movedim(task.dim, -1)
+                counted = task.counted(target, scores.shape[-1], part.get("mask"))
+                _add_classes(tally, scores, target.long(), counted, inputs)
+            elif predicted.shape == target.shape and not tally.first:
+                tally.first = _rows(slice(ROWS), {"target": target, "predicted": predicted})
 
 
 class Predictions:
@@ -83,48 +136,41 @@ class Predictions:
         self._inputs, self._add_up = inputs, add_up
         self._split = training.trainer.best.split("/")[0]
         self._tasks = list(_tasks(training, terms, metrics, fitted or {}, self._split))
-        self._tallies: list[Tally] = []
-        self._first: dict[str, Tensor] = {}
-        self._is_dealt = False
-        self._kept: tuple[int, dict[str, Tensor], list[Tally]] | None = None
+        self._latest = Evaluation(self._tasks)
+        self._kept: tuple[int, Evaluation] | None = None
 
     def begin(self, split: str, dealt: bool) -> None:
         """Begin the evaluation of a split; `dealt`: this process gets a part of its batches."""
         if split == self._split:
-            self._tallies, self._first, self._is_dealt = [Tally() for _ in self._tasks], {}, dealt
+            self._latest = Evaluation(self._tasks, dealt)
 
     @torch.no_grad()
     def add(self, split: str, values: Values, batch: Values) -> None:
         """Add a batch of an evaluation."""
-        if split != self._split or not self._tasks:
-            return
-        inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
-        if not self._first:
-            self._first = _rows(slice(ROWS), inputs)
-        for task, tally in zip(self._tasks, self._tallies, strict=True):
-            predicted, target = task.predicted.read(values, batch).detach(), task.target.read(values, batch)
-            if _are_scores(predicted, target, task.dim):
-                scores = predicted.movedim(task.dim, -1)
-                counted = task.counted(target, scores.shape[-1], values, batch)
-                _add_classes(tally, scores, target.long(), counted, inputs)
-            elif predicted.shape == target.shape and not tally.first:
-                tally.first = _rows(slice(ROWS), {"target": target, "predicted": predicted})
+        if split == self._split and self._tasks:
+            inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
+            self._latest.add((inputs, [task.read(values, batch) for task in self._tasks]))
 
+    @torch.no_grad()
     def keep(self, step: int) -> None:
         """Keep what the evaluation after `step` steps has gathered: its weights are the best so far. Collective."""
-        for tally in self._tallies:
-            if self._is_dealt and tally.counts is not None:
-                tally.counts = self._add_up(tally.counts)
-        self._kept = step, self._first, self._tallies
+        if self._latest.dealt:
+            self._latest.count()
+            for tally in self._latest.tallies:
+                if tally.counts is not None:
+                    tally.counts = self._add_up(tally.counts)
+        self._kept = step, self._latest
 
+    @torch.no_grad()
     def take(self) -> Shown | None:
         """What is kept, as plain data; None if it has been taken."""
         if self._kept is None:
             return None
-        (step, first, tallies), self._kept = self._kept, None
-        pairs = zip(self._tasks, tallies, strict=True)
+        (step, found), self._kept = self._kept, None
+        found.count()
+        pairs = zip(self._tasks, found.tallies, strict=True)
         tasks = [_compared(task, tally) for task, tally in pairs if tally.first]
-        inputs = [inputs_of(row) for row in _each(first)]
+        inputs = [inputs_of(row) for row in _each(found.first)]
         return Shown(split=self._split, step=step, inputs=inputs, tasks=tasks)
 
 
