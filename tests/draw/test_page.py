@@ -21,6 +21,7 @@ from flowconf.draw.page.assemble import HERE, graph_page, in_frame, pair_page
 from flowconf.graph.facts import facts_of
 from flowconf.language.registry import modules
 from flowconf.train.checks import road
+from tests.draw.contrast import contrast, low_contrast
 
 DOCUMENT = """\
 label: everything
@@ -221,7 +222,7 @@ def test_overlays_show_shares(data, shows):
     share = card(tab, "stem").locator(".share").bounding_box()["width"]
     track = card(tab, "stem").locator(".track").bounding_box()["width"]
     figure = next(text for text in texts(tab, "stem") if "%" in text)
-    assert share / track == pytest.approx(float(figure.split("·")[1].strip(" %")) / 100, abs=0.02)
+    assert share / track == pytest.approx(float(figure.split("·")[1].strip(" \xa0%")) / 100, abs=0.02)
     tab.get_by_label("overlay").select_option("time")
     assert "3 ms" in texts(tab, "stem")
     assert "Largest by time of a step" in tab.locator("aside").inner_text()
@@ -308,24 +309,20 @@ def test_it_prints_the_map_and_no_tools(page, shows):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_have_contrast(scheme, page, shows):
+def test_texts_have_contrast(scheme, data, page, shows):
     tab = shows(page, color_scheme=scheme)
-    ratio = """([text, ground]) => {
-      const light = (name) => {
-        const element = document.createElement("i");
-        element.style.color = `var(--${name})`;
-        document.body.append(element);
-        const parts = getComputedStyle(element).color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
-        element.remove();
-        const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
-      };
-      const [a, b] = [light(text), light(ground)].sort((x, y) => y - x);
-      return a / b;
-    }"""
-    for ground in ("ground", "panel", "card"):
-        for text in ("ink", "soft", "accent", "loop", "map", "fork", "choice", "ice"):
-            assert tab.evaluate(ratio, [text, ground]) >= 4.5, (scheme, text, ground)
+    assert low_contrast(tab) == {}
+    lines = ("edge", "accent", "loop", "map", "fork", "choice", "ice", "share", "state")
+    assert {line: ratio for line in lines if (ratio := contrast(tab, line, "ground")) < 3} == {}
+    tab.get_by_label("overlay").select_option("parameters")
+    tab.get_by_role("button", name="shapes").click()
+    tab.get_by_role("searchbox").fill("linear")
+    tab.locator('[data-id="stem"]').click()
+    assert low_contrast(tab) == {}
+    marks = dict.fromkeys(["stem", "block"], {"kind": "added", "texts": ["by a pivot"]})
+    marks |= {"mixed": {"kind": "removed", "texts": []}, "pick": {"kind": "resized", "texts": ["[4]"]}}
+    marks |= {"again": {"kind": "error", "texts": ["does not fit"]}, "read": {"kind": "cause", "texts": []}}
+    assert low_contrast(shows(pair_page(data, {**data, "marks": marks}), color_scheme=scheme)) == {}
 
 
 def test_it_fits_a_narrow_window(page, shows):

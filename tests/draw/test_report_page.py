@@ -10,6 +10,7 @@ from flowconf.draw.levels import picture
 from flowconf.draw.page.assemble import report_page
 from flowconf.language.resolve.resolver import resolve
 from flowconf.text.documents import read
+from tests.draw.contrast import contrast, low_contrast
 
 HOSTILE = "</script><script>window.ran=1</script><img src=x onerror=window.ran=2>\u202e\x1b"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -150,9 +151,9 @@ def test_predictions_are_shown_beside_their_targets(shows):
     table = tab.locator("table.confusion")
     assert table.locator("thead").inner_text().split() == ["target", "ant", "7", "others"]
     assert [line.split() for line in table.locator("tbody tr").all_inner_texts()][1] == ["7", "8", "2"]
-    assert table.get_by_title("7 taken for others: 2 (20 % of 7)").count() == 1
+    assert table.get_by_title("7 taken for others: 2 (20\xa0% of 7)").count() == 1
     assert tab.locator(".pairs li").all_inner_texts() == ["7 taken for bee: 2 ×", "ant taken for 7: 1 ×"]
-    assert "22 of 25 right (88 %), loss.label" in tab.locator(".compared h3").inner_text()
+    assert "22 of 25 right (88\xa0%), loss.label" in tab.locator(".compared h3").inner_text()
     words = " ".join(tab.locator(".sample.wrong").first.inner_text().split())
     assert words == "image target 7 prediction ✗ 9 98 %"
     first = tab.locator(".sample:not(.wrong)")
@@ -166,6 +167,20 @@ def test_it_fits_a_narrow_window(scheme, graph, shows):
         report_page(report(run("first", 1.0, graph=graph))), viewport={"width": 320, "height": 640}, color_scheme=scheme
     )
     assert tab.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_have_contrast(scheme, graph, shows):
+    row = {"inputs": {"image": {"png": PNG}}, "target": {"text": "7"}, "predicted": {"text": "9"}, "right": False}
+    shown = {"split": "val", "step": 400, "inputs": [row["inputs"]], "tasks": [task_of([row])]}
+    differs = [{"key": "optimizer.lr", "values": ["2", "1"]}]
+    one, failed = run("first", 2.0, graph=graph, predictions=shown), run("second", 1.0, status="failed")
+    tab = shows(report_page(report(one, failed, differs=differs)), color_scheme=scheme)
+    for summary in tab.locator("summary").all():
+        summary.click()
+    tab.locator("canvas").first.wait_for()
+    assert low_contrast(tab) == {}
+    assert {at: ratio for at in range(1, 7) if (ratio := contrast(tab, f"curve{at}", "panel")) < 3} == {}
 
 
 def test_it_prints_without_tools(graph, shows):

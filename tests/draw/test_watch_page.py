@@ -10,6 +10,7 @@ import pytest
 from flowconf.train.runs import watching
 from flowconf.train.runs.watch_server import WatchServer
 from flowconf.train.runs.watching import Watched
+from tests.draw.contrast import low_contrast
 from tests.train.test_watch import make_run, write_lines
 
 HOSTILE = "<img src=x onerror=window.ran=1></script><script>window.ran=2</script>\u202e\x1b"
@@ -74,4 +75,17 @@ def test_it_says_when_the_server_is_gone(server, browser):
     tab.get_by_text("does not answer").wait_for()
     tab.context.set_offline(False)
     tab.get_by_text("does not answer").wait_for(state="detached")
+    tab.close()
+
+
+def test_texts_have_contrast_in_the_dark(server, browser):
+    tab = browser.new_page(color_scheme="dark")
+    tab.goto(server.address)
+    tab.get_by_role("heading", name="first").wait_for()
+    tab.locator("summary").filter(has_text="Graph").click()
+    tab.locator('.graph [data-id="stem"]').wait_for()
+    assert low_contrast(tab) == {}
+    tab.context.set_offline(True)
+    tab.get_by_text("does not answer").wait_for()
+    assert low_contrast(tab) == {}
     tab.close()

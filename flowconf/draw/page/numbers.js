@@ -15,5 +15,5 @@ export function full(count) {
 
 /** A share between 0 and 1 as a percentage. */
 export function percent(share) {
-  return share > 0 && share < 0.001 ? "<0.1 %" : `${Number((100 * share).toPrecision(share >= 0.1 ? 3 : 2))} %`;
+  return share > 0 && share < 0.001 ? "<0.1\u00a0%" : `${Number((100 * share).toPrecision(share >= 0.1 ? 3 : 2))}\u00a0%`;
 }
