@@ -11,8 +11,8 @@ from flowconf.train.runs.folder import Run
 from flowconf.train.runs.resources import Meter, memory_in_use
 
 NOT_LOGGED = ("seconds", "steps_per_second")
-BETWEEN = 0.1
-"""The seconds between two entries, at least; each takes about 0.1 ms."""
+BETWEEN = 0.5
+"""The seconds between two entries, at least; each takes up to 0.5 ms."""
 
 
 class Resources(Watcher):

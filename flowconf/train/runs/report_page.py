@@ -23,7 +23,7 @@ from flowconf.train.runs.predictions import write_predictions
 from flowconf.train.runs.report_data import origins_of, report_data, written_place
 
 REPORT = "report.html"
-SHARE = 0.005
+SHARE = 0.0025
 """The share of a run's time that its reports may take, apart from the last one."""
 FIRST = 0.01
 """The seconds that the first report is expected to take."""
