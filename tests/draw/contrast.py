@@ -1,73 +1,17 @@
-"""The contrast of what a page shows, by the formula of WCAG 2: at least 4.5 for texts, and 3 for lines and large texts."""
+"""The contrast of what a page shows: at least 4.5 for texts, and 3 for lines and large texts."""
 
 from __future__ import annotations
 
-FORMULA = r"""
-  const parsed = (text) => {
-    if (!text || text === "none") return [0, 0, 0, 0];
-    const isUnit = text.startsWith("color(srgb"), found = text.replace("srgb", "").match(/[\d.]+/g).map(Number);
-    return [...found.slice(0, 3).map((part) => (isUnit ? 255 * part : part)), found[3] ?? 1];
-  };
-  const over = (top, below) => [...[0, 1, 2].map((at) => top[at] * top[3] + below[at] * (1 - top[3])), 1];
-  const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-  const light = (colour) => {
-    const [r, g, b] = colour.map((part) => linear(part / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
-  };
-  const ratio = (a, b) => Math.max(light(a), light(b)) / Math.min(light(a), light(b));
-"""
-OF_COLOURS = f"""
-(names) => {{
-  {FORMULA}
-  const colours = names.map((name) => {{
-    const element = document.createElement("i");
-    element.style.color = `var(--${{name}})`;
-    document.body.append(element);
-    const found = parsed(getComputedStyle(element).color);
-    element.remove();
-    return found;
-  }});
-  return ratio(...colours);
-}}
-"""
-OF_TEXTS = f"""
-() => {{
-  {FORMULA}
-  const faint = (element) => (element instanceof Element ? Number(getComputedStyle(element).opacity) * faint(element.parentNode) : 1);
-  const isDrawn = (element) => element instanceof SVGElement && element.localName !== "svg";
-  const painted = (element) => {{
-    const style = getComputedStyle(element), colour = parsed(isDrawn(element) ? style.fill : style.backgroundColor);
-    return [...colour.slice(0, 3), colour[3] * faint(element)];
-  }};
-  const sheet = matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18, 1] : [255, 255, 255, 1];
-  const isGround = (element) => !["text", "tspan", "canvas"].includes(element.localName);
-  const ground = (element, x, y) => {{
-    const all = document.elementsFromPoint(x, y), at = all.findIndex((one) => one === element || element.contains(one));
-    return all.slice(Math.max(0, at)).filter(isGround).map(painted).reverse().reduce((behind, top) => over(top, behind), sheet);
-  }};
-  const low = {{}}, walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {{
-    const node = walker.currentNode, element = node.parentElement, range = document.createRange();
-    if (!node.data.trim() || element.closest("script, option, .faded") || !element.checkVisibility({{ visibilityProperty: true }})) continue;
-    element.scrollIntoView({{ block: "nearest", inline: "nearest" }});
-    range.selectNodeContents(node);
-    const box = range.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
-    if (x < 0 || y < 0 || x >= innerWidth || y >= innerHeight) continue;
-    const style = getComputedStyle(element), behind = ground(element, x, y), ink = parsed(isDrawn(element) ? style.fill : style.color);
-    const found = ratio(over([...ink.slice(0, 3), ink[3] * faint(element)], behind), behind);
-    const size = parseFloat(style.fontSize), isLarge = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    if (found < (isLarge ? 3 : 4.5)) low[`${{element.localName}}.${{element.getAttribute("class")}}: ${{node.data.trim()}}`] = found;
-  }}
-  return low;
-}}
-"""
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").partition("\n")[2].strip()
 
 
 def low_contrast(tab) -> dict[str, float]:
     """The texts of a page whose contrast with what is behind them is too low, with their ratio."""
-    return tab.evaluate(OF_TEXTS)
+    return tab.evaluate(f"() => {SCRIPT}.lowTexts()")
 
 
 def contrast(tab, one: str, other: str) -> float:
     """The ratio of two colours of the style, such as `ink` and `ground`."""
-    return tab.evaluate(OF_COLOURS, [one, other])
+    return tab.evaluate(f"([one, other]) => {SCRIPT}.ofColours(one, other)", [one, other])

@@ -319,7 +319,7 @@ def test_texts_have_contrast(scheme, data, page, shows):
     tab.get_by_role("searchbox").fill("linear")
     tab.locator('[data-id="stem"]').click()
     assert low_contrast(tab) == {}
-    marks = dict.fromkeys(["stem", "block"], {"kind": "added", "texts": ["by a pivot"]})
+    marks = {"stem": {"kind": "added", "texts": ["by a pivot"]}, "block": {"kind": "changed", "texts": []}}
     marks |= {"mixed": {"kind": "removed", "texts": []}, "pick": {"kind": "resized", "texts": ["[4]"]}}
     marks |= {"again": {"kind": "error", "texts": ["does not fit"]}, "read": {"kind": "cause", "texts": []}}
     assert low_contrast(shows(pair_page(data, {**data, "marks": marks}), color_scheme=scheme)) == {}
