@@ -390,7 +390,7 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
 
     def write() -> None:
         state.write(run.checkpoints / LAST)
-        write_best(state.weights())
+        write_best(state)
 
     run.save(write)
     run.flush()
@@ -399,8 +399,9 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no element is infinite or NaN. Synchronizes with the device once."""
     reals = (torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors)
-    extremes = [torch.stack(real.detach().aminmax()) for real in reals if real.is_floating_point() and real.numel()]
-    return not extremes or bool(torch.stack([found.isfinite().all() for found in extremes]).all())
+    checked = (real.detach() for real in reals if real.is_floating_point() and real.numel())
+    extremes = [extreme for real in checked for extreme in real.aminmax()]
+    return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
 def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> int:

@@ -14,27 +14,29 @@ from torch import Tensor
 
 from flowconf.graph.sharded import whole
 from flowconf.graph.weights.listing import DTYPES
-from flowconf.graph.weights.seal import data_of, sealed
+from flowconf.graph.weights.seal import data_of, digest_of, sealed
 from flowconf.report import Diagnostic, Place, RunError
 
 NAMES: dict[torch.dtype, str] = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
 """The names of types in the safetensors format."""
 ALIGNMENT = 8
 """The header of a safetensors file is padded to a multiple of this many bytes."""
+BUFFER = 1 << 20
+"""Bytes that are written at once."""
 
 
 def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
     """Replace `file` by the concatenation of `parts`. Raises `OSError`, and then leaves the earlier file unchanged."""
     temporary = file.with_name(temporary_name(file.name, str(os.getpid())))
     try:
-        with temporary.open("wb") as stream:
-            for part in parts:
-                stream.write(part)
+        with temporary.open("wb", BUFFER) as stream:
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
     sync_folder(file.parent)
 
 
@@ -52,6 +54,7 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
+@torch.no_grad()
 def snapshot(tensors: Mapping[str, Tensor], *, kept: bool = True) -> dict[str, Tensor]:
     """Contiguous copies on the CPU, independent of later changes.
 
@@ -59,9 +62,9 @@ def snapshot(tensors: Mapping[str, Tensor], *, kept: bool = True) -> dict[str, T
     """
     copies = {}
     for name, tensor in tensors.items():
-        found = whole(tensor.detach())
+        found = whole(tensor)
         if kept:
-            copies[name] = torch.empty(found.shape, dtype=found.dtype).copy_(found)
+            copies[name] = found.to("cpu", copy=True, memory_format=torch.contiguous_format)
     return copies
 
 
@@ -70,10 +73,14 @@ def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
     Raises `OSError`, and `RunError` for a type that the format does not have.
     """
-    write_atomically(file, *_serialized(file, tensors, sealed(tensors, metadata)))
+    data = {name: data_of(tensor) for name, tensor in tensors.items()}
+    digests = {name: digest_of(tensor, data[name]) for name, tensor in tensors.items()}
+    write_atomically(file, *_serialized(file, tensors, data, sealed(digests, metadata)))
 
 
-def _serialized(file: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+def _serialized(
+    file: Path, tensors: Mapping[str, Tensor], data: Mapping[str, memoryview], texts: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file, which share memory with the tensors that are contiguous and on the CPU."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each one is aligned
     header: dict[str, Any] = {"__metadata__": dict(texts)}
@@ -89,5 +96,4 @@ def _serialized(file: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, s
     text += b" " * (-len(text) % ALIGNMENT)
     yield struct.pack("<Q", len(text))
     yield text
-    for name in names:
-        yield data_of(tensors[name])
+    yield from (data[name] for name in names)

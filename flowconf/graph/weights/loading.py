@@ -110,9 +110,13 @@ def weights_in(file: TensorFile) -> list[str]:
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """The parameters and persistent buffers below `module`; shared ones are listed once, with their first name."""
-    state = module.state_dict(keep_vars=True)
-    first = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-    return {name: tensor for name, tensor in state.items() if name in first}
+    names: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True).items()
+    return {
+        name: tensor
+        for name, tensor in state
+        if isinstance(tensor, Tensor) and names.setdefault(id(tensor), name) == name
+    }
 
 
 def other_names(module: nn.Module) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowconf.graph.weights.file_names import INDEX
 from flowconf.graph.weights.layouts import TensorSets, sets_of, shards_of
-from flowconf.graph.weights.seal import Broken, digest_of, digests_in
+from flowconf.graph.weights.seal import Broken, data_of, digest_of, digests_in
 from flowconf.graph.weights.sources import as_unicode
 from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
 
@@ -63,7 +63,7 @@ def opened(file: Path, place: Place, device: str = "cpu", at: str | None = None)
 
             def read(name: str) -> Tensor:
                 tensor: Tensor = found.get_tensor(name)
-                if digests is not None and digest_of(tensor) != digests[name]:
+                if digests is not None and digest_of(tensor, data_of(tensor)) != digests[name]:
                     raise Broken(f"`{name}` does not match its digest")
                 return tensor
 

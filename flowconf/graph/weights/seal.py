@@ -25,17 +25,16 @@ class Broken(Exception):
     """A file is corrupt; the message is the reason."""
 
 
-def sealed(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> dict[str, str]:
-    """The metadata with digests for a file with these tensors."""
-    digests = {name: digest_of(tensor) for name, tensor in tensors.items()}
+def sealed(digests: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str]:
+    """The metadata for a file of tensors with these digests."""
     found = {**texts, FORMAT: f"flowconf {VERSION}", DIGESTS: json.dumps(digests)}
     return {**found, DIGEST: _digest_of_texts(found)}
 
 
-def digest_of(tensor: Tensor) -> str:
-    """The SHA-256 digest of the type, shape and data of a tensor."""
+def digest_of(tensor: Tensor, data: memoryview) -> str:
+    """The SHA-256 digest of the type, shape and data of a tensor; `data` is `data_of` it."""
     found = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-    found.update(data_of(tensor))
+    found.update(data)
     return found.hexdigest()
 
 

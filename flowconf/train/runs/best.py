@@ -75,7 +75,7 @@ class Best:
 
         def write(found: Snapshot) -> None:
             if better:
-                found.with_texts(best_of).write(self.file)
+                found.weights().with_texts(best_of).write(self.file)
             keep(found)
 
         return write

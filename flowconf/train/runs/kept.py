@@ -56,7 +56,7 @@ class Kept:
 
         def write(found: Snapshot) -> None:
             if reasons:
-                found.with_texts(texts).write(kept_file(self.run.folder, step))
+                found.weights().with_texts(texts).write(kept_file(self.run.folder, step))
             self._remove_all_but(staying)
 
         return write

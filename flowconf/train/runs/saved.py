@@ -83,10 +83,10 @@ class SavedOptimizer(Section):
 
 
 class SavedRandom(Section):
-    """The random numbers of Python, and of NumPy where it was in use; torch's are tensors."""
+    """The generators of Python, and of NumPy where it was in use; their numbers are tensors, as torch's are."""
 
-    python: tuple[int, list[int], float | None]
-    numpy: tuple[str, list[int], int, int, float] | None
+    python: tuple[int, float | None]
+    numpy: tuple[str, int, int, float] | None
 
 
 class SavedState(Section):

@@ -11,6 +11,7 @@ import errno
 import json
 import random
 import sys
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def whole_state(job: Job, run: str, progress: Progress, tensors: Mapping[str, Te
     All processes of a team call this, and the first one gets the tensors.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
-    for path, name, tensor in _kept(job.graph):
+    for path, name, tensor in _kept(job.graph) if job.memory.kept else ():
         found[f"{MARK}memory/{path}/{name}"] = tensor
     scaler = job.precision.scaler
     state = SavedState(
@@ -202,7 +203,7 @@ def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.de
 
 
 def _names(job: Job) -> dict[nn.Parameter, str]:
-    return {parameter: name for name, parameter in job.graph.named_parameters()}
+    return {parameter: name for group in job.groups for name, parameter in group.named.items()}
 
 
 def _optimizer_state(job: Job, tensors: dict[str, Tensor]) -> SavedOptimizer:
@@ -281,26 +282,29 @@ def _random_state(tensors: dict[str, Tensor]) -> SavedRandom:
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"{MARK}random/cuda/{number}"] = state
     version, numbers, gauss = random.getstate()
+    tensors[f"{MARK}random/python"] = torch.frombuffer(array("I", numbers), dtype=torch.uint32)
     numpy, found = sys.modules.get("numpy"), None
     if numpy is not None:
         name, key, *rest = numpy.random.get_state()
-        found = (name, key.tolist(), *rest)
-    return SavedRandom(python=(version, list(numbers), gauss), numpy=found)
+        tensors[f"{MARK}random/numpy"] = torch.from_numpy(key)
+        found = (name, *rest)
+    return SavedRandom(python=(version, gauss), numpy=found)
 
 
 def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Path) -> None:
-    version, numbers, gauss = saved.python
+    version, gauss = saved.python
     try:
         torch.set_rng_state(tensors["torch"])
         for name, state in tensors.items():
             number = name.removeprefix("cuda/")
             if number.isdecimal() and int(number) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(state, int(number))
-        random.setstate((version, tuple(numbers), gauss))
+        random.setstate((version, tuple(tensors["python"].tolist()), gauss))
         if saved.numpy is not None:
             import numpy
 
-            found: Any = saved.numpy
-            numpy.random.set_state(found)
+            name, *rest = saved.numpy
+            numpys: Any = (name, tensors["numpy"].tolist(), *rest)
+            numpy.random.set_state(numpys)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
         raise broken(file, Place(str(file)), f"its random state is invalid: {problem}") from None
