@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from flowconf.graph.tree import GraphTree
+
 SETTING = "_flowconf_frozen"
 INHERITED = "_flowconf_inherited"
 
@@ -67,8 +69,15 @@ def is_evaluating(module: nn.Module) -> bool:
     return _effective(module) == "all"
 
 
-def keep_evaluating(module: nn.Module, mode: bool) -> None:
-    """Set frozen modules back to evaluation mode after `train(mode)`."""
+def set_mode(module: nn.Module, mode: bool) -> None:
+    """Set training or evaluation mode for all parts that are not frozen, by `train` of a class that has its own."""
+    if isinstance(module, GraphTree) or type(module).train is nn.Module.train:
+        module.training = mode and _effective(module) != "all"
+        for child in module._modules.values():
+            if child is not None:
+                set_mode(child, mode)
+        return
+    module.train(mode)
     for part in module.modules():
         if _effective(part) == "all":
             part.training = False

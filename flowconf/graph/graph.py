@@ -71,15 +71,12 @@ class Graph(GraphTree):
 
     def train(self, mode: bool = True) -> Graph:
         """Set training or evaluation mode for all parts that are not frozen."""
-        super().train(mode)
-        freezing.keep_evaluating(self, mode)
+        freezing.set_mode(self, mode)
         return self
 
     def train_at(self, path: str, mode: bool = True) -> None:
         """`train` for the module at a path. Raises `PathError`."""
-        module = self.module_at(path)
-        module.train(mode)
-        freezing.keep_evaluating(module, mode)
+        freezing.set_mode(self.module_at(path), mode)
 
     def swap(self, path: str, other: Graph) -> None:
         """Replace the nested graph at a path by another one, with its weights.

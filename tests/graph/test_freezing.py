@@ -11,6 +11,7 @@ from torch import nn
 
 import flowconf
 from flowconf import PathError
+from flowconf.language import registry
 
 PART = {
     "inputs": {"x": ["B", 6]},
@@ -117,6 +118,28 @@ def test_thaw_gives_back_gradients_and_mode():
     assert drifted(graph)
     graph.freeze("child")
     assert not drifted(graph)
+
+
+class Steady(nn.Sequential):
+    """A module whose first part never trains."""
+
+    def __init__(self):
+        super().__init__(nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[0].eval()
+        return self
+
+
+def test_a_module_may_have_a_train_of_its_own(monkeypatch):
+    monkeypatch.setitem(registry.modules.registered, "Steady", Steady)
+    flow = {"steady": "Steady", "last": "BatchNorm1d(4)"}
+    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": flow})
+    for mode in (True, False, True):
+        graph.train(mode)
+        steady, last = graph.module_at("steady"), graph.module_at("last")
+        assert [steady[0].training, steady[1].training, last.training] == [False, mode, mode]
 
 
 def test_thaw_while_evaluating_stays_evaluating():

@@ -273,11 +273,12 @@ class Average:
         elements = elements.detach().to(exact)
         if elements.ndim == 0:
             rows = next((len(field) for field in batch.values()), 1)  # a rehearsal may know no field
-            weights = torch.full((), rows, dtype=exact, device=elements.device)
-        elif weights is None:
-            weights = torch.ones((), dtype=exact, device=elements.device).expand_as(elements)
-        weights = weights.to(exact)
-        total, count = (elements * weights).sum(), weights.sum()
+            weights = elements.new_full((), rows)
+        if weights is None:
+            total, count = elements.sum(), elements.new_full((), elements.numel())
+        else:
+            weights = weights.to(exact)
+            total, count = (elements * weights).sum(), weights.sum()
         self.total = total if self.total is None else self.total + total
         self.count = count if self.count is None else self.count + count
 

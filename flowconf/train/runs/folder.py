@@ -66,6 +66,7 @@ class Run:
     """Writes the report of the run so far; at the end, with True."""
     _lines: TextIO | None = field(init=False, default=None, repr=False)
     _events: EventFile | None = field(init=False, default=None, repr=False)
+    _resources: TextIO | None = field(init=False, default=None, repr=False)
     _writer: Writer = field(init=False, default_factory=Writer, repr=False)
     _next_look: float = field(init=False, default=0.0, repr=False)
     _tensorboard: bool = field(init=False, default=False, repr=False)
@@ -143,13 +144,13 @@ class Run:
     def log_resources(self, step: int, found: Mapping[str, float]) -> None:
         """Note what training takes at one step. Loggers do not get it."""
         with self._writing():
-            self._check_there()
-            with open(self.folder / RESOURCES, "a", encoding="utf-8", opener=_no_link) as log:
-                log.write(json.dumps({"step": step, **found}) + "\n")
+            if self._resources is None:
+                log = open(self.folder / RESOURCES, "a", encoding="utf-8", opener=_no_link)  # noqa: SIM115
+                self._resources = log
+            self._resources.write(json.dumps({"step": step, **found}) + "\n")
 
     def _log(self, line: dict[str, Any], values: Mapping[str, float], media: Media) -> None:
         with self._writing():
-            self._check_there()
             assert self._lines is not None
             self._lines.write(json.dumps(line) + "\n")
             if self._events is not None:
@@ -164,6 +165,8 @@ class Run:
             self._lines.flush()
             if self._events is not None:
                 self._events.flush()
+            if self._resources is not None:
+                self._resources.flush()
             if self.write_report is not None:
                 self.write_report(False)
 
@@ -234,6 +237,8 @@ class Run:
                 block.callback(lock.release, self._lines)
             if self._events is not None:
                 block.callback(self._events.close)
+            if self._resources is not None:
+                block.callback(self._resources.close)
             block.callback(self._writer.end)
 
     def _sync(self) -> None:

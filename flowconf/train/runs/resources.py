@@ -13,6 +13,7 @@ import torch
 RESOURCES = "resources.jsonl"
 """What a run takes over its steps, in a log of its own: unlike all else that is logged, it differs from run to run."""
 PAGES = Path("/proc/self/statm")
+HAS_PAGES = PAGES.is_file()
 KILO = 1 if sys.platform == "darwin" else 1024
 """The unit in which the system gives the memory of a process."""
 
@@ -45,6 +46,6 @@ class Meter:
 
 def memory_in_use() -> int:
     """The bytes of the memory of this process; where the system does not tell them, the most so far."""
-    if PAGES.is_file():
-        return int(PAGES.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if HAS_PAGES:
+        return int(PAGES.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from _thread import start_new_thread
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 
 
 class Writer:
@@ -15,9 +16,8 @@ class Writer:
     def begin(self, write: Callable[[], None]) -> None:
         """Call `write` in a thread, once the checkpoint before is written."""
         self.wait()
-        thread = ThreadPoolExecutor(1, "checkpoint")
-        self._writing = thread.submit(write)
-        thread.shutdown(wait=False)  # it ends after this call
+        self._writing = Future()
+        start_new_thread(_call, (write, self._writing))  # `Thread` waits until it runs, in which training would stand
 
     def check(self) -> None:
         """Raise the error of a write that has failed."""
@@ -37,3 +37,13 @@ class Writer:
         wait([self._writing])
         written, self._writing = self._writing, None
         return written.exception()
+
+
+def _call(write: Callable[[], None], result: Future[None]) -> None:
+    """Call `write`, and note its end or its error in `result`."""
+    try:
+        write()
+    except BaseException as error:  # noqa: BLE001 - raised where the result is read
+        result.set_exception(error)
+    else:
+        result.set_result(None)
