@@ -70,6 +70,7 @@ def draw(
     from flowconf.draw import heat as profiles
     from flowconf.draw.data import as_data
     from flowconf.draw.dot import dot
+    from flowconf.draw.folding import folded
     from flowconf.draw.levels import picture
     from flowconf.draw.mermaid import mermaid
     from flowconf.draw.outline import outline
@@ -96,12 +97,16 @@ def draw(
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
         shown = profiles.read(heat) if heat is not None else None
+        if form is None and output is None:
+            form = PictureForm.TEXT
         if form is PictureForm.MERMAID:
             text = mermaid(whole, depth, shown)
-        elif form is PictureForm.TEXT or (form is None and output is None):
+        elif form is PictureForm.TEXT:
             text = outline(whole, depth, shown)
         else:
             text = dot(whole, heat=shown, depth=depth)
+        if form is not PictureForm.TEXT and (caption := folded(whole, depth).caption):
+            print(f"{caption}; `--depth N` draws N levels in full", file=sys.stderr)
     if output is None:
         sys.stdout.write(text)
     else:

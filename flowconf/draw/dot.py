@@ -16,6 +16,7 @@ from itertools import accumulate
 from math import sqrt
 
 from flowconf.draw.escaping import Attributes, Lines, attributes, link, quoted
+from flowconf.draw.folding import MOST, Folded, folded
 from flowconf.draw.members import Edge, Level, Member
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -57,6 +58,9 @@ EDGES = {
     "reference": {"style": "dashed", "color": GREY},
     "state": {"style": "dotted", "color": "#6d4bb8", "penwidth": "1.4", "dir": "back"},
 }
+CAPTION = {"labelloc": "t", "labeljust": "l", "fontcolor": GREY}
+QUICK = {"nslimit": "2", "nslimit1": "2"}
+"""How Graphviz arranges many members within seconds: it tries fewer places."""
 COLUMN = 700
 """The height of a column, in points, from which on a graph is drawn in several."""
 
@@ -72,31 +76,37 @@ def dot(
 
     `marks` colours members by their change: "added", "changed", "moved", "resized", or "removed" for steps that no
     longer exist. `notes` adds a line to members. `heat` colours members by a share between 0 and 1, and adds its text.
-    `depth` is the number of levels of graphs to draw, 1 for the outermost only; each deeper graph is one node.
+    `depth` is the number of levels of graphs to draw, 1 for the outermost only; each deeper graph is one node. Without
+    it, what does not fit into a picture is folded, and a caption says so.
     """
-    return _Drawing(whole, marks or {}, heat or {}, depth, notes or {}).text()
+    return _Drawing(folded(whole, depth), marks or {}, heat or {}, notes or {}).text()
 
 
 class _Drawing:
     def __init__(
         self,
-        whole: Member,
+        picture: Folded,
         marks: Mapping[str, str],
         heat: Mapping[str, tuple[float, str]],
-        deepest: int | None,
         notes: Mapping[str, str],
     ) -> None:
-        self.whole, self.marks, self.heat, self.deepest, self.notes = whole, marks, heat, deepest, notes
+        self.picture, self.marks, self.heat, self.notes = picture, marks, heat, notes
+        self.touched = set(marks) | {path.rpartition(".")[0] for path, kind in marks.items() if kind == "removed"}
         self.lines: list[str] = []
         self.edges: list[str] = []
         self.filled: dict[str, set[str]] = {}
         """The inputs of each member that references fill."""
 
     def text(self) -> str:
+        whole, caption = self.picture.whole, self.picture.caption
         for kind, defaults in DEFAULTS.items():
             self.write(1, f"{kind} {attributes(defaults)}")
-        self.level(self.whole, 1)
-        return "\n".join([f"digraph {quoted(self.whole.name)} {{", *self.lines, *self.edges, "}"]) + "\n"
+        self.level(whole, 1)
+        if caption:
+            self.write(1, f"graph {attributes({'label': Lines([caption], 'l'), **CAPTION})}")
+        if len(self.lines) > MOST:
+            self.write(1, f"graph {attributes(QUICK)}")
+        return "\n".join([f"digraph {quoted(whole.name)} {{", *self.lines, *self.edges, "}"]) + "\n"
 
     def write(self, depth: int, text: str) -> None:
         self.lines.append("  " * depth + text)
@@ -118,7 +128,7 @@ class _Drawing:
             if kind == "removed" and path.rpartition(".")[0] == parent.id:
                 removed = Member(id=path, name=path.rpartition(".")[2], notes=("removed",))
                 self.node(removed, depth, self.label(removed), MARKS[kind])
-        column = self.columns(parent.inside, depth)
+        column = self.columns(parent.inside)
         for edge in parent.inside.edges:
             if depth > 1 and edge.source in given:
                 edge = replace(edge, source=given[edge.source].source, part=given[edge.source].part)
@@ -133,7 +143,7 @@ class _Drawing:
             self.node(member, depth, *((label, PILL) if member.name or depth == 1 else ([""], POINT)))
         elif member.kind == "joint":
             self.node(member, depth, [member.name], JOINT if len(member.name) == 1 else WIDE_JOINT)
-        elif self.is_open(member, depth):
+        elif self.is_open(member):
             self.cluster(member, depth)
         else:
             self.card(member, depth)
@@ -149,8 +159,8 @@ class _Drawing:
                 f"  {quoted(member.id)} -> {quoted(member.id)} {attributes(EDGES['state'] | {'dir': 'forward'})}"
             )
 
-    def is_open(self, member: Member, depth: int) -> bool:
-        return member.inside is not None and depth != self.deepest
+    def is_open(self, member: Member) -> bool:
+        return member.inside is not None and member.id not in self.picture.ids
 
     def node(self, member: Member, depth: int, label: list[str], style: Mapping[str, str]) -> None:
         shown = {name: value for name, value in style.items() if name != "bgcolor"}
@@ -170,7 +180,12 @@ class _Drawing:
         self.write(depth, "}")
 
     def look(self, member: Member) -> dict[str, str]:
-        style = dict(MARKS.get(self.marks.get(member.id, ""), {}))
+        is_touched = (
+            bool(self.touched)
+            and member.id in self.picture.ids
+            and any(one.id in self.touched for one in member.walk())
+        )
+        style = dict(MARKS.get(self.marks.get(member.id, "changed" if is_touched else ""), {}))
         if member.id in self.heat:
             style["fillcolor"] = warm(self.heat[member.id][0])
         return style
@@ -202,7 +217,7 @@ class _Drawing:
         ends = [
             (source, target)
             for target in targets
-            for source in self.sources(known[edge.source], edge.part or (target if len(targets) > 1 else ""), depth)
+            for source in self.sources(known[edge.source], edge.part or (target if len(targets) > 1 else ""))
         ]
         for number, (source, target) in enumerate(ends):
             style: Attributes = EDGES[edge.kind] | ({"label": Lines(texts)} if texts and not number else {})
@@ -224,12 +239,12 @@ class _Drawing:
         if depth > 1 and first.kind == "input":  # a column begins below it
             self.edges.append(f"  {quoted(first.id)} -> {quoted(enters.id)} {attributes({'style': 'invis'})}")
 
-    def sources(self, member: Member, part: str, depth: int) -> list[str]:
+    def sources(self, member: Member, part: str) -> list[str]:
         """The nodes that give a part of a member: that of the member, or those of its outputs.
 
         The id of an input that is filled stands for the output of its name.
         """
-        if not self.is_open(member, depth) and member.kind != "output":
+        if not self.is_open(member) and member.kind != "output":
             return [member.id]
         inside = member.inside or Level()
         known = {inner.id: inner for inner in inside.members}
@@ -237,18 +252,18 @@ class _Drawing:
         name = part.partition(".")[0].partition("[")[0]
         within = known.get(f"{member.id}.{name}") if name else None
         if within is not None:
-            return self.sources(within, part.partition(".")[2], depth + 1)
+            return self.sources(within, part.partition(".")[2])
         outputs = [inner for inner in inside.members if inner.kind == "output"]
         named = [inner for inner in outputs if inner.name == name] or outputs
         given = [edge for inner in named for edge in inside.edges if edge.target == inner.id]
-        found = [node for edge in given for node in self.sources(known[edge.source], edge.part, depth + 1)]
+        found = [node for edge in given for node in self.sources(known[edge.source], edge.part)]
         return list(dict.fromkeys(found)) or [inside.members[-1].id]
 
     def targets(self, member: Member, edge: Edge, depth: int) -> list[str]:
         """The nodes that take a value: that of the member, or its inputs that the edge fills."""
         if member.kind == "output" and depth > 1:
             return []
-        if not self.is_open(member, depth):
+        if not self.is_open(member):
             return [member.id]
         inside = member.inside or Level()
         inputs = [inner for inner in inside.members if inner.kind == "input"]
@@ -261,14 +276,14 @@ class _Drawing:
 
     # Columns
 
-    def columns(self, level: Level, depth: int) -> dict[str, int]:
+    def columns(self, level: Level) -> dict[str, int]:
         """Member -> the column that it is drawn in.
 
         A long graph is cut where no edge but the stream crosses, if possible.
         """
         steps = [member for member in level.members if member.kind != "output"]
         number = {member.id: index for index, member in enumerate(steps)}
-        tops = self.tops(level, depth)
+        tops = self.tops(level)
         edges = [edge for edge in level.edges if edge.target in number and edge.source in number]
         crossing = _crossing([(number[edge.source], number[edge.target]) for edge in edges])
         count = _count(tops[-1])
@@ -283,17 +298,17 @@ class _Drawing:
         found = {member.id: bisect(cuts, number[member.id]) for member in steps}
         return found | {edge.target: found[edge.source] for edge in level.edges if edge.target not in number}
 
-    def tops(self, level: Level, depth: int) -> list[float]:
+    def tops(self, level: Level) -> list[float]:
         """About where each member of a level begins below the one before it, in points, and where the last one ends."""
         steps = [member for member in level.members if member.kind != "output"]
-        return list(accumulate((self.height(member, depth) for member in steps), initial=0.0))
+        return list(accumulate((self.height(member) for member in steps), initial=0.0))
 
-    def height(self, member: Member, depth: int) -> float:
+    def height(self, member: Member) -> float:
         """About how tall a member is drawn, in points."""
-        if member.inside is not None and self.is_open(member, depth):
-            whole = self.tops(member.inside, depth + 1)[-1]
+        if member.inside is not None and self.is_open(member):
+            whole = self.tops(member.inside)[-1]
             return 50 + whole / _count(whole)
-        return 85 + 13 * len(member.calls) if member.kind in ("step", "part") else 60
+        return 85 + 13 * len(member.calls) if member.kind in ("step", "part", "range") else 60
 
 
 def _crossing(spans: list[tuple[int, int]]) -> Counter[int]:

@@ -6,8 +6,9 @@ markup are made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
+from flowconf.draw.folding import folded
 from flowconf.draw.heat import Heat
 from flowconf.draw.members import Edge, Member
 from flowconf.report import printable
@@ -21,21 +22,25 @@ FROZEN = "classDef frozen stroke-dasharray: 5 3"
 def mermaid(whole: Member, depth: int | None = None, heat: Heat | None = None) -> str:
     """Draw a picture as a flowchart. `depth` is the number of levels of graphs to draw, 1 for the outermost only.
 
-    `heat` adds its text to each member that it has.
+    Without it, what does not fit into a picture is folded, and a caption says so. `heat` adds its text to each member
+    that it has.
     """
-    numbers = {member.id: f"n{number}" for number, member in enumerate(whole.walk())}
-    return "\n".join(["flowchart TB", f"  {FROZEN}", *_level(whole, numbers, heat or {}, depth, 1)]) + "\n"
+    picture = folded(whole, depth)
+    numbers = {member.id: f"n{number}" for number, member in enumerate(picture.whole.walk())}
+    caption = [f"  caption[{_label([picture.caption])}]"] if picture.caption else []
+    members = _level(picture.whole, numbers, heat or {}, picture.ids, 1)
+    return "\n".join(["flowchart TB", f"  {FROZEN}", *caption, *members]) + "\n"
 
 
-def _level(parent: Member, numbers: Mapping[str, str], heat: Heat, deepest: int | None, depth: int) -> Iterator[str]:
+def _level(parent: Member, numbers: Mapping[str, str], heat: Heat, ids: Set[str], depth: int) -> Iterator[str]:
     assert parent.inside is not None
     indent = "  " * depth
     for member in parent.inside.members:
         number = numbers[member.id]
         share = [heat[member.id][1]] if member.id in heat else []
-        if member.inside is not None and depth != deepest:
+        if member.inside is not None and member.id not in ids:
             yield f"{indent}subgraph {number}[{_label([*_lines(member, is_open=True), *share])}]"
-            yield from _level(member, numbers, heat, deepest, depth + 1)
+            yield from _level(member, numbers, heat, ids, depth + 1)
             yield f"{indent}end"
         elif member.kind in ("input", "output"):
             yield f"{indent}{number}([{_label([member.name or member.kind, member.shape])}])"
