@@ -163,6 +163,9 @@ class DataSection(OpenSection):
     """How training rows are drawn."""
     buckets: BucketSection | None = None
     """Training batches of rows of similar length, cut to their longest row; null: rows as they are."""
+    cache: Annotated[str, Field(min_length=1)] | None = None
+    """A folder, relative to the current one, in which rows are kept once they are read and decoded; null: they are made
+    anew by every run."""
 
 
 class MetricSection(Section):

@@ -114,6 +114,8 @@ class Job:
     reports: list[WeightReport]
     """Reports on the weights that were loaded into the graph."""
     fitted: Mapping[str, Any] | None = None
+    warnings: tuple[Diagnostic, ...] = ()
+    """About the data."""
     """What the data set has determined from its training rows."""
     watchers: Watchers = field(default_factory=Watchers)
     """What sees the run."""

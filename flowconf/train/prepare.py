@@ -80,7 +80,7 @@ def prepare(
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
     groups = groups_of(config, graph, named)
-    splits = make_data(config, team.device)
+    splits = make_data(config, team.device, writes=True)
     fields = dict(splits.train.fields)
     _check_against_data(config, fields, splits, inference)
     terms, metrics = _measured(config, fields, team.device)
@@ -120,6 +120,7 @@ def prepare(
         total_steps=total,
         reports=reports,
         fitted=splits.fitted,
+        warnings=splits.warnings,
         certain=inference is not None and inference.certain,
     )
     _check_memory(job)

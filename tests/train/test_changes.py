@@ -399,6 +399,7 @@ DATA = {
     "drop_last": Change(("data.drop_last=true",), refused="`data.drop_last` cannot be changed when resuming"),
     "workers": Change(("data.workers=1",), lambda job: job.config.training.data.workers, 1),
     "prefetch": Change(("data.prefetch=3",), lambda job: job.config.training.data.prefetch, 3),
+    "cache": Change(("data.cache=rows",), refused="`cache` does not apply to `synthetic`"),
     "evaluate": Change((f"data.evaluate={SECOND}",), lambda job: list(job.config.training.data.evaluate), ["second"]),
     "mixture": Change((f"data.mixture={SECOND}",), refused="the training split has 308 rows, and had 256 up to step 9"),
     "augment": Change(

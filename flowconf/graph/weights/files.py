@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -82,18 +83,29 @@ def _serialized(
     file: Path, tensors: Mapping[str, Tensor], data: Mapping[str, memoryview], texts: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file, which share memory with the tensors that are contiguous and on the CPU."""
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that each one is aligned
+    header, offsets = header_of(file, {name: (one.dtype, tuple(one.shape)) for name, one in tensors.items()}, texts)
+    yield header
+    yield from (data[name] for name in offsets)
+
+
+def header_of(
+    file: Path, kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], texts: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    """The first bytes of a safetensors file with tensors of these types and shapes, and where the data of each begins.
+
+    The data follows in the order of the offsets. Raises `RunError` for a type that the format does not have.
+    """
+    names = sorted(kinds, key=lambda name: (-kinds[name][0].itemsize, name))  # so that each one is aligned
     header: dict[str, Any] = {"__metadata__": dict(texts)}
     end = 0
     for name in names:
-        tensor = tensors[name]
-        if tensor.dtype not in NAMES:
-            message = f"cannot save `{name}`: safetensors does not support {str(tensor.dtype).removeprefix('torch.')}"
+        dtype, shape = kinds[name]
+        if dtype not in NAMES:
+            message = f"cannot save `{name}`: safetensors does not support {str(dtype).removeprefix('torch.')}"
             raise RunError(Diagnostic("FC0702", message, Place(str(file))))
-        begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    yield struct.pack("<Q", len(text))
-    yield text
-    yield from (data[name] for name in names)
+    start = 8 + len(text)
+    return struct.pack("<Q", len(text)) + text, {name: start + header[name]["data_offsets"][0] for name in names}

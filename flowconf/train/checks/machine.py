@@ -14,6 +14,8 @@ from flowconf.train.checks.fsdp import check_shardable
 from flowconf.train.data.declarations import refused_paths
 from flowconf.train.runs.loggers import check_packages
 
+CACHE: Path = ("data", "cache")
+
 
 def check_machine(config: Config, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Report what is missing; `parameters` are the graph's, by name, with their sizes. Raises `MachineError`."""
@@ -30,5 +32,15 @@ def _check_data(config: Config, reporter: Reporter) -> None:
     further = further_sets(config.training)
     written |= {path: (section.name or data.name, section.args) for path, section in further.items()}
     for path, (name, args) in written.items():
+        if data.cache is not None and not getattr(registry.datasets.load(name), "cacheable", False):
+            message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
+            reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
         for argument, (message, advice) in refused_paths(registry.datasets.load(name), args).items():
             reporter.error("FC0501", message, at=(*path, argument), advice=advice)
+
+
+def _to_keep(name: str) -> str:
+    """What to write for a data set whose rows cannot be kept."""
+    if registry.datasets.is_built_in(name):
+        return "remove it"
+    return "write `@flowconf.provides(..., cacheable=True)` if its rows depend on its arguments and files alone"

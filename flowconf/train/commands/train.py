@@ -239,7 +239,7 @@ def _check_against_data(job: Job, reported: Sequence[Diagnostic], screen: Screen
     check_splits(job.config, job.held_out, reporter)
     check_warmup(job.config.training, job.total_steps, reporter)
     reporter.stop_on_errors()
-    for warning in reporter.mistakes():
+    for warning in (*job.warnings, *reporter.mistakes()):
         if warning not in reported:
             screen.say(render_text([warning]))
 

@@ -77,7 +77,9 @@ def _masks(fields: Mapping[str, Any] | None, **others: object) -> dict[str, str]
     return masks_in(fields)
 
 
-@provides(shapes=_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "folder"))
+@provides(
+    shapes=_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "folder"), cacheable=True
+)
 def annotated_images(
     *,
     train: str,
@@ -130,6 +132,7 @@ class _Annotated:
     ) -> None:
         self.files, self.masks, self.beside, self.classes, self.source = files, masks, dict(beside), classes, source
         self.boxes, self.size = boxes, size
+        self.read_from = [*files, *(masks or ())]
         self.decoder, self.mask_decoder = Decoder(channels, size), MaskDecoder(size)
         self.fields: Mapping[str, Field] = {
             "image": ((channels, *size), torch.float32),

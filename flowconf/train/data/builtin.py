@@ -101,7 +101,7 @@ def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
                 yield name.removesuffix(".npy"), shape, torch.from_numpy(numpy.zeros(0, dtype)).dtype
 
 
-@provides(shapes=_array_fields, paths=("train", "validation", "test"))
+@provides(shapes=_array_fields, paths=("train", "validation", "test"), cacheable=True)
 def arrays(
     *,
     train: str,

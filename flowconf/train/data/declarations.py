@@ -40,6 +40,7 @@ def provides(
     paths: Sequence[str] = (),
     rows: RowsOfFile | None = None,
     reader: Reader | None = None,
+    cacheable: bool = False,
 ) -> Callable[[Factory], Factory]:
     """Declares the fields of a data set, so that a config is checked against them before the data set is made.
 
@@ -47,7 +48,9 @@ def provides(
     with the data set's arguments and defaults, and returns what is known about the fields without reading data. It
     takes the arguments that it needs by name, and the others as `**others`. `masks` gives each field that may be
     missing or padded the field that is true where it has a value, as in `{"cost": "cost_present"}`, or is a function of
-    the arguments that does; a loss of such a field without that mask is reported.
+    the arguments that does; a loss of such a field without that mask is reported. `cacheable` says that rows depend on
+    nothing but the arguments, the files that `paths` names, and the code of the package, so that `data.cache` may keep
+    them. A split that reads other files names them in an attribute `read_from`.
 
     So do two functions for `flowconf predict RUN --input FILE` with files other than arrays. `rows`, after a file and
     the names of the fields that are needed, returns the rows of that file: a split, or a torch data set; it needs no
@@ -61,7 +64,7 @@ def provides(
         cast_any: Any = factory
         cast_any.provides, cast_any.shapes, cast_any.paths = fields or None, shapes, places
         cast_any.masks = masks
-        cast_any.rows, cast_any.reader = rows, reader
+        cast_any.rows, cast_any.reader, cast_any.cacheable = rows, reader, cacheable
         return factory
 
     return mark

@@ -47,7 +47,7 @@ def _images_of_file(file: str, needed: Collection[str], /, flat: bool, **others:
     return pictures({"image": image}, flat)
 
 
-@provides("image", "label", shapes=_idx_fields, paths=("folder",), rows=_images_of_file)
+@provides("image", "label", shapes=_idx_fields, paths=("folder",), rows=_images_of_file, cacheable=True)
 def idx(*, folder: str, flat: bool = False, validation: Share = 0.1, split_seed: Count = 0) -> Splits:
     """The four files of MNIST and its relatives (Fashion-MNIST, KMNIST, EMNIST), gzipped or not.
 
@@ -89,7 +89,7 @@ def _of_file(
     return found
 
 
-@provides("tokens", "target", shapes=_token_fields, paths=("file",), rows=_of_file)
+@provides("tokens", "target", shapes=_token_fields, paths=("file",), rows=_of_file, cacheable=True)
 def text(
     *,
     file: str,

@@ -64,7 +64,7 @@ def _of_file(
     return found
 
 
-@provides("image", "label", shapes=_image_fields, paths=("folder",), rows=_of_file)
+@provides("image", "label", shapes=_image_fields, paths=("folder",), rows=_of_file, cacheable=True)
 def images(
     *,
     folder: str,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,25 @@ from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.sections.data_sets import MAIN, arguments, check_buckets, evaluated_fields, further_sets
 from flowconf.language.training import FITTED, listed
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, Reporter, RunError, raised_here, suggest
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    MachineError,
+    Place,
+    Reporter,
+    RunError,
+    raised_here,
+    suggest,
+)
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
 from flowconf.train.data.augmentation import as_trained
+from flowconf.train.data.cache import Cache
 from flowconf.train.data.collate import Field
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.joined import column_of, joined
+from flowconf.train.data.recipe import recipe_of
 from flowconf.train.data.sampling import Buckets, Groups, Sampler, by_value, by_weight
 from flowconf.train.data.splits import Resident, Split, Splits
 from flowconf.train.data.streams import RowStream, as_split
@@ -32,22 +45,26 @@ from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team
 
 
-def make_data(config: Config, device: torch.device) -> Splits:
-    """The splits of the data set that the config names, and its further sets.
+def make_data(config: Config, device: torch.device, writes: bool = False) -> Splits:
+    """The splits of the data set that the config names, and its further sets; `writes` those that `data.cache` lacks.
 
     Raises `FlowconfError` if they cannot be made, or if their fields differ.
     """
     data = config.training.data
-    main = _made(config, device, ("data",), data.name, data.args, config.fitted)
-    sets = {name: _further(config, device, main, ("data", "evaluate", name)) for name in data.evaluate}
-    mixed = [_further(config, device, main, ("data", "mixture", name)) for name in data.mixture]
+    cache = None if data.cache is None else Cache(Path(data.cache), writes, data.workers)
+    making = partial(_made, config, device, cache)
+    main = making(("data",), data.name, data.args, config.fitted)
+    sets = {name: _further(config, making, main, ("data", "evaluate", name)) for name in data.evaluate}
+    mixed = [_further(config, making, main, ("data", "mixture", name)) for name in data.mixture]
     train = main.train
     if mixed:
         with _at(config, ("data", "mixture")):
             train = joined([train, *mixed])
     groups = _mixture(config, [main.train, *mixed]) if mixed else _groups(config, train)
     buckets = _buckets(config, train)
-    return replace(main, train=as_trained(config, train), sets=sets, groups=groups, buckets=buckets)
+    warnings = () if cache is None else tuple(placed(cache.warnings, config))
+    train = as_trained(config, train)
+    return replace(main, train=train, sets=sets, groups=groups, buckets=buckets, warnings=warnings)
 
 
 def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:
@@ -59,13 +76,13 @@ def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:
     return Sampler(rows, data.batch_size, seed, feed.home, data.drop_last, groups=groups, buckets=splits.buckets)
 
 
-def _further(config: Config, device: torch.device, main: Splits, path: Keys) -> Split:
+def _further(config: Config, making: Callable[..., Splits], main: Splits, path: Keys) -> Split:
     """The rows of a further set. Raises `ConfigError` if its fields differ from those of the data set itself."""
     data, section = config.training.data, further_sets(config.training)[path]
     args = arguments(config.training, section)
     fitted = main.fitted if (section.name or data.name) == data.name else None
     wanted = section.split or ("train" if path[1] == "mixture" else None)
-    named = dict(_made(config, device, path, section.name or data.name, args, fitted, wanted).named())
+    named = dict(making(path, section.name or data.name, args, fitted, wanted).named())
     origins = config.composition.document.origins
     if wanted is not None and wanted not in named:
         message, there = f"the set `{path[-1]}` has no split `{wanted}`", ", ".join(f"`{name}`" for name in named)
@@ -163,6 +180,7 @@ def _at(config: Config, path: Keys) -> Iterator[None]:
 def _made(
     config: Config,
     device: torch.device,
+    cache: Cache | None,
     path: Keys,
     name: str,
     written: Mapping[str, Any],
@@ -181,16 +199,18 @@ def _made(
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
     try:
         with undisturbed(device), making:
-            found = factory(**args)
-            if not isinstance(found, Splits):
-                raise _no_splits(name, found, place)
-            train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
-            splits = Splits(train, held, tested, found.fitted)
+            if cache is None:
+                splits = _called(factory, args, name, place)
+            else:
+                recipe = recipe_of(name, factory, {**args, FITTED: None}, cache.folder)
+                splits = cache.splits(recipe, args.get(FITTED), partial(_called, factory, args, name, place))
             for part, split in splits.named():
                 if wanted in (None, part) and isinstance(split, Resident):
                     split.make()
     except (ConfigError, RunError) as error:
         raise ConfigError(*placed(error.diagnostics, config, path)) from None
+    except MachineError as error:
+        raise MachineError(*placed(error.diagnostics, config, path)) from None
     except FlowconfError:
         raise
     except PermissionError as problem:
@@ -210,6 +230,15 @@ def _made(
     if empty:
         raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{name}` has no rows", place, "data"))
     return splits
+
+
+def _called(factory: Callable[..., Any], args: Mapping[str, Any], name: str, place: Place) -> Splits:
+    """The splits that a data set gives for its arguments. Raises `ConfigError` if it gives something else."""
+    found = factory(**args)
+    if not isinstance(found, Splits):
+        raise _no_splits(name, found, place)
+    train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
+    return Splits(train, held, tested, found.fitted)
 
 
 def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:

@@ -15,6 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from flowconf.report import Diagnostic
+from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.sampling import Buckets, Groups
 from flowconf.train.seeds import seed_for
@@ -58,6 +60,7 @@ class Splits:
     """The groups by which training rows are drawn, if `data` says so."""
     buckets: Buckets | None = None
     """The lengths of training rows, if batches are made of similar ones."""
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -123,6 +126,7 @@ class Resident:
         self._rows = rows
         self.augment = augment
         self.source = source
+        self.boxes: Mapping[str, BoxFormat] = {}
         self.fields: Mapping[str, Field] = fields or {
             name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in self.tensors.items()
         }

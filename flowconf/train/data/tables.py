@@ -51,7 +51,9 @@ def _masks(fields: Mapping[str, Any], **others: object) -> dict[str, str]:
     return masks_in(fields)
 
 
-@provides(shapes=_table_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test"))
+@provides(
+    shapes=_table_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test"), cacheable=True
+)
 def table(
     *,
     train: str,

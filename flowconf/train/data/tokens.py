@@ -68,7 +68,13 @@ def _masks(form: str, fields: Mapping[str, Any] | None, **others: object) -> dic
     return {"tokens": "mask", **masks_in(fields)} if form == "padded" else {}
 
 
-@provides(shapes=_token_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "tokenizer"))
+@provides(
+    shapes=_token_fields,
+    masks=_masks,
+    rows=of_file(_rows),
+    paths=("train", "validation", "test", "tokenizer"),
+    cacheable=True,
+)
 def tokens(
     *,
     train: str,
