@@ -93,6 +93,39 @@ GENERIC: dict[str, Any] = {"Optional": Optional, "Union": Union, "Sequence": Seq
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
+NULLS = ("None", "none", "nil", "NULL", "Null")
+_PYTHON = {"true": "True", "false": "False", "null": "None"}
+TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
+
+
+def instead(written: str, value: object) -> str | None:
+    """What to write for an argument with this annotation instead of a value of another type, if that is clear."""
+    text = meant(value, [*_choices(meaning(written))])
+    return text if text is not None and fits(written, False, ast.literal_eval(_PYTHON.get(text, text))) else None
+
+
+def is_ambiguous(written: str, value: object) -> bool:
+    """Whether a string is a word for true, false or null elsewhere, which an argument with this annotation may take."""
+    types = [*_choices(meaning(written))] if written else [str, bool, NoneType]
+    return str in types and meant(value, [one for one in types if one in (bool, NoneType)]) is not None
+
+
+def meant(value: object, types: Sequence[type]) -> str | None:
+    """What to write for a value of the wrong type that was probably meant as one of `types`."""
+    if isinstance(value, float) and value.is_integer() and int in types and float not in types:
+        return str(int(value))
+    if not isinstance(value, str):
+        return None
+    if value in NULLS and NoneType in types:
+        return "null"
+    if bool in types and value.lower() in TRUTHS:
+        return TRUTHS[value.lower()]
+    bare = value.replace("_", "").replace(",", "")
+    if {int, float} & {*types} and re.fullmatch(r"[-+]?\d+", bare):
+        return str(int(bare))
+    return bare if float in types and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
+
+
 def misfit(written: str, value: object, required: bool = False) -> str | None:
     """The expected value of an argument, if `value` does not match its annotation; null matches unless `required`.
 

@@ -163,9 +163,10 @@ def _neighbour(path: Path) -> Advice | None:
         return "give the file first, and the overrides after it"
     if not path.parent.is_dir():
         return f"the folder `{path.parent.name}` does not exist"
-    beside = [entry.name for entry in path.parent.iterdir() if entry.is_file()][:1000]
-    close = nearest(path.name, beside)
-    return Suggestion(close) if close else None
+    beside = [entry for entry in path.parent.iterdir() if entry.is_file()][:1000]
+    stems = {entry.stem: entry.name for entry in beside if entry.suffix in (path.suffix, ".yaml", ".yml", ".toml")}
+    close = nearest(path.stem, stems)
+    return Suggestion(stems[close]) if close else None
 
 
 def _unreadable(name: str, message: str, advice: Advice | None = None) -> ConfigError:

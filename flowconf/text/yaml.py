@@ -29,16 +29,14 @@ _NAN = re.compile(r"\.(?:nan|NaN|NAN)")
 _MAX_DIGITS = 300
 
 _LOOK_ALIKES = (
-    (re.compile(r"yes|Yes|YES|on|On|ON"), lambda text: "true"),
-    (re.compile(r"no|No|NO|off|Off|OFF"), lambda text: "false"),
-    (re.compile(r"None|none|nil|NIL"), lambda text: "null"),
     (re.compile(r"[-+]?inf"), lambda text: text.replace("inf", ".inf")),
     (re.compile(r"nan|NaN"), lambda text: ".nan"),
     (re.compile(r"[-+]?(?=[0-9_]*_)[0-9][0-9_]*"), lambda text: text.replace("_", "")),
     (re.compile(r"[-+]?0[0-9]+"), lambda text: str(int(text))),
     (re.compile(r"[0-9]+(?::[0-5]?[0-9])+"), lambda text: ""),
 )
-"""Strings that look like values of another type, and what was probably meant."""
+"""Strings that look like numbers, and what was probably meant. Words such as `yes` are reported by the key they are
+written for, because they may be names."""
 _NOT_TEXT = re.compile(
     "|".join(
         f"(?:{pattern.pattern})"

@@ -175,6 +175,22 @@ def test_which_values_are_better(tmp_path, monkeypatch, metric, trainer, schedul
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0411", advice)] if advice else [])
 
 
+def test_words_that_are_read_as_strings(tmp_path, monkeypatch):
+    def drawn(*, source: str | None = None, kind: str = "a", pick=1, size: int = 8, seed: int = 0) -> Splits:
+        return Splits(Resident({"image": torch.zeros(8, 8), "label": torch.zeros(8, dtype=torch.long)}))
+
+    monkeypatch.setitem(registry.datasets.registered, "drawn", drawn)
+    file = tmp_path / "config.yaml"
+    text = CONFIG.replace("synthetic, shape: [8], classes: 4", "drawn, source: none, kind: none, pick: no")
+    file.write_text(text)
+    assert [(one.path, one.help) for one in flowconf.check(file) if one.code == "FC0008"] == [
+        ("data.source", 'write `null`, or quote it: `"none"`'),
+        ("data.pick", 'write `false`, or quote it: `"no"`'),
+    ]
+    file.write_text(text.replace("none", '"none"').replace("no}", "'no'}"))
+    assert [one for one in flowconf.check(file) if one.code == "FC0008"] == []
+
+
 @pytest.mark.parametrize(("higher", "advice"), [(True, "write `mode: max`, or remove it"), (False, None)])
 def test_a_metric_of_a_project_declares_which_values_are_better(tmp_path, monkeypatch, higher, advice):
     @flowconf.higher_is_better(higher)

@@ -345,7 +345,7 @@ def test_nothing_is_written_and_the_current_folder_stays(composed: Compose, tmp_
 
 
 def test_warnings_of_all_files_are_kept(composed: Compose) -> None:
-    made = composed({**DIGITS, "configs/optimizer/adamw.yaml": "name: adamw\nfused: yes\n"})
+    made = composed({**DIGITS, "configs/optimizer/adamw.yaml": "name: adamw\nlr: 012\n"})
     assert [(one.code, one.place.line) for one in made.document.warnings] == [("FC0008", 2)]
 
 

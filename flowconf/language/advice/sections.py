@@ -38,6 +38,7 @@ EXAMPLES: dict[Path, str] = {
     ("optimizer", "groups", "*", "schedule"): "write `schedule: {name: cosine}`",
     ("optimizer", "layer_decay"): "write `layer_decay: {factor: 0.75, layers: PATH}`",
     ("schedule",): "write `schedule: {name: cosine}`",
+    ("schedule", "warmup"): "write a number of steps, as in `warmup: 100`",
     ("phases",): "name each phase: `phases: {NAME: {until: {epoch: 2}, freeze: PATH}}`",
     ("phases", "*"): "write `{until: {epoch: 2}, freeze: PATH}`",
     ("phases", "*", "until"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
@@ -52,7 +53,7 @@ EXAMPLES: dict[Path, str] = {
     ("trainer", "statistics"): "write `statistics: {every: 100, of: [gradient, update]}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
-"""The advice for a missing mapping, by path in the config; `*` is any name."""
+"""The advice for a missing mapping, or a number of the wrong kind, by path in the config; `*` is any name."""
 
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 
@@ -143,7 +144,8 @@ def for_argument(fn: object, where: Path, value: object, is_first: bool, reporte
     key, place = str(where[-1]), reporter.key(where)
     tables = (table for table in (registry.losses, registry.metrics) if isinstance(fn, str) and fn in table)
     signatures = [table.signature(str(fn)) for table in tables]
-    taken = [p.name for signature in signatures for p in signature.parameters if p.kind == "keyword"]
+    known = (p.name for signature in signatures for p in signature.parameters if p.kind == "keyword")
+    taken = [name for name in known if name not in NOT_NEEDED]
     argument = key if key in taken else other_tools.meant(key, LOSS_ARGUMENTS, taken)
     if argument is None:
         return None

@@ -213,6 +213,19 @@ ARGUMENTS = {
 }
 """Arguments of modules -> what other tools call them."""
 
+AFTER = "write it as a module after the call, as in `Linear(8, 8) >> ReLU >> Dropout(0.1)`"
+NO_ARGUMENTS = {
+    **dict.fromkeys(("keep_prob", "keep_rate"), "write `p`, the share that is dropped: one minus this share"),
+    **dict.fromkeys(("activation", "act", "act_layer"), AFTER),
+    "input_shape": "remove it: shapes are those of `inputs`",
+    "name": "remove it: the key of a step is its name",
+    "kernel_initializer": "write `init: {weight: xavier_uniform}` beside the verb of the step",
+    "kernel_regularizer": "write `weight_decay` of the `optimizer`",
+    "data_format": "remove it: channels are dimension 1",
+    "return_sequences": "remove it: a recurrent module returns all steps, of which `Select(-1)` takes the last one",
+}
+"""Arguments of modules of other tools without a counterpart -> the advice."""
+
 DOCUMENT = {
     "label": "name",
     "flow": "layers steps nodes network backbone model modules",
@@ -240,7 +253,6 @@ STEP = {
 }
 """Keys beside a verb -> what other tools call them."""
 
-AFTER = "write it as a module after the call, as in `Linear(8, 8) >> ReLU >> Dropout(0.1)`"
 REMOVED = "to remove a step, set it to null: `flow.NAME=null` on the command line, or in a pivot"
 NO_STEP_KEYS = {
     "trainable": "use `frozen: true` to keep weights unchanged",
@@ -458,6 +470,11 @@ NOT_NEEDED = {
     "warmup_ratio": "write `warmup`, a number of steps",
     "decay": "write `weight_decay`, or a `schedule` for a decay of the learning rate",
     "clipnorm": "write `clip`, the largest norm of all gradients together",
+    "reduction": "remove it: a loss is the mean of its elements; `weight` multiplies it",
+    **dict.fromkeys(
+        ("beta_1", "beta_2", "beta1", "beta2", "adam_beta1", "adam_beta2"), "write both as `betas: [0.9, 0.999]`"
+    ),
+    "gradient_clip_algorithm": "remove it: `clip` limits the norm of all gradients, `clip_value` each value",
     "max_lr": "write it as `lr`: a schedule has factors of it, of which the largest is 1",
     **dict.fromkeys(("milestones", "step_size"), "write `at`, progress from 0 to 1, as in `at: [0.5, 0.75]`"),
     **dict.fromkeys(("warmup_epochs", "num_warmup_epochs"), "write `warmup`, a number of steps, not of epochs"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from types import NoneType
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from flowconf.language import schema
+from flowconf.language import schema, value_types
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
@@ -47,9 +48,6 @@ PATTERNS = {
 
 KINDS = ("string_type", "list_type", "float_type", "int_type", "literal_error", "string_pattern_mismatch")
 """The types of Pydantic's errors for a value of the wrong type."""
-
-NULLS = ("None", "none", "nil", "NULL", "Null")
-TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
 def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
@@ -385,7 +383,7 @@ class _Report:
             message = f"{subject} {wanted[0]}"
         else:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(self._written(where))}"
-        meant = _meant(got, problems, _takes_null(field)) if isinstance(got, str) else None
+        meant = _meant(got, {problem["type"] for problem in problems}, _takes_null(field), _literals(problems))
         place = self._value(where)
         if (
             removals := self.reporter.origins.removals((*self.base, *where))
@@ -394,14 +392,18 @@ class _Report:
         ):
             message, place = f"{message}; null removes the last one here", removals[-1]
         hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
+        if got is None and place.word is not None:
+            hint = f"write `~{place.word.partition('=')[0].lstrip('+~')}` to remove it"
         read = self.reporter.origins.root.at((*self.base, *where))
         if read is not None and read.reference is not None:
             decoded = f"${{oc.decode:{read.reference}}}"
             hint = Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
         if self.is_config and where and "model" not in where:
             hint = sections.pair(where, got, [str(where[-1])], self.reporter) or hint
-        if hint is None and WORDS[dict] in wanted:
+        if hint is None and {WORDS[dict], WORDS[int]} & {*wanted}:
             hint = sections.example((*self.base, *where))
+            if got is None and self.reporter.origins.history((*self.base, *where)):
+                hint = f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, advice=hint)
@@ -521,21 +523,18 @@ def _choices(pattern: str) -> str:
     return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
 
 
-def _meant(got: str, problems: Sequence[Problem], takes_null: bool) -> str | None:
-    """The value that a string of the wrong type was probably meant to be."""
-    kinds = {problem["type"] for problem in problems}
-    if "literal_error" in kinds:
-        literal = next(problem for problem in problems if problem["type"] == "literal_error")
-        words = literal["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        return nearest(got, [word.strip("'") for word in words])
-    if takes_null and got in NULLS:
-        return "null"
-    if "bool_type" in kinds and got.lower() in TRUTHS:
-        return TRUTHS[got.lower()]
-    bare = got.replace("_", "").replace(",", "")
-    if {"int_type", "float_type"} & kinds and re.fullmatch(r"[-+]?\d+", bare):
-        return str(int(bare))
-    return bare if "float_type" in kinds and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
+def _literals(problems: Sequence[Problem]) -> list[str]:
+    """The strings that are allowed."""
+    expected = [problem["ctx"]["expected"] for problem in problems if problem["type"] == "literal_error"]
+    return [word.strip("'") for text in expected for word in text.replace(" or ", ", ").split(", ")]
+
+
+def _meant(got: object, kinds: set[str], takes_null: bool, literals: Sequence[str]) -> str | None:
+    """The value that one of the wrong type was probably meant to be."""
+    types: list[type] = [bool] if "bool_type" in kinds else []
+    types += [float] if "float_type" in kinds else [int] if {"int_type", "int_from_float"} & kinds else []
+    found = value_types.meant(got, [*types, *([NoneType] if takes_null else [])])
+    return found or (nearest(got, literals) if isinstance(got, str) else None)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -551,6 +550,8 @@ def shown(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if value == "":
+        return "an empty string"
     if isinstance(value, str):
         return f"the string `{value if len(value) <= 40 else value[:37] + '...'}`"
     return "null" if value is None else f"`{value}`"

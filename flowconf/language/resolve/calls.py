@@ -349,6 +349,8 @@ class CallParser:
                 free = [known for known in signature.names if known not in seen]
                 known_as = other_tools.meant(name, vocabulary.ARGUMENTS, free)
                 advice = suggest(name, signature.names, "arguments")
+                if not isinstance(advice, Suggestion):
+                    advice = vocabulary.NO_ARGUMENTS.get(name, advice)
                 if known_as is not None:
                     advice = Suggestion(known_as, instead_of=name, otherwise=f"use `{known_as}`")
                 self.reporter.error(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from flowconf.language import references, registry, value_types
@@ -511,15 +512,38 @@ class _Names:
             if argument in unknown:
                 message = f"`{name}` takes no argument `{argument}`"
                 hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
-                self.reporter.error("FC0133", message, self.reporter.key(where), at=where, advice=hint)
+                labels, hint = self.of_another_name(name, where, path, hint)
+                self.reporter.error("FC0133", message, self.reporter.key(where), at=where, labels=labels, advice=hint)
             elif wanted is not None:
+                better = value_types.instead(types.get(argument, ""), value)
                 item = value_types.misfit_item(types.get(argument, ""), value)
                 if item is not None:
                     where, wanted, value = (*where, item[0]), item[1], value[item[0]]
                 message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"
-                self.reporter.error("FC0123", message, at=where)
+                instead = None if better is None else Suggestion(better, instead_of=str(value))
+                self.reporter.error("FC0123", message, at=where, advice=instead)
+            elif value_types.is_ambiguous(types.get(argument, ""), value) and self.is_bare(where, value):
+                better = value_types.meant(value, (bool, NoneType))
+                advice = f'write `{better}`, or quote it: `"{value}"`'
+                self.reporter.warn("FC0008", f"`{value}` is read as a string", at=where, advice=advice)
         self.shares({name: value for name, value in args.items() if "Share" in types.get(name, "")}, path)
         return only is not None
+
+    def is_bare(self, where: Path, value: str) -> bool:
+        """Whether a string is written in a file without quotes."""
+        place = self.reporter.value(where)
+        return place.word is None and place.length == len(value)
+
+    def of_another_name(
+        self, name: str, where: Path, path: Path, hint: Advice | None
+    ) -> tuple[tuple[Label, ...], Advice | None]:
+        """The label and advice for an argument of another name, which an override or a later file has replaced."""
+        key = (*path[:-1], "fn") if path[-1] == "args" else (*path, "name")
+        chosen, place = self.reporter.value(key), self.reporter.key(where)
+        before = [one for one in self.reporter.origins.history(key) if one.file == place.file]
+        if isinstance(hint, Suggestion) or not before or chosen in before:
+            return (), hint
+        return (Label(f"`{name}` is chosen here", chosen),), f"remove it too: `~{dotted(where)}`"
 
     def shares(self, shares: Mapping[str, Any], path: Path) -> None:
         """Report shares of a data set that add up to all of it."""
@@ -542,16 +566,16 @@ class _Names:
         listed = suggest(argument, free, "arguments", listed=allowed)
         if known is not None:
             return Suggestion(known, instead_of=argument, otherwise=f"use `{known}`")
-        if isinstance(listed, Suggestion):
+        explained = vocabulary.NOT_NEEDED.get(argument)
+        if isinstance(listed, Suggestion) and explained is None:
             return listed
-        explained = vocabulary.NOT_NEEDED.get(argument) if len(path) == 1 else None
         if lacking is not None:
             return explained or f"write `{lacking}`, which is missing"
         table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
-        if elsewhere is None and len(path) == 1:
-            elsewhere = explained or sections.belongs(argument, _section(path))
-        return elsewhere or listed
+        if elsewhere is None and explained is None and len(path) == 1:
+            elsewhere = sections.belongs(argument, _section(path))
+        return elsewhere or explained or listed
 
     def required(self, name: str, lacking: Iterable[str], path: Path) -> None:
         """Report missing required arguments."""
