@@ -35,7 +35,7 @@ from flowconf.text import overrides as words
 from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library, check_graph_name
-from flowconf.text.merge import MISSING, MergeRules, merge, nested, removals
+from flowconf.text.merge import MISSING, MergeRules, drop, merge, nested, removals
 from flowconf.text.overrides import Override
 from flowconf.text.overruled import Overruled, overruled
 from flowconf.text.source import absolute, shown
@@ -359,7 +359,10 @@ class _Composer:
         return nested(path, replace(whole, value=kept, key=place, mount=mount))
 
     def finished(self, root: Node) -> Node:
-        """`root` with the graphs that interpolations name, and then with all interpolations resolved."""
+        """`root` without removed sections, with the graphs that interpolations name, and then all of these resolved."""
+        for name, section in list(root.members()):
+            if name in self.rules.tops and section.value is None and section.history:
+                root = drop(root, (name,), section.place, self.rules)
         texts = [node.value for node in root.all() if isinstance(node.value, str)]
         if not any(text == MISSING or "${" in text for text in texts):
             return root

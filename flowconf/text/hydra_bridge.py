@@ -9,7 +9,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as File
+from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -168,7 +170,22 @@ class Lists:
         """Whether an override chooses options of a config group that exists."""
         value = override.value()
         names = not any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value]))
-        return names and bool(self.repository.group_exists(override.key_or_group))
+        is_group = names and bool(self.repository.group_exists(override.key_or_group))
+        return is_group and not self.removes_section(override)
+
+    def removes_section(self, override: Parsed) -> bool:
+        """Whether `~schedule` or `schedule=null` is about the section, because no defaults list has a group for it."""
+        if override.value() is not None or override.is_add() or override.key_or_group not in self.library.rules.tops:
+            return False
+        try:
+            return override.key_or_group not in self.choices
+        except (*HYDRA_ERRORS, ValueError, OSError, RecursionError):
+            return False  # the lists are composed next, which reports this
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """The options that the defaults lists choose by themselves."""
+        return (defaults.alone(self.library) or self.compose([])).choices
 
     def options(self, group: str) -> list[str]:
         """The options of a group, Hydra's own groups as well."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowconf.api import compose
+from flowconf.api import check, compose
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text import Composition
 from flowconf.text.overrides import parse, quoted
@@ -289,3 +289,23 @@ def test_a_key_that_the_config_leaves_out_is_added_with_a_plus(tmp_path: Path) -
     with pytest.raises(ConfigError) as refused:
         compose(file, ["phases={}"])
     assert refused.value.diagnostics[0].help == "write `+phases={}`"
+
+
+@pytest.mark.parametrize("words", [["~schedule"], ["schedule=null"], ["+pivot=plain"], ["~schedule", "seed=1"]])
+def test_a_section_without_a_group_in_the_defaults_is_removed(
+    files: Callable[[dict[str, str]], Path], words: list[str]
+) -> None:
+    text = "model: {inputs: {x: [B, 4]}, flow: {a: GELU}}\nschedule: {name: cosine}\ndata: {name: digits}\nloss: {}\n"
+    pivot = "# @package _global_\nschedule: null\n"
+    folder = files({"configs/base.yaml": text, "configs/pivot/plain.yaml": pivot})
+    files({"configs/main.yaml": "defaults: [base, _self_]\nseed: 0\n"})
+    for name in ("base", "main"):
+        data = compose(folder / "configs" / f"{name}.yaml", words).document.data
+        assert "schedule" not in data
+        assert data["data"] == {"name": "digits"}
+
+
+def test_an_empty_section_is_reported(files: Callable[[dict[str, str]], Path]) -> None:
+    text = "model: {inputs: {x: [B, 4]}, flow: {a: GELU}}\nschedule:\ndata: {name: digits}\nloss: {}\n"
+    found = [one.message for one in check(files({"main.yaml": text}) / "main.yaml")]
+    assert "`schedule` must be a mapping, but has no value" in found
