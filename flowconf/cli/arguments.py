@@ -10,10 +10,6 @@ import typer
 
 from flowconf.cli import completion
 
-File = Annotated[
-    str,
-    typer.Argument(metavar="FILE", help="A training config or a graph document.", autocompletion=completion.configs),
-]
 Described = Annotated[
     str,
     typer.Argument(
@@ -79,6 +75,11 @@ def config_of(source: str) -> str:
     from flowconf.graph.weights.sources import CONFIG, find_run_folder
 
     return str(find_run_folder(source) / CONFIG)
+
+
+def with_weights(source: str, weights: str | None) -> tuple[str, str | None]:
+    """The file that describes a graph, and the source of its weights: the run itself, unless others are given."""
+    return config_of(source), weights if weights is not None or not Path(source).is_dir() else source
 
 
 def trust_project_of(source: str, trust: bool) -> None:

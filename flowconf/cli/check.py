@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import (
     Diagnostic,
     render_github,
@@ -38,7 +38,7 @@ class Format(StrEnum):
 
 
 def check(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
@@ -51,22 +51,25 @@ def check(
     trust_project_of(file, trust)
     if draw is not None and draw.suffix.lower() not in PAGES:
         raise typer.BadParameter(f"expected a file that ends in .html, got `{draw}`", param_hint="'--draw'")
+    if fix and Path(file).is_dir():
+        raise typer.BadParameter("the config of a run is not changed", param_hint="'--fix'")
     from flowconf.text.fixes import apply
     from flowconf.train.checks.road import findings
 
-    seen = findings(file, overrides or [])
+    config = config_of(file)
+    seen = findings(config, overrides or [])
     for _ in range(ROUNDS if fix else 0):
         fixed = apply(seen.mistakes)
         for place in fixed:
             print(f"fixed {place}", file=sys.stderr)
         if not fixed:
             break
-        seen = findings(file, overrides or [])
+        seen = findings(config, overrides or [])
     found = seen.mistakes
     write_drawn(_rendered(found, form), sys.stdout)
     if form in (Format.TEXT, Format.PLAIN):
         sys.stdout.flush()
-        print(f"{file}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
+        print(f"{config}: {_count(found)}{_left_out(seen)}", file=sys.stderr)
         for note in seen.notes:
             print(f"  {note}", file=sys.stderr)
     if draw is not None:

@@ -7,18 +7,26 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, MergeOption, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import (
+    Described,
+    MergeOption,
+    Overrides,
+    TrustOption,
+    trust_project_of,
+    with_weights,
+)
 
 
 def eject(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
     weights: Annotated[
         str | None,
         typer.Option(
             "--weights",
-            help="A weights file, checkpoint folder or run; its weights are written next to the Python file.",
+            help="A weights file, checkpoint folder or run, whose weights are written next to the Python file; "
+            "of a run as FILE, its best weights.",
         ),
     ] = None,
     merge: MergeOption = False,
@@ -31,7 +39,8 @@ def eject(
     from flowconf.api import build
     from flowconf.graph.exchange.eject import eject as write
 
-    graph = build(file, overrides or [], weights=False)
+    config, weights = with_weights(file, weights)
+    graph = build(config, overrides or [], weights=False)
     if weights is not None:
         print(graph.load(weights))
     if merge:

@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import File, MergeOption, Overrides, TrustOption, trust_project_of
+from flowconf.cli.arguments import (
+    Described,
+    MergeOption,
+    Overrides,
+    TrustOption,
+    trust_project_of,
+    with_weights,
+)
 
 
 def export(
-    file: File,
+    file: Described,
     overrides: Overrides = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .pt2 (torch.export) or .onnx file to write.")
@@ -19,7 +26,11 @@ def export(
     at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the graph at this path.")] = "",
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="A weights file, checkpoint folder or run with the weights of the whole graph."),
+        typer.Option(
+            "--weights",
+            help="A weights file, checkpoint folder or run with the weights of the whole graph; of a run as FILE, its "
+            "best weights.",
+        ),
     ] = None,
     sizes: Annotated[
         list[str] | None,
@@ -34,7 +45,8 @@ def export(
     from flowconf.graph.exchange.export import export as write
 
     closed = dict(_size(text) for text in sizes or [])
-    graph = build(file, overrides or [], weights=weights is None)
+    config, weights = with_weights(file, weights)
+    graph = build(config, overrides or [], weights=weights is None)
     if weights is not None:
         print(graph.load(weights))
     elif all(setting.checkpoint is None for _, setting in graph.plan.all_settings()):

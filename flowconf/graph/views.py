@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from flowconf.graph import tracing
-from flowconf.graph.source.demand import LIST, STACK, Demand, Want
+from flowconf.graph.source.demand import LIST, OUTPUTS, STACK, Demand, Want, needs
 from flowconf.graph.source.emit import KnownSizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import GraphPlan, Value, join
+from flowconf.language.plan import GraphPlan, Input, Value, join
 from flowconf.language.references import NotFound, find_anywhere, graph_at
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest, texts
 
@@ -21,6 +21,16 @@ from flowconf.report import NOWHERE, Diagnostic, PathError, suggest, texts
 def view(graph: GraphTree, references: Sequence[str]) -> GraphTree:
     """A module with the parameters of `graph` whose forward returns the referenced values as a dict."""
     return _mirrored(graph, Demand(False, wanted(graph, references, STACK)))
+
+
+def inputs_for(graph: GraphTree, references: Sequence[str]) -> dict[str, Input]:
+    """The inputs that the referenced values depend on, by name; without references, those of the outputs.
+
+    Raises `PathError` for an unknown value.
+    """
+    demand = Demand(False, wanted(graph, references, STACK)) if references else OUTPUTS
+    uses = needs(graph.plan, demand).uses
+    return {given.name: given for given in graph.plan.inputs if not given.captured and given.name in uses}
 
 
 def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Want, ...]:

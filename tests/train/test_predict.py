@@ -17,7 +17,7 @@ from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError
 from flowconf.train.commands.predict import Prediction
-from flowconf.train.data.splits import Splits
+from flowconf.train.data.splits import Resident, Splits
 from tests.train.conftest import TINY
 
 FORMATS = ("npz", "safetensors", "csv", "jsonl")
@@ -89,6 +89,37 @@ def test_python_gives_the_same(folder, run):
         "val/loss/label",
         "val/accuracy",
     }
+
+
+def test_only_the_inputs_of_the_values_are_needed(folder, monkeypatch, capsys):
+    rows = torch.rand(64, 8)
+    split = Resident({"image": rows, "given": rows, "label": torch.arange(64) % 4})
+    monkeypatch.setitem(registry.datasets.registered, "pairs", lambda: Splits(split))
+    text = TINY.replace("inputs: {image: [B, 8]}", "inputs: {image: [B, 8], given: [B, 8]}")
+    text = text.replace("drop: Dropout(0.1)", "taught: {through: Concat, using: given}").replace("(16, 4)", "(24, 4)")
+    text = text.replace("synthetic, shape: [8], classes: 4, rows: 320", "pairs").replace(
+        "best: val/accuracy", "steps: 1"
+    )
+    trained = flowconf.train(folder.write(text))
+    image = torch.rand(3, 8)
+    found = trained.predict({"image": image}, ["hidden"])["hidden"]
+    assert torch.equal(found, trained.graph.view(["hidden"])(image, None)["hidden"])
+    numpy.savez("rows.npz", image=image.numpy())
+    assert main(["predict", "runs/tiny", "-i", "rows.npz", "-o", "out.npz", "--value", "hidden"]) == 0
+    assert main(["predict", "runs/tiny", "-i", "rows.npz", "-o", "out.npz"]) == 2
+    assert "there is no array for the input `given`" in capsys.readouterr().err
+
+
+def test_a_run_is_checked_ejected_and_exported_with_its_best_weights(run, capsys):
+    assert main(["check", "runs/tiny"]) == 0
+    assert main(["eject", "runs/tiny", "-o", "model.py"]) == 0
+    assert main(["export", "runs/tiny", "-o", "model.pt2"]) == 0
+    assert "the weights are initial values" not in capsys.readouterr().out
+    best, written = (load_file(file) for file in (run.folder / "checkpoints/best.safetensors", "model.safetensors"))
+    assert all(torch.equal(written[name], best[name]) for name in run.graph.state_dict())
+    assert torch.equal(torch.export.load("model.pt2").state_dict["stem.weight"], best["stem.weight"])
+    assert main(["check", "runs/tiny", "--fix"]) == 2
+    assert "the config of a run is not changed" in capsys.readouterr().err
 
 
 def test_overrides_change_the_data(run):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
+from flowconf.graph.views import inputs_for
 from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
 from flowconf.language import registry
 from flowconf.language.open_size import bound
@@ -89,7 +90,7 @@ class Prediction:
             raise ConfigError(Diagnostic("FC0502", "`fields` apply only to a split of the data, or to rows of a file"))
         graph = load_run(find_run_folder(self.run), self.which)
         file = str(inputs) if isinstance(inputs, Path) else None
-        arrays = check_inputs(graph, inputs if file is None else read_arrays(file), file)
+        arrays = check_inputs(graph, inputs if file is None else read_arrays(file), self.values, file)
         for _, found in with_batches(graph, in_batches(arrays, self.batch_size), self.values):
             take(found)
 
@@ -122,7 +123,9 @@ class Prediction:
         """The rows are those that the data set of the run reads in the file: its `rows` in `provides`."""
         reading = _Reading(self.run, self.which, file)
         graph = load_run(reading.folder, self.which)
-        split = reading.split([*graph.inputs, *(field for field in self.fields if field not in (ROW, FILE))])
+        split = reading.split(
+            [*inputs_for(graph, self.values), *(field for field in self.fields if field not in (ROW, FILE))]
+        )
         generator = torch.Generator().manual_seed(0)
         with in_its_folder(reading.folder):
             rows = torch.split(torch.arange(len(split)), self.batch_size)
@@ -243,12 +246,13 @@ def with_batches(graph: Graph, batches: Iterable[Batch], values: Sequence[str]) 
     graph.to(device).eval()
     names = [name for name, _ in graph.plan.outputs]
     forward = graph.view(values) if values else graph
+    unread = dict.fromkeys({*graph.inputs} - inputs_for(graph, values).keys())
     memory = RecurrentState(graph)
     with torch.inference_mode(), memory.aside():
         for batch in batches:
-            inputs = check_inputs(graph, batch)
+            inputs = check_inputs(graph, batch, values)
             memory.begin(len(next(iter(inputs.values()))))
-            result = forward(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            result = forward(**unread, **{name: tensor.to(device) for name, tensor in inputs.items()})
             found = result if isinstance(result, dict) else {names[0] if names else "output": result}
             yield batch, {name: tensor.cpu() for name, tensor in found.items()}
 
@@ -281,10 +285,12 @@ def _field(name: str, batch: Batch, rows: range) -> Tensor:
     return batch[name].cpu()
 
 
-def check_inputs(graph: Graph, arrays: object, source: str | None = None) -> dict[str, Tensor]:
-    """The arrays for the graph's inputs, checked against the declared shapes. Raises `ConfigError`.
+def check_inputs(
+    graph: Graph, arrays: object, values: Sequence[str] = (), source: str | None = None
+) -> dict[str, Tensor]:
+    """The arrays for the inputs that `values` (default: the outputs) depend on, checked against the declared shapes.
 
-    `source` is the file that they come from.
+    `source` is the file that they come from. Raises `ConfigError`, and `PathError` for an unknown value.
     """
     place = Place(source)
     if not isinstance(arrays, Mapping):
@@ -292,9 +298,7 @@ def check_inputs(graph: Graph, arrays: object, source: str | None = None) -> dic
         message = f"expected tensors by the names of the inputs, got a `{type(arrays).__name__}`"
         raise ConfigError(Diagnostic("FC0502", message, place, advice=f'write `{{"{name}": ...}}`'))
     found = {}
-    for given in graph.plan.inputs:
-        if given.captured:
-            continue
+    for given in inputs_for(graph, values).values():
         if given.name not in arrays:
             message = f"there is no array for the input `{given.name}`"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))

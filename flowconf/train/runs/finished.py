@@ -89,7 +89,7 @@ class TrainedRun:
 
         if isinstance(inputs, str | Path) or fields:
             return Prediction(self.folder, values, texts(fields, "fields"), batch_size=batch_size).gathered(inputs)
-        found = predict(self.graph, check_inputs(self.graph, inputs), values, batch_size)
+        found = predict(self.graph, check_inputs(self.graph, inputs, values), values, batch_size)
         self.graph.cpu()
         return found
 
