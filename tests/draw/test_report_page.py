@@ -218,6 +218,26 @@ def test_sections_are_listed_and_open(graph, shows):
     assert tab.locator("table.settings").is_visible()
 
 
+def test_a_selected_member_has_the_course_of_its_statistics(graph, shows):
+    weight = {"title": "norm of the weights", "group": "statistics", "values": {"stem": [1.0, "5"], "head": [0.4, "2"]}}
+    weight |= {"steps": [0, 100, 400], "history": {"stem": [1.0, 3.0, 5.0], "head": [None, 2.0, 2.0]}}
+    once = {
+        "title": "zeros",
+        "group": "statistics",
+        "values": {"stem": [0.5, "50.0%"]},
+        "steps": [0],
+        "history": {"stem": [0.5]},
+    }
+    tab = shows(report_page(report(run("first", 1.0, graph={**graph, "overlays": {"weight": weight, "zeros": once}}))))
+    tab.locator('[data-id="stem"]').click()
+    assert tab.locator("aside h3").first.inner_text() == "Statistics, steps 0 to 400"
+    assert tab.locator(".trend").inner_text().split("\n") == ["norm of the weights", "5", "1 to 5"]
+    assert tab.locator(".trend polyline").get_attribute("points") == "0.0,40.0 80.0,20.0 320.0,0.0"
+    assert tab.locator("dt", has_text="zeros").count() == 1
+    tab.locator('[data-id="head"]').click()
+    assert tab.locator(".trend polyline").get_attribute("points") == "80.0,20.0 320.0,20.0"
+
+
 def test_hostile_texts_are_only_texts(shows):
     one = run(HOSTILE, 1.0, weights=[HOSTILE], status=HOSTILE, facts=[[HOSTILE, HOSTILE]])
     one["curves"] = {f"val/{HOSTILE}": one["curves"]["val/loss"], HOSTILE: one["curves"]["val/loss"]}

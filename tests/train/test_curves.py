@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from unittest.mock import patch
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from flowconf.train.runs import curves as module
 from flowconf.train.runs.curves import Curve, Logged
 from flowconf.train.runs.log_reader import SLICE, LogReader
+from flowconf.train.runs.moments import Moments
 
 MOST = 8
 POINTS = st.lists(st.tuples(st.integers(0, 300), st.floats(-5, 5, width=16)), unique_by=lambda point: point[0])
@@ -176,3 +178,17 @@ def test_curves_without_end_are_bounded(tmp_path):
         logged.read_all()
     assert len(logged.curves) == 50
     assert logged.has_more_curves
+
+
+@given(st.integers(1, 300), st.integers(1, 12))
+def test_moments_are_spread_over_all_steps_and_end_with_the_latest(count, most):
+    moments = Moments()
+    for step in range(count):
+        moments.add(7 * step, {"value": step}, most)
+        moments.add(7 * step, {"value": step}, most)  # the rest of a divided line
+    found = moments.all()
+    steps = [step for step, _ in found]
+    assert (steps[0], steps[-1]) == (0, 7 * (count - 1))
+    assert len(found) <= most + 1
+    assert [value["value"] for _, value in found] == [step // 7 for step in steps]
+    assert len({after - before for before, after in pairwise(steps[:-1])}) <= 1

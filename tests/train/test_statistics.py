@@ -201,6 +201,9 @@ def test_the_report_lays_the_latest_over_the_graph(folder):
     zeros = found["activation"]["hidden"]["zeros"]
     assert overlays["zeros"]["values"]["hidden"] == [round(zeros, 4), f"{zeros:.1%}"]
     assert {overlay["group"] for overlay in overlays.values()} == {"statistics"}
+    assert {tuple(overlay["steps"]) for overlay in overlays.values()} == {(8, 16)}
+    first = found_in(run, 8)["activation"]["hidden"]["zeros"]
+    assert overlays["zeros"]["history"]["hidden"] == [float(f"{value:.3g}") for value in (first, zeros)]
 
 
 @pytest.mark.parametrize("at", ["nothing", "stem.wait", "**.attend", "hidden:norm", "**.acts"])

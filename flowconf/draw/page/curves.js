@@ -2,6 +2,7 @@
 
 import { make, printable } from "./dom.js";
 import { colourOf, variable } from "./colours.js";
+import { figure } from "./numbers.js";
 
 const DASHES = { train: [5, 4], val: [], test: [1, 4] };
 const HEIGHT = 230, MOST_IN_LEGEND = 12, NEAR = 24;
@@ -149,9 +150,4 @@ function bands(plot, run, axis) {
 
 function at(run, step, axis) {
   return axis === "epoch" ? step / (run.steps_per_epoch || 1) : step;
-}
-
-function figure(value) {
-  const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }

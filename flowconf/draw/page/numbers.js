@@ -17,3 +17,9 @@ export function full(count) {
 export function percent(share) {
   return share > 0 && share < 0.001 ? "<0.1\u00a0%" : `${Number((100 * share).toPrecision(share >= 0.1 ? 3 : 2))}\u00a0%`;
 }
+
+/** A measured number in four digits. */
+export function figure(value) {
+  const size = Math.abs(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}

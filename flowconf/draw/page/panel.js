@@ -5,6 +5,7 @@ import { weightNotes } from "./cards.js";
 import { full, percent } from "./numbers.js";
 import { largest } from "./overlays.js";
 import { above, isNamed, pathOf } from "./tree.js";
+import { hasCourse, trendsOf } from "./trends.js";
 
 /** What the panel shows; `go` selects a node. */
 export function panelOf(tree, data, state, overlay, go) {
@@ -76,6 +77,7 @@ function about(one, tree, data, go) {
     make("h2", {}, one.name || one.verb || one.kind),
     one.mark && make("div", { class: "marks" }, make("b", {}, one.mark.kind), one.mark.texts.map((text) => make("div", {}, text))),
     facts([...rowsOf(one), ...measured(one, data)]),
+    ...trendsOf(one, Object.values(data.overlays)),
     ...links(one, tree, go),
     ...written(one, data),
     ...tensors(one),
@@ -103,9 +105,9 @@ function rowsOf(one) {
   return rows;
 }
 
-/** The figures of a member in the overlays that the data brings. */
+/** The figures of a member in the overlays that the data brings, apart from those that have a chart. */
 function measured(one, data) {
-  return Object.values(data.overlays).filter(({ values }) => one.id in values).map(({ title, values }) => [title, values[one.id][1]]);
+  return Object.values(data.overlays).filter((overlay) => one.id in overlay.values && !hasCourse(overlay, one)).map(({ title, values }) => [title, values[one.id][1]]);
 }
 
 /** What a member reads and what reads it. */

@@ -10,6 +10,7 @@ from typing import Any
 
 from flowconf.train.runs.log_reader import LogReader, sampled
 from flowconf.train.runs.logged_media import LoggedMedia
+from flowconf.train.runs.moments import Moments
 from flowconf.train.runs.resources import RESOURCES
 
 MOST_RANGES = 750
@@ -17,6 +18,10 @@ MOST_RANGES = 750
 MOST_CURVES = 5000
 """The number of curves of a run that are shown."""
 MOST_PHASES = 1000
+MOST_NUMBERS = 20_000
+"""About the number of statistics that are kept of all steps."""
+MOST_MOMENTS = 60
+"""The number of steps that statistics are kept of."""
 NOT_CURVES = ("step", "epoch", "phase")
 LARGEST = sys.float_info.max
 TITLES = {
@@ -163,6 +168,8 @@ class Logged:
         self.statistics: dict[str, dict[str, dict[str, float]]] = {}
         """Kind -> path -> name -> the latest value, such as `gradient`, `stem.weight`, `norm`."""
         self._statistics = 0
+        self.moments = Moments()
+        """The statistics of some steps."""
         self.resources = LogReader(self.log.file.with_name(RESOURCES))
         self.phases: list[dict[str, Any]] = []
         self.media = LoggedMedia()
@@ -179,6 +186,8 @@ class Logged:
             self._phase(line["phase"], step)
         for kind, path, name, value in _statistics_in(line):
             self._statistic(kind, path, name, value)
+        if "statistics" in line and self._statistics:
+            self.moments.add(step, self.statistics, min(MOST_MOMENTS, MOST_NUMBERS // self._statistics))
         epoch = line.get("epoch")
         if isinstance(epoch, float | int) and 0.01 <= epoch <= LARGEST:
             self._last_epoch = step, float(epoch)

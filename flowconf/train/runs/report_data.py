@@ -52,7 +52,7 @@ def _run(run: Listed, graph: Mapping[str, Any] | None, name: str) -> dict[str, A
         **progress(logged),
         "curves": curves,
         "media": logged.media.as_data(run.folder),
-        "graph": graph and {**graph, "overlays": {**graph["overlays"], **overlays_of(logged.statistics)}},
+        "graph": graph and {**graph, "overlays": {**graph["overlays"], **overlays_of(logged.moments.all())}},
     }
 
 
