@@ -238,6 +238,16 @@ def test_a_selected_member_has_the_course_of_its_statistics(graph, shows):
     assert tab.locator(".trend polyline").get_attribute("points") == "80.0,20.0 320.0,20.0"
 
 
+def test_members_have_the_account_of_the_weights_around_them(shows):
+    deep = as_data(picture(resolve(read("a.yaml", DEEP)), Facts(parameters={"inner.first.weight": (8, 8)})), Facts())
+    deep["accounts"] = {"inner": ["weights of `inner`: 1 of 1"]}
+    tab = shows(report_page(report(run("first", 1.0, graph=deep))))
+    tab.locator('[data-id="inner.first"]').click()
+    assert "Weights of inner\nweights of `inner`: 1 of 1" in tab.locator("aside").inner_text()
+    tab.locator('[data-id="stem"]').click()
+    assert "weights of `inner`" not in tab.locator("aside").inner_text()
+
+
 def test_hostile_texts_are_only_texts(shows):
     one = run(HOSTILE, 1.0, weights=[HOSTILE], status=HOSTILE, facts=[[HOSTILE, HOSTILE]])
     one["curves"] = {f"val/{HOSTILE}": one["curves"]["val/loss"], HOSTILE: one["curves"]["val/loss"]}

@@ -18,6 +18,7 @@ from flowconf.train.runs import report_page
 from flowconf.train.runs.curves import MOST_RANGES
 from flowconf.train.runs.report_data import report_data
 from flowconf.train.screen import Screen
+from tests.train.conftest import TINY
 
 PHASES = "{first: {until: {epoch: 1}}, second: {}}"
 
@@ -43,6 +44,18 @@ def test_a_report_is_written_unless_it_is_off(folder):
     [rate] = [row for row in shown["settings"] if row[0] == "optimizer.lr"]
     assert rate[1] == "0.01"
     assert rate[2].startswith("tiny.yaml:")
+
+
+def test_members_have_the_accounts_of_their_weights(folder):
+    source = f"checkpoint: {{path: {folder.train('trainer.epochs=1').folder}/checkpoints/best.safetensors, at: stem}}"
+    text = TINY.replace("    stem: Linear(8, 16)\n", f"    stem: {{through: 'Linear(8, 16)', {source}}}\n")
+    run = folder.train("trainer.epochs=1", text=text)
+    [shown] = data_in((run.folder / "report.html").read_text(encoding="utf-8"))["runs"]
+    assert list(shown["graph"]["accounts"]) == ["stem"]
+    assert shown["graph"]["accounts"]["stem"] == (run.folder / "weights.txt").read_text().splitlines()
+    assert shown["graph"]["accounts"]["stem"][0].endswith(": 2 tensors loaded")
+    (run.folder / "weights.txt").write_text("  damaged\nby hand\n")
+    assert report_data([run.folder], {run.folder: {"overlays": {}}})[0]["runs"][0]["graph"]["accounts"] == {}
 
 
 def test_a_report_says_what_the_run_took(folder):

@@ -24,6 +24,7 @@ function overview(tree, data, overlay, go) {
     make("h2", {}, root.name || "graph"),
     facts(rows),
     ...marked(tree, data, go),
+    ...accounts(root, data),
     leaves.length > 0 && make("h3", {}, `Largest by ${overlay.title}`),
     leaves.length > 0 && make("ol", { class: "largest" }, leaves.map((one) => ranked(one, overlay, top, go))),
     make("h3", {}, "How to read the map"),
@@ -145,9 +146,11 @@ function tensors(one) {
   return [make("h3", {}, "Parameters"), facts(one.tensors.map(([name, shape]) => [name, `[${shape.join(", ")}]`]))];
 }
 
+/** What loading the weights of a member has done, or of the innermost member around it. */
 function accounts(one, data) {
-  const lines = data.accounts[pathOf(one)];
-  return lines ? [make("h3", {}, "Weights"), block(lines)] : [];
+  const home = [...above(one), one].findLast((node) => data.accounts[pathOf(node)]);
+  const title = home === one ? "Weights" : `Weights of ${(home && pathOf(home)) || "the graph"}`;
+  return home && one.parameters > 0 ? [make("h3", {}, title), block(data.accounts[pathOf(home)], "wraps")] : [];
 }
 
 /** The lines of generated source that belong to a step. */
@@ -158,8 +161,8 @@ function generated(one, data) {
   return [make("h3", {}, `Generated, in ${one.home}`), block(lines.map(([text]) => text.slice(indent)))];
 }
 
-function block(lines) {
-  return make("pre", { tabindex: "0" }, lines.map((line) => make("span", { class: "line" }, line)));
+function block(lines, look = null) {
+  return make("pre", { tabindex: "0", class: look }, lines.map((line) => make("span", { class: "line" }, line)));
 }
 
 function facts(rows) {

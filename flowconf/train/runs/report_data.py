@@ -47,13 +47,29 @@ def _run(run: Listed, graph: Mapping[str, Any] | None, name: str) -> dict[str, A
     logged = Logged(run.folder / LINES)
     logged.read_all()
     curves = {name: curve.points() for name, curve in logged.curves.items()}
+    overlays = {**(graph or {}).get("overlays", {}), **overlays_of(logged.moments.all())}
     return {
         **description(run, name),
         **progress(logged),
         "curves": curves,
         "media": logged.media.as_data(run.folder),
-        "graph": graph and {**graph, "overlays": {**graph["overlays"], **overlays_of(logged.moments.all())}},
+        "graph": graph and {**graph, "accounts": _accounts(run), "overlays": overlays},
     }
+
+
+def _accounts(run: Listed) -> dict[str, list[str]]:
+    """What each load of weights did, by the path that it loaded into: the parts of `weights.txt`, in their order."""
+    parts: list[list[str]] = []
+    for line in _weights(run):
+        if not parts or not line.startswith(" "):
+            parts.append([])
+        parts[-1].append(line)
+    paths = run.record.get("weights", {})
+    return dict(zip(paths, parts, strict=True)) if len(paths) == len(parts) else {}
+
+
+def _weights(run: Listed) -> list[str]:
+    return _read(run.folder / "weights.txt").splitlines()
 
 
 def description(run: Listed, name: str) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def description(run: Listed, name: str) -> dict[str, Any]:
         "facts": _facts(run),
         "metrics": {key: value for key, value in run.record["metrics"].items() if math.isfinite(value)},
         "settings": _settings(run),
-        "weights": _read(run.folder / "weights.txt").splitlines(),
+        "weights": _weights(run),
         "predictions": read_predictions(run.folder),
         "environment": _environment(run.record),
     }
