@@ -2,7 +2,8 @@
 
 The first of equal modules is the prototype of the others, which are copies of it with parameters of their own. What
 the first call gave is kept, with the parameters and the inputs that each output depends on. A prototype lives as long
-as the process, so that a config that is checked again is checked from what is known.
+as the process, so that a config that is checked again is checked from what is known. The parameters are on the meta
+device, and are made fake tensors only for a call that has to be run.
 """
 
 from __future__ import annotations
@@ -48,14 +49,12 @@ class Prototype:
     given: dict[Hashable, tuple[list[_Output], TreeSpec] | None] = field(default_factory=dict)
 
     def copy(self) -> nn.Module:
-        """A module like it on fake tensors, with parameters of its own, within `faked`."""
-        mode = active_fake_mode()
-        assert mode is not None
-        return _copied(self.module, lambda tensor: _faked(tensor, mode))
+        """A module like it with parameters of its own, which `on_fakes` can run."""
+        return _copied(self.module, _parameter)
 
 
 class KnownCall:
-    """A call of a copy of a prototype with fake tensors."""
+    """A call of `built`, a copy of a prototype, with fake tensors."""
 
     def __init__(self, prototype: Prototype, built: nn.Module, stream: Tensor, using: Mapping[str, Tensor]) -> None:
         self.built, self.known = built, prototype.given
@@ -75,10 +74,7 @@ class KnownCall:
     def _like(self, known: _Output, parameters: Sequence[Tensor]) -> Tensor:
         mode = self.inputs[0].fake_mode  # type: ignore[attr-defined]
         sources = [*(parameters[i] for i in known.parameters), *(self.inputs[i] for i in known.inputs)]
-        if not sources:
-            return _faked(known.value, mode)
-        with real():  # or autograd asks the mode for the device of each tensor
-            return _Known.apply(mode, known.value, *sources)  # type: ignore[no-untyped-call, no-any-return]
+        return _faked(known.value, mode, sources)
 
     def note(self, value: Any) -> None:
         """Keep the output of this call for equal ones, unless the module gives or changes an input."""
@@ -126,6 +122,13 @@ def prototype(module: nn.Module) -> Prototype:
     return Prototype(_copied(module, _like))
 
 
+def on_fakes(module: nn.Module) -> nn.Module:
+    """A module like a copy of a prototype on fake tensors, within `faked`; they depend on the parameters of the copy."""
+    mode = active_fake_mode()
+    assert mode is not None
+    return _copied(module, lambda one: _faked(one, mode, [one] if one.requires_grad else ()))
+
+
 def known_call(
     prototype: Prototype | None, built: nn.Module, stream: Any, using: Mapping[str, Any]
 ) -> KnownCall | None:
@@ -145,7 +148,9 @@ def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[s
                 made = constructor(*args, **kwargs)
         except Exception:  # noqa: BLE001 - raised again below, in the words of fake tensors
             return fake_values.constructed(constructor, args, kwargs)
-        return Prototype(made).copy()
+        mode = active_fake_mode()
+        assert mode is not None
+        return _copied(made, lambda tensor: _faked(tensor, mode))
     return fake_values.constructed(constructor, args, kwargs)
 
 
@@ -165,14 +170,31 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return (None, None, *(gradient.sum() * one for one in ctx.saved_tensors))
+        return (None, None, *(_gradient(gradient, one) for one in ctx.saved_tensors))
 
 
-def _faked(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+def _gradient(gradient: Tensor, of: Tensor) -> Tensor:
+    """A gradient that depends on that of the output; of a parameter, one of its shape."""
+    if isinstance(of, FakeTensor):
+        return gradient.sum() * of
+    with real():
+        return torch.empty_like(of)
+
+
+def _faked(tensor: Tensor, mode: FakeTensorMode, sources: Sequence[Tensor] = ()) -> Tensor:
+    """A fake tensor like one on the meta device, which depends on some sources."""
+    if sources:
+        with real():  # or autograd asks the mode for the device of each tensor
+            return _Known.apply(mode, tensor, *sources)  # type: ignore[no-untyped-call, no-any-return]
     fake = FakeTensor(mode, tensor, CPU)
     if isinstance(tensor, nn.Parameter):
         fake._is_param = True
     return fake
+
+
+def _parameter(tensor: Tensor) -> Tensor:
+    """A parameter like one of a prototype, whose buffers are shared."""
+    return nn.Parameter(tensor, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else tensor
 
 
 def _like(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Arrival, Inference
 from flowconf.graph.shapes.inner_values import InnerValues, has_inner, recorded
-from flowconf.graph.shapes.known_calls import Prototype, known_call
+from flowconf.graph.shapes.known_calls import Prototype, known_call, on_fakes
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
@@ -60,9 +60,12 @@ class ModuleCaller:
         """The output of a module; after a size mismatch, the output for the expected size, if that is certain."""
         module, stream, using = call.applied.target, call.stream, call.using
         self._note_arrivals(built, call)
-        known = known_call(self.prototypes.get(built), built, stream, using)
+        prototype = self.prototypes.get(built)
+        known = known_call(prototype, built, stream, using)
         if known is not None and (given := known.output()) is not None:
             return given
+        if prototype is not None:
+            built = on_fakes(built)
         if isinstance(module, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
             if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):

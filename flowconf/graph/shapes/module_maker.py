@@ -84,9 +84,11 @@ class ModuleMaker:
         adapter = self.adapter_of(path)
         inside = () if adapter is not None else self.adapters_inside(path)
         key = (call, sizes, adapter, inside)
-        if key in self.made:
+        if not self.trains and key in self.made:
             return self.made[key]
         known = prototypes(call, sizes) if adapter is None and not inside else None
+        if known == []:
+            known.append(prototype(self._construct(call, iter(sizes), visit)))
         made = known[0].copy() if known else self._construct(call, iter(sizes), visit)
         made = adapting.extended(made, adapter, path, self.findings)
         for one in inside:
@@ -97,8 +99,6 @@ class ModuleMaker:
         if not self.trains:
             self.made[key] = made
         if known is not None:
-            if not known:
-                known.append(prototype(made))
             self.prototypes[made] = known[0]
         return made
 
